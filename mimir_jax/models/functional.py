@@ -1,0 +1,152 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Modules as pure functions: `build`, `init`, `apply`, and the scanned layer stack.
+
+This is the only file that splits or merges NNX modules. Outside `models/`, parameters are a plain
+nested dict of arrays.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_policies
+
+from mimir_jax.config import Remat
+
+Params = dict[str, Any]
+
+ATTENTION_OUTPUT = "attention_output"
+"""Checkpoint name that the `attention` remat policy keeps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A network as pure functions over a nested dict of parameters.
+
+    Every public method of the module class is reachable as `model.method(params, ...)`;
+    `model.apply` is its `__call__`.
+
+    Attributes:
+        config: The dataclass the module was built from.
+        axes: Logical axis names of every parameter, a nested dict of tuples.
+    """
+
+    config: Any
+    module: type[nnx.Module]
+
+    @functools.cached_property
+    def _abstract(self) -> tuple[Any, nnx.State]:
+        make = functools.partial(self.module, self.config)
+        return nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(params=0))))
+
+    @functools.cached_property
+    def abstract_params(self) -> Params:
+        """Shapes and dtypes of the parameters, as `jax.ShapeDtypeStruct`s."""
+        return nnx.to_pure_dict(self._abstract[1])
+
+    @functools.cached_property
+    def axes(self) -> dict[str, Any]:
+        """Logical axes of every parameter, in the structure of the parameters."""
+        return _unflatten(
+            {path: _axes(v, path) for path, v in nnx.to_flat_state(self._abstract[1])}
+        )
+
+    @property
+    def num_params(self) -> int:
+        """Number of scalar parameters."""
+        return sum(x.size for x in jax.tree.leaves(self.abstract_params))
+
+    def init(self, key: jax.Array) -> Params:
+        """Draws parameters; pure, so `jax.jit` it with `out_shardings` for large models."""
+        module = self.module(self.config, rngs=nnx.Rngs(params=key))
+        return nnx.to_pure_dict(nnx.split(module)[1])
+
+    def apply(self, params: Params, *args, **kwargs) -> Any:
+        """Calls the module with `params`."""
+        return self._bind(params)(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Returns the module method `name` as a function of `(params, ...)`."""
+        if name.startswith("_") or not callable(getattr(self.module, name, None)):
+            raise AttributeError(f"{self.module.__name__} has no public method {name!r}")
+        return lambda params, *args, **kwargs: getattr(self._bind(params), name)(*args, **kwargs)
+
+    def _bind(self, params: Params) -> nnx.Module:
+        graphdef, abstract = self._abstract
+        return nnx.merge(graphdef, _fill(abstract, params))
+
+
+def build(module: type[nnx.Module], config: Any) -> Model:
+    """Returns `module(config, rngs=...)` as pure functions; allocates nothing."""
+    return Model(config=config, module=module)
+
+
+class Stack(nnx.Module):
+    """Equal blocks with parameters stacked on a leading `layers` axis, run by `lax.scan`.
+
+    Args:
+        make: Builds one block, called as `make(rngs=rngs)`.
+        num_layers: Number of blocks.
+        remat: `none` keeps every activation, `full` keeps block inputs only, `attention` also
+            keeps what is tagged with `ATTENTION_OUTPUT`.
+    """
+
+    def __init__(self, make: Callable[..., nnx.Module], num_layers: int, remat: Remat, *, rngs):
+        keys = jax.random.split(rngs.params(), num_layers)
+        graphdef, _ = nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(params=0))))
+        state = jax.vmap(lambda key: nnx.split(make(rngs=nnx.Rngs(params=key)))[1])(keys)
+        for path, param in nnx.to_flat_state(state):
+            param.set_metadata(axes=("layers", *_axes(param, path)))
+        self.block = nnx.merge(graphdef, state)
+        self.remat = remat
+
+    def __call__(self, body: Callable, carry: Any, xs: Any = None) -> tuple[Any, Any]:
+        """Scans `carry, y = body(block, carry, x)` over the blocks.
+
+        Args:
+            body: Called with each block, the running carry and that layer's slice of `xs`.
+            carry: What flows from block to block.
+            xs: Optional pytree with a leading layer axis (a KV cache, say).
+
+        Returns:
+            The last carry and the stacked `y`.
+        """
+        graphdef, state = nnx.split(self.block)
+
+        def step(carry, layer):
+            layer_state, x = layer
+            return body(nnx.merge(graphdef, layer_state), carry, x)
+
+        if self.remat == "full":
+            step = jax.checkpoint(step)
+        elif self.remat == "attention":
+            policy = checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT)
+            step = jax.checkpoint(step, policy=policy)
+        return jax.lax.scan(step, carry, (state, xs))
+
+
+def _axes(param: nnx.Variable, path: tuple) -> tuple[str | None, ...]:
+    axes = param.get_metadata().get("axes")
+    if axes is None or not isinstance(param, nnx.Param):
+        raise TypeError(f"every leaf of a model must be an nnx.Param with axes, got {path}")
+    return axes
+
+
+def _fill(abstract: nnx.State, params: Params) -> nnx.State:
+    state = jax.tree.map(lambda x: x, abstract)
+    nnx.replace_by_pure_dict(state, params)
+    return state
+
+
+def _unflatten(flat: dict[tuple, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, leaf in flat.items():
+        node = tree
+        for part in path[:-1]:
+            node = node.setdefault(part, {})
+        node[path[-1]] = leaf
+    return tree

@@ -1,0 +1,170 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Layers shared by every network, each parameter with its logical axes beside its shape.
+
+Parameters are float32; `dtype` is the compute dtype. Norm statistics are always float32.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from mimir_jax.config import DType
+
+Axes = tuple[str | None, ...]
+Initializer = Callable[..., Array]
+
+zeros = nnx.initializers.zeros_init()
+ones = nnx.initializers.ones_init()
+fan_in = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
+
+
+def param(shape: Sequence[int], axes: Axes, init: Initializer, *, rngs: nnx.Rngs) -> nnx.Param:
+    """Returns a float32 parameter; `axes` names each dimension of `shape`."""
+    if len(shape) != len(axes):
+        raise ValueError(f"axes must name every dimension, got shape {shape} and axes {axes}")
+    return nnx.Param(init(rngs.params(), tuple(shape), jnp.float32), axes=axes)
+
+
+class Linear(nnx.Module):
+    """Affine map of the last axis, `y = x @ kernel + bias`."""
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        *,
+        axes: tuple[str | None, str | None],
+        rngs: nnx.Rngs,
+        bias: bool = True,
+        init: Initializer = fan_in,
+        dtype: DType = "float32",
+    ):
+        self.kernel = param((in_dim, out_dim), axes, init, rngs=rngs)
+        self.bias = param((out_dim,), axes[1:], zeros, rngs=rngs) if bias else None
+        self.dtype = dtype
+
+    def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
+        """Maps the last axis."""
+        y = x.astype(self.dtype) @ self.kernel[...].astype(self.dtype)
+        return y if self.bias is None else y + self.bias[...].astype(self.dtype)
+
+
+class Embedding(nnx.Module):
+    """Table lookup; `attend` is the tied output projection."""
+
+    def __init__(
+        self,
+        num: int,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        init: Initializer | None = None,
+        dtype: DType = "float32",
+    ):
+        init = nnx.initializers.normal(0.02) if init is None else init
+        self.table = param((num, width), ("vocab", "embed"), init, rngs=rngs)
+        self.dtype = dtype
+
+    def __call__(self, ids: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+        """Looks `ids` up."""
+        return jnp.take(self.table[...], ids, axis=0).astype(self.dtype)
+
+    def attend(self, x: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
+        """Projects `x` onto the rows of the table."""
+        return x.astype(self.dtype) @ self.table[...].astype(self.dtype).T
+
+
+class LayerNorm(nnx.Module):
+    """Layer normalisation of the last axis, with an affine part unless `affine=False`."""
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        rngs: nnx.Rngs,
+        eps: float = 1e-6,
+        affine: bool = True,
+        axis: str = "norm",
+        dtype: DType = "float32",
+    ):
+        self.scale = param((dim,), (axis,), ones, rngs=rngs) if affine else None
+        self.bias = param((dim,), (axis,), zeros, rngs=rngs) if affine else None
+        self.eps = eps
+        self.dtype = dtype
+
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """Normalises in float32 and returns the compute dtype."""
+        x = x.astype(jnp.float32)
+        x = x - x.mean(-1, keepdims=True)
+        x = x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + self.eps)
+        if self.scale is not None:
+            x = x * self.scale[...].astype(jnp.float32) + self.bias[...].astype(jnp.float32)
+        return x.astype(self.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """Root-mean-square normalisation of the last axis (arXiv 1910.07467)."""
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        rngs: nnx.Rngs,
+        eps: float = 1e-6,
+        affine: bool = True,
+        dtype: DType = "float32",
+    ):
+        self.scale = param((dim,), ("norm",), ones, rngs=rngs) if affine else None
+        self.eps = eps
+        self.dtype = dtype
+
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """Normalises in float32 and returns the compute dtype."""
+        x = x.astype(jnp.float32)
+        x = x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + self.eps)
+        if self.scale is not None:
+            x = x * self.scale[...].astype(jnp.float32)
+        return x.astype(self.dtype)
+
+
+class Mlp(nnx.Module):
+    """Two linears with tanh-approximated GELU between them."""
+
+    def __init__(self, width: int, mlp_dim: int, *, rngs: nnx.Rngs, dtype: DType = "float32"):
+        self.up = Linear(width, mlp_dim, axes=("embed", "mlp"), rngs=rngs, dtype=dtype)
+        self.down = Linear(mlp_dim, width, axes=("mlp", "embed"), rngs=rngs, dtype=dtype)
+
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """Applies up, GELU, down."""
+        return self.down(jax.nn.gelu(self.up(x), approximate=True))
+
+
+def sinusoid(
+    values: Float[Array, " b"] | Int[Array, " b"], width: int, max_period: float = 10000.0
+) -> Float[Array, "b {width}"]:
+    """Sinusoidal embedding of scalars in float32, cosine half first.
+
+    Source: the time path of CogVideoX; frequencies `max_period ** (-i / (width / 2))`.
+    """
+    half = width // 2
+    freqs = jnp.exp(-math.log(max_period) / half * jnp.arange(half, dtype=jnp.float32))
+    angles = values.astype(jnp.float32)[:, None] * freqs
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+class TimeEmbedding(nnx.Module):
+    """Sinusoid of a scalar, then linear, SiLU, linear."""
+
+    def __init__(self, in_dim: int, width: int, *, rngs: nnx.Rngs, dtype: DType = "float32"):
+        self.up = Linear(in_dim, width, axes=("embed", "mlp"), rngs=rngs, dtype=dtype)
+        self.down = Linear(width, width, axes=("mlp", None), rngs=rngs, dtype=dtype)
+        self.in_dim = in_dim
+
+    def __call__(self, values: Float[Array, " b"] | Int[Array, " b"]) -> Float[Array, "b e"]:
+        """Embeds `values` (b,)."""
+        return self.down(jax.nn.silu(self.up(sinusoid(values, self.in_dim))))

@@ -1,0 +1,41 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Device meshes with the four axes `data, fsdp, context, tensor`."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+from jax.experimental import mesh_utils
+from jax.sharding import AxisType, Mesh
+
+AXES = ("data", "fsdp", "context", "tensor")
+
+
+def make_mesh(
+    sizes: Sequence[int] = (-1, 1, 1, 1), devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """Builds a mesh of `sizes` over `AXES`; one size may be -1 and takes what is left.
+
+    Raises:
+        ValueError: if the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    if (
+        len(sizes) != len(AXES)
+        or sum(s == -1 for s in sizes) > 1
+        or any(s < 1 and s != -1 for s in sizes)
+    ):
+        raise ValueError(
+            f"mesh must give a positive size for each of {', '.join(AXES)}, at most one of them "
+            f"-1, got {tuple(sizes)}; set them with --config.mesh.*"
+        )
+    known = math.prod(s for s in sizes if s != -1)
+    if len(devices) % known or (-1 not in sizes and known != len(devices)):
+        raise ValueError(
+            f"mesh sizes {tuple(sizes)} must multiply to the {len(devices)} devices; "
+            "set them with --config.mesh.*"
+        )
+    shape = tuple(len(devices) // known if s == -1 else s for s in sizes)
+    grid = mesh_utils.create_device_mesh(shape, devices)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))

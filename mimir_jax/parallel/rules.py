@@ -1,0 +1,101 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Logical axis to mesh axis tables, one per strategy, and the specs they give."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+MeshAxes = str | tuple[str, ...] | None
+Rules = Mapping[str, MeshAxes]
+
+_ACTIVATIONS: Rules = {
+    "act_batch": ("data", "fsdp"),
+    "act_length": "context",
+    "act_embed": None,
+    "act_heads": "tensor",
+    "act_mlp": "tensor",
+    "act_frames": None,
+    "act_height": "context",
+    "act_width": None,
+    "act_channels": None,
+}
+
+_REPLICATED: Rules = {
+    name: None for name in "embed mlp heads head_dim vocab conv_in conv_out norm layers".split()
+}
+
+STRATEGIES: dict[str, Rules] = {
+    # Parameters and optimizer state split over `fsdp`, matrices also over `tensor`.
+    "fsdp": {
+        **_ACTIVATIONS,
+        **_REPLICATED,
+        "embed": "fsdp",
+        "mlp": "tensor",
+        "heads": "tensor",
+        "vocab": "tensor",
+        "conv_out": "fsdp",
+    },
+    # Every device holds all parameters; only activations are split.
+    "replicated": {**_ACTIVATIONS, **_REPLICATED},
+}
+
+
+def spec(
+    axes: Sequence[str | None], rules: Rules, mesh: Mesh, *, shape: Sequence[int] | None = None
+) -> P:
+    """Returns the partition spec of an array whose dimensions are `axes`.
+
+    A dimension that its mesh axes do not divide stays whole when `shape` is given; so does one
+    whose mesh axes have size one.
+
+    Raises:
+        ValueError: for an axis the table does not know, or a mesh axis used twice.
+    """
+    parts: list[MeshAxes] = []
+    used: set[str] = set()
+    for dim, axis in enumerate(axes):
+        if axis is not None and axis not in rules:
+            raise ValueError(f"unknown logical axis {axis!r}; the table knows {sorted(rules)}")
+        target = rules[axis] if axis is not None else None
+        names = (target,) if isinstance(target, str) else tuple(target or ())
+        names = tuple(name for name in names if mesh.shape[name] > 1)
+        ways = math.prod(mesh.shape[name] for name in names)
+        if shape is not None and shape[dim] % ways:
+            names = ()
+        if clash := used & set(names):
+            raise ValueError(f"mesh axis {sorted(clash)} used twice for logical axes {axes}")
+        used |= set(names)
+        parts.append(names[0] if len(names) == 1 else names or None)
+    return P(*parts)
+
+
+def param_shardings(abstract: Any, axes: Any, rules: Rules, mesh: Mesh) -> Any:
+    """Returns the `NamedSharding` of every parameter.
+
+    Args:
+        abstract: Nested dict of `ShapeDtypeStruct`s.
+        axes: The same structure with a tuple of logical axes at each leaf.
+        rules: One table of `STRATEGIES`.
+        mesh: The device mesh.
+
+    Raises:
+        ValueError: for a parameter without axes, an unknown axis or a mesh axis used twice.
+    """
+
+    def one(path, leaf, names):
+        where = jax.tree_util.keystr(path, simple=True, separator=".")
+        if len(names) != leaf.ndim:
+            raise ValueError(f"parameter {where} needs {leaf.ndim} axes, got {names}")
+        try:
+            return NamedSharding(mesh, spec(names, rules, mesh, shape=leaf.shape))
+        except ValueError as error:
+            raise ValueError(f"parameter {where}: {error}") from None
+
+    return jax.tree_util.tree_map_with_path(
+        one, abstract, axes, is_leaf=lambda x: isinstance(x, jax.ShapeDtypeStruct)
+    )
