@@ -30,6 +30,11 @@ def param(shape: Sequence[int], axes: Axes, init: Initializer, *, rngs: nnx.Rngs
     return nnx.Param(init(rngs.params(), tuple(shape), jnp.float32), axes=axes)
 
 
+def along_last(vector: Float[Array, " d"], x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Shapes a vector to broadcast along the last axis of `x`, in the dtype of `x`."""
+    return jax.lax.expand_dims(vector.astype(x.dtype), range(x.ndim - 1))
+
+
 class Linear(nnx.Module):
     """Affine map of the last axis, `y = x @ kernel + bias`."""
 
@@ -51,7 +56,7 @@ class Linear(nnx.Module):
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
         """Maps the last axis."""
         y = x.astype(self.dtype) @ self.kernel[...].astype(self.dtype)
-        return y if self.bias is None else y + self.bias[...].astype(self.dtype)
+        return y if self.bias is None else y + along_last(self.bias[...], y)
 
 
 class Embedding(nnx.Module):
@@ -103,7 +108,7 @@ class LayerNorm(nnx.Module):
         x = x - x.mean(-1, keepdims=True)
         x = x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + self.eps)
         if self.scale is not None:
-            x = x * self.scale[...].astype(jnp.float32) + self.bias[...].astype(jnp.float32)
+            x = x * along_last(self.scale[...], x) + along_last(self.bias[...], x)
         return x.astype(self.dtype)
 
 
@@ -128,7 +133,7 @@ class RMSNorm(nnx.Module):
         x = x.astype(jnp.float32)
         x = x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + self.eps)
         if self.scale is not None:
-            x = x * self.scale[...].astype(jnp.float32)
+            x = x * along_last(self.scale[...], x)
         return x.astype(self.dtype)
 
 
@@ -153,7 +158,7 @@ def sinusoid(
     """
     half = width // 2
     freqs = jnp.exp(-math.log(max_period) / half * jnp.arange(half, dtype=jnp.float32))
-    angles = values.astype(jnp.float32)[:, None] * freqs
+    angles = values.astype(jnp.float32)[:, None] * freqs[None]
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 
