@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frozen configuration dataclasses, their validation, and the bridge to command-line flags."""
 
+from mimir_jax.config.bridge import from_config_dict, to_config_dict
 from mimir_jax.config.models import (
     ABLATIONS,
+    DiffusionConfig,
     DiTConfig,
     DType,
     FuserConfig,
@@ -16,3 +18,26 @@ from mimir_jax.config.models import (
     VAEConfig,
     require,
 )
+from mimir_jax.config.presets import TINY_DIT, TINY_LLM, TINY_T5, TINY_VAE
+from mimir_jax.config.run import (
+    INSTRUCTIONS,
+    DataConfig,
+    LanguageTaskConfig,
+    MeshConfig,
+    OptimizerConfig,
+    SamplerConfig,
+    TaskConfig,
+    TextConfig,
+    TextToVideoConfig,
+    TrainConfig,
+    VAETaskConfig,
+)
+
+KINDS = {
+    "vae": VAEConfig,
+    "t5": T5Config,
+    "llm": LLMConfig,
+    "dit": DiTConfig,
+    "mimir": MimirConfig,
+}
+"""Config class of every kind of native weights folder."""

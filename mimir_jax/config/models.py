@@ -43,7 +43,8 @@ class RopeConfig:
 
     `longrope` (arXiv 2402.13753) divides the frequencies by `short_factor` up to
     `original_max_length` positions and by `long_factor` beyond; `linear` and `llama3` are the
-    rules of the Llama family.
+    rules of the Llama family. `factor` is the extension of the context: what `linear` and `llama3`
+    divide by, 1 unless given, and for `longrope` `max_length / original_max_length` unless given.
     """
 
     kind: Literal["default", "longrope", "linear", "llama3"] = "default"
@@ -54,7 +55,7 @@ class RopeConfig:
     short_factor: tuple[float, ...] = ()
     long_factor: tuple[float, ...] = ()
     attention_factor: float | None = None
-    factor: float = 1.0
+    factor: float | None = None
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
 
@@ -194,18 +195,42 @@ class DiTConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class DiffusionConfig:
+    """Diffusion process of CogVideoX: scaled-linear betas, SNR shift, zero terminal SNR, v target.
+
+    Attributes:
+        snr_shift: s in `abar / (s + (1 - s) abar)`; 3.0 for 2B, 1.0 for the 5B family.
+        stratified: Each sample of the global batch draws its timestep from its own sub-interval.
+    """
+
+    num_train_steps: int = 1000
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    snr_shift: float = 1.0
+    zero_terminal_snr: bool = True
+    stratified: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class FuserConfig:
     """Token fuser of Mimir (Fig. 3 top). Table 3 rows are `use_llm`, `norm_scale`, `zero_conv`.
 
     Attributes:
+        use_llm: Add the LLM branch; without it the fuser is the identity on T5.
+        norm_scale: Normalise the LLM states and multiply them by a learnable scale.
+        zero_conv: Put zero convolutions on both branches: Z_beta on the LLM's, Z_theta on T5's.
+            Without them a plain linear P, of the shape of Z_beta, brings LLM states to T5 width.
         bridge: Where the LLM width becomes the T5 width (M-U1): `zero_conv` inside Z_beta, or
-            `linear` in a plain linear before it.
-        llm_pad, t5_pad: What LLM and T5 pad positions add to the sum (M-U5).
+            `linear` in a plain bias-free linear before it.
+        llm_pad, t5_pad: What pad positions of a branch add to the sum (M-U5): `zero` nothing,
+            `keep` whatever their states give.
+        attend_pads: Let the DiT attend to positions where every branch has a pad (M-U5).
         norm: Normalisation of the LLM states, without affine (M-U6).
-        scale_init, scale_shape: Start and shape of the learnable scale (M-U7).
+        scale_init, scale_shape: Start and shape of the learnable scale (M-U7). Start it at the RMS
+            of the T5 features, which `models.fuser.rms` measures.
         scale_place: Scale `before` Z_beta or `after` it, the note's alpha (M-U8).
-        kernel_size: Width of the zero convolutions along tokens (M-U9).
-        zero_conv_bias: Bias in the zero convolutions (M-U10).
+        kernel_size: Width of the zero convolutions along tokens, odd (M-U9).
+        zero_conv_bias: Bias in the zero convolutions, and in P (M-U10).
         zero_conv_t5: Zero convolution on the T5 branch too, in zero-conv rows (M-U11).
     """
 
@@ -217,6 +242,7 @@ class FuserConfig:
     bridge: Literal["zero_conv", "linear"] = "zero_conv"
     llm_pad: Literal["zero", "keep"] = "zero"
     t5_pad: Literal["zero", "keep"] = "keep"
+    attend_pads: bool = True
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_eps: float = 1e-6
     scale_init: float = 0.1
@@ -227,6 +253,23 @@ class FuserConfig:
     zero_conv_t5: bool = True
     dtype: DType = "float32"
 
+    def __post_init__(self):
+        require(
+            self.use_llm or not (self.norm_scale or self.zero_conv),
+            "fuser.norm_scale and fuser.zero_conv must be off without fuser.use_llm, got "
+            f"{self.norm_scale} and {self.zero_conv}; name a row with MimirConfig.with_ablation",
+        )
+        require(
+            self.kernel_size > 0 and self.kernel_size % 2 == 1,
+            f"fuser.kernel_size must be odd and positive, got {self.kernel_size}; "
+            "set it with --config.model.fuser.kernel_size",
+        )
+        require(
+            self.scale_init > 0,
+            "fuser.scale_init must be positive (at zero neither it nor Z_beta ever moves), got "
+            f"{self.scale_init}; set it with --config.model.fuser.scale_init",
+        )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StabilizerConfig:
@@ -235,7 +278,10 @@ class StabilizerConfig:
     Attributes:
         enabled: Off in the Table 3 rows without SS.
         num_tokens: Instruction tokens and learnable tokens, one of each per instruction.
-        use_instructions, use_learned: The two summands, for ablations the paper does not run.
+        use_instructions, use_learned: The two summands e_i and e_l, for ablations the paper does
+            not run.
+        norm: Normalisation of the instruction states, without affine (M-U14).
+        scale_init: Start of the learnable scalar behind that norm (M-U14).
         projection_init: Start of the LLM-to-T5-width projection (M-U14).
         learned_std: Standard deviation of the learnable tokens at the start (M-U15).
         place: Stabilizer tokens `after` or `before` the fused caption tokens (M-U16).
@@ -254,6 +300,23 @@ class StabilizerConfig:
     learned_std: float = 0.02
     place: Literal["after", "before"] = "after"
     dtype: DType = "float32"
+
+    def __post_init__(self):
+        require(
+            self.use_instructions or self.use_learned or not self.enabled,
+            "stabilizer must use instructions, learned tokens or both, got neither; "
+            "turn it off with --config.model.stabilizer.enabled=False",
+        )
+        require(
+            self.num_tokens > 0,
+            f"stabilizer.num_tokens must be positive, got {self.num_tokens}; "
+            "turn the part off with --config.model.stabilizer.enabled=False",
+        )
+        require(
+            self.scale_init > 0,
+            "stabilizer.scale_init must be positive (at zero neither it nor a zero projection ever "
+            f"moves), got {self.scale_init}; set it with --config.model.stabilizer.scale_init",
+        )
 
 
 ABLATIONS: dict[str, dict[str, bool]] = {  # Table 3 of the paper, row by row
@@ -289,6 +352,11 @@ class MimirConfig:
             "fuser.llm_width must equal stabilizer.llm_width, got "
             f"{self.fuser.llm_width} and {self.stabilizer.llm_width}; "
             "set either with --config.model.*",
+        )
+        require(
+            self.fuser.dtype == self.stabilizer.dtype,
+            "fuser.dtype must equal stabilizer.dtype, as their tokens are concatenated, got "
+            f"{self.fuser.dtype} and {self.stabilizer.dtype}; set either with --config.model.*",
         )
 
     def with_ablation(self, row: str) -> "MimirConfig":

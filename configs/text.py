@@ -1,0 +1,41 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The small text models of the embedded default: `t5` (encoder) and `llm` (Phi-3 layout)."""
+
+import ml_collections
+
+from mimir_jax import config as c
+
+OPTIMIZER = c.OptimizerConfig(
+    learning_rate=2e-3, schedule="cosine", warmup_steps=100, weight_decay=0.01
+)
+
+PRESETS = {
+    "t5": c.TrainConfig(
+        task=c.LanguageTaskConfig(
+            kind="t5", model=c.TINY_T5, tokenizer_path="package:tiny/t5", length=64
+        ),
+        optimizer=OPTIMIZER,
+        steps=3000,
+        batch_size=32,
+        eval_every=500,
+        checkpoint_every=1000,
+    ),
+    "llm": c.TrainConfig(
+        task=c.LanguageTaskConfig(
+            kind="llm", model=c.TINY_LLM, tokenizer_path="package:tiny/llm", length=144
+        ),
+        optimizer=OPTIMIZER,
+        steps=4000,
+        batch_size=16,
+        eval_every=500,
+        checkpoint_every=1000,
+    ),
+}
+
+
+def get_config(preset: str = "llm") -> ml_collections.ConfigDict:
+    """Returns the run `preset`."""
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    return c.to_config_dict(PRESETS[preset])

@@ -1,0 +1,41 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Causal 3D VAE of CogVideoX: `tiny` is the one that ships with the package, `full` the paper's."""
+
+import ml_collections
+
+from mimir_jax import config as c
+
+PRESETS = {
+    "tiny": c.TrainConfig(
+        task=c.VAETaskConfig(model=c.TINY_VAE),
+        data=c.DataConfig(),
+        optimizer=c.OptimizerConfig(
+            learning_rate=1e-3, schedule="cosine", warmup_steps=100, ema_decay=0.995, b2=0.99
+        ),
+        steps=6000,
+        batch_size=4,
+        log_every=20,
+        eval_every=500,
+        sample_every=1000,
+        checkpoint_every=500,
+    ),
+    "full": c.TrainConfig(
+        task=c.VAETaskConfig(model=c.VAEConfig(dtype="bfloat16")),
+        data=c.DataConfig(source="folder", path="data/videos", frames=17, height=256, width=256),
+        optimizer=c.OptimizerConfig(learning_rate=1e-4, warmup_steps=1000, ema_decay=0.999),
+        mesh=c.MeshConfig(data=1, fsdp=-1),
+        steps=200_000,
+        batch_size=64,
+        eval_every=1000,
+        sample_every=5000,
+        checkpoint_every=1000,
+    ),
+}
+
+
+def get_config(preset: str = "tiny") -> ml_collections.ConfigDict:
+    """Returns the run `preset`."""
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    return c.to_config_dict(PRESETS[preset])

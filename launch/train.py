@@ -1,0 +1,101 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Train any model of the project: `python launch/train.py --config configs/mimir.py[:preset]`."""
+
+import os
+import pathlib
+import time
+
+from absl import flags
+from ml_collections import config_flags
+from rich import console as rich_console
+from rich import progress as rich_progress
+
+from mimir_jax.config import TrainConfig, bridge
+from mimir_jax.config import flags as flags_lib
+
+_STARTED = time.monotonic()
+_CONFIG = config_flags.DEFINE_config_file("config", "configs/mimir.py", "File[:preset] of the run.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run; continues the run it holds. Default runs/FILE-PRESET."
+)
+
+
+def main(argv) -> None:
+    """Builds the config, trains, and says what to do next."""
+    del argv
+    config = bridge.from_config_dict(TrainConfig, _CONFIG.value)
+    workdir = pathlib.Path(_WORKDIR.value or _default_workdir())
+
+    # Before JAX starts: reuse compiled programs between runs.
+    cache = pathlib.Path.home() / ".cache" / "mimir_jax" / "xla"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    from mimir_jax.training import loop
+
+    console = rich_console.Console()
+    console.print(f"{config.task.kind}: {config.steps} steps into {workdir}", highlight=False)
+    with _progress(console) as bar:
+        task = bar.add_task("starting", total=config.steps, loss="", step_time="")
+
+        def report(step: int, metrics: dict[str, float]) -> None:
+            fields = {"description": "training"}
+            if "loss" in metrics:
+                fields["loss"] = f"loss {metrics['loss']:.4f}"
+            if "step_seconds" in metrics:
+                fields["step_time"] = f"{metrics['step_seconds']:.2f} s/step"
+            if bar.tasks[task].description == "starting":
+                bar.reset(task)
+                seconds = time.monotonic() - _STARTED
+                bar.print(f"first step {seconds:.0f} s after the command", highlight=False)
+            bar.update(task, completed=step, **fields)
+
+        result = loop.train(config, workdir, report=report)
+    _conclude(console, config, workdir, result)
+
+
+def _conclude(console, config: TrainConfig, workdir: pathlib.Path, result) -> None:
+    print_line = lambda text: console.print(text, highlight=False, soft_wrap=True)  # noqa: E731
+    for name in result.skipped:
+        print_line(f"skipped (could not be decoded): {name}")
+    if result.before == result.after:
+        print_line(f"already at step {result.step}; raise it with --config.steps=N")
+    else:
+        for name in result.before:
+            before, after = result.before[name], result.after[name]
+            print_line(f"held-out {name}: {before:.4f} -> {after:.4f}")
+    command = f"python launch/train.py --config {_config_path()} --workdir {workdir}"
+    print_line(f"checkpoint: {workdir}/checkpoints/{result.step}")
+    if result.interrupted:
+        print_line(f"stopped at step {result.step} and saved; go on with: {command}")
+        return
+    if result.samples:
+        print_line(f"samples: {result.samples[0]}")
+    print_line(f"curves: tensorboard --logdir {workdir}")
+    print_line(f"train longer: {command} --config.steps={2 * config.steps}")
+
+
+def _config_path() -> str:
+    return flags.FLAGS["config"].config_filename if False else str(flags.FLAGS["config"].value_path)
+
+
+def _default_workdir() -> str:
+    path, _, preset = _config_path().partition(":")
+    name = pathlib.Path(path).stem
+    return f"runs/{name}-{preset.replace('/', '-')}" if preset else f"runs/{name}"
+
+
+def _progress(console) -> rich_progress.Progress:
+    return rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TextColumn("{task.fields[loss]}"),
+        rich_progress.TextColumn("{task.fields[step_time]}"),
+        rich_progress.TimeRemainingColumn(),
+        console=console,
+    )
+
+
+if __name__ == "__main__":
+    flags_lib.run(main)

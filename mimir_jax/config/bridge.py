@@ -1,0 +1,152 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Frozen dataclasses to `ConfigDict`s for the command line, and back with validation."""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+from ml_collections import config_dict
+
+
+def to_config_dict(config: Any) -> ml_collections.ConfigDict:
+    """Turns a dataclass into a `ConfigDict` that flags can override, field by field.
+
+    Optional fields become typed placeholders, so that `--config.init_from=PATH` parses.
+    """
+    out = ml_collections.ConfigDict(convert_dict=False)
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            value = to_config_dict(value)
+        elif isinstance(value, Mapping):
+            value = ml_collections.ConfigDict(dict(value))
+        elif value is None:
+            value = config_dict.placeholder(_optional(hints[field.name]))
+        out[field.name] = value
+    return out
+
+
+def from_config_dict(cls: type, values: Mapping[str, Any]) -> Any:
+    """Builds the frozen dataclass `cls` from nested mappings; `__post_init__` validates.
+
+    Raises:
+        ValueError: for a missing or unknown key, a value of the wrong type, or a failed check.
+    """
+    if isinstance(values, ml_collections.ConfigDict):
+        values = values.to_dict()
+    return _build(cls, dict(values), "config")
+
+
+def to_json(config: Any) -> str:
+    """Serialises a dataclass config, keys in field order."""
+    return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+def from_json(cls: type, text: str) -> Any:
+    """Inverse of `to_json`."""
+    return from_config_dict(cls, json.loads(text))
+
+
+def differences(a: Any, b: Any, prefix: str = "") -> list[str]:
+    """Lists the dotted names of fields in which two dataclasses differ."""
+    if not (dataclasses.is_dataclass(a) and type(a) is type(b)):
+        return [] if a == b else [prefix]
+    return [
+        name
+        for field in dataclasses.fields(a)
+        for name in differences(
+            getattr(a, field.name),
+            getattr(b, field.name),
+            f"{prefix}.{field.name}" if prefix else field.name,
+        )
+    ]
+
+
+def _build(cls: type, values: dict[str, Any], where: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]
+    if unknown := sorted(set(values) - set(names)):
+        raise ValueError(f"{where} has no field {unknown[0]!r}; it has {', '.join(names)}")
+    if missing := [name for name in names if name not in values]:
+        raise ValueError(f"{where} lacks the field {missing[0]!r} of {cls.__name__}")
+    fields = {name: _value(hints[name], values[name], f"{where}.{name}") for name in names}
+    return cls(**fields)
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(value, Mapping):
+        value = dict(value)
+    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    classes = [option for option in options if dataclasses.is_dataclass(option)]
+    if classes:
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} must be a mapping, got {value!r}")
+        return _build(_pick(classes, value, where), value, where)
+    options = [option for option in options if option is not type(None)]
+    for option in options:
+        ok, converted = _convert(option, value)
+        if ok:
+            return converted
+    raise ValueError(f"{where} must be {_describe(options)}, got {value!r}")
+
+
+def _convert(option: Any, value: Any) -> tuple[bool, Any]:
+    origin = typing.get_origin(option)
+    if origin is typing.Literal:
+        return value in typing.get_args(option), value
+    if origin is tuple:
+        return isinstance(value, (tuple, list)), tuple(value) if value is not None else None
+    if origin is dict:
+        return isinstance(value, dict), value
+    if option is float and isinstance(value, int) and not isinstance(value, bool):
+        return True, float(value)
+    if option is int and isinstance(value, bool):
+        return False, value
+    return isinstance(value, option), value
+
+
+def _describe(options: list[Any]) -> str:
+    parts = []
+    for option in options:
+        if typing.get_origin(option) is typing.Literal:
+            parts.append("one of " + ", ".join(map(repr, typing.get_args(option))))
+        else:
+            parts.append(getattr(option, "__name__", str(option)))
+    return " or ".join(parts)
+
+
+def _pick(classes: list[type], value: dict[str, Any], where: str) -> type:
+    """Chooses among dataclasses by the `kind` literal, or by matching field names."""
+    if len(classes) == 1:
+        return classes[0]
+    kinds: list[str] = []
+    for cls in classes:
+        hints = typing.get_type_hints(cls)
+        if "kind" in hints:
+            kinds += typing.get_args(hints["kind"])
+            if value.get("kind") in typing.get_args(hints["kind"]):
+                return cls
+        elif set(value) == {field.name for field in dataclasses.fields(cls)}:
+            return cls
+    if kinds:
+        kind = value.get("kind")
+        raise ValueError(f"{where}.kind must be one of {', '.join(kinds)}, got {kind!r}")
+    raise ValueError(f"{where} must hold the fields of {' or '.join(c.__name__ for c in classes)}")
+
+
+def _optional(hint: Any) -> type:
+    """Returns the type that a field annotated `T | None` takes from a flag."""
+    option = next(o for o in typing.get_args(hint) if o is not type(None))
+    return typing.get_origin(option) or option
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (types.UnionType, typing.Union)

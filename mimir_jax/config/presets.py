@@ -1,0 +1,38 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Sizes of the embedded default: small networks of the same structure as the full ones."""
+
+from mimir_jax.config.models import DiTConfig, LLMConfig, T5Config, VAEConfig
+
+TINY_VAE = VAEConfig(
+    block_channels=(16, 32, 64, 64),
+    layers_per_block=1,
+    norm_groups=8,
+    scaling_factor=1.0,
+    sample_height=64,
+    sample_width=64,
+)
+TINY_T5 = T5Config(
+    vocab_size=1024, width=128, num_layers=3, num_heads=4, head_dim=32, mlp_dim=256
+)
+TINY_LLM = LLMConfig(
+    vocab_size=1024,
+    width=192,
+    num_layers=4,
+    num_heads=6,
+    num_kv_heads=2,
+    head_dim=32,
+    mlp_dim=384,
+)
+TINY_DIT = DiTConfig(
+    num_layers=6,
+    num_heads=6,
+    head_dim=32,
+    text_width=128,
+    text_length=64,
+    time_width=64,
+    sample_frames=5,
+    sample_height=8,
+    sample_width=8,
+    remat="none",
+)

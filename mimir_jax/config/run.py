@@ -1,0 +1,332 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of a run: data, text, task, optimizer, mesh and loop."""
+
+import dataclasses
+import typing
+from typing import Literal
+
+from mimir_jax.config.models import (
+    ABLATIONS,
+    DiffusionConfig,
+    LLMConfig,
+    MimirConfig,
+    T5Config,
+    VAEConfig,
+    require,
+)
+
+Ablation = Literal[
+    "baseline", "decoder_only", "norm", "norm_ss", "zeroconv", "zeroconv_ss", "mimir"
+]
+assert set(typing.get_args(Ablation)) == set(ABLATIONS)
+
+INSTRUCTIONS = (
+    "List every object in the video and how many there are.",
+    "Describe the colour and the attributes of every object.",
+    "Describe where the objects are in relation to each other.",
+    "Describe the actions in order and how the light changes over time.",
+)
+"""The four instruction prompts of the semantic stabilizer (M-U12)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where clips come from, and their geometry.
+
+    Attributes:
+        source: `toyworld` is embedded and needs no files; `folder` reads the videos and captions
+            under `path`; `tfds` reads dataset `name` in ArrayRecord format under `path`.
+        num_scenes: Training scenes of Toyworld; a finite pool lets frozen features be reused.
+        caption_style: Toyworld captions: short, long, coarse, paraphrase or mixed.
+        start: Window of a longer clip: `random` for every pass, or the `first` frames.
+        num_workers: Decoding processes; 0 decodes on threads of the training process.
+    """
+
+    source: Literal["toyworld", "folder", "tfds"] = "toyworld"
+    path: str | None = None
+    name: str | None = None
+    video_key: str = "video"
+    caption_key: str = "caption"
+    frames: int = 17
+    height: int = 64
+    width: int = 64
+    fps: float = 8.0
+    num_scenes: int = 1 << 30
+    caption_style: Literal["short", "long", "coarse", "paraphrase", "mixed"] = "mixed"
+    start: Literal["random", "first"] = "random"
+    num_workers: int = 0
+
+    def __post_init__(self):
+        nearest = max(1, round((self.frames - 1) / 8)) * 8 + 1
+        require(
+            self.frames % 8 == 1,
+            f"data.frames must be 8N+1 so that the VAE returns as many frames as it reads, got "
+            f"{self.frames}; the nearest is {nearest}, set it with --config.data.frames",
+        )
+        require(
+            self.source == "toyworld" or self.path is not None,
+            f"data.path must name a folder when data.source is {self.source!r}, got None; "
+            "set it with --config.data.path",
+        )
+        require(
+            self.source != "tfds" or self.name is not None,
+            "data.name must name the dataset when data.source is 'tfds', got None; "
+            "set it with --config.data.name",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """Caption to features: the frozen encoders and what is read from them.
+
+    Attributes:
+        t5_path, llm_path: Folders with weights, config and tokenizer; `package:NAME` is a folder
+            that ships with mimir_jax. Their widths must be those of the fuser.
+        length: Positions of both feature sequences, padded or truncated on the right (M-U4).
+        llm_layer: Hidden state read from the LLM, -1 is the last after its norm (M-U2).
+        llm_tokens: LLM states that enter the sum: of the prompt, of sampled answers, or the prompt
+            followed by an answer (M-U3).
+        num_answers: Sampled answers kept per caption; training draws one each step (M-U3).
+        answer_length: New tokens per answer; None fills what the prompt leaves of `length`.
+        answer_temperature, answer_top_p: Decoding of answers (M-U28).
+        instructions: One instruction per stabilizer token (M-U12).
+        instruction_prompt: Whether the caption accompanies each instruction (M-U13).
+        null: Text of the unconditional branch: zeros, or the features of an empty caption (M-U17).
+    """
+
+    t5_path: str | None = None
+    llm_path: str | None = None
+    length: int = 226
+    llm_layer: int = -1
+    llm_tokens: Literal["query", "answer", "query+answer"] = "query+answer"
+    num_answers: int = 4
+    answer_length: int | None = None
+    answer_temperature: float = 0.8
+    answer_top_p: float = 0.9
+    instructions: tuple[str, ...] = INSTRUCTIONS
+    instruction_prompt: Literal["caption+instruction", "instruction"] = "caption+instruction"
+    instruction_length: int = 320
+    null: Literal["zero", "empty"] = "zero"
+
+    def __post_init__(self):
+        require(
+            self.num_answers >= 1,
+            f"text.num_answers must be at least 1, got {self.num_answers}; "
+            "set it with --config.task.text.num_answers",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplerConfig:
+    """Sampling from noise (M-U24)."""
+
+    name: Literal["ddim", "dpm"] = "dpm"
+    steps: int = 50
+    guidance: float = 6.0
+    dynamic: Literal["off", "reference", "smooth"] = "smooth"
+
+    def __post_init__(self):
+        require(
+            1 <= self.steps <= 1000,
+            f"sampler.steps must be within 1..1000, got {self.steps}; "
+            "set it with --config.task.sampler.steps",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextToVideoConfig:
+    """Train a video diffusion model on text: Mimir, its ablation rows, or the bare base.
+
+    Attributes:
+        ablation: Row of Mimir's Table 3, applied to `model`.
+        caption_dropout: Share of samples trained without text, all parts together (M-U18).
+        heldout_clips: Clips of the fixed-noise held-out loss.
+        sample_prompts: Held-out prompts drawn on every sample sheet.
+    """
+
+    kind: Literal["text_to_video"] = "text_to_video"
+    model: MimirConfig = MimirConfig()
+    ablation: Ablation = "mimir"
+    vae: VAEConfig = VAEConfig()
+    vae_path: str | None = None
+    text: TextConfig = TextConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    caption_dropout: float = 0.1
+    heldout_clips: int = 32
+    loss_bands: int = 5
+    sample_prompts: int = 8
+
+    def __post_init__(self):
+        model = self.model
+        pairs = (
+            ("dit.in_channels", model.dit.in_channels, "vae.latent_channels",
+             self.vae.latent_channels),
+            ("stabilizer.num_tokens", model.stabilizer.num_tokens, "len(text.instructions)",
+             len(self.text.instructions)),
+        )  # fmt: skip
+        for name, value, other, expected in pairs:
+            require(
+                value == expected or (name == "dit.in_channels" and value == 2 * expected),
+                f"{name} must equal {other}, got {value} and {expected}; "
+                "set either with --config.task.*",
+            )
+
+    @property
+    def network(self) -> MimirConfig:
+        """The model of the chosen ablation row."""
+        return self.model.with_ablation(self.ablation)
+
+    def check_geometry(self, data: DataConfig) -> None:
+        """Raises `ValueError` unless the model can make clips of the size of `data`."""
+        step = self.vae.spatial_compression * self.model.dit.patch
+        for name in ("height", "width"):
+            size = getattr(data, name)
+            require(
+                size % step == 0,
+                f"data.{name} must be a multiple of {step} (VAE compression x patch), got {size}; "
+                f"the nearest is {max(1, round(size / step)) * step}, "
+                f"set it with --config.data.{name}",
+            )
+        patch = self.model.dit.temporal_patch or 1
+        frames = self.vae.latent_frames(data.frames)
+        require(
+            frames % patch == 0,
+            f"data.frames must give a multiple of {patch} latent frames "
+            f"(dit.temporal_patch), got {data.frames} frames and {frames} latent frames; "
+            "set it with --config.data.frames",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VAETaskConfig:
+    """Train the causal VAE: L1 reconstruction, image-gradient L1 and KL.
+
+    The base adds LPIPS and a 3D GAN loss, whose networks cannot be had offline.
+    """
+
+    kind: Literal["vae"] = "vae"
+    model: VAEConfig = VAEConfig()
+    gradient_weight: float = 0.5
+    kl_weight: float = 1e-6
+    heldout_clips: int = 8
+
+    def check_geometry(self, data: DataConfig) -> None:
+        """Raises `ValueError` unless the VAE can encode clips of the size of `data`."""
+        step = self.model.spatial_compression
+        for name in ("height", "width"):
+            size = getattr(data, name)
+            require(
+                size % step == 0,
+                f"data.{name} must be a multiple of the VAE compression {step}, got {size}; "
+                f"set it with --config.data.{name}",
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LanguageTaskConfig:
+    """Train a small text model on the texts of Toyworld.
+
+    `t5` learns to fill masked caption tokens; `llm` learns chat turns: caption to elaboration, and
+    caption with one of `INSTRUCTIONS` to its answer.
+    """
+
+    kind: Literal["t5", "llm"] = "t5"
+    model: T5Config | LLMConfig = T5Config()
+    tokenizer_path: str = "package:tiny/t5"
+    length: int = 64
+    mask_rate: float = 0.25
+    heldout_texts: int = 128
+
+    def check_geometry(self, data: DataConfig) -> None:
+        """Text has no geometry."""
+
+
+TaskConfig = TextToVideoConfig | VAETaskConfig | LanguageTaskConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW with clipping, groups and EMA (M-U20).
+
+    Attributes:
+        schedule: `constant` after warm-up, or `cosine` down to `end_fraction`.
+        lr_scale: Learning-rate factor by regular expression on the `/`-joined parameter path; the
+            first match counts.
+        freeze: Regular expressions of parameter paths that do not train (M-U19).
+        clip_norm: Global gradient norm limit over the trained parameters.
+        accumulate: Micro-batches per step.
+        ema_decay: Decay of the parameter average; 0 keeps none.
+    """
+
+    learning_rate: float = 1e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 100
+    end_fraction: float = 0.05
+    b1: float = 0.9
+    b2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    accumulate: int = 1
+    lr_scale: dict[str, float] = dataclasses.field(default_factory=dict)
+    freeze: tuple[str, ...] = ()
+    ema_decay: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """Sizes of the mesh axes (one may be -1) and the sharding table of `parallel.rules`."""
+
+    data: int = -1
+    fsdp: int = 1
+    context: int = 1
+    tensor: int = 1
+    strategy: Literal["fsdp", "replicated"] = "fsdp"
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Sizes in the order of `parallel.mesh.AXES`."""
+        return self.data, self.fsdp, self.context, self.tensor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        batch_size: Clips (or texts) of one step over all processes.
+        init_from: Folder of parameters to start from; parameters it lacks start fresh.
+        resume_from: Work directory of another run whose newest checkpoint to continue.
+        eval_every, sample_every, checkpoint_every: Steps between; 0 means at the end only.
+    """
+
+    task: TaskConfig = TextToVideoConfig()
+    data: DataConfig = DataConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    mesh: MeshConfig = MeshConfig()
+    seed: int = 0
+    steps: int = 1000
+    batch_size: int = 8
+    log_every: int = 10
+    eval_every: int = 0
+    sample_every: int = 0
+    checkpoint_every: int = 0
+    keep_checkpoints: int = 2
+    init_from: str | None = None
+    resume_from: str | None = None
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "log_every", "keep_checkpoints"):
+            value = getattr(self, name)
+            require(
+                value >= 1, f"{name} must be at least 1, got {value}; set it with --config.{name}"
+            )
+        accumulate = self.optimizer.accumulate
+        require(
+            accumulate >= 1 and self.batch_size % accumulate == 0,
+            f"batch_size must be a multiple of optimizer.accumulate, got {self.batch_size} and "
+            f"{accumulate}; set either with --config.*",
+        )
+        self.task.check_geometry(self.data)

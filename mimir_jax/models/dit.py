@@ -1,0 +1,293 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The video diffusion transformer of CogVideoX (arXiv 2408.06072), 1.0 and 1.5, text and image.
+
+Text and video tokens form one sequence, text first, with full attention and shared weights; only
+the adaptive norms tell the two apart. The sequence stays whole from the first block to the last:
+each token selects the modulation of its kind, so no block slices or joins activations.
+
+Start of training: modulation linears and the output projection are zero, so every block begins as
+the identity and the model predicts zero; the learned position table of 5B-I2V begins as the sin-cos
+table of the 2B model.
+"""
+
+import einops
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from mimir_jax.config import DiTConfig, require
+from mimir_jax.models import attention, functional, layers, rope
+from mimir_jax.parallel.context import constrain
+
+OFS = 2.0
+"""The `ofs` value of every released 1.5 image-to-video sample, used when none is given."""
+
+
+class AdaptiveNorm(nnx.Module):
+    """LayerNorm with a shift and scale (and gate) for text tokens and for video tokens.
+
+    The linear puts out `shift, scale, gate` of video, then of text, each as wide as the model.
+    """
+
+    def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
+        self.linear = layers.Linear(
+            cfg.time_width,
+            6 * cfg.width,
+            axes=("embed", "mlp"),
+            init=layers.zeros,
+            rngs=rngs,
+            dtype=cfg.dtype,
+        )
+        self.norm = layers.LayerNorm(cfg.width, eps=cfg.norm_eps, rngs=rngs)
+        self.dtype = cfg.dtype
+
+    def __call__(
+        self, x: Float[Array, "b s d"], emb: Float[Array, "b e"], is_text: Bool[Array, " s"]
+    ) -> tuple[Float[Array, "b s d"], Float[Array, "b s d"]]:
+        """Returns the modulated norm of `x` and the gate of each token."""
+        parts = self.linear(jax.nn.silu(emb)).astype(jnp.float32)
+        parts = einops.rearrange(parts, "b (stream part d) -> stream part b 1 d", stream=2, part=3)
+        video, text = parts
+        shift, scale, gate = jnp.where(is_text[None, None, :, None], text, video)
+        y = self.norm(x) * (1.0 + scale) + shift
+        return y.astype(self.dtype), gate.astype(self.dtype)
+
+
+class Block(nnx.Module):
+    """Joint attention and feed-forward, each behind an adaptive norm and a gate."""
+
+    def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
+        self.norm1 = AdaptiveNorm(cfg, rngs=rngs)
+        self.attention = attention.JointAttention(cfg, rngs=rngs)
+        self.norm2 = AdaptiveNorm(cfg, rngs=rngs)
+        self.mlp = layers.Mlp(cfg.width, cfg.mlp_ratio * cfg.width, rngs=rngs, dtype=cfg.dtype)
+
+    def __call__(
+        self,
+        x: Float[Array, "b s d"],
+        emb: Float[Array, "b e"],
+        is_text: Bool[Array, " s"],
+        rotary: rope.Rotary | None,
+        text_mask: attention.TextMask | None,
+    ) -> Float[Array, "b s d"]:
+        """Runs both residual sub-layers."""
+        y, gate = self.norm1(x, emb, is_text)
+        x = x + gate * self.attention(y, rotary, text_mask)
+        y, gate = self.norm2(x, emb, is_text)
+        x = x + gate * self.mlp(y)
+        return constrain(x, "act_batch", "act_length", "act_embed")
+
+
+class Head(nnx.Module):
+    """Two norms, the second modulated by the time embedding, and the output projection."""
+
+    def __init__(self, cfg: DiTConfig, out_dim: int, *, rngs: nnx.Rngs):
+        zero = {"init": layers.zeros, "rngs": rngs, "dtype": cfg.dtype}
+        self.norm_final = layers.LayerNorm(cfg.width, eps=cfg.norm_eps, rngs=rngs)
+        self.linear = layers.Linear(cfg.time_width, 2 * cfg.width, axes=("embed", "mlp"), **zero)
+        self.norm = layers.LayerNorm(cfg.width, eps=cfg.norm_eps, rngs=rngs)
+        self.proj = layers.Linear(cfg.width, out_dim, axes=("embed", None), **zero)
+
+    def __call__(
+        self, x: Float[Array, "b n d"], emb: Float[Array, "b e"]
+    ) -> Float[Array, "b n o"]:
+        """Projects video tokens to patches."""
+        parts = self.linear(jax.nn.silu(emb)).astype(jnp.float32)
+        shift, scale = einops.rearrange(parts, "b (part d) -> part b 1 d", part=2)
+        return self.proj(self.norm(self.norm_final(x)) * (1.0 + scale) + shift)
+
+
+class DiT(nnx.Module):
+    """CogVideoX transformer: noisy latents and text states in, velocity out."""
+
+    def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
+        patch = cfg.patch**2 * (cfg.temporal_patch or 1)
+        linear = {"axes": ("embed", None), "rngs": rngs, "dtype": cfg.dtype}
+        self.patch = layers.Linear(
+            patch * cfg.in_channels, cfg.width, **(linear | {"axes": (None, "embed")})
+        )
+        self.text = layers.Linear(cfg.text_width, cfg.width, **linear)
+        self.time = layers.TimeEmbedding(cfg.width, cfg.time_width, rngs=rngs)
+        self.ofs = None
+        if cfg.ofs_width is not None:
+            self.ofs = layers.TimeEmbedding(cfg.ofs_width, cfg.ofs_width, rngs=rngs)
+        self.positions = None
+        if cfg.position == "rope+learned":
+            self.positions = _learned_positions(cfg, rngs=rngs)
+        self.blocks = functional.Stack(
+            lambda *, rngs: Block(cfg, rngs=rngs), cfg.num_layers, cfg.remat, rngs=rngs
+        )
+        self.head = Head(cfg, patch * cfg.out_channels, rngs=rngs)
+        self.cfg = cfg
+
+    def __call__(
+        self,
+        latents: Float[Array, "b t h w c"],
+        text: Float[Array, "b l text_width"],
+        timestep: Int[Array, " b"] | Float[Array, " b"],
+        *,
+        text_mask: Bool[Array, "b l"] | None = None,
+        ofs: Float[Array, " b"] | None = None,
+    ) -> Float[Array, "b t h w c_out"]:
+        """Predicts the velocity of `latents`.
+
+        Args:
+            latents: Noisy latents, with the image latents behind them in the channels of an
+                image-to-video model.
+            text: Text states, of any length.
+            timestep: Diffusion step of each sample, 0..999.
+            text_mask: True at the text tokens to attend to; None attends to all, padding included,
+                as CogVideoX was trained.
+            ofs: Value of the `ofs` embedding of 1.5 image-to-video models, `OFS` when None.
+
+        Raises:
+            ValueError: for sizes that the patches or the position code do not allow.
+        """
+        cfg = self.cfg
+        grid = token_grid(cfg, latents.shape)
+        length = text.shape[1]
+        emb = self._embed_time(timestep, ofs)
+        x = jnp.concatenate([self.text(text), self.patch(self._patchify(latents))], axis=1)
+        x = self._add_positions(x, grid, length)  # (b, s, d)
+        x = constrain(x, "act_batch", "act_length", "act_embed")
+        is_text = jnp.arange(x.shape[1]) < length
+        rotary = None if cfg.position == "sincos" else _rotary(cfg, grid, length)
+
+        def body(block: Block, x: Array, _: None) -> tuple[Array, None]:
+            return block(x, emb, is_text, rotary, text_mask), None
+
+        x, _ = self.blocks(body, x)
+        return self._unpatchify(self.head(x[:, length:], emb), grid)
+
+    def _embed_time(self, timestep: Array, ofs: Array | None) -> Float[Array, "b e"]:
+        emb = self.time(timestep)
+        require(
+            ofs is None or self.ofs is not None,
+            "ofs needs a model with dit.ofs_width, got None; leave ofs out or set it with "
+            "--config.dit.ofs_width",
+        )
+        if self.ofs is None:
+            return emb
+        return emb + self.ofs(jnp.full(timestep.shape, OFS) if ofs is None else ofs)
+
+    def _add_positions(self, x: Array, grid: rope.Grid, length: int) -> Float[Array, "b s d"]:
+        cfg = self.cfg
+        if cfg.position == "sincos":
+            table = _sincos(cfg, grid)
+            table = jnp.pad(table, ((length, 0), (0, 0)))
+        elif self.positions is not None:
+            text, video = jnp.split(self.positions[...], [cfg.text_length])
+            text = jnp.pad(text[:length], ((0, max(0, length - cfg.text_length)), (0, 0)))
+            table = jnp.concatenate([text, video])
+        else:
+            return x
+        return x + table[None].astype(x.dtype)
+
+    def _patchify(self, latents: Array) -> Float[Array, "b n p"]:
+        return einops.rearrange(
+            latents,
+            "b (t pt) (h ph) (w pw) c -> b (t h w) (c pt ph pw)",
+            pt=self.cfg.temporal_patch or 1,
+            ph=self.cfg.patch,
+            pw=self.cfg.patch,
+        )
+
+    def _unpatchify(self, x: Array, grid: rope.Grid) -> Float[Array, "b t h w c"]:
+        t, h, w = grid
+        return einops.rearrange(
+            x,
+            "b (t h w) (c pt ph pw) -> b (t pt) (h ph) (w pw) c",
+            t=t,
+            h=h,
+            w=w,
+            pt=self.cfg.temporal_patch or 1,
+            ph=self.cfg.patch,
+            pw=self.cfg.patch,
+        )
+
+
+def token_grid(cfg: DiTConfig, shape: tuple[int, ...]) -> rope.Grid:
+    """Returns the tokens along frames, rows and columns of latents of `shape` (b, t, h, w, c).
+
+    Raises:
+        ValueError: for channels, or sizes that the patches or the position code do not allow.
+    """
+    _, *sizes, channels = shape
+    require(
+        channels == cfg.in_channels,
+        f"latents must have dit.in_channels={cfg.in_channels} channels, got {channels}; "
+        "image-to-video models take [noisy; image] channels",
+    )
+    patches = (cfg.temporal_patch or 1, cfg.patch, cfg.patch)
+    remedies = ("pad with dit.pad_frames", "crop or resize", "crop or resize")
+    for name, size, patch, remedy in zip(
+        ("frames", "height", "width"), sizes, patches, remedies, strict=True
+    ):
+        require(
+            size % patch == 0 and size > 0,
+            f"latent {name} must be a positive multiple of the patch size {patch}, got {size}; "
+            f"{remedy}",
+        )
+    native = (cfg.sample_frames, cfg.sample_height, cfg.sample_width)
+    require(
+        cfg.position != "rope+learned" or tuple(sizes) == native,
+        f"latents must have the size {native} of the learned position table, got {tuple(sizes)}; "
+        "crop or resize, or use a model without the table",
+    )
+    limit = native[1:]
+    require(
+        cfg.position == "sincos"
+        or cfg.rope_grid == "crop"
+        or all(size <= most for size, most in zip(sizes[1:], limit, strict=True)),
+        f"latent height and width must be at most {limit} with integer rotary positions, got "
+        f"{tuple(sizes[1:])}; raise --config.dit.sample_height and sample_width",
+    )
+    t, h, w = (size // patch for size, patch in zip(sizes, patches, strict=True))
+    return t, h, w
+
+
+def extra_frames(cfg: DiTConfig, frames: int) -> int:
+    """Returns how many latent frames to add so that temporal patches divide them (1.5 models)."""
+    return -frames % (cfg.temporal_patch or 1)
+
+
+def pad_frames(latents: Float[Array, "b t h w c"], extra: int) -> Float[Array, "b t+{extra} h w c"]:
+    """Prepends `extra` copies of the first latent frame, as 1.5 models are trained.
+
+    Sampling undoes it with `latents[:, extra:]` before decoding.
+    """
+    return jnp.concatenate([latents[:, :1]] * extra + [latents], axis=1)
+
+
+def _rotary(cfg: DiTConfig, grid: rope.Grid, length: int) -> rope.Rotary:
+    crop = None
+    if cfg.rope_grid == "crop":
+        crop = (cfg.sample_height // cfg.patch, cfg.sample_width // cfg.patch)
+    return rope.rotary_3d(grid, cfg.head_dim, crop=crop, theta=cfg.rope_theta, lead=length)
+
+
+def _sincos(cfg: DiTConfig, grid: rope.Grid) -> Float[Array, "n d"]:
+    return rope.sincos_3d(
+        grid,
+        cfg.width,
+        spatial_scale=cfg.spatial_interpolation,
+        temporal_scale=cfg.temporal_interpolation,
+    )
+
+
+def _learned_positions(cfg: DiTConfig, *, rngs: nnx.Rngs) -> nnx.Param:
+    """Returns the position table of 5B-I2V: text rows, then video rows at the native size."""
+    grid = (
+        cfg.sample_frames // (cfg.temporal_patch or 1),
+        cfg.sample_height // cfg.patch,
+        cfg.sample_width // cfg.patch,
+    )
+
+    def init(key: Array, shape: tuple[int, int], dtype: jnp.dtype) -> Array:
+        table = jnp.pad(_sincos(cfg, grid), ((cfg.text_length, 0), (0, 0)))
+        return table.astype(dtype)
+
+    rows = cfg.text_length + grid[0] * grid[1] * grid[2]
+    return layers.param((rows, cfg.width), (None, "embed"), init, rngs=rngs)

@@ -1,0 +1,108 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tiled encoding and decoding, blended as the CogVideoX reference does.
+
+A tile has half of the configured sample size. Each runs the whole chunk loop with its own caches
+and norm statistics, so the result differs from the untiled one.
+"""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mimir_jax.config import VAEConfig
+
+_OVERLAPS = (1 / 6, 1 / 5)  # of a tile: vertically, horizontally
+
+Run = Callable[[Float[Array, "..."]], Float[Array, "..."]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Tiling along one axis.
+
+    Attributes:
+        tile: Size of a tile in the input.
+        stride: Distance between tiles in the input.
+        blend: Overlap in the output over which neighbours are mixed.
+        keep: What a tile contributes to the output.
+    """
+
+    tile: int
+    stride: int
+    blend: int
+    keep: int
+
+
+def encode(
+    run: Run, video: Float[Array, "b f h w c"], cfg: VAEConfig
+) -> Float[Array, "b t h2 w2 z"]:
+    """Encodes tile by tile; small frames are a single tile."""
+    return _tiled(run, video, [_plan(pixel, latent, o) for pixel, latent, o in _tiles(cfg)])
+
+
+def decode(
+    run: Run, latents: Float[Array, "b t h w z"], cfg: VAEConfig
+) -> Float[Array, "b f h2 w2 c"]:
+    """Decodes tile by tile; small latents are a single tile."""
+    return _tiled(run, latents, [_plan(latent, pixel, o) for pixel, latent, o in _tiles(cfg)])
+
+
+def _tiles(cfg: VAEConfig) -> list[tuple[int, int, float]]:
+    pixels = (cfg.sample_height // 2, cfg.sample_width // 2)
+    return [(p, p // cfg.spatial_compression, o) for p, o in zip(pixels, _OVERLAPS, strict=True)]
+
+
+def _plan(tile: int, out_tile: int, overlap: float) -> Plan:
+    blend = int(out_tile * overlap)
+    return Plan(tile=tile, stride=int(tile * (1 - overlap)), blend=blend, keep=out_tile - blend)
+
+
+def _tiled(run: Run, x: Float[Array, "b t h w c"], plans: list[Plan]) -> Float[Array, "..."]:
+    rows, cols = plans
+    if x.shape[2] <= rows.tile and x.shape[3] <= cols.tile:
+        return run(x)
+    tops = range(0, x.shape[2], rows.stride)
+    lefts = range(0, x.shape[3], cols.stride)
+    tiles = _run_tiles(
+        run,
+        {(i, j): x[:, :, i : i + rows.tile, j : j + cols.tile] for i in tops for j in lefts},
+    )
+    bands = []
+    for i in tops:
+        for j in lefts:
+            if i > 0:
+                tiles[i, j] = _blend(tiles[i - rows.stride, j], tiles[i, j], rows.blend, axis=2)
+            if j > 0:
+                tiles[i, j] = _blend(tiles[i, j - cols.stride], tiles[i, j], cols.blend, axis=3)
+        kept = [tiles[i, j][:, :, : rows.keep, : cols.keep] for j in lefts]
+        bands.append(jnp.concatenate(kept, axis=3))
+    return jnp.concatenate(bands, axis=2)
+
+
+def _run_tiles(run: Run, tiles: dict[tuple[int, int], Array]) -> dict[tuple[int, int], Array]:
+    """Runs tiles of one shape under a single `lax.map`: compiled once, one in memory at a time."""
+    groups = defaultdict(list)
+    for where, tile in tiles.items():
+        groups[tile.shape].append(where)
+    out = {}
+    for members in groups.values():
+        ys = jax.lax.map(run, jnp.stack([tiles[where] for where in members]))
+        out |= dict(zip(members, ys, strict=True))
+    return out
+
+
+def _blend(
+    before: Float[Array, "b t h w c"], tile: Float[Array, "b t h2 w2 c"], extent: int, *, axis: int
+) -> Float[Array, "b t h2 w2 c"]:
+    """Fades linearly from the end of `before` into the start of `tile`."""
+    extent = min(before.shape[axis], tile.shape[axis], extent)
+    shape = [extent if i == axis else 1 for i in range(tile.ndim)]
+    weight = (jnp.arange(extent, dtype=tile.dtype) / extent).reshape(shape)
+    end = jax.lax.slice_in_dim(before, before.shape[axis] - extent, None, axis=axis)
+    start, rest = jnp.split(tile, [extent], axis=axis)
+    return jnp.concatenate([end * (1 - weight) + start * weight, rest], axis=axis)

@@ -1,0 +1,277 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Greedy and nucleus decoding (arXiv 1904.09751) of an LLM, with the states of what it wrote.
+
+Mimir conditions on the states of sampled answers beside those of the prompt (M-U3); one prefill and
+the cached steps that write the answer give both. A row's draws depend on its own key and the step
+alone, never on its neighbours or on the side and amount of padding.
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from mimir_jax.config import require
+from mimir_jax.models import phi3
+from mimir_jax.models.functional import Model, Params
+
+Mask = Bool[Array, "b l"] | Int[Array, "b l"] | None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """Answers and the states of the model that read them.
+
+    Attributes:
+        tokens: Answer tokens, the pad id after the end token, `"b k"`.
+        mask: True at answer tokens, the end token included, `"b k"`.
+        states: States at the answer tokens, zero elsewhere, `"b k d"`.
+        prompt_states: States at the prompt slots, unspecified at its pads, `"b l d"`.
+    """
+
+    tokens: Array
+    mask: Array
+    states: Array
+    prompt_states: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    """What the compiled loop is specialised for."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    eos_ids: tuple[int, ...]
+    pad_id: int
+    layer: int | None = None  # of the returned states; None returns none
+
+    def __post_init__(self):
+        require(
+            self.max_new_tokens > 0,
+            f"max_new_tokens must be positive, got {self.max_new_tokens}; ask for at least one",
+        )
+        require(
+            self.temperature >= 0,
+            f"temperature must not be negative, got {self.temperature}; 0 decodes greedily",
+        )
+        require(
+            0 < self.top_p <= 1,
+            f"top_p must lie in (0, 1], got {self.top_p}; 1 samples from all tokens",
+        )
+
+
+class _Progress(NamedTuple):
+    """Loop state over the slots `s = l + k` of prompt and answer."""
+
+    step: Array  # answer tokens written
+    ids: Array  # (b, s)
+    answer: Array  # (b, k), which answer slots hold a token
+    done: Array  # (b,)
+    final: Array  # (b, d), scores the next token
+    states: Array | None  # (b, s, d)
+    cache: phi3.Cache
+
+
+def generate(
+    model: Model,
+    params: Params,
+    input_ids: Int[Array, "b l"],
+    attention_mask: Mask = None,
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    key: Key[Array, ""] | Key[Array, " b"] | None = None,
+    eos_ids: tuple[int, ...] = (),
+    pad_id: int = 0,
+) -> Int[Array, "b {max_new_tokens}"]:
+    """Continues each prompt by up to `max_new_tokens` tokens.
+
+    Args:
+        model: A built `phi3.LLM`.
+        params: Its parameters.
+        input_ids: Prompts, padded on either side.
+        attention_mask: True or 1 at prompt tokens; None when all are.
+        max_new_tokens: Length of the result.
+        temperature: 0 takes the likeliest token; otherwise scores are divided by it and sampled.
+        top_p: Samples from the fewest likeliest tokens whose mass reaches `top_p`.
+        key: One random key, folded with the index of each row, or one key a row.
+        eos_ids: Tokens that end a row.
+        pad_id: Fills a row after its end.
+    """
+    settings = _Settings(max_new_tokens, temperature, top_p, tuple(eos_ids), pad_id)
+    keys = _row_keys(key, input_ids.shape[0], temperature)
+    return _decode(model, settings, params, input_ids, attention_mask, keys)[0]
+
+
+def generate_states(
+    model: Model,
+    params: Params,
+    input_ids: Int[Array, "b l"],
+    attention_mask: Mask = None,
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    key: Key[Array, ""] | Key[Array, " b"] | None = None,
+    eos_ids: tuple[int, ...] = (),
+    pad_id: int = 0,
+    layer: int = -1,
+) -> Generation:
+    """Continues each prompt; returns the answers with the states of prompts and answers.
+
+    The states are those of one forward over prompt and answer. Arguments are those of `generate`,
+    with `layer` as in `phi3.LLM`.
+    """
+    settings = _Settings(max_new_tokens, temperature, top_p, tuple(eos_ids), pad_id, layer)
+    keys = _row_keys(key, input_ids.shape[0], temperature)
+    tokens, mask, states = _decode(model, settings, params, input_ids, attention_mask, keys)
+    length = input_ids.shape[1]
+    answer = jnp.where(mask[..., None], states[:, length:], 0)
+    return Generation(tokens, mask, states=answer, prompt_states=states[:, :length])
+
+
+def sample(
+    logits: Float[Array, "b v"],
+    keys: Key[Array, " b"] | None,
+    *,
+    temperature: float,
+    top_p: float = 1.0,
+) -> Int[Array, " b"]:
+    """Draws one token a row with that row's key; takes the likeliest at temperature 0."""
+    logits = logits.astype(jnp.float32)
+    if temperature == 0:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    logits = logits / temperature
+    draw = jax.vmap(jax.random.categorical)
+    if top_p == 1:
+        return draw(keys, logits).astype(jnp.int32)
+    order = jnp.argsort(-logits, axis=-1)
+    logits = jnp.take_along_axis(logits, order, axis=-1)  # likeliest first
+    probs = jax.nn.softmax(logits, axis=-1)
+    mass_before = jnp.cumsum(probs, axis=-1) - probs
+    # The first token has no mass before it, so a row is never left empty.
+    rank = draw(keys, jnp.where(mass_before < top_p, logits, -jnp.inf))
+    return jnp.take_along_axis(order, rank[:, None], axis=-1)[:, 0].astype(jnp.int32)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "settings"))
+def _decode(
+    model: Model,
+    settings: _Settings,
+    params: Params,
+    input_ids: Array,
+    attention_mask: Array | None,
+    keys: Array | None,
+) -> tuple[Array, Array, Array | None]:
+    """Returns answer tokens, answer mask, and the states of all slots if asked for."""
+    valid = jnp.ones(input_ids.shape, bool) if attention_mask is None else attention_mask > 0
+    read = functools.partial(_read, model, settings, params, valid)
+    write = functools.partial(_write, model, settings, params, keys)
+    progress = _prefill(model, settings, params, input_ids, valid)
+    # The last token is read only where its state is asked for.
+    reads = settings.max_new_tokens - (settings.layer is None)
+    progress = jax.lax.while_loop(
+        lambda p: (p.step < reads) & ~p.done.all(), lambda p: read(write(p)), progress
+    )
+    if settings.layer is None:
+        progress = write(progress)
+    return progress.ids[:, input_ids.shape[1] :], progress.answer, progress.states
+
+
+def _prefill(
+    model: Model, settings: _Settings, params: Params, ids: Array, valid: Array
+) -> _Progress:
+    """Reads the prompts into a cache with room for the answers."""
+    (batch, length), new = ids.shape, settings.max_new_tokens
+    cache = phi3.init_cache(model.config, batch, length + new)
+    first = model.extend(params, ids, valid, cache, layer=_layer(settings))
+    last = length - 1 - jnp.argmax(valid[:, ::-1], axis=1)  # last prompt token of each row (b,)
+    states = None
+    if settings.layer is not None:
+        states = jnp.pad(first.states, ((0, 0), (0, new), (0, 0)))
+    return _Progress(
+        step=jnp.zeros((), jnp.int32),
+        ids=jnp.pad(
+            ids.astype(jnp.int32), ((0, 0), (0, new)), constant_values=settings.pad_id
+        ),
+        answer=jnp.zeros((batch, new), bool),
+        done=jnp.zeros((batch,), bool),
+        final=jnp.take_along_axis(first.final, last[:, None, None], axis=1)[:, 0],
+        states=states,
+        cache=first.cache,
+    )
+
+
+def _write(
+    model: Model, settings: _Settings, params: Params, keys: Array | None, progress: _Progress
+) -> _Progress:
+    """Chooses the next token of each row that has not ended."""
+    step, done = progress.step, progress.done
+    if keys is not None:
+        keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, step)
+    logits = model.logits(params, progress.final)
+    token = sample(logits, keys, temperature=settings.temperature, top_p=settings.top_p)
+    token = jnp.where(done, settings.pad_id, token)
+    slot = progress.ids.shape[1] - settings.max_new_tokens + step
+    update = jax.lax.dynamic_update_slice
+    return progress._replace(
+        step=step + 1,
+        ids=update(progress.ids, token[:, None], (0, slot)),
+        answer=update(progress.answer, ~done[:, None], (0, step)),
+        done=done | jnp.isin(token, jnp.asarray(settings.eos_ids, jnp.int32)),
+    )
+
+
+def _read(
+    model: Model, settings: _Settings, params: Params, valid: Array, progress: _Progress
+) -> _Progress:
+    """Reads the token just written, or all tokens again when LongRoPE changes its factors."""
+    slot = valid.shape[1] + progress.step - 1
+    layer = _layer(settings)
+
+    def read_one(progress):
+        token = jax.lax.dynamic_slice_in_dim(progress.ids, slot, 1, axis=1)
+        out = model.extend(params, token, None, progress.cache, layer=layer)
+        states = progress.states
+        if states is not None:
+            states = jax.lax.dynamic_update_slice(states, out.states, (0, slot, 0))
+        return progress._replace(final=out.final[:, 0], states=states, cache=out.cache)
+
+    def read_all(progress):
+        batch, slots = progress.ids.shape
+        read = jnp.arange(slots)[None] <= slot
+        mask = read & jnp.pad(valid, ((0, 0), (0, settings.max_new_tokens)), constant_values=True)
+        empty = phi3.init_cache(model.config, batch, slots)
+        out = model.extend(params, progress.ids, mask, empty, layer=layer)
+        final = jax.lax.dynamic_slice_in_dim(out.final, slot, 1, axis=1)[:, 0]
+        states = None if progress.states is None else out.states
+        cache = dataclasses.replace(out.cache, used=slot + 1)
+        return progress._replace(final=final, states=states, cache=cache)
+
+    rope = model.config.rope
+    if rope.kind != "longrope" or progress.ids.shape[1] <= rope.original_max_length:
+        return read_one(progress)
+    longest = valid.sum(axis=1).max() + progress.step
+    return jax.lax.cond(
+        longest == rope.original_max_length + 1, read_all, read_one, progress
+    )
+
+
+def _layer(settings: _Settings) -> int:
+    return -1 if settings.layer is None else settings.layer
+
+
+def _row_keys(key: Array | None, batch: int, temperature: float) -> Array | None:
+    if temperature == 0:
+        return None
+    require(key is not None, f"key must be given at temperature {temperature}, got None; pass one")
+    if key.ndim == 0:
+        return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch))
+    return key

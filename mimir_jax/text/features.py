@@ -1,0 +1,195 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Captions to the features that condition the video model, by frozen T5 and LLM (M-U2 to M-U4).
+
+Features are a pure function of caption, encoders and seed: every caption goes through programs of
+one fixed shape, alone, so its features never depend on what else is in the batch.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mimir_jax import weights
+from mimir_jax.config import TextConfig
+from mimir_jax.data.cache import ContentCache, content_key
+from mimir_jax.models import condition, functional, phi3, t5
+from mimir_jax.text import decoding, instructions, tokenizers
+
+Features = dict[str, np.ndarray]
+
+
+class TextEncoder:
+    """Frozen text encoders with a cache by caption.
+
+    Args:
+        config: What to read from which encoder.
+        use_llm: False leaves the LLM out entirely, for the bare base.
+        seed: Seeds the sampled answers.
+    """
+
+    def __init__(self, config: TextConfig, *, use_llm: bool, seed: int = 0):
+        self._config = config
+        self._seed = seed
+        self.cache = ContentCache()
+        self._t5 = _load(config.t5_path, "t5", t5.T5Encoder, "text.t5_path")
+        self._llm = _load(config.llm_path, "llm", phi3.LLM, "text.llm_path") if use_llm else None
+
+    @property
+    def t5_width(self) -> int:
+        """Width of the T5 states."""
+        return self._t5.model.config.width
+
+    @property
+    def llm_width(self) -> int | None:
+        """Width of the LLM states, None without an LLM."""
+        return self._llm.model.config.width if self._llm else None
+
+    def encode(self, captions: Sequence[str]) -> Features:
+        """Returns the features of `captions`, stacked.
+
+        Returns:
+            `t5` (b, n, d), `t5_mask` (b, n) and, with an LLM, `llm` (b, k, n, e), `llm_mask`
+            (b, k, n) for each of the k answers, `instructions` (b, i, e).
+        """
+        rows = [
+            self.cache.get(content_key(caption), functools.partial(self._encode_one, caption))
+            for caption in captions
+        ]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def answers(self, caption: str) -> list[str]:
+        """Returns the sampled answers of the LLM to `caption` as text."""
+        generation = self._generate(caption)
+        tokens, mask = jax.device_get((generation.tokens, generation.mask))
+        tokenizer = self._llm.tokenizer
+        return [
+            tokenizer.decode(row[keep], skip_special_tokens=True).strip()
+            for row, keep in zip(tokens, mask, strict=True)
+        ]
+
+    def _encode_one(self, caption: str) -> Features:
+        length = self._config.length
+        tokenizer = self._t5.tokenizer
+        ids = tokenizer(caption, truncation=True, max_length=length)["input_ids"]
+        ids, mask = tokenizers.pad([ids], length, tokenizer.pad_token_id)
+        features = {"t5": self._t5_states(self._t5.params, jnp.asarray(ids))[0], "t5_mask": mask[0]}
+        if self._llm is not None:
+            features["llm"], features["llm_mask"] = self._llm_states(caption)
+            features["instructions"] = self._instruction_states(caption)
+        return jax.device_get(features)
+
+    def _llm_states(self, caption: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns states (k, n, e) and mask (k, n) of the tokens that `llm_tokens` names."""
+        length, mode = self._config.length, self._config.llm_tokens
+        query = self._query(caption)
+        if mode == "query":
+            ids, mask = tokenizers.pad([query], length, self._llm.tokenizer.pad_token_id)
+            states = self._encode_llm(self._llm.params, jnp.asarray(ids), jnp.asarray(mask))
+            return np.where(mask[..., None], states, 0), mask
+        generation = jax.device_get(self._generate(caption))
+        count = self._config.num_answers
+        states = np.zeros((count, length, generation.states.shape[-1]), np.float32)
+        mask = np.zeros((count, length), bool)
+        for row in range(count):
+            parts = [generation.states[row][generation.mask[row]]]
+            if mode == "query+answer":
+                parts.insert(0, generation.prompt_states[row][: len(query)])
+            joined = np.concatenate(parts)[:length]
+            states[row, : len(joined)] = joined
+            mask[row, : len(joined)] = True
+        return states, mask
+
+    def _generate(self, caption: str) -> decoding.Generation:
+        """Samples `num_answers` answers; their keys depend on caption and seed alone."""
+        config, llm = self._config, self._llm
+        query = self._query(caption)
+        ids, mask = tokenizers.pad([query] * config.num_answers, config.length, llm.pad_id)
+        digest = content_key(caption, str(self._seed))
+        key = jax.random.key(int.from_bytes(digest[:4], "little"))
+        return decoding.generate_states(
+            llm.model,
+            llm.params,
+            jnp.asarray(ids),
+            jnp.asarray(mask),
+            max_new_tokens=config.answer_length or config.length,
+            temperature=config.answer_temperature,
+            top_p=config.answer_top_p,
+            key=key,
+            eos_ids=(llm.tokenizer.eos_token_id,),
+            pad_id=llm.pad_id,
+            layer=config.llm_layer,
+        )
+
+    def _instruction_states(self, caption: str) -> jax.Array:
+        """Returns the LLM state at the last prompt position of each instruction turn (i, e)."""
+        llm = self._llm
+        turns = instructions.instruction_turns(caption, self._config)
+        rows = [instructions.tokenize(llm.tokenizer, turn) for turn in turns]
+        limit = self._config.instruction_length
+        if longest := max((len(row) for row in rows), default=0) > limit:
+            raise ValueError(
+                f"instruction turn must fit text.instruction_length={limit} tokens, got {longest} "
+                f"for caption {caption[:60]!r}; raise it or shorten the caption"
+            )
+        ids, mask = tokenizers.pad(rows, limit, llm.pad_id)
+        states = self._encode_llm(llm.params, jnp.asarray(ids), jnp.asarray(mask))
+        return states[np.arange(len(rows)), mask.sum(1) - 1]
+
+    def _query(self, caption: str) -> list[int]:
+        turn = instructions.caption_turn(caption)
+        return instructions.tokenize(self._llm.tokenizer, turn)[: self._config.length]
+
+    @functools.cached_property
+    def _t5_states(self):
+        # The mask is not passed: CogVideoX encodes and attends to pads.
+        return jax.jit(lambda params, ids: self._t5.model.apply(params, ids, None))
+
+    @functools.cached_property
+    def _encode_llm(self):
+        layer = self._config.llm_layer
+        return jax.jit(functools.partial(self._llm.model.encode, layer=layer))
+
+
+def to_condition(features: Features, answer: jax.Array | None = None) -> condition.TextFeatures:
+    """Picks one answer a row and returns what the conditioner takes; traceable.
+
+    Args:
+        features: What `TextEncoder.encode` returns, as arrays.
+        answer: Index of the answer of each row (b,); None takes the first.
+    """
+    if "llm" not in features:
+        return condition.TextFeatures(t5=features["t5"], t5_mask=features["t5_mask"])
+    rows = jnp.arange(features["llm"].shape[0])
+    answer = jnp.zeros_like(rows) if answer is None else answer
+    return condition.TextFeatures(
+        t5=features["t5"],
+        t5_mask=features["t5_mask"],
+        llm=features["llm"][rows, answer],
+        llm_mask=features["llm_mask"][rows, answer],
+        instructions=features["instructions"],
+    )
+
+
+class _Encoder:
+    """A frozen network with its tokenizer."""
+
+    def __init__(self, model: functional.Model, params: functional.Params, tokenizer):
+        self.model = model
+        self.params = jax.tree.map(jnp.asarray, params)
+        self.tokenizer = tokenizer
+        self.pad_id = tokenizer.pad_token_id
+
+
+def _load(path: str | None, kind: str, module: type, field: str) -> _Encoder:
+    if path is None:
+        raise ValueError(
+            f"{field} must name a folder with {kind} weights, config and tokenizer, got None; "
+            f"set it with --config.task.{field}=FOLDER"
+        )
+    config, params = weights.load(path, kind=kind)
+    tokenizer = tokenizers.load(weights.resolve(path))
+    return _Encoder(functional.build(module, config), params, tokenizer)

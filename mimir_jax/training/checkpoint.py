@@ -1,0 +1,118 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of a run: state, data position and config together, and the restore precedence."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+
+from mimir_jax.config import TrainConfig, bridge
+from mimir_jax.training import state as state_lib
+
+CONFIG_FILE = "config.json"
+
+# Fields a resumed run may change: they steer the machine or the reporting, not the mathematics.
+RESUMABLE = (
+    "steps", "log_every", "eval_every", "sample_every", "checkpoint_every", "keep_checkpoints",
+    "mesh", "data.num_workers", "resume_from", "init_from",
+)  # fmt: skip
+
+
+class Checkpointer:
+    """Writes and reads `workdir/checkpoints/<step>` through Orbax.
+
+    A checkpoint is complete or absent: Orbax writes aside and renames. Saving runs in the
+    background; `close` waits for it.
+    """
+
+    def __init__(self, workdir: pathlib.Path, *, keep: int):
+        self._manager = ocp.CheckpointManager(
+            (workdir / "checkpoints").absolute(),
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+        )
+
+    @property
+    def latest_step(self) -> int | None:
+        """Newest complete checkpoint, None without one."""
+        return self._manager.latest_step()
+
+    def save(self, state: state_lib.TrainState, data: dict[str, Any], config: TrainConfig) -> None:
+        """Saves under the step number of `state`; a step already saved is left alone."""
+        step = int(jax.device_get(state.step))
+        if step == self.latest_step:
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(_tree(state)),
+                data=ocp.args.JsonSave(data),
+                config=ocp.args.JsonSave(json.loads(bridge.to_json(config))),
+            ),
+        )
+
+    def restore(
+        self, abstract: state_lib.TrainState, step: int | None = None
+    ) -> tuple[state_lib.TrainState, dict[str, Any]]:
+        """Reads a checkpoint onto the shardings of `abstract`; `step` None is the newest."""
+        restored = self._manager.restore(
+            self.latest_step if step is None else step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(_tree(abstract)), data=ocp.args.JsonRestore()
+            ),
+        )
+        return state_lib.TrainState(**restored["state"]), restored["data"]
+
+    def close(self) -> None:
+        """Waits for saves under way."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def _tree(state: state_lib.TrainState) -> dict[str, Any]:
+    return {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+
+
+def claim_workdir(workdir: pathlib.Path, config: TrainConfig) -> None:
+    """Writes the config of a new work directory, or checks that of an old one.
+
+    Raises:
+        ValueError: if `workdir` holds a run of another config.
+    """
+    path = workdir / CONFIG_FILE
+    if path.exists():
+        old = bridge.from_json(TrainConfig, path.read_text())
+        changed = [
+            name
+            for name in bridge.differences(old, config)
+            if not any(name == r or name.startswith(r + ".") for r in RESUMABLE)
+        ]
+        if changed:
+            name = changed[0]
+            raise ValueError(
+                f"workdir {workdir} holds a run with another config: {name} is "
+                f"{_lookup(old, name)!r} there and {_lookup(config, name)!r} here"
+                + (f" ({len(changed) - 1} more fields differ)" if len(changed) > 1 else "")
+                + "; choose another --workdir or delete that one"
+            )
+    elif workdir.exists() and any(workdir.iterdir()):
+        raise ValueError(
+            f"workdir {workdir} must be empty or hold a run of mimir_jax, found other files; "
+            "choose another --workdir"
+        )
+    if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(bridge.to_json(config))
+        temporary.rename(path)
+        logging.info("config written to %s", path)
+
+
+def _lookup(config: Any, dotted: str) -> Any:
+    for part in dotted.split("."):
+        config = getattr(config, part)
+    return config

@@ -1,0 +1,252 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The one train loop: mesh, data, model, optimizer, state, step, loop, shutdown."""
+
+import dataclasses
+import functools
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from mimir_jax import weights
+from mimir_jax.config import TrainConfig
+from mimir_jax.data import loader as loader_lib
+from mimir_jax.parallel import context
+from mimir_jax.parallel import mesh as mesh_lib
+from mimir_jax.parallel import rules as rules_lib
+from mimir_jax.training import checkpoint, tasks
+from mimir_jax.training import metrics as metrics_lib
+from mimir_jax.training import optimizer as optimizer_lib
+from mimir_jax.training import state as state_lib
+from mimir_jax.training import step as step_lib
+from mimir_jax.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        step: Completed steps.
+        interrupted: True after Ctrl-C; the checkpoint is saved all the same.
+        before, after: Held-out metrics at the first and last step of this process.
+        samples: Files of the last samples, the sheet first.
+        skipped: Records that could not be decoded, by name.
+    """
+
+    step: int
+    interrupted: bool
+    before: dict[str, float]
+    after: dict[str, float]
+    samples: list[pathlib.Path]
+    skipped: list[str]
+
+
+Report = Callable[[int, dict[str, float]], None]
+
+
+def train(
+    config: TrainConfig, workdir: pathlib.Path, *, report: Report = lambda step, metrics: None
+) -> Result:
+    """Trains `config.task` in `workdir`, continuing the run that it holds.
+
+    Args:
+        config: The run.
+        workdir: Receives config, checkpoints, metrics and samples.
+        report: Called after every step with its number and, on logging steps, the metrics.
+
+    Raises:
+        ValueError: for input that cannot work, before anything is allocated.
+        FloatingPointError: if the loss stops being finite.
+    """
+    # Mesh.
+    mesh = mesh_lib.make_mesh(config.mesh.sizes)
+    rules = rules_lib.STRATEGIES[config.mesh.strategy]
+    batch_sharding = NamedSharding(mesh, P(("data", "fsdp")))
+
+    # Task and data.
+    task = tasks.make_task(config)
+    data = loader_lib.make_loader(
+        task.source(),
+        global_batch=config.batch_size,
+        seed=config.seed,
+        num_workers=config.data.num_workers,
+    )
+
+    # Optimizer, abstract state, shardings.
+    tx = optimizer_lib.make_optimizer(config.optimizer, config.steps, task.model.axes)
+    make_state = functools.partial(state_lib.create, tx=tx, ema=config.optimizer.ema_decay > 0)
+    abstract = jax.eval_shape(make_state, task.model.abstract_params)
+    shardings = state_lib.shardings(abstract, task.model.axes, rules, mesh)
+    abstract = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
+    )
+
+    # Nothing was written so far; from here on the work directory is ours.
+    checkpoint.claim_workdir(workdir, config)
+    checkpointer = checkpoint.Checkpointer(workdir, keep=config.keep_checkpoints)
+    state, position = _restore_or_init(config, task, checkpointer, abstract, make_state)
+    if position is not None:
+        data.restore(position)
+
+    # Compiled step.
+    step_fn = jax.jit(
+        functools.partial(
+            step_lib.train_step,
+            loss_fn=task.loss,
+            tx=tx,
+            ema_decay=config.optimizer.ema_decay,
+            accumulate=config.optimizer.accumulate,
+        ),
+        donate_argnums=0,
+        out_shardings=(shardings, NamedSharding(mesh, P())),
+    )
+    key = jax.device_put(
+        jax.random.fold_in(jax.random.key(config.seed), 1), NamedSharding(mesh, P())
+    )
+
+    # Loop. A checkpoint is saved before the next batch is drawn, so resuming repeats nothing.
+    writer = metrics_lib.Writer(workdir)
+    step = first = int(state.step)
+    before = after = _evaluate(task, state, writer, step)
+    samples: list[pathlib.Path] = []
+    skipped: set[str] = set()
+    meter = _Meter(task, config)
+    with context.use(mesh, rules), _interruptible() as stop, jax.transfer_guard("disallow"):
+        while step < config.steps and not stop.is_set():
+            records = next(data)
+            skipped.update(records.pop("skipped", ()))
+            batch = loader_lib.device_put(task.prepare(records), batch_sharding)
+            if step == first:
+                meter.measure_flops(state.params, batch, key)
+            state, values = step_fn(state, batch, key)
+            step += 1
+            last = step == config.steps
+            logged = {}
+            if step == first + 1 or step % config.log_every == 0 or last:
+                logged = meter.read(step, values)
+                writer.write(step, logged)
+            report(step, logged)
+            if _due(step, config.eval_every) and not last:
+                with jax.transfer_guard("allow"):
+                    after = _evaluate(task, state, writer, step)
+            if _due(step, config.sample_every) and not last:
+                with jax.transfer_guard("allow"):
+                    samples = _sample(task, state, workdir, step)
+            if _due(step, config.checkpoint_every) and not last:
+                checkpointer.save(state, data.state(), config)
+
+    # Shutdown.
+    checkpointer.save(state, data.state(), config)
+    if step > first:
+        after = _evaluate(task, state, writer, step)
+        if not stop.is_set():
+            samples = _sample(task, state, workdir, step)
+    checkpointer.close()
+    writer.close()
+    for name in sorted(skipped):
+        logging.warning("skipped, could not be decoded: %s", name)
+    return Result(step, stop.is_set(), before, after, samples, sorted(skipped))
+
+
+def _restore_or_init(config, task, checkpointer, abstract, make_state):
+    """Restores or draws the state.
+
+    Precedence: the checkpoint in the run's own work directory; then `resume_from` (state and data
+    position of another run); then `init_from` (parameters only); then a fresh draw.
+    """
+    if checkpointer.latest_step is not None:
+        logging.info("continuing at step %d", checkpointer.latest_step)
+        return checkpointer.restore(abstract)
+    if config.resume_from is not None:
+        other = pathlib.Path(config.resume_from)
+        if not (other / checkpoint.CONFIG_FILE).is_file():
+            raise ValueError(f"resume_from must be a work directory with checkpoints, got {other}")
+        source = checkpoint.Checkpointer(other, keep=None)
+        if source.latest_step is None:
+            raise ValueError(f"resume_from must be a work directory with checkpoints, got {other}")
+        return source.restore(abstract)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract)
+    init = jax.jit(task.model.init, out_shardings=shardings.params)
+    params = init(jax.random.key(config.seed))
+    if config.init_from is not None:
+        _, loaded = weights.load(config.init_from)
+        params, fresh = weights.overlay(params, loaded, source=config.init_from)
+        params = jax.device_put(params, shardings.params)
+        logging.info("%s lacks %d parameters, drawn afresh", config.init_from, len(fresh))
+    return jax.jit(make_state, out_shardings=shardings, donate_argnums=0)(params), None
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _evaluate(task: Task, state, writer: metrics_lib.Writer, step: int) -> dict[str, float]:
+    values = {k: float(v) for k, v in task.evaluate(state.eval_params).items()}
+    writer.write(step, {f"heldout/{name}": value for name, value in values.items()})
+    return values
+
+
+def _sample(task: Task, state, workdir: pathlib.Path, step: int) -> list[pathlib.Path]:
+    return task.sample(state.eval_params, workdir / "samples" / f"{step:07d}")
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Turns the first Ctrl-C into an event; a second one interrupts as usual."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def on_signal(signum, frame):
+        signal.signal(signal.SIGINT, previous)
+        stop.set()
+
+    previous = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+class _Meter:
+    """Step time, samples/s and model FLOP/s between logging steps; stops a diverged run."""
+
+    def __init__(self, task: Task, config: TrainConfig):
+        self._task = task
+        self._batch_size = config.batch_size
+        self._flops = 0
+        self._last = (None, time.perf_counter())
+
+    def measure_flops(self, params, batch, key) -> None:
+        """Counts the forward FLOPs of a step; training is three times that by convention."""
+        self._flops = 3 * metrics_lib.count_flops(self._task.loss, params, batch, key)
+
+    def read(self, step: int, values) -> dict[str, float]:
+        """Fetches the metrics of `step` and adds the rates since the last reading."""
+        values = metrics_lib.to_floats(values)
+        now = time.perf_counter()
+        since, then = self._last
+        if not np.isfinite(values["loss"]):
+            raise FloatingPointError(
+                f"loss must stay finite, got {values['loss']} between steps {since or 0} and "
+                f"{step}; lower optimizer.learning_rate or clip_norm and continue from the last "
+                "checkpoint"
+            )
+        if since is not None and step > since:
+            seconds = (now - then) / (step - since)
+            values["step_seconds"] = seconds
+            values["samples_per_second"] = self._batch_size / seconds
+            values["model_tflops_per_second"] = self._flops / seconds / 1e12
+        self._last = (step, now)
+        return values

@@ -1,0 +1,79 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The train step: one pure function of state, batch and key."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mimir_jax.training import state as state_lib
+
+LossFn = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+
+
+def train_step(
+    state: state_lib.TrainState,
+    batch: Any,
+    key: jax.Array,
+    *,
+    loss_fn: LossFn,
+    tx: optax.GradientTransformation,
+    ema_decay: float = 0.0,
+    accumulate: int = 1,
+) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
+    """Takes one optimizer step.
+
+    Args:
+        state: Current state; donate it.
+        batch: Arrays with a leading batch axis.
+        key: Run key; the step folds its own number in, so resuming repeats nothing.
+        loss_fn: `(params, batch, key) -> (loss, metrics)`.
+        tx: The optimizer.
+        ema_decay: Decay of the average, used where the state holds one.
+        accumulate: Micro-batches whose gradients are averaged.
+
+    Returns:
+        The next state and scalar metrics, `loss` and `grad_norm` among them.
+    """
+    key = jax.random.fold_in(key, state.step)
+    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+    if accumulate == 1:
+        (loss, metrics), grads = value_and_grad(state.params, batch, key)
+    else:
+        (loss, metrics), grads = _accumulated(value_and_grad, state.params, batch, key, accumulate)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema is not None:
+        decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))  # warms up from 0.1
+        ema = jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), ema, params)
+    metrics = {**metrics, "loss": loss, "grad_norm": optax.global_norm(grads)}
+    next_state = state_lib.TrainState(
+        step=state.step + 1, params=params, opt_state=opt_state, ema=ema
+    )
+    return next_state, metrics
+
+
+def _accumulated(value_and_grad: Callable, params: Any, batch: Any, key: jax.Array, parts: int):
+    """Averages loss, metrics and gradients over `parts` micro-batches under a scan."""
+
+    def split(x):
+        # Micro-batch i takes every parts-th row, so each device keeps its own rows.
+        x = x.reshape(x.shape[0] // parts, parts, *x.shape[1:])
+        return jnp.moveaxis(x, 1, 0)
+
+    def body(total, inputs):
+        micro, index = inputs
+        out = value_and_grad(params, micro, jax.random.fold_in(key, index))
+        return jax.tree.map(jnp.add, total, out), None
+
+    micros = jax.tree.map(split, batch)
+    first = jax.tree.map(lambda x: x[0], micros)
+    zeros = jax.tree.map(
+        lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(value_and_grad, params, first, key)
+    )
+    total, _ = jax.lax.scan(body, zeros, (micros, jnp.arange(parts)))
+    return jax.tree.map(lambda x: x / parts, total)

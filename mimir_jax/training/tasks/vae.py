@@ -1,0 +1,104 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Training of the causal VAE (section 2.2 of the CogVideoX paper, arXiv 2408.06072)."""
+
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from mimir_jax.config import TrainConfig
+from mimir_jax.data import sources, transforms
+from mimir_jax.models import functional
+from mimir_jax.models.vae import autoencoder
+from mimir_jax.sampling import video as video_lib
+
+
+class VAETask:
+    """Reconstruct clips through the sampled posterior."""
+
+    def __init__(self, config: TrainConfig):
+        self._config = config
+        self._task = config.task
+        self.model = functional.build(autoencoder.VAE, config.task.model)
+
+    def source(self) -> sources.Source:
+        """Returns the training clips."""
+        return sources.make_source(self._config.data, "train", seed=self._config.seed)
+
+    def prepare(self, records: Mapping[str, Any]) -> dict[str, UInt8[np.ndarray, "b f h w 3"]]:
+        """Keeps the pixels; they stay bytes until they are on the device."""
+        return {"video": records["video"]}
+
+    def loss(
+        self, params: functional.Params, batch: Mapping[str, Array], key: jax.Array
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """Returns L1 + gradient L1 + KL, each a mean over pixels or latents."""
+        video = transforms.to_float(batch["video"])  # (b, f, h, w, 3)
+        moments = self.model.encode(params, video)
+        output = self.model.decode(params, moments.sample(key))
+        l1 = jnp.abs(output - video).mean()
+        gradient = sum(
+            jnp.abs(jnp.diff(output, axis=axis) - jnp.diff(video, axis=axis)).mean()
+            for axis in (2, 3)
+        )
+        kl = 0.5 * (moments.mean**2 + jnp.exp(moments.logvar) - 1 - moments.logvar).mean()
+        loss = l1 + self._task.gradient_weight * gradient + self._task.kl_weight * kl
+        return loss, {"l1": l1, "gradient": gradient, "kl": kl}
+
+    def evaluate(self, params: functional.Params) -> dict[str, float]:
+        """Reconstructs held-out clips from the posterior mean; `loss` is their L1 in [-1, 1]."""
+        clips, _ = self._heldout
+        errors = [
+            jax.device_get(_errors(self._reconstruct(params, clip), transforms.to_float(clip)))
+            for clip in clips[:, None]
+        ]
+        l1, mse = np.mean(np.asarray(errors), axis=0)
+        latents = np.concatenate([self._encode(params, c) for c in clips[:, None]])
+        return {
+            "loss": float(l1),
+            "psnr": float(10 * np.log10(4 / mse)),
+            "latent_std": float(latents.std()),
+        }
+
+    def sample(self, params: functional.Params, folder: pathlib.Path) -> list[pathlib.Path]:
+        """Writes held-out clips above their reconstructions."""
+        clips, captions = self._heldout
+        rows, texts = [], []
+        for clip, caption in zip(clips[:4], captions[:4], strict=True):
+            output = np.asarray(self._reconstruct(params, clip[None])[0])
+            rows += [clip, video_lib.to_uint8(output)]
+            texts += [f"clip: {caption}", "reconstruction"]
+        return video_lib.write_samples(folder, rows, texts, fps=self._config.data.fps)
+
+    @functools.cached_property
+    def _heldout(self) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
+        source = sources.make_source(self._config.data, "heldout", seed=self._config.seed)
+        records = [source[i] for i in range(min(self._task.heldout_clips, len(source)))]
+        return np.stack([r["video"] for r in records]), [r["caption"] for r in records]
+
+    @functools.cached_property
+    def _encode(self):
+        encode = lambda p, clip: self.model.encode(p, transforms.to_float(clip)).mean  # noqa: E731
+        return jax.jit(encode)
+
+    @functools.cached_property
+    def _reconstruct(self):
+        def reconstruct(params, clip):
+            moments = self.model.encode(params, transforms.to_float(clip))
+            return self.model.decode(params, moments.mean)
+
+        return jax.jit(reconstruct)
+
+
+@jax.jit
+def _errors(
+    output: Float[Array, "b f h w 3"], video: Float[Array, "b f h w 3"]
+) -> Float[Array, " 2"]:
+    difference = output - video
+    return jnp.stack([jnp.abs(difference).mean(), (difference**2).mean()])

@@ -1,0 +1,150 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mimir_jax.config import T5Config
+from mimir_jax.models import functional, t5
+from tests.helpers import relative_error
+
+CFG = T5Config(
+    vocab_size=50, width=24, num_layers=3, num_heads=3, head_dim=10, mlp_dim=40, remat="none"
+)
+IDS = np.random.default_rng(0).integers(2, 50, (2, 19))
+LENGTHS = np.array([[19], [11]])
+MASK = np.arange(19)[None] < LENGTHS
+
+
+def reference(cfg, seed=0):
+    """A random torch encoder of `cfg`, with every tensor moved away from its initial value."""
+    torch = pytest.importorskip("torch")
+    import transformers
+
+    torch.manual_seed(seed)
+    config = transformers.T5Config(
+        vocab_size=cfg.vocab_size,
+        d_model=cfg.width,
+        d_kv=cfg.head_dim,
+        d_ff=cfg.mlp_dim,
+        num_layers=cfg.num_layers,
+        num_heads=cfg.num_heads,
+        relative_attention_num_buckets=cfg.num_buckets,
+        relative_attention_max_distance=cfg.max_distance,
+        layer_norm_epsilon=cfg.norm_eps,
+        feed_forward_proj=cfg.activation,
+    )
+    model = transformers.T5EncoderModel(config).eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.add_(torch.randn_like(p) * (0.5 if "relative" in name else 0.05))
+    return model
+
+
+def params_of(model, cfg):
+    """Our parameters from a torch encoder."""
+    state = {k: v.detach().numpy() for k, v in model.state_dict().items()}
+
+    def stacked(name, transpose=True):
+        leaves = [state[f"encoder.block.{i}.layer.{name}.weight"] for i in range(cfg.num_layers)]
+        return jnp.stack([leaf.T if transpose else leaf for leaf in leaves])
+
+    names = {"q": "q", "k": "k", "v": "v", "out": "o"}
+    ff = {"up": "wi", "down": "wo"}
+    if cfg.activation == "gated-gelu":
+        ff = {"gate": "wi_0", "up": "wi_1", "down": "wo"}
+    block = {
+        "attention_norm": {"scale": stacked("0.layer_norm", False)},
+        "attention": {n: {"kernel": stacked(f"0.SelfAttention.{m}")} for n, m in names.items()},
+        "mlp_norm": {"scale": stacked("1.layer_norm", False)},
+        "mlp": {n: {"kernel": stacked(f"1.DenseReluDense.{m}")} for n, m in ff.items()},
+    }
+    bias = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    return {
+        "embed": {"table": jnp.asarray(state["shared.weight"])},
+        "relative_bias": jnp.asarray(state[bias]),
+        "blocks": {"block": block},
+        "norm": {"scale": jnp.asarray(state["encoder.final_layer_norm.weight"])},
+    }
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="gated"),
+        pytest.param({"activation": "relu", "num_layers": 2}, id="relu"),
+        pytest.param({"num_buckets": 8, "max_distance": 10, "norm_eps": 1e-3}, id="buckets"),
+    ],
+)
+def test_encoder_equals_transformers(changes, strict_dtypes):
+    import torch
+
+    cfg = dataclasses.replace(CFG, **changes)
+    torch_model = reference(cfg)
+    model, params = functional.build(t5.T5Encoder, cfg), params_of(torch_model, cfg)
+    apply = jax.jit(model.apply)
+    with torch.no_grad():
+        ids = torch.tensor(IDS)
+        whole = torch_model(ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+        masked = torch_model(ids, attention_mask=torch.tensor(MASK)).last_hidden_state
+    ours = apply(params, jnp.asarray(IDS))
+    assert relative_error(ours, whole) < 1e-5
+    for mask in (jnp.asarray(MASK), jnp.asarray(MASK, jnp.int32)):
+        assert relative_error(apply(params, jnp.asarray(IDS), mask)[MASK], masked[MASK]) < 1e-5
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("num_buckets, max_distance", [(32, 128), (32, 100), (8, 20), (64, 256)])
+def test_buckets_equal_transformers(num_buckets, max_distance):
+    torch = pytest.importorskip("torch")
+    from transformers.models.t5 import modeling_t5
+
+    distance = np.arange(-1500, 1500)
+    expected = modeling_t5.T5Attention._relative_position_bucket(
+        torch.tensor(distance), num_buckets=num_buckets, max_distance=max_distance
+    )
+    ours = t5.relative_buckets(distance, num_buckets, max_distance)
+    np.testing.assert_array_equal(ours, expected)
+
+
+def test_xxl_has_the_published_size():
+    assert functional.build(t5.T5Encoder, T5Config()).num_params == 4_762_310_656
+
+
+def test_every_leaf_has_axes():
+    model = functional.build(t5.T5Encoder, CFG)
+    ranks = jax.tree.map(lambda s, a: s.ndim == len(a), model.abstract_params, model.axes)
+    assert all(jax.tree.leaves(ranks))
+    assert model.axes["blocks"]["block"]["mlp"]["down"]["kernel"] == ("layers", "mlp", "embed")
+    assert model.axes["relative_bias"] == (None, "heads")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_follows_float32(dtype, strict_dtypes):
+    model = functional.build(t5.T5Encoder, CFG)
+    params = model.init(jax.random.key(0))
+    half = functional.build(t5.T5Encoder, dataclasses.replace(CFG, dtype=dtype))
+    ours = jax.jit(half.apply)(params, jnp.asarray(IDS))
+    assert ours.dtype == dtype
+    assert relative_error(ours, jax.jit(model.apply)(params, jnp.asarray(IDS))) < 0.05
+
+
+def test_float16_survives_outputs_beyond_its_range():
+    half = functional.build(t5.T5Encoder, dataclasses.replace(CFG, dtype="float16"))
+    whole = functional.build(t5.T5Encoder, CFG)
+    params = whole.init(jax.random.key(0))
+    params["blocks"]["block"]["mlp"]["down"]["kernel"] *= 1e5
+    ids = jnp.asarray(IDS)
+    ours, expected = jax.jit(half.apply)(params, ids), jax.jit(whole.apply)(params, ids)
+    assert relative_error(ours, expected) < 0.05
+
+
+def test_masked_rows_stay_finite():
+    model = functional.build(t5.T5Encoder, CFG)
+    params = model.init(jax.random.key(0))
+    mask = jnp.asarray(MASK).at[1].set(False)
+    assert jnp.isfinite(jax.jit(model.apply)(params, jnp.asarray(IDS), mask)).all()
