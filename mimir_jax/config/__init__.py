@@ -5,6 +5,7 @@
 from mimir_jax.config.bridge import from_config_dict, to_config_dict
 from mimir_jax.config.models import (
     ABLATIONS,
+    COGVIDEOX,
     DiffusionConfig,
     DiTConfig,
     DType,

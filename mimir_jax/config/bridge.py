@@ -32,7 +32,7 @@ def to_config_dict(config: Any) -> ml_collections.ConfigDict:
     return out
 
 
-def from_config_dict(cls: type, values: Mapping[str, Any]) -> Any:
+def from_config_dict(cls: type, values: Mapping[str, Any] | ml_collections.ConfigDict) -> Any:
     """Builds the frozen dataclass `cls` from nested mappings; `__post_init__` validates.
 
     Raises:

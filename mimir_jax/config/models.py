@@ -7,7 +7,7 @@ Ids such as M-U6 name choices that the Mimir paper leaves open; see `docs/choice
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 DType = Literal["float32", "bfloat16", "float16"]
 Remat = Literal["none", "attention", "full"]
@@ -187,11 +187,38 @@ class DiTConfig:
                 f"dit.sample_{name} must be a multiple of dit.patch={self.patch}, got {size}; "
                 f"set it with --config.dit.sample_{name}",
             )
+        require(
+            self.attention != "cudnn" or self.dtype != "float32",
+            f"dit.attention=cudnn needs a 16-bit dit.dtype, got {self.dtype}; "
+            "set either with --config.dit.*",
+        )
+        require(
+            self.ofs_width in (None, self.time_width),
+            f"dit.ofs_width must be None or equal dit.time_width={self.time_width}, got "
+            f"{self.ofs_width}; set either with --config.dit.*",
+        )
 
     @property
     def width(self) -> int:
         """Model width."""
         return self.num_heads * self.head_dim
+
+
+_COGVIDEOX_15: dict[str, Any] = dict(
+    temporal_patch=2, rope_grid="integer", sample_frames=21, sample_height=300, sample_width=300
+)
+
+COGVIDEOX: dict[str, dict[str, Any]] = {
+    "2b": dict(num_layers=30, num_heads=30, position="sincos"),
+    "5b": dict(),
+    "5b-i2v": dict(in_channels=32, position="rope+learned"),
+    "1.5-5b": _COGVIDEOX_15,
+    "1.5-5b-i2v": dict(_COGVIDEOX_15, in_channels=32, ofs_width=512),
+}
+"""The released CogVideoX transformers, as overrides of `DiTConfig`.
+
+The 1.5 sample size is no native size: it bounds the rotary grid at 150 x 150 tokens.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,7 @@ TINY_VAE = VAEConfig(
     sample_height=64,
     sample_width=64,
 )
-TINY_T5 = T5Config(
-    vocab_size=1024, width=128, num_layers=3, num_heads=4, head_dim=32, mlp_dim=256
-)
+TINY_T5 = T5Config(vocab_size=1024, width=128, num_layers=3, num_heads=4, head_dim=32, mlp_dim=256)
 TINY_LLM = LLMConfig(
     vocab_size=1024,
     width=192,

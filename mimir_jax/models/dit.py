@@ -48,9 +48,10 @@ class AdaptiveNorm(nnx.Module):
     ) -> tuple[Float[Array, "b s d"], Float[Array, "b s d"]]:
         """Returns the modulated norm of `x` and the gate of each token."""
         parts = self.linear(jax.nn.silu(emb)).astype(jnp.float32)
-        parts = einops.rearrange(parts, "b (stream part d) -> stream part b 1 d", stream=2, part=3)
-        video, text = parts
-        shift, scale, gate = jnp.where(is_text[None, None, :, None], text, video)
+        video, text = einops.rearrange(parts, "b (n part d) -> n part b 1 d", n=2, part=3)
+        shift, scale, gate = (
+            jnp.where(is_text[None, :, None], *pair) for pair in zip(text, video, strict=True)
+        )  # (b, s, d) each, fused into what reads them
         y = self.norm(x) * (1.0 + scale) + shift
         return y.astype(self.dtype), gate.astype(self.dtype)
 
@@ -110,12 +111,8 @@ class DiT(nnx.Module):
         )
         self.text = layers.Linear(cfg.text_width, cfg.width, **linear)
         self.time = layers.TimeEmbedding(cfg.width, cfg.time_width, rngs=rngs)
-        self.ofs = None
-        if cfg.ofs_width is not None:
-            self.ofs = layers.TimeEmbedding(cfg.ofs_width, cfg.ofs_width, rngs=rngs)
-        self.positions = None
-        if cfg.position == "rope+learned":
-            self.positions = _learned_positions(cfg, rngs=rngs)
+        self.ofs = cfg.ofs_width and layers.TimeEmbedding(cfg.ofs_width, cfg.ofs_width, rngs=rngs)
+        self.positions = _learned_positions(cfg, rngs=rngs) if "learned" in cfg.position else None
         self.blocks = functional.Stack(
             lambda *, rngs: Block(cfg, rngs=rngs), cfg.num_layers, cfg.remat, rngs=rngs
         )

@@ -182,12 +182,9 @@ class LLM(nnx.Module):
             lambda *, rngs: Block(cfg, rngs=rngs), cfg.num_layers, cfg.remat, rngs=rngs
         )
         self.norm = layers.RMSNorm(cfg.width, eps=cfg.norm_eps, dtype=cfg.dtype, rngs=rngs)
-        self.head = None
-        if not cfg.tie_embeddings:
-            axes = ("embed", "vocab")
-            self.head = layers.Linear(
-                cfg.width, cfg.vocab_size, axes=axes, bias=False, dtype=cfg.dtype, rngs=rngs
-            )
+        head = dict(axes=("embed", "vocab"), bias=False, dtype=cfg.dtype, rngs=rngs)
+        tied = cfg.tie_embeddings
+        self.head = None if tied else layers.Linear(cfg.width, cfg.vocab_size, **head)
         self.cfg = cfg
 
     def __call__(

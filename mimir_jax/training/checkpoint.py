@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints of a run: state, data position and config together, and the restore precedence."""
 
-import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -49,7 +48,7 @@ class Checkpointer:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_tree(state)),
+                state=ocp.args.StandardSave(state),
                 data=ocp.args.JsonSave(data),
                 config=ocp.args.JsonSave(json.loads(bridge.to_json(config))),
             ),
@@ -62,19 +61,15 @@ class Checkpointer:
         restored = self._manager.restore(
             self.latest_step if step is None else step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(_tree(abstract)), data=ocp.args.JsonRestore()
+                state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
             ),
         )
-        return state_lib.TrainState(**restored["state"]), restored["data"]
+        return restored["state"], restored["data"]
 
     def close(self) -> None:
         """Waits for saves under way."""
         self._manager.wait_until_finished()
         self._manager.close()
-
-
-def _tree(state: state_lib.TrainState) -> dict[str, Any]:
-    return {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
 
 
 def claim_workdir(workdir: pathlib.Path, config: TrainConfig) -> None:

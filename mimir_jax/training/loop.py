@@ -103,6 +103,7 @@ def train(
         functools.partial(
             step_lib.train_step,
             loss_fn=task.loss,
+            trainable=optimizer_lib.trainable(config.optimizer, task.model.axes),
             tx=tx,
             ema_decay=config.optimizer.ema_decay,
             accumulate=config.optimizer.accumulate,

@@ -14,27 +14,19 @@ from mimir_jax.config import OptimizerConfig
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """Returns the learning rate by step: linear warm-up, then constant or cosine."""
     warmup = min(config.warmup_steps, steps)
+    peak = config.learning_rate
+    then = optax.constant_schedule(peak)
     if config.schedule == "cosine":
-        return optax.warmup_cosine_decay_schedule(
-            0.0, config.learning_rate, warmup, max(steps, warmup + 1),
-            config.learning_rate * config.end_fraction,
-        )  # fmt: skip
+        then = optax.cosine_decay_schedule(peak, max(steps - warmup, 1), config.end_fraction)
+    if warmup == 0:
+        return then
     return optax.join_schedules(
-        [
-            optax.linear_schedule(0.0, config.learning_rate, max(warmup, 1)),
-            optax.constant_schedule(config.learning_rate),
-        ],
-        [warmup],
+        [optax.linear_schedule(peak / warmup, peak, max(warmup - 1, 1)), then], [warmup]
     )
 
 
-def make_optimizer(
-    config: OptimizerConfig, steps: int, axes: Any
-) -> optax.GradientTransformation:
-    """Builds the transformation for parameters whose logical axes are `axes`.
-
-    Frozen parameters have no moments and receive zero updates. Weight decay touches matrices and
-    convolution kernels only, not biases, norms or scales.
+def trainable(config: OptimizerConfig, axes: Any) -> Any:
+    """Returns a tree of bools like `axes`: False where `config.freeze` matches the path.
 
     Raises:
         ValueError: if a pattern of `freeze` or `lr_scale` matches no parameter.
@@ -47,14 +39,24 @@ def make_optimizer(
                 f"optimizer pattern {pattern!r} must match a parameter, got none of "
                 f"{len(names)} such as {names[0]!r}; set optimizer.freeze or optimizer.lr_scale"
             )
+    return jax.tree.map(lambda name: not any(re.search(p, name) for p in config.freeze), paths)
 
-    def label(name: str) -> str:
-        return "freeze" if any(re.search(p, name) for p in config.freeze) else "train"
+
+def make_optimizer(config: OptimizerConfig, steps: int, axes: Any) -> optax.GradientTransformation:
+    """Builds the transformation for parameters whose logical axes are `axes`.
+
+    Frozen parameters have no moments and receive zero updates. Weight decay touches matrices and
+    convolution kernels only, not biases, norms or scales.
+
+    Raises:
+        ValueError: if a pattern of `freeze` or `lr_scale` matches no parameter.
+    """
+    labels = jax.tree.map(lambda t: "train" if t else "freeze", trainable(config, axes))
 
     def factor(name: str) -> float:
         return next((f for p, f in config.lr_scale.items() if re.search(p, name)), 1.0)
 
-    factors = jax.tree.map(factor, paths)
+    factors = jax.tree.map(factor, _paths(axes))
     decays = jax.tree.map(
         lambda names: len([n for n in names if n != "layers"]) > 1, axes, is_leaf=_is_axes
     )
@@ -69,7 +71,7 @@ def make_optimizer(
             optax.stateless(lambda u, _: jax.tree.map(lambda x, f: x * f, u, _like(u, factors)))
         )
     return optax.multi_transform(
-        {"train": optax.chain(*parts), "freeze": optax.set_to_zero()}, jax.tree.map(label, paths)
+        {"train": optax.chain(*parts), "freeze": optax.set_to_zero()}, labels
     )
 
 

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The train state: one pytree that a checkpoint holds and a step maps to its successor."""
 
-import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +17,7 @@ from mimir_jax.parallel import rules as rules_lib
 Params = functional.Params
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class TrainState:
+class TrainState(NamedTuple):
     """Everything a step reads and writes.
 
     Attributes:

@@ -20,6 +20,7 @@ def train_step(
     key: jax.Array,
     *,
     loss_fn: LossFn,
+    trainable: Any,
     tx: optax.GradientTransformation,
     ema_decay: float = 0.0,
     accumulate: int = 1,
@@ -31,6 +32,7 @@ def train_step(
         batch: Arrays with a leading batch axis.
         key: Run key; the step folds its own number in, so resuming repeats nothing.
         loss_fn: `(params, batch, key) -> (loss, metrics)`.
+        trainable: Tree of bools like the parameters; the rest costs no backward pass.
         tx: The optimizer.
         ema_decay: Decay of the average, used where the state holds one.
         accumulate: Micro-batches whose gradients are averaged.
@@ -39,7 +41,12 @@ def train_step(
         The next state and scalar metrics, `loss` and `grad_norm` among them.
     """
     key = jax.random.fold_in(key, state.step)
-    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+
+    def trained_loss(params, batch, key):
+        stop = lambda p, t: p if t else jax.lax.stop_gradient(p)  # noqa: E731
+        return loss_fn(jax.tree.map(stop, params, trainable), batch, key)
+
+    value_and_grad = jax.value_and_grad(trained_loss, has_aux=True)
     if accumulate == 1:
         (loss, metrics), grads = value_and_grad(state.params, batch, key)
     else:

@@ -8,7 +8,6 @@ the last.
 """
 
 import dataclasses
-import functools
 import json
 from typing import Literal
 
@@ -126,7 +125,7 @@ class Scene:
         """Groups that act, in order of their first action."""
         return tuple(dict.fromkeys(action.group for action in self.actions))
 
-    @functools.cached_property
+    @property
     def place(self) -> tuple[str, str] | None:
         """Column and row of a lone object at time 0; None for several, or under a pan."""
         if self.num_objects != 1 or self.camera.startswith("pan"):

@@ -1,0 +1,217 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Chosen frames of one video file, exact in time: PyAV for video, Pillow for GIF and WebP.
+
+A file is listed first (packet times, nothing decoded), frames are chosen by their times, and only
+the stretch that holds them is decoded. Whatever is wrong with a file ends as `UnreadableClip`.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable
+from fractions import Fraction
+
+import av
+import numpy as np
+from jaxtyping import Float64, Int64, UInt8
+from PIL import Image, ImageSequence
+
+ANIMATIONS = (".gif", ".webp")
+SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm", *ANIMATIONS)
+
+_DECODER_ERRORS = (
+    av.FFmpegError,
+    Image.DecompressionBombError,
+    EOFError,
+    LookupError,
+    OSError,
+    SyntaxError,  # Pillow's answer to a broken PNG or GIF header
+    ValueError,
+)
+
+Pick = Callable[["Timeline"], Int64[np.ndarray, "frames"]]
+Fit = Callable[[UInt8[np.ndarray, "h w 3"], float], UInt8[np.ndarray, "height width 3"]]
+
+
+class UnreadableClip(ValueError):
+    """A clip that cannot give the frames asked for; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeline:
+    """When each frame of a clip is on screen, in seconds from the first.
+
+    Attributes:
+        times: Start of each frame, ascending.
+        end: End of the last frame.
+        tick: Precision of the times.
+    """
+
+    times: Float64[np.ndarray, "n"]
+    end: float
+    tick: float = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class _Listing:
+    """A timeline with the container's own time stamps; `stamps` None means count frames."""
+
+    timeline: Timeline
+    stamps: Int64[np.ndarray, "n"] | None
+    keys: Int64[np.ndarray, "k"]
+
+
+def read_clip(path: str | os.PathLike, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
+    """Reads the frames that `pick` chooses.
+
+    Args:
+        path: The video file.
+        pick: Maps the clip's `Timeline` to frame numbers, repeats allowed.
+        fit: Maps a frame and its pixel aspect to the output size.
+
+    Raises:
+        UnreadableClip: if the file cannot be decoded or `pick` refuses it.
+    """
+    read = _read_animation if pathlib.Path(path).suffix.lower() in ANIMATIONS else _read_container
+    try:
+        return read(os.fspath(path), pick, fit)
+    except UnreadableClip:
+        raise
+    except _DECODER_ERRORS as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UnreadableClip(reason.splitlines()[0]) from error
+
+
+def _read_animation(path: str, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
+    frames, durations = [], []
+    with Image.open(path) as image:
+        for page in ImageSequence.Iterator(image):
+            page.load()  # WebP knows the duration of a page only then
+            milliseconds = page.info.get("duration", 0)
+            durations.append(0.1 if milliseconds <= 10 else milliseconds / 1e3)  # as browsers do
+            frames.append(fit(_on_white(page), 1.0))
+        tick = 1e-2 if image.format == "GIF" else 1e-3
+    ends = np.cumsum(durations)
+    times = np.concatenate([[0.0], ends[:-1]])
+    return np.stack(frames)[pick(Timeline(times, float(ends[-1]), tick))]  # (f, h, w, 3)
+
+
+def _on_white(page: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    if page.has_transparency_data:
+        page = page.convert("RGBA")
+        page = Image.alpha_composite(Image.new("RGBA", page.size, "white"), page)
+    return np.array(page.convert("RGB"))
+
+
+def _read_container(path: str, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
+    listing = _list_frames(path)
+    chosen = pick(listing.timeline)
+    wanted = np.unique(chosen)
+    found = {}
+    if listing.stamps is not None and (start := _key_before(listing, wanted[0])) is not None:
+        found = _decode(path, listing, wanted, fit, start)
+    if len(found) < len(wanted):  # no key frame to jump to, or the jump did not land before it
+        found = _decode(path, listing, wanted, fit, None)
+    if len(found) < len(wanted):
+        raise UnreadableClip(f"decodes only {len(found)} of {len(wanted)} chosen frames")
+    return np.stack([found[i] for i in chosen.tolist()])  # (f, h, w, 3)
+
+
+def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    stream = container.streams.best("video")  # never the cover picture of a film
+    if stream is None:
+        raise UnreadableClip("holds no video stream")
+    return stream
+
+
+def _list_frames(path: str) -> _Listing:
+    """Reads the time of every frame without decoding any.
+
+    Raises:
+        UnreadableClip: if the file ends well before the duration its header declares.
+    """
+    with av.open(path) as container:
+        stream = _video_stream(container)
+        declared = _declared_seconds(container, stream)
+        base, rate = stream.time_base, stream.average_rate
+        packets = [
+            (p.pts, p.duration or 0, p.is_keyframe, p.is_discard)
+            for p in container.demux(stream)
+            if p.size
+        ]
+        # AVI numbers frames in decoding order, so only the count can be trusted.
+        counted = container.format.name == "avi" or any(p[0] is None for p in packets)
+    if not packets:
+        raise UnreadableClip("holds no frames")
+    if counted:
+        if not rate:
+            raise UnreadableClip("has neither time stamps nor a frame rate")
+        base = 1 / rate
+        packets = [(i, 1, False, False) for i in range(len(packets))]
+    shown = {stamp: (length, key) for stamp, length, key, hidden in packets if not hidden}
+    if not shown:
+        raise UnreadableClip("shows none of its frames")
+    stamps = np.array(sorted(shown), np.int64)
+    usual = float(np.median(np.diff(stamps))) if len(stamps) > 1 else float(1 / (rate * base))
+    times = (stamps - stamps[0]) * float(base)
+    length = shown[int(stamps[-1])][0] or usual
+    spread = max(p[0] for p in packets) - min(p[0] for p in packets) + length  # with hidden ones
+    if declared is not None and declared - spread * base > 3 * usual * base + declared / 20:
+        raise UnreadableClip(f"ends early, at {float(spread * base):.2f} of {float(declared):.2f} s")
+    keys = np.array([s for s in stamps.tolist() if shown[s][1]], np.int64)
+    timeline = Timeline(times, float(times[-1] + length * base), max(float(base), 1e-3))
+    return _Listing(timeline, None if counted else stamps, keys)
+
+
+def _declared_seconds(
+    container: av.container.InputContainer, stream: av.VideoStream
+) -> Fraction | float | None:
+    """Returns what the header says of the video stream's length, if it says so."""
+    if stream.duration:
+        return stream.duration * stream.time_base
+    if clock := stream.metadata.get("DURATION"):  # Matroska and WebM, "00:00:01.333000000"
+        hours, minutes, seconds = clock.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    if container.duration and len(container.streams) == 1:
+        return container.duration / av.time_base
+    return None
+
+
+def _key_before(listing: _Listing, index: np.integer) -> int | None:
+    """Returns the stamp of the last key frame up to frame `index`, None for the first frame."""
+    keys = listing.keys[listing.keys <= listing.stamps[index]]
+    return int(keys[-1]) if len(keys) and keys[-1] > listing.stamps[0] else None
+
+
+def _decode(
+    path: str, listing: _Listing, wanted: np.ndarray, fit: Fit, start: int | None
+) -> dict[int, UInt8[np.ndarray, "h w 3"]]:
+    """Decodes from key frame `start` (None: the beginning) until it has the `wanted` frames."""
+    stamps = listing.stamps if listing.stamps is not None else range(int(wanted[-1]) + 1)
+    number = {int(stamps[i]): i for i in wanted.tolist()}
+    last = max(number)
+    found = {}
+    with av.open(path) as container:
+        stream = _video_stream(container)
+        stream.codec_context.thread_count = 1  # the loader reads several clips at once
+        stream.codec_context.options = {"err_detect": "explode"}
+        aspect = float(stream.sample_aspect_ratio or 1)
+        if start is not None:
+            container.seek(start, stream=stream)
+        for count, frame in enumerate(container.decode(stream)):
+            stamp = frame.pts if listing.stamps is not None else count
+            if stamp is None or stamp > last:
+                break
+            if stamp in number and not frame.is_corrupt:
+                found[number[stamp]] = _upright(frame, aspect, fit)
+            if stamp == last:
+                break
+    return found
+
+
+def _upright(frame: av.VideoFrame, aspect: float, fit: Fit) -> UInt8[np.ndarray, "h w 3"]:
+    """Converts to RGB and turns a phone's sideways frame."""
+    quarters = round(frame.rotation / 90) % 4
+    pixels = np.rot90(frame.to_ndarray(format="rgb24"), quarters)
+    return fit(pixels, 1 / aspect if quarters % 2 else aspect)

@@ -1,0 +1,267 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Scene number `index` of a split: first what is in it, then where it all fits.
+
+Held-out combinations occur in every scene of the `heldout` split and in none of the others:
+(colour, shape) pairs, spatial relations between two shapes, and ordered pairs of actions. All
+their parts are seen in training.
+
+Without counting positions, sizes, camera moves, three groups, or more than one object a group, there
+are more than 10^9 scenes: 3160 pairs of different (colour, shape) x 4 relations x 40 backgrounds
+x 6 lights x more than 380 stories of one or two actions = 1.1 x 10^9. The number of stories is that
+of `num_stories`.
+"""
+
+import dataclasses
+import itertools
+import math
+
+from mimir_jax.data.toyworld import layout as layout_lib
+from mimir_jax.data.toyworld import scene as scene_lib
+from mimir_jax.data.toyworld import vocabulary
+from mimir_jax.data.toyworld.draws import Draws
+
+VERSION = 1
+"""Raised whenever the scene of some (seed, split, index) changes."""
+
+SPLITS = ("train", "validation", "heldout")
+
+HELDOUT_PAIRS = frozenset({
+    ("red", "star"), ("orange", "ring"), ("yellow", "cross"), ("green", "heart"),
+    ("cyan", "triangle"), ("blue", "diamond"), ("purple", "circle"), ("pink", "square"),
+})  # fmt: skip
+"""(colour, shape) pairs that train never shows."""
+
+HELDOUT_RELATIONS = frozenset({
+    ("circle", "left", "square"), ("star", "left", "heart"), ("ring", "left", "triangle"),
+    ("cross", "left", "oval"), ("diamond", "left", "crescent"), ("square", "left", "star"),
+    ("square", "above", "circle"), ("heart", "above", "star"), ("triangle", "above", "diamond"),
+    ("oval", "above", "ring"), ("crescent", "above", "cross"), ("circle", "above", "heart"),
+})  # fmt: skip
+"""(shape, relation, shape) triples that train never shows, nor their inverses."""
+
+HELDOUT_ORDERS = frozenset({
+    ("right", "up"), ("jump", "spin"), ("shrink", "left"), ("grow", "disappear"),
+})  # fmt: skip
+"""(first verb, second verb) pairs that train never shows, for one actor or two."""
+
+_MAX_TRIES = 2000
+_WHOLE, _FIRST, _SECOND, _JUMP = (0.1, 0.9), (0.05, 0.47), (0.53, 0.95), (0.25, 0.75)
+_STEADY = ("grow", "shrink", "spin")
+_SPIN_STEP = {  # smallest turn that maps a shape to itself; those without one never spin
+    "square": 1 / 4, "triangle": 1 / 3, "star": 1 / 5, "heart": 1.0, "diamond": 1 / 2,
+    "cross": 1 / 4, "crescent": 1.0, "oval": 1 / 2,
+}  # fmt: skip
+
+
+def sample(seed: int, split: str, index: int) -> scene_lib.Scene:
+    """Returns scene `index` of a split; a pure function of its arguments."""
+    draws = Draws(seed, split_number(split), index)
+    for _ in range(_MAX_TRIES):
+        plan = _plan(draws)
+        if is_heldout(plan) != (split == "heldout"):
+            continue
+        if (placed := layout_lib.place(plan, draws)) is not None:
+            return placed
+    raise RuntimeError(f"no scene fits for seed {seed}, split {split!r}, index {index}")
+
+
+def split_number(split: str) -> int:
+    """Returns the number of a split by name."""
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    return SPLITS.index(split)
+
+
+def is_heldout(scene: scene_lib.Scene) -> bool:
+    """Tells whether a scene shows any held-out combination."""
+    return bool(heldout_combinations(scene))
+
+
+def heldout_combinations(scene: scene_lib.Scene) -> tuple[tuple[str, ...], ...]:
+    """Returns every held-out combination that a scene shows."""
+    found: list[tuple[str, ...]] = [
+        (group.colour, group.shape)
+        for group in scene.groups
+        if (group.colour, group.shape) in HELDOUT_PAIRS
+    ]
+    for relation in implied_relations(scene):
+        for told in (relation, relation.inverse):
+            names = (scene.groups[told.subject].shape, told.name, scene.groups[told.object].shape)
+            if names in HELDOUT_RELATIONS:
+                found.append(names)
+    if scene.timing == "then":
+        order = (scene.actions[0].verb, scene.actions[1].verb)
+        if order in HELDOUT_ORDERS:
+            found.append(order)
+    return tuple(found)
+
+
+def implied_relations(scene: scene_lib.Scene) -> tuple[scene_lib.Relation, ...]:
+    """Returns the stated relations and, for a line of three, that of its ends."""
+    if scene.layout != "line":
+        return scene.relations
+    first, second = scene.relations
+    return (*scene.relations, scene_lib.Relation(first.subject, first.name, second.object))
+
+
+def verbs(group: scene_lib.Group) -> tuple[str, ...]:
+    """Returns what objects of a group can do first."""
+    size_verb = "grow" if group.size == "small" else "shrink"
+    spin = ("spin",) if group.shape in _SPIN_STEP else ()
+    return (*vocabulary.DIRECTIONS, size_verb, *spin, "jump", "appear", "disappear")
+
+
+def verb_pairs(group: scene_lib.Group) -> tuple[tuple[str, str], ...]:
+    """Returns what the same objects can do first and then.
+
+    Nothing acts unseen, repeats itself, or imitates a jump by going up and then down.
+    """
+    undo = {"grow": "shrink", "shrink": "grow"}
+    pairs = []
+    for first in verbs(group):
+        if first == "disappear":
+            continue
+        for second in verbs(group):
+            second = undo.get(first, second) if second == first else second
+            if second not in (first, "appear") and (first, second) != ("up", "down"):
+                pairs.append((first, second))
+    return tuple(pairs)
+
+
+def num_stories(first: scene_lib.Group, second: scene_lib.Group) -> int:
+    """Counts the different stories that two groups can act out under a still camera."""
+    groups = (first, second)
+    single = sum(len(verbs(group)) for group in groups)
+    same = sum(len(verb_pairs(group)) for group in groups)
+    product = list(itertools.product(verbs(first), verbs(second)))
+    together = sum(a != b for a, b in product)
+    return 1 + single + same + 2 * len(product) + together
+
+
+def _plan(draws: Draws) -> scene_lib.Scene:
+    """Draws everything except positions."""
+    layout = draws.weighted({"single": 0.34, "pair": 0.44, "line": 0.12, "apex": 0.10})
+    camera = "still"
+    if draws.chance(0.3):
+        camera = draws.choice([name for name in vocabulary.CAMERA if name != "still"])
+    light = draws.choice([name for name in vocabulary.LIGHT if name != "day"])
+    light = "day" if draws.chance(0.4) else light
+    groups = _groups(draws, layout)
+    timing, actions = "none", ()
+    if camera == "still":
+        timing, actions = _actions(draws, groups)
+    return scene_lib.Scene(
+        background=_background(draws, camera),
+        light=light,
+        camera=camera,
+        groups=groups,
+        layout=layout,
+        relations=_relations(draws, layout),
+        timing=timing,
+        actions=actions,
+    )
+
+
+def _background(draws: Draws, camera: str) -> scene_lib.Background:
+    """Draws a background on which the camera's motion shows."""
+    kinds = [*vocabulary.PATTERNS, *vocabulary.LANDSCAPES]
+    if camera != "still":
+        kinds.remove("plain")
+    if camera.startswith("pan"):
+        kinds.remove("horizontal stripes")
+    kind = draws.choice(kinds)
+    tone = draws.choice(list(vocabulary.TONES)) if kind in vocabulary.PATTERNS else None
+    phase = (round(draws.uniform(), 3), round(draws.uniform(), 3))
+    return scene_lib.Background(kind, tone, phase)
+
+
+def _groups(draws: Draws, layout: str) -> tuple[scene_lib.Group, ...]:
+    """Draws one to three groups, different in colour or shape."""
+    number = {"single": 1, "pair": 2}.get(layout, 3)
+    counts = {
+        1: {1: 0.4, 2: 0.2, 3: 0.2, 4: 0.2},
+        2: {1: 0.54, 2: 0.2, 3: 0.16, 4: 0.1},
+        3: {1: 0.85, 2: 0.15},
+    }[number]
+    groups: list[scene_lib.Group] = []
+    while len(groups) < number:
+        shape = draws.choice(list(vocabulary.SHAPES))
+        colour = draws.choice(list(vocabulary.COLOURS))
+        size = draws.weighted({"small": 0.5, "large": 0.5})
+        count = draws.weighted(counts)
+        arrangement = {
+            1: (None,), 2: ("row", "column"), 3: ("row", "column", "triangle"), 4: ("grid",),
+        }[count]  # fmt: skip
+        arranged = draws.choice(arrangement)
+        if any((shape, colour) == (other.shape, other.colour) for other in groups):
+            continue
+        groups.append(scene_lib.Group(shape, colour, size, count, arranged))
+    return tuple(groups)
+
+
+def _relations(draws: Draws, layout: str) -> tuple[scene_lib.Relation, ...]:
+    if layout == "single":
+        return ()
+    if layout == "pair":
+        return (scene_lib.Relation(0, draws.choice(list(vocabulary.RELATIONS)), 1),)
+    if layout == "line":
+        name = draws.choice(("left", "above"))
+        return scene_lib.Relation(0, name, 1), scene_lib.Relation(1, name, 2)
+    side = draws.choice(("above", "below"))
+    return (
+        scene_lib.Relation(0, "left", 1),
+        scene_lib.Relation(2, side, 0),
+        scene_lib.Relation(2, side, 1),
+    )
+
+
+def _actions(
+    draws: Draws, groups: tuple[scene_lib.Group, ...]
+) -> tuple[str, tuple[scene_lib.Action, ...]]:
+    """Draws who does what and when."""
+    timing = draws.weighted({"none": 0.12, "single": 0.34, "then": 0.42, "while": 0.12})
+    actor = draws.below(len(groups))
+    if timing == "none" or (timing == "while" and len(groups) == 1):
+        return "none", ()
+    if timing == "single":
+        verb = draws.choice(verbs(groups[actor]))
+        return timing, (_action(draws, groups, actor, verb, _JUMP if verb == "jump" else _WHOLE),)
+    if timing == "then" and (len(groups) != 2 or draws.chance(0.5)):
+        first, second = draws.choice(verb_pairs(groups[actor]))
+        return timing, (
+            _action(draws, groups, actor, first, _FIRST),
+            _action(draws, groups, actor, second, _SECOND),
+        )
+    other = (actor + 1) % len(groups)
+    first, second = draws.choice(verbs(groups[actor])), draws.choice(verbs(groups[other]))
+    if timing == "then":
+        spans = (_FIRST, _SECOND)
+    elif first == second:
+        return "none", ()
+    else:
+        spans = tuple(_JUMP if verb == "jump" else _WHOLE for verb in (first, second))
+    return timing, (
+        _action(draws, groups, actor, first, spans[0]),
+        _action(draws, groups, other, second, spans[1]),
+    )
+
+
+def _action(
+    draws: Draws,
+    groups: tuple[scene_lib.Group, ...],
+    index: int,
+    verb: str,
+    span: tuple[float, float],
+) -> scene_lib.Action:
+    amount = 0.0
+    if verb in vocabulary.DIRECTIONS:
+        amount = draws.uniform(0.55, 0.95)
+    elif verb == "jump":
+        amount = draws.uniform(0.45, 0.7)
+    elif verb == "spin":
+        # Full turns where time allows; else the nearest turn that leaves the shape upright.
+        step = _SPIN_STEP[groups[index].shape]
+        turn = 1.0 if span == _WHOLE else max(1, round(0.6 / step)) * step
+        amount = turn * 2.0 * math.pi
+    return scene_lib.Action(index, verb, *span, round(amount, 4))

@@ -1,0 +1,137 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny random CogVideoX transformers of diffusers, and their weights as our parameters."""
+
+import re
+
+import jax
+import numpy as np
+
+from mimir_jax.config import DiTConfig
+
+RULES = {  # diffusers prefix -> our path; {i} is the layer
+    "patch_embed.proj": "patch",
+    "patch_embed.text_proj": "text",
+    "time_embedding.linear_1": "time.up",
+    "time_embedding.linear_2": "time.down",
+    "ofs_embedding.linear_1": "ofs.up",
+    "ofs_embedding.linear_2": "ofs.down",
+    "norm1.linear": "norm1.linear",
+    "norm1.norm": "norm1.norm",
+    "norm2.linear": "norm2.linear",
+    "norm2.norm": "norm2.norm",
+    "attn1.to_q": "attention.q",
+    "attn1.to_k": "attention.k",
+    "attn1.to_v": "attention.v",
+    "attn1.to_out.0": "attention.out",
+    "attn1.norm_q": "attention.norm_q",
+    "attn1.norm_k": "attention.norm_k",
+    "ff.net.0.proj": "mlp.up",
+    "ff.net.2": "mlp.down",
+    "norm_final": "head.norm_final",
+    "norm_out.linear": "head.linear",
+    "norm_out.norm": "head.norm",
+    "proj_out": "head.proj",
+}
+
+
+def make_reference(cfg: DiTConfig, seed: int = 0):
+    """Builds the diffusers model of `cfg` with every parameter (and learned table) random."""
+    import torch
+    from diffusers import CogVideoXTransformer3DModel
+
+    torch.manual_seed(seed)
+    model = CogVideoXTransformer3DModel(
+        num_attention_heads=cfg.num_heads,
+        attention_head_dim=cfg.head_dim,
+        in_channels=cfg.in_channels,
+        out_channels=cfg.out_channels,
+        time_embed_dim=cfg.time_width,
+        ofs_embed_dim=cfg.ofs_width,
+        text_embed_dim=cfg.text_width,
+        num_layers=cfg.num_layers,
+        sample_width=cfg.sample_width,
+        sample_height=cfg.sample_height,
+        sample_frames=4 * (cfg.sample_frames - 1) + 1,
+        patch_size=cfg.patch,
+        patch_size_t=cfg.temporal_patch,
+        max_text_seq_length=cfg.text_length,
+        norm_eps=cfg.norm_eps,
+        spatial_interpolation_scale=cfg.spatial_interpolation,
+        temporal_interpolation_scale=cfg.temporal_interpolation,
+        use_rotary_positional_embeddings=cfg.position != "sincos",
+        use_learned_positional_embeddings=cfg.position == "rope+learned",
+    ).eval()
+    tensors = [*model.parameters()]
+    if cfg.position == "rope+learned":
+        tensors.append(model.patch_embed.pos_embedding)
+    with torch.no_grad():
+        for x in tensors:
+            std = x.shape[-1] ** -0.5 if x.ndim > 1 else 0.2
+            x.normal_(std=std).add_(1.0 if x.ndim == 1 else 0.0)
+    return model
+
+
+def rotary(cfg: DiTConfig, sizes: tuple[int, int, int]):
+    """Rotary tables of the diffusers pipeline for latents of `sizes` (t, h, w)."""
+    from diffusers.models.embeddings import get_3d_rotary_pos_embed
+    from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
+
+    if cfg.position == "sincos":
+        return None
+    frames, rows, columns = sizes[0], sizes[1] // cfg.patch, sizes[2] // cfg.patch
+    base = cfg.sample_height // cfg.patch, cfg.sample_width // cfg.patch
+    if cfg.rope_grid == "crop":
+        crop = get_resize_crop_region_for_grid((rows, columns), base[1], base[0])
+        kwargs = {"crops_coords": crop, "temporal_size": frames}
+    else:
+        time = -(-frames // (cfg.temporal_patch or 1))
+        kwargs = {"crops_coords": None, "temporal_size": time}
+        kwargs |= {"grid_type": "slice", "max_size": base}
+    return get_3d_rotary_pos_embed(embed_dim=cfg.head_dim, grid_size=(rows, columns), **kwargs)
+
+
+def run_reference(model, cfg: DiTConfig, latents, text, timestep, ofs=None) -> np.ndarray:
+    """Runs diffusers on channels-last arrays."""
+    import torch
+
+    x = torch.from_numpy(np.moveaxis(np.asarray(latents), -1, 2))  # (b, t, c, h, w)
+    with torch.no_grad():
+        y = model(
+            x,
+            torch.from_numpy(np.asarray(text)),
+            torch.from_numpy(np.asarray(timestep)),
+            ofs=None if ofs is None else torch.from_numpy(np.asarray(ofs)),
+            image_rotary_emb=rotary(cfg, latents.shape[1:4]),
+            return_dict=False,
+        )[0]
+    return np.moveaxis(y.numpy(), 2, -1)
+
+
+def convert(state, num_layers: int) -> dict:
+    """Turns a diffusers state dict into our nested parameters; every tensor must match a rule."""
+    flat: dict[str, list[np.ndarray]] = {}
+    for name, tensor in sorted(state.items()):
+        value = tensor.float().numpy()
+        if name == "patch_embed.pos_embedding":
+            flat["positions"] = [value[0]]
+            continue
+        prefix, leaf = name.rsplit(".", 1)
+        block = re.fullmatch(r"transformer_blocks\.(\d+)\.(.+)", prefix)
+        path = RULES[block[2] if block else prefix]
+        if leaf == "weight":
+            leaf = "kernel" if value.ndim > 1 else "scale"
+        if leaf == "kernel":
+            value = value.reshape(len(value), -1).T
+        path = f"{'blocks.block.' if block else ''}{path}.{leaf}"
+        flat.setdefault(path, [None] * (num_layers if block else 1))[
+            int(block[1]) if block else 0
+        ] = value
+    tree: dict = {}
+    for path, values in flat.items():
+        *parts, last = path.split(".")
+        node = tree
+        for part in parts:
+            node = node.setdefault(part, {})
+        node[last] = np.stack(values) if path.startswith("blocks") else values[0]
+    return jax.tree.map(np.ascontiguousarray, tree)

@@ -1,0 +1,131 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Random torch LLMs of the three layouts, and their parameters in ours."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+
+def build(layout, cfg, seed=0):
+    """A random torch model of `cfg` in the layout phi3, llama or mistral."""
+    torch = pytest.importorskip("torch")
+    import transformers
+
+    kinds = {
+        "phi3": (transformers.Phi3Config, transformers.Phi3ForCausalLM),
+        "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
+        "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),
+    }
+    config_class, model_class = kinds[layout]
+    torch.manual_seed(seed)
+    extra = dict(head_dim=cfg.head_dim)
+    if layout == "phi3":
+        extra = dict(original_max_position_embeddings=cfg.rope.original_max_length)
+    if layout != "llama":
+        extra["sliding_window"] = cfg.sliding_window
+    config = config_class(
+        vocab_size=cfg.vocab_size,
+        hidden_size=cfg.width,
+        intermediate_size=cfg.mlp_dim,
+        num_hidden_layers=cfg.num_layers,
+        num_attention_heads=cfg.num_heads,
+        num_key_value_heads=cfg.num_kv_heads,
+        rms_norm_eps=cfg.norm_eps,
+        max_position_embeddings=cfg.rope.max_length,
+        tie_word_embeddings=cfg.tie_embeddings,
+        rope_parameters=_rope(cfg.rope),
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        **extra,
+    )
+    model = model_class(config).eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.add_(torch.randn_like(p) * (0.3 if "norm" in name else 0.15))
+    return model
+
+
+def _rope(rope):
+    settings = dict(rope_type=rope.kind, rope_theta=rope.theta)
+    if rope.partial != 1:
+        settings["partial_rotary_factor"] = rope.partial
+    if rope.kind == "longrope":
+        settings |= dict(short_factor=list(rope.short_factor), long_factor=list(rope.long_factor))
+        if rope.attention_factor is not None:
+            settings["attention_factor"] = rope.attention_factor
+    if rope.kind == "llama3":
+        settings |= dict(
+            low_freq_factor=rope.low_freq_factor,
+            high_freq_factor=rope.high_freq_factor,
+            original_max_position_embeddings=rope.original_max_length,
+        )
+    if rope.factor is not None:
+        settings["factor"] = rope.factor
+    return settings
+
+
+def params_of(model, cfg):
+    """Our parameters from a torch model, fusing what its layout keeps apart."""
+    state = {k: v.detach().numpy() for k, v in model.state_dict().items()}
+
+    def kernel(prefix, *names):
+        return np.concatenate([state[f"{prefix}.{n}.weight"].T for n in names], axis=1)
+
+    def block(i):
+        at = f"model.layers.{i}"
+        fused = f"{at}.self_attn.qkv_proj.weight" in state
+        qkv = ("qkv_proj",) if fused else ("q_proj", "k_proj", "v_proj")
+        gate_up = ("gate_up_proj",) if fused else ("gate_proj", "up_proj")
+        return {
+            "attention_norm": {"scale": state[f"{at}.input_layernorm.weight"]},
+            "attention": {
+                "qkv": {"kernel": kernel(f"{at}.self_attn", *qkv)},
+                "out": {"kernel": kernel(f"{at}.self_attn", "o_proj")},
+            },
+            "mlp_norm": {"scale": state[f"{at}.post_attention_layernorm.weight"]},
+            "mlp": {
+                "gate_up": {"kernel": kernel(f"{at}.mlp", *gate_up)},
+                "down": {"kernel": kernel(f"{at}.mlp", "down_proj")},
+            },
+        }
+
+    import jax
+
+    blocks = [block(i) for i in range(cfg.num_layers)]
+    params = {
+        "embed": {"table": jnp.asarray(state["model.embed_tokens.weight"])},
+        "blocks": {"block": jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)},
+        "norm": {"scale": jnp.asarray(state["model.norm.weight"])},
+    }
+    if not cfg.tie_embeddings:
+        params["head"] = {"kernel": jnp.asarray(state["lm_head.weight"].T)}
+    return params
+
+
+def forward(model, ids, mask):
+    """All hidden states and the logits as arrays."""
+    import torch
+
+    with torch.no_grad():
+        out = model(
+            torch.tensor(ids),
+            attention_mask=None if mask is None else torch.tensor(mask.astype(np.int64)),
+            output_hidden_states=True,
+        )
+    return [h.numpy() for h in out.hidden_states], out.logits.numpy()
+
+
+def generate(model, ids, mask, **options):
+    """Greedy continuation, prompts cut off."""
+    import torch
+
+    with torch.no_grad():
+        out = model.generate(
+            torch.tensor(ids),
+            attention_mask=torch.tensor(mask.astype(np.int64)),
+            do_sample=False,
+            **options,
+        )
+    return out[:, ids.shape[1] :].numpy()

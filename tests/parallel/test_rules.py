@@ -1,0 +1,56 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from mimir_jax.parallel import context, mesh, rules
+
+TABLE = rules.STRATEGIES["fsdp"]
+
+
+def test_mesh_fills_the_free_axis():
+    assert dict(mesh.make_mesh((2, -1, 1, 2)).shape) == dict(data=2, fsdp=2, context=1, tensor=2)
+
+
+@pytest.mark.parametrize("sizes", [(3, 1, 1, 1), (2, 2, 1, 1), (-1, -1, 1, 1), (0, -1, 1, 1)])
+def test_mesh_refuses_sizes_that_do_not_fit(sizes):
+    with pytest.raises(ValueError, match="set them with --config.mesh"):
+        mesh.make_mesh(sizes)
+
+
+def test_spec_skips_axes_of_size_one_and_uneven_dimensions():
+    grid = mesh.make_mesh((2, 2, 1, 2))
+    assert rules.spec(("embed", "mlp"), TABLE, grid) == P("fsdp", "tensor")
+    assert rules.spec(("embed", "mlp"), TABLE, grid, shape=(3, 4)) == P(None, "tensor")
+    assert rules.spec(("act_batch", "act_length"), TABLE, grid) == P(("data", "fsdp"), None)
+
+
+@pytest.mark.parametrize(
+    "axes, message", [(("embed", "wings"), "unknown logical axis 'wings'"),
+                      (("mlp", "heads"), "used twice")]
+)  # fmt: skip
+def test_param_shardings_name_the_bad_parameter(axes, message):
+    grid = mesh.make_mesh((1, 1, 1, 8))
+    abstract = {"up": {"kernel": jax.ShapeDtypeStruct((8, 8), jnp.float32)}}
+    with pytest.raises(ValueError, match=f"parameter up.kernel: .*{message}"):
+        rules.param_shardings(abstract, {"up": {"kernel": axes}}, TABLE, grid)
+
+
+def test_param_shardings_refuse_missing_axes():
+    grid = mesh.make_mesh((8, 1, 1, 1))
+    abstract = {"kernel": jax.ShapeDtypeStruct((8, 8), jnp.float32)}
+    with pytest.raises(ValueError, match="parameter kernel needs 2 axes"):
+        rules.param_shardings(abstract, {"kernel": ("embed",)}, TABLE, grid)
+
+
+def test_constrain_checks_rank_and_places_on_the_mesh():
+    x = jnp.ones((8, 4))
+    assert context.constrain(x, "act_batch", None) is x
+    with pytest.raises(ValueError, match="one axis per dimension"):
+        context.constrain(x, "act_batch")
+    grid = mesh.make_mesh((8, 1, 1, 1))
+    with context.use(grid, TABLE):
+        y = jax.jit(lambda x: context.constrain(x, "act_batch", "act_embed"))(x)
+    assert y.sharding.spec[0] == "data"

@@ -1,0 +1,78 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import pytest
+
+from mimir_jax import config as c
+from mimir_jax.config import bridge
+
+
+def test_round_trip_through_flags_and_json():
+    run = c.TrainConfig(optimizer=c.OptimizerConfig(lr_scale={"^fuser/": 10.0}, freeze=("dit",)))
+    assert bridge.from_config_dict(c.TrainConfig, bridge.to_config_dict(run)) == run
+    assert bridge.from_json(c.TrainConfig, bridge.to_json(run)) == run
+
+
+@pytest.mark.parametrize("task", [c.VAETaskConfig(), c.LanguageTaskConfig(model=c.TINY_T5),
+                                  c.LanguageTaskConfig(kind="llm", model=c.TINY_LLM)])  # fmt: skip
+def test_union_fields_find_their_class(task):
+    run = c.TrainConfig(task=task)
+    assert bridge.from_json(c.TrainConfig, bridge.to_json(run)) == run
+
+
+def test_override_is_validated():
+    values = bridge.to_config_dict(c.TrainConfig())
+    values.init_from = "somewhere"
+    values.data.frames = 18
+    with pytest.raises(ValueError, match=r"data.frames must be 8N\+1 .* got 18; the nearest is 17"):
+        bridge.from_config_dict(c.TrainConfig, values)
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("steps", "many", "config.steps must be int, got 'many'"),
+        ("wings", 2, "config has no field 'wings'"),
+        ("mesh", {"data": 1}, "config.mesh lacks the field 'fsdp'"),
+        ("task", {"kind": "audio"}, "config.task.kind must be one of text_to_video, vae, t5, llm"),
+    ],
+)
+def test_bad_values_give_one_line(field, value, message):
+    values = bridge.to_config_dict(c.TrainConfig()).to_dict()
+    values[field] = value
+    with pytest.raises(ValueError, match=message):
+        bridge.from_config_dict(c.TrainConfig, values)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(data=c.DataConfig(height=100)), "data.height must be a multiple of 16 .* is 96"),
+        (dict(batch_size=6, optimizer=c.OptimizerConfig(accumulate=4)), "must be a multiple of"),
+        (dict(steps=0), "steps must be at least 1, got 0"),
+    ],
+)
+def test_cross_field_checks(change, message):
+    with pytest.raises(ValueError, match=message):
+        c.TrainConfig(**change)
+
+
+def test_data_sources_need_their_paths():
+    with pytest.raises(ValueError, match="data.path must name a folder"):
+        c.DataConfig(source="folder")
+    with pytest.raises(ValueError, match="data.name must name the dataset"):
+        c.DataConfig(source="tfds", path="x")
+
+
+def test_1_5_needs_even_latent_frames():
+    dit = c.DiTConfig(temporal_patch=2)
+    task = c.TextToVideoConfig(model=c.MimirConfig(dit=dit))
+    with pytest.raises(ValueError, match="multiple of 2 latent frames"):
+        c.TrainConfig(task=task, data=c.DataConfig(frames=17))
+
+
+def test_differences_are_dotted():
+    a = c.TrainConfig()
+    b = dataclasses.replace(a, seed=1, data=dataclasses.replace(a.data, fps=4.0))
+    assert bridge.differences(a, b) == ["data.fps", "seed"]
