@@ -57,7 +57,7 @@ def train_step(
     if ema is not None:
         decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))  # warms up from 0.1
         ema = jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), ema, params)
-    metrics = {**metrics, "loss": loss, "grad_norm": optax.global_norm(grads)}
+    metrics = {**metrics, "loss": loss, "grad_norm": optax.tree.norm(grads)}
     next_state = state_lib.TrainState(
         step=state.step + 1, params=params, opt_state=opt_state, ema=ema
     )

@@ -1,0 +1,74 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mimir_jax.config import OptimizerConfig
+from mimir_jax.training import optimizer
+
+AXES = {
+    "dit": {"kernel": ("embed", "mlp"), "bias": ("mlp",), "stack": ("layers", "norm")},
+    "fuser": {"kernel": ("embed", "mlp")},
+}
+PARAMS = {
+    "dit": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3), "stack": jnp.ones((4, 3))},
+    "fuser": {"kernel": jnp.ones((2, 3))},
+}
+
+
+def updates(config, grads=PARAMS, steps=1):
+    tx = optimizer.make_optimizer(config, 100, AXES)
+    params, state = PARAMS, tx.init(PARAMS)
+    for _ in range(steps):
+        out, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, out)
+    return out, state
+
+
+def test_frozen_parameters_get_zero_updates_and_no_moments():
+    out, state = updates(OptimizerConfig(freeze=("^dit/",)))
+    assert all(not leaf.any() for leaf in jax.tree.leaves(out["dit"]))
+    assert out["fuser"]["kernel"].all()
+    moments = optax.tree_utils.tree_get(state, "mu")
+    assert [leaf.shape for leaf in jax.tree.leaves(moments)] == [(2, 3)]
+
+
+def test_lr_scale_multiplies_the_first_match_only():
+    plain, _ = updates(OptimizerConfig(weight_decay=0.0))
+    scaled, _ = updates(OptimizerConfig(weight_decay=0.0, lr_scale={"^fuser/": 10.0, "r": 3.0}))
+    np.testing.assert_allclose(scaled["fuser"]["kernel"], 10 * plain["fuser"]["kernel"], rtol=1e-6)
+    np.testing.assert_allclose(scaled["dit"]["kernel"], 3 * plain["dit"]["kernel"], rtol=1e-6)
+
+
+def test_weight_decay_touches_matrices_only():
+    zeros = jax.tree.map(jnp.zeros_like, PARAMS)
+    out, _ = updates(OptimizerConfig(weight_decay=0.1), grads=zeros)
+    assert (out["dit"]["kernel"] < 0).all()
+    assert not out["dit"]["bias"].any() and not out["dit"]["stack"].any()
+
+
+def test_clipping_bounds_the_global_norm_of_trained_parameters():
+    huge = jax.tree.map(lambda x: 1e6 * x, PARAMS)
+    a, _ = updates(OptimizerConfig(eps=1.0, weight_decay=0.0, clip_norm=1.0), grads=huge)
+    b, _ = updates(OptimizerConfig(eps=1.0, weight_decay=0.0, clip_norm=1e9), grads=huge)
+    assert float(optax.tree.norm(a)) < float(optax.tree.norm(b)) / 5
+
+
+def test_schedules_start_above_zero_and_end_where_promised():
+    config = OptimizerConfig(learning_rate=1.0, warmup_steps=10, end_fraction=0.05)
+    constant = optimizer.make_schedule(config, 100)
+    np.testing.assert_allclose([constant(0), constant(9), constant(99)], [0.1, 1, 1], rtol=1e-6)
+    config = OptimizerConfig(
+        learning_rate=1.0, schedule="cosine", warmup_steps=10, end_fraction=0.05
+    )
+    cosine = optimizer.make_schedule(config, 100)
+    np.testing.assert_allclose([cosine(0), cosine(10), cosine(100)], [0.1, 1, 0.05], rtol=1e-6)
+
+
+@pytest.mark.parametrize("field", [dict(freeze=("wings",)), dict(lr_scale={"wings": 2.0})])
+def test_a_pattern_without_a_parameter_is_refused(field):
+    with pytest.raises(ValueError, match="pattern 'wings' must match a parameter"):
+        optimizer.make_optimizer(OptimizerConfig(**field), 100, AXES)
