@@ -76,7 +76,7 @@ def _conclude(console, config: TrainConfig, workdir: pathlib.Path, result) -> No
 
 
 def _config_path() -> str:
-    return flags.FLAGS["config"].config_filename if False else str(flags.FLAGS["config"].value_path)
+    return config_flags.get_config_filename(flags.FLAGS["config"])
 
 
 def _default_workdir() -> str:

@@ -65,13 +65,6 @@ def test_data_sources_need_their_paths():
         c.DataConfig(source="tfds", path="x")
 
 
-def test_1_5_needs_even_latent_frames():
-    dit = c.DiTConfig(temporal_patch=2)
-    task = c.TextToVideoConfig(model=c.MimirConfig(dit=dit))
-    with pytest.raises(ValueError, match="multiple of 2 latent frames"):
-        c.TrainConfig(task=task, data=c.DataConfig(frames=17))
-
-
 def test_differences_are_dotted():
     a = c.TrainConfig()
     b = dataclasses.replace(a, seed=1, data=dataclasses.replace(a.data, fps=4.0))

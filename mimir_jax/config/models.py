@@ -190,12 +190,12 @@ class DiTConfig:
         require(
             self.attention != "cudnn" or self.dtype != "float32",
             f"dit.attention=cudnn needs a 16-bit dit.dtype, got {self.dtype}; "
-            "set either with --config.dit.*",
+            "set either with --config.task.model.dit.*",
         )
         require(
             self.ofs_width in (None, self.time_width),
             f"dit.ofs_width must be None or equal dit.time_width={self.time_width}, got "
-            f"{self.ofs_width}; set either with --config.dit.*",
+            f"{self.ofs_width}; set either with --config.task.model.dit.*",
         )
 
     @property
@@ -284,17 +284,17 @@ class FuserConfig:
         require(
             self.use_llm or not (self.norm_scale or self.zero_conv),
             "fuser.norm_scale and fuser.zero_conv must be off without fuser.use_llm, got "
-            f"{self.norm_scale} and {self.zero_conv}; name a row with MimirConfig.with_ablation",
+            f"{self.norm_scale} and {self.zero_conv}; choose a row with --config.task.ablation",
         )
         require(
             self.kernel_size > 0 and self.kernel_size % 2 == 1,
             f"fuser.kernel_size must be odd and positive, got {self.kernel_size}; "
-            "set it with --config.model.fuser.kernel_size",
+            "set it with --config.task.model.fuser.kernel_size",
         )
         require(
             self.scale_init > 0,
             "fuser.scale_init must be positive (at zero neither it nor Z_beta ever moves), got "
-            f"{self.scale_init}; set it with --config.model.fuser.scale_init",
+            f"{self.scale_init}; set it with --config.task.model.fuser.scale_init",
         )
 
 
@@ -332,17 +332,17 @@ class StabilizerConfig:
         require(
             self.use_instructions or self.use_learned or not self.enabled,
             "stabilizer must use instructions, learned tokens or both, got neither; "
-            "turn it off with --config.model.stabilizer.enabled=False",
+            "choose a row without it with --config.task.ablation",
         )
         require(
             self.num_tokens > 0,
             f"stabilizer.num_tokens must be positive, got {self.num_tokens}; "
-            "turn the part off with --config.model.stabilizer.enabled=False",
+            "choose a row without the part with --config.task.ablation",
         )
         require(
             self.scale_init > 0,
             "stabilizer.scale_init must be positive (at zero neither it nor a zero projection ever "
-            f"moves), got {self.scale_init}; set it with --config.model.stabilizer.scale_init",
+            f"moves), got {self.scale_init}; set it with --config.task.model.stabilizer.scale_init",
         )
 
 
@@ -372,23 +372,28 @@ class MimirConfig:
             require(
                 width == self.dit.text_width,
                 f"{part}.t5_width must equal dit.text_width, got {width} and "
-                f"{self.dit.text_width}; set either with --config.model.*",
+                f"{self.dit.text_width}; set either with --config.task.model.*",
             )
         require(
             self.fuser.llm_width == self.stabilizer.llm_width,
             "fuser.llm_width must equal stabilizer.llm_width, got "
             f"{self.fuser.llm_width} and {self.stabilizer.llm_width}; "
-            "set either with --config.model.*",
+            "set either with --config.task.model.*",
         )
         require(
             self.fuser.dtype == self.stabilizer.dtype,
             "fuser.dtype must equal stabilizer.dtype, as their tokens are concatenated, got "
-            f"{self.fuser.dtype} and {self.stabilizer.dtype}; set either with --config.model.*",
+            f"{self.fuser.dtype} and {self.stabilizer.dtype}; "
+            "set either with --config.task.model.*",
         )
 
     def with_ablation(self, row: str) -> "MimirConfig":
         """Returns this config as the Table 3 row `row` (a key of `ABLATIONS`)."""
-        require(row in ABLATIONS, f"ablation must be one of {', '.join(ABLATIONS)}, got {row!r}")
+        require(
+            row in ABLATIONS,
+            f"ablation must be one of {', '.join(ABLATIONS)}, got {row!r}; "
+            "set it with --config.task.ablation",
+        )
         flags = dict(ABLATIONS[row])
         stabilizer = dataclasses.replace(self.stabilizer, enabled=flags.pop("stabilizer"))
         fuser = dataclasses.replace(self.fuser, **flags)

@@ -168,7 +168,7 @@ class TextToVideoConfig:
         )  # fmt: skip
         for name, value, other, expected in pairs:
             require(
-                value == expected or (name == "dit.in_channels" and value == 2 * expected),
+                value == expected,
                 f"{name} must equal {other}, got {value} and {expected}; "
                 "set either with --config.task.*",
             )
@@ -189,14 +189,6 @@ class TextToVideoConfig:
                 f"the nearest is {max(1, round(size / step)) * step}, "
                 f"set it with --config.data.{name}",
             )
-        patch = self.model.dit.temporal_patch or 1
-        frames = self.vae.latent_frames(data.frames)
-        require(
-            frames % patch == 0,
-            f"data.frames must give a multiple of {patch} latent frames "
-            f"(dit.temporal_patch), got {data.frames} frames and {frames} latent frames; "
-            "set it with --config.data.frames",
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ A file is listed first (packet times, nothing decoded), frames are chosen by the
 the stretch that holds them is decoded. Whatever is wrong with a file ends as `UnreadableClip`.
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -110,8 +111,9 @@ def _read_container(path: str, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w
     wanted = np.unique(chosen)
     found = {}
     if listing.stamps is not None and (start := _key_before(listing, wanted[0])) is not None:
-        found = _decode(path, listing, wanted, fit, start)
-    if len(found) < len(wanted):  # no key frame to jump to, or the jump did not land before it
+        with contextlib.suppress(*_DECODER_ERRORS):  # frames that refer to before the key frame
+            found = _decode(path, listing, wanted, fit, start)
+    if len(found) < len(wanted):
         found = _decode(path, listing, wanted, fit, None)
     if len(found) < len(wanted):
         raise UnreadableClip(f"decodes only {len(found)} of {len(wanted)} chosen frames")
@@ -153,14 +155,18 @@ def _list_frames(path: str) -> _Listing:
     if not shown:
         raise UnreadableClip("shows none of its frames")
     stamps = np.array(sorted(shown), np.int64)
-    usual = float(np.median(np.diff(stamps))) if len(stamps) > 1 else float(1 / (rate * base))
+    usual = float(np.median(np.diff(stamps)) if len(stamps) > 1 else 1 / (base * (rate or 25)))
     times = (stamps - stamps[0]) * float(base)
     length = shown[int(stamps[-1])][0] or usual
     spread = max(p[0] for p in packets) - min(p[0] for p in packets) + length  # with hidden ones
     if declared is not None and declared - spread * base > 3 * usual * base + declared / 20:
-        raise UnreadableClip(f"ends early, at {float(spread * base):.2f} of {float(declared):.2f} s")
+        raise UnreadableClip(
+            f"ends early, at {float(spread * base):.2f} of {float(declared):.2f} s"
+        )
     keys = np.array([s for s in stamps.tolist() if shown[s][1]], np.int64)
-    timeline = Timeline(times, float(times[-1] + length * base), max(float(base), 1e-3))
+    even = len(np.unique(np.diff(stamps))) <= 1  # then the stamps are not rounded
+    tick = 1e-3 if even else min(max(float(base), 1e-3), usual * float(base) / 2)
+    timeline = Timeline(times, float(times[-1] + length * base), tick)
     return _Listing(timeline, None if counted else stamps, keys)
 
 
@@ -187,15 +193,18 @@ def _key_before(listing: _Listing, index: np.integer) -> int | None:
 def _decode(
     path: str, listing: _Listing, wanted: np.ndarray, fit: Fit, start: int | None
 ) -> dict[int, UInt8[np.ndarray, "h w 3"]]:
-    """Decodes from key frame `start` (None: the beginning) until it has the `wanted` frames."""
+    """Decodes from key frame `start` (None: the beginning) until it has the `wanted` frames.
+
+    A frame the decoder calls corrupt, and those that build on it, are left out. VP9 and HEVC
+    decoders do not notice damage inside a packet.
+    """
     stamps = listing.stamps if listing.stamps is not None else range(int(wanted[-1]) + 1)
     number = {int(stamps[i]): i for i in wanted.tolist()}
     last = max(number)
-    found = {}
+    found, spoilt = {}, False
     with av.open(path) as container:
         stream = _video_stream(container)
         stream.codec_context.thread_count = 1  # the loader reads several clips at once
-        stream.codec_context.options = {"err_detect": "explode"}
         aspect = float(stream.sample_aspect_ratio or 1)
         if start is not None:
             container.seek(start, stream=stream)
@@ -203,7 +212,8 @@ def _decode(
             stamp = frame.pts if listing.stamps is not None else count
             if stamp is None or stamp > last:
                 break
-            if stamp in number and not frame.is_corrupt:
+            spoilt = frame.is_corrupt or (spoilt and not frame.key_frame)
+            if stamp in number and not spoilt:
                 found[number[stamp]] = _upright(frame, aspect, fit)
             if stamp == last:
                 break

@@ -7,16 +7,17 @@ import json
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
 
-from mimir_jax.data import decode, sources
+from mimir_jax.data import clips, decode
 
 CAPTIONS = "captions.jsonl"
 
 
-class VideoFolder(sources.ClipSource):
+class VideoFolder(clips.ClipSource):
     """Videos under a folder, each with a caption.
 
     Captions come from `captions.jsonl` in the folder, one JSON object a line:
@@ -28,22 +29,22 @@ class VideoFolder(sources.ClipSource):
         self,
         folder: str | os.PathLike,
         *,
-        frames: int,
-        height: int,
-        width: int,
-        fps: float | None = None,
-        window: sources.Window = "random",
-        short: sources.Short = "skip",
+        split: Literal["all", "train", "heldout"] = "all",
+        **geometry: Any,
     ):
-        """Lists and checks the folder; opens no video. See `ClipSource` for the geometry.
+        """Lists and checks the folder; opens no video.
+
+        Args:
+            folder: Where the videos are.
+            split: `heldout` is one clip in twenty, at least one, by a hash of its path, so that it
+                stays held out when clips are added; `train` is the rest.
+            **geometry: `frames`, `height`, `width`, `fps`, `start`, `short` of `ClipSource`.
 
         Raises:
             ValueError: for a missing or empty folder, a bad line, or a clip and caption that do
                 not pair up.
         """
-        super().__init__(
-            frames=frames, height=height, width=width, fps=fps, window=window, short=short
-        )
+        super().__init__(**geometry)
         self.folder = pathlib.Path(folder)
         self._require(
             self.folder.is_dir(),
@@ -56,6 +57,11 @@ class VideoFolder(sources.ClipSource):
             f"{str(folder)!r}; add videos or pass another folder",
         )
         captions = _read_captions(self.folder, self.files)
+        self.files = _split_files(self.files, split)
+        self._require(
+            bool(self.files),
+            f"needs at least two videos to hold one out, got 1 in {str(folder)!r}; add videos",
+        )
         self._captions = [captions[file] for file in self.files]
         self._digest = _digest(self.folder, self.files, self._captions)
 
@@ -83,6 +89,14 @@ def _list_videos(folder: pathlib.Path) -> list[str]:
         if path.suffix.lower() in decode.SUFFIXES and path.is_file()
     ]
     return sorted(p.as_posix() for p in paths if not any(part[0] == "." for part in p.parts))
+
+
+def _split_files(files: list[str], split: str) -> list[str]:
+    if split == "all":
+        return files
+    codes = {file: int(hashlib.sha256(file.encode()).hexdigest()[:8], 16) for file in files}
+    heldout = {file for file in files if codes[file] % 20 == 0} or {min(files, key=codes.get)}
+    return [file for file in files if (file in heldout) == (split == "heldout")]
 
 
 def _digest(folder: pathlib.Path, files: Sequence[str], captions: Sequence[tuple[str, ...]]) -> str:

@@ -1,22 +1,18 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What every data source is: random access to records, and a base for sources of stored clips.
+"""What every data source is, and the one a run's configuration names.
 
 A source has `__len__`, a `__repr__` that identifies its content, and `source[i]` giving
-`{"video": uint8 [f, h, w, 3], "caption": str, "index": int}`. A source whose records are drawn at
-random also has `read(i, rng)`; the loader keys `rng` by the seed and the record's place in the run.
+`{"video": uint8 [f, h, w, 3], "caption": str, "index": int}`. A source whose records are partly
+drawn also has `read(i, rng)`; the loader keys `rng` by the seed and the record's place in the run.
+A source that passes over unreadable clips lists them in a fourth field, `skipped`.
 """
 
-import abc
 from typing import Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
-from jaxtyping import Int64, UInt8
+from mimir_jax.config import DataConfig
 
-from mimir_jax.data import decode, transforms
-
-Window = Literal["random", "first"]
-Short = Literal["skip", "repeat"]
+Split = Literal["train", "heldout"]
 
 
 @runtime_checkable
@@ -30,130 +26,41 @@ class Source(Protocol):
         """Returns record `index`."""
 
 
-class ClipSource(abc.ABC):
-    """Clips of one geometry cut from stored videos, with captions.
+def make_source(config: DataConfig, split: Split, *, seed: int) -> Source:
+    """Builds the source that `config` names; only its libraries are imported.
 
-    A clip that cannot be read is replaced by the next readable one by number, so that the content
-    of every batch stays a function of the seed and the step. Its record then says so: `index` is
-    the clip really shown and `skipped` holds one "name: reason" for each clip passed over.
+    Args:
+        config: Where clips come from, and their geometry.
+        split: Records to train on, or to evaluate on. Held-out clips start at their first frame.
+        seed: Fixes the scenes of Toyworld.
     """
+    geometry: dict[str, Any] = {
+        "frames": config.frames,
+        "height": config.height,
+        "width": config.width,
+    }
+    if config.source == "toyworld":
+        from mimir_jax.data.toyworld import source as toyworld
 
-    def __init__(
-        self,
-        *,
-        frames: int,
-        height: int,
-        width: int,
-        fps: float | None = None,
-        window: Window = "random",
-        short: Short = "skip",
-    ):
-        """Sets the geometry.
-
-        Args:
-            frames: Frames in a record.
-            height: Rows of a frame; videos are centre-cropped to cover the size.
-            width: Columns of a frame.
-            fps: Frames a second, picked by time stamp; None takes every stored frame.
-            window: Where a record starts: at a `random` frame from which it fits, or at the
-                `first`, always with the first caption (for evaluation).
-            short: `skip` treats a video too short for the record as unreadable; `repeat` holds
-                its last frame.
-        """
-        for name, value in (("frames", frames), ("height", height), ("width", width)):
-            self._require(value >= 1, f"{name} must be at least 1, got {value}; pass a positive one")
-        self._require(
-            fps is None or fps > 0,
-            f"fps must be positive, got {fps}; pass None to take every stored frame",
+        return toyworld.ToyworldSource(
+            split,
+            seed=seed,
+            num_scenes=config.num_scenes,
+            caption_style=config.caption_style,
+            **geometry,
         )
-        self._require(
-            window in ("random", "first"), f"window must be random or first, got {window!r}"
-        )
-        self._require(short in ("skip", "repeat"), f"short must be skip or repeat, got {short!r}")
-        self.frames, self.height, self.width, self.fps = frames, height, width, fps
-        self.window, self.short = window, short
+    geometry |= {"fps": config.fps, "start": config.start if split == "train" else "first"}
+    if config.source == "folder":
+        from mimir_jax.data import folder
 
-    @abc.abstractmethod
-    def __len__(self) -> int:
-        """Returns the number of clips."""
+        return folder.VideoFolder(config.path, split=split, **geometry)
+    from mimir_jax.data import tfds
 
-    @abc.abstractmethod
-    def name(self, index: int) -> str:
-        """Returns the name by which people know clip `index`."""
-
-    @abc.abstractmethod
-    def _load(
-        self, index: int, pick: decode.Pick
-    ) -> tuple[UInt8[np.ndarray, "f h w 3"], tuple[str, ...]]:
-        """Returns the frames `pick` chooses and the captions, or raises `UnreadableClip`."""
-
-    @abc.abstractmethod
-    def _identity(self) -> str:
-        """Returns what tells this source's content from any other's."""
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({self._identity()}, clips={len(self)}, frames={self.frames}, "
-            f"height={self.height}, width={self.width}, fps={self.fps}, window={self.window!r}, "
-            f"short={self.short!r})"
-        )
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Returns the first window of clip `index`."""
-        return self.read(index)
-
-    def read(self, index: int, rng: np.random.Generator | None = None) -> dict[str, Any]:
-        """Returns a record of clip `index`, or of the next readable one.
-
-        Args:
-            index: Number of the clip.
-            rng: Draws the window and the caption; None takes the first of both.
-
-        Raises:
-            ValueError: if no clip can be read.
-        """
-        count = len(self)
-        if not 0 <= index < count:
-            raise IndexError(f"clip {index} of {count}")
-        rng = None if self.window == "first" else rng
-        skipped: list[str] = []
-        for number in (*range(index, count), *range(index)):
-            try:
-                video, captions = self._load(number, lambda line: self._pick(line, rng))
-            except decode.UnreadableClip as error:
-                skipped.append(f"{self.name(number)}: {error}")
-                continue
-            choice = 0 if rng is None or len(captions) == 1 else int(rng.integers(len(captions)))
-            return {
-                "video": video,
-                "caption": captions[choice],
-                "index": number,
-                "skipped": tuple(skipped),
-            }
-        raise ValueError(
-            f"{type(self).__name__} needs at least one readable clip, all {count} failed "
-            f"({skipped[0]}); repair them or change frames, fps or short"
-        )
-
-    def _pick(
-        self, timeline: decode.Timeline, rng: np.random.Generator | None
-    ) -> Int64[np.ndarray, "frames"]:
-        rate = {"frames": self.frames, "fps": self.fps, "tick": timeline.tick}
-        starts = transforms.window_starts(timeline.times, timeline.end, **rate)
-        if not len(starts) and self.short == "skip":
-            need = f"{self.frames} frames" + (f" at {self.fps} fps" if self.fps else "")
-            have = f"{len(timeline.times)} frames, {timeline.end:.2f} s"
-            raise decode.UnreadableClip(f"too short for {need}, has {have}")
-        start = 0
-        if rng is not None and len(starts):
-            start = int(starts[rng.integers(len(starts))])
-        return transforms.window_frames(timeline.times, start, **rate)
-
-    def _fit(
-        self, frame: UInt8[np.ndarray, "h w 3"], pixel_aspect: float = 1.0
-    ) -> UInt8[np.ndarray, "height width 3"]:
-        return transforms.resize_cover(frame, self.height, self.width, pixel_aspect=pixel_aspect)
-
-    def _require(self, condition: bool, rule: str) -> None:
-        if not condition:
-            raise ValueError(f"{type(self).__name__} {rule}")
+    return tfds.TfdsSource(
+        config.name,
+        data_dir=config.path,
+        split=tfds.choose_split(config.name, config.path, split),
+        video_key=config.video_key,
+        caption_key=config.caption_key,
+        **geometry,
+    )

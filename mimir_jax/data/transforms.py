@@ -3,7 +3,7 @@
 """Frame timing, resizing and pixel scaling as pure functions."""
 
 import numpy as np
-from jaxtyping import Array, Float, Float32, Float64, Int64, UInt8
+from jaxtyping import Array, Float32, Float64, Int64, UInt8
 from PIL import Image
 
 
@@ -49,7 +49,7 @@ def window_starts(
     end: float,
     *,
     frames: int,
-    fps: float | None,
+    fps: float | int | None,
     tick: float = 1e-3,
 ) -> Int64[np.ndarray, "starts"]:
     """Returns the frames at which a window of `frames` at `fps` can start and still fit.
@@ -72,7 +72,7 @@ def window_frames(
     start: int,
     *,
     frames: int,
-    fps: float | None,
+    fps: float | int | None,
     tick: float = 1e-3,
 ) -> Int64[np.ndarray, "{frames}"]:
     """Returns the frames on screen at `fps` from frame `start`; past the end the last one stays.
@@ -84,5 +84,3 @@ def window_frames(
     wanted = times[start] + np.arange(frames) / fps
     on_screen = np.searchsorted(times, wanted + tick, side="right") - 1
     return np.maximum(on_screen, start)
-
-

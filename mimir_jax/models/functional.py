@@ -92,7 +92,8 @@ class Stack(nnx.Module):
         make: Builds one block, called as `make(rngs=rngs)`.
         num_layers: Number of blocks.
         remat: `none` keeps every activation, `full` keeps block inputs only, `attention` also
-            keeps what is tagged with `ATTENTION_OUTPUT`.
+            keeps what is tagged with `ATTENTION_OUTPUT` and the results of fused attention kernels,
+            softmax statistics included.
     """
 
     def __init__(self, make: Callable[..., nnx.Module], num_layers: int, remat: Remat, *, rngs):
@@ -121,12 +122,21 @@ class Stack(nnx.Module):
             layer_state, x = layer
             return body(nnx.merge(graphdef, layer_state), carry, x)
 
-        if self.remat == "full":
-            step = jax.checkpoint(step)
-        elif self.remat == "attention":
-            policy = checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT)
-            step = jax.checkpoint(step, policy=policy)
+        if self.remat != "none":
+            policy = _keeps_attention if self.remat == "attention" else None
+            step = jax.checkpoint(step, policy=policy, prevent_cse=False)  # scan prevents it
         return jax.lax.scan(step, carry, (state, xs))
+
+
+def _keeps_attention(primitive: Any, *args: Any, **params: Any) -> bool:
+    """Checkpoint policy `attention`.
+
+    A tag on the output of a fused kernel does not reach the residuals of its own gradient rule, so
+    the kernel (`dot_product_attention_fwd...` for cuDNN) is known by its name.
+    """
+    tagged = checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT)
+    fused = primitive.name.startswith("dot_product_attention_fwd")
+    return fused or tagged(primitive, *args, **params)
 
 
 def _axes(param: nnx.Variable, path: tuple) -> tuple[str | None, ...]:

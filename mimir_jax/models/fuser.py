@@ -107,7 +107,7 @@ class TokenFuser(nnx.Module):
         if features.llm is None:
             raise ValueError(
                 "features.llm must be given to a fuser with use_llm, got None; encode captions "
-                "with the LLM or set --config.model.fuser.use_llm=False"
+                "with the LLM too or set --config.task.ablation=baseline"
             )
         mask = features.llm_mask if self.cfg.llm_pad == "zero" else None
         x = _zero_pads(features.llm, mask)

@@ -12,7 +12,6 @@ under the short factors stay as they are; `text.decoding` reads the tokens again
 outgrows them.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -28,49 +27,40 @@ from mimir_jax.parallel.context import constrain
 Mask = Bool[Array, "b t"] | Int[Array, "b t"] | None
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Output:
-    """What a plain forward returns.
+class Output(NamedTuple):
+    """States of the requested layer and next-token scores of a plain forward."""
 
-    Attributes:
-        last_hidden_state: States of the requested layer, `"b l d"`.
-        logits: Next-token scores, `"b l vocab"`.
-    """
-
-    last_hidden_state: Array
-    logits: Array
+    last_hidden_state: Float[Array, "b t d"]
+    logits: Float[Array, "b t vocab"]
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Cache:
+class Cache(NamedTuple):
     """Keys and values of the tokens read so far, in slots allocated ahead.
 
     Attributes:
-        keys: Rotated keys, `"layers b s kv h"`.
-        values: `"layers b s kv h"`.
-        valid: Which slots hold a real token, `"b s"`.
-        used: Number of slots written, a scalar common to all rows.
+        keys: Keys, rotated to their positions.
+        values: Values.
+        valid: Which slots hold a real token.
+        used: Number of slots written, common to all rows.
     """
 
-    keys: Array
-    values: Array
-    valid: Array
-    used: Array
+    keys: Float[Array, "layers b s kv h"]
+    values: Float[Array, "layers b s kv h"]
+    valid: Bool[Array, "b s"]
+    used: Int[Array, ""]
 
 
 class Extension(NamedTuple):
     """What `extend` returns.
 
     Attributes:
-        final: States after the last norm, `"b t d"`; `logits` takes these.
-        states: States of the requested layer, `"b t d"`.
+        final: States after the last norm; `logits` takes these.
+        states: States of the requested layer.
         cache: The cache with the tokens added.
     """
 
-    final: Array
-    states: Array
+    final: Float[Array, "b t d"]
+    states: Float[Array, "b t d"]
     cache: Cache
 
 

@@ -17,10 +17,10 @@ from mimir_jax.config import RopeConfig
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of the rotated channel pairs, `"#b l half"` in float32."""
+    """Cosines and sines of the rotated channel pairs."""
 
-    cos: Array
-    sin: Array
+    cos: Float[Array, "#b l half"]
+    sin: Float[Array, "#b l half"]
 
 
 def frequencies(cfg: RopeConfig, head_dim: int, *, long: bool = False) -> np.ndarray:

@@ -60,6 +60,6 @@ class SemanticStabilizer(nnx.Module):
             raise ValueError(
                 "features.instructions must hold one state per stabilizer token, "
                 f"{self.cfg.num_tokens}, got {got}; encode that many instructions or set "
-                "--config.model.stabilizer.num_tokens"
+                "--config.task.model.stabilizer.num_tokens"
             )
         return self.project(self.norm(states) * self.scale[...])

@@ -22,22 +22,20 @@ from mimir_jax.models.functional import Model, Params
 Mask = Bool[Array, "b l"] | Int[Array, "b l"] | None
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Generation:
+class Generation(NamedTuple):
     """Answers and the states of the model that read them.
 
     Attributes:
-        tokens: Answer tokens, the pad id after the end token, `"b k"`.
-        mask: True at answer tokens, the end token included, `"b k"`.
-        states: States at the answer tokens, zero elsewhere, `"b k d"`.
-        prompt_states: States at the prompt slots, unspecified at its pads, `"b l d"`.
+        tokens: Answer tokens, the pad id after the end token.
+        mask: True at answer tokens, the end token included.
+        states: States at the answer tokens, zero elsewhere.
+        prompt_states: States at the prompt slots, unspecified at its pads.
     """
 
-    tokens: Array
-    mask: Array
-    states: Array
-    prompt_states: Array
+    tokens: Int[Array, "b k"]
+    mask: Bool[Array, "b k"]
+    states: Float[Array, "b k d"]
+    prompt_states: Float[Array, "b l d"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +104,8 @@ def generate(
         pad_id: Fills a row after its end.
     """
     settings = _Settings(max_new_tokens, temperature, top_p, tuple(eos_ids), pad_id)
-    keys = _row_keys(key, input_ids.shape[0], temperature)
-    return _decode(model, settings, params, input_ids, attention_mask, keys)[0]
+    _check_key(key, temperature)
+    return _generate(model, settings, params, input_ids, attention_mask, key)
 
 
 def generate_states(
@@ -130,11 +128,8 @@ def generate_states(
     with `layer` as in `phi3.LLM`.
     """
     settings = _Settings(max_new_tokens, temperature, top_p, tuple(eos_ids), pad_id, layer)
-    keys = _row_keys(key, input_ids.shape[0], temperature)
-    tokens, mask, states = _decode(model, settings, params, input_ids, attention_mask, keys)
-    length = input_ids.shape[1]
-    answer = jnp.where(mask[..., None], states[:, length:], 0)
-    return Generation(tokens, mask, states=answer, prompt_states=states[:, :length])
+    _check_key(key, temperature)
+    return _generate_states(model, settings, params, input_ids, attention_mask, key)
 
 
 def sample(
@@ -162,16 +157,36 @@ def sample(
 
 
 @functools.partial(jax.jit, static_argnames=("model", "settings"))
+def _generate(model, settings, params, input_ids, attention_mask, key) -> Array:
+    progress = _decode(model, settings, params, input_ids, attention_mask, key)
+    return progress.ids[:, input_ids.shape[1] :]
+
+
+@functools.partial(jax.jit, static_argnames=("model", "settings"))
+def _generate_states(model, settings, params, input_ids, attention_mask, key) -> Generation:
+    progress = _decode(model, settings, params, input_ids, attention_mask, key)
+    length, mask, states = input_ids.shape[1], progress.answer, progress.states
+    return Generation(
+        tokens=progress.ids[:, length:],
+        mask=mask,
+        states=jnp.where(mask[..., None], states[:, length:], 0),
+        prompt_states=states[:, :length],
+    )
+
+
 def _decode(
     model: Model,
     settings: _Settings,
     params: Params,
     input_ids: Array,
     attention_mask: Array | None,
-    keys: Array | None,
-) -> tuple[Array, Array, Array | None]:
-    """Returns answer tokens, answer mask, and the states of all slots if asked for."""
-    valid = jnp.ones(input_ids.shape, bool) if attention_mask is None else attention_mask > 0
+    key: Array | None,
+) -> _Progress:
+    """Writes and reads tokens until all rows have ended or are full."""
+    valid = (
+        jnp.ones(input_ids.shape, bool) if attention_mask is None else attention_mask.astype(bool)
+    )
+    keys = None if settings.temperature == 0 else _row_keys(key, input_ids.shape[0])
     read = functools.partial(_read, model, settings, params, valid)
     write = functools.partial(_write, model, settings, params, keys)
     progress = _prefill(model, settings, params, input_ids, valid)
@@ -180,9 +195,7 @@ def _decode(
     progress = jax.lax.while_loop(
         lambda p: (p.step < reads) & ~p.done.all(), lambda p: read(write(p)), progress
     )
-    if settings.layer is None:
-        progress = write(progress)
-    return progress.ids[:, input_ids.shape[1] :], progress.answer, progress.states
+    return write(progress) if settings.layer is None else progress
 
 
 def _prefill(
@@ -198,9 +211,7 @@ def _prefill(
         states = jnp.pad(first.states, ((0, 0), (0, new), (0, 0)))
     return _Progress(
         step=jnp.zeros((), jnp.int32),
-        ids=jnp.pad(
-            ids.astype(jnp.int32), ((0, 0), (0, new)), constant_values=settings.pad_id
-        ),
+        ids=jnp.pad(ids.astype(jnp.int32), ((0, 0), (0, new)), constant_values=settings.pad_id),
         answer=jnp.zeros((batch, new), bool),
         done=jnp.zeros((batch,), bool),
         final=jnp.take_along_axis(first.final, last[:, None, None], axis=1)[:, 0],
@@ -252,26 +263,28 @@ def _read(
         out = model.extend(params, progress.ids, mask, empty, layer=layer)
         final = jax.lax.dynamic_slice_in_dim(out.final, slot, 1, axis=1)[:, 0]
         states = None if progress.states is None else out.states
-        cache = dataclasses.replace(out.cache, used=slot + 1)
+        cache = out.cache._replace(used=slot + 1)
         return progress._replace(final=final, states=states, cache=cache)
 
     rope = model.config.rope
     if rope.kind != "longrope" or progress.ids.shape[1] <= rope.original_max_length:
         return read_one(progress)
     longest = valid.sum(axis=1).max() + progress.step
-    return jax.lax.cond(
-        longest == rope.original_max_length + 1, read_all, read_one, progress
-    )
+    return jax.lax.cond(longest == rope.original_max_length + 1, read_all, read_one, progress)
 
 
 def _layer(settings: _Settings) -> int:
     return -1 if settings.layer is None else settings.layer
 
 
-def _row_keys(key: Array | None, batch: int, temperature: float) -> Array | None:
-    if temperature == 0:
-        return None
-    require(key is not None, f"key must be given at temperature {temperature}, got None; pass one")
-    if key.ndim == 0:
-        return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch))
-    return key
+def _check_key(key: Array | None, temperature: float) -> None:
+    require(
+        key is not None or temperature == 0,
+        f"key must be given at temperature {temperature}, got None; pass one key or one a row",
+    )
+
+
+def _row_keys(key: Array, batch: int) -> Array:
+    if key.ndim == 1:
+        return key
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch))

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random torch LLMs of the three layouts, and their parameters in ours."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -91,8 +92,6 @@ def params_of(model, cfg):
             },
         }
 
-    import jax
-
     blocks = [block(i) for i in range(cfg.num_layers)]
     params = {
         "embed": {"table": jnp.asarray(state["model.embed_tokens.weight"])},
@@ -117,15 +116,16 @@ def forward(model, ids, mask):
     return [h.numpy() for h in out.hidden_states], out.logits.numpy()
 
 
-def generate(model, ids, mask, **options):
+def generate(model, ids, mask, max_new_tokens, eos_token_id):
     """Greedy continuation, prompts cut off."""
     import torch
 
     with torch.no_grad():
         out = model.generate(
-            torch.tensor(ids),
-            attention_mask=torch.tensor(mask.astype(np.int64)),
+            torch.tensor(np.asarray(ids, np.int64)),
+            attention_mask=torch.tensor(np.asarray(mask, np.int64)),
             do_sample=False,
-            **options,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=eos_token_id,
         )
     return out[:, ids.shape[1] :].numpy()

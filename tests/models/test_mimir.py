@@ -8,17 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mimir_jax.config import ABLATIONS, DiTConfig, FuserConfig, MimirConfig, StabilizerConfig
 from mimir_jax.models import condition as conditioning
-from mimir_jax.models import dit, functional, mimir
+from mimir_jax.models import dit, functional, fuser, layers, mimir, stabilizer
 from mimir_jax.parallel import context, mesh, rules
 
 T5, LLM, LENGTH, BATCH = 8, 6, 7, 3
 DIT = dict(
-    num_layers=2,
+    num_layers=1,
     num_heads=2,
     head_dim=16,
     in_channels=4,
@@ -37,14 +38,18 @@ pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
 
 @functools.cache
-def make(row="mimir", dtype="float32", fuser=(), stabilizer=(), **dit_options):
+def make(row="mimir", dtype="float32", *, ss=None, fuser=(), stabilizer=(), **dit_options):
+    """A tiny model of one row of Table 3; `ss` overrides whether it has a stabilizer."""
     widths = dict(t5_width=T5, llm_width=LLM, dtype=dtype)
     cfg = MimirConfig(
         dit=DiTConfig(**(DIT | dit_options), dtype=dtype),
         fuser=FuserConfig(**widths, **dict(fuser)),
         stabilizer=StabilizerConfig(**widths, **dict(stabilizer)),
-    )
-    return functional.build(mimir.Mimir, cfg.with_ablation(row))
+    ).with_ablation(row)
+    if ss is not None:
+        enabled = dataclasses.replace(cfg.stabilizer, enabled=ss)
+        cfg = dataclasses.replace(cfg, stabilizer=enabled)
+    return functional.build(mimir.Mimir, cfg)
 
 
 @functools.cache
@@ -53,10 +58,11 @@ def jitted(model, method):
 
 
 def call(model, params, inputs, drop=None):
-    """Conditions and predicts through the two public methods, each jitted once per model."""
+    """Conditions, then predicts; all rows share one compiled `denoise`, which uses the DiT only."""
     xt, timestep, features = inputs
     condition = jitted(model, "condition")(params, features, drop)
-    return jitted(model, "denoise")(params, xt, timestep, condition)
+    denoise = jitted(make("baseline", model.config.dit.dtype), "denoise")
+    return denoise({"dit": params["dit"]}, xt, timestep, condition)
 
 
 def make_features(seed=0):
@@ -78,12 +84,18 @@ def make_inputs(seed=0, frames=2, channels=4):
     return jnp.asarray(xt, jnp.float32), jnp.array([3, 500, 999]), make_features(seed)
 
 
-def randomise(model, std=0.3, parts=("dit", "fuser", "stabilizer")):
-    """Start values, with the named parts replaced by noise: nothing in them is zero any more."""
+def randomise(model, std=0.3, new_parts=True):
+    """Noise in every parameter; with `new_parts=False` fuser and stabilizer keep their start."""
     rng = np.random.default_rng(7)
     draw = lambda leaf: jnp.asarray(rng.normal(0, std, leaf.shape), jnp.float32)  # noqa: E731
-    params = model.init(jax.random.key(0))
-    return {k: jax.tree.map(draw, v) if k in parts else v for k, v in params.items()}
+    params = jax.tree.map(draw, model.abstract_params)
+    if not new_parts:
+        starts = {
+            "fuser": functional.build(fuser.TokenFuser, model.config.fuser),
+            "stabilizer": functional.build(stabilizer.SemanticStabilizer, model.config.stabilizer),
+        }
+        params |= {k: starts[k].init(jax.random.key(0)) for k in params if k != "dit"}
+    return params
 
 
 PARTS = {
@@ -107,14 +119,15 @@ def test_rows_build_and_run(row):
     condition = jitted(model, "condition")(params, inputs[2])
     assert condition.tokens.shape == (BATCH, LENGTH + 4 * ("stabilizer" in PARTS[row]), T5)
     assert condition.mask is None
-    out = jitted(model, "apply")(params, *inputs)
+    assert jax.eval_shape(model.apply, params, *inputs).shape == inputs[0].shape
+    out = call(model, params, inputs)
     assert out.shape == inputs[0].shape and np.isfinite(out).all() and np.std(out) > 1e-3
 
 
 def test_call_conditions_then_denoises():
     model, drop = make(), jnp.array([False, True, False])
     params = randomise(model)
-    whole = model.apply(params, *make_inputs(), drop)
+    whole = jitted(model, "apply")(params, *make_inputs(), drop)
     assert helpers.relative_error(whole, call(model, params, make_inputs(), drop)) < 1e-5
 
 
@@ -144,20 +157,27 @@ def test_whole_model_at_the_size_of_the_paper():
     assert functional.build(mimir.Mimir, MimirConfig()).num_params == 5_570_283_072 + 41_971_714
 
 
-def test_rows_start_from_equal_values_where_they_share_a_part():
-    key = jax.random.key(3)
-    params = {row: make(row).init(key) for row in ABLATIONS}
-    for row in ABLATIONS:
-        jax.tree.map(np.testing.assert_array_equal, params[row]["dit"], params["baseline"]["dit"])
-    for other in ("norm", "norm_ss"):
-        np.testing.assert_array_equal(
-            params["decoder_only"]["fuser"]["project"]["kernel"],
-            params[other]["fuser"]["project"]["kernel"],
-        )
-    for other in ("zeroconv_ss", "mimir"):
-        np.testing.assert_array_equal(
-            params["norm_ss"]["stabilizer"]["learned"], params[other]["stabilizer"]["learned"]
-        )
+class OneLinear(nnx.Module):
+    """Stands for the transformer where only its start matters."""
+
+    def __init__(self, cfg, *, rngs):
+        self.text = layers.Linear(cfg.text_width, 4, axes=("embed", None), rngs=rngs)
+
+
+def test_rows_start_from_equal_values_where_they_share_a_part(monkeypatch):
+    monkeypatch.setattr(mimir.dit, "DiT", OneLinear)
+    build = lambda row: functional.build(mimir.Mimir, make(row).config)  # noqa: E731
+    params = {row: build(row).init(jax.random.key(3)) for row in ABLATIONS}
+    kernel = lambda row, *path: functools.reduce(lambda p, k: p[k], path, params[row])  # noqa: E731
+    for rows, path in (
+        (ABLATIONS, ("dit", "text", "kernel")),
+        (("decoder_only", "norm", "norm_ss"), ("fuser", "project", "kernel")),
+        (("norm_ss", "zeroconv_ss", "mimir"), ("stabilizer", "learned")),
+    ):
+        first, *others = (kernel(row, *path) for row in rows)
+        assert (np.asarray(first) != 0).all()
+        for other in others:
+            np.testing.assert_array_equal(first, other)
 
 
 @pytest.mark.parametrize(
@@ -165,19 +185,14 @@ def test_rows_start_from_equal_values_where_they_share_a_part():
     [
         ("baseline", {}),
         ("zeroconv", {}),
-        ("mimir", dict(stabilizer=(("enabled", False),))),
+        ("mimir", dict(ss=False)),
         ("zeroconv", dict(fuser=(("kernel_size", 3), ("bridge", "linear")))),
     ],
     ids=["baseline", "zeroconv", "mimir-without-ss", "options"],
 )
 def test_output_starts_as_that_of_the_base_model_bit_for_bit(row, options):
     model = make(row, **options)
-    if options.get("stabilizer"):
-        cfg = dataclasses.replace(
-            model.config, stabilizer=dataclasses.replace(model.config.stabilizer, enabled=False)
-        )
-        model = functional.build(mimir.Mimir, cfg)
-    params, inputs = randomise(model, parts=("dit",)), make_inputs()
+    params, inputs = randomise(model, new_parts=False), make_inputs()
     np.testing.assert_array_equal(call(model, params, inputs), base_output(params, inputs))
 
 
@@ -194,21 +209,21 @@ def base_model():
 
 def test_stabilizer_tokens_change_the_start_a_little():
     model, inputs = make(), make_inputs()
-    params = randomise(model, parts=("dit",))
+    params = randomise(model, new_parts=False)
     base, ours = base_output(params, inputs), call(model, params, inputs)
     change = float(jnp.linalg.norm(ours - base) / jnp.linalg.norm(base))
     assert 1e-4 < change < 0.3, change
-    condition = model.condition(params, inputs[2])  # unattended, they change nothing
+    condition = jitted(model, "condition")(params, inputs[2])  # unattended, they change nothing
     mask = jnp.broadcast_to(jnp.arange(LENGTH + 4)[None] < LENGTH, (BATCH, LENGTH + 4))
     hidden = conditioning.Condition(tokens=condition.tokens, mask=mask)
-    out = jitted(model, "denoise")(params, *inputs[:2], hidden)
+    out = jitted(make("baseline"), "denoise")({"dit": params["dit"]}, *inputs[:2], hidden)
     assert helpers.relative_error(out, base) < 1e-5
 
 
 def test_stabilizer_tokens_stand_on_the_chosen_side():
     after, before = make(), make(stabilizer=(("place", "before"),))
     params, features = randomise(after), make_features()
-    last, first = (m.condition(params, features).tokens for m in (after, before))
+    last, first = (jitted(m, "condition")(params, features).tokens for m in (after, before))
     np.testing.assert_array_equal(last[:, :LENGTH], first[:, 4:])
     np.testing.assert_array_equal(last[:, LENGTH:], first[:, :4])
 
@@ -228,7 +243,7 @@ def test_null_branch_does_not_depend_on_the_caption(row):
 def test_null_condition_is_zeros_and_the_learned_tokens():
     model = make()
     params, features = randomise(model), make_features()
-    condition = model.condition(params, features, jnp.array([True, False, False]))
+    condition = jitted(model, "condition")(params, features, jnp.array([True, False, False]))
     np.testing.assert_array_equal(condition.tokens[0, :LENGTH], np.zeros((LENGTH, T5)))
     np.testing.assert_array_equal(condition.tokens[0, LENGTH:], params["stabilizer"]["learned"])
 
@@ -238,8 +253,8 @@ def test_dropping_no_row_is_the_same_as_no_drop():
     params, features = randomise(model), make_features()
     jax.tree.map(
         np.testing.assert_array_equal,
-        model.condition(params, features),
-        model.condition(params, features, jnp.zeros(BATCH, bool)),
+        jitted(model, "condition")(params, features),
+        jitted(model, "condition")(params, features, jnp.zeros(BATCH, bool)),
     )
 
 
@@ -249,7 +264,7 @@ def test_pads_reach_the_video_only_when_attended(attend_pads):
     params, inputs = randomise(model), make_inputs()
     features = inputs[2]
     pads = ~(features.t5_mask | features.llm_mask)
-    changed = dataclasses.replace(features, t5=features.t5 + pads[..., None])
+    changed = dataclasses.replace(features, t5=features.t5 + pads[..., None].astype(jnp.float32))
     out, other = (call(model, params, (*inputs[:2], f)) for f in (features, changed))
     assert (np.asarray(pads).any(1) == [False, True, True]).all()
     same = (np.asarray(out) == np.asarray(other)).reshape(BATCH, -1).all(1)
@@ -259,15 +274,16 @@ def test_pads_reach_the_video_only_when_attended(attend_pads):
 def test_gradients_of_the_first_two_steps():
     model, inputs = make(), make_inputs()
     weights = jnp.asarray(np.random.default_rng(1).normal(0, 1, inputs[0].shape), jnp.float32)
-    grad = jax.jit(jax.grad(lambda p: jnp.vdot(model.apply(p, *inputs), weights)))
-    params = randomise(model, parts=("dit",))
-    first = grad(params)
-    fuser, stabilizer = first["fuser"], first["stabilizer"]
-    for part in (fuser["z_beta"], fuser["z_theta"], stabilizer["project"]):
+    start = randomise(model, new_parts=False)
+    frozen = {"dit": start.pop("dit")}
+    grad = jax.jit(jax.grad(lambda p: jnp.vdot(model.apply(frozen | p, *inputs), weights)))
+    first = grad(start)
+    for part in ("fuser.z_beta", "fuser.z_theta", "stabilizer.project"):
+        part = functools.reduce(lambda p, k: p[k], part.split("."), first)
         assert (np.asarray(part["kernel"]) != 0).all() and (np.asarray(part["bias"]) != 0).all()
-    assert (np.asarray(stabilizer["learned"]) != 0).all()
-    assert fuser["scale"] == 0 and stabilizer["scale"] == 0
-    second = grad(jax.tree.map(lambda p, g: p - 0.1 * g, params, first))
+    assert (np.asarray(first["stabilizer"]["learned"]) != 0).all()
+    assert first["fuser"]["scale"] == 0 and first["stabilizer"]["scale"] == 0
+    second = grad(jax.tree.map(lambda p, g: p - 0.1 * g, start, first))
     assert second["fuser"]["scale"] != 0 and second["stabilizer"]["scale"] != 0
 
 
@@ -292,19 +308,20 @@ def test_ofs_reaches_image_to_video_bases():
 
 
 def test_condition_is_the_same_on_a_mesh():
-    model, grid = make(fuser=(("kernel_size", 3),)), mesh.make_mesh((2, 2, 1, 2))
+    model = make(fuser=(("kernel_size", 3),))
+    grid = mesh.make_mesh((1, 2, 1, 2), jax.devices()[:4])
+    params, table = randomise(model), rules.STRATEGIES["fsdp"]
     features = jax.tree.map(lambda x: jnp.concatenate([x, x[:1]]), make_features())
-    params = {k: v for k, v in randomise(model).items() if k != "dit"}
-    expected = model.condition(randomise(model), features)
-    table = rules.STRATEGIES["fsdp"]
+    expected = jitted(model, "condition")(params, features)
     shardings = rules.param_shardings(model.abstract_params, model.axes, table, grid)
     assert shardings["fuser"]["z_beta"]["kernel"].spec == P(None, "fsdp", "tensor")
-    params = jax.device_put(randomise(model), shardings)
-    features = jax.device_put(features, NamedSharding(grid, P(("data", "fsdp"))))
+    for part in ("fuser", "stabilizer"):
+        params[part] = jax.device_put(params[part], shardings[part])
+    features = jax.device_put(features, NamedSharding(grid, P("fsdp")))
     with context.use(grid, table):
         out = jax.jit(model.condition)(params, features)
     assert helpers.relative_error(out.tokens, expected.tokens) < 1e-5
-    assert out.tokens.sharding.spec[0] == ("data", "fsdp")
+    assert out.tokens.sharding.spec[0] == "fsdp"
 
 
 @pytest.mark.parametrize(

@@ -65,12 +65,6 @@ CASES = {  # layout, changes to CFG, prompt length
 }
 
 
-def paddings(length):
-    """Masks without padding, with pads on the right, and on the left."""
-    right = np.arange(length)[None] < np.array([[length], [length - 5]])
-    return [None, right, right[:, ::-1]]
-
-
 @pytest.mark.torch
 @pytest.mark.parametrize("case", CASES)
 def test_forward_equals_transformers(case, strict_dtypes):
@@ -78,14 +72,13 @@ def test_forward_equals_transformers(case, strict_dtypes):
     cfg = dataclasses.replace(CFG, **changes)
     torch_model = llm_reference.build(layout, cfg)
     model, params = functional.build(phi3.LLM, cfg), llm_reference.params_of(torch_model, cfg)
-    apply = jax.jit(model.apply)
-    ids = RNG.integers(1, cfg.vocab_size, (2, length))
-    for mask in paddings(length):
-        hidden, logits = llm_reference.forward(torch_model, ids, mask)
-        ours = apply(params, jnp.asarray(ids), None if mask is None else jnp.asarray(mask))
-        real = np.ones((2, length), bool) if mask is None else mask
-        assert relative_error(ours.last_hidden_state[real], hidden[-1][real]) < 1e-5
-        assert relative_error(ours.logits[real], logits[real]) < 1e-5
+    ids = RNG.integers(1, cfg.vocab_size, (3, length))
+    mask = np.ones((3, length), bool)  # no padding, then pads on the right and on the left
+    mask[1, -5:] = mask[2, :4] = False
+    hidden, logits = llm_reference.forward(torch_model, ids, mask)
+    ours = jax.jit(model.apply)(params, jnp.asarray(ids), jnp.asarray(mask))
+    assert relative_error(ours.last_hidden_state[mask], hidden[-1][mask]) < 1e-5
+    assert relative_error(ours.logits[mask], logits[mask]) < 1e-5
 
 
 @pytest.mark.torch
@@ -95,7 +88,7 @@ def test_layers_are_counted_as_in_transformers():
     ids = RNG.integers(1, CFG.vocab_size, (2, 7))
     hidden, _ = llm_reference.forward(torch_model, ids, None)
     encode = jax.jit(model.encode, static_argnames="layer")
-    for layer in (-4, -2, -1, 0, 1, 3):
+    for layer in (-4, -2, 3):
         ours = encode(params, jnp.asarray(ids), layer=layer)
         assert relative_error(ours, hidden[layer]) < 1e-5, layer
     with pytest.raises(ValueError, match="layer must lie between -4 and 3 .* got 4"):
@@ -106,7 +99,7 @@ def test_layers_are_counted_as_in_transformers():
 def windowed():
     cfg = dataclasses.replace(CFG, sliding_window=4, rope=LLAMA3)
     model = functional.build(phi3.LLM, cfg)
-    return model, model.init(jax.random.key(0))
+    return model, jax.jit(model.init)(jax.random.key(0))
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

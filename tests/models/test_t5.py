@@ -126,7 +126,7 @@ def test_every_leaf_has_axes():
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_follows_float32(dtype, strict_dtypes):
     model = functional.build(t5.T5Encoder, CFG)
-    params = model.init(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     half = functional.build(t5.T5Encoder, dataclasses.replace(CFG, dtype=dtype))
     ours = jax.jit(half.apply)(params, jnp.asarray(IDS))
     assert ours.dtype == dtype
@@ -136,7 +136,7 @@ def test_half_precision_follows_float32(dtype, strict_dtypes):
 def test_float16_survives_outputs_beyond_its_range():
     half = functional.build(t5.T5Encoder, dataclasses.replace(CFG, dtype="float16"))
     whole = functional.build(t5.T5Encoder, CFG)
-    params = whole.init(jax.random.key(0))
+    params = jax.jit(whole.init)(jax.random.key(0))
     params["blocks"]["block"]["mlp"]["down"]["kernel"] *= 1e5
     ids = jnp.asarray(IDS)
     ours, expected = jax.jit(half.apply)(params, ids), jax.jit(whole.apply)(params, ids)
@@ -145,6 +145,6 @@ def test_float16_survives_outputs_beyond_its_range():
 
 def test_masked_rows_stay_finite():
     model = functional.build(t5.T5Encoder, CFG)
-    params = model.init(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     mask = jnp.asarray(MASK).at[1].set(False)
     assert jnp.isfinite(jax.jit(model.apply)(params, jnp.asarray(IDS), mask)).all()

@@ -24,8 +24,8 @@ MARGIN = 0.4
 DOMINANCE = 1.2
 """At time 0 a relation's offset exceeds that across it by this factor, between group centres."""
 
-_CANDIDATES = 128
-_TIMES = 33
+_CANDIDATES = 96
+_TIMES = 17
 _JITTER = 0.02
 _PATTERNS = {
     None: ((0.0, 0.0),),
@@ -110,6 +110,9 @@ def _propose(
 ) -> Float[np.ndarray, "candidates groups 2"]:
     """Draws group centres inside the frame, leaning towards the stated relations."""
     share = draws.uniforms(_CANDIDATES, len(bodies), 2)
+    if plan.layout == "line":
+        axis = _axis(plan.relations[0])[0]
+        share[:, :, axis] = (np.arange(3) + share[:, :, axis]) / 3
     first = [body.low for body in bodies]
     extent = [body.high - body.low for body in bodies]
     centres = np.stack(first) + share * np.stack(extent)

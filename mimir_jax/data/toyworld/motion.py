@@ -78,9 +78,7 @@ def frame_times(frames: int) -> Float[np.ndarray, "t"]:
     return np.linspace(0.0, 1.0, frames)
 
 
-def group_motion(
-    scene: scene_lib.Scene, index: int, times: Float[np.ndarray, "t"]
-) -> GroupMotion:
+def group_motion(scene: scene_lib.Scene, index: int, times: Float[np.ndarray, "t"]) -> GroupMotion:
     """Returns the common motion of group number `index`."""
     dx, dy, angle = np.zeros((3, len(times)))
     opacity = np.ones(len(times))

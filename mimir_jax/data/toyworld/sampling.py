@@ -6,14 +6,13 @@ Held-out combinations occur in every scene of the `heldout` split and in none of
 (colour, shape) pairs, spatial relations between two shapes, and ordered pairs of actions. All
 their parts are seen in training.
 
-Without counting positions, sizes, camera moves, three groups, or more than one object a group, there
-are more than 10^9 scenes: 3160 pairs of different (colour, shape) x 4 relations x 40 backgrounds
-x 6 lights x more than 380 stories of one or two actions = 1.1 x 10^9. The number of stories is that
-of `num_stories`.
+Two single objects under a still camera alone allow 3160 pairs of different (colour, shape) x 4
+size pairs x 4 relations x 40 backgrounds x 6 lights x 350 stories on average: 4.3 x 10^9 scenes, of
+which about three quarters fit the frame and about 2 x 10^9 may occur in training. Positions, camera
+moves, larger counts and three groups multiply that.
 """
 
 import dataclasses
-import itertools
 import math
 
 from mimir_jax.data.toyworld import layout as layout_lib
@@ -47,7 +46,7 @@ HELDOUT_ORDERS = frozenset({
 
 _MAX_TRIES = 2000
 _WHOLE, _FIRST, _SECOND, _JUMP = (0.1, 0.9), (0.05, 0.47), (0.53, 0.95), (0.25, 0.75)
-_STEADY = ("grow", "shrink", "spin")
+_LARGE = {1: 0.6, 2: 0.4, 3: 0.2}  # chance of a large object, by the number of groups
 _SPIN_STEP = {  # smallest turn that maps a shape to itself; those without one never spin
     "square": 1 / 4, "triangle": 1 / 3, "star": 1 / 5, "heart": 1.0, "diamond": 1 / 2,
     "cross": 1 / 4, "crescent": 1.0, "oval": 1 / 2,
@@ -57,8 +56,9 @@ _SPIN_STEP = {  # smallest turn that maps a shape to itself; those without one n
 def sample(seed: int, split: str, index: int) -> scene_lib.Scene:
     """Returns scene `index` of a split; a pure function of its arguments."""
     draws = Draws(seed, split_number(split), index)
+    skeleton = _skeleton(draws)
     for _ in range(_MAX_TRIES):
-        plan = _plan(draws)
+        plan = _plan(draws, skeleton)
         if is_heldout(plan) != (split == "heldout"):
             continue
         if (placed := layout_lib.place(plan, draws)) is not None:
@@ -129,37 +129,47 @@ def verb_pairs(group: scene_lib.Group) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def num_stories(first: scene_lib.Group, second: scene_lib.Group) -> int:
-    """Counts the different stories that two groups can act out under a still camera."""
-    groups = (first, second)
-    single = sum(len(verbs(group)) for group in groups)
-    same = sum(len(verb_pairs(group)) for group in groups)
-    product = list(itertools.product(verbs(first), verbs(second)))
-    together = sum(a != b for a, b in product)
-    return 1 + single + same + 2 * len(product) + together
+@dataclasses.dataclass(frozen=True)
+class _Skeleton:
+    """What stays fixed while the details are redrawn until they fit, to keep its shares exact."""
+
+    layout: str
+    camera: str
+    timing: str
+    actors: int
+    background: scene_lib.Background
+    light: str
 
 
-def _plan(draws: Draws) -> scene_lib.Scene:
-    """Draws everything except positions."""
-    layout = draws.weighted({"single": 0.34, "pair": 0.44, "line": 0.12, "apex": 0.10})
+def _skeleton(draws: Draws) -> _Skeleton:
+    layout = draws.weighted({"single": 0.34, "pair": 0.44, "line": 0.11, "apex": 0.11})
+    timing = draws.weighted({"none": 0.32, "single": 0.26, "then": 0.34, "while": 0.08})
+    actors = {"none": 0, "while": 2}.get(timing, 1)
+    if layout != "pair" and timing == "while":  # two actors only with short captions
+        timing, actors = "then", 1
+    elif layout == "pair" and timing == "then" and draws.chance(0.5):
+        actors = 2
     camera = "still"
-    if draws.chance(0.3):
-        camera = draws.choice([name for name in vocabulary.CAMERA if name != "still"])
+    if timing == "none" and draws.chance(0.7):
+        moves = [name for name in vocabulary.CAMERA if name != "still"]
+        camera = draws.choice(moves[:2] if layout == "line" else moves)  # no room to zoom
     light = draws.choice([name for name in vocabulary.LIGHT if name != "day"])
     light = "day" if draws.chance(0.4) else light
-    groups = _groups(draws, layout)
-    timing, actions = "none", ()
-    if camera == "still":
-        timing, actions = _actions(draws, groups)
+    return _Skeleton(layout, camera, timing, actors, _background(draws, camera), light)
+
+
+def _plan(draws: Draws, skeleton: _Skeleton) -> scene_lib.Scene:
+    """Draws everything but positions."""
+    groups = _groups(draws, skeleton.layout)
     return scene_lib.Scene(
-        background=_background(draws, camera),
-        light=light,
-        camera=camera,
+        background=skeleton.background,
+        light=skeleton.light,
+        camera=skeleton.camera,
         groups=groups,
-        layout=layout,
-        relations=_relations(draws, layout),
-        timing=timing,
-        actions=actions,
+        layout=skeleton.layout,
+        relations=_relations(draws, skeleton.layout),
+        timing=skeleton.timing,
+        actions=_actions(draws, groups, skeleton),
     )
 
 
@@ -188,8 +198,8 @@ def _groups(draws: Draws, layout: str) -> tuple[scene_lib.Group, ...]:
     while len(groups) < number:
         shape = draws.choice(list(vocabulary.SHAPES))
         colour = draws.choice(list(vocabulary.COLOURS))
-        size = draws.weighted({"small": 0.5, "large": 0.5})
         count = draws.weighted(counts)
+        size = "large" if draws.chance(_LARGE[number] / count) else "small"
         arrangement = {
             1: (None,), 2: ("row", "column"), 3: ("row", "column", "triangle"), 4: ("grid",),
         }[count]  # fmt: skip
@@ -217,33 +227,25 @@ def _relations(draws: Draws, layout: str) -> tuple[scene_lib.Relation, ...]:
 
 
 def _actions(
-    draws: Draws, groups: tuple[scene_lib.Group, ...]
-) -> tuple[str, tuple[scene_lib.Action, ...]]:
+    draws: Draws, groups: tuple[scene_lib.Group, ...], skeleton: _Skeleton
+) -> tuple[scene_lib.Action, ...]:
     """Draws who does what and when."""
-    timing = draws.weighted({"none": 0.12, "single": 0.34, "then": 0.42, "while": 0.12})
+    if skeleton.timing == "none":
+        return ()
     actor = draws.below(len(groups))
-    if timing == "none" or (timing == "while" and len(groups) == 1):
-        return "none", ()
-    if timing == "single":
-        verb = draws.choice(verbs(groups[actor]))
-        return timing, (_action(draws, groups, actor, verb, _JUMP if verb == "jump" else _WHOLE),)
-    if timing == "then" and (len(groups) != 2 or draws.chance(0.5)):
-        first, second = draws.choice(verb_pairs(groups[actor]))
-        return timing, (
-            _action(draws, groups, actor, first, _FIRST),
-            _action(draws, groups, actor, second, _SECOND),
-        )
-    other = (actor + 1) % len(groups)
-    first, second = draws.choice(verbs(groups[actor])), draws.choice(verbs(groups[other]))
-    if timing == "then":
-        spans = (_FIRST, _SECOND)
-    elif first == second:
-        return "none", ()
+    other = actor if skeleton.actors == 1 else (actor + 1) % len(groups)
+    spans = (_FIRST, _SECOND) if skeleton.timing == "then" else (_WHOLE, _WHOLE)
+    if skeleton.timing == "single":
+        told = (draws.choice(verbs(groups[actor])),)
+    elif actor == other:
+        told = draws.choice(verb_pairs(groups[actor]))
     else:
-        spans = tuple(_JUMP if verb == "jump" else _WHOLE for verb in (first, second))
-    return timing, (
-        _action(draws, groups, actor, first, spans[0]),
-        _action(draws, groups, other, second, spans[1]),
+        told = draws.choice(verbs(groups[actor])), draws.choice(verbs(groups[other]))
+        if skeleton.timing == "while" and told[0] == told[1]:
+            return _actions(draws, groups, skeleton)
+    return tuple(
+        _action(draws, groups, index, verb, span)
+        for index, verb, span in zip((actor, other), told, spans, strict=False)
     )
 
 
@@ -255,6 +257,8 @@ def _action(
     span: tuple[float, float],
 ) -> scene_lib.Action:
     amount = 0.0
+    if verb == "jump" and span == _WHOLE:
+        span = _JUMP
     if verb in vocabulary.DIRECTIONS:
         amount = draws.uniform(0.55, 0.95)
     elif verb == "jump":

@@ -85,7 +85,7 @@ LIGHT: dict[str, tuple[str, ...]] = {  # adverbials
     "dawn": ("as night turns into day", "while it slowly gets light"),
     "dusk": ("as day turns into night", "while it slowly gets dark"),
     "dim": ("while the light dims and comes back",),
-    "glow": ("while the light comes up and fades again",),
+    "glow": ("while the light brightens and fades again",),
 }
 LIGHT_SENTENCES: dict[str, tuple[str, ...]] = {
     "day": ("the light stays bright", "it is bright throughout"),
@@ -93,7 +93,7 @@ LIGHT_SENTENCES: dict[str, tuple[str, ...]] = {
     "dawn": ("the light goes from dark to bright", "it is dark at first and then grows bright"),
     "dusk": ("the light goes from bright to dark", "it is bright at first and then grows dark"),
     "dim": ("the light dims and then comes back", "it is bright, then dark, then bright again"),
-    "glow": ("the light comes up and then fades", "it is dark, then bright, then dark again"),
+    "glow": ("the light brightens and then fades", "it is dark, then bright, then dark again"),
 }
 
 CAMERA: dict[str, tuple[str, ...]] = {
@@ -126,11 +126,11 @@ PATTERNS: dict[str, tuple[str, ...]] = {  # backgrounds drawn in a tone
         "a {} background with diagonal stripes",
         "a {} wall with diagonal stripes",
     ),
-    "checks": ("a {} checkered background", "a {} checkerboard"),
+    "checks": ("a {} checkerboard background", "a {} checkerboard"),
     "dots": ("a {} dotted background", "a {} wall with dots"),
 }
 LANDSCAPES: dict[str, tuple[str, ...]] = {  # backgrounds with colours of their own
-    "meadow": ("a green meadow", "grassy hills"),
+    "meadow": ("a grassy meadow", "grassy hills"),
     "desert": ("a sandy desert", "sand dunes"),
     "sea": ("a calm sea", "calm water"),
     "snow": ("a snowy field", "snow and mountains"),
@@ -155,4 +155,4 @@ PLACES: dict[tuple[str, str], str] = {  # (column, row)
     ("right", "bottom"): "in the lower right",
 }
 
-NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight")

@@ -1,0 +1,269 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Batches from a source, the same ones on any number of workers, processes and devices.
+
+Records are numbered through the run: batch k of size B holds places k*B to (k+1)*B - 1, each epoch
+is a new order of the whole source, and a batch may cross into the next epoch. What stands at a
+place is a function of (source, seed, place) alone, so a run can stop anywhere and go on elsewhere.
+
+    place -> epoch and shuffled index -> record, drawn by seed and place -> rows -> batch
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from absl import flags, logging
+from jax.sharding import Sharding
+
+from mimir_jax.data import sources
+
+Batch = dict[str, Any]
+Record = dict[str, Any]
+Transform = Callable[[Record, np.random.Generator], Record]
+
+
+class Loader(Iterator[Batch]):
+    """Endless iterator over this process's rows of each global batch; `make_loader` builds it.
+
+    Attributes:
+        skipped: How often each unreadable clip ("name: reason") was replaced in this process's
+            rows, since construction.
+    """
+
+    def __init__(
+        self,
+        records: grain.MapDataset,
+        identity: Mapping[str, Any],
+        *,
+        rows: int,
+        start_batch: int,
+        read: grain.ReadOptions,
+        workers: grain.MultiprocessingOptions,
+    ):
+        """Wraps `records`, the rows of this process in order, `rows` to a batch."""
+        self.skipped: dict[str, int] = {}
+        self._records, self._identity, self._rows = records, dict(identity), rows
+        self._read, self._workers = read, workers
+        self._batch = start_batch
+        self._iterator: grain.DatasetIterator | None = None
+
+    def __next__(self) -> Batch:
+        """Returns the next batch: arrays stacked, text in lists, `skipped` as one flat list."""
+        if self._iterator is None:
+            self._iterator = self._open()
+        try:
+            batch = next(self._iterator)
+        except BaseException:
+            self.close()  # the next call starts again at the same batch
+            raise
+        self._batch += 1
+        if "skipped" in batch:
+            batch["skipped"] = [line for row in batch["skipped"] for line in row]
+        for line in batch.get("skipped", ()):
+            if line not in self.skipped:
+                logging.warning("clip replaced by the next readable one: %s", line)
+            self.skipped[line] = self.skipped.get(line, 0) + 1
+        return batch
+
+    def state(self) -> dict[str, Any]:
+        """Returns where the next batch stands, as a small dict of JSON values."""
+        return {"batch": self._batch, **self._identity}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Moves to `state`, at once; workers and processes may differ from the ones that saved it.
+
+        Raises:
+            ValueError: if `state` was saved with another source, seed, shuffle or batch size.
+        """
+        for key, value in self._identity.items():
+            if state.get(key) != value:
+                raise ValueError(
+                    f"data state must have {key}={value!r} to continue this run, got "
+                    f"{state.get(key)!r}; restore the old data settings or start a new run"
+                )
+        self.close()
+        self._batch = int(state["batch"])
+
+    def close(self) -> None:
+        """Stops threads and workers; iterating again starts new ones."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+    def _open(self) -> grain.DatasetIterator:
+        records = self._records[self._batch * self._rows :].to_iter_dataset(self._read)
+        if self._workers.num_workers:
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()  # grain hands its flags to the workers
+            records = records.mp_prefetch(self._workers)
+        return iter(records.batch(self._rows, batch_fn=stack))
+
+
+class _Rows(grain.MapDataset):
+    """Keeps some rows of each consecutive `batch` elements of the parent."""
+
+    def __init__(self, parent: grain.MapDataset, batch: int, rows: Sequence[int]):
+        super().__init__(parent)
+        self._batch, self._rows = batch, tuple(rows)
+
+    def __len__(self) -> int:
+        return len(self._parent) // self._batch * len(self._rows)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        step, row = divmod(index, len(self._rows))
+        return self._parent[step * self._batch + self._rows[row]]
+
+
+def make_loader(
+    source: sources.Source,
+    *,
+    global_batch: int,
+    seed: int,
+    shuffle: bool = True,
+    start_batch: int = 0,
+    num_workers: int = 0,
+    num_threads: int = 2,
+    prefetch: int = 2,
+    process_index: int | None = None,
+    process_count: int | None = None,
+    sharding: Sharding | None = None,
+    transform: Transform | None = None,
+) -> Loader:
+    """Builds the loader of this process.
+
+    Args:
+        source: Random access to records.
+        global_batch: Rows of a batch over all processes.
+        seed: Fixes the order and everything drawn.
+        shuffle: Draw a new order each epoch; otherwise the source's own.
+        start_batch: Number of the first batch.
+        num_workers: Worker processes that read records; 0 reads in threads of this one. Workers
+            are spawned (2-3 s) and import the main module, so a script needs its `__main__` guard.
+        num_threads: Reading threads, in each worker if there are any.
+        prefetch: Batches to hold ready.
+        process_index: Which block of rows to read, of `process_count` equal ones in order;
+            JAX's own by default.
+        process_count: Number of blocks.
+        sharding: Read the rows that `device_put(batch, sharding)` needs here instead; required
+            where processes share rows or hold scattered ones.
+        transform: Maps each record, with a generator keyed by seed and place.
+
+    Raises:
+        ValueError: for an empty source, or sizes that do not fit.
+    """
+    _require(len(source) > 0, "source must hold records, got none; point it at data")
+    _require(
+        isinstance(seed, int) and seed >= 0, f"seed must be a whole number from 0, got {seed!r}"
+    )
+    for name, value, least in (
+        ("global_batch", global_batch, 1),
+        ("start_batch", start_batch, 0),
+        ("num_workers", num_workers, 0),
+        ("num_threads", num_threads, 0),
+        ("prefetch", prefetch, 1),
+    ):
+        _require(value >= least, f"{name} must be at least {least}, got {value}")
+    _require(
+        sharding is None or (process_index is None and process_count is None),
+        "rows must come from sharding or from process_index and process_count, got both; pass one",
+    )
+    rows = (
+        _block(global_batch, process_index, process_count)
+        if sharding is None
+        else process_rows(sharding, global_batch)
+    )
+    order_seed, record_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
+    records = grain.MapDataset.range(len(source))
+    if shuffle:
+        records = records.shuffle(seed=order_seed)
+    records = records.repeat().random_map(
+        functools.partial(_read_record, source, transform), seed=record_seed
+    )
+    ahead = prefetch * len(rows)
+    return Loader(
+        _Rows(records, global_batch, rows),
+        {"seed": seed, "shuffle": shuffle, "global_batch": global_batch, "source": repr(source)},
+        rows=len(rows),
+        start_batch=start_batch,
+        read=grain.ReadOptions(
+            num_threads=num_threads,
+            prefetch_buffer_size=num_threads if num_workers else max(num_threads, ahead),
+        ),
+        workers=grain.MultiprocessingOptions(
+            num_workers=num_workers,
+            per_worker_buffer_size=max(1, -(-ahead // max(num_workers, 1))),
+        ),
+    )
+
+
+def _read_record(
+    source: sources.Source, transform: Transform | None, index: int, rng: np.random.Generator
+) -> Record:
+    record = source.read(index, rng) if hasattr(source, "read") else source[index]
+    return record if transform is None else transform(record, rng)
+
+
+def _block(global_batch: int, index: int | None, count: int | None) -> range:
+    """Returns the rows of one of `count` equal blocks."""
+    index = jax.process_index() if index is None else index
+    count = jax.process_count() if count is None else count
+    _require(
+        count >= 1 and global_batch % count == 0,
+        f"global_batch must be a multiple of the process count, got {global_batch} and {count}; "
+        "change the batch size or pass a sharding",
+    )
+    _require(0 <= index < count, f"process_index must be from 0 to {count - 1}, got {index}")
+    rows = global_batch // count
+    return range(index * rows, (index + 1) * rows)
+
+
+def stack(records: Sequence[Record]) -> Batch:
+    """Joins records field by field: numbers and arrays stacked, everything else listed."""
+    batch = {}
+    for key, first in records[0].items():
+        values = [record[key] for record in records]
+        if isinstance(first, np.ndarray | np.generic):
+            batch[key] = np.stack(values)
+        elif isinstance(first, bool | int | float):
+            dtype = {bool: np.bool_, int: np.int32, float: np.float32}[type(first)]
+            batch[key] = np.array(values, dtype)
+        else:
+            batch[key] = values
+    return batch
+
+
+def process_rows(
+    sharding: Sharding, global_batch: int, process_index: int | None = None
+) -> list[int]:
+    """Returns, in order, the rows of a global batch that the devices of one process hold."""
+    process_index = jax.process_index() if process_index is None else process_index
+    places = sharding.devices_indices_map((global_batch,))
+    rows = set()
+    for device, (where,) in places.items():
+        if device.process_index == process_index:
+            rows.update(range(*where.indices(global_batch)))
+    return sorted(rows)
+
+
+def device_put(batch: Mapping[str, Any], sharding: Sharding) -> dict[str, Any]:
+    """Joins the rows of all processes into global arrays; lists, that is text, stay behind.
+
+    Args:
+        batch: This process's rows, from a loader made with the same sharding; a field may be a
+            tree of arrays.
+        sharding: Of the leading axis.
+    """
+    arrays = {key: value for key, value in batch.items() if not isinstance(value, list)}
+    place = functools.partial(jax.make_array_from_process_local_data, sharding)
+    return jax.tree.map(lambda rows: place(jax.device_get(rows)), arrays)
+
+
+def _require(condition: bool, rule: str) -> None:
+    if not condition:
+        raise ValueError(rule)

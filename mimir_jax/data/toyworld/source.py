@@ -1,0 +1,86 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Toyworld as a random-access data source: any index, any time, no files."""
+
+import dataclasses
+import operator
+from typing import Any, Literal, SupportsIndex
+
+from mimir_jax.data.toyworld import captions, renderer, sampling
+from mimir_jax.data.toyworld import scene as scene_lib
+from mimir_jax.data.toyworld.draws import Draws
+
+_MIXED = {"short": 0.4, "long": 0.35, "paraphrase": 0.25}
+_CAPTION_STREAM = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyworldSource:
+    """Clips and captions by index; equal fields give equal records in every process.
+
+    The repr names every field and the version of the generator, so that a restored iterator
+    notices a change of data.
+
+    Attributes:
+        split: `train`, `validation`, or `heldout` (combinations that the others never show).
+        seed: Names the dataset.
+        num_scenes: Length; the first scenes of a longer source are those of a shorter one.
+        caption_style: A style of `captions.caption`, or `mixed`: short, long or paraphrase.
+        version: Of the generator; only the present one can be made.
+    """
+
+    split: str = "train"
+    seed: int = 0
+    num_scenes: int = 1 << 30
+    frames: int = 17
+    height: int = 64
+    width: int = 64
+    caption_style: Literal["short", "long", "coarse", "paraphrase", "mixed"] = "mixed"
+    version: int = sampling.VERSION
+
+    def __post_init__(self):
+        sampling.split_number(self.split)
+        if self.caption_style != "mixed":
+            captions.num_templates(self.caption_style)
+        for name in ("num_scenes", "frames", "height", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.seed < 1 << 64:
+            raise ValueError(f"seed must be within 0..2^64-1, got {self.seed}")
+        if self.version != sampling.VERSION:
+            raise ValueError(
+                f"version must be {sampling.VERSION}, the one that this code makes, got "
+                f"{self.version}; leave it out"
+            )
+
+    def __len__(self) -> int:
+        return self.num_scenes
+
+    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+        """Returns `{"video": uint8 (frames, height, width, 3), "caption": str, "index": int}`."""
+        number = self._check(index)
+        scene = self.scene(number)
+        video = renderer.render(scene, self.frames, self.height, self.width)
+        return {"video": video, "caption": self._caption(scene, number), "index": number}
+
+    def scene(self, index: SupportsIndex) -> scene_lib.Scene:
+        """Returns the scene graph, without rendering."""
+        return sampling.sample(self.seed, self.split, self._check(index))
+
+    def text(self, index: SupportsIndex) -> str:
+        """Returns the caption, without rendering."""
+        return self._caption(self.scene(index), operator.index(index))
+
+    def _caption(self, scene: scene_lib.Scene, number: int) -> str:
+        split = sampling.split_number(self.split)
+        draws = Draws(self.seed, split, number, stream=_CAPTION_STREAM)
+        style = draws.weighted(_MIXED)
+        if self.caption_style != "mixed":
+            style = self.caption_style
+        return captions.caption(scene, style, draws.below(1 << 32))
+
+    def _check(self, index: SupportsIndex) -> int:
+        number = operator.index(index)
+        if not 0 <= number < self.num_scenes:
+            raise IndexError(f"index must be within 0..{self.num_scenes - 1}, got {number}")
+        return number

@@ -1,0 +1,95 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""From captions to videos: condition once, denoise under one scan, decode."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+
+from mimir_jax.config import DataConfig, TextToVideoConfig
+from mimir_jax.diffusion import guidance, samplers, schedules
+from mimir_jax.models import dit, functional
+from mimir_jax.models.vae import autoencoder
+from mimir_jax.sampling import video as video_lib
+from mimir_jax.text import features as features_lib
+
+
+class Pipeline:
+    """Samples videos with the networks of a text-to-video task.
+
+    Args:
+        task: Sizes, sampler and null rule.
+        model: The Mimir network.
+        text: Frozen text encoders.
+        vae, vae_params: Frozen VAE.
+    """
+
+    def __init__(
+        self,
+        task: TextToVideoConfig,
+        model: functional.Model,
+        text: features_lib.TextEncoder,
+        vae: functional.Model,
+        vae_params: functional.Params,
+    ):
+        self._task, self._model, self._text = task, model, text
+        self._vae, self._vae_params = vae, vae_params
+        self._schedule = schedules.DiscreteSchedule(task.diffusion)
+
+    def generate(
+        self, params: functional.Params, captions: Sequence[str], data: DataConfig, *, seed: int
+    ) -> UInt8[np.ndarray, "b f h w 3"]:
+        """Returns one video a caption; a video depends on its place, caption and `seed`."""
+        text = self._text.encode(captions)
+        null = self._text.encode([""] * len(captions)) if self._task.text.null == "empty" else None
+        vae = self._task.vae
+        scale = vae.spatial_compression
+        frames = vae.latent_frames(data.frames)
+        shape = (len(captions), frames, data.height // scale, data.width // scale)
+        latents = self._denoise(params, text, null, (*shape, vae.latent_channels), seed)
+        return np.stack([self.decode(row[None]) for row in latents])
+
+    def decode(self, latents: jax.Array) -> UInt8[np.ndarray, "f h w 3"]:
+        """Decodes the scaled latents of one clip."""
+        return video_lib.to_uint8(np.asarray(self._decode(self._vae_params, latents)[0]))
+
+    @functools.cached_property
+    def _decode(self):
+        def decode(params, latents):
+            latents = autoencoder.unscale_latents(self._task.vae, latents)
+            return self._vae.decode(params, latents).astype(jnp.float32)
+
+        return jax.jit(decode)
+
+    @functools.cached_property
+    def _denoise(self):
+        cfg, model = self._task.sampler, self._model
+        dit_cfg = model.config.dit
+
+        @functools.partial(jax.jit, static_argnames=("shape",))
+        def denoise(params, text, null, shape, seed):
+            rows = shape[0]
+            # Both guidance branches in one batch: unconditional first.
+            drop = jnp.arange(2 * rows) < rows if null is None else None
+            first = text if null is None else null
+            both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, text)
+            condition = model.condition(params, features_lib.to_condition(both), drop)
+
+            def predict(xt, timestep, condition):
+                return model.denoise(params, xt, timestep, condition)
+
+            padded = dit.padded_frames(shape[1], dit_cfg)
+            latents = samplers.sample(
+                guidance.guided(predict, cfg, self._schedule),
+                samplers.make_sampler(cfg.name, self._schedule, cfg.steps),
+                (rows, padded, *shape[2:]),
+                condition,
+                key=jax.random.key(seed),
+            )
+            return latents[:, padded - shape[1] :]
+
+        return denoise

@@ -1,0 +1,218 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Training of a text-to-video diffusion model on frozen VAE and text encoders."""
+
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from mimir_jax import weights
+from mimir_jax.config import TextToVideoConfig, TrainConfig
+from mimir_jax.data import sources, transforms
+from mimir_jax.data.cache import ContentCache, content_key
+from mimir_jax.diffusion import objectives, schedules
+from mimir_jax.models import dit, functional, mimir
+from mimir_jax.models.vae import autoencoder
+from mimir_jax.sampling import pipeline as pipeline_lib
+from mimir_jax.sampling import video as video_lib
+from mimir_jax.text import features as features_lib
+
+Batch = Mapping[str, Array]
+HELDOUT_BATCH = 8
+
+
+class TextToVideoTask:
+    """Predict the velocity of noisy latents from caption features (Mimir, section 1.3)."""
+
+    def __init__(self, config: TrainConfig):
+        task: TextToVideoConfig = config.task
+        self._config, self._task = config, task
+        network = task.network
+        self.model = functional.build(mimir.Mimir, network)
+        self._schedule = schedules.DiscreteSchedule(task.diffusion)
+        self._vae_params = load_vae(task)
+        self._vae = functional.build(autoencoder.VAE, task.vae)
+        self._text = features_lib.TextEncoder(
+            task.text, use_llm=uses_llm(task), seed=config.seed
+        )
+        check_widths(task, self._text)
+        self._moments = ContentCache()
+        self._heldout_size = task.heldout_clips
+
+    def source(self) -> sources.Source:
+        """Returns the training clips."""
+        return sources.make_source(self._config.data, "train", seed=self._config.seed)
+
+    def prepare(self, records: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Encodes clips to latent moments and captions to features; both are cached by content.
+
+        Every clip goes through the VAE alone, so that its moments do not depend on its batch.
+        """
+        moments = [
+            self._moments.get(content_key(clip), functools.partial(self._encode_clip, clip))
+            for clip in records["video"]
+        ]
+        mean, logvar = (np.concatenate(part) for part in zip(*moments, strict=True))
+        return {"mean": mean, "logvar": logvar, **self._text.encode(records["caption"])}
+
+    def loss(
+        self, params: functional.Params, batch: Batch, key: jax.Array
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """Returns the velocity error, averaged over the batch.
+
+        The posterior is sampled afresh every step; timesteps are stratified over the batch;
+        captions are dropped whole (M-U18); one of the sampled answers is drawn (M-U3).
+        """
+        keys = dict(
+            zip(("posterior", "noise", "time", "drop", "answer"), jax.random.split(key, 5))
+        )
+        size = batch["mean"].shape[0]
+        moments = autoencoder.Moments(mean=batch["mean"], logvar=batch["logvar"])
+        x0 = autoencoder.scale_latents(self._task.vae, moments.sample(keys["posterior"]))
+        timestep = objectives.sample_timesteps(
+            keys["time"],
+            size,
+            self._schedule.num_train_steps,
+            stratified=self._task.diffusion.stratified,
+        )
+        noise = jax.random.normal(keys["noise"], x0.shape, jnp.float32)
+        drop = jax.random.bernoulli(keys["drop"], self._task.caption_dropout, (size,))
+        answer = None
+        if "llm" in batch:
+            answer = jax.random.randint(keys["answer"], (size,), 0, batch["llm"].shape[1])
+        loss = self._velocity_error(params, batch, x0, noise, timestep, drop, answer)
+        return loss.mean(), {}
+
+    def evaluate(self, params: functional.Params) -> dict[str, float]:
+        """Returns the held-out loss, overall and by timestep band.
+
+        Clips, posterior means, noise, timesteps and answers are fixed, so two evaluations differ
+        by the parameters alone.
+        """
+        bands = self._task.loss_bands
+        losses = np.zeros(bands)
+        for batch in self._heldout_batches:
+            for band in range(bands):
+                losses[band] += float(self._band_loss(params, batch, band))
+        losses /= len(self._heldout_batches)
+        edges = np.linspace(0, self._schedule.num_train_steps, bands + 1).astype(int)
+        named = {
+            f"loss_t{low}_{high}": float(value)
+            for low, high, value in zip(edges, edges[1:], losses, strict=False)
+        }
+        return {"loss": float(losses.mean()), **named}
+
+    def sample(self, params: functional.Params, folder: pathlib.Path) -> list[pathlib.Path]:
+        """Draws a video for each of the first held-out captions, from fixed noise."""
+        _, captions = self._heldout
+        captions = captions[: self._task.sample_prompts]
+        videos = self.pipeline.generate(params, captions, self._config.data, seed=0)
+        if jax.process_index() != 0:
+            return []
+        return video_lib.write_samples(folder, videos, captions, fps=self._config.data.fps)
+
+    @functools.cached_property
+    def pipeline(self) -> pipeline_lib.Pipeline:
+        """The sampler of this model, with the frozen networks already loaded."""
+        return pipeline_lib.Pipeline(
+            self._task, self.model, self._text, self._vae, self._vae_params
+        )
+
+    def _velocity_error(
+        self, params, batch, x0, noise, timestep, drop, answer
+    ) -> Float[Array, " b"]:
+        """Returns the mean squared velocity error of each row."""
+        features = features_lib.to_condition(batch, answer)
+        x0 = dit.pad_frames(x0, self.model.config.dit)
+        noise = dit.pad_frames(noise, self.model.config.dit)
+        xt = objectives.add_noise(self._schedule, x0, noise, timestep)
+        pred = self.model.apply(params, xt, timestep, features, drop)
+        return objectives.v_loss(self._schedule, pred, x0, noise, timestep)
+
+    def _encode_clip(self, clip: UInt8[np.ndarray, "f h w 3"]) -> tuple[Array, Array]:
+        moments = self._encode(self._vae_params, clip[None])
+        return moments.mean, moments.logvar
+
+    @functools.cached_property
+    def _encode(self):
+        return jax.jit(lambda params, clip: self._vae.encode(params, transforms.to_float(clip)))
+
+    @functools.cached_property
+    def _band_loss(self):
+        bands, steps = self._task.loss_bands, self._schedule.num_train_steps
+
+        @jax.jit
+        def band_loss(params, batch, band):
+            x0 = autoencoder.scale_latents(self._task.vae, batch["mean"])
+            size = x0.shape[0]
+            place = (jnp.arange(size) + 0.5) / size  # spread evenly over the band
+            timestep = ((band + place) * (steps / bands)).astype(jnp.int32)
+            noise = jax.random.normal(jax.random.fold_in(jax.random.key(0), band), x0.shape)
+            return self._velocity_error(params, batch, x0, noise, timestep, None, None).mean()
+
+        return band_loss
+
+    @functools.cached_property
+    def _heldout(self) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
+        source = sources.make_source(self._config.data, "heldout", seed=self._config.seed)
+        count = min(self._task.heldout_clips, len(source))
+        records = [source[i] for i in range(count)]
+        return np.stack([r["video"] for r in records]), [r["caption"] for r in records]
+
+    @functools.cached_property
+    def _heldout_batches(self) -> list[Batch]:
+        videos, captions = self._heldout
+        size = min(HELDOUT_BATCH, len(captions))
+        starts = range(0, len(captions) - size + 1, size)
+        return [
+            jax.device_put(
+                self.prepare({"video": videos[i : i + size], "caption": captions[i : i + size]})
+            )
+            for i in starts
+        ]
+
+
+def uses_llm(task: TextToVideoConfig) -> bool:
+    """Whether the model of `task` reads anything from the LLM."""
+    network = task.network
+    return network.fuser.use_llm or network.stabilizer.enabled
+
+
+def load_vae(task: TextToVideoConfig) -> functional.Params:
+    """Loads the frozen VAE of `task`.
+
+    Raises:
+        ValueError: if there is none, or its config is not that of the task.
+    """
+    if task.vae_path is None:
+        raise ValueError(
+            "task.vae_path must name a folder with VAE weights, got None; "
+            "set it with --config.task.vae_path=FOLDER"
+        )
+    config, params = weights.load(task.vae_path, kind="vae")
+    if config != task.vae:
+        raise ValueError(
+            f"task.vae must be the config of {task.vae_path}, got {task.vae} and {config}; "
+            "set task.vae to the sizes of the weights"
+        )
+    return jax.device_put(params)
+
+
+def check_widths(task: TextToVideoConfig, text: features_lib.TextEncoder) -> None:
+    """Raises `ValueError` unless the encoders have the widths that the model was built for."""
+    fuser = task.model.fuser
+    pairs = [("t5_width", fuser.t5_width, text.t5_width, task.text.t5_path)]
+    if text.llm_width is not None:
+        pairs.append(("llm_width", fuser.llm_width, text.llm_width, task.text.llm_path))
+    for name, value, width, path in pairs:
+        if value != width:
+            raise ValueError(
+                f"fuser.{name} must be the width {width} of {path}, got {value}; "
+                f"set it with --config.task.model.fuser.{name}"
+            )

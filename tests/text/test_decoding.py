@@ -1,0 +1,186 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mimir_jax.config import LLMConfig, RopeConfig
+from mimir_jax.models import functional, phi3
+from mimir_jax.text import decoding
+from tests.helpers import relative_error
+from tests.models import llm_reference
+
+CFG = LLMConfig(
+    vocab_size=60,
+    width=36,
+    num_layers=3,
+    num_heads=6,
+    num_kv_heads=2,
+    head_dim=6,
+    mlp_dim=44,
+)
+LONG = RopeConfig(
+    kind="longrope",
+    max_length=120,
+    original_max_length=12,
+    short_factor=(1.0, 1.3, 1.9),
+    long_factor=(1.5, 4.0, 11.0),
+)
+LLAMA3 = RopeConfig(kind="llama3", factor=8.0, original_max_length=20)
+NEW = 9
+SAMPLED = dict(max_new_tokens=NEW, temperature=1.0, top_p=0.9)
+
+
+def prompts(lengths, width, side="left", seed=0):
+    """Random prompts of `lengths`, padded with zeros to `width`."""
+    rng = np.random.default_rng(seed)
+    ids, mask = np.zeros((len(lengths), width), np.int32), np.zeros((len(lengths), width), bool)
+    for row, n in enumerate(lengths):
+        place = slice(width - n, None) if side == "left" else slice(n)
+        ids[row, place], mask[row, place] = rng.integers(3, 60, n), True
+    return jnp.asarray(ids), jnp.asarray(mask)
+
+
+@pytest.fixture(scope="module")
+def llm():
+    # Wide embeddings spread the logits, so that draws differ and ties cannot occur.
+    model = functional.build(phi3.LLM, dataclasses.replace(CFG, sliding_window=8))
+    params = jax.jit(model.init)(jax.random.key(0))
+    params["head"]["kernel"] *= 3
+    return model, params
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "layout, changes, lengths",
+    [
+        pytest.param("mistral", dict(sliding_window=6), [7, 4], id="mistral-window"),
+        pytest.param("llama", dict(rope=LLAMA3, tie_embeddings=True), [7, 4], id="llama3-tied"),
+        pytest.param("phi3", dict(rope=LONG), [13, 6], id="longrope-long"),
+        pytest.param("phi3", dict(rope=LONG), [11, 6], id="longrope-crossing"),
+    ],
+)
+def test_greedy_equals_transformers(layout, changes, lengths):
+    cfg = dataclasses.replace(CFG, **changes)
+    torch_model = llm_reference.build(layout, cfg)
+    model, params = functional.build(phi3.LLM, cfg), llm_reference.params_of(torch_model, cfg)
+    ids, mask = prompts(lengths, max(lengths))
+    never = cfg.vocab_size
+    theirs = llm_reference.generate(torch_model, ids, mask, NEW, eos_token_id=never)
+    ours = decoding.generate_states(model, params, ids, mask, max_new_tokens=NEW)
+    np.testing.assert_array_equal(ours.tokens, theirs)
+    # The states are those of one forward over prompt and answer.
+    whole, real, states = (
+        np.concatenate(pair, axis=1)
+        for pair in [(ids, ours.tokens), (mask, ours.mask), (ours.prompt_states, ours.states)]
+    )
+    read = jax.jit(model.encode)(params, jnp.asarray(whole), jnp.asarray(real))
+    assert relative_error(states[real], read[real]) < 1e-5
+
+
+@pytest.mark.torch
+def test_end_tokens_stop_rows_as_in_transformers():
+    torch_model = llm_reference.build("llama", CFG)
+    model, params = functional.build(phi3.LLM, CFG), llm_reference.params_of(torch_model, CFG)
+    ids, mask = prompts([6, 4, 5], 6)
+    free = np.asarray(decoding.generate(model, params, ids, mask, max_new_tokens=NEW))
+    eos = (int(free[0, 2]), int(free[1, 4]))
+    theirs = llm_reference.generate(torch_model, ids, mask, NEW, eos_token_id=list(eos))
+    ours = decoding.generate_states(
+        model, params, ids, mask, max_new_tokens=NEW, eos_ids=eos, pad_id=0
+    )
+    tokens = np.asarray(ours.tokens)
+    np.testing.assert_array_equal(tokens[:, : theirs.shape[1]], theirs)
+    ends = np.isin(tokens, eos)
+    after = np.cumsum(ends, axis=1) - ends > 0
+    np.testing.assert_array_equal(ours.mask, ~after)
+    assert not tokens[after].any() and not np.asarray(ours.states)[after].any()
+
+
+def test_padding_side_does_not_change_an_answer(llm):
+    model, params = llm
+    keys = jax.random.split(jax.random.key(3), 3)
+    left, right = (
+        decoding.generate(model, params, *prompts([6, 3, 5], 6, side), key=keys, **SAMPLED)
+        for side in ("left", "right")
+    )
+    np.testing.assert_array_equal(left, right)
+
+
+def test_states_come_from_the_chosen_layer(llm):
+    model, params = llm
+    ids, mask = prompts([6, 3], 6, "right")
+    out = decoding.generate_states(model, params, ids, mask, max_new_tokens=2, layer=1)
+    whole, real, states = (
+        np.concatenate(pair, axis=1)
+        for pair in [(ids, out.tokens), (mask, out.mask), (out.prompt_states, out.states)]
+    )
+    encode = jax.jit(model.encode, static_argnames="layer")
+    for row, kept in enumerate(real):
+        ids = jnp.zeros((1, 8), jnp.int32).at[0, : kept.sum()].set(whole[row, kept])
+        read = encode(params, ids, layer=1)[0, : kept.sum()]
+        assert relative_error(states[row, kept], read) < 1e-5
+
+
+def test_draws_depend_on_the_key_of_the_row_alone(llm):
+    model, params = llm
+    ids, mask = prompts([6, 3, 5], 6)
+    keys = jax.random.split(jax.random.key(3), 3)
+    def run(rows, key):
+        rows = jnp.asarray(rows)
+        answer = decoding.generate(model, params, ids[rows], mask[rows], key=key, **SAMPLED)
+        return np.asarray(answer)
+
+    together = run([0, 1, 2], keys)
+    np.testing.assert_array_equal(together, run([0, 1, 2], keys))
+    np.testing.assert_array_equal(together[1:2], run([1], keys[1:2]))
+    same = run([0, 0, 0], keys)
+    assert (same[0] != same[1]).any()
+    # One key is folded with the index of each row.
+    folded = jax.vmap(jax.random.fold_in, (None, 0))(keys[0], jnp.arange(3))
+    np.testing.assert_array_equal(run([0, 0, 0], keys[0]), run([0, 0, 0], folded))
+
+
+@pytest.mark.parametrize(
+    "top_p, kept",
+    [(1.0, 4), (0.95, 4), (0.85, 3), (0.71, 3), (0.69, 2), (0.41, 2), (0.39, 1), (1e-6, 1)],
+)
+def test_nucleus_keeps_the_fewest_tokens_of_enough_mass(top_p, kept):
+    probs = np.array([0.2, 0.4, 0.1, 0.3])  # likeliest first: 0.4, 0.7, 0.9, 1.0
+    logits = jnp.broadcast_to(jnp.log(jnp.asarray(probs, jnp.float32)), (20_000, 4))
+    keys = jax.random.split(jax.random.key(0), len(logits))
+    draws = np.asarray(decoding.sample(logits, keys, temperature=1.0, top_p=top_p))
+    order = np.argsort(-probs)[:kept]
+    expected = np.zeros(4)
+    expected[order] = probs[order] / probs[order].sum()
+    counts = np.bincount(draws, minlength=4) / len(draws)
+    assert set(np.flatnonzero(counts)) == set(order)
+    np.testing.assert_allclose(counts, expected, atol=0.02)
+
+
+def test_temperature_sharpens_the_draws():
+    probs = np.array([0.2, 0.5, 0.3])
+    logits = jnp.broadcast_to(jnp.log(jnp.asarray(probs, jnp.float32)), (20_000, 3))
+    keys = jax.random.split(jax.random.key(0), len(logits))
+    draws = np.asarray(decoding.sample(logits, keys, temperature=0.5))
+    np.testing.assert_allclose(
+        np.bincount(draws) / len(draws), probs**2 / (probs**2).sum(), atol=0.02
+    )
+    assert (decoding.sample(logits[:5], None, temperature=0.0) == 1).all()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(temperature=0.7), "key must be given at temperature 0.7, got None"),
+        (dict(temperature=-1.0), r"temperature must not be negative, got -1.0"),
+        (dict(top_p=0.0), r"top_p must lie in \(0, 1\], got 0.0"),
+        (dict(max_new_tokens=0), "max_new_tokens must be positive, got 0"),
+    ],
+)
+def test_bad_settings_are_refused(llm, options, message):
+    with pytest.raises(ValueError, match=message):
+        decoding.generate(*llm, *prompts([3], 3), **{"max_new_tokens": 1, **options})
