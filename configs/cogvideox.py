@@ -11,8 +11,8 @@ PRESETS = {
         task=c.TextToVideoConfig(
             model=c.MimirConfig(
                 dit=c.TINY_DIT,
-                fuser=c.FuserConfig(t5_width=128, llm_width=192),
-                stabilizer=c.StabilizerConfig(t5_width=128, llm_width=192),
+                fuser=c.FuserConfig(t5_width=128, llm_width=160),
+                stabilizer=c.StabilizerConfig(t5_width=128, llm_width=160),
             ),
             ablation="baseline",
             vae=c.TINY_VAE,

@@ -12,8 +12,8 @@ TINY = c.TrainConfig(
     task=c.TextToVideoConfig(
         model=c.MimirConfig(
             dit=c.TINY_DIT,
-            fuser=c.FuserConfig(t5_width=128, llm_width=192),
-            stabilizer=c.StabilizerConfig(t5_width=128, llm_width=192),
+            fuser=c.FuserConfig(t5_width=128, llm_width=160),
+            stabilizer=c.StabilizerConfig(t5_width=128, llm_width=160),
         ),
         vae=c.TINY_VAE,
         vae_path="package:tiny/vae",

@@ -16,17 +16,17 @@ PRESETS = {
             kind="t5", model=c.TINY_T5, tokenizer_path="package:tiny/t5", length=64
         ),
         optimizer=OPTIMIZER,
-        steps=3000,
+        steps=2500,
         batch_size=32,
         eval_every=500,
         checkpoint_every=1000,
     ),
     "llm": c.TrainConfig(
         task=c.LanguageTaskConfig(
-            kind="llm", model=c.TINY_LLM, tokenizer_path="package:tiny/llm", length=144
+            kind="llm", model=c.TINY_LLM, tokenizer_path="package:tiny/llm", length=112
         ),
         optimizer=OPTIMIZER,
-        steps=4000,
+        steps=3000,
         batch_size=16,
         eval_every=500,
         checkpoint_every=1000,

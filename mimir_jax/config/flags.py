@@ -12,6 +12,7 @@ _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs `main` under absl; bad input ends it with one line and exit code 1."""
+    flags.FLAGS.set_default("verbosity", -1)  # warnings; --verbosity=0 shows what libraries log
     app.run(_one_line(main), flags_parser=_one_line(app.parse_flags_with_usage))
 
 

@@ -14,11 +14,11 @@ TINY_VAE = VAEConfig(
 )
 TINY_T5 = T5Config(vocab_size=1024, width=128, num_layers=3, num_heads=4, head_dim=32, mlp_dim=256)
 TINY_LLM = LLMConfig(
-    vocab_size=1024,
-    width=192,
+    vocab_size=896,
+    width=160,
     num_layers=4,
-    num_heads=6,
-    num_kv_heads=2,
+    num_heads=5,
+    num_kv_heads=1,
     head_dim=32,
     mlp_dim=384,
 )

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -21,6 +22,7 @@ from PIL import Image, ImageSequence
 ANIMATIONS = (".gif", ".webp")
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm", *ANIMATIONS)
 
+_CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # 00:00:01.333000000
 _DECODER_ERRORS = (
     av.FFmpegError,
     Image.DecompressionBombError,
@@ -176,9 +178,9 @@ def _declared_seconds(
     """Returns what the header says of the video stream's length, if it says so."""
     if stream.duration:
         return stream.duration * stream.time_base
-    if clock := stream.metadata.get("DURATION"):  # Matroska and WebM, "00:00:01.333000000"
-        hours, minutes, seconds = clock.split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    if clock := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):  # Matroska and WebM
+        hours, minutes, seconds = map(float, clock.groups())
+        return hours * 3600 + minutes * 60 + seconds
     if container.duration and len(container.streams) == 1:
         return container.duration / av.time_base
     return None

@@ -113,7 +113,7 @@ class TfdsSource(clips.ClipSource):
         frames = {i: self._fit(self._frame(stored[i])) for i in np.unique(chosen).tolist()}
         texts = record[self.caption_key]
         texts = [texts] if isinstance(texts, bytes) else list(texts)
-        captions = tuple(text.decode() for text in texts)
+        captions = tuple(text.decode(errors="replace") for text in texts)
         if not any(captions):
             raise decode.UnreadableClip("holds no caption")
         return np.stack([frames[i] for i in chosen.tolist()]), captions  # (f, h, w, 3)

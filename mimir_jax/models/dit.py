@@ -91,9 +91,7 @@ class Head(nnx.Module):
         self.norm = layers.LayerNorm(cfg.width, eps=cfg.norm_eps, rngs=rngs)
         self.proj = layers.Linear(cfg.width, out_dim, axes=("embed", None), **zero)
 
-    def __call__(
-        self, x: Float[Array, "b n d"], emb: Float[Array, "b e"]
-    ) -> Float[Array, "b n o"]:
+    def __call__(self, x: Float[Array, "b n d"], emb: Float[Array, "b e"]) -> Float[Array, "b n o"]:
         """Projects video tokens to patches."""
         parts = self.linear(jax.nn.silu(emb)).astype(jnp.float32)
         shift, scale = einops.rearrange(parts, "b (part d) -> part b 1 d", part=2)
@@ -105,11 +103,10 @@ class DiT(nnx.Module):
 
     def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
         patch = cfg.patch**2 * (cfg.temporal_patch or 1)
-        linear = {"axes": ("embed", None), "rngs": rngs, "dtype": cfg.dtype}
-        self.patch = layers.Linear(
-            patch * cfg.in_channels, cfg.width, **(linear | {"axes": (None, "embed")})
-        )
-        self.text = layers.Linear(cfg.text_width, cfg.width, **linear)
+        common = {"rngs": rngs, "dtype": cfg.dtype}
+        in_dim = patch * cfg.in_channels
+        self.patch = layers.Linear(in_dim, cfg.width, axes=(None, "embed"), **common)
+        self.text = layers.Linear(cfg.text_width, cfg.width, axes=("embed", None), **common)
         self.time = layers.TimeEmbedding(cfg.width, cfg.time_width, rngs=rngs)
         self.ofs = cfg.ofs_width and layers.TimeEmbedding(cfg.ofs_width, cfg.ofs_width, rngs=rngs)
         self.positions = _learned_positions(cfg, rngs=rngs) if "learned" in cfg.position else None
@@ -245,16 +242,18 @@ def token_grid(cfg: DiTConfig, shape: tuple[int, ...]) -> rope.Grid:
     return t, h, w
 
 
-def extra_frames(cfg: DiTConfig, frames: int) -> int:
-    """Returns how many latent frames to add so that temporal patches divide them (1.5 models)."""
-    return -frames % (cfg.temporal_patch or 1)
+def padded_frames(frames: int, cfg: DiTConfig) -> int:
+    """Returns `frames`, rounded up to what the temporal patches of `cfg` divide (1.5 models)."""
+    return frames + -frames % (cfg.temporal_patch or 1)
 
 
-def pad_frames(latents: Float[Array, "b t h w c"], extra: int) -> Float[Array, "b t+{extra} h w c"]:
-    """Prepends `extra` copies of the first latent frame, as 1.5 models are trained.
+def pad_frames(latents: Float[Array, "b t h w c"], cfg: DiTConfig) -> Float[Array, "b t2 h w c"]:
+    """Prepends copies of the first latent frame up to `padded_frames`, as 1.5 models are trained.
 
-    Sampling undoes it with `latents[:, extra:]` before decoding.
+    Pad clean latents, then draw noise of their new size. Sampling starts from the padded size and
+    drops as many leading frames before decoding.
     """
+    extra = padded_frames(latents.shape[1], cfg) - latents.shape[1]
     return jnp.concatenate([latents[:, :1]] * extra + [latents], axis=1)
 
 

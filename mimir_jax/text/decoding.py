@@ -144,16 +144,30 @@ def sample(
     if temperature == 0:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     logits = logits / temperature
-    draw = jax.vmap(jax.random.categorical)
-    if top_p == 1:
-        return draw(keys, logits).astype(jnp.int32)
-    order = jnp.argsort(-logits, axis=-1)
-    logits = jnp.take_along_axis(logits, order, axis=-1)  # likeliest first
-    probs = jax.nn.softmax(logits, axis=-1)
-    mass_before = jnp.cumsum(probs, axis=-1) - probs
-    # The first token has no mass before it, so a row is never left empty.
-    rank = draw(keys, jnp.where(mass_before < top_p, logits, -jnp.inf))
-    return jnp.take_along_axis(order, rank[:, None], axis=-1)[:, 0].astype(jnp.int32)
+    if top_p < 1:
+        logits = jnp.where(nucleus(logits, top_p), logits, -jnp.inf)
+    return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+
+
+def nucleus(logits: Float[Array, "b v"], top_p: float) -> Bool[Array, "b v"]:
+    """Marks the fewest likeliest tokens of each row whose mass reaches `top_p`, ties together.
+
+    Sorting a vocabulary costs more than a small model, so this searches for the least probability
+    kept. Positive floats are ordered as their bits are, which makes the search exact in 31 halvings.
+    """
+    probs = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
+    bits = jax.lax.bitcast_convert_type(probs, jnp.int32)
+
+    def halve(_, bounds):
+        low, high = bounds  # keeping from `low` up has enough mass, from `high` up has not
+        middle = (low + high) // 2
+        enough = jnp.where(bits >= middle[:, None], probs, 0).sum(axis=-1) >= top_p
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+
+    low = jnp.zeros(logits.shape[0], jnp.int32)
+    above_one = jax.lax.bitcast_convert_type(jnp.float32(1), jnp.int32) + 1
+    low, _ = jax.lax.fori_loop(0, 31, halve, (low, jnp.full_like(low, above_one)))
+    return bits >= low[:, None]
 
 
 @functools.partial(jax.jit, static_argnames=("model", "settings"))

@@ -130,7 +130,7 @@ class TextEncoder:
         turns = instructions.instruction_turns(caption, self._config)
         rows = [instructions.tokenize(llm.tokenizer, turn) for turn in turns]
         limit = self._config.instruction_length
-        if longest := max((len(row) for row in rows), default=0) > limit:
+        if (longest := max((len(row) for row in rows), default=0)) > limit:
             raise ValueError(
                 f"instruction turn must fit text.instruction_length={limit} tokens, got {longest} "
                 f"for caption {caption[:60]!r}; raise it or shorten the caption"

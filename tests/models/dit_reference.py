@@ -62,13 +62,13 @@ def make_reference(cfg: DiTConfig, seed: int = 0):
         use_rotary_positional_embeddings=cfg.position != "sincos",
         use_learned_positional_embeddings=cfg.position == "rope+learned",
     ).eval()
-    tensors = [*model.parameters()]
+    tensors = dict(model.named_parameters())
     if cfg.position == "rope+learned":
-        tensors.append(model.patch_embed.pos_embedding)
+        tensors["patch_embed.pos_embedding"] = model.patch_embed.pos_embedding
     with torch.no_grad():
-        for x in tensors:
-            std = x.shape[-1] ** -0.5 if x.ndim > 1 else 0.2
-            x.normal_(std=std).add_(1.0 if x.ndim == 1 else 0.0)
+        for name, x in tensors.items():
+            norm = x.ndim == 1 and name.endswith("weight")
+            x.normal_(mean=float(norm), std=x.shape[-1] ** -0.5 if x.ndim > 1 else 0.2)
     return model
 
 

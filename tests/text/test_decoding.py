@@ -129,6 +129,7 @@ def test_draws_depend_on_the_key_of_the_row_alone(llm):
     model, params = llm
     ids, mask = prompts([6, 3, 5], 6)
     keys = jax.random.split(jax.random.key(3), 3)
+
     def run(rows, key):
         rows = jnp.asarray(rows)
         answer = decoding.generate(model, params, ids[rows], mask[rows], key=key, **SAMPLED)
@@ -159,6 +160,17 @@ def test_nucleus_keeps_the_fewest_tokens_of_enough_mass(top_p, kept):
     counts = np.bincount(draws, minlength=4) / len(draws)
     assert set(np.flatnonzero(counts)) == set(order)
     np.testing.assert_allclose(counts, expected, atol=0.02)
+
+
+def test_nucleus_agrees_with_sorting():
+    logits = jax.random.normal(jax.random.key(0), (6, 500)) * jnp.arange(1, 7)[:, None]
+    for top_p in (0.1, 0.5, 0.9, 0.999):
+        probs = np.asarray(jax.nn.softmax(logits, axis=-1), np.float64)
+        order = np.argsort(-probs, axis=-1)
+        ranked = np.take_along_axis(probs, order, axis=-1)
+        expected = np.zeros(probs.shape, bool)
+        np.put_along_axis(expected, order, ranked.cumsum(-1) - ranked < top_p, axis=-1)
+        np.testing.assert_array_equal(decoding.nucleus(logits, top_p), expected)
 
 
 def test_temperature_sharpens_the_draws():

@@ -8,9 +8,8 @@ Every sentence follows from the scene graph; a short caption may leave things ou
 
 from collections.abc import Callable, Sequence
 
-from mimir_jax.data.toyworld import grammar
+from mimir_jax.data.toyworld import grammar, vocabulary
 from mimir_jax.data.toyworld import scene as scene_lib
-from mimir_jax.data.toyworld import vocabulary
 from mimir_jax.data.toyworld.grammar import Words
 
 STYLES = ("short", "long", "coarse", "paraphrase")

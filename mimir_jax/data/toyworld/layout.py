@@ -10,9 +10,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mimir_jax.data.toyworld import motion
+from mimir_jax.data.toyworld import motion, shapes
 from mimir_jax.data.toyworld import scene as scene_lib
-from mimir_jax.data.toyworld import shapes
 from mimir_jax.data.toyworld.draws import Draws
 
 GAP = 0.11
@@ -33,7 +32,7 @@ _PATTERNS = {
     "column": ((0.0, -0.5), (0.0, 0.5)),
     "row of three": ((-1.0, 0.0), (0.0, 0.0), (1.0, 0.0)),
     "column of three": ((0.0, -1.0), (0.0, 0.0), (0.0, 1.0)),
-    "triangle": ((0.0, -0.577), (-0.5, 0.289), (0.5, 0.289)),
+    "pyramid": ((0.0, -0.577), (-0.5, 0.289), (0.5, 0.289)),
     "grid": ((-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5), (0.5, 0.5)),
 }
 
@@ -94,7 +93,7 @@ def _body(
     path = np.stack([moves.dx, moves.dy], axis=1)  # (t, 2)
     bound = moves.radius * shapes.BOUND[group.shape]
     name = group.arrangement
-    if group.count == 3 and name != "triangle":
+    if group.count == 3 and name != "pyramid":
         name = f"{name} of three"
     spacing = (2.0 * bound.max() + GAP + 2.0 * _JITTER) * draws.uniform(1.0, 1.2)
     jitter = (2.0 * draws.uniforms(group.count, 2) - 1.0) * _JITTER

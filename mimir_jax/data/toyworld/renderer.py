@@ -15,12 +15,12 @@ from jaxtyping import Float, UInt8
 from mimir_jax.data.toyworld import backgrounds, motion, shapes, vocabulary
 from mimir_jax.data.toyworld import scene as scene_lib
 
-NIGHT_SCENERY = (0.41, 0.44, 0.55)
+NIGHT_SCENERY = (0.42, 0.44, 0.50)
 """Brightness of the background at night, by channel; objects glow a little, to keep their hue."""
 NIGHT_OBJECTS = (0.80, 0.80, 0.84)
 
 _OUTLINE = 0.036  # width, in half shorter sides
-_OUTLINE_SHADE = 0.70
+_OUTLINE_SHADE = 0.75
 _SHADOW = 0.25
 _SHADOW_OFFSET = (0.035, 0.06)
 _SHADOW_BLUR = 0.07
@@ -111,17 +111,13 @@ def _draw(
     keep, paint = _patch(group, moves, x - left, y - top, radius, 2 * reach + 1, view)
     colour = np.array(vocabulary.COLOURS[group.colour].rgb, np.float32)[:, None, None, None] * glow
     paint = colour * paint  # (3, f or g, p, p)
-    if count == 1:
-        here, patch = _clip(left[0], top[0], 2 * reach + 1, view)
-        area = canvas[:, :, here[0], here[1]]
-        area *= keep[:, patch[0], patch[1]]
-        area += paint[:, :, patch[0], patch[1]]
-        return
-    for t in range(count):
-        here, patch = _clip(left[t], top[t], 2 * reach + 1, view)
-        area = canvas[:, t, here[0], here[1]]
-        area *= keep[t, patch[0], patch[1]]
-        area += paint[:, t, patch[0], patch[1]]
+    corners = zip(left.tolist(), top.tolist(), strict=True)
+    for t, corner in enumerate(corners):
+        here, patch = _clip(*corner, 2 * reach + 1, view)
+        frame = slice(t, t + 1) if count > 1 else slice(None)
+        area = canvas[:, frame, here[0], here[1]]
+        area *= keep[frame, patch[0], patch[1]]
+        area += paint[:, frame, patch[0], patch[1]]
 
 
 def _patch(

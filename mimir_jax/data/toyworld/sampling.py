@@ -201,7 +201,7 @@ def _groups(draws: Draws, layout: str) -> tuple[scene_lib.Group, ...]:
         count = draws.weighted(counts)
         size = "large" if draws.chance(_LARGE[number] / count) else "small"
         arrangement = {
-            1: (None,), 2: ("row", "column"), 3: ("row", "column", "triangle"), 4: ("grid",),
+            1: (None,), 2: ("row", "column"), 3: ("row", "column", "pyramid"), 4: ("grid",),
         }[count]  # fmt: skip
         arranged = draws.choice(arrangement)
         if any((shape, colour) == (other.shape, other.colour) for other in groups):

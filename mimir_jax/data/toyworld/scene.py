@@ -9,6 +9,7 @@ the last.
 
 import dataclasses
 import json
+import math
 from typing import Literal
 
 from mimir_jax.data.toyworld import vocabulary
@@ -69,9 +70,9 @@ class Action:
     amount: float = 0.0
 
     def frame_span(self, frames: int) -> tuple[int, int]:
-        """First and last frame at which the action is under way."""
+        """Last frame before the action and first frame after it."""
         last = frames - 1
-        return round(self.start * last), round(self.stop * last)
+        return math.floor(self.start * last), math.ceil(self.stop * last)
 
 
 @dataclasses.dataclass(frozen=True)

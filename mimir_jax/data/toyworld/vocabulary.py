@@ -106,11 +106,11 @@ CAMERA: dict[str, tuple[str, ...]] = {
 
 TONES: dict[str, Rgb] = {  # muted background colours, by name
     "grey": (156, 156, 158),
-    "beige": (206, 190, 158),
+    "beige": (204, 192, 152),
     "mint": (160, 202, 176),
-    "slate": (116, 134, 156),
+    "slate": (120, 136, 155),
     "lavender": (184, 172, 212),
-    "rose": (206, 166, 164),
+    "rose": (208, 158, 172),
 }
 PATTERNS: dict[str, tuple[str, ...]] = {  # backgrounds drawn in a tone
     "plain": ("a plain {} background", "a plain {} wall"),
@@ -139,7 +139,7 @@ LANDSCAPES: dict[str, tuple[str, ...]] = {  # backgrounds with colours of their 
 ARRANGEMENTS: dict[str, str] = {
     "row": "in a row",
     "column": "in a column",
-    "triangle": "in a triangle",
+    "pyramid": "in a pyramid",
     "grid": "in a two by two grid",
 }
 

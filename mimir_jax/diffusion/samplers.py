@@ -1,0 +1,245 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""DDIM and a stochastic second-order DPM solver for velocity predictions, under one scan.
+
+    latents -> initialize -> [ predict -> update ] x steps -> finalize -> sample
+
+A sampler is a frozen dataclass of pure methods. The coefficients of every step are computed in
+float64 on the host, limits included, so nothing infinite ever reaches the device. Steps run in at
+least float32 and return to the dtype of the latents.
+"""
+
+import dataclasses
+import math
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from mimir_jax.config import require
+from mimir_jax.diffusion import guidance, objectives, schedules
+
+Coefficients = dict[str, Any]
+"""Host arrays with one row a step; inside the scan, the scalars of one step."""
+
+
+class State(NamedTuple):
+    """The noisy sample and, for multistep solvers, the last estimate of the clean one."""
+
+    xt: Float[Array, "*d"]
+    x0: Float[Array, "*d"] | None = None
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """What `sample` needs of a sampler; `stochastic` ones get fresh noise at every step."""
+
+    stochastic: ClassVar[bool]
+    schedule: schedules.DiscreteSchedule
+    num_steps: int
+
+    def coefficients(self) -> Coefficients: ...  # noqa: D102
+    def initialize(self, latents: Array) -> State: ...  # noqa: D102
+    def update(  # noqa: D102
+        self, state: State, velocity: Array, step: Coefficients, noise: Array | None = None
+    ) -> State: ...
+    def finalize(self, state: State) -> Array: ...  # noqa: D102
+
+
+@dataclasses.dataclass(frozen=True)
+class DDIM:
+    """Deterministic first-order sampler (arXiv 2010.02502), `x = a x + b x0`.
+
+    Attributes:
+        schedule: The noise schedule.
+        num_steps: Sampling steps.
+        previous: Where steps lead; see `DiscreteSchedule.previous`.
+    """
+
+    schedule: schedules.DiscreteSchedule
+    num_steps: int = 50
+    previous: schedules.Previous = "reference"
+    stochastic: ClassVar[bool] = False
+
+    def coefficients(self) -> Coefficients:
+        """Returns the float64 coefficients of every step."""
+        now, after = _signals(self)
+        a = np.sqrt((1.0 - after) / (1.0 - now))
+        b = np.sqrt(after) - a * np.sqrt(now)
+        return {"alpha": np.sqrt(now), "sigma": np.sqrt(1.0 - now), "a": a, "b": b}
+
+    def initialize(self, latents: Float[Array, "*d"]) -> State:
+        """Starts at noise."""
+        return State(latents)
+
+    def update(
+        self,
+        state: State,
+        velocity: Float[Array, "*d"],
+        step: Coefficients,
+        noise: Float[Array, "*d"] | None = None,
+    ) -> State:
+        """Takes one step; `noise` is not used."""
+        xt, x0, c = _estimate(state, velocity, step)
+        return State((c["a"] * xt + c["b"] * x0).astype(state.xt.dtype))
+
+    def finalize(self, state: State) -> Float[Array, "*d"]:
+        """Returns the sample."""
+        return state.xt
+
+
+@dataclasses.dataclass(frozen=True)
+class DPM:
+    """Stochastic second-order multistep solver in data prediction (SDE-DPM-Solver++(2M)).
+
+    `x = m1 x - m2 (c x0 - d x0_last) + mn noise` (arXiv 2211.01095). The first step, the one after
+    pure noise and the one to the clean sample are of first order: `c = 1`, `d = 0`.
+
+    Attributes:
+        schedule: The noise schedule.
+        num_steps: Sampling steps.
+        previous: Where steps lead; see `DiscreteSchedule.previous`.
+    """
+
+    schedule: schedules.DiscreteSchedule
+    num_steps: int = 50
+    previous: schedules.Previous = "reference"
+    stochastic: ClassVar[bool] = True
+
+    def coefficients(self) -> Coefficients:
+        """Returns the float64 coefficients of every step."""
+        now, after = _signals(self)
+        last = np.append(0.0, now[:-1])  # pure noise before the first step: first order there
+        rows = [_dpm_step(*signals) for signals in zip(last, now, after, strict=True)]
+        names = ("m1", "m2", "mn", "c", "d")
+        columns = dict(zip(names, np.array(rows, np.float64).T, strict=True))
+        return {"alpha": np.sqrt(now), "sigma": np.sqrt(1.0 - now), **columns}
+
+    def initialize(self, latents: Float[Array, "*d"]) -> State:
+        """Starts at noise."""
+        dtype = jnp.promote_types(latents.dtype, jnp.float32)
+        return State(latents, jnp.zeros(latents.shape, dtype))
+
+    def update(
+        self,
+        state: State,
+        velocity: Float[Array, "*d"],
+        step: Coefficients,
+        noise: Float[Array, "*d"] | None = None,
+    ) -> State:
+        """Takes one step with standard normal `noise`."""
+        xt, x0, c = _estimate(state, velocity, step)
+        data = c["c"] * x0 - c["d"] * state.x0
+        new = c["m1"] * xt - c["m2"] * data + c["mn"] * noise.astype(xt.dtype)
+        return State(new.astype(state.xt.dtype), x0)
+
+    def finalize(self, state: State) -> Float[Array, "*d"]:
+        """Returns the sample."""
+        return state.xt
+
+
+SAMPLERS = {"ddim": DDIM, "dpm": DPM}
+
+
+def make_sampler(
+    name: Literal["ddim", "dpm"],
+    schedule: schedules.DiscreteSchedule,
+    num_steps: int = 50,
+    previous: schedules.Previous = "reference",
+) -> Sampler:
+    """Returns the sampler `name`.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    require(name in SAMPLERS, f"sampler.name must be one of {', '.join(SAMPLERS)}, got {name!r}")
+    return SAMPLERS[name](schedule, num_steps, previous)
+
+
+def sample(
+    predict: guidance.Predict,
+    sampler: Sampler,
+    shape: tuple[int, ...],
+    condition: Any = None,
+    *,
+    key: Key[Array, ""] | None = None,
+    latents: Float[Array, "b *d"] | None = None,
+    noise: Float[Array, "n b *d"] | None = None,
+) -> Float[Array, "b *d"]:
+    """Denoises a batch.
+
+    Args:
+        predict: The network, `predict(xt, timestep, condition) -> velocity`.
+        sampler: One of `SAMPLERS`.
+        shape: Shape of the batch.
+        condition: Passed to `predict` as it is.
+        key: Draws what of `latents` and `noise` is not given.
+        latents: Noise to start from; its dtype is that of the sample, float32 without it.
+        noise: Noise of every step of a stochastic sampler.
+
+    Raises:
+        ValueError: without a key where noise must be drawn.
+    """
+    drawn = latents is None or (sampler.stochastic and noise is None)
+    require(key is not None or not drawn, "key must be a random key where noise is drawn, got None")
+    require(
+        latents is None or latents.shape == shape,
+        f"latents must have shape {shape}, got {None if latents is None else latents.shape}; "
+        "pass latents.shape",
+    )
+    start_key, step_key = (None, None) if key is None else jax.random.split(key)
+    if latents is None:
+        latents = jax.random.normal(start_key, shape, jnp.float32)
+    steps = {name: jnp.asarray(column) for name, column in sampler.coefficients().items()}
+    timesteps = jnp.asarray(sampler.schedule.timesteps(sampler.num_steps), jnp.int32)
+
+    def body(state: State, inputs: tuple) -> tuple[State, None]:
+        timestep, step, fresh = inputs
+        if sampler.stochastic and noise is None:
+            draw = jax.random.fold_in(step_key, timestep)
+            fresh = jax.random.normal(draw, shape, jnp.float32)
+        velocity = predict(state.xt, jnp.full(shape[:1], timestep), condition)
+        return sampler.update(state, velocity, step, fresh), None
+
+    state = sampler.initialize(latents)
+    state, _ = jax.lax.scan(body, state, (timesteps, steps, noise))
+    return sampler.finalize(state)
+
+
+def _signals(sampler: Sampler) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `alpha ** 2` at each step and where it leads."""
+    schedule, num_steps = sampler.schedule, sampler.num_steps
+    now = schedule.signal(schedule.timesteps(num_steps))
+    return now, schedule.signal(schedule.previous(num_steps, sampler.previous))
+
+
+def _estimate(
+    state: State, velocity: Array, step: Coefficients
+) -> tuple[Array, Array, Coefficients]:
+    """Returns `xt`, the clean sample and the step's coefficients, at least in float32."""
+    dtype = jnp.promote_types(state.xt.dtype, jnp.float32)
+    xt, velocity = state.xt.astype(dtype), velocity.astype(dtype)
+    step = {name: value.astype(dtype) for name, value in step.items()}
+    return xt, objectives.to_x0("velocity", velocity, xt, step["alpha"], step["sigma"]), step
+
+
+def _dpm_step(last: float, now: float, after: float) -> tuple[float, float, float, float, float]:
+    """Returns `m1, m2, mn, c, d` from the signals of three successive noise levels."""
+    if after == 1.0:  # the clean sample is its estimate
+        return 0.0, -1.0, 0.0, 1.0, 0.0
+    if now == 0.0:  # pure noise carries nothing over
+        return 0.0, -math.sqrt(after), math.sqrt(1.0 - after), 1.0, 0.0
+    h = _half_logsnr(after) - _half_logsnr(now)
+    m1 = math.sqrt((1.0 - after) / (1.0 - now)) * math.exp(-h)
+    m2 = math.expm1(-2.0 * h) * math.sqrt(after)
+    mn = math.sqrt(1.0 - after) * math.sqrt(-math.expm1(-2.0 * h))
+    if last == 0.0:
+        return m1, m2, mn, 1.0, 0.0
+    d = h / (2.0 * (_half_logsnr(now) - _half_logsnr(last)))
+    return m1, m2, mn, 1.0 + d, d
+
+
+def _half_logsnr(signal: float) -> float:
+    return 0.5 * math.log(signal / (1.0 - signal))

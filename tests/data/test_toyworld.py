@@ -1,0 +1,604 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Toyworld: determinism, splits, geometry, exact texts, and what can be read off the pixels."""
+
+import hashlib
+import itertools
+import pickle
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from mimir_jax.data import toyworld
+from mimir_jax.data.toyworld import captions, layout, motion, renderer, sampling, shapes, vocabulary
+
+FRAMES = 17
+NUM_SCENES = 150
+SIGNS = {"left": (0, -1), "right": (0, 1), "above": (1, -1), "below": (1, 1)}
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """Scenes of each split."""
+    return {
+        split: [toyworld.sample(0, split, index) for index in range(NUM_SCENES)]
+        for split in toyworld.SPLITS
+    }
+
+
+@pytest.fixture(scope="module")
+def every_scene(scenes):
+    """Scenes of all splits."""
+    return [scene for part in scenes.values() for scene in part]
+
+
+def every_text(scene, variants=(0, 987654321)):
+    """All captions and answers of a scene, paraphrases in several wordings."""
+    for style in toyworld.STYLES:
+        count = toyworld.num_templates(style)
+        for number in range(count):
+            for variant in variants if style == "paraphrase" else (0,):
+                yield style, toyworld.caption(scene, style, number + count * variant)
+    for text in toyworld.answers(scene):
+        yield "answer", text
+
+
+def object_mask(frame):
+    """Pixels that belong to objects: backgrounds are muted, objects saturated."""
+    frame = frame.astype(np.float64)
+    high, low = frame.max(axis=-1), frame.min(axis=-1)
+    return (high - low) / np.maximum(high, 1.0) > 0.5
+
+
+# Determinism
+
+
+def test_sample_is_random_access(scenes):
+    for index in (NUM_SCENES - 1, 0, 17):
+        assert toyworld.sample(0, "train", index) == scenes["train"][index]
+    assert toyworld.sample(1, "train", 0) != scenes["train"][0]
+
+
+def test_sample_golden():
+    scene = toyworld.sample(0, "train", 34)
+    assert toyworld.caption(scene, "short") == (
+        "an orange heart above a yellow square moves down and then left"
+    )
+    digest = hashlib.sha256(
+        "".join(toyworld.to_json(toyworld.sample(3, "heldout", i)) for i in range(20)).encode()
+    )
+    assert digest.hexdigest()[:16] == "bb9ca43bc70fafc3"  # a change needs a new sampling.VERSION
+
+
+def test_records_agree_across_processes():
+    code = (
+        "import hashlib\n"
+        "from mimir_jax.data.toyworld import ToyworldSource\n"
+        "h = hashlib.sha256()\n"
+        "for split in ('train', 'validation', 'heldout'):\n"
+        "    for i in (0, 5, 2**29):\n"
+        "        r = ToyworldSource(split, seed=7)[i]\n"
+        "        h.update(r['video'].tobytes() + r['caption'].encode())\n"
+        "print(h.hexdigest())"
+    )
+    other = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    digest = hashlib.sha256()
+    for split, index in itertools.product(toyworld.SPLITS, (0, 5, 2**29)):
+        record = toyworld.ToyworldSource(split, seed=7)[index]
+        digest.update(record["video"].tobytes() + record["caption"].encode())
+    assert digest.hexdigest() == other
+
+
+def test_import_needs_no_jax():
+    code = "import sys, mimir_jax.data.toyworld; print('jax' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
+
+
+def test_json_round_trip(every_scene):
+    for scene in every_scene:
+        assert toyworld.from_json(toyworld.to_json(scene)) == scene
+
+
+# Splits and variety
+
+
+def test_splits_share_no_scene(scenes):
+    seen = [set(map(toyworld.to_json, part)) for part in scenes.values()]
+    assert sum(map(len, seen)) == len(set.union(*seen)) == 3 * NUM_SCENES
+
+
+def test_heldout_combinations_only_in_heldout(scenes):
+    for split, part in scenes.items():
+        for scene in part:
+            assert bool(shown_combinations(scene)) == (split == "heldout"), (split, scene)
+            assert toyworld.is_heldout(scene) == (split == "heldout")
+
+
+def shown_combinations(scene):
+    """Held-out combinations found without the code under test."""
+    found = []
+    for group in scene.groups:
+        if (group.colour, group.shape) in toyworld.HELDOUT_PAIRS:
+            found.append(group)
+    for a, b in itertools.permutations(range(len(scene.groups)), 2):
+        told = [r for r in scene.relations if {r.subject, r.object} == {a, b}]
+        if scene.layout == "line":
+            told = told or scene.relations  # the ends of a line
+        for name, (axis, sign) in SIGNS.items():
+            if not any(SIGNS[r.name][0] == axis for r in told):
+                continue
+            first, second = scene.groups[a], scene.groups[b]
+            offset = np.mean(first.positions, 0)[axis] - np.mean(second.positions, 0)[axis]
+            names = (first.shape, name, second.shape)
+            if sign * offset > 0 and names in toyworld.HELDOUT_RELATIONS:
+                found.append(names)
+    verbs = tuple(action.verb for action in scene.actions)
+    if scene.timing == "then" and verbs in toyworld.HELDOUT_ORDERS:
+        found.append(verbs)
+    return found
+
+
+def test_training_shows_every_part(scenes):
+    train = scenes["train"]
+    groups = [group for scene in train for group in scene.groups]
+    assert {group.shape for group in groups} == set(vocabulary.SHAPES)
+    assert {group.colour for group in groups} == set(vocabulary.COLOURS)
+    assert {group.count for group in groups} == {1, 2, 3, 4}
+    assert {relation.name for s in train for relation in s.relations} == set(vocabulary.RELATIONS)
+    assert {action.verb for s in train for action in s.actions} == set(vocabulary.VERBS)
+    assert {s.light for s in train} == set(vocabulary.LIGHT)
+    assert {s.camera for s in train} == set(vocabulary.CAMERA)
+    kinds = {*vocabulary.PATTERNS, *vocabulary.LANDSCAPES}
+    assert {s.background.kind for s in train} == kinds
+    assert {s.place for s in train} == {None, *vocabulary.PLACES}
+
+
+def test_more_than_a_billion_scenes():
+    """Counts two single objects under a still camera, and how many of these fit the frame."""
+    objects = [
+        toyworld.Group(shape, colour, "small", 1)
+        for shape, colour in itertools.product(vocabulary.SHAPES, vocabulary.COLOURS)
+        if (colour, shape) not in toyworld.HELDOUT_PAIRS
+    ]
+    verbs = {group: len(sampling.verbs(group)) for group in objects}
+    pairs = {group: len(sampling.verb_pairs(group)) for group in objects}
+    stories = 0
+    for a, b in itertools.combinations(objects, 2):
+        # Still; one action; two by the same; two in either order; two at once, not the same.
+        different = verbs[a] * verbs[b] - len(set(sampling.verbs(a)) & set(sampling.verbs(b)))
+        stories += 1 + verbs[a] + verbs[b] + pairs[a] + pairs[b] + 2 * verbs[a] * verbs[b]
+        stories += different
+    backgrounds = len(vocabulary.PATTERNS) * len(vocabulary.TONES) + len(vocabulary.LANDSCAPES)
+    total = stories * 2**2 * len(vocabulary.RELATIONS) * backgrounds * len(vocabulary.LIGHT)
+    assert total > 3e9
+    tried = fits = 0
+    for index in range(400):
+        draws = sampling.Draws(1, 0, index)
+        skeleton = sampling._Skeleton(
+            "pair",
+            "still",
+            timing := draws.choice(("single", "then", "while")),
+            {"single": 1, "while": 2}.get(timing) or draws.choice((1, 2)),
+            toyworld.Background("plain", "grey", (0.0, 0.0)),
+            "day",
+        )
+        plan = sampling._plan(draws, skeleton)
+        if plan.num_objects == 2:
+            tried += 1
+            fits += any(layout.place(plan, draws) for _ in range(8))
+    assert tried > 100
+    assert total * (fits / tried) * 0.5 > 1e9, (total, fits, tried)  # at most half is held out
+
+
+# Geometry
+
+
+def test_objects_stay_inside_and_apart(every_scene):
+    for scene in every_scene:
+        kinds = [group.shape for group in scene.groups for _ in range(group.count)]
+        bounds = np.array([shapes.BOUND[kind] for kind in kinds])
+        for state in toyworld.states(scene, 33):
+            centres = np.array([(o.x, o.y) for o in state.objects])
+            reach = bounds * [o.radius for o in state.objects]
+            assert (np.abs(centres) + reach[:, None] <= 1.0).all(), scene
+            for a, b in itertools.combinations(range(len(centres)), 2):
+                gap = np.hypot(*(centres[a] - centres[b])) - reach[a] - reach[b]
+                assert gap > 0.09, scene
+
+
+def test_relations_hold_in_every_frame(every_scene):
+    for scene in every_scene:
+        for state in toyworld.states(scene, FRAMES):
+            for relation in scene.relations:
+                axis, sign = SIGNS[relation.name]
+                subject = [(o.x, o.y)[axis] for o in state.objects if o.group == relation.subject]
+                other = [(o.x, o.y)[axis] for o in state.objects if o.group == relation.object]
+                for a, b in itertools.product(subject, other):
+                    assert sign * (a - b) > 0.35, scene
+
+
+def test_relations_dominate_at_the_start(every_scene):
+    for scene in every_scene:
+        for relation in scene.relations:
+            axis, sign = SIGNS[relation.name]
+            offset = np.mean(scene.groups[relation.subject].positions, axis=0)
+            offset = offset - np.mean(scene.groups[relation.object].positions, axis=0)
+            assert sign * offset[axis] > 1.1 * abs(offset[1 - axis]), scene
+
+
+def test_actions_do_what_they_say(every_scene):
+    seen = set()
+    for scene in every_scene:
+        states = toyworld.states(scene, 65)
+        for action in scene.actions:
+            start, stop = action.frame_span(65)
+            first, last = (
+                next(o for o in states[t].objects if o.group == action.group) for t in (start, stop)
+            )
+            middle = next(o for o in states[(start + stop) // 2].objects if o.group == action.group)
+            step = np.array([last.x - first.x, last.y - first.y])
+            others = {a for a in scene.actions if a.group == action.group} - {action}
+            match action.verb:
+                case "left" | "right" | "up" | "down":
+                    axis = action.verb in ("up", "down")
+                    sign = 1 if action.verb in ("right", "down") else -1
+                    assert sign * step[int(axis)] > 0.5 and abs(step[1 - int(axis)]) < 1e-9
+                case "jump":
+                    assert first.y - middle.y > 0.4 and np.abs(step).max() < 0.02
+                case "grow":
+                    assert first.radius == pytest.approx(toyworld.RADII["small"])
+                    assert last.radius == pytest.approx(toyworld.RADII["large"], abs=1e-3)
+                case "shrink":
+                    assert first.radius == pytest.approx(toyworld.RADII["large"])
+                    assert last.radius == pytest.approx(toyworld.RADII["small"], abs=1e-3)
+                case "spin":
+                    assert last.angle - first.angle > 2.5
+                case "appear":
+                    assert (first.opacity, last.opacity) == (0.0, 1.0) or others
+                case "disappear":
+                    assert (first.opacity, last.opacity) == (1.0, 0.0)
+            seen.add(action.verb)
+    assert seen == set(vocabulary.VERBS)
+
+
+def test_ordered_actions_do_not_overlap(every_scene):
+    for scene in every_scene:
+        if scene.timing == "then":
+            assert scene.actions[0].frame_span(FRAMES)[1] <= scene.actions[1].frame_span(FRAMES)[0]
+
+
+def test_spins_end_upright():
+    grid = np.linspace(-1.3, 1.3, 60)
+    x, y = np.meshgrid(grid, grid)
+    for shape, step in sampling._SPIN_STEP.items():
+        turn = 2.0 * np.pi * step
+        turned = shapes.distance(
+            shape, np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
+        )
+        np.testing.assert_allclose(turned < 0, shapes.distance(shape, x, y) < 0)
+
+
+@pytest.mark.parametrize("shape", vocabulary.SHAPES)
+def test_shape_fits_its_bound_and_has_slope_one(shape):
+    grid = np.linspace(-1.5, 1.5, 301)
+    x, y = np.meshgrid(grid, grid)
+    distance = shapes.distance(shape, x, y)
+    radius = np.hypot(x, y)[distance <= 0].max()
+    assert 0.97 * shapes.BOUND[shape] < radius <= shapes.BOUND[shape]
+    slope = np.hypot(*np.gradient(distance, grid[1] - grid[0]))
+    near = np.abs(distance) < 0.03
+    assert np.median(slope[near]) == pytest.approx(1.0, abs=0.05)
+
+
+# Texts
+
+
+def test_captions_name_every_group_exactly(every_scene):
+    for scene in every_scene:
+        for number in range(toyworld.num_templates("long")):
+            text = toyworld.caption(scene, "long", number).lower()
+            for group in scene.groups:
+                name = f"{group.size} {group.colour} {vocabulary.SHAPES[group.shape][0][0]}"
+                if group.count == 1:
+                    pattern = rf"\ba {name}\b"
+                else:
+                    name = name.removesuffix(group.shape) + vocabulary.SHAPES[group.shape][0][1]
+                    pattern = rf"\b{vocabulary.NUMBERS[group.count]} {name}\b"
+                assert re.search(pattern, text), (pattern, text)
+
+
+def test_texts_mention_nothing_else(every_scene):
+    for scene in every_scene:
+        colours = {group.colour for group in scene.groups}
+        kinds = {group.shape for group in scene.groups}
+        verbs = {action.verb for action in scene.actions}
+        for style, text in every_text(scene):
+            found = set(re.findall(r"[a-z-]+", text.lower()))
+            for name, colour in vocabulary.COLOURS.items():
+                if name not in colours:
+                    assert found.isdisjoint(colour.words), (style, text)
+            for name, nouns in vocabulary.SHAPES.items():
+                if name not in kinds:
+                    for noun in itertools.chain(*nouns):
+                        assert not re.search(rf"\b{noun}\b", text.lower()), (style, text)
+            for name, forms in vocabulary.VERBS.items():
+                if name not in verbs:
+                    for form in itertools.chain(*forms):
+                        assert not re.search(rf"\b{form}\b", text.lower()), (style, text)
+
+
+def test_long_captions_tell_everything(every_scene):
+    for scene in every_scene:
+        for number in range(toyworld.num_templates("long")):
+            text = toyworld.caption(scene, "long", number).lower()
+            assert vocabulary.LIGHT_SENTENCES[scene.light][0] in text
+            assert vocabulary.CAMERA[scene.camera][0] in text
+            assert (scene.background.tone or scene.background.kind.split()[0][:4]) in text
+            for group in scene.groups:
+                if group.arrangement is not None:
+                    assert vocabulary.ARRANGEMENTS[group.arrangement] in text
+            for relation in scene.relations if scene.layout != "line" else ():
+                assert vocabulary.RELATIONS[relation.name][0] in text
+            if scene.place is not None:
+                assert vocabulary.PLACES[scene.place] in text
+            position = 0
+            for action in scene.actions:
+                count = scene.groups[action.group].count
+                form = vocabulary.VERBS[action.verb][0][count != 1].split()[-1]
+                position = text.rfind(f" {form}", position)
+                assert position > 0, (form, text)
+            assert ("then" in text.replace("and then", "then").split()) or scene.timing != "then"
+
+
+def test_captions_state_true_relations(scenes):
+    """Reads the relation of a pair back from its short caption."""
+    words = {name: forms[0] for name, forms in vocabulary.RELATIONS.items()}
+    for scene in scenes["train"]:
+        if scene.layout != "pair":
+            continue
+        text = toyworld.caption(scene, "short", 0)
+        (name,) = [name for name, form in words.items() if f" {form} " in text]
+        before, after = text.split(f" {words[name]} ", 1)
+        subject, other = (
+            next(
+                group
+                for group in scene.groups
+                if re.search(rf"\b{group.colour} {group.shape}", part.split(";")[0])
+            )
+            for part in (before, after)
+        )
+        axis, sign = SIGNS[name]
+        assert subject != other
+        offset = np.mean(subject.positions, 0)[axis] - np.mean(other.positions, 0)[axis]
+        assert sign * offset > 0, text
+
+
+def test_texts_are_grammatical(every_scene):
+    plurals = {noun[1]: noun[0] for nouns in vocabulary.SHAPES.values() for noun in nouns}
+    for scene in every_scene:
+        for style, text in every_text(scene, variants=(0, 12345, 987654321)):
+            assert "  " not in text and not re.search(r"\s[,.;]", text), text
+            for article, noun in re.findall(r"\b([Aa]n?) ([a-z-]+)", text):
+                assert (article.lower() == "an") == (noun[0] in "aeiou"), text
+            for start in re.findall(r"(?:^|\. )(\S)", text):
+                phrase = style in ("short", "coarse") or (style, text[-1] == ".") == (
+                    "paraphrase",
+                    False,
+                )
+                assert start.isupper() != phrase, (style, text)
+            assert not re.search(r"\bthere (is) (two|three|four)\b", text), text
+            assert not re.search(rf"\b[Aa]n? (\w+ )?({'|'.join(plurals)})\b", text), text
+
+
+def test_texts_have_bounded_length(every_scene):
+    limits = {"short": captions.MAX_SHORT, "long": 60, "coarse": 16, "paraphrase": 48, "answer": 48}
+    for scene in every_scene:
+        for style, text in every_text(scene):
+            assert 1 < len(text.split()) <= limits[style], text
+
+
+def test_answers_count_objects(every_scene):
+    for scene in every_scene:
+        objects, attributes, place, time = toyworld.answers(scene)
+        total = vocabulary.NUMBERS[scene.num_objects]
+        assert objects.startswith(("There is ", "There are ")) and f" {total} object" in objects
+        assert all(group.colour in attributes for group in scene.groups)
+        assert vocabulary.LIGHT_SENTENCES[scene.light][0] in time.lower()
+        assert place.endswith(".")
+
+
+def test_variants_select_templates_and_synonyms(scenes):
+    for style, least in (("short", 3), ("long", 3), ("coarse", 3), ("paraphrase", 12)):
+        texts = {
+            toyworld.caption(scenes["train"][1], style, variant) for variant in range(0, 997, 7)
+        } | {toyworld.caption(scenes["train"][0], style, variant) for variant in range(0, 997, 7)}
+        assert toyworld.num_templates(style) >= 3 and len(texts) >= least, (style, texts)
+    with pytest.raises(ValueError, match="style must be one of"):
+        toyworld.caption(scenes["train"][0], "rhyme")
+
+
+def test_expansions_pair_short_with_long(scenes):
+    for short, long in toyworld.expansions(scenes["train"][5]):
+        assert len(short.split()) < len(long.split())
+
+
+# Pixels
+
+
+def test_palette_is_far_apart():
+    night = np.array(renderer.NIGHT_OBJECTS)
+    colours = np.array([colour.rgb for colour in vocabulary.COLOURS.values()], np.float64)
+    tones = np.array(list(vocabulary.TONES.values()), np.float64)
+    for a, b in itertools.combinations(colours, 2):
+        assert np.linalg.norm(a - b) > 90 and np.linalg.norm((a - b) * night) > 72
+    for a, b in itertools.combinations(tones, 2):
+        assert np.linalg.norm(a - b) > 38
+    for colour in colours:
+        assert np.linalg.norm(colour - tones, axis=1).min() > 85
+        assert 1 - colour.min() / colour.max() > 0.65
+    assert (1 - tones.min(axis=1) / tones.max(axis=1)).max() < 0.26
+
+
+def test_backgrounds_are_muted():
+    for kind, tone in [*itertools.product(vocabulary.PATTERNS, vocabulary.TONES)] + [
+        (kind, None) for kind in vocabulary.LANDSCAPES
+    ]:
+        background = toyworld.Background(kind, tone, (0.3, 0.6))
+        for light in ("day", "night"):
+            scene = toyworld.Scene(background, light, "still", (), "single", (), "none", ())
+            assert not object_mask(toyworld.render(scene, 1)[0]).any(), (kind, tone, light)
+
+
+def test_objects_can_be_counted_and_named_in_pixels(scenes):
+    """Finds every object of still scenes as one blob of the right colour at the right place."""
+    names = list(vocabulary.COLOURS)
+    palette = np.array([vocabulary.COLOURS[name].rgb for name in names], np.float64)
+    checked = 0
+    for scene in scenes["train"][:120]:
+        if any(action.verb in ("appear", "disappear", "spin") for action in scene.actions):
+            continue
+        for frame, clip in zip((0, 8, 16), toyworld.render(scene, 3), strict=True):
+            state = toyworld.state(scene, frame, FRAMES)
+            blobs, count = ndimage.label(ndimage.binary_opening(object_mask(clip)))
+            assert count == scene.num_objects, scene
+            gain = 1 - (1 - np.array(renderer.NIGHT_OBJECTS)) * (1 - state.light)
+            for item in state.objects:
+                here = np.round((np.array([item.y, item.x]) + 1) * 32 - 0.5).astype(int)
+                blob = nearest_blob(blobs, here)
+                seen = np.median(clip[blobs == blob], axis=0) / gain
+                likeness = palette @ seen / np.linalg.norm(palette, axis=1)
+                assert names[likeness.argmax()] == item.colour, scene
+                rows, columns = np.nonzero(blobs == blob)
+                extent = max(np.ptp(rows), np.ptp(columns)) / 2
+                assert 0.6 < extent / (item.radius * 32) < 1.25, scene
+            checked += 1
+    assert checked > 150
+
+
+def nearest_blob(blobs, here):
+    """Label of the blob closest to a pixel (rings are hollow)."""
+    rows, columns = np.nonzero(blobs)
+    return blobs[rows, columns][((rows - here[0]) ** 2 + (columns - here[1]) ** 2).argmin()]
+
+
+def test_objects_stay_off_the_frame_edge(scenes):
+    for scene in scenes["validation"][:100]:
+        clip = toyworld.render(scene, 5)
+        for edge in (clip[:, 0], clip[:, -1], clip[:, :, 0], clip[:, :, -1]):
+            assert not object_mask(edge).any(), scene
+
+
+@pytest.mark.parametrize("light", vocabulary.LIGHT)
+def test_light_shows_in_the_background(scenes, light):
+    for scene in [scene for scene in scenes["train"] if scene.light == light][:8]:
+        clip = toyworld.render(scene)
+        frames = [clip[t][~object_mask(clip[t])].mean() for t in (0, FRAMES // 2, FRAMES - 1)]
+        first, middle, last = (frame / max(frames) for frame in frames)
+        match light:
+            case "day":
+                assert min(frames) > 105 and min(first, middle, last) > 0.9
+            case "night":
+                assert max(frames) < 105 and min(first, middle, last) > 0.9
+            case "dawn":
+                assert first < 0.65 < 0.9 < last
+            case "dusk":
+                assert last < 0.65 < 0.9 < first
+            case "dim":
+                assert middle < 0.65 < 0.9 < min(first, last)
+            case "glow":
+                assert max(first, last) < 0.65 < 0.9 < middle
+
+
+def test_camera_moves_the_whole_world(scenes):
+    """Follows the background alone, by the shift that makes four steps of four frames agree."""
+    panned = [scene for scene in scenes["validation"] if scene.camera.startswith("pan")][:12]
+    assert {scene.camera for scene in panned} == {"pan left", "pan right"}
+    for scene in panned:
+        clip = toyworld.render(scene).astype(np.float64)
+        grey = clip.mean(axis=-1)
+        grey = grey / np.median(grey, axis=(1, 2), keepdims=True)
+        free = ~np.stack([object_mask(frame) for frame in clip])
+        errors = {}
+        for shift in range(-7, 8):
+            moved, seen = np.roll(grey, shift, axis=2), np.roll(free, shift, axis=2)
+            error = ((grey[0:13:4] - moved[4::4]) ** 2)[:, :, 8:-8]
+            errors[shift] = error[(free[0:13:4] & seen[4::4])[:, :, 8:-8]].mean()
+        best = min(errors, key=errors.get)
+        assert best in ((4, 5) if scene.camera == "pan right" else (-4, -5)), scene
+        first, last = toyworld.state(scene, 0), toyworld.state(scene, FRAMES - 1)
+        assert abs(last.objects[0].x - first.objects[0].x) == pytest.approx(2 * motion.PAN)
+
+
+def test_zoom_scales_everything(scenes):
+    for scene in scenes["train"]:
+        if scene.camera == "zoom in":
+            first, last = toyworld.state(scene, 0), toyworld.state(scene, FRAMES - 1)
+            for a, b in zip(first.objects, last.objects, strict=True):
+                assert (b.x, b.y, b.radius) == pytest.approx(
+                    (a.x * motion.ZOOM, a.y * motion.ZOOM, a.radius * motion.ZOOM)
+                )
+
+
+@pytest.mark.parametrize("frames, height, width", [(1, 64, 64), (9, 48, 80), (5, 96, 32)])
+def test_render_sizes(scenes, frames, height, width):
+    for scene in scenes["train"][:12]:
+        clip = toyworld.render(scene, frames, height, width)
+        assert clip.shape == (frames, height, width, 3) and clip.dtype == np.uint8
+        assert clip.flags.c_contiguous and object_mask(clip[0]).any() or scene.actions
+
+
+# Source
+
+
+def test_source_records_and_views_agree():
+    source = toyworld.ToyworldSource("validation", seed=3, num_scenes=10)
+    assert len(source) == 10
+    record = source[np.int64(4)]
+    assert record["video"].shape == (17, 64, 64, 3) and record["video"].dtype == np.uint8
+    assert record["index"] == 4 and record["caption"] == source.text(4)
+    assert source.scene(4) == toyworld.sample(3, "validation", 4)
+    np.testing.assert_array_equal(record["video"], toyworld.render(source.scene(4)))
+    for index in (10, -1):
+        with pytest.raises(IndexError):
+            source[index]
+
+
+def test_source_repr_and_pickle():
+    source = toyworld.ToyworldSource(seed=3, num_scenes=10, caption_style="long")
+    for name in ("split", "seed", "num_scenes", "frames", "height", "width", "caption_style"):
+        assert f"{name}={getattr(source, name)!r}" in repr(source)
+    assert "version=" in repr(source)
+    assert repr(toyworld.ToyworldSource(seed=4, num_scenes=10)) != repr(source)
+    again = pickle.loads(pickle.dumps(source))
+    assert repr(again) == repr(source) and again.text(2) == source.text(2)
+
+
+def test_source_mixes_styles():
+    source = toyworld.ToyworldSource(num_scenes=60)
+    lengths = [len(source.text(index).split()) for index in range(60)]
+    assert sum(n > 30 for n in lengths) > 10 and sum(n <= captions.MAX_SHORT for n in lengths) > 20
+    short = toyworld.ToyworldSource(num_scenes=60, caption_style="short")
+    assert max(len(short.text(index).split()) for index in range(60)) <= captions.MAX_SHORT
+    assert short.scene(9) == source.scene(9)
+
+
+@pytest.mark.parametrize(
+    "field, match",
+    [
+        ({"split": "test"}, "split must be one of"),
+        ({"frames": 0}, "frames must be positive"),
+        ({"seed": -1}, "seed must be within"),
+        ({"version": 0}, "version must be"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_source_refuses(field, match):
+    with pytest.raises(ValueError, match=match):
+        toyworld.ToyworldSource(**field)
