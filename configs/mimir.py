@@ -86,4 +86,6 @@ def get_config(preset: str = "tiny") -> ml_collections.ConfigDict:
     run = PRESETS[size]()
     if row:
         run = dataclasses.replace(run, task=dataclasses.replace(run.task, ablation=row))
+    if row == "baseline":  # has no parts of its own to train faster
+        run = dataclasses.replace(run, optimizer=dataclasses.replace(run.optimizer, lr_scale={}))
     return c.to_config_dict(run)

@@ -103,10 +103,10 @@ def flatten(params: Params, prefix: str = "") -> dict[str, Any]:
 
 
 def unflatten(flat: dict[str, Any]) -> Params:
-    """Inverse of `flatten`; digit keys become integers, as NNX lists have them."""
+    """Inverse of `flatten`."""
     tree: Params = {}
     for name, value in flat.items():
-        *parents, leaf = [int(part) if part.isdigit() else part for part in name.split("/")]
+        *parents, leaf = name.split("/")
         node = tree
         for part in parents:
             node = node.setdefault(part, {})

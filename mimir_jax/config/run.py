@@ -39,7 +39,10 @@ class DataConfig:
             under `path`; `tfds` reads dataset `name` in ArrayRecord format under `path`.
         num_scenes: Training scenes of Toyworld; a finite pool lets frozen features be reused.
         caption_style: Toyworld captions: short, long, coarse, paraphrase or mixed.
+        fps: Frames a second of a record, picked by time stamp.
+        source_fps: Frame rate of the stored videos of a tfds dataset, which has no time stamps.
         start: Window of a longer clip: `random` for every pass, or the `first` frames.
+        short: Videos too short for a record: `skip` them, or `repeat` their last frame.
         num_workers: Decoding processes; 0 decodes on threads of the training process.
     """
 
@@ -54,7 +57,9 @@ class DataConfig:
     fps: float = 8.0
     num_scenes: int = 1 << 30
     caption_style: Literal["short", "long", "coarse", "paraphrase", "mixed"] = "mixed"
+    source_fps: float | None = None
     start: Literal["random", "first"] = "random"
+    short: Literal["skip", "repeat"] = "skip"
     num_workers: int = 0
 
     def __post_init__(self):
@@ -139,7 +144,7 @@ class TextToVideoConfig:
     """Train a video diffusion model on text: Mimir, its ablation rows, or the bare base.
 
     Attributes:
-        ablation: Row of Mimir's Table 3, applied to `model`.
+        ablation: Row of Mimir's Table 3, applied to `model`; None takes `model` as it is.
         caption_dropout: Share of samples trained without text, all parts together (M-U18).
         heldout_clips: Clips of the fixed-noise held-out loss.
         sample_prompts: Held-out prompts drawn on every sample sheet.
@@ -147,7 +152,7 @@ class TextToVideoConfig:
 
     kind: Literal["text_to_video"] = "text_to_video"
     model: MimirConfig = MimirConfig()
-    ablation: Ablation = "mimir"
+    ablation: Ablation | None = "mimir"
     vae: VAEConfig = VAEConfig()
     vae_path: str | None = None
     text: TextConfig = TextConfig()
@@ -176,7 +181,7 @@ class TextToVideoConfig:
     @property
     def network(self) -> MimirConfig:
         """The model of the chosen ablation row."""
-        return self.model.with_ablation(self.ablation)
+        return self.model if self.ablation is None else self.model.with_ablation(self.ablation)
 
     def check_geometry(self, data: DataConfig) -> None:
         """Raises `ValueError` unless the model can make clips of the size of `data`."""

@@ -49,7 +49,11 @@ def make_source(config: DataConfig, split: Split, *, seed: int) -> Source:
             caption_style=config.caption_style,
             **geometry,
         )
-    geometry |= {"fps": config.fps, "start": config.start if split == "train" else "first"}
+    geometry |= {
+        "fps": config.fps,
+        "start": config.start if split == "train" else "first",
+        "short": config.short,
+    }
     if config.source == "folder":
         from mimir_jax.data import folder
 
@@ -62,5 +66,6 @@ def make_source(config: DataConfig, split: Split, *, seed: int) -> Source:
         split=tfds.choose_split(config.name, config.path, split),
         video_key=config.video_key,
         caption_key=config.caption_key,
+        source_fps=config.source_fps,
         **geometry,
     )

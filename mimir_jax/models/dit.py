@@ -281,7 +281,7 @@ def _learned_positions(cfg: DiTConfig, *, rngs: nnx.Rngs) -> nnx.Param:
         cfg.sample_width // cfg.patch,
     )
 
-    def init(key: Array, shape: tuple[int, int], dtype: jnp.dtype) -> Array:
+    def init(key: Array, shape: tuple[int, int], dtype: jnp.typing.DTypeLike) -> Array:
         table = jnp.pad(_sincos(cfg, grid), ((cfg.text_length, 0), (0, 0)))
         return table.astype(dtype)
 

@@ -153,7 +153,7 @@ def nucleus(logits: Float[Array, "b v"], top_p: float) -> Bool[Array, "b v"]:
     """Marks the fewest likeliest tokens of each row whose mass reaches `top_p`, ties together.
 
     Sorting a vocabulary costs more than a small model, so this searches for the least probability
-    kept. Positive floats are ordered as their bits are, which makes the search exact in 31 halvings.
+    kept. Floats from 0 to 1 are ordered as their bits are: 31 halvings make the search exact.
     """
     probs = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
     bits = jax.lax.bitcast_convert_type(probs, jnp.int32)

@@ -80,6 +80,7 @@ def train(
         global_batch=config.batch_size,
         seed=config.seed,
         num_workers=config.data.num_workers,
+        sharding=batch_sharding,
     )
 
     # Optimizer, abstract state, shardings.
@@ -147,6 +148,7 @@ def train(
                 checkpointer.save(state, data.state(), config)
 
     # Shutdown.
+    data.close()
     checkpointer.save(state, data.state(), config)
     if step > first:
         after = _evaluate(task, state, writer, step)

@@ -4,7 +4,7 @@
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Float
@@ -16,6 +16,7 @@ Metrics = Mapping[str, Any]
 Batch = Any
 
 
+@runtime_checkable
 class Task(Protocol):
     """One kind of training, chosen by `TrainConfig.task`.
 

@@ -95,13 +95,13 @@ def run_reference(model, cfg: DiTConfig, latents, text, timestep, ofs=None) -> n
     """Runs diffusers on channels-last arrays."""
     import torch
 
-    x = torch.from_numpy(np.moveaxis(np.asarray(latents), -1, 2))  # (b, t, c, h, w)
+    x = torch.tensor(np.moveaxis(np.array(latents), -1, 2))  # (b, t, c, h, w)
     with torch.no_grad():
         y = model(
             x,
-            torch.from_numpy(np.asarray(text)),
-            torch.from_numpy(np.asarray(timestep)),
-            ofs=None if ofs is None else torch.from_numpy(np.asarray(ofs)),
+            torch.tensor(np.array(text)),
+            torch.tensor(np.array(timestep)),
+            ofs=None if ofs is None else torch.tensor(np.array(ofs)),
             image_rotary_emb=rotary(cfg, latents.shape[1:4]),
             return_dict=False,
         )[0]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from mimir_jax.config import COGVIDEOX, DiTConfig
 from mimir_jax.models import dit, functional, rope
@@ -48,10 +49,15 @@ def inputs(cfg, sizes=NATIVE, length=7, seed=0):
 
 
 def randomized(model, seed=1):
-    """Parameters away from the zeros of a fresh model."""
-    leaves, treedef = jax.tree.flatten(model.init(jax.random.key(seed)))
+    """Parameters without the zeros of a fresh model, and without the cost of drawing one."""
     rng = np.random.default_rng(seed)
-    return treedef.unflatten([x + 0.2 * rng.normal(size=x.shape).astype("f") for x in leaves])
+
+    def draw(path, leaf):
+        kind = path[-1].key
+        std = leaf.shape[-2] ** -0.5 if kind == "kernel" else 0.2
+        return (float(kind == "scale") + std * rng.normal(size=leaf.shape)).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, model.abstract_params)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +117,7 @@ def test_parameter_counts_are_those_of_the_releases(variant, count):
 
 def test_fresh_model_predicts_zero_and_can_learn():
     model = functional.build(dit.DiT, tiny("5b", num_layers=1))
-    params = model.init(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     arguments = inputs(model.config, (1, 4, 4))
 
     @jax.jit
@@ -125,8 +131,7 @@ def test_fresh_model_predicts_zero_and_can_learn():
 
 
 def test_learned_table_begins_as_sincos():
-    model = functional.build(dit.DiT, tiny("5b-i2v", num_layers=1))
-    table = model.init(jax.random.key(0))["positions"]
+    table = dit._learned_positions(tiny("5b-i2v"), rngs=nnx.Rngs(params=0))[...]
     np.testing.assert_array_equal(table[:7], 0.0)
     np.testing.assert_allclose(table[7:], rope.sincos_3d((3, 6, 9), 48), atol=1e-6)
 

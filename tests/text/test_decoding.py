@@ -78,7 +78,7 @@ def test_greedy_equals_transformers(layout, changes, lengths):
         for pair in [(ids, ours.tokens), (mask, ours.mask), (ours.prompt_states, ours.states)]
     )
     read = jax.jit(model.encode)(params, jnp.asarray(whole), jnp.asarray(real))
-    assert relative_error(states[real], read[real]) < 1e-5
+    assert relative_error(states[real], np.asarray(read)[real]) < 1e-5
 
 
 @pytest.mark.torch
@@ -118,11 +118,14 @@ def test_states_come_from_the_chosen_layer(llm):
         np.concatenate(pair, axis=1)
         for pair in [(ids, out.tokens), (mask, out.mask), (out.prompt_states, out.states)]
     )
+    # Moving the pads of the second prompt out of the way gives one plain sequence.
+    order = np.array([range(8), [0, 1, 2, 6, 7, 3, 4, 5]])
+    whole, real, states = (
+        np.stack([x[row, order[row]] for row in range(2)]) for x in (whole, real, states)
+    )
     encode = jax.jit(model.encode, static_argnames="layer")
-    for row, kept in enumerate(real):
-        ids = jnp.zeros((1, 8), jnp.int32).at[0, : kept.sum()].set(whole[row, kept])
-        read = encode(params, ids, layer=1)[0, : kept.sum()]
-        assert relative_error(states[row, kept], read) < 1e-5
+    read = np.asarray(encode(params, jnp.asarray(whole), layer=1))
+    assert relative_error(states[real], read[real]) < 1e-5
 
 
 def test_draws_depend_on_the_key_of_the_row_alone(llm):
@@ -130,25 +133,19 @@ def test_draws_depend_on_the_key_of_the_row_alone(llm):
     ids, mask = prompts([6, 3, 5], 6)
     keys = jax.random.split(jax.random.key(3), 3)
 
-    def run(rows, key):
-        rows = jnp.asarray(rows)
-        answer = decoding.generate(model, params, ids[rows], mask[rows], key=key, **SAMPLED)
-        return np.asarray(answer)
+    def run(ids, mask, key):
+        return np.asarray(decoding.generate(model, params, ids, mask, key=key, **SAMPLED))
 
-    together = run([0, 1, 2], keys)
-    np.testing.assert_array_equal(together, run([0, 1, 2], keys))
-    np.testing.assert_array_equal(together[1:2], run([1], keys[1:2]))
-    same = run([0, 0, 0], keys)
-    assert (same[0] != same[1]).any()
+    together = run(ids, mask, keys)
+    np.testing.assert_array_equal(together, run(ids, mask, keys))
+    np.testing.assert_array_equal(together[1:2], run(ids[1:2], mask[1:2], keys[1:2]))
+    assert (run(ids, mask, keys[::-1])[:, 0] != together[:, 0]).any()
     # One key is folded with the index of each row.
     folded = jax.vmap(jax.random.fold_in, (None, 0))(keys[0], jnp.arange(3))
-    np.testing.assert_array_equal(run([0, 0, 0], keys[0]), run([0, 0, 0], folded))
+    np.testing.assert_array_equal(run(ids, mask, keys[0]), run(ids, mask, folded))
 
 
-@pytest.mark.parametrize(
-    "top_p, kept",
-    [(1.0, 4), (0.95, 4), (0.85, 3), (0.71, 3), (0.69, 2), (0.41, 2), (0.39, 1), (1e-6, 1)],
-)
+@pytest.mark.parametrize("top_p, kept", [(1.0, 4), (0.71, 3), (0.69, 2), (1e-6, 1)])
 def test_nucleus_keeps_the_fewest_tokens_of_enough_mass(top_p, kept):
     probs = np.array([0.2, 0.4, 0.1, 0.3])  # likeliest first: 0.4, 0.7, 0.9, 1.0
     logits = jnp.broadcast_to(jnp.log(jnp.asarray(probs, jnp.float32)), (20_000, 4))

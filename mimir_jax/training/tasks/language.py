@@ -148,7 +148,7 @@ class MaskedLMTask(_LanguageTask):
 
 
 class CausalLMTask(_LanguageTask):
-    """Chat turns: a caption and its elaboration, or a caption with an instruction and its answer."""
+    """Answer a caption with its elaboration, or a caption and an instruction with their answer."""
 
     module = phi3.LLM
 

@@ -38,12 +38,9 @@ class TextToVideoTask:
         self._schedule = schedules.DiscreteSchedule(task.diffusion)
         self._vae_params = load_vae(task)
         self._vae = functional.build(autoencoder.VAE, task.vae)
-        self._text = features_lib.TextEncoder(
-            task.text, use_llm=uses_llm(task), seed=config.seed
-        )
+        self._text = features_lib.TextEncoder(task.text, use_llm=uses_llm(task), seed=config.seed)
         check_widths(task, self._text)
         self._moments = ContentCache()
-        self._heldout_size = task.heldout_clips
 
     def source(self) -> sources.Source:
         """Returns the training clips."""
@@ -59,7 +56,10 @@ class TextToVideoTask:
             for clip in records["video"]
         ]
         mean, logvar = (np.concatenate(part) for part in zip(*moments, strict=True))
-        return {"mean": mean, "logvar": logvar, **self._text.encode(records["caption"])}
+        batch = {"mean": mean, "logvar": logvar, "text": self._text.encode(records["caption"])}
+        if self._task.text.null == "empty":
+            batch["null"] = self._text.encode([""] * len(mean))
+        return batch
 
     def loss(
         self, params: functional.Params, batch: Batch, key: jax.Array
@@ -69,12 +69,11 @@ class TextToVideoTask:
         The posterior is sampled afresh every step; timesteps are stratified over the batch;
         captions are dropped whole (M-U18); one of the sampled answers is drawn (M-U3).
         """
-        keys = dict(
-            zip(("posterior", "noise", "time", "drop", "answer"), jax.random.split(key, 5))
-        )
+        names = ("posterior", "noise", "time", "drop", "answer")
+        keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
         size = batch["mean"].shape[0]
         moments = autoencoder.Moments(mean=batch["mean"], logvar=batch["logvar"])
-        x0 = autoencoder.scale_latents(self._task.vae, moments.sample(keys["posterior"]))
+        x0 = self._model_latents(moments.sample(keys["posterior"]))
         timestep = objectives.sample_timesteps(
             keys["time"],
             size,
@@ -84,10 +83,15 @@ class TextToVideoTask:
         noise = jax.random.normal(keys["noise"], x0.shape, jnp.float32)
         drop = jax.random.bernoulli(keys["drop"], self._task.caption_dropout, (size,))
         answer = None
-        if "llm" in batch:
-            answer = jax.random.randint(keys["answer"], (size,), 0, batch["llm"].shape[1])
-        loss = self._velocity_error(params, batch, x0, noise, timestep, drop, answer)
-        return loss.mean(), {}
+        if "llm" in batch["text"]:
+            count = batch["text"]["llm"].shape[1]
+            answer = jax.random.randint(keys["answer"], (size,), 0, count)
+        features = features_lib.to_condition(batch["text"], answer)
+        if "null" in batch:  # the null condition is an encoded caption, not a rule of the model
+            null = features_lib.to_condition(batch["null"])
+            features = jax.tree.map(functools.partial(_where_rows, drop), null, features)
+            drop = None
+        return self._velocity_error(params, features, x0, noise, timestep, drop).mean(), {}
 
     def evaluate(self, params: functional.Params) -> dict[str, float]:
         """Returns the held-out loss, overall and by timestep band.
@@ -124,13 +128,13 @@ class TextToVideoTask:
             self._task, self.model, self._text, self._vae, self._vae_params
         )
 
-    def _velocity_error(
-        self, params, batch, x0, noise, timestep, drop, answer
-    ) -> Float[Array, " b"]:
+    def _model_latents(self, latents: Float[Array, "b t h w c"]) -> Float[Array, "b t2 h w c"]:
+        """Scales latents of the VAE and pads them to the temporal patch of 1.5 models."""
+        scaled = autoencoder.scale_latents(self._task.vae, latents)
+        return dit.pad_frames(scaled, self.model.config.dit)
+
+    def _velocity_error(self, params, features, x0, noise, timestep, drop) -> Float[Array, " b"]:
         """Returns the mean squared velocity error of each row."""
-        features = features_lib.to_condition(batch, answer)
-        x0 = dit.pad_frames(x0, self.model.config.dit)
-        noise = dit.pad_frames(noise, self.model.config.dit)
         xt = objectives.add_noise(self._schedule, x0, noise, timestep)
         pred = self.model.apply(params, xt, timestep, features, drop)
         return objectives.v_loss(self._schedule, pred, x0, noise, timestep)
@@ -149,12 +153,13 @@ class TextToVideoTask:
 
         @jax.jit
         def band_loss(params, batch, band):
-            x0 = autoencoder.scale_latents(self._task.vae, batch["mean"])
+            x0 = self._model_latents(batch["mean"])
             size = x0.shape[0]
             place = (jnp.arange(size) + 0.5) / size  # spread evenly over the band
             timestep = ((band + place) * (steps / bands)).astype(jnp.int32)
             noise = jax.random.normal(jax.random.fold_in(jax.random.key(0), band), x0.shape)
-            return self._velocity_error(params, batch, x0, noise, timestep, None, None).mean()
+            features = features_lib.to_condition(batch["text"])
+            return self._velocity_error(params, features, x0, noise, timestep, None).mean()
 
         return band_loss
 
@@ -176,6 +181,10 @@ class TextToVideoTask:
             )
             for i in starts
         ]
+
+
+def _where_rows(drop: Array, a: Array, b: Array) -> Array:
+    return jnp.where(jax.lax.expand_dims(drop, range(1, a.ndim)), a, b)
 
 
 def uses_llm(task: TextToVideoConfig) -> bool:

@@ -1,0 +1,77 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mimir_jax.config import SamplerConfig
+from mimir_jax.diffusion import guidance, schedules
+
+SCHEDULE = schedules.DiscreteSchedule()
+TIMESTEP = jnp.array([999, 19])
+
+
+def predict(xt, timestep, condition):
+    return xt * condition + timestep[:, None].astype(jnp.float32)
+
+
+def config(**overrides):
+    return SamplerConfig(**({"dynamic": "off"} | overrides))
+
+
+def test_reference_scales_have_the_known_values():
+    scales = guidance.scales(config(dynamic="reference"), SCHEDULE)[SCHEDULE.timesteps(50)]
+    first = [2.2915, 2.5435, 6.9744, 6.4204, 2.7881, 4.2719, 1.0376, 4.1704, 1.618, 6.9831]
+    last = [6.9992, 2.3432, 6.2128, 1.2505, 6.9996, 6.8644, 1.0636, 1.0, 1.0, 1.1234]
+    np.testing.assert_allclose(scales[:10], first, atol=6e-5)
+    np.testing.assert_allclose(scales[-10:], last, atol=6e-5)
+
+
+def test_smooth_scales_rise_at_the_end():
+    scales = guidance.scales(config(dynamic="smooth"), SCHEDULE)[SCHEDULE.timesteps(50)]
+    np.testing.assert_allclose(scales[[0, 49]], [1.0, 6.8644], atol=5e-5)
+    assert (np.diff(scales) >= 0).all()
+    assert scales[25] < 1.05
+
+
+def test_guidance_extrapolates_from_unconditional_to_conditional():
+    xt = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    condition = jnp.concatenate([jnp.zeros((2, 2)), jnp.ones((2, 2))])  # unconditional first
+    ours = guidance.guided(predict, config(guidance=6.0), SCHEDULE)(xt, TIMESTEP, condition)
+    np.testing.assert_allclose(ours, 6.0 * xt + TIMESTEP[:, None])
+
+
+@pytest.mark.parametrize("dynamic", ["reference", "smooth"])
+def test_dynamic_guidance_reads_the_scale_of_each_timestep(dynamic):
+    cfg = config(dynamic=dynamic)
+    xt = jnp.ones((2, 1))
+    condition = jnp.array([[0.0], [0.0], [1.0], [1.0]])
+    ours = guidance.guided(predict, cfg, SCHEDULE)(xt, TIMESTEP, condition)
+    expected = guidance.scales(cfg, SCHEDULE)[np.asarray(TIMESTEP)] + np.asarray(TIMESTEP)
+    np.testing.assert_allclose(ours[:, 0], expected, rtol=1e-6)
+
+
+def test_scale_one_is_the_conditional_branch_alone():
+    calls = []
+
+    def spy(xt, timestep, condition):
+        calls.append(xt.shape[0])
+        return predict(xt, timestep, condition["a"])
+
+    xt = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    condition = {"a": jnp.arange(8.0).reshape(4, 2), "mask": None}
+    ours = guidance.guided(spy, config(guidance=1.0), SCHEDULE)(xt, TIMESTEP, condition)
+    np.testing.assert_array_equal(ours, predict(xt, TIMESTEP, condition["a"][2:]))
+    assert calls == [2]
+
+
+def test_guidance_runs_in_float32(strict_dtypes):
+    half = lambda xt, timestep, condition: (xt * condition).astype(jnp.bfloat16)  # noqa: E731
+    wrapped = guidance.guided(half, config(), SCHEDULE)
+    assert wrapped(jnp.ones((2, 1)), TIMESTEP, jnp.ones((4, 1))).dtype == jnp.float32
+
+
+def test_one_branch_alone_is_refused():
+    wrapped = guidance.guided(predict, config(), SCHEDULE)
+    with pytest.raises(ValueError, match="condition must have 4 rows, .* got 2"):
+        wrapped(jnp.ones((2, 1)), TIMESTEP, jnp.ones((2, 1)))

@@ -1,0 +1,162 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mimir_jax.config import DiffusionConfig
+from mimir_jax.diffusion import samplers, schedules
+from tests.helpers import relative_error
+
+SHAPE = (2, 3, 4)
+
+
+def make(name, num_steps, shift=1.0, previous="reference", **overrides):
+    schedule = schedules.DiscreteSchedule(DiffusionConfig(snr_shift=shift, **overrides))
+    return samplers.make_sampler(name, schedule, num_steps, previous)
+
+
+def predict(xt, timestep, condition=None):
+    """A smooth stand-in for a network, the same in numpy and JAX."""
+    module = jnp if isinstance(xt, jax.Array) else np
+    return 0.7 * module.sin(xt) - 0.2 * xt + 1e-3 * timestep.reshape(-1, 1, 1)
+
+
+def run_reference(name, num_steps, shift, latents, noise):
+    """Runs the loop of the diffusers pipeline in float64, with `noise` injected."""
+    import torch
+    from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
+
+    kind = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}[name]
+    scheduler = kind(
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        rescale_betas_zero_snr=True,
+        snr_shift_scale=shift,
+        clip_sample=False,
+    )
+    scheduler.set_timesteps(num_steps)
+    xt, old, trajectory = torch.tensor(latents), None, []
+    for i, t in enumerate(scheduler.timesteps):
+        velocity = torch.tensor(predict(xt.numpy(), np.full(2, t.item())))
+        if name == "ddim":
+            xt = scheduler.step(velocity, t, xt, return_dict=False)[0]
+        else:
+            back = scheduler.timesteps[i - 1] if i else None
+            with pytest.MonkeyPatch.context() as patch:
+                module = "diffusers.schedulers.scheduling_dpm_cogvideox.randn_tensor"
+                patch.setattr(module, lambda *a, i=i, **k: torch.tensor(noise[i]))
+                xt, old = scheduler.step(velocity, old, t, back, xt, return_dict=False)
+        trajectory.append(xt.numpy())
+    return np.stack(trajectory)
+
+
+def trajectory(sampler, latents, noise):
+    """Runs the sampler's own methods and keeps every state."""
+
+    def body(state, inputs):
+        timestep, step, fresh = inputs
+        velocity = predict(state.xt, jnp.full(2, timestep))
+        state = sampler.update(state, velocity, step, fresh)
+        return state, state.xt
+
+    steps = jax.tree.map(jnp.asarray, sampler.coefficients())
+    timesteps = jnp.asarray(sampler.schedule.timesteps(sampler.num_steps))
+    start = sampler.initialize(jnp.asarray(latents))
+    return jax.jit(lambda *xs: jax.lax.scan(body, start, xs)[1])(timesteps, steps, noise)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["ddim", "dpm"])
+@pytest.mark.parametrize("num_steps", [50, 30, 7])
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_trajectory_is_that_of_diffusers(name, num_steps, shift):
+    rng = np.random.default_rng(0)
+    latents, noise = rng.normal(size=SHAPE), rng.normal(size=(num_steps, *SHAPE))
+    expected = run_reference(name, num_steps, shift, latents, noise)
+    sampler = make(name, num_steps, shift)
+    with jax.enable_x64(True):
+        exact = trajectory(sampler, latents, noise)
+        assert exact.dtype == jnp.float64
+        assert relative_error(exact, expected) < 1e-12
+    ours = trajectory(sampler, latents.astype(np.float32), noise.astype(np.float32))
+    assert relative_error(ours, expected) < 1e-6
+    drawn = samplers.sample(
+        predict,
+        sampler,
+        SHAPE,
+        key=jax.random.key(0),
+        latents=jnp.asarray(latents, jnp.float32),
+        noise=jnp.asarray(noise, jnp.float32) if sampler.stochastic else None,
+    )
+    np.testing.assert_allclose(drawn, ours[-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpm"])
+@pytest.mark.parametrize("previous", ["reference", "grid"])
+@pytest.mark.parametrize("num_steps", [1, 2, 3, 7, 30, 1000])
+@pytest.mark.parametrize("zero_terminal_snr", [True, False])
+def test_coefficients_are_finite(name, previous, num_steps, zero_terminal_snr):
+    sampler = make(name, num_steps, 3.0, previous, zero_terminal_snr=zero_terminal_snr)
+    steps = sampler.coefficients()
+    assert all(np.isfinite(column).all() for column in steps.values())
+    assert {column.shape for column in steps.values()} == {(num_steps,)}
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpm"])
+def test_samplers_recover_a_gaussian(name):
+    mean, std = 0.8, 0.3
+    sampler = make(name, 200, previous="grid")
+
+    def optimal(xt, timestep, condition):
+        alpha, sigma = (
+            f(timestep)[:, None] for f in (sampler.schedule.alpha, sampler.schedule.sigma)
+        )
+        residual = (xt - alpha * mean) / ((alpha * std) ** 2 + sigma**2)
+        x0, noise = mean + alpha * std**2 * residual, sigma * residual
+        return alpha * noise - sigma * x0
+
+    draw = jax.jit(lambda key: samplers.sample(optimal, sampler, (4, 5000), key=key))
+    x = draw(jax.random.key(0))
+    assert abs(float(x.mean()) - mean) < 0.01
+    assert abs(float(x.std()) - std) < 0.01
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpm"])
+def test_a_certain_prediction_is_returned(name):
+    sampler = make(name, 10, previous="grid")
+
+    def certain(xt, timestep, condition):  # the velocity towards `condition`
+        alpha, sigma = (
+            f(timestep)[:, None, None] for f in (sampler.schedule.alpha, sampler.schedule.sigma)
+        )
+        return (alpha * xt - condition) / sigma
+
+    goal = jax.random.normal(jax.random.key(1), SHAPE)
+    x = samplers.sample(certain, sampler, SHAPE, goal, key=jax.random.key(0))
+    np.testing.assert_allclose(x, goal, atol=1e-4)
+
+
+def test_dpm_depends_on_its_key_alone():
+    sampler = make("dpm", 5)
+    draw = jax.jit(lambda key: samplers.sample(predict, sampler, SHAPE, key=key))
+    np.testing.assert_array_equal(draw(jax.random.key(0)), draw(jax.random.key(0)))
+    assert relative_error(draw(jax.random.key(1)), draw(jax.random.key(0))) > 1e-2
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpm"])
+def test_latents_keep_their_dtype(name, strict_dtypes):
+    half = lambda xt, timestep, condition: jnp.sin(xt)  # noqa: E731
+    latents = jnp.ones(SHAPE, jnp.bfloat16)
+    x = samplers.sample(half, make(name, 3), SHAPE, key=jax.random.key(0), latents=latents)
+    assert x.dtype == jnp.bfloat16
+
+
+def test_missing_randomness_is_named():
+    with pytest.raises(ValueError, match="key must be a random key"):
+        samplers.sample(predict, make("dpm", 3), SHAPE, latents=jnp.zeros(SHAPE))
+    with pytest.raises(ValueError, match=r"latents must have shape \(2, 3, 4\), got \(2, 3\)"):
+        samplers.sample(predict, make("ddim", 3), SHAPE, latents=jnp.zeros(SHAPE[:2]))
+    with pytest.raises(ValueError, match="sampler.name must be one of ddim, dpm, got 'euler'"):
+        make("euler", 3)

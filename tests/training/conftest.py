@@ -1,0 +1,91 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A complete Mimir run in miniature: random frozen networks, the shipped tokenizers, Toyworld."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from mimir_jax import config as c
+from mimir_jax import weights
+from mimir_jax.models import functional, phi3, t5
+from mimir_jax.models.vae import autoencoder
+
+VAE = c.VAEConfig(
+    block_channels=(8, 8, 8), layers_per_block=1, norm_groups=4, latent_channels=4,
+    scaling_factor=1.0, sample_height=32, sample_width=32,
+)  # fmt: skip
+T5 = c.T5Config(vocab_size=896, width=24, num_layers=1, num_heads=2, head_dim=8, mlp_dim=16)
+LLM = c.LLMConfig(
+    vocab_size=896, width=20, num_layers=1, num_heads=2, num_kv_heads=1, head_dim=8, mlp_dim=16
+)
+DIT = c.DiTConfig(
+    num_layers=2, num_heads=2, head_dim=16, in_channels=4, out_channels=4, text_width=24,
+    text_length=24, time_width=8, sample_frames=3, sample_height=8, sample_width=8, remat="none",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def frozen(tmp_path_factory):
+    """Folders of random VAE, T5 and LLM, with tokenizers."""
+    root = tmp_path_factory.mktemp("frozen")
+    parts = {"vae": (autoencoder.VAE, VAE), "t5": (t5.T5Encoder, T5), "llm": (phi3.LLM, LLM)}
+    for index, (kind, (module, config)) in enumerate(parts.items()):
+        params = jax.jit(functional.build(module, config).init)(jax.random.key(index))
+        weights.save(root / kind, kind, config, params, dtype="float32")
+        if kind != "vae":
+            for file in weights.resolve(f"package:tiny/{kind}").glob("tokenizer*"):
+                (root / kind / file.name).write_bytes(file.read_bytes())
+    return root
+
+
+@pytest.fixture
+def mimir_run(frozen):
+    """Returns the config of a Mimir run of six steps."""
+    return c.TrainConfig(
+        task=c.TextToVideoConfig(
+            model=c.MimirConfig(
+                dit=DIT,
+                fuser=c.FuserConfig(t5_width=24, llm_width=20),
+                stabilizer=c.StabilizerConfig(t5_width=24, llm_width=20),
+            ),
+            vae=VAE,
+            vae_path=str(frozen / "vae"),
+            text=c.TextConfig(
+                t5_path=str(frozen / "t5"),
+                llm_path=str(frozen / "llm"),
+                length=24,
+                num_answers=2,
+                answer_length=4,
+                instruction_length=80,
+            ),
+            sampler=c.SamplerConfig(name="ddim", steps=2, guidance=2.0, dynamic="off"),
+            heldout_clips=2,
+            loss_bands=2,
+            sample_prompts=1,
+        ),
+        data=c.DataConfig(frames=9, height=32, width=32, num_scenes=32, caption_style="short"),
+        optimizer=c.OptimizerConfig(
+            learning_rate=1e-3, warmup_steps=2, ema_decay=0.9, lr_scale={"^fuser/": 5.0}
+        ),
+        mesh=c.MeshConfig(data=1, fsdp=-1),
+        steps=6,
+        batch_size=8,
+        log_every=1,
+    )
+
+
+@pytest.fixture
+def vae_run():
+    """Returns the config of a VAE run of two steps."""
+    task = c.VAETaskConfig(model=VAE, heldout_clips=1)
+    data = c.DataConfig(frames=9, height=32, width=32)
+    mesh = c.MeshConfig(data=2, fsdp=-1)
+    return c.TrainConfig(task=task, data=data, mesh=mesh, steps=2, batch_size=8, log_every=1)
+
+
+@pytest.fixture
+def replace():
+    """Returns `dataclasses.replace`, for nested edits in one line."""
+    return dataclasses.replace

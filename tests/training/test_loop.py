@@ -1,0 +1,137 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from mimir_jax.config import TrainConfig, bridge
+from mimir_jax.training import checkpoint, loop, tasks
+from mimir_jax.training import state as state_lib
+
+
+def records(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(workdir):
+    return {r["step"]: r["loss"] for r in records(workdir) if "loss" in r}
+
+
+def final_state(config, workdir):
+    """Reads the newest checkpoint of a run onto one device."""
+    task = tasks.make_task(config)
+    from mimir_jax.training import optimizer
+
+    tx = optimizer.make_optimizer(config.optimizer, config.steps, task.model.axes)
+    ema = config.optimizer.ema_decay > 0
+    abstract = jax.eval_shape(
+        lambda p: state_lib.create(p, tx, ema=ema), task.model.abstract_params
+    )
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one), abstract
+    )
+    checkpointer = checkpoint.Checkpointer(workdir, keep=2)
+    return jax.device_get(checkpointer.restore(abstract))
+
+
+def test_mimir_learns_resumes_to_the_bit_and_reports(mimir_run, tmp_path, replace):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    result = loop.train(mimir_run, whole)
+    assert result.step == 6 and not result.interrupted
+    assert result.samples[0].name == "sheet.png" and result.samples[1].suffix == ".mp4"
+    assert all(path.stat().st_size > 0 for path in result.samples)
+    assert set(result.after) == {"loss", "loss_t0_500", "loss_t500_1000"}
+    assert result.after != result.before
+
+    # Stopped after three steps, on another mesh afterwards: the same numbers.
+    loop.train(replace(mimir_run, steps=3), parts)
+    loop.train(mimir_run, parts)
+    (state, position), (other, other_position) = (
+        final_state(mimir_run, folder) for folder in (whole, parts)
+    )
+    jax.tree.map(np.testing.assert_array_equal, state, other)
+    assert position == other_position and position["batch"] == 6
+    assert losses(whole) == losses(parts)
+    rates = records(whole)[3]
+    assert {"step_seconds", "samples_per_second", "model_tflops_per_second"} <= set(rates)
+
+
+def test_resume_from_and_init_from(mimir_run, tmp_path, replace):
+    first = tmp_path / "first"
+    loop.train(replace(mimir_run, steps=2), first)
+    loop.train(replace(mimir_run, steps=3, resume_from=str(first)), tmp_path / "second")
+    assert list(losses(tmp_path / "second")) == [3]
+    with pytest.raises(ValueError, match="resume_from must be a work directory"):
+        loop.train(replace(mimir_run, resume_from=str(tmp_path)), tmp_path / "third")
+
+
+def test_first_interrupt_saves_and_stops(mimir_run, tmp_path):
+    def report(step, metrics):
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    result = loop.train(mimir_run, tmp_path / "run", report=report)
+    assert result.interrupted and result.step == 2 and result.samples == []
+    assert checkpoint.Checkpointer(tmp_path / "run", keep=2).latest_step == 2
+
+
+def test_workdir_of_another_config_is_refused(vae_run, tmp_path, replace):
+    checkpoint.claim_workdir(tmp_path, vae_run)
+    checkpoint.claim_workdir(tmp_path, replace(vae_run, steps=9, log_every=2))
+    with pytest.raises(ValueError, match="another config: seed is 0 there and 3 here"):
+        checkpoint.claim_workdir(tmp_path, replace(vae_run, seed=3))
+    stored = bridge.from_json(TrainConfig, (tmp_path / "config.json").read_text())
+    assert stored.steps == 9
+
+
+def test_foreign_folder_is_refused_and_left_alone(vae_run, tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(ValueError, match="must be empty or hold a run of mimir_jax"):
+        checkpoint.claim_workdir(tmp_path, vae_run)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_vae_trains_with_accumulation(vae_run, tmp_path, replace):
+    optimizer = replace(vae_run.optimizer, accumulate=2)
+    result = loop.train(replace(vae_run, optimizer=optimizer), tmp_path / "run")
+    assert result.step == 2 and np.isfinite(result.after["psnr"])
+    assert result.samples[0].name == "sheet.png"
+
+
+def test_diverged_loss_stops_the_run(vae_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        tasks.vae.VAETask, "loss", lambda self, params, batch, key: (jax.numpy.nan, {})
+    )
+    with pytest.raises(FloatingPointError, match="loss must stay finite, got nan between steps 0"):
+        loop.train(vae_run, tmp_path / "run")
+
+
+@pytest.mark.parametrize("mesh", [(8, 1), (2, 4), (1, 8)], ids=["data8", "data2_fsdp4", "fsdp8"])
+def test_loss_is_the_same_on_one_device_and_eight(mimir_run, tmp_path, replace, mesh):
+    task = tasks.make_task(mimir_run)
+    source = task.source()
+    rows = [source[i] for i in range(8)]
+    batch = task.prepare({name: [r[name] for r in rows] for name in ("video", "caption")})
+    params = task.model.init(jax.random.key(0))
+    params = jax.tree.map(lambda x: x + 0.02, params)  # a fresh DiT predicts zero
+    key = jax.random.key(1)
+    one, _ = jax.jit(task.loss)(params, batch, key)
+
+    from jax.sharding import NamedSharding
+    from jax.sharding import PartitionSpec as P
+
+    from mimir_jax.data import loader
+    from mimir_jax.parallel import context, rules
+    from mimir_jax.parallel import mesh as mesh_lib
+
+    grid = mesh_lib.make_mesh((*mesh, 1, 1))
+    table = rules.STRATEGIES["fsdp"]
+    shardings = rules.param_shardings(task.model.abstract_params, task.model.axes, table, grid)
+    placed = loader.device_put(batch, NamedSharding(grid, P(("data", "fsdp"))))
+    with context.use(grid, table):
+        eight, _ = jax.jit(task.loss)(jax.device_put(params, shardings), placed, key)
+    np.testing.assert_allclose(one, eight, rtol=1e-5)
