@@ -7,18 +7,27 @@ import ml_collections
 from mimir_jax import config as c
 
 PRESETS = {
+    # Two stages, as the base trains its own: crops first, then whole clips from there.
+    "tiny-crops": c.TrainConfig(
+        task=c.VAETaskConfig(model=c.TINY_VAE, crop_size=32, crop_frames=9),
+        optimizer=c.OptimizerConfig(
+            learning_rate=2e-3, schedule="cosine", warmup_steps=100, ema_decay=0.99, b2=0.99
+        ),
+        steps=2000,
+        batch_size=8,
+        eval_every=500,
+        sample_every=500,
+        checkpoint_every=500,
+    ),
     "tiny": c.TrainConfig(
         task=c.VAETaskConfig(model=c.TINY_VAE),
-        data=c.DataConfig(),
         optimizer=c.OptimizerConfig(
-            learning_rate=1e-3, schedule="cosine", warmup_steps=100, ema_decay=0.995, b2=0.99
+            learning_rate=5e-4, schedule="cosine", warmup_steps=10, ema_decay=0.98, b2=0.99
         ),
-        steps=6000,
+        steps=150,
         batch_size=4,
-        log_every=20,
-        eval_every=500,
-        sample_every=1000,
-        checkpoint_every=500,
+        eval_every=50,
+        checkpoint_every=50,
     ),
     "full": c.TrainConfig(
         task=c.VAETaskConfig(model=c.VAEConfig(dtype="bfloat16")),

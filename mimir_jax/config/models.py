@@ -179,13 +179,13 @@ class DiTConfig:
         require(
             self.head_dim % 16 == 0,
             f"dit.head_dim must be a multiple of 16 (rotary split 1/4, 3/8, 3/8), got "
-            f"{self.head_dim}; set it with --config.dit.head_dim",
+            f"{self.head_dim}; set it with --config.task.model.dit.head_dim",
         )
         for name, size in (("height", self.sample_height), ("width", self.sample_width)):
             require(
                 size % self.patch == 0,
                 f"dit.sample_{name} must be a multiple of dit.patch={self.patch}, got {size}; "
-                f"set it with --config.dit.sample_{name}",
+                f"set it with --config.task.model.dit.sample_{name}",
             )
         require(
             self.attention != "cudnn" or self.dtype != "float32",

@@ -201,12 +201,18 @@ class VAETaskConfig:
     """Train the causal VAE: L1 reconstruction, image-gradient L1 and KL.
 
     The base adds LPIPS and a 3D GAN loss, whose networks cannot be had offline.
+
+    Attributes:
+        crop_size, crop_frames: Train on random crops of this height and width and this many
+            frames, cheaper and more varied; None trains on whole clips.
     """
 
     kind: Literal["vae"] = "vae"
     model: VAEConfig = VAEConfig()
     gradient_weight: float = 0.5
     kl_weight: float = 1e-6
+    crop_size: int | None = None
+    crop_frames: int | None = None
     heldout_clips: int = 8
 
     def check_geometry(self, data: DataConfig) -> None:
@@ -219,6 +225,18 @@ class VAETaskConfig:
                 f"data.{name} must be a multiple of the VAE compression {step}, got {size}; "
                 f"set it with --config.data.{name}",
             )
+            crop = self.crop_size or step
+            require(
+                crop % step == 0 and crop <= size,
+                f"task.crop_size must be a multiple of {step} within data.{name}={size}, got "
+                f"{crop}; set it with --config.task.crop_size",
+            )
+        frames = self.crop_frames or 1
+        require(
+            frames % 8 == 1 and frames <= data.frames,
+            f"task.crop_frames must be 8N+1 within data.frames={data.frames}, got {frames}; "
+            "set it with --config.task.crop_frames",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -72,7 +72,7 @@ def guided(predict: Predict, cfg: SamplerConfig, schedule: schedules.DiscreteSch
         if unguided:
             return predict(xt, timestep, jax.tree.map(lambda x: x[rows:], condition))
         both = predict(jnp.concatenate([xt, xt]), jnp.concatenate([timestep, timestep]), condition)
-        both = both.astype(jnp.promote_types(both.dtype, jnp.float32))
+        both = both.astype(objectives.wide(both.dtype))
         uncond, cond = jnp.split(both, 2)
         scale = objectives.along_rows(table[timestep].astype(both.dtype), cond)
         return uncond + scale * (cond - uncond)

@@ -29,6 +29,11 @@ def along_rows(weight: Float[Array, " b"], x: Float[Array, "b ..."]) -> Float[Ar
     return jax.lax.expand_dims(weight, range(1, x.ndim))
 
 
+def wide(dtype: jnp.dtype) -> jnp.dtype:
+    """Returns the dtype to compute in: float32, or float64 for float64."""
+    return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
+
+
 def add_noise(
     schedule: schedules.DiscreteSchedule,
     x0: Float[Array, "b *d"],
@@ -139,7 +144,7 @@ def sample_timesteps(
 def _weights(
     schedule: schedules.DiscreteSchedule, timestep: Array, x: Array
 ) -> tuple[Array, Array]:
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    dtype = wide(x.dtype)
     return tuple(
         along_rows(weight(timestep).astype(dtype), x) for weight in (schedule.alpha, schedule.sigma)
     )

@@ -11,7 +11,7 @@ least float32 and return to the dtype of the latents.
 
 import dataclasses
 import math
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -119,8 +119,7 @@ class DPM:
 
     def initialize(self, latents: Float[Array, "*d"]) -> State:
         """Starts at noise."""
-        dtype = jnp.promote_types(latents.dtype, jnp.float32)
-        return State(latents, jnp.zeros(latents.shape, dtype))
+        return State(latents, jnp.zeros(latents.shape, objectives.wide(latents.dtype)))
 
     def update(
         self,
@@ -144,7 +143,7 @@ SAMPLERS = {"ddim": DDIM, "dpm": DPM}
 
 
 def make_sampler(
-    name: Literal["ddim", "dpm"],
+    name: str,
     schedule: schedules.DiscreteSchedule,
     num_steps: int = 50,
     previous: schedules.Previous = "reference",
@@ -219,7 +218,7 @@ def _estimate(
     state: State, velocity: Array, step: Coefficients
 ) -> tuple[Array, Array, Coefficients]:
     """Returns `xt`, the clean sample and the step's coefficients, at least in float32."""
-    dtype = jnp.promote_types(state.xt.dtype, jnp.float32)
+    dtype = objectives.wide(state.xt.dtype)
     xt, velocity = state.xt.astype(dtype), velocity.astype(dtype)
     step = {name: value.astype(dtype) for name, value in step.items()}
     return xt, objectives.to_x0("velocity", velocity, xt, step["alpha"], step["sigma"]), step

@@ -108,8 +108,14 @@ class DiT(nnx.Module):
         self.patch = layers.Linear(in_dim, cfg.width, axes=(None, "embed"), **common)
         self.text = layers.Linear(cfg.text_width, cfg.width, axes=("embed", None), **common)
         self.time = layers.TimeEmbedding(cfg.width, cfg.time_width, rngs=rngs)
-        self.ofs = cfg.ofs_width and layers.TimeEmbedding(cfg.ofs_width, cfg.ofs_width, rngs=rngs)
-        self.positions = _learned_positions(cfg, rngs=rngs) if "learned" in cfg.position else None
+        self.ofs = (
+            None
+            if cfg.ofs_width is None
+            else layers.TimeEmbedding(cfg.ofs_width, cfg.ofs_width, rngs=rngs)
+        )
+        self.positions = (
+            _learned_positions(cfg, rngs=rngs) if cfg.position == "rope+learned" else None
+        )
         self.blocks = functional.Stack(
             lambda *, rngs: Block(cfg, rngs=rngs), cfg.num_layers, cfg.remat, rngs=rngs
         )
@@ -281,7 +287,7 @@ def _learned_positions(cfg: DiTConfig, *, rngs: nnx.Rngs) -> nnx.Param:
         cfg.sample_width // cfg.patch,
     )
 
-    def init(key: Array, shape: tuple[int, int], dtype: jnp.typing.DTypeLike) -> Array:
+    def init(key: Array, shape: tuple[int, int], dtype: jax.typing.DTypeLike) -> Array:
         table = jnp.pad(_sincos(cfg, grid), ((cfg.text_length, 0), (0, 0)))
         return table.astype(dtype)
 

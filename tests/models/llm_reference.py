@@ -8,24 +8,16 @@ import numpy as np
 import pytest
 
 
-def build(layout, cfg, seed=0):
-    """A random torch model of `cfg` in the layout phi3, llama or mistral."""
-    torch = pytest.importorskip("torch")
+def config_of(layout, cfg):
+    """The transformers config of `cfg` in the layout phi3, llama or mistral."""
     import transformers
 
-    kinds = {
-        "phi3": (transformers.Phi3Config, transformers.Phi3ForCausalLM),
-        "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
-        "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),
-    }
-    config_class, model_class = kinds[layout]
-    torch.manual_seed(seed)
     extra = dict(head_dim=cfg.head_dim)
     if layout == "phi3":
         extra = dict(original_max_position_embeddings=cfg.rope.original_max_length)
     if layout != "llama":
         extra["sliding_window"] = cfg.sliding_window
-    config = config_class(
+    return getattr(transformers, f"{layout.title()}Config")(
         vocab_size=cfg.vocab_size,
         hidden_size=cfg.width,
         intermediate_size=cfg.mlp_dim,
@@ -41,7 +33,16 @@ def build(layout, cfg, seed=0):
         eos_token_id=2,
         **extra,
     )
-    model = model_class(config).eval()
+
+
+def build(layout, cfg, seed=0):
+    """A random torch model of `cfg` in the layout phi3, llama or mistral."""
+    torch = pytest.importorskip("torch")
+    import transformers
+
+    torch.manual_seed(seed)
+    model_class = getattr(transformers, f"{layout.title()}ForCausalLM")
+    model = model_class(config_of(layout, cfg)).eval()
     with torch.no_grad():
         for name, p in model.named_parameters():
             p.add_(torch.randn_like(p) * (0.3 if "norm" in name else 0.15))
@@ -65,6 +66,20 @@ def _rope(rope):
     if rope.factor is not None:
         settings["factor"] = rope.factor
     return settings
+
+
+def frequencies(layout, cfg, long):
+    """Rotary frequencies and table scale, for sequences within or beyond the original length."""
+    pytest.importorskip("torch")
+    from transformers import modeling_rope_utils
+    from transformers.models.phi3 import modeling_phi3
+
+    config = config_of(layout, cfg)
+    if cfg.rope.kind == "default":
+        make = modeling_phi3.Phi3RotaryEmbedding.compute_default_rope_parameters
+        return make(config)
+    make = modeling_rope_utils.ROPE_INIT_FUNCTIONS[cfg.rope.kind]
+    return make(config, "cpu", seq_len=cfg.rope.original_max_length + long)
 
 
 def params_of(model, cfg):

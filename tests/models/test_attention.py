@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 
-from mimir_jax.models import attention, functional
+from mimir_jax.models import attention, functional, layers
 from tests.helpers import relative_error
 
 TEXT_MASK = jnp.array([[True, False, True, True, False], [False] * 4 + [True]])
@@ -48,21 +49,32 @@ def test_attention_runs_in_half_precision(qkv):
     assert relative_error(ours.astype(jnp.float32), plain(*qkv)) < 2e-2
 
 
+class Layer(nnx.Module):
+    def __init__(self, *, rngs):
+        self.scale = layers.param((1,), ("norm",), layers.ones, rngs=rngs)
+
+
+def stack_loss(q, remat, kernel):
+    def body(layer, x, _):
+        y = attention.attend(x, x, x, kernel=kernel)
+        return jnp.sin(y * layers.along_last(layer.scale[...], y)), None
+
+    stack = functional.Stack(Layer, 2, remat, rngs=nnx.Rngs(params=0))
+    return stack(body, q)[0].astype(jnp.float32).sum()
+
+
 @pytest.mark.parametrize(("remat", "runs"), [("full", 2), ("attention", 1)])
 def test_fused_kernel_is_not_run_again_under_the_attention_policy(monkeypatch, remat, runs):
-    monkeypatch.setattr(
-        "jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91000
-    )
-
-    class Layer(functional.nnx.Module):
-        def __init__(self, *, rngs):
-            init = functional.nnx.initializers.ones_init()
-            self.scale = functional.nnx.Param(init(rngs.params(), (1,)), axes=("norm",))
-
-    def loss(q):
-        stack = functional.Stack(Layer, 2, remat, rngs=functional.nnx.Rngs(params=0))
-        body = lambda _, x, __: (jnp.sin(attention.attend(x, x, x, kernel="cudnn")), None)  # noqa: E731
-        return stack(body, q)[0].astype(jnp.float32).sum()
-
-    jaxpr = str(jax.make_jaxpr(jax.grad(loss))(jnp.ones((1, 4, 2, 8), jnp.bfloat16)))
+    module = "jax._src.cudnn.fused_attention_stablehlo"
+    monkeypatch.setattr(f"{module}.check_cudnn_version", lambda: 91000)
+    q = jnp.ones((1, 4, 2, 8), jnp.bfloat16)
+    jaxpr = str(jax.make_jaxpr(jax.grad(lambda q: stack_loss(q, remat, "cudnn")))(q))
     assert jaxpr.count("dot_product_attention_fwd_wrapper[") == runs
+
+
+def test_attention_policy_keeps_the_output_and_gradients(qkv):
+    grad = lambda remat: jax.grad(lambda q: stack_loss(q, remat, "xla"))  # noqa: E731
+    jaxpr = str(jax.make_jaxpr(grad("attention"))(qkv[0]))
+    assert f"name={functional.ATTENTION_OUTPUT}" in jaxpr
+    ours, expected = (jax.jit(grad(remat))(qkv[0]) for remat in ("attention", "none"))
+    assert relative_error(ours, expected) < 1e-5

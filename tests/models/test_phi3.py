@@ -35,34 +35,52 @@ LLAMA3 = RopeConfig(
 )
 CASES = {  # layout, changes to CFG, prompt length
     "phi3": ("phi3", {}, 13),
-    "phi3-tied": ("phi3", dict(tie_embeddings=True, num_kv_heads=6), 13),
-    "phi3-partial": (
+    "phi3-partial-tied": (
         "phi3",
-        dict(rope=RopeConfig(partial=0.5, theta=500.0), head_dim=12, width=72),
+        dict(rope=RopeConfig(partial=0.5, theta=500.0), head_dim=12, width=72, tie_embeddings=True),
         13,
     ),
-    "phi3-window": ("phi3", dict(sliding_window=5), 13),
     "phi3-longrope-short": ("phi3", dict(rope=LONG), 16),
-    "phi3-longrope-long": ("phi3", dict(rope=LONG), 17),
-    "phi3-longrope-partial": (
+    "phi3-longrope-long-partial": (
         "phi3",
         dict(rope=dataclasses.replace(LONG, partial=0.5), head_dim=12, width=72),
-        21,
+        17,
     ),
-    "phi3-longrope-given-scale": (
+    "phi3-longrope-given-scale-window": (
         "phi3",
         dict(rope=dataclasses.replace(LONG, attention_factor=1.7), sliding_window=7),
         21,
     ),
-    "phi3-longrope-factor": ("phi3", dict(rope=dataclasses.replace(LONG, factor=3.0)), 21),
-    "phi3-longrope-same-length": ("phi3", dict(rope=dataclasses.replace(LONG, max_length=16)), 21),
-    "llama": ("llama", dict(norm_eps=1e-3), 13),
-    "llama-wide-heads": ("llama", dict(head_dim=10, tie_embeddings=True), 13),
-    "llama-linear": ("llama", dict(rope=RopeConfig(kind="linear", factor=4.0)), 13),
-    "llama3": ("llama", dict(rope=LLAMA3, head_dim=16), 33),
-    "mistral": ("mistral", dict(sliding_window=None, head_dim=10), 13),
-    "mistral-window": ("mistral", dict(sliding_window=6, num_kv_heads=3), 13),
+    "llama-linear-wide-heads-tied": (
+        "llama",
+        dict(rope=RopeConfig(kind="linear", factor=4.0), head_dim=10, tie_embeddings=True),
+        13,
+    ),
+    "llama3": ("llama", dict(rope=LLAMA3, head_dim=16, norm_eps=1e-3), 33),
+    "mistral-window": ("mistral", dict(sliding_window=6, num_kv_heads=3, head_dim=10), 13),
 }
+ROPES = {  # layout and settings; heads of CFG
+    "default": ("phi3", RopeConfig(theta=1e6)),
+    "partial": ("phi3", RopeConfig(partial=0.7)),
+    "linear": ("llama", RopeConfig(kind="linear", factor=4.0)),
+    "llama3": ("llama", LLAMA3),
+    "longrope": ("phi3", LONG),
+    "longrope-factor": ("phi3", dataclasses.replace(LONG, factor=3.0)),
+    "longrope-not-extended": ("phi3", dataclasses.replace(LONG, max_length=16)),
+    "longrope-given-scale": ("phi3", dataclasses.replace(LONG, attention_factor=1.7)),
+}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("case", ROPES)
+def test_frequencies_equal_transformers(case):
+    layout, rope = ROPES[case]
+    cfg = dataclasses.replace(CFG, rope=rope)
+    for long in (False, True):
+        freqs, scale = llm_reference.frequencies(layout, cfg, long)
+        ours = rope1d.frequencies(rope, cfg.head_dim, long=long)
+        assert relative_error(ours, freqs) < 1e-6
+        assert rope1d.attention_factor(rope) == pytest.approx(scale)
 
 
 @pytest.mark.torch
@@ -135,14 +153,6 @@ def test_extend_returns_the_chosen_layer(windowed):
     both = jax.jit(lambda p, i: [model.encode(p, i, layer=n) for n in (-1, 2)])(params, ids)
     assert relative_error(out.final, both[0]) < 1e-5
     assert relative_error(out.states, both[1]) < 1e-5
-
-
-def test_longrope_scale_follows_the_extension():
-    assert rope1d.attention_factor(RopeConfig(factor=4.0)) == 1.0
-    ours = rope1d.attention_factor(
-        dataclasses.replace(LONG, max_length=131072, original_max_length=4096)
-    )
-    assert ours == pytest.approx((1 + np.log(32) / np.log(4096)) ** 0.5)
 
 
 def test_longrope_refuses_a_wrong_number_of_factors():

@@ -124,28 +124,31 @@ def test_every_leaf_has_axes():
     assert model.axes["relative_bias"] == (None, "heads")
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_follows_float32(dtype, strict_dtypes):
+@pytest.fixture(scope="module")
+def encoder():
     model = functional.build(t5.T5Encoder, CFG)
-    params = jax.jit(model.init)(jax.random.key(0))
+    return model, jax.jit(model.init)(jax.random.key(0)), jax.jit(model.apply)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_follows_float32(encoder, dtype, strict_dtypes):
+    _, params, apply = encoder
     half = functional.build(t5.T5Encoder, dataclasses.replace(CFG, dtype=dtype))
-    ours = jax.jit(half.apply)(params, jnp.asarray(IDS))
+    ours, expected = jax.jit(half.apply)(params, jnp.asarray(IDS)), apply(params, jnp.asarray(IDS))
     assert ours.dtype == dtype
-    assert relative_error(ours, jax.jit(model.apply)(params, jnp.asarray(IDS))) < 0.05
-
-
-def test_float16_survives_outputs_beyond_its_range():
-    half = functional.build(t5.T5Encoder, dataclasses.replace(CFG, dtype="float16"))
-    whole = functional.build(t5.T5Encoder, CFG)
-    params = jax.jit(whole.init)(jax.random.key(0))
-    params["blocks"]["block"]["mlp"]["down"]["kernel"] *= 1e5
-    ids = jnp.asarray(IDS)
-    ours, expected = jax.jit(half.apply)(params, ids), jax.jit(whole.apply)(params, ids)
     assert relative_error(ours, expected) < 0.05
 
 
-def test_masked_rows_stay_finite():
-    model = functional.build(t5.T5Encoder, CFG)
-    params = jax.jit(model.init)(jax.random.key(0))
+def test_float16_survives_outputs_beyond_its_range(encoder):
+    _, params, apply = encoder
+    half = functional.build(t5.T5Encoder, dataclasses.replace(CFG, dtype="float16"))
+    params = jax.tree.map(lambda x: x, params)
+    params["blocks"]["block"]["mlp"]["down"]["kernel"] *= 1e5
+    ours, expected = jax.jit(half.apply)(params, jnp.asarray(IDS)), apply(params, jnp.asarray(IDS))
+    assert relative_error(ours, expected) < 0.05
+
+
+def test_masked_rows_stay_finite(encoder):
+    _, params, apply = encoder
     mask = jnp.asarray(MASK).at[1].set(False)
-    assert jnp.isfinite(jax.jit(model.apply)(params, jnp.asarray(IDS), mask)).all()
+    assert jnp.isfinite(apply(params, jnp.asarray(IDS), mask)).all()

@@ -78,9 +78,7 @@ class SpatialNorm(nnx.Module):
         return rearrange(x * scale + shift, "b t h p w q c -> b t (h p) (w q) c")
 
 
-def standardize(
-    x: Float[Array, "b t h w c"], groups: int, eps: float
-) -> Float[Array, "b t h w c"]:
+def standardize(x: Float[Array, "b t h w c"], groups: int, eps: float) -> Float[Array, "b t h w c"]:
     """Subtracts the mean and divides by the deviation of each sample and group, in float32."""
     x = x.astype(jnp.float32)
     size = x[0].size // groups
@@ -105,7 +103,13 @@ class ResBlock(nnx.Module):
     """
 
     def __init__(
-        self, in_dim: int, out_dim: int, cfg: VAEConfig, norm: Callable[..., nnx.Module], *, rngs: nnx.Rngs
+        self,
+        in_dim: int,
+        out_dim: int,
+        cfg: VAEConfig,
+        norm: Callable[..., nnx.Module],
+        *,
+        rngs: nnx.Rngs,
     ):
         self.norm1 = norm(in_dim, cfg, rngs=rngs)
         self.conv1 = causal.CausalConv3d(in_dim, out_dim, rngs=rngs, dtype=cfg.dtype)

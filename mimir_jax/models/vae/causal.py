@@ -7,6 +7,8 @@ chunk enters behind two copies of its first frame. Those two frames are the cach
 a result of every call.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from einops import rearrange, repeat
@@ -16,6 +18,8 @@ from jaxtyping import Array, Float
 
 from mimir_jax.config import DType
 from mimir_jax.models import layers
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
 
 _FEW_CHANNELS = 8  # up to here the CPU path folds the time taps into the channels
 
@@ -83,9 +87,10 @@ class Resample(nnx.Module):
         self.dtype = dtype
 
     def _conv(self, x, padding, stride=1):
-        x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
-        y = conv2d(x, kernel, padding=padding, stride=stride)
-        return y + layers.along_last(self.bias[...], y)
+        frames = rearrange(x.astype(self.dtype), "b t h w c -> (b t) h w c")
+        y = conv2d(frames, self.kernel[...].astype(self.dtype), stride, padding)
+        y = y + layers.along_last(self.bias[...], y)
+        return rearrange(y, "(b t) h w c -> b t h w c", b=x.shape[0])
 
 
 class Downsample(Resample):
@@ -121,18 +126,77 @@ def _average_pairs(x):
     return jnp.concatenate([x[:, :first], (pairs[:, :, 0] + pairs[:, :, 1]) * 0.5], axis=1)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv2d(
-    x: Float[Array, "b t h w i"],
+    x: Float[Array, "n h w i"],
     kernel: Float[Array, "kh kw i o"],
-    *,
-    padding: tuple[tuple[int, int], tuple[int, int]] = ((1, 1), (1, 1)),
     stride: int = 1,
-) -> Float[Array, "b t h2 w2 o"]:
-    """Convolves every frame on its own."""
-    frames = rearrange(x, "b t h w i -> (b t) h w i")
-    y = lax.conv_general_dilated(
-        frames, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    padding: Padding = ((1, 1), (1, 1)),
+) -> Float[Array, "n h2 w2 o"]:
+    """Convolves every frame on its own.
+
+    XLA's CPU backend runs a convolution fast only if it is written in this layout, and inside a
+    loop it does not rewrite the others, such as those of the automatic gradient.
+    """
+    return _nhwc(x, kernel, padding, stride=stride)
+
+
+def _conv2d_forward(x, kernel, stride, padding):
+    return conv2d(x, kernel, stride, padding), (x, kernel)
+
+
+def _conv2d_backward(stride, padding, residuals, dy):
+    def direct(x, kernel, dy):
+        return jax.vjp(lambda x, k: _nhwc(x, k, padding, stride=stride), x, kernel)[1](dy)
+
+    cpu = functools.partial(conv2d_vjp, stride=stride, padding=padding)
+    return lax.platform_dependent(*residuals, dy, cpu=cpu, default=direct)
+
+
+conv2d.defvjp(_conv2d_forward, _conv2d_backward)
+
+
+def conv2d_vjp(
+    x: Float[Array, "n h w i"],
+    kernel: Float[Array, "kh kw i o"],
+    dy: Float[Array, "n h2 w2 o"],
+    *,
+    stride: int = 1,
+    padding: Padding = ((1, 1), (1, 1)),
+) -> tuple[Float[Array, "n h w i"], Float[Array, "kh kw i o"]]:
+    """Cotangents of `conv2d` as two more convolutions in its own layout."""
+    dx_padding, dkernel_padding = [], []
+    for size, out, k, (low, _) in zip(
+        x.shape[1:3], dy.shape[1:3], kernel.shape[:2], padding, strict=True
+    ):
+        used = (out - 1) * stride + 1
+        dx_padding.append((k - 1 - low, size + low - used))
+        dkernel_padding.append((low, used + k - 1 - low - size))
+    flipped = rearrange(kernel[::-1, ::-1], "kh kw i o -> kh kw o i")
+    dx = _nhwc(dy, flipped, dx_padding, lhs_dilation=stride)
+    dkernel = _nhwc(
+        rearrange(x, "n h w i -> i h w n"),
+        rearrange(dy, "n h w o -> h w n o"),
+        dkernel_padding,
+        rhs_dilation=stride,
     )
+    return dx, rearrange(dkernel, "i kh kw o -> kh kw i o")
+
+
+def _nhwc(x, kernel, padding, *, stride=1, lhs_dilation=1, rhs_dilation=1):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        padding,
+        lhs_dilation=(lhs_dilation, lhs_dilation),
+        rhs_dilation=(rhs_dilation, rhs_dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _per_frame(x, kernel, padding):
+    y = _nhwc(rearrange(x, "b t h w i -> (b t) h w i"), kernel, padding)
     return rearrange(y, "(b t) h w o -> b t h w o", b=x.shape[0])
 
 
@@ -165,9 +229,12 @@ def conv3d_direct(
     x: Float[Array, "b T h w i"], kernel: Float[Array, "kt kh kw i o"]
 ) -> Float[Array, "b t h w o"]:
     """`conv3d` as one XLA convolution."""
-    padding = ((0, 0), *((k // 2, k // 2) for k in kernel.shape[1:3]))
     return lax.conv_general_dilated(
-        x, kernel, (1, 1, 1), padding, dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
+        x,
+        kernel,
+        (1, 1, 1),
+        ((0, 0), *_same(kernel)),
+        dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
     )
 
 
@@ -177,14 +244,15 @@ def conv3d_taps(
     """`conv3d` as 2D convolutions: one per time tap, or a single one where channels are few."""
     taps, _, _, in_dim, out_dim = kernel.shape
     frames = x.shape[1] - taps + 1
+    padding = _same(kernel)
     if in_dim <= _FEW_CHANNELS:
         x = jnp.concatenate([x[:, k : k + frames] for k in range(taps)], axis=-1)
-        return conv2d(x, rearrange(kernel, "kt kh kw i o -> kh kw (kt i) o"))
+        return _per_frame(x, rearrange(kernel, "kt kh kw i o -> kh kw (kt i) o"), padding)
     if out_dim <= _FEW_CHANNELS:
-        y = conv2d(x, rearrange(kernel, "kt kh kw i o -> kh kw i (kt o)"))
+        y = _per_frame(x, rearrange(kernel, "kt kh kw i o -> kh kw i (kt o)"), padding)
         y = rearrange(y, "b t h w (kt o) -> kt b t h w o", kt=taps)
         return sum(y[k, :, k : k + frames] for k in range(taps))
-    return sum(conv2d(x[:, k : k + frames], kernel[k]) for k in range(taps))
+    return sum(_per_frame(x[:, k : k + frames], kernel[k], padding) for k in range(taps))
 
 
 def conv3d_taps_vjp(
@@ -200,11 +268,13 @@ def conv3d_taps_vjp(
     # Kernel gradient: the frames are what is contracted, the input channels of all taps the batch.
     frames = dy.shape[1]
     shifts = jnp.stack([x[:, k : k + frames] for k in range(taps)])
-    dkernel = lax.conv_general_dilated(
+    dkernel = _nhwc(
         rearrange(shifts, "kt b t h w i -> (kt i) h w (b t)"),
         rearrange(dy, "b t h w o -> h w (b t) o"),
-        (1, 1),
-        tuple((k // 2, k // 2) for k in kernel.shape[1:3]),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        _same(kernel),
     )
     return dx, rearrange(dkernel, "(kt i) kh kw o -> kt kh kw i o", kt=taps)
+
+
+def _same(kernel: Float[Array, "kt kh kw i o"]) -> Padding:
+    return tuple((k // 2, k // 2) for k in kernel.shape[1:3])

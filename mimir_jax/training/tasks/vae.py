@@ -39,9 +39,10 @@ class VAETask:
         self, params: functional.Params, batch: Mapping[str, Array], key: jax.Array
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """Returns L1 + gradient L1 + KL, each a mean over pixels or latents."""
-        video = transforms.to_float(batch["video"])  # (b, f, h, w, 3)
+        crop_key, posterior_key = jax.random.split(key)
+        video = transforms.to_float(self._crop(batch["video"], crop_key))  # (b, f, h, w, 3)
         moments = self.model.encode(params, video)
-        output = self.model.decode(params, moments.sample(key))
+        output = self.model.decode(params, moments.sample(posterior_key))
         l1 = jnp.abs(output - video).mean()
         gradient = sum(
             jnp.abs(jnp.diff(output, axis=axis) - jnp.diff(video, axis=axis)).mean()
@@ -75,6 +76,28 @@ class VAETask:
             rows += [clip, video_lib.to_uint8(output)]
             texts += [f"clip: {caption}", "reconstruction"]
         return video_lib.write_samples(folder, rows, texts, fps=self._config.data.fps)
+
+    def _crop(
+        self, video: UInt8[Array, "b f h w 3"], key: jax.Array
+    ) -> UInt8[Array, "b f2 h2 w2 3"]:
+        """Cuts one random window of the batch, on the grid of latents in space."""
+        _, frames, height, width, _ = video.shape
+        size, step = self._task.crop_size, self._task.model.spatial_compression
+        shape = (self._task.crop_frames or frames, size or height, size or width)
+        room = [
+            (whole - part) // unit
+            for whole, part, unit in zip(
+                (frames, height, width), shape, (1, step, step), strict=True
+            )
+        ]
+        if not any(room):
+            return video
+        draws = [
+            jax.random.randint(k, (), 0, r + 1)
+            for k, r in zip(jax.random.split(key, 3), room, strict=True)
+        ]
+        start = (0, draws[0], draws[1] * step, draws[2] * step, 0)
+        return jax.lax.dynamic_slice(video, start, (video.shape[0], *shape, 3))
 
     @functools.cached_property
     def _heldout(self) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
