@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train any model of the project: `python launch/train.py --config configs/mimir.py[:preset]`."""
 
+import datetime
 import os
 import pathlib
 import time
@@ -49,6 +50,10 @@ def main(argv) -> None:
                 seconds = time.monotonic() - _STARTED
                 bar.print(f"first step {seconds:.0f} s after the command", highlight=False)
             bar.update(task, completed=step, **fields)
+            if not console.is_terminal and "step_time" in fields:
+                left = datetime.timedelta(seconds=round(bar.tasks[task].time_remaining or 0))
+                numbers = f"{fields['loss']}, {fields['step_time']}, {left} left"
+                console.print(f"step {step}/{config.steps}: {numbers}", highlight=False)
 
         result = loop.train(config, workdir, report=report)
     _conclude(console, config, workdir, result)

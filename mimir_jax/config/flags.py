@@ -5,15 +5,20 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs `main` under absl; bad input ends it with one line and exit code 1."""
-    flags.FLAGS.set_default("verbosity", -1)  # warnings; --verbosity=0 shows what libraries log
-    app.run(_one_line(main), flags_parser=_one_line(app.parse_flags_with_usage))
+
+    def quietly(argv):
+        if not flags.FLAGS["verbosity"].present:  # --verbosity=0 shows what libraries log
+            logging.set_verbosity(logging.WARNING)
+        return main(argv)
+
+    app.run(_one_line(quietly), flags_parser=_one_line(app.parse_flags_with_usage))
 
 
 def _one_line(call: Callable) -> Callable:
