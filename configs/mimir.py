@@ -55,7 +55,7 @@ PAPER = c.TrainConfig(
 
 def paper(size: str, **vae) -> c.TrainConfig:
     """Returns the paper-scale run on CogVideoX-`size`."""
-    dit = dataclasses.replace(c.COGVIDEOX[size], dtype="bfloat16", remat="full")
+    dit = c.DiTConfig(**c.COGVIDEOX[size], dtype="bfloat16", remat="full")
     model = c.MimirConfig(
         dit=dit,
         fuser=c.FuserConfig(dtype="bfloat16"),

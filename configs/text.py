@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The small text models of the embedded default: `t5` (encoder) and `llm` (Phi-3 layout)."""
 
+import dataclasses
+
 import ml_collections
 
 from mimir_jax import config as c
@@ -15,8 +17,9 @@ PRESETS = {
         task=c.LanguageTaskConfig(
             kind="t5", model=c.TINY_T5, tokenizer_path="package:tiny/t5", length=64
         ),
-        optimizer=OPTIMIZER,
-        steps=2500,
+        # Position enters through the relative bias alone, which must grow from 0.1 to several.
+        optimizer=dataclasses.replace(OPTIMIZER, lr_scale={"^relative_bias": 30.0, "^embed/": 3.0}),
+        steps=1500,
         batch_size=32,
         eval_every=500,
         checkpoint_every=1000,
@@ -26,7 +29,7 @@ PRESETS = {
             kind="llm", model=c.TINY_LLM, tokenizer_path="package:tiny/llm", length=112
         ),
         optimizer=OPTIMIZER,
-        steps=3000,
+        steps=1600,
         batch_size=16,
         eval_every=500,
         checkpoint_every=1000,

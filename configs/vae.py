@@ -11,10 +11,10 @@ PRESETS = {
     "tiny-crops": c.TrainConfig(
         task=c.VAETaskConfig(model=c.TINY_VAE, crop_size=32, crop_frames=9),
         optimizer=c.OptimizerConfig(
-            learning_rate=2e-3, schedule="cosine", warmup_steps=100, ema_decay=0.99, b2=0.99
+            learning_rate=2e-3, schedule="cosine", warmup_steps=20, ema_decay=0.99, b2=0.99
         ),
-        steps=2000,
-        batch_size=8,
+        steps=1300,
+        batch_size=4,
         eval_every=500,
         sample_every=500,
         checkpoint_every=500,

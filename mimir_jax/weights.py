@@ -6,6 +6,7 @@ import json
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,15 @@ def resolve(path: str) -> pathlib.Path:
     return folder
 
 
-def save(folder: pathlib.Path, kind: str, config: Any, params: Params, *, dtype: str) -> None:
+def save(
+    folder: pathlib.Path,
+    kind: str,
+    config: Any,
+    params: Params,
+    *,
+    dtype: str,
+    files: Mapping[str, bytes] | None = None,
+) -> None:
     """Writes a native folder, complete or not at all.
 
     Args:
@@ -41,6 +50,7 @@ def save(folder: pathlib.Path, kind: str, config: Any, params: Params, *, dtype:
         config: The model's dataclass.
         params: Nested dict of arrays.
         dtype: Stored dtype, `float32` or `float16`.
+        files: Other files to put beside them, a tokenizer say.
 
     Raises:
         ValueError: if `folder` exists.
@@ -54,6 +64,8 @@ def save(folder: pathlib.Path, kind: str, config: Any, params: Params, *, dtype:
         save_file(flat, aside / "params.safetensors")
         header = {"format": FORMAT, "kind": kind, "config": json.loads(bridge.to_json(config))}
         (aside / "config.json").write_text(json.dumps(header, indent=2) + "\n")
+        for name, content in (files or {}).items():
+            (aside / name).write_bytes(content)
         aside.chmod(0o755)
         aside.rename(folder)
     except BaseException:

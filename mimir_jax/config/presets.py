@@ -5,9 +5,10 @@
 from mimir_jax.config.models import DiTConfig, LLMConfig, T5Config, VAEConfig
 
 TINY_VAE = VAEConfig(
-    block_channels=(16, 32, 64, 64),
+    block_channels=(16, 32, 64),
     layers_per_block=1,
-    norm_groups=8,
+    latent_channels=8,
+    norm_groups=4,
     scaling_factor=1.0,
     sample_height=64,
     sample_width=64,
@@ -26,11 +27,14 @@ TINY_DIT = DiTConfig(
     num_layers=6,
     num_heads=6,
     head_dim=32,
+    in_channels=8,
+    out_channels=8,
+    patch=4,
     text_width=128,
     text_length=64,
     time_width=64,
     sample_frames=5,
-    sample_height=8,
-    sample_width=8,
+    sample_height=16,
+    sample_width=16,
     remat="none",
 )

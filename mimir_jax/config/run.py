@@ -198,17 +198,21 @@ class TextToVideoConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VAETaskConfig:
-    """Train the causal VAE: L1 reconstruction, image-gradient L1 and KL.
+    """Train the causal VAE: L1 and squared error, L1 of image gradients, and KL.
 
     The base adds LPIPS and a 3D GAN loss, whose networks cannot be had offline.
 
     Attributes:
+        chroma_weight: Weight of colour errors (what the mean over RGB leaves) against brightness;
+            colour is learned late without it, as most pixels are muted.
         crop_size, crop_frames: Train on random crops of this height and width and this many
             frames, cheaper and more varied; None trains on whole clips.
     """
 
     kind: Literal["vae"] = "vae"
     model: VAEConfig = VAEConfig()
+    mse_weight: float = 2.0
+    chroma_weight: float = 3.0
     gradient_weight: float = 0.5
     kl_weight: float = 1e-6
     crop_size: int | None = None

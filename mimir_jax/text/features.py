@@ -19,7 +19,7 @@ from mimir_jax.data.cache import ContentCache, content_key
 from mimir_jax.models import condition, functional, phi3, t5
 from mimir_jax.text import decoding, instructions, tokenizers
 
-Features = dict[str, np.ndarray]
+Features = dict[str, np.ndarray | jax.Array]
 
 
 class TextEncoder:

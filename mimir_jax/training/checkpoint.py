@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
@@ -70,6 +71,34 @@ class Checkpointer:
         """Waits for saves under way."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def read_params(workdir: pathlib.Path) -> tuple[Any, int]:
+    """Reads the newest parameters of a run as numpy arrays: the average where there is one.
+
+    Returns:
+        The nested dict and the step it was saved at.
+
+    Raises:
+        ValueError: if the run has no checkpoint.
+    """
+    checkpointer = Checkpointer(workdir, keep=None)
+    step = checkpointer.latest_step
+    if step is None:
+        raise ValueError(f"run {workdir} must have a checkpoint, found none; train it first")
+    folder = (workdir / "checkpoints" / str(step) / "state").absolute()
+    reader = ocp.PyTreeCheckpointer()
+    tree = reader.metadata(folder).item_metadata.tree
+    name = "ema" if tree.get("ema") else "params"
+    wanted = {key: jax.tree.map(lambda _: ocp.PLACEHOLDER, value) for key, value in tree.items()}
+    wanted[name] = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), tree[name])
+    restored = reader.restore(
+        folder,
+        item=wanted,
+        restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted),
+    )
+    checkpointer.close()
+    return restored[name], step
 
 
 def claim_workdir(workdir: pathlib.Path, config: TrainConfig) -> None:

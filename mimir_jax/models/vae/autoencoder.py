@@ -9,6 +9,7 @@ chunk absorbing the remainder. Convolution caches carry over from chunk to chunk
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +24,13 @@ from mimir_jax.models.vae import blocks, causal, tiling
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Diagonal Gaussian over latents, in float32; unscaled (see `scale_latents`)."""
+    """Diagonal Gaussian over latents (b, t, h, w, c), in float32; unscaled (see `scale_latents`).
 
-    mean: Float[Array, "b t h w c"]
-    logvar: Float[Array, "b t h w c"]
+    The fields are `Any` because JAX rebuilds pytrees with shapes or shardings as leaves.
+    """
+
+    mean: Any
+    logvar: Any
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, "b t h w c"]:
         """Draws latents."""
@@ -76,7 +80,7 @@ class Encoder(nnx.Module):
         self.down_blocks = blocks.named(stages)
         self.mid_block = blocks.Stage((channels[-1],) * 3, cfg, norm, rngs=rngs)
         self.norm_out = blocks.GroupNorm(channels[-1], cfg, rngs=rngs)
-        self.conv_out = conv(channels[-1], 2 * cfg.latent_channels)
+        self.conv_out = conv(channels[-1], 2 * cfg.latent_channels, bias_init=_start_of_moments)
 
     def __call__(
         self, video: Float[Array, "b f h w c"], cache: blocks.Cache | None
@@ -88,6 +92,12 @@ class Encoder(nnx.Module):
         x, new["mid_block"] = self.mid_block(x, None, cache.get("mid_block"))
         x, new["conv_out"] = self.conv_out(jax.nn.silu(self.norm_out(x)), cache.get("conv_out"))
         return x, new
+
+
+def _start_of_moments(key, shape, dtype):
+    """Starts means at 0 and variances at e^-5: less noise than signal, so training gets going."""
+    del key
+    return jnp.where(jnp.arange(shape[0]) < shape[0] // 2, 0.0, -5.0).astype(dtype)
 
 
 class Decoder(nnx.Module):

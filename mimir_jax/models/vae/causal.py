@@ -27,10 +27,18 @@ _FEW_CHANNELS = 8  # up to here the CPU path folds the time taps into the channe
 class CausalConv3d(nnx.Module):
     """3x3x3 convolution that sees no later frame; zero padding in space."""
 
-    def __init__(self, in_dim: int, out_dim: int, *, rngs: nnx.Rngs, dtype: DType = "float32"):
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        *,
+        rngs: nnx.Rngs,
+        bias_init: layers.Initializer = layers.zeros,
+        dtype: DType = "float32",
+    ):
         axes = (None, None, None, "conv_in", "conv_out")
         self.kernel = layers.param((3, 3, 3, in_dim, out_dim), axes, layers.fan_in, rngs=rngs)
-        self.bias = layers.param((out_dim,), ("conv_out",), layers.zeros, rngs=rngs)
+        self.bias = layers.param((out_dim,), ("conv_out",), bias_init, rngs=rngs)
         self.dtype = dtype
 
     def __call__(
@@ -165,32 +173,52 @@ def conv2d_vjp(
     padding: Padding = ((1, 1), (1, 1)),
 ) -> tuple[Float[Array, "n h w i"], Float[Array, "kh kw i o"]]:
     """Cotangents of `conv2d` as two more convolutions in its own layout."""
-    dx_padding, dkernel_padding = [], []
+    dx_padding = []
     for size, out, k, (low, _) in zip(
         x.shape[1:3], dy.shape[1:3], kernel.shape[:2], padding, strict=True
     ):
-        used = (out - 1) * stride + 1
-        dx_padding.append((k - 1 - low, size + low - used))
-        dkernel_padding.append((low, used + k - 1 - low - size))
+        dx_padding.append((k - 1 - low, size + low - (out - 1) * stride - 1))
     flipped = rearrange(kernel[::-1, ::-1], "kh kw i o -> kh kw o i")
-    dx = _nhwc(dy, flipped, dx_padding, lhs_dilation=stride)
-    dkernel = _nhwc(
-        rearrange(x, "n h w i -> i h w n"),
-        rearrange(dy, "n h w o -> h w n o"),
-        dkernel_padding,
-        rhs_dilation=stride,
-    )
-    return dx, rearrange(dkernel, "i kh kw o -> kh kw i o")
+    dx = _nhwc(dy, flipped, dx_padding, lhs_dilation=(stride, stride))
+    dkernel = _kernel_gradient(x[None], dy[None], kernel.shape[:2], padding, stride)
+    return dx, dkernel[0]
 
 
-def _nhwc(x, kernel, padding, *, stride=1, lhs_dilation=1, rhs_dilation=1):
+def _kernel_gradient(x, dy, sides, padding, stride=1):
+    """Contracts frames, rows and columns by one convolution per kernel column.
+
+    Frames and rows are the window, batch and columns the features. Shifting `dy` instead of `x`
+    moves whole pixels, so the only costly transposition is the one of `x`.
+    """
+    x_rows = rearrange(x, "b t h w i -> i t h (b w)")
+    (row_low, _), (col_low, _) = padding
+    row_high = (dy.shape[2] - 1) * stride + sides[0] - row_low - x.shape[2]
+    columns = []
+    for col in range(sides[1]):
+        low = col - col_low
+        high = x.shape[3] - low - (dy.shape[3] - 1) * stride - 1
+        none = (0, 0, 0)
+        shifted = lax.pad(
+            dy, jnp.zeros((), dy.dtype), (none, none, none, (low, high, stride - 1), none)
+        )
+        column = _nhwc(
+            x_rows,
+            rearrange(shifted, "b t h w o -> t h (b w) o"),
+            ((0, 0), (row_low, row_high)),
+            rhs_dilation=(1, stride),
+        )
+        columns.append(column)  # (i, kt, kh, o)
+    return rearrange(jnp.stack(columns), "kw i kt kh o -> kt kh kw i o")
+
+
+def _nhwc(x, kernel, padding, *, stride=1, lhs_dilation=(1, 1), rhs_dilation=(1, 1)):
     return lax.conv_general_dilated(
         x,
         kernel,
         (stride, stride),
         padding,
-        lhs_dilation=(lhs_dilation, lhs_dilation),
-        rhs_dilation=(rhs_dilation, rhs_dilation),
+        lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
@@ -265,15 +293,7 @@ def conv3d_taps_vjp(
     padded = jnp.pad(dy, ((0, 0), (taps - 1, taps - 1), (0, 0), (0, 0), (0, 0)))
     flipped = rearrange(kernel[::-1, ::-1, ::-1], "kt kh kw i o -> kt kh kw o i")
     dx = conv3d_taps(padded, flipped)
-    # Kernel gradient: the frames are what is contracted, the input channels of all taps the batch.
-    frames = dy.shape[1]
-    shifts = jnp.stack([x[:, k : k + frames] for k in range(taps)])
-    dkernel = _nhwc(
-        rearrange(shifts, "kt b t h w i -> (kt i) h w (b t)"),
-        rearrange(dy, "b t h w o -> h w (b t) o"),
-        _same(kernel),
-    )
-    return dx, rearrange(dkernel, "(kt i) kh kw o -> kt kh kw i o", kt=taps)
+    return dx, _kernel_gradient(x, dy, kernel.shape[1:3], _same(kernel))
 
 
 def _same(kernel: Float[Array, "kt kh kw i o"]) -> Padding:

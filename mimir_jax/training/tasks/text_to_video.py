@@ -35,7 +35,6 @@ class TextToVideoTask:
         self._config, self._task = config, task
         network = task.network
         self.model = functional.build(mimir.Mimir, network)
-        self._schedule = schedules.DiscreteSchedule(task.diffusion)
         self._vae_params = load_vae(task)
         self._vae = functional.build(autoencoder.VAE, task.vae)
         self._text = features_lib.TextEncoder(task.text, use_llm=uses_llm(task), seed=config.seed)
@@ -64,34 +63,8 @@ class TextToVideoTask:
     def loss(
         self, params: functional.Params, batch: Batch, key: jax.Array
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Returns the velocity error, averaged over the batch.
-
-        The posterior is sampled afresh every step; timesteps are stratified over the batch;
-        captions are dropped whole (M-U18); one of the sampled answers is drawn (M-U3).
-        """
-        names = ("posterior", "noise", "time", "drop", "answer")
-        keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
-        size = batch["mean"].shape[0]
-        moments = autoencoder.Moments(mean=batch["mean"], logvar=batch["logvar"])
-        x0 = self._model_latents(moments.sample(keys["posterior"]))
-        timestep = objectives.sample_timesteps(
-            keys["time"],
-            size,
-            self._schedule.num_train_steps,
-            stratified=self._task.diffusion.stratified,
-        )
-        noise = jax.random.normal(keys["noise"], x0.shape, jnp.float32)
-        drop = jax.random.bernoulli(keys["drop"], self._task.caption_dropout, (size,))
-        answer = None
-        if "llm" in batch["text"]:
-            count = batch["text"]["llm"].shape[1]
-            answer = jax.random.randint(keys["answer"], (size,), 0, count)
-        features = features_lib.to_condition(batch["text"], answer)
-        if "null" in batch:  # the null condition is an encoded caption, not a rule of the model
-            null = features_lib.to_condition(batch["null"])
-            features = jax.tree.map(functools.partial(_where_rows, drop), null, features)
-            drop = None
-        return self._velocity_error(params, features, x0, noise, timestep, drop).mean(), {}
+        """Returns `velocity_loss`."""
+        return velocity_loss(self._task, self.model, params, batch, key)
 
     def evaluate(self, params: functional.Params) -> dict[str, float]:
         """Returns the held-out loss, overall and by timestep band.
@@ -105,7 +78,7 @@ class TextToVideoTask:
             for band in range(bands):
                 losses[band] += float(self._band_loss(params, batch, band))
         losses /= len(self._heldout_batches)
-        edges = np.linspace(0, self._schedule.num_train_steps, bands + 1).astype(int)
+        edges = np.linspace(0, self._task.diffusion.num_train_steps, bands + 1).astype(int)
         named = {
             f"loss_t{low}_{high}": float(value)
             for low, high, value in zip(edges, edges[1:], losses, strict=False)
@@ -128,17 +101,6 @@ class TextToVideoTask:
             self._task, self.model, self._text, self._vae, self._vae_params
         )
 
-    def _model_latents(self, latents: Float[Array, "b t h w c"]) -> Float[Array, "b t2 h w c"]:
-        """Scales latents of the VAE and pads them to the temporal patch of 1.5 models."""
-        scaled = autoencoder.scale_latents(self._task.vae, latents)
-        return dit.pad_frames(scaled, self.model.config.dit)
-
-    def _velocity_error(self, params, features, x0, noise, timestep, drop) -> Float[Array, " b"]:
-        """Returns the mean squared velocity error of each row."""
-        xt = objectives.add_noise(self._schedule, x0, noise, timestep)
-        pred = self.model.apply(params, xt, timestep, features, drop)
-        return objectives.v_loss(self._schedule, pred, x0, noise, timestep)
-
     def _encode_clip(self, clip: UInt8[np.ndarray, "f h w 3"]) -> tuple[Array, Array]:
         moments = self._encode(self._vae_params, clip[None])
         return moments.mean, moments.logvar
@@ -149,17 +111,19 @@ class TextToVideoTask:
 
     @functools.cached_property
     def _band_loss(self):
-        bands, steps = self._task.loss_bands, self._schedule.num_train_steps
+        task, model = self._task, self.model
+        bands, steps = task.loss_bands, task.diffusion.num_train_steps
 
         @jax.jit
         def band_loss(params, batch, band):
-            x0 = self._model_latents(batch["mean"])
+            x0 = _model_latents(task, model, batch["mean"])
             size = x0.shape[0]
             place = (jnp.arange(size) + 0.5) / size  # spread evenly over the band
             timestep = ((band + place) * (steps / bands)).astype(jnp.int32)
             noise = jax.random.normal(jax.random.fold_in(jax.random.key(0), band), x0.shape)
             features = features_lib.to_condition(batch["text"])
-            return self._velocity_error(params, features, x0, noise, timestep, None).mean()
+            errors = _velocity_error(task, model, params, features, x0, noise, timestep)
+            return errors.mean()
 
         return band_loss
 
@@ -181,6 +145,66 @@ class TextToVideoTask:
             )
             for i in starts
         ]
+
+
+def velocity_loss(
+    task: TextToVideoConfig,
+    model: functional.Model,
+    params: functional.Params,
+    batch: Batch,
+    key: jax.Array,
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """Returns the velocity error, averaged over the batch; pure.
+
+    The posterior is sampled afresh every step; timesteps are stratified over the batch; captions
+    are dropped whole (M-U18); one of the sampled answers is drawn (M-U3).
+
+    Args:
+        task: Schedule, dropout and null rule.
+        model: The Mimir network.
+        params: Its parameters.
+        batch: `mean` and `logvar` of the latents (b, t, h, w, c), and what `TextEncoder.encode`
+            returns as `text`; `null` is the same for empty captions, where the null condition is
+            an encoded caption and not a rule of the model (M-U17).
+        key: Random key of the step.
+    """
+    names = ("posterior", "noise", "time", "drop", "answer")
+    keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
+    size = batch["mean"].shape[0]
+    moments = autoencoder.Moments(mean=batch["mean"], logvar=batch["logvar"])
+    x0 = _model_latents(task, model, moments.sample(keys["posterior"]))
+    noise = jax.random.normal(keys["noise"], x0.shape, jnp.float32)
+    diffusion = task.diffusion
+    timestep = objectives.sample_timesteps(
+        keys["time"], size, diffusion.num_train_steps, stratified=diffusion.stratified
+    )
+    drop = jax.random.bernoulli(keys["drop"], task.caption_dropout, (size,))
+    answer = None
+    if "llm" in batch["text"]:
+        answer = jax.random.randint(keys["answer"], (size,), 0, batch["text"]["llm"].shape[1])
+    features = features_lib.to_condition(batch["text"], answer)
+    if "null" in batch:
+        null = features_lib.to_condition(batch["null"])
+        features = jax.tree.map(functools.partial(_where_rows, drop), null, features)
+        drop = None
+    return _velocity_error(task, model, params, features, x0, noise, timestep, drop).mean(), {}
+
+
+def _model_latents(
+    task: TextToVideoConfig, model: functional.Model, latents: Float[Array, "b t h w c"]
+) -> Float[Array, "b t2 h w c"]:
+    """Scales latents of the VAE and pads them to the temporal patch of 1.5 models."""
+    return dit.pad_frames(autoencoder.scale_latents(task.vae, latents), model.config.dit)
+
+
+def _velocity_error(
+    task, model, params, features, x0, noise, timestep, drop=None
+) -> Float[Array, " b"]:
+    """Returns the mean squared velocity error of each row."""
+    schedule = schedules.DiscreteSchedule(task.diffusion)
+    xt = objectives.add_noise(schedule, x0, noise, timestep)
+    pred = model.apply(params, xt, timestep, features, drop)
+    return objectives.v_loss(schedule, pred, x0, noise, timestep)
 
 
 def _where_rows(drop: Array, a: Array, b: Array) -> Array:

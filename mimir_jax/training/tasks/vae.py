@@ -38,19 +38,19 @@ class VAETask:
     def loss(
         self, params: functional.Params, batch: Mapping[str, Array], key: jax.Array
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Returns L1 + gradient L1 + KL, each a mean over pixels or latents."""
+        """Returns L1 + squared error + gradient L1 + KL, each a mean over pixels or latents."""
         crop_key, posterior_key = jax.random.split(key)
         video = transforms.to_float(self._crop(batch["video"], crop_key))  # (b, f, h, w, 3)
         moments = self.model.encode(params, video)
         output = self.model.decode(params, moments.sample(posterior_key))
-        l1 = jnp.abs(output - video).mean()
-        gradient = sum(
-            jnp.abs(jnp.diff(output, axis=axis) - jnp.diff(video, axis=axis)).mean()
-            for axis in (2, 3)
-        )
+        error = self._weigh_colours(output - video)
+        l1, mse = jnp.abs(error).mean(), (error**2).mean()
+        gradient = sum(jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (2, 3))
         kl = 0.5 * (moments.mean**2 + jnp.exp(moments.logvar) - 1 - moments.logvar).mean()
-        loss = l1 + self._task.gradient_weight * gradient + self._task.kl_weight * kl
-        return loss, {"l1": l1, "gradient": gradient, "kl": kl}
+        weights = self._task
+        loss = l1 + weights.mse_weight * mse + weights.gradient_weight * gradient
+        loss += weights.kl_weight * kl
+        return loss, {"l1": l1, "mse": mse, "gradient": gradient, "kl": kl}
 
     def evaluate(self, params: functional.Params) -> dict[str, float]:
         """Reconstructs held-out clips from the posterior mean; `loss` is their L1 in [-1, 1]."""

@@ -1,0 +1,116 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import functools
+import importlib.util
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from mimir_jax import config as c
+from mimir_jax.config import bridge
+from mimir_jax.models import functional, mimir, phi3, t5
+from mimir_jax.models.vae import autoencoder
+from mimir_jax.text import features as features_lib
+from mimir_jax.training import optimizer, state, step
+
+CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+MODULES = {"vae": autoencoder.VAE, "t5": t5.T5Encoder, "llm": phi3.LLM}
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def presets():
+    for path in sorted(CONFIGS.glob("*.py")):
+        for preset in load(path.stem).PRESETS:
+            yield path.stem, preset
+    for row in c.ABLATIONS:
+        yield "mimir", f"tiny/{row}"
+
+
+@pytest.mark.parametrize("name, preset", list(presets()))
+def test_preset_builds_and_its_optimizer_fits_its_parameters(name, preset):
+    values = load(name).get_config(preset)
+    config = bridge.from_config_dict(c.TrainConfig, values)
+    if config.task.kind == "text_to_video":
+        model = functional.build(mimir.Mimir, config.task.network)
+    else:
+        model = functional.build(MODULES[config.task.kind], config.task.model)
+    tx = optimizer.make_optimizer(config.optimizer, config.steps, model.axes)
+    make = functools.partial(state.create, tx=tx, ema=config.optimizer.ema_decay > 0)
+    abstract = jax.eval_shape(make, model.abstract_params)
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(abstract.params))
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(CONFIGS.glob("*.py"))])
+def test_unknown_preset_names_the_valid_ones(name):
+    module = load(name)
+    with pytest.raises(ValueError, match=f"preset must be one of {next(iter(module.PRESETS))}"):
+        module.get_config("enormous")
+
+
+@pytest.mark.parametrize(
+    "preset, base", [("2b", 1_693_783_872), ("5b", 5_570_283_072)], ids=["2b", "5b"]
+)
+def test_paper_presets_hold_the_published_number_of_parameters(preset, base):
+    config = bridge.from_config_dict(c.TrainConfig, load("mimir").get_config(preset))
+    params = functional.build(mimir.Mimir, config.task.network).abstract_params
+    assert sum(x.size for x in jax.tree.leaves(params["dit"])) == base
+
+
+def test_train_step_of_the_5b_preset_has_consistent_shapes():
+    config = bridge.from_config_dict(c.TrainConfig, load("mimir").get_config("5b"))
+    task = config.task
+    model = functional.build(mimir.Mimir, task.network)
+    vae, data, fuser = task.vae, config.data, task.model.fuser
+    b, n, k = 2, task.text.length, task.text.num_answers
+    latents = (
+        b,
+        vae.latent_frames(data.frames),
+        data.height // vae.spatial_compression,
+        data.width // vae.spatial_compression,
+        vae.latent_channels,
+    )
+    spec = jax.ShapeDtypeStruct
+    batch = {
+        "mean": spec(latents, jnp.float32),
+        "logvar": spec(latents, jnp.float32),
+        "text": {
+            "t5": spec((b, n, fuser.t5_width), jnp.float32),
+            "t5_mask": spec((b, n), bool),
+            "llm": spec((b, k, n, fuser.llm_width), jnp.float32),
+            "llm_mask": spec((b, k, n), bool),
+            "instructions": spec((b, 4, fuser.llm_width), jnp.float32),
+        },
+    }
+    assert latents == (2, 13, 60, 90, 16)
+
+    from mimir_jax.training.tasks import text_to_video
+
+    loss = functools.partial(text_to_video.velocity_loss, task, model)
+    tx = optimizer.make_optimizer(config.optimizer, config.steps, model.axes)
+    abstract = jax.eval_shape(
+        functools.partial(state.create, tx=tx, ema=True), model.abstract_params
+    )
+    run = functools.partial(
+        step.train_step,
+        loss_fn=loss,
+        trainable=optimizer.trainable(config.optimizer, model.axes),
+        tx=tx,
+        ema_decay=config.optimizer.ema_decay,
+    )
+    after, metrics = jax.eval_shape(run, abstract, batch, jax.random.key(0))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), abstract
+    )
+    assert metrics["loss"].shape == () and metrics["loss"].dtype == jnp.float32
+    condition = jax.eval_shape(
+        model.condition, model.abstract_params, features_lib.to_condition(batch["text"])
+    )
+    assert condition.tokens.shape == (2, 230, 4096)
