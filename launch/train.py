@@ -16,7 +16,7 @@ from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.config import flags as flags_lib
 
 _STARTED = time.monotonic()
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/mimir.py", "File[:preset] of the run.")
+_CONFIG = config_flags.DEFINE_config_file("config", None, "File[:preset] of the run.")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; continues the run it holds. Default runs/FILE-PRESET."
 )
@@ -51,7 +51,8 @@ def main(argv) -> None:
                 bar.print(f"first step {seconds:.0f} s after the command", highlight=False)
             bar.update(task, completed=step, **fields)
             if not console.is_terminal and "step_time" in fields:
-                left = datetime.timedelta(seconds=round(bar.tasks[task].time_remaining or 0))
+                seconds = round((config.steps - step) * metrics["step_seconds"])
+                left = datetime.timedelta(seconds=seconds)
                 numbers = f"{fields['loss']}, {fields['step_time']}, {left} left"
                 console.print(f"step {step}/{config.steps}: {numbers}", highlight=False)
 
@@ -103,4 +104,4 @@ def _progress(console) -> rich_progress.Progress:
 
 
 if __name__ == "__main__":
-    flags_lib.run(main)
+    flags_lib.run(main, config="configs/mimir.py")

@@ -68,6 +68,21 @@ def differences(a: Any, b: Any, prefix: str = "") -> list[str]:
     ]
 
 
+def missing_field(cls: type, dotted: str) -> list[str] | None:
+    """Returns the fields that exist where `dotted` names one that does not; None if it exists."""
+    classes = [cls]
+    for part in dotted.split("."):
+        hints = {}
+        for option in classes:
+            hints |= typing.get_type_hints(option) if dataclasses.is_dataclass(option) else {}
+        if not hints:
+            return None  # inside a plain value, a dict say
+        if part not in hints:
+            return list(hints)
+        classes = list(typing.get_args(hints[part])) if _is_union(hints[part]) else [hints[part]]
+    return None
+
+
 def _build(cls: type, values: dict[str, Any], where: str) -> Any:
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]

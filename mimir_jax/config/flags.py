@@ -2,23 +2,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """Command-line flags of the launch scripts: bad input becomes one line, never a traceback."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
+from mimir_jax.config import bridge
+from mimir_jax.config.run import TrainConfig
+
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
-def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Runs `main` under absl; bad input ends it with one line and exit code 1."""
+def run(main: Callable[[Sequence[str]], None], *, config: str | None = None) -> None:
+    """Runs `main` under absl; bad input ends it with one line and exit code 1.
 
-    def quietly(argv):
+    Args:
+        main: Called with the arguments that are not flags.
+        config: Value of the flag `--config` where the command line has none.
+    """
+
+    def parse(argv: list[str]) -> list[str]:
+        if config and not any(
+            a in ("--config", "-config") or a.startswith(("--config=", "-config=")) for a in argv
+        ):
+            argv = [argv[0], f"--config={config}", *argv[1:]]
+        return flags.FLAGS(argv)
+
+    def quietly(argv: Sequence[str]) -> None:
         if not flags.FLAGS["verbosity"].present:  # --verbosity=0 shows what libraries log
             logging.set_verbosity(logging.WARNING)
         return main(argv)
 
-    app.run(_one_line(quietly), flags_parser=_one_line(app.parse_flags_with_usage))
+    app.run(_one_line(quietly), flags_parser=_one_line(parse))
 
 
 def _one_line(call: Callable) -> Callable:
@@ -28,7 +44,18 @@ def _one_line(call: Callable) -> Callable:
         except (ValueError, AttributeError, KeyError, flags.Error, OSError) as error:
             if "--debug" in sys.argv:
                 raise
-            text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-            sys.exit(f"error: {' '.join(text.split())} (--debug shows where)")
+            sys.exit(f"error: {_explain(error)} (--debug shows where)")
 
     return wrapped
+
+
+def _explain(error: Exception) -> str:
+    """Returns one line for an error; a config field that does not exist is named."""
+    for argument in sys.argv if isinstance(error, (AttributeError, KeyError)) else ():
+        if match := re.match(r"--?config\.([\w.]+)", argument):
+            names = bridge.missing_field(TrainConfig, match[1])
+            if names is not None:
+                return f"config has no field {match[1]!r}; there are {', '.join(names)}"
+    text = " ".join(str(error).split())
+    # ml_collections reports an error of the config file with its traceback inside.
+    return text.rpartition("ValueError: ")[2] if "Traceback" in text else text

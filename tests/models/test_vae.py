@@ -110,7 +110,7 @@ def test_frame_counts_match_diffusers(frames, latents, decoded):
         ),
         pytest.param(
             VAEConfig(
-                block_channels=(4, 4, 6), norm_groups=2, temporal_compression=1, layers_per_block=1
+                block_channels=(4, 4, 6), norm_groups=2, temporal_compression=1, layers_per_block=2
             ),
             3,
             id="still-time",

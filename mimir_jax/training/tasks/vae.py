@@ -77,6 +77,10 @@ class VAETask:
             texts += [f"clip: {caption}", "reconstruction"]
         return video_lib.write_samples(folder, rows, texts, fps=self._config.data.fps)
 
+    def _weigh_colours(self, error: Float[Array, "b f h w 3"]) -> Float[Array, "b f h w 3"]:
+        luma = error.mean(-1, keepdims=True)
+        return luma + self._task.chroma_weight * (error - luma)
+
     def _crop(
         self, video: UInt8[Array, "b f h w 3"], key: jax.Array
     ) -> UInt8[Array, "b f2 h2 w2 3"]:

@@ -1,0 +1,95 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def run(script, *args, cwd=ROOT, timeout=400):
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "COLUMNS": "200"}
+    command = [sys.executable, str(ROOT / "launch" / script), *map(str, args)]
+    done = subprocess.run(
+        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def errors(stderr):
+    return [line for line in stderr.splitlines() if line.startswith("error: ")]
+
+
+@pytest.mark.parametrize("script", sorted(p.name for p in (ROOT / "launch").glob("*.py")))
+def test_help_tells_what_the_script_does(script):
+    code, out, _ = run(script, "--help")
+    assert code == 1 and f"launch/{script}" in out  # absl exits 1 after --help
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--config", "configs/mimir.py:huge"], "preset must be one of tiny, 2b, 5b"),
+        (["--config.wings=2"], "no field 'wings'; there are task, data, optimizer"),
+        (["--config.data.frames=18"], "data.frames must be 8N+1"),
+        (["--config.data.height=70"], "data.height must be a multiple of 16"),
+        (["--config.data.source=folder", "--config.data.path=nowhere"], "nowhere"),
+        (["--config", "configs/mimir.py:5b", "--config.data.source=toyworld"],
+         "task.vae_path must name a folder"),
+    ],
+    ids=["preset", "key", "frames", "height", "folder", "weights"],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_writes_nothing(args, message, tmp_path):
+    code, _, err = run("train.py", *args, "--workdir", tmp_path / "run")
+    assert code == 1 and "Traceback" not in err
+    assert len(errors(err)) == 1 and message in errors(err)[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_text_model_trains_exports_and_refuses_another_config(tmp_path):
+    common = ["--config", "configs/text.py:t5", "--workdir", tmp_path / "run"]
+    small = ["--config.steps=2", "--config.batch_size=4", "--config.task.heldout_texts=4"]
+    code, out, err = run("train.py", *common, *small)
+    assert code == 0, err
+    assert "held-out loss:" in out and "train longer: python launch/train.py" in out
+
+    code, out, _ = run("train.py", *common, *small)
+    assert code == 0 and "already at step 2" in out
+
+    code, _, err = run("train.py", *common, *small, "--config.seed=5")
+    assert code == 1 and "another config: seed is 0 there and 5 here" in errors(err)[0]
+
+    code, out, err = run("convert.py", tmp_path / "run", tmp_path / "w", "--dtype", "float16")
+    assert code == 0, err
+    assert {"config.json", "params.safetensors", "tokenizer.json"} <= {
+        p.name for p in (tmp_path / "w").iterdir()
+    }
+    code, _, err = run("convert.py", tmp_path / "run", tmp_path / "w")
+    assert code == 1 and "must not exist" in errors(err)[0]
+    code, _, err = run("convert.py", tmp_path, tmp_path / "other")
+    assert code == 1 and "must hold config.json" in errors(err)[0]
+
+
+def test_bare_command_trains_mimir(tmp_path):
+    code, out, err = run(
+        "train.py",
+        *("--config", ROOT / "configs" / "mimir.py"),
+        *("--config.steps=2", "--config.batch_size=2", "--config.data.num_scenes=8"),
+        *("--config.task.heldout_clips=2", "--config.task.sample_prompts=1"),
+        "--config.task.sampler.steps=2",
+        cwd=tmp_path,
+    )
+    assert code == 0, err
+    assert "held-out loss:" in out and "samples: runs/mimir/samples/0000002/sheet.png" in out
+    assert (tmp_path / "runs/mimir/samples/0000002/00.mp4").stat().st_size > 0
+
+
+def test_tokenizer_trains(tmp_path):
+    code, out, err = run("tokenizer.py", "--kind", "llm", "--out", tmp_path / "t", "--scenes", 50)
+    assert code == 0, err
+    assert (tmp_path / "t" / "tokenizer.json").is_file()
+    code, _, err = run("tokenizer.py", "--kind", "llm", "--out", tmp_path / "t")
+    assert code == 1 and "--out must not exist" in errors(err)[0]

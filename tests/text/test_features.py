@@ -1,0 +1,120 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mimir_jax.config import TextConfig
+from mimir_jax.text import features, instructions, tokenizers
+
+CONFIG = TextConfig(
+    t5_path="package:tiny/t5", llm_path="package:tiny/llm", length=64, num_answers=3,
+    answer_length=24, instruction_length=128,
+)  # fmt: skip
+CAPTION = "two red circles to the left of a blue star"
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return features.TextEncoder(CONFIG, use_llm=True, seed=0)
+
+
+def test_shapes_and_masks(encoder):
+    out = encoder.encode([CAPTION, "a green heart"])
+    assert out["t5"].shape == (2, 64, 128) and out["t5_mask"].shape == (2, 64)
+    assert out["llm"].shape == (2, 3, 64, 160) and out["llm_mask"].shape == (2, 3, 64)
+    assert out["instructions"].shape == (2, 4, 160)
+    assert not out["llm"][~out["llm_mask"]].any()
+    assert out["t5"][~out["t5_mask"]].any()  # pads are encoded, as the base attends to them
+
+
+def test_features_do_not_depend_on_the_batch(encoder):
+    alone = features.TextEncoder(CONFIG, use_llm=True, seed=0).encode([CAPTION])
+    among = encoder.encode(["a green heart", CAPTION, "a pink ring moves up"])
+    for name in alone:
+        np.testing.assert_array_equal(alone[name][0], among[name][1])
+
+
+def test_answers_differ_by_seed_while_the_rest_stays(encoder):
+    # Invariant 5 of the reference sheet, M-U3 and M-U13.
+    first = encoder.encode([CAPTION])
+    second = features.TextEncoder(CONFIG, use_llm=True, seed=1).encode([CAPTION])
+    query = len(encoder._query(CAPTION))
+    np.testing.assert_array_equal(first["llm"][:, :, :query], second["llm"][:, :, :query])
+    assert (first["llm"] != second["llm"]).any()
+    assert (first["llm"][0, 0] != first["llm"][0, 1]).any()
+    np.testing.assert_array_equal(first["instructions"], second["instructions"])
+
+
+@pytest.mark.parametrize("mode", ["query", "answer"])
+def test_token_modes_are_parts_of_both(encoder, mode):
+    both = encoder.encode([CAPTION])
+    config = dataclasses.replace(CONFIG, llm_tokens=mode)
+    part = features.TextEncoder(config, use_llm=True, seed=0).encode([CAPTION])
+    query = len(encoder._query(CAPTION))
+    assert part["llm"].shape[1] == (1 if mode == "query" else 3)
+    for k in range(part["llm"].shape[1]):
+        got = part["llm"][0, k][part["llm_mask"][0, k]]
+        whole = both["llm"][0, k][both["llm_mask"][0, k]]
+        expected = whole[:query] if mode == "query" else whole[query:]
+        np.testing.assert_allclose(got, expected, atol=2e-5)
+
+
+def test_cache_counts(encoder):
+    hits = encoder.cache.hits
+    encoder.encode([CAPTION])
+    encoder.encode([CAPTION])
+    assert encoder.cache.hits >= hits + 1
+
+
+def test_answers_read_as_text(encoder):
+    answers = encoder.answers(CAPTION)
+    assert len(answers) == 3 and all("red circles" in a.lower() for a in answers)
+
+
+def test_to_condition_picks_an_answer_a_row(encoder):
+    out = encoder.encode([CAPTION, "a green heart"])
+    picked = features.to_condition(out, np.array([2, 0]))
+    np.testing.assert_array_equal(picked.llm[0], out["llm"][0, 2])
+    np.testing.assert_array_equal(picked.llm_mask[1], out["llm_mask"][1, 0])
+
+
+def test_errors_name_the_field():
+    with pytest.raises(ValueError, match="text.t5_path must name a folder .* got None"):
+        features.TextEncoder(TextConfig(), use_llm=False)
+    config = dataclasses.replace(CONFIG, instruction_length=8)
+    with pytest.raises(ValueError, match="must fit text.instruction_length=8 tokens, got"):
+        features.TextEncoder(config, use_llm=True).encode([CAPTION])
+    with pytest.raises(ValueError, match="text.llm_path|must hold a llm, got a t5"):
+        features.TextEncoder(dataclasses.replace(CONFIG, llm_path="package:tiny/t5"), use_llm=True)
+
+
+def test_pad_truncates_and_sides():
+    ids, mask = tokenizers.pad([[1, 2, 3], [4]], 2, 9)
+    assert ids.tolist() == [[1, 2], [4, 9]] and mask.tolist() == [[True, True], [True, False]]
+    ids, mask = tokenizers.pad([[4]], 2, 9, side="left")
+    assert ids.tolist() == [[9, 4]] and mask.tolist() == [[False, True]]
+
+
+def test_instruction_turns_with_and_without_the_caption():
+    with_caption = instructions.instruction_turns("a star", CONFIG)
+    assert [turn[0]["content"] for turn in with_caption] == [
+        f"a star\n{text}" for text in CONFIG.instructions
+    ]
+    alone = instructions.instruction_turns(
+        "a star", dataclasses.replace(CONFIG, instruction_prompt="instruction")
+    )
+    assert alone[0][0]["content"] == CONFIG.instructions[0]
+
+
+def test_tokenizer_without_files_is_named(tmp_path):
+    with pytest.raises(ValueError, match="must hold a Hugging Face tokenizer"):
+        tokenizers.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["Zebra ééé 漢字 42%", "  two   spaces"])
+def test_shipped_tokenizers_encode_any_text(encoder, text):
+    for tokenizer in (encoder._t5.tokenizer, encoder._llm.tokenizer):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(ids).strip() == text.strip()
