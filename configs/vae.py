@@ -7,27 +7,28 @@ import ml_collections
 from mimir_jax import config as c
 
 PRESETS = {
-    # Two stages, as the base trains its own: crops first, then whole clips from there.
-    "tiny-crops": c.TrainConfig(
-        task=c.VAETaskConfig(model=c.TINY_VAE, crop_size=32, crop_frames=9),
+    # Two stages, images before video: single frames hold little redundancy, so space is learned
+    # from them; whole clips then teach time.
+    "tiny-frames": c.TrainConfig(
+        task=c.VAETaskConfig(model=c.TINY_VAE, crop_frames=1),
         optimizer=c.OptimizerConfig(
-            learning_rate=2e-3, schedule="cosine", warmup_steps=20, ema_decay=0.99, b2=0.99
+            learning_rate=1.5e-3, schedule="cosine", warmup_steps=20, ema_decay=0.99, b2=0.99
         ),
-        steps=1300,
-        batch_size=4,
-        eval_every=500,
+        steps=1500,
+        batch_size=12,
+        eval_every=250,
         sample_every=500,
         checkpoint_every=500,
     ),
     "tiny": c.TrainConfig(
-        task=c.VAETaskConfig(model=c.TINY_VAE),
+        task=c.VAETaskConfig(model=c.TINY_VAE, crop_frames=9),
         optimizer=c.OptimizerConfig(
             learning_rate=5e-4, schedule="cosine", warmup_steps=10, ema_decay=0.98, b2=0.99
         ),
-        steps=150,
+        steps=200,
         batch_size=4,
-        eval_every=50,
-        checkpoint_every=50,
+        eval_every=100,
+        checkpoint_every=100,
     ),
     "full": c.TrainConfig(
         task=c.VAETaskConfig(model=c.VAEConfig(dtype="bfloat16")),

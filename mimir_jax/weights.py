@@ -66,6 +66,7 @@ def save(
         (aside / "config.json").write_text(json.dumps(header, indent=2) + "\n")
         for name, content in (files or {}).items():
             (aside / name).write_bytes(content)
+        (aside / "params.safetensors").chmod(0o644)
         aside.chmod(0o755)
         aside.rename(folder)
     except BaseException:

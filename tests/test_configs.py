@@ -110,7 +110,6 @@ def test_train_step_of_the_5b_preset_has_consistent_shapes():
         lambda x: (x.shape, x.dtype), abstract
     )
     assert metrics["loss"].shape == () and metrics["loss"].dtype == jnp.float32
-    condition = jax.eval_shape(
-        model.condition, model.abstract_params, features_lib.to_condition(batch["text"])
-    )
+    features = jax.eval_shape(features_lib.to_condition, batch["text"])
+    condition = jax.eval_shape(model.condition, model.abstract_params, features)
     assert condition.tokens.shape == (2, 230, 4096)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one train loop: mesh, data, model, optimizer, state, step, loop, shutdown."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -9,7 +10,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import jax
 import numpy as np
@@ -117,48 +117,42 @@ def train(
     )
 
     # Loop. A checkpoint is saved before the next batch is drawn, so resuming repeats nothing.
-    writer = metrics_lib.Writer(workdir)
+    # Frozen networks run in `prepare`, on the host's side; the step itself moves no data.
     step = first = int(state.step)
-    before = after = _evaluate(task, state, writer, step)
     samples: list[pathlib.Path] = []
-    skipped: set[str] = set()
-    meter = _Meter(task, config)
-    with context.use(mesh, rules), _interruptible() as stop, jax.transfer_guard("disallow"):
-        while step < config.steps and not stop.is_set():
-            records = next(data)
-            skipped.update(records.pop("skipped", ()))
-            batch = loader_lib.device_put(task.prepare(records), batch_sharding)
-            if step == first:
-                meter.measure_flops(state.params, batch, key)
-            state, values = step_fn(state, batch, key)
-            step += 1
-            last = step == config.steps
-            logged = {}
-            if step == first + 1 or step % config.log_every == 0 or last:
-                logged = meter.read(step, values)
-                writer.write(step, logged)
-            report(step, logged)
-            if _due(step, config.eval_every) and not last:
-                with jax.transfer_guard("allow"):
+    with contextlib.closing(metrics_lib.Writer(workdir)) as writer, context.use(mesh, rules):
+        before = after = _evaluate(task, state, writer, step)
+        meter = _Meter(task, config)
+        with _interruptible() as stop:
+            while step < config.steps and not stop.is_set():
+                batch = loader_lib.device_put(task.prepare(next(data)), batch_sharding)
+                if step == first:
+                    meter.measure_flops(state.params, batch, key)
+                with jax.transfer_guard("disallow"):
+                    state, values = step_fn(state, batch, key)
+                step += 1
+                last = step == config.steps
+                logged = {}
+                if step == first + 1 or step % config.log_every == 0 or last:
+                    logged = meter.read(step, values)
+                    writer.write(step, logged)
+                report(step, logged)
+                if _due(step, config.eval_every) and not last:
                     after = _evaluate(task, state, writer, step)
-            if _due(step, config.sample_every) and not last:
-                with jax.transfer_guard("allow"):
+                if _due(step, config.sample_every) and not last:
                     samples = _sample(task, state, workdir, step)
-            if _due(step, config.checkpoint_every) and not last:
-                checkpointer.save(state, data.state(), config)
+                if _due(step, config.checkpoint_every) and not last:
+                    checkpointer.save(state, data.state(), config)
 
-    # Shutdown.
-    data.close()
-    checkpointer.save(state, data.state(), config)
-    if step > first:
-        after = _evaluate(task, state, writer, step)
-        if not stop.is_set():
-            samples = _sample(task, state, workdir, step)
-    checkpointer.close()
-    writer.close()
-    for name in sorted(skipped):
-        logging.warning("skipped, could not be decoded: %s", name)
-    return Result(step, stop.is_set(), before, after, samples, sorted(skipped))
+        # Shutdown.
+        data.close()
+        checkpointer.save(state, data.state(), config)
+        if step > first:
+            after = _evaluate(task, state, writer, step)
+            if not stop.is_set():
+                samples = _sample(task, state, workdir, step)
+        checkpointer.close()
+    return Result(step, stop.is_set(), before, after, samples, sorted(data.skipped))
 
 
 def _restore_or_init(config, task, checkpointer, abstract, make_state):
@@ -203,7 +197,7 @@ def _sample(task: Task, state, workdir: pathlib.Path, step: int) -> list[pathlib
     return task.sample(state.eval_params, workdir / "samples" / f"{step:07d}")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _interruptible() -> Iterator[threading.Event]:
     """Turns the first Ctrl-C into an event; a second one interrupts as usual."""
     stop = threading.Event()

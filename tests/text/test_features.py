@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -75,7 +76,7 @@ def test_answers_read_as_text(encoder):
 
 def test_to_condition_picks_an_answer_a_row(encoder):
     out = encoder.encode([CAPTION, "a green heart"])
-    picked = features.to_condition(out, np.array([2, 0]))
+    picked = features.to_condition(out, jnp.array([2, 0]))
     np.testing.assert_array_equal(picked.llm[0], out["llm"][0, 2])
     np.testing.assert_array_equal(picked.llm_mask[1], out["llm_mask"][1, 0])
 

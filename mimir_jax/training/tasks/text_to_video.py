@@ -92,7 +92,7 @@ class TextToVideoTask:
         videos = self.pipeline.generate(params, captions, self._config.data, seed=0)
         if jax.process_index() != 0:
             return []
-        return video_lib.write_samples(folder, videos, captions, fps=self._config.data.fps)
+        return video_lib.write_samples(folder, list(videos), captions, fps=self._config.data.fps)
 
     @functools.cached_property
     def pipeline(self) -> pipeline_lib.Pipeline:
