@@ -20,15 +20,15 @@ PRESETS = {
             text=c.TextConfig(t5_path="package:tiny/t5", length=64),
             sampler=c.SamplerConfig(name="ddim", steps=20, guidance=4.0, dynamic="off"),
         ),
-        data=c.DataConfig(num_scenes=8192),
+        data=c.DataConfig(num_scenes=2048),
         optimizer=c.OptimizerConfig(
-            learning_rate=1e-3, schedule="cosine", warmup_steps=200, ema_decay=0.999
+            learning_rate=1e-3, schedule="cosine", warmup_steps=100, ema_decay=0.999
         ),
-        steps=12_000,
+        steps=2500,
         batch_size=16,
-        eval_every=1000,
-        sample_every=2000,
-        checkpoint_every=1000,
+        eval_every=500,
+        sample_every=500,
+        checkpoint_every=500,
     ),
 }
 

@@ -12,8 +12,9 @@ TINY = c.TrainConfig(
     task=c.TextToVideoConfig(
         model=c.MimirConfig(
             dit=c.TINY_DIT,
-            fuser=c.FuserConfig(t5_width=128, llm_width=160),
-            stabilizer=c.StabilizerConfig(t5_width=128, llm_width=160),
+            # The measured RMS of the shipped T5's states (M-U7).
+            fuser=c.FuserConfig(t5_width=128, llm_width=160, scale_init=1.45),
+            stabilizer=c.StabilizerConfig(t5_width=128, llm_width=160, scale_init=1.45),
         ),
         vae=c.TINY_VAE,
         vae_path="package:tiny/vae",
@@ -26,11 +27,11 @@ TINY = c.TrainConfig(
         ),
         sampler=c.SamplerConfig(name="ddim", steps=20, guidance=4.0, dynamic="off"),
     ),
-    data=c.DataConfig(num_scenes=1024),
+    data=c.DataConfig(num_scenes=512),
     optimizer=c.OptimizerConfig(
         learning_rate=2e-4, lr_scale={"^(fuser|stabilizer)/": 5.0}, warmup_steps=50, ema_decay=0.99
     ),
-    steps=600,
+    steps=400,
     batch_size=8,
     init_from="package:tiny/base",
 )

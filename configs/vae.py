@@ -14,21 +14,21 @@ PRESETS = {
         optimizer=c.OptimizerConfig(
             learning_rate=1.5e-3, schedule="cosine", warmup_steps=20, ema_decay=0.99, b2=0.99
         ),
-        steps=1500,
+        steps=450,
         batch_size=12,
         eval_every=250,
         sample_every=500,
         checkpoint_every=500,
     ),
     "tiny": c.TrainConfig(
-        task=c.VAETaskConfig(model=c.TINY_VAE, crop_frames=9),
+        task=c.VAETaskConfig(model=c.TINY_VAE, crop_size=32, crop_frames=9),
         optimizer=c.OptimizerConfig(
             learning_rate=5e-4, schedule="cosine", warmup_steps=10, ema_decay=0.98, b2=0.99
         ),
-        steps=200,
-        batch_size=4,
-        eval_every=100,
-        checkpoint_every=100,
+        steps=150,
+        batch_size=8,
+        eval_every=75,
+        checkpoint_every=75,
     ),
     "full": c.TrainConfig(
         task=c.VAETaskConfig(model=c.VAEConfig(dtype="bfloat16")),
