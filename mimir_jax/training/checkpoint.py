@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints of a run: state, data position and config together, and the restore precedence."""
 
+import contextlib
 import json
 import pathlib
 from typing import Any
@@ -30,7 +31,7 @@ class Checkpointer:
     background; `close` waits for it.
     """
 
-    def __init__(self, workdir: pathlib.Path, *, keep: int):
+    def __init__(self, workdir: pathlib.Path, *, keep: int | None = None):
         self._manager = ocp.CheckpointManager(
             (workdir / "checkpoints").absolute(),
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
@@ -73,6 +74,27 @@ class Checkpointer:
         self._manager.close()
 
 
+def has_checkpoint(workdir: pathlib.Path) -> bool:
+    """Whether `workdir` holds a run with a complete checkpoint."""
+    steps = workdir.glob("checkpoints/*")
+    return (workdir / CONFIG_FILE).is_file() and any(path.name.isdigit() for path in steps)
+
+
+def require_run(workdir: pathlib.Path) -> None:
+    """Raises `ValueError` unless `workdir` holds a run with a checkpoint."""
+    if not has_checkpoint(workdir):
+        raise ValueError(f"resume_from must be a work directory with checkpoints, got {workdir}")
+
+
+def restore_from(
+    workdir: pathlib.Path, abstract: state_lib.TrainState
+) -> tuple[state_lib.TrainState, dict[str, Any]]:
+    """Reads the newest checkpoint of another run."""
+    require_run(workdir)
+    with contextlib.closing(Checkpointer(workdir)) as checkpointer:
+        return checkpointer.restore(abstract)
+
+
 def read_params(workdir: pathlib.Path) -> tuple[Any, int]:
     """Reads the newest parameters of a run as numpy arrays: the average where there is one.
 
@@ -82,7 +104,7 @@ def read_params(workdir: pathlib.Path) -> tuple[Any, int]:
     Raises:
         ValueError: if the run has no checkpoint.
     """
-    checkpointer = Checkpointer(workdir, keep=None)
+    checkpointer = Checkpointer(workdir)
     step = checkpointer.latest_step
     if step is None:
         raise ValueError(f"run {workdir} must have a checkpoint, found none; train it first")

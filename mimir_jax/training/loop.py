@@ -93,6 +93,8 @@ def train(
     )
 
     # Nothing was written so far; from here on the work directory is ours.
+    if not checkpoint.has_checkpoint(workdir):
+        _check_sources(config, task)
     checkpoint.claim_workdir(workdir, config)
     checkpointer = checkpoint.Checkpointer(workdir, keep=config.keep_checkpoints)
     state, position = _restore_or_init(config, task, checkpointer, abstract, make_state)
@@ -155,6 +157,15 @@ def train(
     return Result(step, stop.is_set(), before, after, samples, sorted(data.skipped))
 
 
+def _check_sources(config: TrainConfig, task: Task) -> None:
+    """Raises `ValueError` if the run cannot start from where its config says."""
+    if config.resume_from is not None:
+        checkpoint.require_run(pathlib.Path(config.resume_from))
+    if config.init_from is not None:
+        _, loaded = weights.load(config.init_from)
+        weights.overlay(task.model.abstract_params, loaded, source=config.init_from)
+
+
 def _restore_or_init(config, task, checkpointer, abstract, make_state):
     """Restores or draws the state.
 
@@ -165,13 +176,7 @@ def _restore_or_init(config, task, checkpointer, abstract, make_state):
         logging.info("continuing at step %d", checkpointer.latest_step)
         return checkpointer.restore(abstract)
     if config.resume_from is not None:
-        other = pathlib.Path(config.resume_from)
-        if not (other / checkpoint.CONFIG_FILE).is_file():
-            raise ValueError(f"resume_from must be a work directory with checkpoints, got {other}")
-        source = checkpoint.Checkpointer(other, keep=None)
-        if source.latest_step is None:
-            raise ValueError(f"resume_from must be a work directory with checkpoints, got {other}")
-        return source.restore(abstract)
+        return checkpoint.restore_from(pathlib.Path(config.resume_from), abstract)
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
     init = jax.jit(task.model.init, out_shardings=shardings.params)
     params = init(jax.random.key(config.seed))

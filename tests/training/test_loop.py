@@ -67,6 +67,9 @@ def test_resume_from_and_init_from(mimir_run, tmp_path, replace):
     assert list(losses(tmp_path / "second")) == [3]
     with pytest.raises(ValueError, match="resume_from must be a work directory"):
         loop.train(replace(mimir_run, resume_from=str(tmp_path)), tmp_path / "third")
+    with pytest.raises(ValueError, match="weights folder nowhere must exist"):
+        loop.train(replace(mimir_run, init_from="nowhere"), tmp_path / "third")
+    assert not (tmp_path / "third").exists()
 
 
 def test_first_interrupt_saves_and_stops(mimir_run, tmp_path):
@@ -103,9 +106,8 @@ def test_vae_trains_with_accumulation(vae_run, tmp_path, replace):
 
 
 def test_diverged_loss_stops_the_run(vae_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        tasks.vae.VAETask, "loss", lambda self, params, batch, key: (jax.numpy.nan, {})
-    )
+    nan = jax.numpy.float32(np.nan)
+    monkeypatch.setattr(tasks.vae.VAETask, "loss", lambda *args: (nan, {}))
     with pytest.raises(FloatingPointError, match="loss must stay finite, got nan between steps 0"):
         loop.train(vae_run, tmp_path / "run")
 
