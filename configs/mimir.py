@@ -31,7 +31,7 @@ TINY = c.TrainConfig(
     optimizer=c.OptimizerConfig(
         learning_rate=2e-4, lr_scale={"^(fuser|stabilizer)/": 5.0}, warmup_steps=50, ema_decay=0.99
     ),
-    steps=400,
+    steps=300,
     batch_size=8,
     init_from="package:tiny/base",
 )
