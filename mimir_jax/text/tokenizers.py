@@ -3,6 +3,7 @@
 """Hugging Face tokenizers from a folder, and the small ones that ship with the package."""
 
 import json
+import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ def load(folder: pathlib.Path) -> "PreTrainedTokenizerBase":
     Raises:
         ValueError: if the folder holds no tokenizer.
     """
+    # Torch is never needed here, so its absence is no news.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import AutoTokenizer  # imports in seconds, so only where it is used
 
     try:
