@@ -35,6 +35,4 @@ PRESETS = {
 
 def get_config(preset: str = "tiny") -> ml_collections.ConfigDict:
     """Returns the run `preset`."""
-    if preset not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
-    return c.to_config_dict(PRESETS[preset])
+    return c.pick_preset(PRESETS, preset)

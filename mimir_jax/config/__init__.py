@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frozen configuration dataclasses, their validation, and the bridge to command-line flags."""
 
-from mimir_jax.config.bridge import from_config_dict, to_config_dict
+from mimir_jax.config.bridge import from_config_dict, pick_preset, to_config_dict
 from mimir_jax.config.models import (
     ABLATIONS,
     COGVIDEOX,
@@ -38,7 +38,6 @@ KINDS = {
     "vae": VAEConfig,
     "t5": T5Config,
     "llm": LLMConfig,
-    "dit": DiTConfig,
     "mimir": MimirConfig,
 }
 """Config class of every kind of native weights folder."""

@@ -32,6 +32,13 @@ def to_config_dict(config: Any) -> ml_collections.ConfigDict:
     return out
 
 
+def pick_preset(presets: Mapping[str, Any], name: str) -> ml_collections.ConfigDict:
+    """Returns the run `name` of a config file, or raises a `ValueError` naming the valid ones."""
+    if name not in presets:
+        raise ValueError(f"preset must be one of {', '.join(presets)}, got {name!r}")
+    return to_config_dict(presets[name])
+
+
 def from_config_dict(cls: type, values: Mapping[str, Any] | ml_collections.ConfigDict) -> Any:
     """Builds the frozen dataclass `cls` from nested mappings; `__post_init__` validates.
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Command-line flags of the launch scripts: bad input becomes one line, never a traceback."""
 
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,11 @@ def run(main: Callable[[Sequence[str]], None], *, config: str | None = None) -> 
             a in ("--config", "-config") or a.startswith(("--config=", "-config=")) for a in argv
         ):
             argv = [argv[0], f"--config={config}", *argv[1:]]
+        for flag, following in zip(argv, [*argv[1:], ""], strict=True):
+            name, _, value = flag.partition("=")
+            path = (value or following).partition(":")[0]
+            if name in ("--config", "-config") and not os.path.isfile(path):
+                raise ValueError(f"--config must name FILE[:PRESET], found no file {path!r}")
         return flags.FLAGS(argv)
 
     def quietly(argv: Sequence[str]) -> None:
@@ -41,7 +47,14 @@ def _one_line(call: Callable) -> Callable:
     def wrapped(argv):
         try:
             return call(argv)
-        except (ValueError, AttributeError, KeyError, flags.Error, OSError) as error:
+        except (
+            ValueError,
+            ArithmeticError,
+            AttributeError,
+            KeyError,
+            flags.Error,
+            OSError,
+        ) as error:
             if "--debug" in sys.argv:
                 raise
             sys.exit(f"error: {_explain(error)} (--debug shows where)")

@@ -5,6 +5,8 @@
 import contextlib
 import json
 import pathlib
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -57,21 +59,47 @@ class Checkpointer:
         )
 
     def restore(
-        self, abstract: state_lib.TrainState, step: int | None = None
+        self, abstract: state_lib.TrainState
     ) -> tuple[state_lib.TrainState, dict[str, Any]]:
-        """Reads a checkpoint onto the shardings of `abstract`; `step` None is the newest."""
-        restored = self._manager.restore(
-            self.latest_step if step is None else step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
-            ),
+        """Reads the newest checkpoint onto the shardings of `abstract`.
+
+        Raises:
+            ValueError: if it is damaged, or of a model of another shape.
+        """
+        step = self.latest_step
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
         )
+        with _readable(self._manager.directory / str(step)):
+            restored = self._manager.restore(step, args=args)
         return restored["state"], restored["data"]
 
     def close(self) -> None:
         """Waits for saves under way."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+@contextlib.contextmanager
+def _readable(folder: pathlib.Path) -> Iterator[None]:
+    """Turns whatever a reader raises inside into one line about `folder`."""
+    previous = sys.excepthook
+
+    def hook(kind, value, traceback):
+        # One damaged array ends the read; the reads still under way then report a closed loop.
+        if not (kind is RuntimeError and "Event loop is closed" in str(value)):
+            previous(kind, value, traceback)
+
+    sys.excepthook = hook
+    try:
+        yield
+        sys.excepthook = previous
+    except Exception as error:  # a damaged file surfaces as any of a dozen types
+        reason = " ".join(str(error).split())[:160]
+        raise ValueError(
+            f"checkpoint {folder} must be readable and of this model, it failed with "
+            f"{type(error).__name__}: {reason}; delete that folder to go on from the one before it"
+        ) from error
 
 
 def has_checkpoint(workdir: pathlib.Path) -> bool:
@@ -109,18 +137,20 @@ def read_params(workdir: pathlib.Path) -> tuple[Any, int]:
     if step is None:
         raise ValueError(f"run {workdir} must have a checkpoint, found none; train it first")
     folder = (workdir / "checkpoints" / str(step) / "state").absolute()
+    checkpointer.close()
+    with _readable(folder.parent):
+        return _read_part(folder), step
+
+
+def _read_part(folder: pathlib.Path) -> Any:
+    """Reads the average, or the parameters where there is none, and nothing else."""
     reader = ocp.PyTreeCheckpointer()
     tree = reader.metadata(folder).item_metadata.tree
     name = "ema" if tree.get("ema") else "params"
     wanted = {key: jax.tree.map(lambda _: ocp.PLACEHOLDER, value) for key, value in tree.items()}
     wanted[name] = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), tree[name])
-    restored = reader.restore(
-        folder,
-        item=wanted,
-        restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted),
-    )
-    checkpointer.close()
-    return restored[name], step
+    restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+    return reader.restore(folder, item=wanted, restore_args=restore_args)[name]
 
 
 def claim_workdir(workdir: pathlib.Path, config: TrainConfig) -> None:

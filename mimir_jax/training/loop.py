@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 from mimir_jax import weights
 from mimir_jax.config import TrainConfig
 from mimir_jax.data import loader as loader_lib
+from mimir_jax.models import functional
 from mimir_jax.parallel import context
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.parallel import rules as rules_lib
@@ -93,11 +94,10 @@ def train(
     )
 
     # Nothing was written so far; from here on the work directory is ours.
-    if not checkpoint.has_checkpoint(workdir):
-        _check_sources(config, task)
+    loaded = None if checkpoint.has_checkpoint(workdir) else _load_init(config, task)
     checkpoint.claim_workdir(workdir, config)
     checkpointer = checkpoint.Checkpointer(workdir, keep=config.keep_checkpoints)
-    state, position = _restore_or_init(config, task, checkpointer, abstract, make_state)
+    state, position = _restore_or_init(config, task, checkpointer, abstract, make_state, loaded)
     if position is not None:
         data.restore(position)
 
@@ -123,7 +123,7 @@ def train(
     step = first = int(state.step)
     samples: list[pathlib.Path] = []
     with contextlib.closing(metrics_lib.Writer(workdir)) as writer, context.use(mesh, rules):
-        before = after = _evaluate(task, state, writer, step)
+        before = after = _evaluate(task, state, writer, step) if step < config.steps else {}
         meter = _Meter(task, config)
         with _interruptible() as stop:
             while step < config.steps and not stop.is_set():
@@ -157,16 +157,18 @@ def train(
     return Result(step, stop.is_set(), before, after, samples, sorted(data.skipped))
 
 
-def _check_sources(config: TrainConfig, task: Task) -> None:
-    """Raises `ValueError` if the run cannot start from where its config says."""
+def _load_init(config: TrainConfig, task: Task) -> functional.Params | None:
+    """Reads `init_from`; `ValueError` if the run cannot start from where its config says."""
     if config.resume_from is not None:
         checkpoint.require_run(pathlib.Path(config.resume_from))
-    if config.init_from is not None:
-        _, loaded = weights.load(config.init_from)
-        weights.overlay(task.model.abstract_params, loaded, source=config.init_from)
+    if config.init_from is None:
+        return None
+    _, loaded = weights.load(config.init_from)
+    weights.overlay(task.model.abstract_params, loaded, source=config.init_from)
+    return loaded
 
 
-def _restore_or_init(config, task, checkpointer, abstract, make_state):
+def _restore_or_init(config, task, checkpointer, abstract, make_state, loaded):
     """Restores or draws the state.
 
     Precedence: the checkpoint in the run's own work directory; then `resume_from` (state and data
@@ -180,8 +182,7 @@ def _restore_or_init(config, task, checkpointer, abstract, make_state):
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
     init = jax.jit(task.model.init, out_shardings=shardings.params)
     params = init(jax.random.key(config.seed))
-    if config.init_from is not None:
-        _, loaded = weights.load(config.init_from)
+    if loaded is not None:
         params, fresh = weights.overlay(params, loaded, source=config.init_from)
         params = jax.device_put(params, shardings.params)
         logging.info("%s lacks %d parameters, drawn afresh", config.init_from, len(fresh))

@@ -137,3 +137,11 @@ def test_loss_is_the_same_on_one_device_and_eight(mimir_run, tmp_path, replace, 
     with context.use(grid, table):
         eight, _ = jax.jit(task.loss)(jax.device_put(params, shardings), placed, key)
     np.testing.assert_allclose(one, eight, rtol=1e-5)
+
+
+def test_damaged_checkpoint_gives_one_line(vae_run, tmp_path):
+    loop.train(vae_run, tmp_path)
+    for file in (tmp_path / "checkpoints" / "2" / "state").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(ValueError, match="checkpoints/2 must be readable .* delete that folder"):
+        checkpoint.read_params(tmp_path)

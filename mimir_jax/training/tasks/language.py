@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of the small text models that stand in for T5 and Phi-3.5 in the embedded default."""
 
+import abc
 import functools
 import pathlib
 from collections.abc import Mapping
@@ -56,7 +57,7 @@ class ToyworldTexts:
         return {"caption": caption, "instruction": max(which, -1), "reply": reply}
 
 
-class _LanguageTask:
+class _LanguageTask(abc.ABC):
     """What both language tasks share: texts in, padded tokens out."""
 
     module: type
@@ -87,8 +88,9 @@ class _LanguageTask:
         ids, mask = tokenizers.pad(tokens, self._task.length, self.tokenizer.pad_token_id)
         return {"ids": ids, "mask": mask}
 
+    @abc.abstractmethod
     def _tokens(self, caption: str, instruction: int, reply: str) -> list[int]:
-        raise NotImplementedError
+        """Tokenises one record."""
 
     @functools.cached_property
     def _heldout(self) -> list[dict[str, Any]]:

@@ -46,7 +46,7 @@ class VAETask:
         error = self._weigh_colours(output - video)
         l1, mse = jnp.abs(error).mean(), (error**2).mean()
         gradient = sum(jnp.abs(jnp.diff(error, axis=axis)).mean() for axis in (2, 3))
-        kl = 0.5 * (moments.mean**2 + jnp.exp(moments.logvar) - 1 - moments.logvar).mean()
+        kl = moments.kl().mean() / moments.mean[0].size
         weights = self._task
         loss = l1 + weights.mse_weight * mse + weights.gradient_weight * gradient
         loss += weights.kl_weight * kl
