@@ -70,7 +70,7 @@ class Checkpointer:
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
         )
-        with _readable(self._manager.directory / str(step)):
+        with _readable(pathlib.Path(self._manager.directory) / str(step)):
             restored = self._manager.restore(step, args=args)
         return restored["state"], restored["data"]
 
