@@ -1,26 +1,44 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Turn the newest checkpoint of a run into a native weights folder: `launch/convert.py RUN DST`."""
+"""Convert weights: `launch/convert.py SRC DST [--dtype bfloat16] [--to native]`.
+
+SRC is a folder as downloaded from a hub (T5, Phi-3, Llama, Mistral; a CogVideoX transformer or
+VAE), a .gguf file, a SAT checkpoint of CogVideoX, a run of launch/train.py, or a native folder. DST
+becomes a native folder, or what transformers or diffusers open; it is complete or absent.
+"""
 
 import pathlib
+import time
 
 from absl import flags
 
 from mimir_jax.config import flags as flags_lib
 
-_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "Stored precision.")
+_DTYPE = flags.DEFINE_enum(
+    "dtype",
+    None,
+    ["float32", "bfloat16", "float16"],
+    "Stored precision; without it every tensor keeps its own.",
+)
+_TO = flags.DEFINE_enum("to", "native", ["native", "transformers", "diffusers"], "What to write.")
 
 
 def main(argv) -> None:
-    """Writes `config.json`, `params.safetensors` and, for text models, the tokenizer."""
+    """Converts and says what was written."""
     if len(argv) != 3:
-        raise ValueError(f"convert takes RUN and DST, got {len(argv) - 1} arguments")
-    from mimir_jax.training import export
+        raise ValueError(f"convert takes SRC and DST, got {len(argv) - 1} arguments; see --help")
+    from mimir_jax import weights
 
-    source, target = pathlib.Path(argv[1]), pathlib.Path(argv[2])
-    kind, count, step = export.export_run(source, target, dtype=_DTYPE.value)
-    size = sum(file.stat().st_size for file in target.iterdir()) / 1e6
-    print(f"{kind} of {count:,} parameters at step {step} -> {target} ({size:.1f} MB)")
+    start = time.monotonic()
+    report = weights.convert(argv[1], argv[2], to=_TO.value, dtype=_DTYPE.value)
+    files = [file for file in pathlib.Path(argv[2]).expanduser().rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files) / 1e6
+    print(
+        f"{report.kind} of {report.num_params:,} parameters -> {argv[2]} "
+        f"({_TO.value}, {size:.1f} MB, {time.monotonic() - start:.1f} s)"
+    )
+    if report.licence:
+        print(f"licence of these weights: {report.licence}")
 
 
 if __name__ == "__main__":

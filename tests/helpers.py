@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Comparisons shared by the tests."""
 
+import jax.numpy as jnp
 import numpy as np
+
+from mimir_jax.weights import opening, rules, tensors, tree
 
 
 def relative_error(ours, reference) -> float:
@@ -10,3 +13,15 @@ def relative_error(ours, reference) -> float:
     ours, reference = np.asarray(ours, np.float64), np.asarray(reference, np.float64)
     assert ours.shape == reference.shape, (ours.shape, reference.shape)
     return float(np.abs(ours - reference).max() / max(np.abs(reference).max(), 1e-12))
+
+
+def params_of(kind, model, cfg, name=None):
+    """Our parameters from a torch model, by the converter's table for class `name`."""
+    family = opening.FAMILIES[kind]
+    state = {k: tensors.of_array(v.detach().numpy()) for k, v in model.state_dict().items()}
+    name = family.export_class(name)
+    state = family.prepare(family.write_config(cfg, name), state)
+    table, abstract = family.rules(cfg, name), family.abstract(cfg)
+    rules.check(table, abstract, state, ignored=family.ignored, source="test")
+    params = rules.import_params(table, abstract, state)
+    return tree.unflatten({path: jnp.asarray(x.read()) for path, x in params.items()})

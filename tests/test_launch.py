@@ -64,13 +64,13 @@ def test_text_model_trains_exports_and_refuses_another_config(tmp_path):
 
     code, out, err = run("convert.py", tmp_path / "run", tmp_path / "w", "--dtype", "float16")
     assert code == 0, err
-    assert {"config.json", "params.safetensors", "tokenizer.json"} <= {
+    assert {"config.json", "manifest.json", "params", "tokenizer.json"} <= {
         p.name for p in (tmp_path / "w").iterdir()
     }
     code, _, err = run("convert.py", tmp_path / "run", tmp_path / "w")
     assert code == 1 and "must not exist" in errors(err)[0]
     code, _, err = run("convert.py", tmp_path, tmp_path / "other")
-    assert code == 1 and "must hold config.json" in errors(err)[0]
+    assert code == 1 and "must hold a config.json" in errors(err)[0]
 
 
 def test_bare_command_trains_mimir(tmp_path):

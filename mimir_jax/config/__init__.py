@@ -38,6 +38,7 @@ KINDS = {
     "vae": VAEConfig,
     "t5": T5Config,
     "llm": LLMConfig,
+    "dit": DiTConfig,
     "mimir": MimirConfig,
 }
 """Config class of every kind of native weights folder."""

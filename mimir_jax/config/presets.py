@@ -9,7 +9,7 @@ TINY_VAE = VAEConfig(
     layers_per_block=1,
     latent_channels=8,
     norm_groups=4,
-    scaling_factor=0.5,  # one over the deviation of its latents
+    scaling_factor=0.62,  # one over the deviation of its latents
     sample_height=64,
     sample_width=64,
 )

@@ -17,10 +17,15 @@ from mimir_jax.config import SamplerConfig, require
 from mimir_jax.diffusion import objectives, schedules
 
 Predict = Callable[[Array, Array, Any], Array]
-"""A network as `predict(xt, timestep, condition) -> velocity`, one timestep a row."""
+"""A network as `predict(xt, timestep, condition)`, one timestep a row; velocity, or what the
+sampler's `prediction` names."""
 
 
-def scales(cfg: SamplerConfig, schedule: schedules.DiscreteSchedule) -> Float[np.ndarray, " steps"]:
+def scales(
+    cfg: SamplerConfig,
+    schedule: schedules.DiscreteSchedule,
+    listed: Int[np.ndarray, " n"] | None = None,
+) -> Float[np.ndarray, " steps"]:
     """Returns the guidance scale at every timestep, in float64.
 
     With `curve(u) = 1 + guidance * (1 - cos(pi u^5)) / 2`:
@@ -30,6 +35,12 @@ def scales(cfg: SamplerConfig, schedule: schedules.DiscreteSchedule) -> Float[np
       the run, then up to `1 + guidance`; linear between the listed timesteps.
     - `reference`: `curve((N - timestep) / N)`, as both public implementations compute it. Its
       argument is large, which makes the value erratic, and wrong by up to 3.45 in float32.
+
+    Args:
+        cfg: Scale, dynamics and the number of steps.
+        schedule: Names the timesteps.
+        listed: The N timesteps that the sampler visits, noisiest first; None stands for the
+            trailing grid of `cfg.steps`.
     """
     timestep = np.arange(schedule.num_train_steps)
     if cfg.dynamic == "off":
@@ -40,37 +51,50 @@ def scales(cfg: SamplerConfig, schedule: schedules.DiscreteSchedule) -> Float[np
 
     if cfg.dynamic == "reference":
         return curve((cfg.steps - timestep) / cfg.steps)
-    listed = schedule.timesteps(cfg.steps)
+    listed = schedule.timesteps(cfg.steps) if listed is None else listed
     return np.interp(timestep, listed[::-1], curve(np.arange(cfg.steps) / cfg.steps)[::-1])
 
 
-def guided(predict: Predict, cfg: SamplerConfig, schedule: schedules.DiscreteSchedule) -> Predict:
+def guided(
+    predict: Predict,
+    cfg: SamplerConfig,
+    schedule: schedules.DiscreteSchedule,
+    listed: Int[np.ndarray, " n"] | None = None,
+) -> Predict:
     """Wraps `predict` in guidance, both branches in one batch.
 
     Args:
         predict: The network.
         cfg: Scale, dynamics and the number of steps.
         schedule: Names the timesteps.
+        listed: The timesteps that the sampler visits, as in `scales`.
 
     Returns:
         A function of b rows of `xt` and `timestep` and of a condition with 2b rows, a pytree: first
         all unconditional rows, then the conditional ones. It returns at least float32.
     """
-    unguided = cfg.dynamic == "off" and cfg.guidance == 1.0
-    table = jnp.asarray(scales(cfg, schedule))
+    if cfg.dynamic != "off" or cfg.guidance != 1.0:
+        return guided_by(predict, jnp.asarray(scales(cfg, schedule, listed)))
+
+    def conditional(
+        xt: Float[Array, "b *d"], timestep: Int[Array, " b"], condition: Any
+    ) -> Float[Array, "b *d"]:
+        _check_rows(condition, xt.shape[0])
+        return predict(xt, timestep, jax.tree.map(lambda x: x[xt.shape[0] :], condition))
+
+    return conditional
+
+
+def guided_by(predict: Predict, table: Float[Array, " steps"]) -> Predict:
+    """Wraps `predict` in guidance by the scales of `table`, one a timestep; else as `guided`.
+
+    The table may be an argument of a compiled function, which then serves every scale.
+    """
 
     def wrapped(
         xt: Float[Array, "b *d"], timestep: Int[Array, " b"], condition: Any
     ) -> Float[Array, "b *d"]:
-        rows = xt.shape[0]
-        for leaf in jax.tree.leaves(condition):
-            require(
-                leaf.shape[0] == 2 * rows,
-                f"condition must have {2 * rows} rows, unconditional then conditional, for {rows} "
-                f"samples, got {leaf.shape[0]}; concatenate both branches",
-            )
-        if unguided:
-            return predict(xt, timestep, jax.tree.map(lambda x: x[rows:], condition))
+        _check_rows(condition, xt.shape[0])
         both = predict(jnp.concatenate([xt, xt]), jnp.concatenate([timestep, timestep]), condition)
         both = both.astype(objectives.wide(both.dtype))
         uncond, cond = jnp.split(both, 2)
@@ -78,3 +102,12 @@ def guided(predict: Predict, cfg: SamplerConfig, schedule: schedules.DiscreteSch
         return uncond + scale * (cond - uncond)
 
     return wrapped
+
+
+def _check_rows(condition: Any, rows: int) -> None:
+    for leaf in jax.tree.leaves(condition):
+        require(
+            leaf.shape[0] == 2 * rows,
+            f"condition must have {2 * rows} rows, unconditional then conditional, for {rows} "
+            f"samples, got {leaf.shape[0]}; concatenate both branches",
+        )

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""DDIM and a stochastic second-order DPM solver for velocity predictions, under one scan.
+"""DDIM and a stochastic second-order DPM solver, under one scan.
 
     latents -> initialize -> [ predict -> update ] x steps -> finalize -> sample
 
@@ -11,15 +11,18 @@ least float32 and return to the dtype of the latents.
 
 import dataclasses
 import math
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from mimir_jax.config import require
 from mimir_jax.diffusion import guidance, objectives, schedules
+
+End = Literal["clean", "first"]
+"""Where the last step leads: to the clean sample, or to the noise level of timestep 0."""
 
 Coefficients = dict[str, Any]
 """Host arrays with one row a step; inside the scan, the scalars of one step."""
@@ -40,35 +43,96 @@ class Sampler(Protocol):
     schedule: schedules.DiscreteSchedule
     num_steps: int
 
+    def timesteps(self) -> np.ndarray: ...  # noqa: D102
     def coefficients(self) -> Coefficients: ...  # noqa: D102
     def initialize(self, latents: Array) -> State: ...  # noqa: D102
     def update(  # noqa: D102
-        self, state: State, velocity: Array, step: Coefficients, noise: Array | None = None
+        self, state: State, pred: Array, step: Coefficients, noise: Array | None = None
     ) -> State: ...
     def finalize(self, state: State) -> Array: ...  # noqa: D102
 
 
 @dataclasses.dataclass(frozen=True)
-class DDIM:
+class _Discrete:
+    """What the samplers of a discrete schedule share."""
+
+    schedule: schedules.DiscreteSchedule
+    num_steps: int = 50
+    previous: schedules.Previous = "reference"
+    prediction: objectives.Kind = "velocity"
+    spacing: schedules.Spacing = "trailing"
+    steps_offset: int = 0
+    end: End = "clean"
+
+    def timesteps(self) -> Int[np.ndarray, " n"]:
+        """Returns the timestep of every step, noisiest first."""
+        return self.schedule.timesteps(self.num_steps, self.spacing, self.steps_offset)
+
+    def finalize(self, state: State) -> Float[Array, "*d"]:
+        """Returns the sample."""
+        return state.xt
+
+    def _levels(
+        self,
+    ) -> tuple[
+        Float[np.ndarray, " n"], Float[np.ndarray, " n"], Bool[np.ndarray, " n"], Coefficients
+    ]:
+        """Returns `alpha ** 2` at each step and where it leads, which steps lead to the end, and
+        the coefficients that estimate the clean sample.
+
+        Raises:
+            ValueError: for predicted noise at a step of pure noise.
+        """
+        now = self.schedule.signal(self.timesteps())
+        after = self.schedule.previous(
+            self.num_steps, self.previous, self.spacing, self.steps_offset
+        )
+        ends = after < 0
+        require(
+            self.prediction != "noise" or bool((now > 0.0).all()),
+            "sampling from predicted noise must start above alpha 0, where it has no clean sample, "
+            f"got alpha 0 at timestep {self.timesteps()[np.argmin(now)]}; train the model to "
+            "predict velocity, or leave the schedule without zero terminal SNR",
+        )
+        level = self.schedule.signal(after if self.end == "clean" else np.maximum(after, 0))
+        return now, level, ends, {"alpha": np.sqrt(now), "sigma": np.sqrt(1.0 - now)}
+
+    def _estimate(
+        self, state: State, pred: Array, step: Coefficients
+    ) -> tuple[Array, Array, Coefficients]:
+        """Returns `xt`, the clean sample and the step's coefficients, at least in float32."""
+        dtype = objectives.wide(state.xt.dtype)
+        xt, pred = state.xt.astype(dtype), pred.astype(dtype)
+        step = {name: value.astype(dtype) for name, value in step.items()}
+        x0 = objectives.to_x0(self.prediction, pred, xt, step["alpha"], step["sigma"])
+        return xt, x0, step
+
+
+@dataclasses.dataclass(frozen=True)
+class DDIM(_Discrete):
     """Deterministic first-order sampler (arXiv 2010.02502), `x = a x + b x0`.
 
     Attributes:
         schedule: The noise schedule.
         num_steps: Sampling steps.
         previous: Where steps lead; see `DiscreteSchedule.previous`.
+        prediction: What the network predicts.
+        spacing, steps_offset: Which timesteps are visited; see `DiscreteSchedule.timesteps`.
+        end: Where the last step leads.
     """
 
-    schedule: schedules.DiscreteSchedule
-    num_steps: int = 50
-    previous: schedules.Previous = "reference"
     stochastic: ClassVar[bool] = False
 
     def coefficients(self) -> Coefficients:
-        """Returns the float64 coefficients of every step."""
-        now, after = _signals(self)
+        """Returns the float64 coefficients of every step.
+
+        Raises:
+            ValueError: for predicted noise at a step of pure noise.
+        """
+        now, after, _, estimate = self._levels()
         a = np.sqrt((1.0 - after) / (1.0 - now))
         b = np.sqrt(after) - a * np.sqrt(now)
-        return {"alpha": np.sqrt(now), "sigma": np.sqrt(1.0 - now), "a": a, "b": b}
+        return {**estimate, "a": a, "b": b}
 
     def initialize(self, latents: Float[Array, "*d"]) -> State:
         """Starts at noise."""
@@ -77,45 +141,45 @@ class DDIM:
     def update(
         self,
         state: State,
-        velocity: Float[Array, "*d"],
+        pred: Float[Array, "*d"],
         step: Coefficients,
         noise: Float[Array, "*d"] | None = None,
     ) -> State:
         """Takes one step; `noise` is not used."""
-        xt, x0, c = _estimate(state, velocity, step)
+        xt, x0, c = self._estimate(state, pred, step)
         return State((c["a"] * xt + c["b"] * x0).astype(state.xt.dtype))
-
-    def finalize(self, state: State) -> Float[Array, "*d"]:
-        """Returns the sample."""
-        return state.xt
 
 
 @dataclasses.dataclass(frozen=True)
-class DPM:
+class DPM(_Discrete):
     """Stochastic second-order multistep solver in data prediction (SDE-DPM-Solver++(2M)).
 
     `x = m1 x - m2 (c x0 - d x0_last) + mn noise` (arXiv 2211.01095). The first step, the one after
-    pure noise and the one to the clean sample are of first order: `c = 1`, `d = 0`.
+    pure noise and the one to the end are of first order: `c = 1`, `d = 0`.
 
     Attributes:
         schedule: The noise schedule.
         num_steps: Sampling steps.
         previous: Where steps lead; see `DiscreteSchedule.previous`.
+        prediction: What the network predicts.
+        spacing, steps_offset: Which timesteps are visited; see `DiscreteSchedule.timesteps`.
+        end: Where the last step leads.
     """
 
-    schedule: schedules.DiscreteSchedule
-    num_steps: int = 50
-    previous: schedules.Previous = "reference"
     stochastic: ClassVar[bool] = True
 
     def coefficients(self) -> Coefficients:
-        """Returns the float64 coefficients of every step."""
-        now, after = _signals(self)
+        """Returns the float64 coefficients of every step.
+
+        Raises:
+            ValueError: for predicted noise at a step of pure noise.
+        """
+        now, after, ends, estimate = self._levels()
         last = np.append(0.0, now[:-1])  # pure noise before the first step: first order there
+        last[ends] = 0.0
         rows = [_dpm_step(*signals) for signals in zip(last, now, after, strict=True)]
         names = ("m1", "m2", "mn", "c", "d")
-        columns = dict(zip(names, np.array(rows, np.float64).T, strict=True))
-        return {"alpha": np.sqrt(now), "sigma": np.sqrt(1.0 - now), **columns}
+        return {**estimate, **dict(zip(names, np.array(rows, np.float64).T, strict=True))}
 
     def initialize(self, latents: Float[Array, "*d"]) -> State:
         """Starts at noise."""
@@ -124,19 +188,15 @@ class DPM:
     def update(
         self,
         state: State,
-        velocity: Float[Array, "*d"],
+        pred: Float[Array, "*d"],
         step: Coefficients,
         noise: Float[Array, "*d"] | None = None,
     ) -> State:
         """Takes one step with standard normal `noise`."""
-        xt, x0, c = _estimate(state, velocity, step)
+        xt, x0, c = self._estimate(state, pred, step)
         data = c["c"] * x0 - c["d"] * state.x0
         new = c["m1"] * xt - c["m2"] * data + c["mn"] * noise.astype(xt.dtype)
         return State(new.astype(state.xt.dtype), x0)
-
-    def finalize(self, state: State) -> Float[Array, "*d"]:
-        """Returns the sample."""
-        return state.xt
 
 
 SAMPLERS = {"ddim": DDIM, "dpm": DPM}
@@ -170,7 +230,8 @@ def sample(
     """Denoises a batch.
 
     Args:
-        predict: The network, `predict(xt, timestep, condition) -> velocity`.
+        predict: The network, `predict(xt, timestep, condition)`; returns what the sampler's
+            `prediction` names.
         sampler: One of `SAMPLERS`.
         shape: Shape of the batch.
         condition: Passed to `predict` as it is.
@@ -192,36 +253,19 @@ def sample(
     if latents is None:
         latents = jax.random.normal(start_key, shape, jnp.float32)
     steps = {name: jnp.asarray(column) for name, column in sampler.coefficients().items()}
-    timesteps = jnp.asarray(sampler.schedule.timesteps(sampler.num_steps), jnp.int32)
+    timesteps = jnp.asarray(sampler.timesteps(), jnp.int32)
 
     def body(state: State, inputs: tuple) -> tuple[State, None]:
         timestep, step, fresh = inputs
         if sampler.stochastic and noise is None:
             draw = jax.random.fold_in(step_key, timestep)
             fresh = jax.random.normal(draw, shape, jnp.float32)
-        velocity = predict(state.xt, jnp.full(shape[:1], timestep), condition)
-        return sampler.update(state, velocity, step, fresh), None
+        pred = predict(state.xt, jnp.full(shape[:1], timestep), condition)
+        return sampler.update(state, pred, step, fresh), None
 
     state = sampler.initialize(latents)
     state, _ = jax.lax.scan(body, state, (timesteps, steps, noise))
     return sampler.finalize(state)
-
-
-def _signals(sampler: Sampler) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `alpha ** 2` at each step and where it leads."""
-    schedule, num_steps = sampler.schedule, sampler.num_steps
-    now = schedule.signal(schedule.timesteps(num_steps))
-    return now, schedule.signal(schedule.previous(num_steps, sampler.previous))
-
-
-def _estimate(
-    state: State, velocity: Array, step: Coefficients
-) -> tuple[Array, Array, Coefficients]:
-    """Returns `xt`, the clean sample and the step's coefficients, at least in float32."""
-    dtype = objectives.wide(state.xt.dtype)
-    xt, velocity = state.xt.astype(dtype), velocity.astype(dtype)
-    step = {name: value.astype(dtype) for name, value in step.items()}
-    return xt, objectives.to_x0("velocity", velocity, xt, step["alpha"], step["sigma"]), step
 
 
 def _dpm_step(last: float, now: float, after: float) -> tuple[float, float, float, float, float]:

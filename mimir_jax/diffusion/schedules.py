@@ -17,13 +17,27 @@ from jaxtyping import Array, Float, Int
 from mimir_jax.config import DiffusionConfig, require
 
 Previous = Literal["reference", "grid"]
+Spacing = Literal["trailing", "leading", "linspace"]
+BetaSchedule = Literal["scaled_linear", "linear", "squaredcos_cap_v2"]
+
+_MAX_BETA = 0.999  # of the cosine schedule
 
 
 @dataclasses.dataclass(frozen=True)
 class DiscreteSchedule:
-    """Scaled-linear betas, SNR shift, then zero terminal SNR (arXiv 2305.08891)."""
+    """Betas, SNR shift, then zero terminal SNR (arXiv 2305.08891).
+
+    Attributes:
+        config: Number of noise levels, range of the betas, shift and end.
+        beta_schedule: How betas grow from `beta_start` to `beta_end`: `linear`, or
+            `scaled_linear` in their square roots; `squaredcos_cap_v2` follows a squared cosine
+            (arXiv 2102.09672) and reads neither. CogVideoX is trained with `scaled_linear`.
+        trained_betas: The beta of every noise level, in place of `beta_schedule`.
+    """
 
     config: DiffusionConfig = DiffusionConfig()
+    beta_schedule: BetaSchedule = "scaled_linear"
+    trained_betas: tuple[float, ...] | None = None
 
     @property
     def num_train_steps(self) -> int:
@@ -32,15 +46,48 @@ class DiscreteSchedule:
 
     @functools.cached_property
     def alphas_cumprod(self) -> Float[np.ndarray, " steps"]:
-        """`alpha ** 2` of every timestep in float64."""
-        cfg = self.config
-        betas = np.linspace(cfg.beta_start**0.5, cfg.beta_end**0.5, cfg.num_train_steps) ** 2
-        table = np.cumprod(1.0 - betas)
-        table = table / (cfg.snr_shift + (1.0 - cfg.snr_shift) * table)
-        if cfg.zero_terminal_snr:
-            root = np.sqrt(table)
-            table = ((root - root[-1]) * (root[0] / (root[0] - root[-1]))) ** 2
+        """`alpha ** 2` of every timestep in float64.
+
+        Raises:
+            ValueError: unless it falls from below 1 to no less than 0.
+        """
+        cfg, betas = self.config, self._betas()
+        with np.errstate(divide="ignore", invalid="ignore"):  # what comes of it is refused below
+            table = np.cumprod(1.0 - betas, dtype=np.float64).astype(betas.dtype)
+            table = table / (cfg.snr_shift + (1.0 - cfg.snr_shift) * table)
+            if cfg.zero_terminal_snr:
+                root = np.sqrt(table)
+                table = ((root - root[-1]) * (root[0] / (root[0] - root[-1]))) ** 2
+        table = table.astype(np.float64)
+        require(
+            bool(table[0] < 1.0 and table[-1] >= 0.0 and (np.diff(table) < 0.0).all()),
+            "alpha ** 2 must fall from below 1 to no less than 0 over the timesteps, got "
+            f"{table[0]:.6g} to {table[-1]:.6g}; choose betas within 0..1 and a positive snr_shift",
+        )
         return table
+
+    def _betas(self) -> Float[np.ndarray, " steps"]:
+        """Returns the betas: float64 for `scaled_linear`, else float32, as the reference has them.
+
+        The whole table follows in that dtype: rounding near the end is far from negligible.
+        """
+        cfg, steps = self.config, self.config.num_train_steps
+        if self.trained_betas is not None:
+            require(
+                len(self.trained_betas) == steps,
+                f"trained_betas must have num_train_steps={steps} entries, got "
+                f"{len(self.trained_betas)}; set either",
+            )
+            return np.array(self.trained_betas, np.float32)
+        match self.beta_schedule:
+            case "scaled_linear":
+                return np.linspace(cfg.beta_start**0.5, cfg.beta_end**0.5, steps) ** 2
+            case "linear":
+                return np.linspace(cfg.beta_start, cfg.beta_end, steps).astype(np.float32)
+            case "squaredcos_cap_v2":
+                level = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * np.pi / 2) ** 2
+                betas = np.minimum(1.0 - level[1:] / level[:-1], _MAX_BETA)
+                return betas.astype(np.float32)
 
     def alpha(self, timestep: Int[Array, "*b"]) -> Float[Array, "*b"]:
         """Returns the weight of the clean sample."""
@@ -56,14 +103,23 @@ class DiscreteSchedule:
             table = np.log(self.alphas_cumprod) - np.log1p(-self.alphas_cumprod)
         return jnp.asarray(table)[timestep]
 
-    def timesteps(self, num_steps: int) -> Int[np.ndarray, " n"]:
-        """Returns the trailing sampling grid, noisiest first.
+    def timesteps(
+        self, num_steps: int, spacing: Spacing = "trailing", offset: int = 0
+    ) -> Int[np.ndarray, " n"]:
+        """Returns the sampling grid, noisiest first.
 
         The rounding repeats the reference's sums of `num_train_steps / num_steps`, whose last bit
-        decides ties at some step counts.
+        decides ties at some step counts; there the reference may also list one step too many.
+
+        Args:
+            num_steps: Sampling steps.
+            spacing: `trailing` starts at the noisiest timestep; `leading` ends at `offset`, in
+                steps of `num_train_steps // num_steps`; `linspace` has both ends (arXiv 2305.08891,
+                table 2).
+            offset: Added to a `leading` grid; the others ignore it.
 
         Raises:
-            ValueError: unless 1 <= num_steps <= num_train_steps.
+            ValueError: unless 1 <= num_steps <= num_train_steps and the grid is within the table.
         """
         total = self.num_train_steps
         require(
@@ -71,18 +127,39 @@ class DiscreteSchedule:
             f"sampler.steps must be within 1..{total}, got {num_steps}; "
             "set it with --config.task.sampler.steps",
         )
-        grid = np.arange(total, 0, -total / num_steps)[:num_steps]
-        return np.round(grid).astype(np.int64) - 1
+        match spacing:
+            case "trailing":
+                grid = np.arange(total, 0, -total / num_steps)[:num_steps]
+                return np.round(grid).astype(np.int64) - 1
+            case "linspace":
+                return np.round(np.linspace(0, total - 1, num_steps))[::-1].astype(np.int64)
+            case "leading":
+                grid = np.arange(num_steps)[::-1] * (total // num_steps) + offset
+                require(
+                    bool(grid[-1] >= 0 and grid[0] < total),
+                    f"leading timesteps must be within 0..{total - 1}, got {grid[-1]}..{grid[0]} "
+                    f"with steps_offset={offset}; use another offset or fewer steps than "
+                    f"{num_steps}",
+                )
+                return grid
 
-    def previous(self, num_steps: int, rule: Previous = "reference") -> Int[np.ndarray, " n"]:
-        """Returns the timestep that each sampling step leads to; -1 stands for the clean sample.
+    def previous(
+        self,
+        num_steps: int,
+        rule: Previous = "reference",
+        spacing: Spacing = "trailing",
+        offset: int = 0,
+    ) -> Int[np.ndarray, " n"]:
+        """Returns the timestep that each sampling step leads to; -1 stands for the end.
 
         Args:
             num_steps: Sampling steps.
             rule: `reference` goes `num_train_steps // num_steps` down, which can miss the next
-                listed timestep by one; `grid` goes to the next listed timestep.
+                listed timestep; `grid` goes to the next listed timestep.
+            spacing: As in `timesteps`.
+            offset: As in `timesteps`.
         """
-        steps = self.timesteps(num_steps)
+        steps = self.timesteps(num_steps, spacing, offset)
         if rule == "grid":
             return np.append(steps[1:], -1)
         return np.maximum(steps - self.num_train_steps // num_steps, -1)

@@ -12,8 +12,8 @@ from jaxtyping import UInt8
 
 from mimir_jax.config import DataConfig, TextToVideoConfig
 from mimir_jax.diffusion import guidance, samplers, schedules
-from mimir_jax.models import dit, functional
-from mimir_jax.models.vae import autoencoder
+from mimir_jax.models import functional
+from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import video as video_lib
 from mimir_jax.text import features as features_lib
 
@@ -59,16 +59,12 @@ class Pipeline:
 
     @functools.cached_property
     def _decode(self):
-        def decode(params, latents):
-            latents = autoencoder.unscale_latents(self._task.vae, latents)
-            return self._vae.decode(params, latents).astype(jnp.float32)
-
-        return jax.jit(decode)
+        return jax.jit(functools.partial(latents_lib.decode, self._vae))
 
     @functools.cached_property
     def _denoise(self):
         cfg, model = self._task.sampler, self._model
-        dit_cfg = model.config.dit
+        sampler = samplers.make_sampler(cfg.name, self._schedule, cfg.steps)
 
         @functools.partial(jax.jit, static_argnames=("shape",))
         def denoise(params, text, null, shape, seed):
@@ -82,14 +78,13 @@ class Pipeline:
             def predict(xt, timestep, condition):
                 return model.denoise(params, xt, timestep, condition)
 
-            padded = dit.padded_frames(shape[1], dit_cfg)
-            latents = samplers.sample(
+            return latents_lib.denoise(
                 guidance.guided(predict, cfg, self._schedule),
-                samplers.make_sampler(cfg.name, self._schedule, cfg.steps),
-                (rows, padded, *shape[2:]),
+                sampler,
+                model.config.dit,
+                shape,
                 condition,
                 key=jax.random.key(seed),
             )
-            return latents[:, padded - shape[1] :]
 
         return denoise

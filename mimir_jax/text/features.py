@@ -16,7 +16,7 @@ import numpy as np
 from mimir_jax import weights
 from mimir_jax.config import TextConfig
 from mimir_jax.data.cache import ContentCache, content_key
-from mimir_jax.models import condition, functional, phi3, t5
+from mimir_jax.models import condition, functional
 from mimir_jax.text import decoding, instructions, tokenizers
 
 Features = dict[str, np.ndarray | jax.Array]
@@ -35,8 +35,8 @@ class TextEncoder:
         self._config = config
         self._seed = seed
         self.cache = ContentCache()
-        self._t5 = _load(config.t5_path, "t5", t5.T5Encoder, "text.t5_path")
-        self._llm = _load(config.llm_path, "llm", phi3.LLM, "text.llm_path") if use_llm else None
+        self._t5 = _load(config.t5_path, "t5", "text.t5_path")
+        self._llm = _load(config.llm_path, "llm", "text.llm_path") if use_llm else None
 
     @property
     def t5_width(self) -> int:
@@ -179,17 +179,16 @@ class _Encoder:
 
     def __init__(self, model: functional.Model, params: functional.Params, tokenizer):
         self.model = model
-        self.params = jax.tree.map(jnp.asarray, params)
+        self.params = params
         self.tokenizer = tokenizer
         self.pad_id = tokenizer.pad_token_id
 
 
-def _load(path: str | None, kind: str, module: type, field: str) -> _Encoder:
+def _load(path: str | None, kind: str, field: str) -> _Encoder:
     if path is None:
         raise ValueError(
             f"{field} must name a folder with {kind} weights, config and tokenizer, got None; "
             f"set it with --config.task.{field}=FOLDER"
         )
-    config, params = weights.load(path, kind=kind)
-    tokenizer = tokenizers.load(weights.resolve(path))
-    return _Encoder(functional.build(module, config), params, tokenizer)
+    model, params = weights.load(path, kind=kind)
+    return _Encoder(model, params, tokenizers.load(weights.resolve(path)))

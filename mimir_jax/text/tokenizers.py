@@ -23,11 +23,21 @@ CHAT_TEMPLATE = (
 
 
 def load(folder: pathlib.Path) -> "PreTrainedTokenizerBase":
-    """Loads the tokenizer in `folder`; never asks a hub.
+    """Loads the tokenizer of the text model in `folder`; never asks a hub.
+
+    It lies in the folder itself, in `tokenizer` beside it, as pipelines of diffusers have it, or in
+    a GGUF file.
 
     Raises:
-        ValueError: if the folder holds no tokenizer.
+        ValueError: if there is none.
     """
+    gguf_file = folder if folder.suffix == ".gguf" else next(iter(folder.glob("*.gguf")), None)
+    if gguf_file is not None:
+        from mimir_jax.weights import gguf
+
+        return gguf.read_tokenizer(gguf_file)
+    if not any(folder.glob("*token*")) and (folder.parent / "tokenizer").is_dir():
+        folder = folder.parent / "tokenizer"
     # Torch is never needed here, so its absence is no news.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import AutoTokenizer  # imports in seconds, so only where it is used

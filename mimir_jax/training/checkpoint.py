@@ -5,19 +5,18 @@
 import contextlib
 import json
 import pathlib
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
 from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.training import state as state_lib
+from mimir_jax.weights import native
 
 CONFIG_FILE = "config.json"
+_REMEDY = "delete that folder to go on from the one before it"
 
 # Fields a resumed run may change: they steer the machine or the reporting, not the mathematics.
 RESUMABLE = (
@@ -70,7 +69,7 @@ class Checkpointer:
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
         )
-        with _readable(pathlib.Path(self._manager.directory) / str(step)):
+        with native.readable(pathlib.Path(self._manager.directory) / str(step), _REMEDY):
             restored = self._manager.restore(step, args=args)
         return restored["state"], restored["data"]
 
@@ -78,28 +77,6 @@ class Checkpointer:
         """Waits for saves under way."""
         self._manager.wait_until_finished()
         self._manager.close()
-
-
-@contextlib.contextmanager
-def _readable(folder: pathlib.Path) -> Iterator[None]:
-    """Turns whatever a reader raises inside into one line about `folder`."""
-    previous = sys.excepthook
-
-    def hook(kind, value, traceback):
-        # One damaged array ends the read; the reads still under way then report a closed loop.
-        if not (kind is RuntimeError and "Event loop is closed" in str(value)):
-            previous(kind, value, traceback)
-
-    sys.excepthook = hook
-    try:
-        yield
-        sys.excepthook = previous
-    except Exception as error:  # a damaged file surfaces as any of a dozen types
-        reason = " ".join(str(error).split())[:160]
-        raise ValueError(
-            f"checkpoint {folder} must be readable and of this model, it failed with "
-            f"{type(error).__name__}: {reason}; delete that folder to go on from the one before it"
-        ) from error
 
 
 def has_checkpoint(workdir: pathlib.Path) -> bool:
@@ -123,34 +100,19 @@ def restore_from(
         return checkpointer.restore(abstract)
 
 
-def read_params(workdir: pathlib.Path) -> tuple[Any, int]:
-    """Reads the newest parameters of a run as numpy arrays: the average where there is one.
-
-    Returns:
-        The nested dict and the step it was saved at.
+def open_params(workdir: pathlib.Path) -> native.Stored:
+    """Opens the newest parameters of a run: the average where there is one.
 
     Raises:
         ValueError: if the run has no checkpoint.
     """
     checkpointer = Checkpointer(workdir)
     step = checkpointer.latest_step
+    checkpointer.close()
     if step is None:
         raise ValueError(f"run {workdir} must have a checkpoint, found none; train it first")
-    folder = (workdir / "checkpoints" / str(step) / "state").absolute()
-    checkpointer.close()
-    with _readable(folder.parent):
-        return _read_part(folder), step
-
-
-def _read_part(folder: pathlib.Path) -> Any:
-    """Reads the average, or the parameters where there is none, and nothing else."""
-    reader = ocp.PyTreeCheckpointer()
-    tree = reader.metadata(folder).item_metadata.tree
-    name = "ema" if tree.get("ema") else "params"
-    wanted = {key: jax.tree.map(lambda _: ocp.PLACEHOLDER, value) for key, value in tree.items()}
-    wanted[name] = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), tree[name])
-    restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-    return reader.restore(folder, item=wanted, restore_args=restore_args)[name]
+    folder = workdir / "checkpoints" / str(step)
+    return native.open_checkpoint(folder, item="state", parts=("ema", "params"), remedy=_REMEDY)
 
 
 def claim_workdir(workdir: pathlib.Path, config: TrainConfig) -> None:

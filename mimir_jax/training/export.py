@@ -1,14 +1,13 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""From a run to a native weights folder that `weights.load` and `init_from` read."""
+"""What a run holds, opened as weights."""
 
 import pathlib
+from typing import Any
 
-import jax
-
-from mimir_jax import weights
 from mimir_jax.config import TextToVideoConfig, TrainConfig, bridge
 from mimir_jax.training import checkpoint
+from mimir_jax.weights import native
 
 
 def read_config(workdir: pathlib.Path) -> TrainConfig:
@@ -23,31 +22,23 @@ def read_config(workdir: pathlib.Path) -> TrainConfig:
     return bridge.from_json(TrainConfig, path.read_text())
 
 
-def export_run(workdir: pathlib.Path, target: pathlib.Path, *, dtype: str) -> tuple[str, int, int]:
-    """Writes the newest parameters of a run, averaged where the run keeps an average.
-
-    Args:
-        workdir: The run.
-        target: Folder to write; must not exist.
-        dtype: Stored precision.
+def open_run(workdir: pathlib.Path) -> tuple[str, Any, native.Stored]:
+    """Opens the newest parameters of a run, averaged where the run keeps an average.
 
     Returns:
-        The kind of model, its number of parameters, and the step.
+        Kind and config of the network, and its parameters.
 
     Raises:
-        ValueError: if there is no run or checkpoint, or `target` exists.
+        ValueError: if there is no run or checkpoint.
     """
-    config = read_config(workdir)
-    task = config.task
+    task = read_config(workdir).task
     if isinstance(task, TextToVideoConfig):
-        kind, network, tokenizer = "mimir", task.network, None
+        kind, network = "mimir", task.network
     else:
         kind, network = task.kind, task.model
-        tokenizer = getattr(task, "tokenizer_path", None)
-    params, step = checkpoint.read_params(workdir)
-    files = {}
-    if tokenizer is not None:
-        folder = weights.resolve(tokenizer)
-        files = {file.name: file.read_bytes() for file in sorted(folder.glob("tokenizer*"))}
-    weights.save(target, kind, network, params, dtype=dtype, files=files)
-    return kind, sum(x.size for x in jax.tree.leaves(params)), step
+    return kind, network, checkpoint.open_params(workdir)
+
+
+def tokenizer_path(workdir: pathlib.Path) -> str | None:
+    """Returns where the tokenizer of a text model's run lies, None for other runs."""
+    return getattr(read_config(workdir).task, "tokenizer_path", None)

@@ -163,7 +163,9 @@ def _load_init(config: TrainConfig, task: Task) -> functional.Params | None:
         checkpoint.require_run(pathlib.Path(config.resume_from))
     if config.init_from is None:
         return None
-    _, loaded = weights.load(config.init_from)
+    opened, loaded = weights.read(config.init_from, dtype="float32")
+    if opened.family.kind == "dit":
+        loaded = {"dit": loaded}  # a bare base, for Mimir to start from
     weights.overlay(task.model.abstract_params, loaded, source=config.init_from)
     return loaded
 

@@ -1,38 +1,10 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tiny random CogVideoX transformers of diffusers, and their weights as our parameters."""
+"""Tiny random CogVideoX transformers of diffusers."""
 
-import re
-
-import jax
 import numpy as np
 
 from mimir_jax.config import DiTConfig
-
-RULES = {  # diffusers prefix -> our path; {i} is the layer
-    "patch_embed.proj": "patch",
-    "patch_embed.text_proj": "text",
-    "time_embedding.linear_1": "time.up",
-    "time_embedding.linear_2": "time.down",
-    "ofs_embedding.linear_1": "ofs.up",
-    "ofs_embedding.linear_2": "ofs.down",
-    "norm1.linear": "norm1.linear",
-    "norm1.norm": "norm1.norm",
-    "norm2.linear": "norm2.linear",
-    "norm2.norm": "norm2.norm",
-    "attn1.to_q": "attention.q",
-    "attn1.to_k": "attention.k",
-    "attn1.to_v": "attention.v",
-    "attn1.to_out.0": "attention.out",
-    "attn1.norm_q": "attention.norm_q",
-    "attn1.norm_k": "attention.norm_k",
-    "ff.net.0.proj": "mlp.up",
-    "ff.net.2": "mlp.down",
-    "norm_final": "head.norm_final",
-    "norm_out.linear": "head.linear",
-    "norm_out.norm": "head.norm",
-    "proj_out": "head.proj",
-}
 
 
 def make_reference(cfg: DiTConfig, seed: int = 0):
@@ -106,32 +78,3 @@ def run_reference(model, cfg: DiTConfig, latents, text, timestep, ofs=None) -> n
             return_dict=False,
         )[0]
     return np.moveaxis(y.numpy(), 2, -1)
-
-
-def convert(state, num_layers: int) -> dict:
-    """Turns a diffusers state dict into our nested parameters; every tensor must match a rule."""
-    flat: dict[str, list[np.ndarray]] = {}
-    for name, tensor in sorted(state.items()):
-        value = tensor.float().numpy()
-        if name == "patch_embed.pos_embedding":
-            flat["positions"] = [value[0]]
-            continue
-        prefix, leaf = name.rsplit(".", 1)
-        block = re.fullmatch(r"transformer_blocks\.(\d+)\.(.+)", prefix)
-        path = RULES[block[2] if block else prefix]
-        if leaf == "weight":
-            leaf = "kernel" if value.ndim > 1 else "scale"
-        if leaf == "kernel":
-            value = value.reshape(len(value), -1).T
-        path = f"{'blocks.block.' if block else ''}{path}.{leaf}"
-        flat.setdefault(path, [None] * (num_layers if block else 1))[
-            int(block[1]) if block else 0
-        ] = value
-    tree: dict = {}
-    for path, values in flat.items():
-        *parts, last = path.split(".")
-        node = tree
-        for part in parts:
-            node = node.setdefault(part, {})
-        node[last] = np.stack(values) if path.startswith("blocks") else values[0]
-    return jax.tree.map(np.ascontiguousarray, tree)

@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random torch LLMs of the three layouts, and their parameters in ours."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -80,42 +78,6 @@ def frequencies(layout, cfg, long):
         return make(config)
     make = modeling_rope_utils.ROPE_INIT_FUNCTIONS[cfg.rope.kind]
     return make(config, "cpu", seq_len=cfg.rope.original_max_length + long)
-
-
-def params_of(model, cfg):
-    """Our parameters from a torch model, fusing what its layout keeps apart."""
-    state = {k: v.detach().numpy() for k, v in model.state_dict().items()}
-
-    def kernel(prefix, *names):
-        return np.concatenate([state[f"{prefix}.{n}.weight"].T for n in names], axis=1)
-
-    def block(i):
-        at = f"model.layers.{i}"
-        fused = f"{at}.self_attn.qkv_proj.weight" in state
-        qkv = ("qkv_proj",) if fused else ("q_proj", "k_proj", "v_proj")
-        gate_up = ("gate_up_proj",) if fused else ("gate_proj", "up_proj")
-        return {
-            "attention_norm": {"scale": state[f"{at}.input_layernorm.weight"]},
-            "attention": {
-                "qkv": {"kernel": kernel(f"{at}.self_attn", *qkv)},
-                "out": {"kernel": kernel(f"{at}.self_attn", "o_proj")},
-            },
-            "mlp_norm": {"scale": state[f"{at}.post_attention_layernorm.weight"]},
-            "mlp": {
-                "gate_up": {"kernel": kernel(f"{at}.mlp", *gate_up)},
-                "down": {"kernel": kernel(f"{at}.mlp", "down_proj")},
-            },
-        }
-
-    blocks = [block(i) for i in range(cfg.num_layers)]
-    params = {
-        "embed": {"table": jnp.asarray(state["model.embed_tokens.weight"])},
-        "blocks": {"block": jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)},
-        "norm": {"scale": jnp.asarray(state["model.norm.weight"])},
-    }
-    if not cfg.tie_embeddings:
-        params["head"] = {"kernel": jnp.asarray(state["lm_head.weight"].T)}
-    return params
 
 
 def forward(model, ids, mask):

@@ -11,7 +11,7 @@ from flax import nnx
 from mimir_jax.config import COGVIDEOX, DiTConfig
 from mimir_jax.models import dit, functional, layers, rope
 from mimir_jax.parallel import context, mesh, rules
-from tests.helpers import relative_error
+from tests.helpers import params_of, relative_error
 from tests.models import dit_reference
 
 TINY = dict(
@@ -89,7 +89,7 @@ def test_dit_matches_diffusers(variant, sizes, ofs, strict_dtypes):
     cfg = tiny(variant)
     reference = dit_reference.make_reference(cfg)
     model = functional.build(dit.DiT, cfg)
-    params = dit_reference.convert(reference.state_dict(), cfg.num_layers)
+    params = params_of("dit", reference, cfg)
     shapes = jax.tree.map(lambda x: x.shape, model.abstract_params)
     assert jax.tree.map(lambda x: x.shape, params) == shapes
     arguments = inputs(cfg, sizes)

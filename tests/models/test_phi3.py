@@ -9,7 +9,7 @@ import pytest
 
 from mimir_jax.config import LLMConfig, RopeConfig
 from mimir_jax.models import functional, phi3, rope1d
-from tests.helpers import relative_error
+from tests.helpers import params_of, relative_error
 from tests.models import llm_reference
 
 CFG = LLMConfig(
@@ -89,7 +89,10 @@ def test_forward_equals_transformers(case, strict_dtypes):
     layout, changes, length = CASES[case]
     cfg = dataclasses.replace(CFG, **changes)
     torch_model = llm_reference.build(layout, cfg)
-    model, params = functional.build(phi3.LLM, cfg), llm_reference.params_of(torch_model, cfg)
+    model, params = (
+        functional.build(phi3.LLM, cfg),
+        params_of("llm", torch_model, cfg, type(torch_model).__name__),
+    )
     ids = RNG.integers(1, cfg.vocab_size, (3, length))
     mask = np.ones((3, length), bool)  # no padding, then pads on the right and on the left
     mask[1, -5:] = mask[2, :4] = False
@@ -102,7 +105,10 @@ def test_forward_equals_transformers(case, strict_dtypes):
 @pytest.mark.torch
 def test_layers_are_counted_as_in_transformers():
     torch_model = llm_reference.build("phi3", CFG)
-    model, params = functional.build(phi3.LLM, CFG), llm_reference.params_of(torch_model, CFG)
+    model, params = (
+        functional.build(phi3.LLM, CFG),
+        params_of("llm", torch_model, CFG, type(torch_model).__name__),
+    )
     ids = RNG.integers(1, CFG.vocab_size, (2, 7))
     hidden, _ = llm_reference.forward(torch_model, ids, None)
     encode = jax.jit(model.encode, static_argnames="layer")

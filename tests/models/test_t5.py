@@ -9,7 +9,7 @@ import pytest
 
 from mimir_jax.config import T5Config
 from mimir_jax.models import functional, t5
-from tests.helpers import relative_error
+from tests.helpers import params_of, relative_error
 
 CFG = T5Config(
     vocab_size=50, width=24, num_layers=3, num_heads=3, head_dim=10, mlp_dim=40, remat="none"
@@ -44,33 +44,6 @@ def reference(cfg, seed=0):
     return model
 
 
-def params_of(model, cfg):
-    """Our parameters from a torch encoder."""
-    state = {k: v.detach().numpy() for k, v in model.state_dict().items()}
-
-    def stacked(name, transpose=True):
-        leaves = [state[f"encoder.block.{i}.layer.{name}.weight"] for i in range(cfg.num_layers)]
-        return jnp.stack([leaf.T if transpose else leaf for leaf in leaves])
-
-    names = {"q": "q", "k": "k", "v": "v", "out": "o"}
-    ff = {"up": "wi", "down": "wo"}
-    if cfg.activation == "gated-gelu":
-        ff = {"gate": "wi_0", "up": "wi_1", "down": "wo"}
-    block = {
-        "attention_norm": {"scale": stacked("0.layer_norm", False)},
-        "attention": {n: {"kernel": stacked(f"0.SelfAttention.{m}")} for n, m in names.items()},
-        "mlp_norm": {"scale": stacked("1.layer_norm", False)},
-        "mlp": {n: {"kernel": stacked(f"1.DenseReluDense.{m}")} for n, m in ff.items()},
-    }
-    bias = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-    return {
-        "embed": {"table": jnp.asarray(state["shared.weight"])},
-        "relative_bias": jnp.asarray(state[bias]),
-        "blocks": {"block": block},
-        "norm": {"scale": jnp.asarray(state["encoder.final_layer_norm.weight"])},
-    }
-
-
 @pytest.mark.torch
 @pytest.mark.parametrize(
     "changes",
@@ -85,7 +58,7 @@ def test_encoder_equals_transformers(changes, strict_dtypes):
 
     cfg = dataclasses.replace(CFG, **changes)
     torch_model = reference(cfg)
-    model, params = functional.build(t5.T5Encoder, cfg), params_of(torch_model, cfg)
+    model, params = functional.build(t5.T5Encoder, cfg), params_of("t5", torch_model, cfg)
     apply = jax.jit(model.apply)
     with torch.no_grad():
         ids = torch.tensor(IDS)

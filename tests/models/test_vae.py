@@ -11,7 +11,7 @@ import pytest
 from mimir_jax.config import VAEConfig
 from mimir_jax.models import functional
 from mimir_jax.models.vae import autoencoder, blocks, causal, tiling
-from tests.helpers import relative_error
+from tests.helpers import params_of, relative_error
 from tests.models import vae_reference
 
 SMALL = VAEConfig(block_channels=(8, 16, 12), norm_groups=4, layers_per_block=1, latent_channels=5)
@@ -40,7 +40,7 @@ def small():
 def reference(cfg):
     model = functional.build(autoencoder.VAE, cfg)
     torch_model = vae_reference.make_reference(cfg)
-    params = vae_reference.params_from_torch(torch_model.state_dict())
+    params = params_of("vae", torch_model, cfg)
     params = jax.tree.map(jnp.asarray, params)
     shapes = jax.tree.map(lambda x: x.shape, params)
     assert shapes == jax.tree.map(lambda x: x.shape, model.abstract_params)

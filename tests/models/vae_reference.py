@@ -1,8 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tiny random diffusers VAE for parity tests, and its weights as our parameters."""
-
-import numpy as np
+"""Tiny random diffusers VAE for parity tests."""
 
 from mimir_jax.config import VAEConfig
 
@@ -34,27 +32,3 @@ def make_reference(cfg: VAEConfig, seed: int = 0):
             if parameter.ndim == 1:
                 parameter.add_(0.2 * torch.randn_like(parameter))
     return model.eval()
-
-
-def params_from_torch(state: dict) -> dict:
-    """Maps a diffusers state dict onto our nested parameters."""
-    tree: dict = {}
-    for name, tensor in state.items():
-        path, value = convert(name, tensor.detach().float().numpy())
-        node = tree
-        for part in path[:-1]:
-            node = node.setdefault(part, {})
-        node[path[-1]] = value
-    return tree
-
-
-def convert(name: str, value: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Maps one diffusers tensor: drop the inner `.conv`, channels last, norms get `scale`."""
-    name = name.replace("downsamplers.0.conv.", "downsampler.")
-    name = name.replace("upsamplers.0.conv.", "upsampler.").replace(".conv.", ".")
-    *path, leaf = name.split(".")
-    if leaf == "weight":
-        leaf = "scale" if value.ndim == 1 else "kernel"
-    if value.ndim > 2:
-        value = np.moveaxis(value, (0, 1), (-1, -2))
-    return [*path, leaf], value

@@ -10,7 +10,7 @@ import pytest
 from mimir_jax.config import LLMConfig, RopeConfig
 from mimir_jax.models import functional, phi3
 from mimir_jax.text import decoding
-from tests.helpers import relative_error
+from tests.helpers import params_of, relative_error
 from tests.models import llm_reference
 
 CFG = LLMConfig(
@@ -66,7 +66,10 @@ def llm():
 def test_greedy_equals_transformers(layout, changes, lengths):
     cfg = dataclasses.replace(CFG, **changes)
     torch_model = llm_reference.build(layout, cfg)
-    model, params = functional.build(phi3.LLM, cfg), llm_reference.params_of(torch_model, cfg)
+    model, params = (
+        functional.build(phi3.LLM, cfg),
+        params_of("llm", torch_model, cfg, type(torch_model).__name__),
+    )
     ids, mask = prompts(lengths, max(lengths))
     never = cfg.vocab_size
     theirs = llm_reference.generate(torch_model, ids, mask, NEW, eos_token_id=never)
@@ -84,7 +87,10 @@ def test_greedy_equals_transformers(layout, changes, lengths):
 @pytest.mark.torch
 def test_end_tokens_stop_rows_as_in_transformers():
     torch_model = llm_reference.build("llama", CFG)
-    model, params = functional.build(phi3.LLM, CFG), llm_reference.params_of(torch_model, CFG)
+    model, params = (
+        functional.build(phi3.LLM, CFG),
+        params_of("llm", torch_model, CFG, type(torch_model).__name__),
+    )
     ids, mask = prompts([6, 4, 5], 6)
     free = np.asarray(decoding.generate(model, params, ids, mask, max_new_tokens=NEW))
     eos = (int(free[0, 2]), int(free[1, 4]))

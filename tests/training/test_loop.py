@@ -143,5 +143,5 @@ def test_damaged_checkpoint_gives_one_line(vae_run, tmp_path):
     loop.train(vae_run, tmp_path)
     for file in (tmp_path / "checkpoints" / "2" / "state").rglob("d/*"):
         file.write_bytes(file.read_bytes()[:50])
-    with pytest.raises(ValueError, match="checkpoints/2 must be readable .* delete that folder"):
-        checkpoint.read_params(tmp_path)
+    with pytest.raises(ValueError, match="checkpoints/2 must be whole .* delete that folder"):
+        checkpoint.open_params(tmp_path)

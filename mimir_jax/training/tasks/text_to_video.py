@@ -228,13 +228,14 @@ def load_vae(task: TextToVideoConfig) -> functional.Params:
             "task.vae_path must name a folder with VAE weights, got None; "
             "set it with --config.task.vae_path=FOLDER"
         )
-    config, params = weights.load(task.vae_path, kind="vae")
+    model, params = weights.load(task.vae_path, kind="vae", dtype=task.vae.dtype)
+    config = model.config
     if config != task.vae:
         raise ValueError(
             f"task.vae must be the config of {task.vae_path}, got {task.vae} and {config}; "
             "set task.vae to the sizes of the weights"
         )
-    return jax.device_put(params)
+    return params
 
 
 def check_widths(task: TextToVideoConfig, text: features_lib.TextEncoder) -> None:

@@ -1,0 +1,21 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Weights in and out: published checkpoints, native folders, runs, and the tables between them."""
+
+from mimir_jax.weights.convert import convert
+from mimir_jax.weights.loading import load, read
+from mimir_jax.weights.native import save
+from mimir_jax.weights.opening import open_weights, resolve
+from mimir_jax.weights.tree import flatten, overlay, unflatten
+
+__all__ = [
+    "convert",
+    "flatten",
+    "load",
+    "open_weights",
+    "overlay",
+    "read",
+    "resolve",
+    "save",
+    "unflatten",
+]

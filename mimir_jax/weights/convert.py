@@ -1,0 +1,199 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Converts weights between published forms and ours, one parameter in memory at a time."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import math
+import pathlib
+import shutil
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from mimir_jax.weights import dit, family, gguf, native, opening, rules, tensors
+
+Form = Literal["native", "transformers", "diffusers"]
+
+# What travels with text models besides their weights, and with anything that has a licence.
+_COMPANIONS = (
+    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "spiece.model", "vocab.*",
+    "merges.txt", "chat_template*", "generation_config.json", "LICENSE*", "NOTICE*",
+)  # fmt: skip
+
+
+class Report(NamedTuple):
+    """What a conversion wrote.
+
+    Attributes:
+        kind: Kind of network.
+        num_params: Its parameters.
+        licence: What is known of the licence of its weights, None for our own.
+    """
+
+    kind: str
+    num_params: int
+    licence: str | None
+
+
+def convert(
+    source: str | pathlib.Path,
+    target: str | pathlib.Path,
+    *,
+    to: Form = "native",
+    dtype: str | None = None,
+) -> Report:
+    """Converts the weights at `source` to the folder `target`, complete or not at all.
+
+    Args:
+        source: Anything that `load` opens.
+        target: Folder to write; must not exist.
+        to: Our own format, or that of a library. Mimir goes to diffusers as two folders:
+            `transformer`, and `mimir` with fuser and stabilizer.
+        dtype: Stored dtype; None keeps every tensor's own, byte for byte.
+
+    Raises:
+        ValueError: if `source` cannot be opened or has no such form, or `target` exists or cannot
+            be written.
+    """
+    target = pathlib.Path(target).expanduser()
+    with native.aside(target) as folder:
+        opened = opening.open_weights(source)
+        cast = None if dtype is None else np.dtype(dtype)
+        licence = None
+        if isinstance(opened.family, family.Published) and opened.class_name:
+            licence = opened.family.licence(opened.config)
+        if to == "native":
+            _write_native(folder, opened, cast, licence)
+        elif opened.family.kind == "mimir" and to == "diffusers":
+            _write_mimir(folder, opened, cast)
+        elif isinstance(opened.family, family.Published) and opened.family.library == to:
+            _write_published(folder, opened.family, opened, cast)
+        else:
+            library = getattr(opened.family, "library", "diffusers")
+            raise ValueError(
+                f"--to must be native or {library} for a {opened.family.kind}, got {to!r}"
+            )
+        count = sum(math.prod(tensor.shape) for tensor in opened.params.values())
+    return Report(opened.family.kind, count, licence)
+
+
+def _write_native(
+    folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype | None, licence: str | None
+) -> None:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        hashes = [(file, pool.submit(_sha256, file)) for file in opened.files]
+        config = opened.config
+        if dtype is not None and opened.class_name is not None:
+            config = opened.family.with_dtype(config, str(dtype))  # ours keep their compute dtype
+        manifest: dict[str, Any] = {}
+        if opened.class_name is not None:
+            manifest["licence"] = licence
+            manifest["source"] = {
+                "class": opened.class_name,
+                "config": opened.raw,
+                "dtypes": {} if dtype else {n: str(x) for n, x in opened.dtypes.items()},
+            }
+        _copy_companions(opened, folder)
+        if opened.class_name is not None:
+            manifest["source"]["files"] = [
+                {"name": file.name, "bytes": file.stat().st_size, "sha256": digest.result()}
+                for file, digest in hashes
+            ]
+        native.write(
+            folder, opened.family.kind, config, opened.params, dtype=dtype, manifest=manifest
+        )
+
+
+def _write_published(
+    folder: pathlib.Path,
+    known: family.Published,
+    opened: opening.Weights,
+    dtype: np.dtype | None,
+) -> None:
+    name = known.export_class(opened.class_name)
+    raw = _published_config(known, opened, name)
+    table = known.rules(opened.config, name)
+    params = opened.params
+    dtypes = opened.dtypes
+    if dtype is not None:
+        dtypes = {}
+        params = {path: _cast(tensor, dtype) for path, tensor in params.items()}
+    if known.library == "transformers":
+        kinds = [tensor.dtype for tensor in params.values()]
+        raw["dtype"] = str(max(set(kinds), key=kinds.count))
+        raw.pop("torch_dtype", None)
+    expected = rules.export_shapes(table, params, dtypes)
+    (folder / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
+    tensors.write_safetensors(
+        folder, known.stem, expected, rules.export_tensors(table, params, dtypes)
+    )
+    _copy_companions(opened, folder)
+
+
+def _write_mimir(folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype | None) -> None:
+    """Writes the DiT as CogVideoX, and what conditions it as one safetensors file."""
+    known = opening.FAMILIES["dit"]
+    inner = {
+        path.removeprefix("dit/"): tensor
+        for path, tensor in opened.params.items()
+        if path.startswith("dit/")
+    }
+    (folder / "transformer").mkdir()
+    base = opening.Weights(path=opened.path, family=known, config=opened.config.dit, params=inner)
+    assert isinstance(known, dit.DiT)
+    _write_published(folder / "transformer", known, base, dtype)
+    rest = {
+        path.replace("/", "."): tensor if dtype is None else _cast(tensor, dtype)
+        for path, tensor in opened.params.items()
+        if not path.startswith("dit/")
+    }
+    (folder / "mimir").mkdir()
+    config = dataclasses.asdict(opened.config)
+    del config["dit"]
+    (folder / "mimir" / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    expected = {name: (tensor.shape, tensor.dtype) for name, tensor in rest.items()}
+    tensors.write_safetensors(
+        folder / "mimir", "model", expected, ((name, x.read()) for name, x in rest.items())
+    )
+
+
+def _published_config(
+    known: family.Published, opened: opening.Weights, name: str
+) -> dict[str, Any]:
+    """Returns the config as it came where it is true, or else a new one."""
+    raw = dict(opened.raw)
+    if raw:
+        before = known.with_dtype(known.read_config(raw, {}), opened.config.dtype)
+        if before == opened.config:
+            if known.library == "transformers":
+                raw["architectures"] = [name]
+            return raw
+    return known.write_config(opened.config, name)
+
+
+def _cast(tensor: tensors.Tensor, dtype: np.dtype) -> tensors.Tensor:
+    return tensors.Tensor(tensor.shape, dtype, lambda: tensor.read().astype(dtype, copy=False))
+
+
+def _copy_companions(opened: opening.Weights, folder: pathlib.Path) -> None:
+    place = opened.path
+    if place.suffix == ".gguf":
+        gguf.read_tokenizer(place).save_pretrained(str(folder))
+        return
+    here = place if place.is_dir() else place.parent
+    places = [here]
+    if opened.family.kind in ("t5", "llm"):  # pipelines of diffusers keep it beside
+        places.insert(0, opened.tokenizer or here.parent / "tokenizer")
+    for where in places:
+        for pattern in _COMPANIONS:
+            for file in sorted(where.glob(pattern)):
+                if file.is_file():
+                    shutil.copyfile(file, folder / file.name)
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,118 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the converter knows of a kind of network: its published configs and its table."""
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from flax import nnx
+
+from mimir_jax.models import functional
+from mimir_jax.weights import tree
+from mimir_jax.weights.rules import Rule
+from mimir_jax.weights.tensors import Tensor, Tensors
+
+Raw = dict[str, Any]
+"""A published `config.json`."""
+
+Library = Literal["transformers", "diffusers"]
+
+
+class Family:
+    """One kind of network.
+
+    Attributes:
+        kind: Key of `config.KINDS`.
+        module: The network.
+        classes: Published classes it reads, the one it writes first; none for our own.
+    """
+
+    kind: ClassVar[str]
+    module: ClassVar[type[nnx.Module]]
+    classes: ClassVar[tuple[str, ...]] = ()
+
+    def build(self, config: Any) -> functional.Model:
+        """Returns the network."""
+        return functional.build(self.module, config)
+
+    def abstract(self, config: Any) -> dict[str, Any]:
+        """Returns the shapes of our parameters by path."""
+        return tree.flatten(self.build(config).abstract_params)
+
+    def with_dtype(self, config: Any, dtype: str) -> Any:
+        """Returns the config with another compute dtype."""
+        return dataclasses.replace(config, dtype=dtype)
+
+
+class Published(Family, abc.ABC):
+    """A kind of network that others publish weights of.
+
+    Attributes:
+        library: Where the published form belongs.
+        stem: Name of the published weight file without suffix.
+        ignored: Regular expressions of published tensors that do not matter.
+    """
+
+    library: ClassVar[Library]
+    stem: ClassVar[str]
+    ignored: ClassVar[tuple[str, ...]] = ()
+
+    @abc.abstractmethod
+    def read_config(self, raw: Raw, tensors: Mapping[str, Tensor]) -> Any:
+        """Returns our config for a published one; tensors decide where configs are known to lie.
+
+        Raises:
+            ValueError: for settings that the network does not have.
+        """
+
+    @abc.abstractmethod
+    def write_config(self, config: Any, name: str) -> Raw:
+        """Returns the published config of class `name`."""
+
+    @abc.abstractmethod
+    def rules(self, config: Any, name: str) -> list[Rule]:
+        """Returns the table of class `name`."""
+
+    def prepare(self, raw: Raw, tensors: Tensors) -> Tensors:
+        """Renames tensors that go by several names; the identity for most."""
+        del raw
+        return tensors
+
+    def export_class(self, name: str | None) -> str:
+        """Returns the class to write what was read from class `name`, None for our own."""
+        return name or self.classes[0]
+
+    @abc.abstractmethod
+    def licence(self, config: Any) -> str:
+        """Returns what is known of the licence of published weights of this kind."""
+
+
+def field(raw: Raw, name: str, kind: type = int) -> Any:
+    """Returns a required field of a published config.
+
+    Raises:
+        ValueError: if it is missing or of another type.
+    """
+    value = raw.get(name)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"config.json must give {name} as {kind.__name__}, got {value!r}")
+    return value
+
+
+def demand(raw: Raw, **values: Any) -> None:
+    """Checks settings that the network has in one form only; absent ones count as that form.
+
+    Raises:
+        ValueError: naming the first that differs.
+    """
+    for name, value in values.items():
+        accepted = value if isinstance(value, tuple) else (value,)
+        if raw.get(name, accepted[0]) not in accepted:
+            raise ValueError(
+                f"config.json must have {name} {' or '.join(map(repr, accepted))}, got "
+                f"{raw[name]!r}, which this network does not implement"
+            )

@@ -1,0 +1,171 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Decoder-only LLMs of transformers: Phi-3 (3.5 too), Llama and Mistral, in one network."""
+
+from collections.abc import Mapping
+
+from mimir_jax.config import LLMConfig, RopeConfig
+from mimir_jax.models import phi3
+from mimir_jax.weights import family
+from mimir_jax.weights.rules import Rule, in_blocks, linear, norm
+from mimir_jax.weights.tensors import Tensor, Tensors
+
+_TYPES = {
+    "Phi3ForCausalLM": "phi3",
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "mistral",
+}
+_ROPE_KINDS = {"default": "default", "linear": "linear", "llama3": "llama3"}
+_ROPE_KINDS |= dict.fromkeys(("longrope", "su"), "longrope")
+
+
+class LLM(family.Published):
+    """The three layouts: Phi-3 keeps q, k, v and gate, up together, the others apart."""
+
+    kind = "llm"
+    module = phi3.LLM
+    library = "transformers"
+    classes = tuple(_TYPES)
+    stem = "model"
+    ignored = (r".*rotary_emb\.inv_freq",)
+
+    def read_config(self, raw: family.Raw, tensors: Mapping[str, Tensor]) -> LLMConfig:
+        """Reads a config of transformers, with old `rope_scaling` or new `rope_parameters`."""
+        family.demand(raw, hidden_act="silu", attention_bias=False, mlp_bias=False)
+        heads = family.field(raw, "num_attention_heads")
+        width = family.field(raw, "hidden_size")
+        kv_heads = raw.get("num_key_value_heads")
+        windows = {"LlamaForCausalLM": None, "MistralForCausalLM": raw.get("sliding_window", 4096)}
+        return LLMConfig(
+            vocab_size=family.field(raw, "vocab_size"),
+            width=width,
+            num_layers=family.field(raw, "num_hidden_layers"),
+            num_heads=heads,
+            num_kv_heads=heads if kv_heads is None else kv_heads,
+            head_dim=raw.get("head_dim") or width // heads,
+            mlp_dim=family.field(raw, "intermediate_size"),
+            norm_eps=family.field(raw, "rms_norm_eps", float),
+            tie_embeddings=raw.get("tie_word_embeddings", False),
+            sliding_window=windows.get(class_name(raw), raw.get("sliding_window")),
+            rope=_read_rope(raw),
+        )
+
+    def write_config(self, config: LLMConfig, name: str) -> family.Raw:
+        """Writes the config of class `name`."""
+        raw = {
+            "architectures": [name],
+            "model_type": _TYPES[name],
+            "vocab_size": config.vocab_size,
+            "hidden_size": config.width,
+            "num_hidden_layers": config.num_layers,
+            "num_attention_heads": config.num_heads,
+            "num_key_value_heads": config.num_kv_heads,
+            "head_dim": config.head_dim,
+            "intermediate_size": config.mlp_dim,
+            "hidden_act": "silu",
+            "rms_norm_eps": config.norm_eps,
+            "max_position_embeddings": config.rope.max_length,
+            "tie_word_embeddings": config.tie_embeddings,
+            "rope_parameters": _write_rope(config.rope),
+        }
+        if name != "LlamaForCausalLM":
+            raw["sliding_window"] = config.sliding_window
+        if name == "Phi3ForCausalLM":
+            raw["original_max_position_embeddings"] = config.rope.original_max_length
+        return raw
+
+    def rules(self, config: LLMConfig, name: str) -> list[Rule]:
+        """Returns the table of class `name`."""
+        at = "model.layers.{i}"
+        attention, mlp = f"{at}.self_attn", f"{at}.mlp"
+        if name == "Phi3ForCausalLM":
+            fused = [
+                *linear("attention/qkv", f"{attention}.qkv_proj"),
+                *linear("mlp/gate_up", f"{mlp}.gate_up_proj"),
+            ]
+        else:
+            q, kv = (n * config.head_dim for n in (config.num_heads, config.num_kv_heads))
+            qkv = [f"{attention}.{n}_proj" for n in "qkv"]
+            gate_up = [f"{mlp}.{n}_proj" for n in ("gate", "up")]
+            fused = [
+                *linear("attention/qkv", *qkv, rows=(q, kv, kv)),
+                *linear("mlp/gate_up", *gate_up, rows=(config.mlp_dim,) * 2),
+            ]
+        blocks = [
+            *norm("attention_norm", f"{at}.input_layernorm"),
+            *linear("attention/out", f"{attention}.o_proj"),
+            *norm("mlp_norm", f"{at}.post_attention_layernorm"),
+            *linear("mlp/down", f"{mlp}.down_proj"),
+            *fused,
+        ]
+        head = [] if config.tie_embeddings else linear("head", "lm_head")
+        return [
+            Rule("embed/table", ("model.embed_tokens.weight",)),
+            *in_blocks(blocks),
+            *norm("norm", "model.norm"),
+            *head,
+        ]
+
+    def prepare(self, raw: family.Raw, tensors: Tensors) -> Tensors:
+        """Drops the copy of tied embeddings that some checkpoints store as a head."""
+        if raw.get("tie_word_embeddings", False):
+            return {name: x for name, x in tensors.items() if name != "lm_head.weight"}
+        return tensors
+
+    def licence(self, config: LLMConfig) -> str:
+        """The layouts are shared by models of many licences."""
+        return "Phi-3 and 3.5: MIT; Llama, Mistral and their kin: see the model card of the weights"
+
+
+def class_name(raw: family.Raw) -> str:
+    """Returns the published class of a config, from `architectures` or else `model_type`."""
+    by_type = {kind: name for name, kind in _TYPES.items()}
+    names = raw.get("architectures") or [by_type.get(raw.get("model_type"), "")]
+    return names[0]
+
+
+def _read_rope(raw: family.Raw) -> RopeConfig:
+    scaling = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind not in _ROPE_KINDS:
+        raise ValueError(
+            f"config.json must have a rope type among {', '.join(_ROPE_KINDS)}, got {kind!r}"
+        )
+    max_length = raw.get("max_position_embeddings", 4096)
+    original = scaling.get("original_max_position_embeddings")
+    original = original or raw.get("original_max_position_embeddings") or max_length
+    partial = scaling.get("partial_rotary_factor", raw.get("partial_rotary_factor"))
+    rope = dict(
+        kind=_ROPE_KINDS[kind],
+        theta=float(scaling.get("rope_theta", raw.get("rope_theta", 10000.0))),
+        partial=1.0 if partial is None else float(partial),
+        max_length=max_length,
+        original_max_length=original,
+    )
+    for name in ("factor", "attention_factor", "low_freq_factor", "high_freq_factor"):
+        if scaling.get(name) is not None:
+            rope[name] = float(scaling[name])
+    for name in ("short_factor", "long_factor"):
+        if kind in ("longrope", "su"):
+            rope[name] = tuple(map(float, family.field(scaling, name, list)))
+    return RopeConfig(**rope)
+
+
+def _write_rope(rope: RopeConfig) -> family.Raw:
+    raw: family.Raw = {"rope_type": rope.kind, "rope_theta": rope.theta}
+    if rope.partial != 1:
+        raw["partial_rotary_factor"] = rope.partial
+    if rope.factor is not None:
+        raw["factor"] = rope.factor
+    if rope.kind == "longrope":
+        raw |= {"short_factor": list(rope.short_factor), "long_factor": list(rope.long_factor)}
+        raw["original_max_position_embeddings"] = rope.original_max_length
+        if rope.attention_factor is not None:
+            raw["attention_factor"] = rope.attention_factor
+    if rope.kind == "llama3":
+        raw |= {
+            "low_freq_factor": rope.low_freq_factor,
+            "high_freq_factor": rope.high_freq_factor,
+            "original_max_position_embeddings": rope.original_max_length,
+        }
+    return raw

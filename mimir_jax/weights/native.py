@@ -1,0 +1,320 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Native folders: an Orbax checkpoint in `params/` beside `config.json` and `manifest.json`.
+
+`config.json` says what the network is; `manifest.json` where its values come from. A folder is
+complete or absent: it is written aside and renamed.
+"""
+
+import contextlib
+import gc
+import json
+import logging
+import math
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+import mimir_jax
+from mimir_jax.config import KINDS, bridge
+from mimir_jax.models.functional import Params
+from mimir_jax.weights import tree
+from mimir_jax.weights.tensors import Tensor, Tensors
+
+FORMAT = "mimir_jax"
+PARAMS = "params"
+MANIFEST = "manifest.json"
+_GROUP_BYTES = 256 << 20  # small parameters are written together
+
+
+class Stored(NamedTuple):
+    """Parameters in an Orbax checkpoint.
+
+    Attributes:
+        tensors: Each by its path, to be read alone.
+        read_all: Reads all of them at once, which is faster for small networks.
+    """
+
+    tensors: Tensors
+    read_all: Callable[[], dict[str, np.ndarray]]
+
+
+@contextlib.contextmanager
+def aside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a folder to write to, which becomes `folder` at the end, or nothing does.
+
+    Raises:
+        ValueError: if `folder` exists, or the disk refuses.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise ValueError(f"destination {folder} must not exist; delete it or choose another")
+    temporary = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        yield temporary
+        temporary.chmod(0o755)
+        for file in temporary.rglob("*"):
+            file.chmod(0o755 if file.is_dir() else 0o644)
+        os.rename(temporary, folder)
+    except OSError as error:
+        raise ValueError(
+            f"destination {folder} could not be written: {error.strerror or error}; nothing is left"
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write(
+    folder: pathlib.Path,
+    kind: str,
+    config: Any,
+    params: Mapping[str, Tensor],
+    *,
+    dtype: np.dtype | None = None,
+    manifest: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes config, manifest and parameters into an existing folder, a few parameters at a time.
+
+    Args:
+        folder: Receives the files.
+        kind: Key of `config.KINDS`.
+        config: The network's dataclass.
+        params: Parameters by `/`-joined path, read one group at a time.
+        dtype: Stored dtype; None keeps each parameter's own.
+        manifest: What is known of their origin.
+    """
+    context = ocp.Context()
+    # Whole parameters, as they are: the values of trained weights hardly compress, and cutting them
+    # up costs a copy of each in memory.
+    context.array.saving.use_compression = False
+    folder = folder.absolute()
+    target = folder / PARAMS
+    with context:
+        for names in _groups(params):
+            group = {name: _cast(params[name].read(), dtype) for name in names}
+            with _writing():
+                ocp.partial.save(target, tree.unflatten(group))
+            del group
+        with _writing():
+            ocp.partial.finalize(target)
+    header = {"format": FORMAT, "kind": kind, "config": json.loads(bridge.to_json(config))}
+    (folder / "config.json").write_text(json.dumps(header, indent=2) + "\n")
+    dtypes = {
+        name: str(tensor.dtype if dtype is None else dtype) for name, tensor in params.items()
+    }
+    content = {
+        "mimir_jax": mimir_jax.__version__,
+        "num_params": sum(math.prod(tensor.shape) for tensor in params.values()),
+        "dtypes": dtypes,
+        "files": {
+            str(file.relative_to(folder)): file.stat().st_size
+            for file in sorted(target.rglob("*"))
+            if file.is_file()
+        },
+        **(manifest or {}),
+    }
+    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def save(
+    folder: pathlib.Path,
+    kind: str,
+    config: Any,
+    params: Params,
+    *,
+    dtype: str | None = None,
+    files: Mapping[str, bytes] | None = None,
+) -> None:
+    """Writes a native folder from parameters in memory.
+
+    Args:
+        folder: Destination; must not exist.
+        kind: Key of `config.KINDS`.
+        config: The network's dataclass.
+        params: Nested dict of arrays.
+        dtype: Stored dtype; None keeps each parameter's own.
+        files: Other files to put beside them, a tokenizer say.
+
+    Raises:
+        ValueError: if `folder` exists or cannot be written.
+    """
+    flat = {
+        name: Tensor(np.shape(x), np.dtype(x.dtype), lambda x=x: np.asarray(x))
+        for name, x in tree.flatten(params).items()
+    }
+    with aside(folder) as temporary:
+        write(temporary, kind, config, flat, dtype=None if dtype is None else np.dtype(dtype))
+        for name, content in (files or {}).items():
+            (temporary / name).write_bytes(content)
+
+
+def read_header(folder: pathlib.Path, header: Mapping[str, Any]) -> tuple[str, Any]:
+    """Returns kind and config of a native folder.
+
+    Raises:
+        ValueError: if its config is of another version or kind.
+    """
+    kind = header.get("kind")
+    if kind not in KINDS:
+        raise ValueError(
+            f"weights folder {folder} must hold one of {', '.join(KINDS)}, its config.json names "
+            f"{kind!r}"
+        )
+    return kind, bridge.from_config_dict(KINDS[kind], header["config"])
+
+
+def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
+    """Returns the manifest, having compared the files it lists with those that are there.
+
+    Raises:
+        ValueError: if it is absent or damaged, or a file is absent or of another size.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        sizes = dict(manifest["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"weights folder {folder} must hold a {MANIFEST}: {error!r}; convert it again"
+        ) from None
+    for name, size in sizes.items():
+        file = folder / name
+        found = file.stat().st_size if file.is_file() else None
+        if found != size:
+            raise ValueError(
+                f"weights folder {folder} must be whole: {name} must have {size} bytes, "
+                f"got {found}; copy or convert it again"
+            )
+    return manifest
+
+
+def open_params(folder: pathlib.Path) -> Stored:
+    """Opens the parameters of a native folder, once `read_manifest` found it whole."""
+    return open_checkpoint(folder / PARAMS)
+
+
+def open_checkpoint(
+    path: pathlib.Path,
+    *,
+    item: str = "AUTO",
+    parts: tuple[str, ...] = (),
+    remedy: str = "write it again",
+) -> Stored:
+    """Opens a tree of arrays in an Orbax checkpoint.
+
+    Args:
+        path: The checkpoint.
+        item: Which of several items it has.
+        parts: Opens the first of these top-level keys that holds anything; empty opens everything.
+        remedy: What to do about a damaged one.
+
+    Raises:
+        ValueError: if it is absent or damaged.
+    """
+    path = path.absolute()
+    with readable(path, remedy):
+        whole = ocp.metadata(path, checkpointable_name=item).metadata
+        if not isinstance(whole, dict):  # what the reader gives for arrays it cannot open
+            raise ValueError("its arrays cannot be opened")
+    part = next((name for name in parts if whole.get(name)), None)
+    leaves = tree.flatten(whole if part is None else whole[part])
+
+    def load(wanted: Iterable[str]) -> dict[str, np.ndarray]:
+        inner = dict.fromkeys(leaves, ocp.PLACEHOLDER)
+        inner |= {name: np.empty(leaves[name].shape, leaves[name].dtype) for name in wanted}
+        asked = tree.unflatten(inner)
+        if part is not None:
+            blank = {k: jax.tree.map(lambda _: ocp.PLACEHOLDER, v) for k, v in whole.items()}
+            asked = {**blank, part: asked}
+        with readable(path, remedy):
+            loaded = ocp.load(path, asked, checkpointable_name=item)
+        found = tree.flatten(loaded if part is None else loaded[part])
+        return {name: found[name] for name in wanted}
+
+    tensors = {
+        name: Tensor(tuple(leaf.shape), np.dtype(leaf.dtype), lambda name=name: load([name])[name])
+        for name, leaf in leaves.items()
+    }
+    return Stored(tensors, lambda: load(list(leaves)))
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Turns whatever a writer of checkpoints raises inside into an `OSError`."""
+    try:
+        with _quiet():
+            yield
+    except OSError:
+        raise
+    except Exception as error:  # a full disk surfaces as several types
+        raise OSError(" ".join(str(error).split())[:160]) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what Orbax and its loops tell about an error that is raised all the same."""
+    previous = sys.excepthook
+
+    def hook(kind, value, traceback):
+        # One failed array ends the whole; what is still under way then reports a closed loop.
+        if not (kind is RuntimeError and "Event loop is closed" in str(value)):
+            previous(kind, value, traceback)
+
+    noisy = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels = [logger.level for logger in noisy]
+    for logger in noisy:
+        logger.setLevel(logging.CRITICAL)
+    sys.excepthook = hook
+    try:
+        yield
+        sys.excepthook = previous  # kept after a failure, as others are still ending
+    except Exception:
+        gc.collect()  # tasks that nobody awaits complain when they are collected
+        raise
+    finally:
+        for logger, level in zip(noisy, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def readable(path: pathlib.Path, remedy: str = "write it again") -> Iterator[None]:
+    """Turns whatever a reader of checkpoints raises inside into one line about `path`.
+
+    Args:
+        path: The checkpoint.
+        remedy: What to do about a damaged one.
+    """
+    try:
+        with _quiet():
+            yield
+    except Exception as error:  # a damaged file surfaces as any of a dozen types
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        raise ValueError(
+            f"checkpoint {path} must be whole and of this model, reading it failed with {reason}; "
+            f"{remedy}"
+        ) from error
+
+
+def _groups(params: Mapping[str, Tensor]) -> Iterator[list[str]]:
+    group: list[str] = []
+    size = 0
+    for name, tensor in params.items():
+        if group and size + tensor.nbytes > _GROUP_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(name)
+        size += tensor.nbytes
+    yield group
+
+
+def _cast(value: np.ndarray, dtype: np.dtype | None) -> np.ndarray:
+    return value if dtype is None else value.astype(dtype, copy=False)

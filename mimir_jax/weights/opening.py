@@ -1,0 +1,240 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Opens weights of any form: what they are is decided by their `config.json`.
+
+Large ones are not read yet.
+
+Forms: native folders, runs, folders of transformers and diffusers as downloaded, GGUF files, and
+SAT checkpoints of CogVideoX.
+"""
+
+import collections
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from mimir_jax.weights import dit, family, gguf, llm, mimir, native, rules, sat, t5, tensors, vae
+
+ASSETS = pathlib.Path(__file__).parents[1] / "assets"
+FAMILIES: dict[str, family.Family] = {
+    known.kind: known for known in (t5.T5(), llm.LLM(), dit.DiT(), vae.VAE(), mimir.Mimir())
+}
+"""Every kind of network there is."""
+
+_AT_ONCE_BYTES = 256 << 20  # an Orbax checkpoint is read whole up to here
+_SAT_FILE = "mp_rank_00_model_states.pt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Weights that have been opened and checked.
+
+    Attributes:
+        path: Where they lie, for messages.
+        family: Their kind of network.
+        config: The dataclass of the network.
+        params: Our parameters by `/`-joined path.
+        class_name: Their published class, None for networks of our own.
+        raw: Their published config, empty for networks of our own.
+        dtypes: Published tensors whose dtype is not that of the parameter they are part of.
+        files: What they were read from.
+        tokenizer: Folder of the tokenizer where that is another one.
+    """
+
+    path: pathlib.Path
+    family: family.Family
+    config: Any
+    params: tensors.Tensors
+    class_name: str | None = None
+    raw: family.Raw = dataclasses.field(default_factory=dict)
+    dtypes: dict[str, np.dtype] = dataclasses.field(default_factory=dict)
+    files: tuple[pathlib.Path, ...] = ()
+    tokenizer: pathlib.Path | None = None
+
+
+def resolve(path: str | pathlib.Path) -> pathlib.Path:
+    """Turns `package:NAME` into the folder that ships with the package.
+
+    Raises:
+        ValueError: if there is no such folder or file.
+    """
+    text = str(path)
+    if text.startswith("package:"):
+        place = ASSETS / text.removeprefix("package:")
+    else:
+        place = pathlib.Path(text).expanduser()
+    if not place.exists():
+        raise ValueError(f"weights {text} must be a folder or a file, found none at {place}")
+    return place
+
+
+def open_weights(path: str | pathlib.Path) -> Weights:
+    """Opens and checks the weights at `path`.
+
+    Raises:
+        ValueError: if they are of no known form or class, damaged, or disagree with their config.
+    """
+    place = resolve(path)
+    if place.suffix == ".gguf":
+        return _open_gguf(place)
+    if place.suffix == ".pt":
+        return _open_sat(place)
+    if not place.is_dir():
+        raise ValueError(f"weights {place} must be a folder, a .gguf or a .pt file")
+    if not (place / "config.json").is_file():
+        return _open_without_config(place)
+    try:
+        raw = json.loads((place / "config.json").read_text())
+        if not isinstance(raw, dict):
+            raise ValueError(f"got {type(raw).__name__}")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"config.json of {place} must be a JSON object: {error}") from None
+    if raw.get("format") == native.FORMAT:
+        return _open_native(place, raw)
+    if "task" in raw and "optimizer" in raw:
+        return _open_run(place)
+    return _open_published(place, raw)
+
+
+def _open_native(folder: pathlib.Path, header: dict[str, Any]) -> Weights:
+    kind, config = native.read_header(folder, header)
+    known = FAMILIES[kind]
+    manifest = native.read_manifest(folder)
+    params = _checked_params(folder, known, config, native.open_params(folder))
+    source = manifest.get("source", {})
+    return Weights(
+        path=folder,
+        family=known,
+        config=config,
+        params=params,
+        class_name=source.get("class"),
+        raw=source.get("config", {}),
+        dtypes={name: np.dtype(x) for name, x in source.get("dtypes", {}).items()},
+    )
+
+
+def _open_run(folder: pathlib.Path) -> Weights:
+    from mimir_jax.training import export  # training builds on weights
+
+    kind, config, stored = export.open_run(folder)
+    known = FAMILIES[kind]
+    params = _checked_params(folder, known, config, stored)
+    home = export.tokenizer_path(folder)
+    return Weights(
+        path=folder,
+        family=known,
+        config=config,
+        params=params,
+        tokenizer=None if home is None else resolve(home),
+    )
+
+
+def _checked_params(
+    folder: pathlib.Path, known: family.Family, config: Any, stored: native.Stored
+) -> tensors.Tensors:
+    """Returns the parameters, already in memory where they are small.
+
+    Raises:
+        ValueError: if they are not those of the config.
+    """
+    expected = {name: tuple(x.shape) for name, x in known.abstract(config).items()}
+    found = {name: x.shape for name, x in stored.tensors.items()}
+    if wrong := sorted(name for name in expected | found if expected.get(name) != found.get(name)):
+        raise ValueError(
+            f"weights {folder} must hold the parameters of their config, {len(wrong)} differ: "
+            f"{', '.join(wrong[:5])}; convert them again"
+        )
+    if sum(tensor.nbytes for tensor in stored.tensors.values()) > _AT_ONCE_BYTES:
+        return stored.tensors
+    values = stored.read_all()
+    return {name: tensors.of_array(values[name]) for name in stored.tensors}
+
+
+def _open_published(folder: pathlib.Path, raw: family.Raw) -> Weights:
+    if "_class_name" in raw:
+        name = raw["_class_name"]
+    else:
+        name = llm.class_name(raw) or ("T5EncoderModel" if raw.get("model_type") == "t5" else "")
+    known = next((f for f in FAMILIES.values() if name in f.classes), None)
+    if known is None:
+        names = ", ".join(n for f in FAMILIES.values() for n in f.classes)
+        raise ValueError(
+            f"config.json of {folder} must name a class among {names}, got {name or None!r}"
+        )
+    pickles = sorted(folder.rglob(_SAT_FILE))
+    opener = tensors.open_single if pickles else tensors.open_folder
+    found, files = opener(pickles[0] if pickles else folder)
+    return _checked(folder, known, name, raw, found, files)
+
+
+def _open_without_config(folder: pathlib.Path) -> Weights:
+    ggufs = sorted(folder.glob("*.gguf"))
+    if len(ggufs) == 1:
+        return _open_gguf(ggufs[0])
+    pickles = sorted(folder.rglob(_SAT_FILE))
+    if len(pickles) == 1:
+        return _open_sat(pickles[0])
+    if (folder / "model_index.json").is_file():
+        raise ValueError(
+            f"weights {folder} is a whole pipeline; name one of its folders, such as "
+            f"{folder / 'transformer'}, or use load_pipeline"
+        )
+    raise ValueError(
+        f"weights folder {folder} must hold a config.json (or one .gguf file, or {_SAT_FILE}); "
+        "download it whole"
+    )
+
+
+def _open_gguf(path: pathlib.Path) -> Weights:
+    raw, found = gguf.open_file(path)
+    known = FAMILIES["llm"]
+    return _checked(path, known, "LlamaForCausalLM", raw, found, [path])
+
+
+def _open_sat(path: pathlib.Path) -> Weights:
+    found, files = tensors.open_single(path)
+    if sat.is_vae(found):
+        raw: family.Raw = {}  # the released one is the default
+        return _checked(path, FAMILIES["vae"], vae.VAE.classes[0], raw, found, files)
+    found = sat.transformer(found)
+    raw = dit.released_config(found)
+    return _checked(path, FAMILIES["dit"], dit.DiT.classes[0], raw, found, files)
+
+
+def _checked(
+    place: pathlib.Path,
+    known: family.Family,
+    name: str,
+    raw: family.Raw,
+    found: tensors.Tensors,
+    files: list[pathlib.Path],
+) -> Weights:
+    found = known.prepare(raw, found)
+    try:
+        config = known.read_config(raw, found)
+        table = known.rules(config, name)
+        abstract = known.abstract(config)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"weights {place}: {error}") from None
+    rules.check(table, abstract, found, ignored=known.ignored, source=str(place))
+    params = rules.import_params(table, abstract, found)
+    used = {name: found[name].dtype for name in rules.expected_shapes(table, abstract)}
+    stored = collections.Counter(str(dtype) for dtype in used.values())
+    main = stored.most_common(1)[0][0]
+    if main in ("float32", "bfloat16", "float16"):
+        config = known.with_dtype(config, main)
+    kinds = {name: dtype for name, (_, dtype) in rules.export_shapes(table, params, {}).items()}
+    odd = {name: dtype for name, dtype in used.items() if dtype != kinds[name]}
+    return Weights(
+        path=place,
+        family=known,
+        config=config,
+        params=params,
+        class_name=name,
+        raw=raw,
+        dtypes=odd,
+        files=tuple(files),
+    )

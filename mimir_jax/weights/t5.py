@@ -1,0 +1,104 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""T5 encoders of transformers: v1.1 with gated GELU, and the original with ReLU."""
+
+from collections.abc import Mapping
+
+from mimir_jax.config import T5Config
+from mimir_jax.models import t5
+from mimir_jax.weights import family
+from mimir_jax.weights.rules import Rule, in_blocks, linear, norm
+from mimir_jax.weights.tensors import Tensor, Tensors
+
+_BIAS = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+
+
+class T5(family.Published):
+    """Encoder alone, or that of a whole encoder-decoder."""
+
+    kind = "t5"
+    module = t5.T5Encoder
+    library = "transformers"
+    classes = ("T5EncoderModel", "T5ForConditionalGeneration", "T5Model")
+    stem = "model"
+    ignored = (r"decoder\..*", r"lm_head\..*")
+
+    def read_config(self, raw: family.Raw, tensors: Mapping[str, Tensor]) -> T5Config:
+        """Reads a `T5Config` of transformers."""
+        activation = raw.get("feed_forward_proj", "relu")
+        if activation not in ("gated-gelu", "relu"):
+            raise ValueError(
+                f"config.json must have feed_forward_proj 'gated-gelu' or 'relu', got "
+                f"{activation!r}, which this network does not implement"
+            )
+        return T5Config(
+            vocab_size=family.field(raw, "vocab_size"),
+            width=family.field(raw, "d_model"),
+            num_layers=family.field(raw, "num_layers"),
+            num_heads=family.field(raw, "num_heads"),
+            head_dim=family.field(raw, "d_kv"),
+            mlp_dim=family.field(raw, "d_ff"),
+            activation=activation,
+            num_buckets=raw.get("relative_attention_num_buckets", 32),
+            max_distance=raw.get("relative_attention_max_distance", 128),
+            norm_eps=raw.get("layer_norm_epsilon", 1e-6),
+        )
+
+    def write_config(self, config: T5Config, name: str) -> family.Raw:
+        """Writes the config of an encoder."""
+        return {
+            "architectures": [self.classes[0]],
+            "model_type": "t5",
+            "vocab_size": config.vocab_size,
+            "d_model": config.width,
+            "num_layers": config.num_layers,
+            "num_decoder_layers": config.num_layers,
+            "num_heads": config.num_heads,
+            "d_kv": config.head_dim,
+            "d_ff": config.mlp_dim,
+            "feed_forward_proj": config.activation,
+            "relative_attention_num_buckets": config.num_buckets,
+            "relative_attention_max_distance": config.max_distance,
+            "layer_norm_epsilon": config.norm_eps,
+            "dropout_rate": 0.0,
+            "is_encoder_decoder": False,
+            "use_cache": False,
+        }
+
+    def rules(self, config: T5Config, name: str) -> list[Rule]:
+        """Returns the encoder's table."""
+        at = "encoder.block.{i}.layer."
+        attention, mlp = f"{at}0.SelfAttention", f"{at}1.DenseReluDense"
+        gated = config.activation == "gated-gelu"
+        halves = {"gate": "wi_0", "up": "wi_1"} if gated else {"up": "wi"}
+        blocks = [
+            *norm("attention_norm", f"{at}0.layer_norm"),
+            *(r for n in "qkv" for r in linear(f"attention/{n}", f"{attention}.{n}")),
+            *linear("attention/out", f"{attention}.o"),
+            *norm("mlp_norm", f"{at}1.layer_norm"),
+            *(r for ours, n in halves.items() for r in linear(f"mlp/{ours}", f"{mlp}.{n}")),
+            *linear("mlp/down", f"{mlp}.wo"),
+        ]
+        return [
+            Rule("embed/table", ("shared.weight",)),
+            Rule("relative_bias", (_BIAS,)),
+            *in_blocks(blocks),
+            *norm("norm", "encoder.final_layer_norm"),
+        ]
+
+    def prepare(self, raw: family.Raw, tensors: Tensors) -> Tensors:
+        """Names the embedding table, which is stored under either of two names or both."""
+        tensors = dict(tensors)
+        other = tensors.pop("encoder.embed_tokens.weight", None)
+        if other is not None:
+            tensors.setdefault("shared.weight", other)
+        return tensors
+
+    def export_class(self, name: str | None) -> str:
+        """Returns the encoder alone, which is all that was read."""
+        del name
+        return self.classes[0]
+
+    def licence(self, config: T5Config) -> str:
+        """T5 v1.1 was released openly."""
+        return "T5 v1.1 by Google: Apache-2.0; other T5 encoders: see their model card"

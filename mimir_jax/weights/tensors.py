@@ -1,0 +1,297 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tensors of published checkpoints, read one at a time: safetensors, torch files, and writing.
+
+Nothing in a file is executed: pickles go through torch's weights-only reader, and only where torch
+is installed.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+SHARD_BYTES = 10_000_000_000
+"""Size above which a written checkpoint is split into files."""
+
+_DTYPES = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+    "I16": np.dtype(np.int16),
+    "I8": np.dtype(np.int8),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
+}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """An array that has not been read yet.
+
+    Attributes:
+        shape: Its shape.
+        dtype: Its stored dtype.
+        read: Returns the values; every call reads them again.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+Tensors = dict[str, Tensor]
+
+
+def of_array(array: np.ndarray) -> Tensor:
+    """Wraps values that are in memory already."""
+    return Tensor(array.shape, array.dtype, lambda: array)
+
+
+def open_folder(folder: pathlib.Path) -> tuple[Tensors, list[pathlib.Path]]:
+    """Lists the tensors of a checkpoint folder without reading them.
+
+    Returns:
+        Tensors by name, and the files they lie in.
+
+    Raises:
+        ValueError: if there is no checkpoint, a shard is absent or a file is damaged.
+    """
+    for pattern, reader in (
+        ("*.safetensors.index.json", open_sharded),
+        ("*.safetensors", open_single),
+        ("*.bin.index.json", open_sharded),
+        ("*.bin", open_single),
+    ):
+        found = sorted(p for p in folder.glob(pattern) if not p.name.startswith("."))
+        if len(found) > 1:
+            names = ", ".join(p.name for p in found)
+            raise ValueError(
+                f"weights folder {folder} must hold one checkpoint, found {names}; keep one of them"
+            )
+        if found:
+            return reader(found[0])
+    raise ValueError(
+        f"weights folder {folder} must hold *.safetensors or *.bin, found none; download it whole"
+    )
+
+
+def open_single(path: pathlib.Path) -> tuple[Tensors, list[pathlib.Path]]:
+    """Lists the tensors of one file."""
+    reader = _open_torch if path.suffix in (".bin", ".pt", ".pth") else _open_safetensors
+    return reader(path), [path]
+
+
+def open_sharded(index: pathlib.Path) -> tuple[Tensors, list[pathlib.Path]]:
+    """Lists the tensors that an index file names, checking that each lies where it says."""
+    try:
+        where: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        names = sorted(set(where.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"index {index} must be JSON with a weight_map: {error!r}") from None
+    files = [index.parent / name for name in names]
+    outside = [name for name in names if pathlib.PurePath(name).name != name]
+    if outside:
+        raise ValueError(f"index {index} must name files beside it, got {outside[0]!r}")
+    absent = [path.name for path in files if not path.is_file()]
+    if absent:
+        raise ValueError(
+            f"index {index} names {len(files)} files of which {len(absent)} are absent: "
+            f"{', '.join(absent)}; download them"
+        )
+    tensors: Tensors = {}
+    homes: dict[str, str] = {}
+    for path in files:
+        for name, tensor in open_single(path)[0].items():
+            if name in tensors:
+                raise ValueError(f"tensor {name} must lie in one shard, is in {homes[name]} too")
+            tensors[name], homes[name] = tensor, path.name
+    wrong = [name for name, home in where.items() if homes.get(name) != home]
+    if wrong:
+        raise ValueError(
+            f"index {index} names {len(wrong)} tensors that are not in the file it gives, such as "
+            f"{wrong[0]} in {where[wrong[0]]}; download the folder again"
+        )
+    return tensors, files
+
+
+def _open_safetensors(path: pathlib.Path) -> Tensors:
+    def read(name: str) -> np.ndarray:
+        # Opened for each tensor: the mapping is released with the handle, and with it its pages.
+        with _safetensors(path) as file:
+            return file.get_tensor(name)
+
+    tensors: Tensors = {}
+    with _safetensors(path) as file:
+        for name in file.keys():  # noqa: SIM118
+            view = file.get_slice(name)
+            code = view.get_dtype()
+            if code not in _DTYPES:
+                raise ValueError(f"tensor {name} of {path} has dtype {code}, which is not read")
+            tensors[name] = Tensor(
+                tuple(view.get_shape()), _DTYPES[code], lambda name=name: read(name)
+            )
+    return tensors
+
+
+def _safetensors(path: pathlib.Path) -> safe_open:
+    try:
+        return safe_open(path, "np")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"file {path} must be whole and in safetensors format: {error}; download it again"
+        ) from None
+
+
+def _open_torch(path: pathlib.Path) -> Tensors:
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise ValueError(
+            f"file {path} is a pickle, which takes torch to read safely; install torch, or use a "
+            "safetensors copy"
+        ) from None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # the reader raises whatever a damaged or hostile file provokes
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"file {path} must be a torch checkpoint of plain tensors: {reason[:160]}"
+        ) from None
+    while isinstance(state, dict) and len(state) < 8 and isinstance(state.get("module"), dict):
+        state = state["module"]  # SAT and DeepSpeed wrap the tensors
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict):
+        raise ValueError(f"file {path} must hold a dict of tensors, got {type(state).__name__}")
+    tensors = {}
+    for name, value in state.items():
+        if isinstance(value, torch.Tensor):
+            tensors[name] = Tensor(
+                tuple(value.shape), _torch_dtype(value), lambda value=value: _torch_values(value)
+            )
+    return tensors
+
+
+def _torch_dtype(value) -> np.dtype:
+    return np.dtype(str(value.dtype).removeprefix("torch."))
+
+
+def _torch_values(value) -> np.ndarray:
+    import torch
+
+    if value.dtype == torch.bfloat16:
+        return value.contiguous().view(torch.int16).numpy().copy().view(ml_dtypes.bfloat16)
+    return value.contiguous().numpy().copy()
+
+
+def write_safetensors(
+    folder: pathlib.Path,
+    stem: str,
+    expected: Mapping[str, tuple[tuple[int, ...], np.dtype]],
+    arrays: Iterable[tuple[str, np.ndarray]],
+) -> None:
+    """Writes `STEM.safetensors`, or its shards and index above `SHARD_BYTES`.
+
+    The layout of every file follows from `expected`, so arrays may come in any order and are gone
+    from memory once written.
+
+    Args:
+        folder: Where the files go; must exist.
+        stem: File name without suffix.
+        expected: Shape and dtype by name.
+        arrays: Each name of `expected` once, with its values.
+
+    Raises:
+        ValueError: unless `arrays` holds what `expected` says.
+    """
+    shards = _split(expected)
+    names = {index: f"{stem}.safetensors" for index in range(len(shards))}
+    if len(shards) > 1:
+        count = len(shards)
+        names = {i: f"{stem}-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)}
+    where: dict[str, tuple[int, int]] = {}
+    files = []
+    try:
+        for index, shard in enumerate(shards):
+            file = (folder / names[index]).open("wb")
+            files.append(file)
+            header, offsets = _header({name: expected[name] for name in shard})
+            file.write(header)
+            where |= {name: (index, offset) for name, offset in offsets.items()}
+        left = set(expected)
+        for name, array in arrays:
+            shape, dtype = expected[name]
+            if array.shape != shape or array.dtype != dtype or name not in left:
+                raise ValueError(
+                    f"tensor {name} must come once, {shape} of {dtype}, got {array.shape} of "
+                    f"{array.dtype}"
+                )
+            left.remove(name)
+            index, offset = where[name]
+            files[index].seek(offset)
+            files[index].write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        if left:
+            raise ValueError(f"{len(left)} tensors were never written, such as {min(left)}")
+        for file in files:
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        for file in files:
+            file.close()
+    if len(shards) > 1:
+        total = sum(math.prod(shape) * dtype.itemsize for shape, dtype in expected.values())
+        weight_map = {name: names[index] for name, (index, _) in sorted(where.items())}
+        content = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _split(expected: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> list[list[str]]:
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, (shape, dtype) in expected.items():
+        nbytes = math.prod(shape) * dtype.itemsize
+        if shards[-1] and size + nbytes > SHARD_BYTES:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += nbytes
+    return shards
+
+
+def _header(
+    expected: Mapping[str, tuple[tuple[int, ...], np.dtype]],
+) -> tuple[bytes, dict[str, int]]:
+    """Returns the head of a safetensors file and where each tensor starts behind it."""
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    starts: dict[str, int] = {}
+    end = 0
+    # Widest first, so that every tensor is aligned to its item size, as the format asks.
+    for name in sorted(expected, key=lambda name: -expected[name][1].itemsize):
+        shape, dtype = expected[name]
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        starts[name] = start
+        entries[name] = {
+            "dtype": _CODES[dtype],
+            "shape": list(shape),
+            "data_offsets": [start, end],
+        }
+    body = json.dumps(entries, separators=(",", ":")).encode()
+    body += b" " * (-len(body) % 8)
+    head = len(body).to_bytes(8, "little") + body
+    return head, {name: len(head) + start for name, start in starts.items()}
