@@ -20,14 +20,14 @@ PRESETS = {
             text=c.TextConfig(t5_path="package:tiny/t5", length=64),
             sampler=c.SamplerConfig(name="ddim", steps=20, guidance=4.0, dynamic="off"),
         ),
-        data=c.DataConfig(num_scenes=2048),
+        data=c.DataConfig(num_scenes=3072, scenery="plain"),
         optimizer=c.OptimizerConfig(
             learning_rate=1e-3, schedule="cosine", warmup_steps=100, ema_decay=0.999
         ),
-        steps=2500,
-        batch_size=16,
-        eval_every=500,
-        sample_every=500,
+        steps=9000,
+        batch_size=8,
+        eval_every=1500,
+        sample_every=1500,
         checkpoint_every=500,
     ),
 }

@@ -3,7 +3,6 @@
 """Train any model of the project: `python launch/train.py --config configs/mimir.py[:preset]`."""
 
 import datetime
-import os
 import pathlib
 import time
 
@@ -28,10 +27,7 @@ def main(argv) -> None:
     config = bridge.from_config_dict(TrainConfig, _CONFIG.value)
     workdir = pathlib.Path(_WORKDIR.value or _default_workdir())
 
-    # Before JAX starts: reuse compiled programs between runs.
-    cache = pathlib.Path.home() / ".cache" / "mimir_jax" / "xla"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    flags_lib.cache_compilation()
     from mimir_jax.training import loop
 
     console = rich_console.Console()

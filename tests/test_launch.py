@@ -1,5 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
+import json
 import os
 import pathlib
 import subprocess
@@ -85,6 +86,37 @@ def test_bare_command_trains_mimir(tmp_path):
     assert code == 0, err
     assert "held-out loss:" in out and "samples: runs/mimir/samples/0000002/sheet.png" in out
     assert (tmp_path / "runs/mimir/samples/0000002/00.mp4").stat().st_size > 0
+
+    sample = ["--checkpoint", "runs/mimir", "--steps", 2, "--frames", 9, "--show_answers"]
+    long = "a red ball " + "and a blue box " * 40
+    code, out, err = run(
+        "sample.py", *sample, "--prompt", "a red ball", "--prompt", long, "--out", "a", cwd=tmp_path
+    )
+    assert code == 0, err
+    assert "prompt 2 is too long, cut: " in err and "gallery: a/index.html" in out
+    names = {"000.mp4", "000.json", "001.mp4", "001.json", "sheet.png", "index.html"}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == names
+    record = json.loads((tmp_path / "a" / "000.json").read_text())
+    assert record["prompt"] == "a red ball" and record["sampler"]["steps"] == 2
+    assert len(record["answers"]) == 4 and (record["frames"], record["seed"]) == (9, 0)
+
+    # The same seed gives the same file, whatever else is asked for.
+    code, _, err = run("sample.py", *sample, "--prompt", "a red ball", "--out", "b", cwd=tmp_path)
+    assert code == 0, err
+    same = [(tmp_path / name / "000.mp4").read_bytes() for name in "ab"]
+    assert same[0] == same[1]
+
+    for args, message in (
+        (["--out", "a"], "destination a must not exist"),
+        (["--frames", 10, "--out", "c"], "the nearest is 9"),
+        (["--height", 70, "--out", "c"], "must be a multiple of 16"),
+        (["--checkpoint", "a", "--out", "c"], "must hold config.json"),
+        (["--prompt", " ", "--out", "c"], "prompt 2 must be printable text, got an empty one"),
+        (["--prompts", "none.txt", "--out", "c"], "prompt file none.txt must be readable"),
+    ):
+        code, _, err = run("sample.py", *sample, "--prompt", "a", *args, cwd=tmp_path)
+        assert code == 1 and len(errors(err)) == 1 and message in errors(err)[0], err
+        assert not (tmp_path / "c").exists()
 
 
 def test_tokenizer_trains(tmp_path):

@@ -3,6 +3,7 @@
 """Command-line flags of the launch scripts: bad input becomes one line, never a traceback."""
 
 import os
+import pathlib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -41,6 +42,13 @@ def run(main: Callable[[Sequence[str]], None], *, config: str | None = None) -> 
         return main(argv)
 
     app.run(_one_line(quietly), flags_parser=_one_line(parse))
+
+
+def cache_compilation() -> None:
+    """Lets programs compiled in one run serve the next; call it before JAX starts."""
+    cache = pathlib.Path.home() / ".cache" / "mimir_jax" / "xla"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
 def _one_line(call: Callable) -> Callable:

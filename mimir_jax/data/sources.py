@@ -47,6 +47,7 @@ def make_source(config: DataConfig, split: Split, *, seed: int) -> Source:
             seed=seed,
             num_scenes=config.num_scenes,
             caption_style=config.caption_style,
+            scenery=config.scenery,
             **geometry,
         )
     geometry |= {

@@ -223,9 +223,9 @@ def sample(
     shape: tuple[int, ...],
     condition: Any = None,
     *,
-    key: Key[Array, ""] | None = None,
-    latents: Float[Array, "b *d"] | None = None,
-    noise: Float[Array, "n b *d"] | None = None,
+    key: Key[Array, ""] | Key[Array, " b"] | None = None,
+    latents: Float[Array | np.ndarray, "b *d"] | None = None,
+    noise: Float[Array | np.ndarray, "n b *d"] | None = None,
 ) -> Float[Array, "b *d"]:
     """Denoises a batch.
 
@@ -235,7 +235,8 @@ def sample(
         sampler: One of `SAMPLERS`.
         shape: Shape of the batch.
         condition: Passed to `predict` as it is.
-        key: Draws what of `latents` and `noise` is not given.
+        key: Draws what of `latents` and `noise` is not given: one key for the batch, or one a row,
+            which makes a row's noise independent of its place.
         latents: Noise to start from; its dtype is that of the sample, float32 without it.
         noise: Noise of every step of a stochastic sampler.
 
@@ -249,23 +250,28 @@ def sample(
         f"latents must have shape {shape}, got {None if latents is None else latents.shape}; "
         "pass latents.shape",
     )
-    start_key, step_key = (None, None) if key is None else jax.random.split(key)
-    if latents is None:
-        latents = jax.random.normal(start_key, shape, jnp.float32)
+    latents = _draw(key, 0, shape) if latents is None else jnp.asarray(latents)
     steps = {name: jnp.asarray(column) for name, column in sampler.coefficients().items()}
     timesteps = jnp.asarray(sampler.timesteps(), jnp.int32)
 
     def body(state: State, inputs: tuple) -> tuple[State, None]:
         timestep, step, fresh = inputs
         if sampler.stochastic and noise is None:
-            draw = jax.random.fold_in(step_key, timestep)
-            fresh = jax.random.normal(draw, shape, jnp.float32)
+            fresh = _draw(key, 1 + timestep, shape)
         pred = predict(state.xt, jnp.full(shape[:1], timestep), condition)
         return sampler.update(state, pred, step, fresh), None
 
     state = sampler.initialize(latents)
     state, _ = jax.lax.scan(body, state, (timesteps, steps, noise))
     return sampler.finalize(state)
+
+
+def _draw(key: Array, index: int | Array, shape: tuple[int, ...]) -> Float[Array, "b *d"]:
+    """Returns standard normal noise number `index` of a key, or of one key a row."""
+    if key.ndim == 0:
+        return jax.random.normal(jax.random.fold_in(key, index), shape, jnp.float32)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(key, index)
+    return jax.vmap(lambda one: jax.random.normal(one, shape[1:], jnp.float32))(keys)
 
 
 def _dpm_step(last: float, now: float, after: float) -> tuple[float, float, float, float, float]:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_policies
 
@@ -66,14 +68,20 @@ class Model:
         return nnx.to_pure_dict(nnx.split(module)[1])
 
     def apply(self, params: Params, *args, **kwargs) -> Any:
-        """Calls the module with `params`."""
+        """Calls the module with `params`; numpy arrays are as good as JAX's."""
+        args, kwargs = _as_jax((args, kwargs))
         return self._bind(params)(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Returns the module method `name` as a function of `(params, ...)`."""
         if name.startswith("_") or not callable(getattr(self.module, name, None)):
             raise AttributeError(f"{self.module.__name__} has no public method {name!r}")
-        return lambda params, *args, **kwargs: getattr(self._bind(params), name)(*args, **kwargs)
+
+        def call(params: Params, *args: Any, **kwargs: Any) -> Any:
+            args, kwargs = _as_jax((args, kwargs))
+            return getattr(self._bind(params), name)(*args, **kwargs)
+
+        return call
 
     def _bind(self, params: Params) -> nnx.Module:
         graphdef, abstract = self._abstract
@@ -137,6 +145,10 @@ def _keeps_attention(primitive: Any, *args: Any, **params: Any) -> bool:
     tagged = checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT)
     fused = primitive.name.startswith("dot_product_attention_fwd")
     return fused or tagged(primitive, *args, **params)
+
+
+def _as_jax(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, tree)
 
 
 def _axes(param: nnx.Variable, path: tuple) -> tuple[str | None, ...]:

@@ -19,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32, Key
 
 from mimir_jax import weights
-from mimir_jax.config import DiTConfig, DType, SamplerConfig, require
+from mimir_jax.config import DiTConfig, SamplerConfig, require
 from mimir_jax.diffusion import guidance, load_scheduler, samplers
 from mimir_jax.models import dit, functional
 from mimir_jax.parallel import context
@@ -50,7 +51,7 @@ class Network(NamedTuple):
 
 
 def load_pipeline(
-    folder: str | os.PathLike[str], *, dtype: DType | None = None, mesh: Mesh | None = None
+    folder: str | os.PathLike[str], *, dtype: DTypeLike | None = None, mesh: Mesh | None = None
 ) -> "CogVideoXPipeline":
     """Loads a text-to-video pipeline saved by diffusers.
 
@@ -124,11 +125,11 @@ class CogVideoXPipeline:
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 50,
-        guidance_scale: float = 6.0,
+        guidance_scale: float | int = 6.0,
         dynamic_cfg: str = "off",
         num_videos_per_prompt: int = 1,
         tiled: bool = False,
-        key: Key[Array, ""] | None = None,
+        key: Key[Array, ""] | Key[Array, " videos"] | None = None,
     ) -> Float32[np.ndarray, "videos frames pixel_rows pixel_columns 3"]:
         """Returns videos in 0..1, those of one prompt after one another.
 
@@ -155,7 +156,7 @@ class CogVideoXPipeline:
                 `smooth`; see `guidance.scales`.
             num_videos_per_prompt: Videos of each prompt.
             tiled: Whether to decode overlapping tiles and blend them, which saves memory.
-            key: Draws what of `latents` and `noise` is not given.
+            key: Draws what of `latents` and `noise` is not given; one, or one a video.
 
         Raises:
             ValueError: for contradicting arguments or impossible sizes.
@@ -183,7 +184,7 @@ class CogVideoXPipeline:
             shape = sizes.latent_shape_of(*networks, tuple(latents.shape), **size)
         sampler = self._sampler(num_inference_steps)
         self._check_noise(sampler, shape, latents, noise, key)
-        table = self._scales(sampler, guidance_scale, dynamic_cfg) if guided else None
+        table = self._scales(sampler, float(guidance_scale), dynamic_cfg) if guided else None
 
         parts = [negative, text] if guided else [text]
         states = [self._encode(part, prompts) for part in parts]

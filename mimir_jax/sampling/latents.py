@@ -20,7 +20,7 @@ def denoise(
     shape: tuple[int, ...],
     condition: Any,
     *,
-    key: Key[Array, ""] | None = None,
+    key: Key[Array, ""] | Key[Array, " b"] | None = None,
     latents: Float[Array, "b t_padded h w c"] | None = None,
     noise: Float[Array, "n b t_padded h w c"] | None = None,
 ) -> Float[Array, "b t h w c"]:
@@ -34,7 +34,7 @@ def denoise(
         cfg: Sizes of the network's patches.
         shape: Shape of the result.
         condition: Passed to `predict`.
-        key: Draws what of `latents` and `noise` is not given.
+        key: Draws what of `latents` and `noise` is not given; one, or one a row.
         latents: Noise to start from, of the padded size.
         noise: Noise of every step of a stochastic sampler, of the padded size.
     """

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""From captions to videos: condition once, denoise under one scan, decode."""
+"""From captions to videos with the networks of a task: condition once, denoise, decode."""
 
 import functools
 from collections.abc import Sequence
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import UInt8
 
 from mimir_jax.config import DataConfig, TextToVideoConfig
@@ -26,6 +28,7 @@ class Pipeline:
         model: The Mimir network.
         text: Frozen text encoders.
         vae, vae_params: Frozen VAE.
+        mesh: Spreads the videos of a batch over its `data` axis; None stands for one device.
     """
 
     def __init__(
@@ -35,31 +38,54 @@ class Pipeline:
         text: features_lib.TextEncoder,
         vae: functional.Model,
         vae_params: functional.Params,
+        *,
+        mesh: Mesh | None = None,
     ):
         self._task, self._model, self._text = task, model, text
         self._vae, self._vae_params = vae, vae_params
         self._schedule = schedules.DiscreteSchedule(task.diffusion)
+        self._mesh = mesh
 
     def generate(
-        self, params: functional.Params, captions: Sequence[str], data: DataConfig, *, seed: int
+        self,
+        params: functional.Params,
+        captions: Sequence[str],
+        data: DataConfig,
+        *,
+        seeds: Sequence[int],
+        tiled: bool = False,
     ) -> UInt8[np.ndarray, "b f h w 3"]:
-        """Returns one video a caption; a video depends on its place, caption and `seed`."""
+        """Returns one video a caption, each from the noise of its own seed.
+
+        Args:
+            params: Parameters of the model.
+            captions: What to show.
+            data: Frames, height and width.
+            seeds: One a caption.
+            tiled: Whether to decode overlapping tiles and blend them, which saves memory.
+        """
         text = self._text.encode(captions)
         null = self._text.encode([""] * len(captions)) if self._task.text.null == "empty" else None
         vae = self._task.vae
         scale = vae.spatial_compression
         frames = vae.latent_frames(data.frames)
         shape = (len(captions), frames, data.height // scale, data.width // scale)
-        latents = self._denoise(params, text, null, (*shape, vae.latent_channels), seed)
-        return np.stack([self.decode(row[None]) for row in latents])
+        keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+        if self._mesh is not None:
+            rows = NamedSharding(self._mesh, P("data"))
+            text, null, keys = jax.device_put((text, null, keys), rows)
+        latents = self._denoise(params, text, null, (*shape, vae.latent_channels), keys)
+        return np.stack([self.decode(row[None], tiled=tiled) for row in latents])
 
-    def decode(self, latents: jax.Array) -> UInt8[np.ndarray, "f h w 3"]:
+    def decode(self, latents: jax.Array, *, tiled: bool = False) -> UInt8[np.ndarray, "f h w 3"]:
         """Decodes the scaled latents of one clip."""
-        return video_lib.to_uint8(np.asarray(self._decode(self._vae_params, latents)[0]))
+        video = self._decode(self._vae_params, latents, tiled=tiled)
+        return video_lib.to_uint8(np.asarray(video[0]))
 
     @functools.cached_property
     def _decode(self):
-        return jax.jit(functools.partial(latents_lib.decode, self._vae))
+        decode = functools.partial(latents_lib.decode, self._vae)
+        return jax.jit(decode, static_argnames=("tiled",))
 
     @functools.cached_property
     def _denoise(self):
@@ -67,7 +93,7 @@ class Pipeline:
         sampler = samplers.make_sampler(cfg.name, self._schedule, cfg.steps)
 
         @functools.partial(jax.jit, static_argnames=("shape",))
-        def denoise(params, text, null, shape, seed):
+        def denoise(params, text, null, shape, keys):
             rows = shape[0]
             # Both guidance branches in one batch: unconditional first.
             drop = jnp.arange(2 * rows) < rows if null is None else None
@@ -84,7 +110,7 @@ class Pipeline:
                 model.config.dit,
                 shape,
                 condition,
-                key=jax.random.key(seed),
+                key=keys,
             )
 
         return denoise

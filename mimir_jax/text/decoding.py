@@ -13,13 +13,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mimir_jax.config import require
 from mimir_jax.models import phi3
 from mimir_jax.models.functional import Model, Params
 
-Mask = Bool[Array, "b l"] | Int[Array, "b l"] | None
+AnyArray = Array | np.ndarray
+Mask = Bool[AnyArray, "b l"] | Int[AnyArray, "b l"] | None
 
 
 class Generation(NamedTuple):
@@ -79,12 +81,12 @@ class _Progress(NamedTuple):
 def generate(
     model: Model,
     params: Params,
-    input_ids: Int[Array, "b l"],
+    input_ids: Int[AnyArray, "b l"],
     attention_mask: Mask = None,
     *,
     max_new_tokens: int,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
+    temperature: float | int = 0.0,
+    top_p: float | int = 1.0,
     key: Key[Array, ""] | Key[Array, " b"] | None = None,
     eos_ids: tuple[int, ...] = (),
     pad_id: int = 0,
@@ -103,20 +105,20 @@ def generate(
         eos_ids: Tokens that end a row.
         pad_id: Fills a row after its end.
     """
-    settings = _Settings(max_new_tokens, temperature, top_p, tuple(eos_ids), pad_id)
-    _check_key(key, temperature)
+    settings = _Settings(max_new_tokens, float(temperature), float(top_p), tuple(eos_ids), pad_id)
+    _check_key(key, settings.temperature)
     return _generate(model, settings, params, input_ids, attention_mask, key)
 
 
 def generate_states(
     model: Model,
     params: Params,
-    input_ids: Int[Array, "b l"],
+    input_ids: Int[AnyArray, "b l"],
     attention_mask: Mask = None,
     *,
     max_new_tokens: int,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
+    temperature: float | int = 0.0,
+    top_p: float | int = 1.0,
     key: Key[Array, ""] | Key[Array, " b"] | None = None,
     eos_ids: tuple[int, ...] = (),
     pad_id: int = 0,
@@ -127,8 +129,10 @@ def generate_states(
     The states are those of one forward over prompt and answer. Arguments are those of `generate`,
     with `layer` as in `phi3.LLM`.
     """
-    settings = _Settings(max_new_tokens, temperature, top_p, tuple(eos_ids), pad_id, layer)
-    _check_key(key, temperature)
+    settings = _Settings(
+        max_new_tokens, float(temperature), float(top_p), tuple(eos_ids), pad_id, layer
+    )
+    _check_key(key, settings.temperature)
     return _generate_states(model, settings, params, input_ids, attention_mask, key)
 
 
@@ -137,7 +141,7 @@ def sample(
     keys: Key[Array, " b"] | None,
     *,
     temperature: float,
-    top_p: float = 1.0,
+    top_p: float | int = 1.0,
 ) -> Int[Array, " b"]:
     """Draws one token a row with that row's key; takes the likeliest at temperature 0."""
     logits = logits.astype(jnp.float32)

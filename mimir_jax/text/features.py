@@ -8,6 +8,7 @@ one fixed shape, alone, so its features never depend on what else is in the batc
 
 import functools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,9 @@ from mimir_jax.config import TextConfig
 from mimir_jax.data.cache import ContentCache, content_key
 from mimir_jax.models import condition, functional
 from mimir_jax.text import decoding, instructions, tokenizers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Features = dict[str, np.ndarray | jax.Array]
 
@@ -60,6 +64,10 @@ class TextEncoder:
             for caption in captions
         ]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def cut(self, caption: str) -> str:
+        """Returns the end of `caption` that T5 does not read, empty if it reads all."""
+        return cut(self._t5.tokenizer, caption, self._config.length)
 
     def answers(self, caption: str) -> list[str]:
         """Returns the sampled answers of the LLM to `caption` as text."""
@@ -172,6 +180,17 @@ def to_condition(features: Features, answer: jax.Array | None = None) -> conditi
         llm_mask=features["llm_mask"][rows, answer],
         instructions=features["instructions"],
     )
+
+
+def cut(tokenizer: "PreTrainedTokenizerBase", text: str, length: int) -> str:
+    """Returns the end of `text` that is lost beyond `length` tokens, empty if nothing is."""
+    ids = tokenizer(text, verbose=False)["input_ids"]
+    if len(ids) <= length:
+        return ""
+    special = len(ids) - len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    kept = tokenizer.decode(ids[: length - special], skip_special_tokens=True)
+    whole = tokenizer.decode(ids, skip_special_tokens=True)
+    return whole.removeprefix(kept).strip()
 
 
 class _Encoder:

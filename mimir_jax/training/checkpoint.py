@@ -100,18 +100,25 @@ def restore_from(
         return checkpointer.restore(abstract)
 
 
+def latest_step(workdir: pathlib.Path) -> int:
+    """Returns the step of the newest checkpoint of a run.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    steps = [int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdigit()]
+    if not steps:
+        raise ValueError(f"run {workdir} must have a checkpoint, found none; train it first")
+    return max(steps)
+
+
 def open_params(workdir: pathlib.Path) -> native.Stored:
     """Opens the newest parameters of a run: the average where there is one.
 
     Raises:
         ValueError: if the run has no checkpoint.
     """
-    checkpointer = Checkpointer(workdir)
-    step = checkpointer.latest_step
-    checkpointer.close()
-    if step is None:
-        raise ValueError(f"run {workdir} must have a checkpoint, found none; train it first")
-    folder = workdir / "checkpoints" / str(step)
+    folder = workdir / "checkpoints" / str(latest_step(workdir))
     return native.open_checkpoint(folder, item="state", parts=("ema", "params"), remedy=_REMEDY)
 
 

@@ -25,6 +25,7 @@ from mimir_jax.parallel import context
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.parallel import rules as rules_lib
 from mimir_jax.training import checkpoint, tasks
+from mimir_jax.training import init as init_lib
 from mimir_jax.training import metrics as metrics_lib
 from mimir_jax.training import optimizer as optimizer_lib
 from mimir_jax.training import state as state_lib
@@ -163,11 +164,7 @@ def _load_init(config: TrainConfig, task: Task) -> functional.Params | None:
         checkpoint.require_run(pathlib.Path(config.resume_from))
     if config.init_from is None:
         return None
-    opened, loaded = weights.read(config.init_from, dtype="float32")
-    if opened.family.kind == "dit":
-        loaded = {"dit": loaded}  # a bare base, for Mimir to start from
-    weights.overlay(task.model.abstract_params, loaded, source=config.init_from)
-    return loaded
+    return init_lib.read_init(config.init_from, task.model)
 
 
 def _restore_or_init(config, task, checkpointer, abstract, make_state, loaded):

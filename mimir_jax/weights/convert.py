@@ -7,11 +7,13 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import pathlib
 import shutil
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from jax.typing import DTypeLike
 
 from mimir_jax.weights import dit, family, gguf, native, opening, rules, tensors
 
@@ -39,11 +41,11 @@ class Report(NamedTuple):
 
 
 def convert(
-    source: str | pathlib.Path,
-    target: str | pathlib.Path,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
     *,
     to: Form = "native",
-    dtype: str | None = None,
+    dtype: DTypeLike | None = None,
 ) -> Report:
     """Converts the weights at `source` to the folder `target`, complete or not at all.
 
@@ -94,7 +96,9 @@ def _write_native(
             manifest["source"] = {
                 "class": opened.class_name,
                 "config": opened.raw,
-                "dtypes": {} if dtype else {n: str(x) for n, x in opened.dtypes.items()},
+                "dtypes": {}
+                if dtype is not None
+                else {n: str(x) for n, x in opened.dtypes.items()},
             }
         _copy_companions(opened, folder)
         if opened.class_name is not None:

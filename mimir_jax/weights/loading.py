@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """From opened weights to parameters in memory, one at a time and straight into their shards."""
 
-import pathlib
+import os
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
 from mimir_jax.models import functional
 from mimir_jax.parallel import rules as sharding_rules
@@ -16,9 +17,9 @@ from mimir_jax.weights import opening, tree
 
 
 def load(
-    path: str | pathlib.Path,
+    path: str | os.PathLike[str],
     *,
-    dtype: str | None = None,
+    dtype: DTypeLike | None = None,
     mesh: Mesh | None = None,
     kind: str | None = None,
 ) -> tuple[functional.Model, functional.Params]:
@@ -49,7 +50,7 @@ def load(
     model = opened.family.build(config)
     compute = _compute_dtype(config)
     target = {
-        name: np.dtype(dtype) if dtype else jnp.promote_types(tensor.dtype, compute)
+        name: np.dtype(dtype) if dtype is not None else jnp.promote_types(tensor.dtype, compute)
         for name, tensor in opened.params.items()
     }
     if mesh is None:
@@ -67,7 +68,7 @@ def load(
     return model, tree.unflatten(values)
 
 
-def read(path: str | pathlib.Path, *, dtype: str) -> tuple[opening.Weights, functional.Params]:
+def read(path: str | os.PathLike[str], *, dtype: str) -> tuple[opening.Weights, functional.Params]:
     """Reads parameters into host memory as numpy arrays of `dtype`, with what they are."""
     opened = opening.open_weights(path)
     values = {name: x.read().astype(dtype, copy=False) for name, x in opened.params.items()}

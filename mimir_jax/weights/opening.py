@@ -11,6 +11,7 @@ SAT checkpoints of CogVideoX.
 import collections
 import dataclasses
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -55,7 +56,7 @@ class Weights:
     tokenizer: pathlib.Path | None = None
 
 
-def resolve(path: str | pathlib.Path) -> pathlib.Path:
+def resolve(path: str | os.PathLike[str]) -> pathlib.Path:
     """Turns `package:NAME` into the folder that ships with the package.
 
     Raises:
@@ -71,7 +72,7 @@ def resolve(path: str | pathlib.Path) -> pathlib.Path:
     return place
 
 
-def open_weights(path: str | pathlib.Path) -> Weights:
+def open_weights(path: str | os.PathLike[str]) -> Weights:
     """Opens and checks the weights at `path`.
 
     Raises:

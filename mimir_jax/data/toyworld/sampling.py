@@ -14,6 +14,7 @@ moves, larger counts and three groups multiply that.
 
 import dataclasses
 import math
+from typing import Literal
 
 from mimir_jax.data.toyworld import layout as layout_lib
 from mimir_jax.data.toyworld import scene as scene_lib
@@ -23,6 +24,7 @@ from mimir_jax.data.toyworld.draws import Draws
 VERSION = 1
 """Raised whenever the scene of some (seed, split, index) changes."""
 
+Scenery = Literal["varied", "plain"]
 SPLITS = ("train", "validation", "heldout")
 
 HELDOUT_PAIRS = frozenset({
@@ -53,10 +55,18 @@ _SPIN_STEP = {  # smallest turn that maps a shape to itself; those without one n
 }  # fmt: skip
 
 
-def sample(seed: int, split: str, index: int) -> scene_lib.Scene:
-    """Returns scene `index` of a split; a pure function of its arguments."""
+def sample(seed: int, split: str, index: int, scenery: Scenery = "varied") -> scene_lib.Scene:
+    """Returns scene `index` of a split; a pure function of its arguments.
+
+    With `plain` scenery every scene is in front of a plain wall in daylight, under a still camera:
+    objects, counts, relations and actions are all that varies.
+    """
     draws = Draws(seed, split_number(split), index)
     skeleton = _skeleton(draws)
+    if scenery == "plain":
+        tone = draws.choice(list(vocabulary.TONES))
+        wall = scene_lib.Background("plain", tone, (0.0, 0.0))
+        skeleton = dataclasses.replace(skeleton, background=wall, light="day", camera="still")
     for _ in range(_MAX_TRIES):
         plan = _plan(draws, skeleton)
         if is_heldout(plan) != (split == "heldout"):

@@ -26,6 +26,7 @@ class ToyworldSource:
         seed: Names the dataset.
         num_scenes: Length; the first scenes of a longer source are those of a shorter one.
         caption_style: A style of `captions.caption`, or `mixed`: short, long or paraphrase.
+        scenery: `varied` backgrounds, light and camera, or `plain`, where only objects vary.
         version: Of the generator; only the present one can be made.
     """
 
@@ -36,6 +37,7 @@ class ToyworldSource:
     height: int = 64
     width: int = 64
     caption_style: Literal["short", "long", "coarse", "paraphrase", "mixed"] = "mixed"
+    scenery: sampling.Scenery = "varied"
     version: int = sampling.VERSION
 
     def __post_init__(self):
@@ -65,7 +67,7 @@ class ToyworldSource:
 
     def scene(self, index: SupportsIndex) -> scene_lib.Scene:
         """Returns the scene graph, without rendering."""
-        return sampling.sample(self.seed, self.split, self._check(index))
+        return sampling.sample(self.seed, self.split, self._check(index), self.scenery)
 
     def text(self, index: SupportsIndex) -> str:
         """Returns the caption, without rendering."""

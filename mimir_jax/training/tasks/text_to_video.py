@@ -89,7 +89,9 @@ class TextToVideoTask:
         """Draws a video for each of the first held-out captions, from fixed noise."""
         _, captions = self._heldout
         captions = captions[: self._task.sample_prompts]
-        videos = self.pipeline.generate(params, captions, self._config.data, seed=0)
+        videos = self.pipeline.generate(
+            params, captions, self._config.data, seeds=range(len(captions))
+        )
         if jax.process_index() != 0:
             return []
         return video_lib.write_samples(folder, list(videos), captions, fps=self._config.data.fps)

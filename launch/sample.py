@@ -1,0 +1,126 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Prompts to videos: `launch/sample.py --checkpoint runs/mimir --prompt "a red ball moves left"`.
+
+The checkpoint is a run of launch/train.py or a CogVideoX pipeline as published. DIR receives an mp4
+and a record for each video, a contact sheet, and `index.html` that plays them.
+"""
+
+import pathlib
+import sys
+import time
+
+from absl import flags
+from rich import console as rich_console
+from rich import progress as rich_progress
+
+from mimir_jax.config import flags as flags_lib
+
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run, or folder of a pipeline.")
+_PROMPT = flags.DEFINE_multi_string("prompt", [], "What to show; may be given several times.")
+_PROMPTS = flags.DEFINE_string("prompts", None, "File with a prompt a line, as text or JSONL.")
+_OUT = flags.DEFINE_string("out", "samples", "Folder to write; must not exist.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the first video of each prompt.", lower_bound=0)
+_VIDEOS = flags.DEFINE_integer("videos_per_prompt", 1, "Videos of each prompt.", lower_bound=1)
+_BATCH = flags.DEFINE_integer(
+    "batch_size", None, "Videos at a time; default one a device.", lower_bound=1
+)
+_SAMPLER = flags.DEFINE_enum("sampler", None, ["ddim", "dpm"], "Default: the checkpoint's.")
+_STEPS = flags.DEFINE_integer("steps", None, "Sampling steps.")
+_GUIDANCE = flags.DEFINE_float("guidance", None, "Guidance scale.")
+_DYNAMIC = flags.DEFINE_enum(
+    "dynamic_cfg", None, ["off", "reference", "smooth"], "How the scale varies over the steps."
+)
+_FRAMES = flags.DEFINE_integer("frames", None, "Frames of a video, 8N+1.")
+_HEIGHT = flags.DEFINE_integer("height", None, "Pixel rows.")
+_WIDTH = flags.DEFINE_integer("width", None, "Pixel columns.")
+_TILED = flags.DEFINE_bool("tiled", False, "Decode in blended tiles, with less memory.")
+_INSTRUCTIONS = flags.DEFINE_string(
+    "instructions", None, "File with an instruction a line, asked in place of the trained ones."
+)
+_TEMPERATURE = flags.DEFINE_float("answer_temperature", None, "How freely the LLM answers.")
+_ANSWER_SEED = flags.DEFINE_integer("answer_seed", None, "Draws other answers of the LLM.")
+_SHOW_ANSWERS = flags.DEFINE_bool("show_answers", False, "Print what the LLM answered.")
+
+
+def main(argv) -> None:
+    """Samples and writes."""
+    if len(argv) > 1:
+        raise ValueError(f"sample takes flags alone, got {argv[1]!r}; quote prompts")
+    if _CHECKPOINT.value is None:
+        raise ValueError("--checkpoint must name a run or the folder of a pipeline, got none")
+    flags_lib.cache_compilation()
+    import jax
+
+    from mimir_jax.sampling import gallery, generator, prompts
+    from mimir_jax.weights import native
+
+    file = _PROMPTS.value
+    texts = [*_PROMPT.value, *(prompts.read(pathlib.Path(file)) if file else [])]
+    texts = prompts.check(texts)
+    asked = [(text, _SEED.value + i) for text in texts for i in range(_VIDEOS.value)]
+    console = rich_console.Console()
+    with native.aside(pathlib.Path(_OUT.value).expanduser()) as folder:
+        maker = generator.open_generator(_CHECKPOINT.value, _options())
+        for number, text in enumerate(texts, 1):
+            if lost := maker.cut(text):
+                print(f"prompt {number} is too long, cut: {lost!r}", file=sys.stderr)
+        answers = {text: maker.answers(text) for text in texts}
+        if _SHOW_ANSWERS.value:
+            _print_answers(console, answers)
+        samples = []
+        size = _BATCH.value or jax.device_count()
+        start = time.monotonic()
+        columns = [*rich_progress.Progress.get_default_columns()]
+        with rich_progress.Progress(*columns, console=console) as bar:
+            task = bar.add_task("sampling", total=len(asked))
+            for first in range(0, len(asked), size):
+                # A short last batch is filled up, so that every video comes from one program.
+                batch = asked[first : first + size]
+                filled = batch + [batch[-1]] * (size - len(batch))
+                videos = maker.generate([t for t, _ in filled], [s for _, s in filled])
+                for (text, seed), frames in zip(batch, videos, strict=False):
+                    record = {"prompt": text, "seed": seed, **maker.settings, "batch_size": size}
+                    if answers[text]:
+                        record["answers"] = answers[text]
+                    samples.append(gallery.Sample(frames, record))
+                bar.advance(task, len(batch))
+        gallery.write(folder, samples, fps=maker.fps)
+    seconds = time.monotonic() - start
+    print(f"{len(samples)} videos in {seconds:.1f} s")
+    print(f"sheet: {_OUT.value}/sheet.png")
+    print(f"gallery: {_OUT.value}/index.html")
+
+
+def _options():
+    from mimir_jax.sampling import generator, prompts
+
+    instructions = None
+    if _INSTRUCTIONS.value is not None:
+        instructions = tuple(prompts.check(prompts.read(pathlib.Path(_INSTRUCTIONS.value))))
+    return generator.Options(
+        sampler=_SAMPLER.value,
+        steps=_STEPS.value,
+        guidance=_GUIDANCE.value,
+        dynamic_cfg=_DYNAMIC.value,
+        frames=_FRAMES.value,
+        height=_HEIGHT.value,
+        width=_WIDTH.value,
+        tiled=_TILED.value,
+        instructions=instructions,
+        answer_temperature=_TEMPERATURE.value,
+        answer_seed=_ANSWER_SEED.value,
+    )
+
+
+def _print_answers(console: rich_console.Console, answers: dict[str, list[str]]) -> None:
+    for text, said in answers.items():
+        console.print(text, highlight=False)
+        if not said:
+            console.print("  (this model asks no LLM)", highlight=False)
+        for answer in said:
+            console.print(f"  > {answer}", highlight=False)
+
+
+if __name__ == "__main__":
+    flags_lib.run(main)

@@ -1,0 +1,48 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from mimir_jax.sampling import gallery, prompts
+
+
+def test_a_gallery_holds_everything(tmp_path):
+    rng = np.random.default_rng(0)
+    samples = [
+        gallery.Sample(
+            rng.integers(0, 255, (9, 32, 48, 3)).astype(np.uint8),
+            {"prompt": f'<b>"{i}" & more', "seed": i, "answers": ["it <is>"]},
+        )
+        for i in range(2)
+    ]
+    gallery.write(tmp_path, samples, fps=8.0)
+    with av.open(str(tmp_path / "001.mp4")) as container:
+        frames = list(container.decode(video=0))
+    assert len(frames) == 9 and (frames[0].height, frames[0].width) == (256, 384)
+    assert json.loads((tmp_path / "001.json").read_text())["seed"] == 1
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size[1] > 256
+    page = (tmp_path / "index.html").read_text()
+    assert page.count("<video ") == 2 and "&lt;b&gt;" in page and "<b>" not in page
+    assert "http" not in page.replace("data:video/mp4", "") and "it &lt;is&gt;" in page
+
+
+def test_prompt_files(tmp_path):
+    (tmp_path / "p.txt").write_text("a red ball\n\n  two boxes \n")
+    assert prompts.read(tmp_path / "p.txt") == ["a red ball", "two boxes"]
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a red ball", "id": 3}\n')
+    assert prompts.read(tmp_path / "p.jsonl") == ["a red ball"]
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n{"text": "b"}\n')
+    with pytest.raises(ValueError, match="line 2 must be JSON such as"):
+        prompts.read(tmp_path / "p.jsonl")
+    (tmp_path / "p.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="must be readable text: it is not UTF-8"):
+        prompts.read(tmp_path / "p.txt")
+    with pytest.raises(ValueError, match="at least one prompt"):
+        prompts.check([])
+    with pytest.raises(ValueError, match="prompt 2 must be printable text, got 'a.x00'"):
+        prompts.check(["a", "a\x00"])
