@@ -20,11 +20,11 @@ PRESETS = {
             text=c.TextConfig(t5_path="package:tiny/t5", length=64),
             sampler=c.SamplerConfig(name="ddim", steps=20, guidance=4.0, dynamic="off"),
         ),
-        data=c.DataConfig(num_scenes=3072, scenery="plain"),
+        data=c.DataConfig(num_scenes=2048, scenery="single"),
         optimizer=c.OptimizerConfig(
             learning_rate=1e-3, schedule="cosine", warmup_steps=100, ema_decay=0.999
         ),
-        steps=9000,
+        steps=5500,
         batch_size=8,
         eval_every=1500,
         sample_every=1500,

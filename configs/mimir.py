@@ -27,7 +27,7 @@ TINY = c.TrainConfig(
         ),
         sampler=c.SamplerConfig(name="ddim", steps=20, guidance=4.0, dynamic="off"),
     ),
-    data=c.DataConfig(num_scenes=512, scenery="plain"),
+    data=c.DataConfig(num_scenes=512, scenery="single"),
     optimizer=c.OptimizerConfig(
         learning_rate=2e-4, lr_scale={"^(fuser|stabilizer)/": 5.0}, warmup_steps=50, ema_decay=0.99
     ),

@@ -23,12 +23,12 @@ PRESETS = {
     "tiny": c.TrainConfig(
         task=c.VAETaskConfig(model=c.TINY_VAE, crop_size=32, crop_frames=9),
         optimizer=c.OptimizerConfig(
-            learning_rate=5e-4, schedule="cosine", warmup_steps=10, ema_decay=0.98, b2=0.99
+            learning_rate=1e-3, schedule="cosine", warmup_steps=10, ema_decay=0.98, b2=0.99
         ),
-        steps=150,
+        steps=1900,
         batch_size=8,
-        eval_every=75,
-        checkpoint_every=75,
+        eval_every=475,
+        checkpoint_every=475,
     ),
     "full": c.TrainConfig(
         task=c.VAETaskConfig(model=c.VAEConfig(dtype="bfloat16")),

@@ -60,7 +60,10 @@ def _count(files: list[str]) -> None:
     result = tally.tally(tally.read_answers(files, key), key)
     out = _OUT.value or pathlib.Path(_KEY.value).with_name("results.json")
     tally.write_result(result, out)
-    print(f"study {key.study}: {result['raters']} raters\n{tally.table(result)}\n-> {out}")
+    print(f"study {key.study}: {result['raters']} raters\n{tally.table(result)}")
+    for one, other in result["unmet"]:
+        print(f"some axis has no answer on {one} against {other}: rates leave that out")
+    print(f"-> {out}")
 
 
 if __name__ == "__main__":

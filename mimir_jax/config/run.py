@@ -40,7 +40,8 @@ class DataConfig:
         num_scenes: Training scenes of Toyworld; a finite pool lets frozen features be reused.
         caption_style: Toyworld captions: short, long, coarse, paraphrase or mixed.
         fps: Frames a second of a record, picked by time stamp.
-        scenery: Of Toyworld: `varied` backgrounds, light and camera, or `plain`, objects alone.
+        scenery: Of Toyworld: `varied` backgrounds, light and camera; `plain`, objects alone;
+            `single`, one kind of object alone.
         source_fps: Frame rate of the stored videos of a tfds dataset, which has no time stamps.
         start: Window of a longer clip: `random` for every pass, or the `first` frames.
         short: Videos too short for a record: `skip` them, or `repeat` their last frame.
@@ -58,7 +59,7 @@ class DataConfig:
     fps: float = 8.0
     num_scenes: int = 1 << 30
     caption_style: Literal["short", "long", "coarse", "paraphrase", "mixed"] = "mixed"
-    scenery: Literal["varied", "plain"] = "varied"
+    scenery: Literal["varied", "plain", "single"] = "varied"
     source_fps: float | None = None
     start: Literal["random", "first"] = "random"
     short: Literal["skip", "repeat"] = "skip"

@@ -63,7 +63,7 @@ def spec(
             raise ValueError(f"unknown logical axis {axis!r}; the table knows {sorted(rules)}")
         target = rules[axis] if axis is not None else None
         names = (target,) if isinstance(target, str) else tuple(target or ())
-        names = tuple(name for name in names if mesh.shape[name] > 1)
+        names = tuple(name for name in names if mesh.shape.get(name, 1) > 1)
         ways = math.prod(mesh.shape[name] for name in names)
         if shape is not None and shape[dim] % ways:
             names = ()

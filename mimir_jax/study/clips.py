@@ -115,11 +115,16 @@ def copy_bare(source: pathlib.Path, target: pathlib.Path) -> None:
         options = {"fflags": "+bitexact"}  # keeps the muxer from signing the file
         if target.suffix == ".mp4":
             options["movflags"] = "+faststart"
-        new = stack.enter_context(av.open(str(target), "w", options=options))
-        copy = new.add_stream_from_template(stream, opaque=True)  # opaque: needs no encoder
-        for packet in packets:
-            packet.stream = copy
-            new.mux(packet)
+        try:
+            new = stack.enter_context(av.open(str(target), "w", options=options))
+            copy = new.add_stream_from_template(stream, opaque=True)  # opaque: needs no encoder
+            for packet in packets:
+                packet.stream = copy
+                new.mux(packet)
+        except av.FFmpegError as error:
+            if isinstance(error, OSError):  # the disk, not the video
+                raise
+            raise ValueError(f"{source} cannot be copied: {error.strerror}") from None
 
 
 def some(names: Sequence[str], most: int = 5) -> str:
@@ -133,7 +138,8 @@ def _playable(container: av.container.InputContainer, source: pathlib.Path) -> a
     if not container.streams.video:
         raise ValueError(f"{source} must hold a video, holds none")
     stream = container.streams.video[0]
-    codec, pixels = stream.codec.canonical_name, stream.codec_context.pix_fmt
+    context = stream.codec_context  # None for what no decoder is known for
+    codec, pixels = (context.codec.canonical_name, context.pix_fmt) if context else ("unknown", "")
     if codec not in CODECS or (codec == "h264" and pixels not in ("yuv420p", "yuvj420p")):
         raise ValueError(
             f"{source} must be 8-bit 4:2:0 H.264, VP8, VP9 or AV1 to play in every browser, got "

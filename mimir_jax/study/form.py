@@ -33,7 +33,7 @@ AXES = (
     Axis(
         "physics_simulation",
         "Physics simulation",
-        "In which video do things move and behave more as they would in the real world?",
+        "Which video behaves more like the real world?",
     ),
     Axis("visual_quality", "Visual quality", "Which video looks better?"),
 )

@@ -15,7 +15,6 @@ from importlib import resources
 from itertools import combinations
 
 from mimir_jax.study import clips, form
-from mimir_jax.weights import native
 
 
 def build(
@@ -26,7 +25,7 @@ def build(
     seed: int | None = None,
     ties: bool = False,
 ) -> form.Key:
-    """Writes `page/index.html` and `page/videos` for raters, and `key.json`, complete or not at all.
+    """Writes `page` (index.html, videos) for raters, and `key.json`; complete or not at all.
 
     Args:
         systems: Folder of videos by name of the system.
@@ -61,6 +60,8 @@ def build(
         for pair in key.pairs
         for side in (pair.left, pair.right)
     }
+    from mimir_jax.weights import native  # comes with JAX, which takes a while
+
     with native.aside(pathlib.Path(out).expanduser()) as folder:
         videos = folder / "page" / "videos"
         videos.mkdir(parents=True)

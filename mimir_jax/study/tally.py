@@ -12,6 +12,7 @@ import math
 import os
 import pathlib
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from jaxtyping import Float, Int
 
 from mimir_jax.study import form
 
-RESAMPLES = 2000
+RESAMPLES, CHUNK = 2000, 200
 
 
 class Votes(NamedTuple):
@@ -71,10 +72,13 @@ def read_answers(paths: Sequence[str | os.PathLike[str]], key: form.Key) -> Vote
                 "later file"
             )
         sessions[session] = path
+        before = len(rows)
         for pair, axis, choice in _choices(raw.get("answers"), path, pairs, key.choices):
             left, right = (systems.index(side.system) for side in (pair.left, pair.right))
             score = {"left": 1.0, "right": 0.0, "tie": 0.5}[choice]
             rows.append((axis, left, right, score, rater, prompts[pair.prompt]))
+        if len(rows) == before:
+            raise ValueError(f"{path} must hold at least one answer, holds none")
     columns = np.asarray(rows, np.float64).T
     return Votes(*(c if i == 3 else c.astype(np.int64) for i, c in enumerate(columns)))
 
@@ -94,11 +98,14 @@ def tally(votes: Votes, key: form.Key, *, seed: int = 0) -> dict[str, Any]:
         What the result file holds.
     """
     names = list(key.systems)
+    upper = np.triu_indices(len(names), 1)  # in the order of `combinations`
     axes: dict[str, Any] = {}
+    unmet: set[tuple[str, str]] = set()
     for index, axis in enumerate(form.AXES):
         of_axis = Votes(*(column[votes.axis == index] for column in votes))
         wins, met = _count(of_axis, len(names))
         rate = _rates(wins, met)
+        unmet |= {pair for i, pair in enumerate(combinations(names, 2)) if not met[upper][i]}
         low, high = _interval(of_axis, wins, met, np.random.default_rng(seed))
         axes[axis.id] = {
             "answers": len(of_axis.score),
@@ -123,6 +130,7 @@ def tally(votes: Votes, key: form.Key, *, seed: int = 0) -> dict[str, Any]:
         "study": key.study,
         "raters": len(set(votes.rater.tolist())),
         "pairs": len(key.pairs),
+        "unmet": [list(pair) for pair in sorted(unmet)],
         "axes": axes,
     }
 
@@ -144,7 +152,9 @@ def table(result: dict[str, Any]) -> str:
     rows.append(["left chosen, %", *("-" if x is None else f"{x:.1f}" for x in shares)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
-        "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(r, widths)))
+        "  ".join(
+            c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))
+        )
         for r in rows
     )
 
@@ -178,8 +188,8 @@ def write_result(result: dict[str, Any], path: str | os.PathLike[str]) -> None:
 def _choices(answers, path: str, pairs: dict[str, form.Pair], offered: Sequence[str]):
     """Yields pair, index of the axis and choice, after checking each."""
     axes = {axis.id: i for i, axis in enumerate(form.AXES)}
-    if not isinstance(answers, list) or not answers:
-        raise ValueError(f"{path} must hold a list of answers, and at least one")
+    if not isinstance(answers, list):
+        raise ValueError(f"{path} must hold a list of answers, got {type(answers).__name__}")
     seen: set[str] = set()
     for entry in answers:
         name = entry.get("pair") if isinstance(entry, dict) else None
@@ -265,13 +275,15 @@ def _resample(votes: Votes, num: int, rng: np.random.Generator) -> Float[np.ndar
     np.add.at(cells, (rater, prompt, 0, votes.right, votes.left), 1 - votes.score)
     np.add.at(cells, (rater, prompt, 1, votes.left, votes.right), 1)
     np.add.at(cells, (rater, prompt, 1, votes.right, votes.left), 1)
-    rates = np.empty((RESAMPLES, num))
-    for i in range(RESAMPLES):
-        of_rater = rng.multinomial(len(raters), [1 / len(raters)] * len(raters))
-        of_prompt = rng.multinomial(len(prompts), [1 / len(prompts)] * len(prompts))
-        counts = np.tensordot(of_prompt, np.tensordot(of_rater, cells, 1), 1)
-        rates[i] = _rates(counts[0], counts[1])
-    return rates
+    flat = cells.reshape(len(raters), -1)
+    rates = []
+    for size in [CHUNK] * (RESAMPLES // CHUNK):  # in parts, for large studies
+        of_rater = rng.multinomial(len(raters), [1 / len(raters)] * len(raters), size)
+        of_prompt = rng.multinomial(len(prompts), [1 / len(prompts)] * len(prompts), size)
+        by_prompt = (of_rater @ flat).reshape(size, len(prompts), -1)
+        counts = np.einsum("bp,bpk->bk", of_prompt, by_prompt).reshape(size, 2, num, num)
+        rates.append(_rates(counts[:, 0], counts[:, 1]))
+    return np.concatenate(rates)
 
 
 def _percent(share: float) -> float | None:

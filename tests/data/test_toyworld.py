@@ -603,3 +603,17 @@ def test_source_mixes_styles():
 def test_source_refuses(field, match):
     with pytest.raises(ValueError, match=match):
         toyworld.ToyworldSource(**field)
+
+
+@pytest.mark.parametrize("scenery", ["plain", "single"])
+def test_scenery_leaves_objects_alone(scenery):
+    scenes = [toyworld.ToyworldSource(split, scenery=scenery).scene(i)
+              for split in ("train", "heldout") for i in range(40)]  # fmt: skip
+    assert {s.background.kind for s in scenes} == {"plain"}
+    assert {(s.light, s.camera) for s in scenes} == {("day", "still")}
+    assert len({s.background.tone for s in scenes}) > 3
+    kinds = {len(s.groups) for s in scenes}
+    assert kinds == ({1} if scenery == "single" else {1, 2, 3})
+    assert {s.timing for s in scenes} >= {"none", "single", "then"}
+    combinations = [bool(sampling.heldout_combinations(s)) for s in scenes]
+    assert combinations == [False] * 40 + [True] * 40

@@ -24,7 +24,7 @@ from mimir_jax.data.toyworld.draws import Draws
 VERSION = 1
 """Raised whenever the scene of some (seed, split, index) changes."""
 
-Scenery = Literal["varied", "plain"]
+Scenery = Literal["varied", "plain", "single"]
 SPLITS = ("train", "validation", "heldout")
 
 HELDOUT_PAIRS = frozenset({
@@ -59,11 +59,14 @@ def sample(seed: int, split: str, index: int, scenery: Scenery = "varied") -> sc
     """Returns scene `index` of a split; a pure function of its arguments.
 
     With `plain` scenery every scene is in front of a plain wall in daylight, under a still camera:
-    objects, counts, relations and actions are all that varies.
+    objects, counts, relations and actions are all that varies. `single` scenery is plain, with one
+    kind of object.
     """
     draws = Draws(seed, split_number(split), index)
     skeleton = _skeleton(draws)
-    if scenery == "plain":
+    while scenery == "single" and skeleton.layout != "single":
+        skeleton = _skeleton(draws)
+    if scenery != "varied":
         tone = draws.choice(list(vocabulary.TONES))
         wall = scene_lib.Background("plain", tone, (0.0, 0.0))
         skeleton = dataclasses.replace(skeleton, background=wall, light="day", camera="still")

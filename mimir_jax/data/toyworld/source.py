@@ -26,7 +26,8 @@ class ToyworldSource:
         seed: Names the dataset.
         num_scenes: Length; the first scenes of a longer source are those of a shorter one.
         caption_style: A style of `captions.caption`, or `mixed`: short, long or paraphrase.
-        scenery: `varied` backgrounds, light and camera, or `plain`, where only objects vary.
+        scenery: `varied` backgrounds, light and camera; `plain`, where only objects vary; or
+            `single`, where they are of one kind.
         version: Of the generator; only the present one can be made.
     """
 

@@ -127,9 +127,9 @@ function showProgress() {
 
 function showEnd() {
   const left = openPairs().length;
-  find("thanks").textContent = left ? "Almost done" : "Thank you";
+  find("thanks").textContent = left ? "Some pairs are open" : "Thank you";
   find("summary").textContent = left
-    ? `${count(left, "pair")} of ${pairs.size} still open.`
+    ? `${left} of ${count(pairs.size, "pair")} can still be answered.`
     : `You have answered all questions about ${count(pairs.size, "pair")}.`;
   find("missing").hidden = !left;
   find("copy").value = JSON.stringify(result());
@@ -157,7 +157,7 @@ function figure(name, label) {
     note.textContent = "This video cannot be shown here. You can skip the pair.";
     box.append(note);
   };
-  box.append(video, caption);
+  box.append(caption, video);
   return box;
 }
 
@@ -193,7 +193,7 @@ function chooseByKey(choice) {
   if (!axis) return;
   choose(axis, choice);
   const following = open(here())[0];
-  (following ? find(`${following.id}-left`) : find("next")).focus();
+  find(following?.id ?? "next").focus(); // the row, for no side may stand out
 }
 
 function restart() {
@@ -265,6 +265,7 @@ for (const axis of data.axes) {
 
   const group = document.createElement("fieldset");
   group.id = axis.id;
+  group.tabIndex = -1;
   group.className = data.ties ? "axis ties" : "axis";
   const legend = document.createElement("legend");
   const question = document.createElement("span");

@@ -1,0 +1,145 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Blobs to tracks: which patches of paint are the same object at different times.
+
+Frames are linked by the cheapest assignment. A fast object in a blurred clip fades from one place
+to the next, which breaks its track or leaves a ghost; pieces that follow one another are joined and
+short pieces beside a whole track of the same colour are dropped.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+from scipy import optimize
+
+from mimir_jax.evaluation import segment
+
+_SPEED = 8.0  # most, in half shorter sides per clip; a jump begins at 6.7
+_STEP = 0.5  # least reach between two frames, whatever their number
+_PAUSE = 0.2  # longest time out of sight within a track
+_OVERLAP = 0.15  # longest time for which two pieces of one track show together
+_LEAP = 0.8  # longest way between such pieces
+_GHOST = 0.45  # nearest possible objects are further apart
+_SHORT = 0.12  # of the clip; nothing real is seen for less
+_HUE = 0.9  # how much less a blob may be like a track's colour than like its own, as a cosine
+
+
+@dataclasses.dataclass(frozen=True)
+class Track:
+    """One object over time: its blobs, by frame, not necessarily without gaps."""
+
+    blobs: tuple[segment.Blob, ...]
+
+    @property
+    def likeness(self) -> Float[np.ndarray, "colours"]:
+        """Mean likeness to every colour; stronger paint counts more."""
+        weight = np.array([blob.level for blob in self.blobs])
+        return np.average([blob.likeness for blob in self.blobs], axis=0, weights=weight)
+
+    @property
+    def colour(self) -> str:
+        """The colour that it is most like."""
+        return segment.COLOURS[int(self.likeness.argmax())]
+
+    @property
+    def first(self) -> int:
+        """Its first frame."""
+        return self.blobs[0].frame
+
+    @property
+    def last(self) -> int:
+        """Its last frame."""
+        return self.blobs[-1].frame
+
+
+def follow(paint: segment.Paint, half: float) -> tuple[Track, ...]:
+    """Returns the objects of a clip over time, by first frame; `half` is in pixels."""
+    steps = max(len(paint.blobs) - 1, 1)
+    pieces = _join(_link(paint, half, steps), half, steps)
+    whole = [
+        piece
+        for piece in pieces
+        if len(piece.blobs) >= _SHORT * steps and not _is_ghost(piece, pieces, half, steps)
+    ]
+    return tuple(sorted(whole, key=lambda track: track.first))
+
+
+def _link(paint: segment.Paint, half: float, steps: int) -> list[Track]:
+    """Carries tracks from frame to frame."""
+    reach = max(_SPEED / steps, _STEP)
+    open_tracks: list[list[segment.Blob]] = []
+    done: list[list[segment.Blob]] = []
+    for frame, blobs in enumerate(paint.blobs):
+        late = [t for t in open_tracks if frame - t[-1].frame > max(1, round(_PAUSE * steps))]
+        done += late
+        open_tracks = [t for t in open_tracks if not any(t is other for other in late)]
+        new = list(blobs)
+        if open_tracks and blobs:
+            cost = np.array([[_cost(t, blob, reach, half) for blob in blobs] for t in open_tracks])
+            for row, column in zip(*optimize.linear_sum_assignment(cost), strict=True):
+                if cost[row, column] < _NEVER:
+                    open_tracks[row].append(blobs[column])
+                    new.remove(blobs[column])
+        open_tracks += [[blob] for blob in new]
+    return [Track(tuple(blobs)) for blobs in done + open_tracks]
+
+
+_NEVER = 1e3
+
+
+def _cost(track: list[segment.Blob], blob: segment.Blob, reach: float, half: float) -> float:
+    last = track[-1]
+    way = np.hypot(blob.x - last.x, blob.y - last.y) / half
+    hue = _otherness(np.mean([b.likeness for b in track[-4:]], axis=0), blob.likeness)
+    if way > reach * min(blob.frame - last.frame, 2) or hue > _HUE:
+        return _NEVER
+    return way**2 + 0.15 * hue + 0.1 * abs(np.log(blob.spread / last.spread))
+
+
+def _otherness(a: np.ndarray, b: np.ndarray) -> float:
+    """How much less either is like the other's best colour than like its own."""
+    return float(max(a.max() - a[b.argmax()], b.max() - b[a.argmax()]))
+
+
+def _join(pieces: list[Track], half: float, steps: int) -> list[Track]:
+    """Joins pieces that follow one another, nearest first."""
+    while True:
+        best, least = None, np.inf
+        for a in pieces:
+            for b in pieces:
+                pause = (b.first - a.last - 1) / steps
+                follows = a.first < b.first and a.last < b.last
+                if not follows or not -_OVERLAP <= pause <= _PAUSE:
+                    continue
+                if _otherness(a.likeness, b.likeness) > 0.3:
+                    continue
+                end, start = a.blobs[-1], b.blobs[0]
+                way = np.hypot(end.x - start.x, end.y - start.y) / half
+                if way <= _LEAP and way + abs(pause) < least:
+                    best, least = (a, b), way + abs(pause)
+        if best is None:
+            return pieces
+        a, b = best
+        # In frames where both show, the stronger paint is the object and the other its ghost.
+        shown = {blob.frame: blob for blob in a.blobs}
+        for blob in b.blobs:
+            if blob.frame not in shown or blob.level >= shown[blob.frame].level:
+                shown[blob.frame] = blob
+        joined = Track(tuple(shown[frame] for frame in sorted(shown)))
+        pieces = [piece for piece in pieces if piece is not a and piece is not b] + [joined]
+
+
+def _is_ghost(track: Track, others: list[Track], half: float, steps: int) -> bool:
+    """Tells whether a short track always lies closer to a longer one than two objects can be."""
+    for other in others:
+        if other is track or len(other.blobs) < 2 * len(track.blobs):
+            continue
+        places = {blob.frame: blob for blob in other.blobs}
+        shared = [(b, places[b.frame]) for b in track.blobs if b.frame in places]
+        if len(shared) < 0.5 * len(track.blobs) or len(track.blobs) > 0.5 * steps:
+            continue
+        ways = [np.hypot(a.x - b.x, a.y - b.y) / half for a, b in shared]
+        if np.median(ways) < _GHOST and _otherness(track.likeness, other.likeness) < 0.5:
+            return True
+    return False
