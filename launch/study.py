@@ -13,9 +13,7 @@ from absl import flags
 
 from mimir_jax.config import flags as flags_lib
 
-_SYSTEM = flags.DEFINE_multi_string(
-    "system", [], "NAME=FOLDER of videos with their prompts; give it once a system."
-)
+_SYSTEM = flags.DEFINE_multi_string("system", [], "NAME=FOLDER of videos with their prompts")
 _OUT = flags.DEFINE_string(
     "out", None, "Folder to write; must not exist. With --tally the file, results.json by the key."
 )

@@ -17,12 +17,12 @@ from mimir_jax.evaluation import segment
 
 _SPEED = 8.0  # most, in half shorter sides per clip; a jump begins at 6.7
 _STEP = 0.5  # least reach between two frames, whatever their number
-_PAUSE = 0.2  # longest time out of sight within a track
+_PAUSE = 0.26  # longest time out of sight within a track
 _OVERLAP = 0.15  # longest time for which two pieces of one track show together
-_LEAP = 0.8  # longest way between such pieces
+_LEAP = 1.0  # longest way between such pieces
 _GHOST = 0.45  # nearest possible objects are further apart
 _SHORT = 0.12  # of the clip; nothing real is seen for less
-_HUE = 0.9  # how much less a blob may be like a track's colour than like its own, as a cosine
+_HUE = 0.15  # how much less a blob may be like a track's colour than like its own, as a cosine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _cost(track: list[segment.Blob], blob: segment.Blob, reach: float, half: flo
     hue = _otherness(np.mean([b.likeness for b in track[-4:]], axis=0), blob.likeness)
     if way > reach * min(blob.frame - last.frame, 2) or hue > _HUE:
         return _NEVER
-    return way**2 + 0.15 * hue + 0.1 * abs(np.log(blob.spread / last.spread))
+    return way**2 + hue + 0.1 * abs(np.log(blob.spread / last.spread))
 
 
 def _otherness(a: np.ndarray, b: np.ndarray) -> float:
@@ -103,31 +103,62 @@ def _otherness(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _join(pieces: list[Track], half: float, steps: int) -> list[Track]:
-    """Joins pieces that follow one another, nearest first."""
+    """Joins pieces that follow one another, until no two do.
+
+    Where a group of like objects leaps, one may land where its neighbour was and take over the
+    neighbour's track. So all tracks of the colour are cut at the pause, and matched anew across.
+    """
     while True:
-        best, least = None, np.inf
-        for a in pieces:
-            for b in pieces:
-                pause = (b.first - a.last - 1) / steps
-                follows = a.first < b.first and a.last < b.last
-                if not follows or not -_OVERLAP <= pause <= _PAUSE:
-                    continue
-                if _otherness(a.likeness, b.likeness) > 0.3:
-                    continue
-                end, start = a.blobs[-1], b.blobs[0]
-                way = np.hypot(end.x - start.x, end.y - start.y) / half
-                if way <= _LEAP and way + abs(pause) < least:
-                    best, least = (a, b), way + abs(pause)
-        if best is None:
+        for a, b in _followers(pieces, steps):
+            spanning = [
+                piece
+                for piece in pieces
+                if piece.first <= a.last and piece.last >= b.first and piece.colour == a.colour
+            ]
+            heads = [a] + [_part(piece, stop=a.last) for piece in spanning]
+            tails = [b] + [_part(piece, start=max(b.first, a.last + 1)) for piece in spanning]
+            if not all(heads) or not all(tails):
+                continue
+            ways = np.array([[_way(h.blobs[-1], t.blobs[0], half) for t in tails] for h in heads])
+            rows, columns = optimize.linear_sum_assignment(ways**2)
+            if (ways[rows, columns] > _LEAP).any():
+                continue
+            old = [a, b, *spanning]
+            pieces = [piece for piece in pieces if not any(piece is other for other in old)]
+            pieces += [_chain(heads[i], tails[j]) for i, j in zip(rows, columns, strict=True)]
+            break
+        else:
             return pieces
-        a, b = best
-        # In frames where both show, the stronger paint is the object and the other its ghost.
-        shown = {blob.frame: blob for blob in a.blobs}
-        for blob in b.blobs:
-            if blob.frame not in shown or blob.level >= shown[blob.frame].level:
-                shown[blob.frame] = blob
-        joined = Track(tuple(shown[frame] for frame in sorted(shown)))
-        pieces = [piece for piece in pieces if piece is not a and piece is not b] + [joined]
+
+
+def _followers(pieces: list[Track], steps: int) -> list[tuple[Track, Track]]:
+    """Lists pieces of one colour that could be the same object before and after a pause."""
+    found = []
+    for a in pieces:
+        for b in pieces:
+            pause = (b.first - a.last - 1) / steps
+            if a.first < b.first and a.last < b.last and -_OVERLAP <= pause <= _PAUSE:
+                if a.colour == b.colour:
+                    found.append((abs(pause), _way(a.blobs[-1], b.blobs[0], 1.0), a, b))
+    return [(a, b) for _, _, a, b in sorted(found, key=lambda pair: pair[:2])]
+
+
+def _part(track: Track, start: int = 0, stop: int = 1 << 30) -> Track | None:
+    blobs = tuple(blob for blob in track.blobs if start <= blob.frame <= stop)
+    return Track(blobs) if blobs else None
+
+
+def _way(a: segment.Blob, b: segment.Blob, half: float) -> float:
+    return float(np.hypot(a.x - b.x, a.y - b.y)) / half
+
+
+def _chain(a: Track, b: Track) -> Track:
+    """Joins two tracks; where both show, the stronger paint is the object, the other its ghost."""
+    shown = {blob.frame: blob for blob in a.blobs}
+    for blob in b.blobs:
+        if blob.frame not in shown or blob.level >= shown[blob.frame].level:
+            shown[blob.frame] = blob
+    return Track(tuple(shown[frame] for frame in sorted(shown)))
 
 
 def _is_ghost(track: Track, others: list[Track], half: float, steps: int) -> bool:
