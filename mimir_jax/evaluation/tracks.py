@@ -113,7 +113,8 @@ def _join(pieces: list[Track], half: float, steps: int) -> list[Track]:
             spanning = [
                 piece
                 for piece in pieces
-                if piece.first <= a.last and piece.last >= b.first and piece.colour == a.colour
+                if piece is not a and piece is not b and piece.colour == a.colour
+                if piece.first <= a.last and piece.last >= b.first
             ]
             heads = [a] + [_part(piece, stop=a.last) for piece in spanning]
             tails = [b] + [_part(piece, start=max(b.first, a.last + 1)) for piece in spanning]
@@ -162,15 +163,22 @@ def _chain(a: Track, b: Track) -> Track:
 
 
 def _is_ghost(track: Track, others: list[Track], half: float, steps: int) -> bool:
-    """Tells whether a short track always lies closer to a longer one than two objects can be."""
+    """Tells whether a short track stays closer to a longer one than two objects can be."""
+    frames, x, y = _path(track)
     for other in others:
-        if other is track or len(other.blobs) < 2 * len(track.blobs):
+        if other is track or len(other.blobs) < 2 * len(frames) or len(frames) > 0.5 * steps:
             continue
-        places = {blob.frame: blob for blob in other.blobs}
-        shared = [(b, places[b.frame]) for b in track.blobs if b.frame in places]
-        if len(shared) < 0.5 * len(track.blobs) or len(track.blobs) > 0.5 * steps:
+        if not other.first <= np.median(frames) <= other.last:
             continue
-        ways = [np.hypot(a.x - b.x, a.y - b.y) / half for a, b in shared]
-        if np.median(ways) < _GHOST and _otherness(track.likeness, other.likeness) < 0.5:
+        there, other_x, other_y = _path(other)
+        ways = np.hypot(
+            x - np.interp(frames, there, other_x), y - np.interp(frames, there, other_y)
+        )
+        if np.median(ways) < _GHOST * half and _otherness(track.likeness, other.likeness) < 0.5:
             return True
     return False
+
+
+def _path(track: Track) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns frames and places of a track."""
+    return tuple(np.array([[b.frame, b.x, b.y] for b in track.blobs]).T)

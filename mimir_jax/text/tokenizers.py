@@ -22,7 +22,7 @@ CHAT_TEMPLATE = (
 """Chat form of the small LLM, after that of the Phi-3 family."""
 
 
-def load(folder: pathlib.Path) -> "PreTrainedTokenizerBase":
+def load(folder: str | os.PathLike[str]) -> "PreTrainedTokenizerBase":
     """Loads the tokenizer of the text model in `folder`; never asks a hub.
 
     It lies in the folder itself, in `tokenizer` beside it, as pipelines of diffusers have it, or in
@@ -31,12 +31,14 @@ def load(folder: pathlib.Path) -> "PreTrainedTokenizerBase":
     Raises:
         ValueError: if there is none.
     """
-    gguf_file = folder if folder.suffix == ".gguf" else next(iter(folder.glob("*.gguf")), None)
-    if gguf_file is not None:
+    folder = pathlib.Path(folder)
+    own = any(folder.glob("*token*"))
+    ggufs = [folder] if folder.suffix == ".gguf" else [] if own else list(folder.glob("*.gguf"))
+    if len(ggufs) == 1:
         from mimir_jax.weights import gguf
 
-        return gguf.read_tokenizer(gguf_file)
-    if not any(folder.glob("*token*")) and (folder.parent / "tokenizer").is_dir():
+        return gguf.read_tokenizer(ggufs[0])
+    if not own and (folder.parent / "tokenizer").is_dir():
         folder = folder.parent / "tokenizer"
     # Torch is never needed here, so its absence is no news.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

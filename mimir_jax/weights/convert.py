@@ -13,6 +13,7 @@ import shutil
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from absl import logging
 from jax.typing import DTypeLike
 
 from mimir_jax.weights import dit, family, gguf, native, opening, rules, tensors
@@ -185,7 +186,10 @@ def _cast(tensor: tensors.Tensor, dtype: np.dtype) -> tensors.Tensor:
 def _copy_companions(opened: opening.Weights, folder: pathlib.Path) -> None:
     place = opened.path
     if place.suffix == ".gguf":
-        gguf.read_tokenizer(place).save_pretrained(str(folder))
+        try:
+            gguf.read_tokenizer(place).save_pretrained(str(folder))
+        except ValueError as error:
+            logging.warning("no tokenizer is written: %s", error)
         return
     here = place if place.is_dir() else place.parent
     places = [here]

@@ -28,6 +28,11 @@ _NAMES = {
     "ffn_down": "mlp.down_proj",
 }
 
+# How byte-level BPE cuts text beforehand, by the names of llama.cpp: as GPT-2 does, or with every
+# digit apart.
+_PLAIN_SPLITS = ("gpt-2", "mpt", "olmo", "jais")
+_DIGIT_SPLITS = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone")
+
 
 def open_file(path: pathlib.Path) -> tuple[dict, Tensors]:
     """Opens a file.
@@ -67,7 +72,7 @@ def read_tokenizer(path: pathlib.Path):
         ValueError: if it is of another kind.
     """
     import gguf
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     reader = gguf.GGUFReader(path)
@@ -78,10 +83,14 @@ def read_tokenizer(path: pathlib.Path):
     merges = [tuple(pair.split(" ")) for pair in _value(reader, "tokenizer.ggml.merges")]
     vocabulary = {token: index for index, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    split = {"smollm": [pre_tokenizers.Digits(individual_digits=True)]}
-    before = split.get(_value(reader, "tokenizer.ggml.pre"), [])
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*before, byte_level])
+    pre = _value(reader, "tokenizer.ggml.pre")
+    if pre not in (*_PLAIN_SPLITS, *_DIGIT_SPLITS):
+        known = ", ".join((*_PLAIN_SPLITS, *_DIGIT_SPLITS))
+        raise ValueError(f"file {path} must split words as one of {known}, got {pre!r}")
+    steps = [pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    if pre in _DIGIT_SPLITS:
+        steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
     tokenizer.decoder = decoders.ByteLevel()
     types = _value(reader, "tokenizer.ggml.token_type")
     control = [t for t, kind in zip(tokens, types, strict=True) if kind == 3]
@@ -92,6 +101,11 @@ def read_tokenizer(path: pathlib.Path):
         if index is not None:
             ours = {"unknown": "unk", "padding": "pad"}.get(name, name)
             special[f"{ours}_token"] = tokens[index]
+    if _value(reader, "tokenizer.ggml.add_bos_token"):
+        bos = special["bos_token"]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])]
+        )
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
     wrapped.chat_template = _value(reader, "tokenizer.chat_template")
     return wrapped
@@ -113,6 +127,10 @@ def _config(reader, path: pathlib.Path) -> dict:
         raise ValueError(f"file {path} must have plain RoPE, got scaling {scaling!r}")
     heads, width = get("attention.head_count"), get("embedding_length")
     head_dim = get("attention.key_length", width // heads)
+    if get("rope.dimension_count", head_dim) != head_dim:
+        raise ValueError(f"file {path} must rotate whole heads, got partial rotary positions")
+    if _value(reader, "llama.attention.sliding_window"):
+        raise ValueError(f"file {path} must attend to everything, got a sliding window")
     eps = float(np.float32(get("attention.layer_norm_rms_epsilon")))
     vocabulary = next(t for t in reader.tensors if t.name == "token_embd.weight").shape[1]
     return {
