@@ -29,7 +29,11 @@ TINY = c.TrainConfig(
     ),
     data=c.DataConfig(num_scenes=512, scenery="single"),
     optimizer=c.OptimizerConfig(
-        learning_rate=2e-4, lr_scale={"^(fuser|stabilizer)/": 5.0}, warmup_steps=50, ema_decay=0.99
+        learning_rate=5e-5,
+        schedule="cosine",
+        lr_scale={"^(fuser|stabilizer)/": 5.0},
+        warmup_steps=50,
+        ema_decay=0.99,
     ),
     steps=300,
     batch_size=8,
