@@ -21,11 +21,8 @@ from mimir_jax.data.toyworld import shapes, vocabulary
 from mimir_jax.evaluation import segment, tracks
 
 SHAPES = tuple(vocabulary.SHAPES)
-PERIOD = {
-    "square": 1 / 4, "triangle": 1 / 3, "star": 1 / 5, "heart": 1.0, "diamond": 1 / 2,
-    "cross": 1 / 4, "crescent": 1.0, "oval": 1 / 2,
-}  # fmt: skip
-"""Smallest turn, in full turns, that maps a shape to itself; circles and rings look all alike."""
+EVEN = ("circle", "ring")
+"""Shapes that look the same at every angle."""
 
 _GRID = 20  # pixels of a crop, each way
 _EXTENT = 2.1  # half the side of a crop, in spreads
@@ -38,7 +35,6 @@ _SHARPNESS = 0.006  # difference in correlation that counts as a clear one
 _LEAST = 0.93  # of the spread of a small object; less is not that shape
 _LEAST_WIDTH = 0.05
 _DOUBT = 5.0  # most that size says against a shape in one frame
-_STEP = math.radians(10.0)
 
 Crops = Float[np.ndarray, "n grid grid"]
 
@@ -50,6 +46,8 @@ class Look:
     Attributes:
         frames: Where it is seen.
         crops: Its paint, centred and scaled.
+        fits: Best correlation with every upright shape, by the order of `SHAPES`.
+        solid: How strong its paint is: 1 where the object is all there, 0 where it is half gone.
         trust: How much each frame counts: 1 where the object rests and is solid, towards 0 where
             it is fast or faint.
         evidence: Weighted log likelihood of every shape, by the order of `SHAPES`.
@@ -57,6 +55,8 @@ class Look:
 
     frames: Int[np.ndarray, "n"]
     crops: Crops
+    fits: Float[np.ndarray, "n shapes"]
+    solid: Float[np.ndarray, "n"]
     trust: Float[np.ndarray, "n"]
     evidence: Float[np.ndarray, "shapes"]
 
@@ -69,7 +69,7 @@ class Look:
 def look(paint: segment.Paint, track: tracks.Track, half: float) -> Look:
     """Compares a track with every shape; `half` is half the shorter side in pixels."""
     crops = _crops(paint, track, half)
-    trust = _trust(track, half)
+    solid, trust = _trust(track, half)
     pictures, kinds = _upright()
     alike = _normalised(crops) @ pictures.T
     best = np.stack([alike[:, kinds == kind].max(axis=1) for kind in range(len(SHAPES))], axis=1)
@@ -80,19 +80,14 @@ def look(paint: segment.Paint, track: tracks.Track, half: float) -> Look:
     small = _LEAST - spread / (spreads() * scene_lib.RADII["small"])
     likelihood -= np.minimum(0.5 * (np.maximum(small, 0.0) / _LEAST_WIDTH) ** 2, _DOUBT)
     frames = np.array([blob.frame for blob in track.blobs])
-    return Look(frames, crops, trust, ((trust + 1e-3)[:, None] * likelihood).sum(axis=0))
+    evidence = ((trust + 1e-3)[:, None] * likelihood).sum(axis=0)
+    return Look(frames, crops, best, solid, trust, evidence)
 
 
-def turns(seen: Look, shape: str) -> tuple[Float[np.ndarray, "angles"], Float[np.ndarray, "n a"]]:
-    """Correlates every frame with a shape at every angle of its period.
-
-    Returns:
-        The angles, clockwise in radians, the first 0; and correlations, n frames by a angles.
-    """
-    pictures, angles = _turned(shape)
-    alike = _normalised(seen.crops) @ pictures.T
-    steps = np.unique(angles)
-    return steps, np.stack([alike[:, angles == step].max(axis=1) for step in steps], axis=1)
+def changes(seen: Look) -> Float[np.ndarray, "m"]:
+    """Returns how much the picture differs from that of the frame before, one less than frames."""
+    rows = _normalised(seen.crops)
+    return 1.0 - (rows[1:] * rows[:-1]).sum(axis=1)
 
 
 @functools.cache
@@ -114,7 +109,8 @@ def centres() -> Float[np.ndarray, "shapes 2"]:
     return np.array(result)
 
 
-def _trust(track: tracks.Track, half: float) -> np.ndarray:
+def _trust(track: tracks.Track, half: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns how solid an object is by frame, and how far that frame tells its shape."""
     frames, x, y, spread, level = np.array(
         [[b.frame, b.x, b.y, b.spread, b.level] for b in track.blobs]
     ).T
@@ -125,7 +121,7 @@ def _trust(track: tracks.Track, half: float) -> np.ndarray:
         pace[0], pace[-1] = 0.0, 0.0
     pace = np.maximum(pace[:-1], pace[1:])
     solid = np.clip((level / np.percentile(level, 90) - 0.5) / 0.3, 0.0, 1.0)
-    return solid / (1.0 + (pace / 0.047) ** 4)
+    return solid, solid / (1.0 + (pace / 0.047) ** 4)
 
 
 def _crops(paint: segment.Paint, track: tracks.Track, half: float) -> Crops:
@@ -190,29 +186,11 @@ def _upright() -> tuple[Float[np.ndarray, "m pixels"], Int[np.ndarray, "m"]]:
     return _normalised(np.concatenate(rows)), np.array(kinds)
 
 
-@functools.cache
-def _turned(shape: str) -> tuple[Float[np.ndarray, "m pixels"], Float[np.ndarray, "m"]]:
-    """Templates of one shape, turned by the angles of its period."""
-    turn = 2.0 * math.pi * PERIOD.get(shape, 0.0)
-    number = max(1, round(turn / _STEP))
-    rows, angles = [], []
-    for angle in turn * np.arange(number) / number:
-        for blur in (0.4, 1.2, 2.0, 3.0):
-            crops = _shifted(
-                _draw(shape, scene_lib.RADII["small"] * _HALF, blur, angle), (0.0,), (0.95, 1.03)
-            )
-            rows.append(crops)
-            angles += [angle] * len(crops)
-    return _normalised(np.concatenate(rows)), np.array(angles)
-
-
-def _draw(shape: str, radius: float, blur: float, angle: float = 0.0) -> np.ndarray:
+def _draw(shape: str, radius: float, blur: float) -> np.ndarray:
     """Draws the paint of a shape of `radius` pixels in the middle of a square, blurred."""
     reach = math.ceil(radius * 1.3 + 3.0 * blur + 2.0)
     grid = np.arange(-reach, reach + 1) / radius
-    x, y = np.meshgrid(grid, grid)
-    cos, sin = math.cos(angle), math.sin(angle)
-    depth = shapes.distance(shape, cos * x + sin * y, cos * y - sin * x) * radius
+    depth = shapes.distance(shape, *np.meshgrid(grid, grid)) * radius
     inner = np.clip(0.5 - _OUTLINE - depth, 0.0, 1.0)
     return ndimage.gaussian_filter(np.clip(0.5 - depth, 0.0, 1.0) * (0.75 + 0.25 * inner), blur)
 
