@@ -62,10 +62,12 @@ def main(argv) -> None:
     console = rich_console.Console()
     with native.aside(pathlib.Path(_OUT.value).expanduser()) as folder:
         maker = generator.open_generator(_CHECKPOINT.value, _options())
+        read = {}
         for number, text in enumerate(texts, 1):
-            if lost := maker.cut(text):
+            read[text], lost = maker.cut(text)
+            if lost:
                 print(f"prompt {number} is too long, cut: {lost!r}", file=sys.stderr)
-        answers = {text: maker.answers(text) for text in texts}
+        answers = {text: maker.answers(read[text]) for text in texts}
         if _SHOW_ANSWERS.value:
             _print_answers(console, answers)
         samples = []
@@ -78,7 +80,7 @@ def main(argv) -> None:
                 # A short last batch is filled up, so that every video comes from one program.
                 batch = asked[first : first + size]
                 filled = batch + [batch[-1]] * (size - len(batch))
-                videos = maker.generate([t for t, _ in filled], [s for _, s in filled])
+                videos = maker.generate([read[t] for t, _ in filled], [s for _, s in filled])
                 for (text, seed), frames in zip(batch, videos, strict=False):
                     record = {"prompt": text, "seed": seed, **maker.settings, "batch_size": size}
                     if answers[text]:

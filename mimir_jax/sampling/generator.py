@@ -72,8 +72,8 @@ class Generator(abc.ABC):
         """Returns one video a prompt, each from the noise of its own seed."""
 
     @abc.abstractmethod
-    def cut(self, prompt: str) -> str:
-        """Returns the end of `prompt` that does not fit the text encoders, empty if it does."""
+    def cut(self, prompt: str) -> tuple[str, str]:
+        """Splits `prompt` into what fits the text encoder and the rest, empty if all of it does."""
 
     def answers(self, prompt: str) -> list[str]:
         """Returns what the LLM answers to `prompt`, nothing without one."""
@@ -147,8 +147,8 @@ class Trained(Generator):
             self._params, prompts, self._config.data, seeds=seeds, tiled=self._tiled
         )
 
-    def cut(self, prompt: str) -> str:
-        """Returns the end of `prompt` that T5 does not read."""
+    def cut(self, prompt: str) -> tuple[str, str]:
+        """Splits `prompt` into what T5 reads and the rest."""
         return self._text.cut(prompt)
 
     def answers(self, prompt: str) -> list[str]:
@@ -213,8 +213,8 @@ class Published(Generator):
         )
         return video_lib.to_uint8(2.0 * frames - 1.0)
 
-    def cut(self, prompt: str) -> str:
-        """Returns the end of `prompt` that T5 does not read."""
+    def cut(self, prompt: str) -> tuple[str, str]:
+        """Splits `prompt` into what T5 reads and the rest."""
         length = self._pipeline.transformer.model.config.text_length
         return features_lib.cut(self._pipeline.tokenizer, prompt, length)
 

@@ -65,8 +65,8 @@ class TextEncoder:
         ]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
-    def cut(self, caption: str) -> str:
-        """Returns the end of `caption` that T5 does not read, empty if it reads all."""
+    def cut(self, caption: str) -> tuple[str, str]:
+        """Splits `caption` into what T5 reads and the rest, empty if it reads all."""
         return cut(self._t5.tokenizer, caption, self._config.length)
 
     def answers(self, caption: str) -> list[str]:
@@ -182,15 +182,15 @@ def to_condition(features: Features, answer: jax.Array | None = None) -> conditi
     )
 
 
-def cut(tokenizer: "PreTrainedTokenizerBase", text: str, length: int) -> str:
-    """Returns the end of `text` that is lost beyond `length` tokens, empty if nothing is."""
+def cut(tokenizer: "PreTrainedTokenizerBase", text: str, length: int) -> tuple[str, str]:
+    """Splits `text` into what fits `length` tokens and the rest, empty if all of it fits."""
     ids = tokenizer(text, verbose=False)["input_ids"]
     if len(ids) <= length:
-        return ""
+        return text, ""
     special = len(ids) - len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
     kept = tokenizer.decode(ids[: length - special], skip_special_tokens=True)
     whole = tokenizer.decode(ids, skip_special_tokens=True)
-    return whole.removeprefix(kept).strip()
+    return kept.strip(), whole.removeprefix(kept).strip()
 
 
 class _Encoder:

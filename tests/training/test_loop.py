@@ -67,7 +67,7 @@ def test_resume_from_and_init_from(mimir_run, tmp_path, replace):
     assert list(losses(tmp_path / "second")) == [3]
     with pytest.raises(ValueError, match="resume_from must be a work directory"):
         loop.train(replace(mimir_run, resume_from=str(tmp_path)), tmp_path / "third")
-    with pytest.raises(ValueError, match="weights folder nowhere must exist"):
+    with pytest.raises(ValueError, match="weights nowhere must be a folder or a file"):
         loop.train(replace(mimir_run, init_from="nowhere"), tmp_path / "third")
     assert not (tmp_path / "third").exists()
 
