@@ -261,28 +261,39 @@ def _writing() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences what Orbax and its loops tell about an error that is raised all the same."""
-    previous = sys.excepthook
+    """Silences what Orbax and its loops tell about an error that is raised all the same.
 
-    def hook(kind, value, traceback):
-        # One failed array ends the whole; what is still under way then reports a closed loop.
-        if not (kind is RuntimeError and "Event loop is closed" in str(value)):
-            previous(kind, value, traceback)
-
+    One failed array ends the whole; the reads and writes still under way then find their event loop
+    closed, and say so on threads of their own, after this has ended. So the hooks stay after a
+    failure.
+    """
+    previous = sys.excepthook, sys.unraisablehook
+    sys.excepthook = _without_late(previous[0], lambda args: args[1])
+    sys.unraisablehook = _without_late(previous[1], lambda args: args[0].exc_value)
     noisy = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels = [logger.level for logger in noisy]
     for logger in noisy:
         logger.setLevel(logging.CRITICAL)
-    sys.excepthook = hook
     try:
         yield
-        sys.excepthook = previous  # kept after a failure, as others are still ending
+        sys.excepthook, sys.unraisablehook = previous
     except Exception:
         gc.collect()  # tasks that nobody awaits complain when they are collected
         raise
     finally:
         for logger, level in zip(noisy, levels, strict=True):
             logger.setLevel(level)
+
+
+def _without_late(previous: Callable, exception: Callable) -> Callable:
+    """Wraps an exception hook, dropping what late callbacks raise."""
+
+    def hook(*args: Any) -> None:
+        error = exception(args)
+        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+            previous(*args)
+
+    return hook
 
 
 @contextlib.contextmanager

@@ -1,0 +1,22 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Judges clips of Toyworld by what they show, from pixels alone and by rules alone.
+
+from mimir_jax import evaluation
+
+print(evaluation.observe(clip).describe())
+verdict = evaluation.judge(scene, clip)
+print(verdict["colour"].passed, verdict["colour"].reason)
+"""
+
+from mimir_jax.evaluation.observation import Group, Observation
+from mimir_jax.evaluation.recognise import observe
+from mimir_jax.evaluation.verdict import (
+    CATEGORIES,
+    Score,
+    Summary,
+    Verdict,
+    compare,
+    judge,
+    summarise,
+)

@@ -1,0 +1,187 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Actions from curves: who moves, changes size, turns, comes or goes, and when.
+
+A curve is cut at its turning points into swings; a swing up with a swing down after it is a jump.
+An object turns while its picture changes although it rests, or while it fits its own shape badly
+upright; the latter shows even where blur leaves no angle to read.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+_MOVE = 0.32  # least way of a move or jump, in half frames; the renderer's begin at 0.45
+_GROWTH = 0.3  # least change of size, as a logarithm; the renderer's is 0.54
+_LATE = 0.16  # least time without an object before it appears, or after it disappears
+_EDGE = 0.15  # share of a swing that is cut off at either end to time it
+_TAIL, _TAIL_LEAST = 0.09, 0.26  # time around another action in which no turn can be seen
+_TURN_WINDOW = 0.3  # time for which an object must not fit upright
+_TURN_MARGIN = 0.004  # correlation by which it must fit, upright, better than any other shape
+_TURN_CHANGE = 0.05  # change from frame to frame that only a turn makes
+
+Curve = Float[np.ndarray, "f"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """Something that a group does.
+
+    Attributes:
+        verb: Key of `vocabulary.VERBS`.
+        start, stop: When most of it happens, 0 the first frame and 1 the last.
+    """
+
+    verb: str
+    start: float
+    stop: float
+
+    @property
+    def middle(self) -> float:
+        """Half way."""
+        return (self.start + self.stop) / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """What the objects of a group have in common, by frame; NaN where they are not seen.
+
+    Attributes:
+        x, y: Way from where they were first seen, in the world.
+        size: Logarithm of their radius.
+        fit: How much better they fit their own shape upright than any other.
+        change: How much their picture differs from that of the frame before.
+    """
+
+    x: Curve
+    y: Curve
+    size: Curve
+    fit: Curve
+    change: Curve
+
+
+def find(curves: Curves, can_turn: bool, needs_change: float) -> tuple[Event, ...]:
+    """Finds what a group does, in order.
+
+    Args:
+        curves: Of the group.
+        can_turn: Whether a turn of its shape shows at all.
+        needs_change: Least `change` of a turning object; for shapes that fit badly when blurred.
+    """
+    events = []
+    for start, stop, amount in _swings(curves.x, _MOVE):
+        events.append(Event("right" if amount > 0 else "left", start, stop))
+    events += _vertical(_swings(curves.y, _MOVE))
+    for start, stop, amount in _swings(curves.size, _GROWTH):
+        events.append(Event("grow" if amount > 0 else "shrink", start, stop))
+    if can_turn:
+        events += _turn(curves, events, needs_change)
+    events += _fades(curves.x)
+    return tuple(sorted(events, key=lambda event: event.middle))
+
+
+def _swings(curve: Curve, least: float) -> list[tuple[float, float, float]]:
+    """Cuts a curve where it turns back by `least`; returns start, stop and amount of each part."""
+    seen = np.flatnonzero(np.isfinite(curve))
+    if len(seen) < 2:
+        return []
+    frames = np.arange(len(curve))
+    values = np.interp(frames, seen, curve[seen])
+    turns = [0]  # turning points: the last is the extreme so far
+    direction = 0
+    for frame in frames[1:]:
+        value, extreme = values[frame], values[turns[-1]]
+        if direction == 0:
+            low, high = values[: frame + 1].argmin(), values[: frame + 1].argmax()
+            if values[high] - values[low] >= least:
+                direction = 1 if high > low else -1
+                turns = [min(low, high), max(low, high)]
+        elif direction * (value - extreme) >= 0:
+            turns[-1] = frame
+        elif direction * (extreme - value) >= least:
+            direction = -direction
+            turns.append(frame)
+    swings = []
+    for first, last in zip(turns[:-1], turns[1:], strict=True):
+        amount = values[last] - values[first]
+        done = (values[first : last + 1] - values[first]) / amount
+        stop = first + int((done >= 1.0 - _EDGE).argmax())
+        start = stop - int((done[: stop - first + 1][::-1] <= _EDGE).argmax())
+        scale = len(curve) - 1
+        swings.append((start / scale, stop / scale, amount))
+    return swings
+
+
+def _vertical(swings: list[tuple[float, float, float]]) -> list[Event]:
+    """Tells jumps from moves up and down; `y` points down."""
+    events = []
+    index = 0
+    while index < len(swings):
+        start, stop, amount = swings[index]
+        after = swings[index + 1] if index + 1 < len(swings) else None
+        if amount > 0:
+            events.append(Event("down", start, stop))
+        elif after is None:
+            events.append(Event("up", start, stop))
+        else:
+            events += _jump(swings[index], after)
+            index += 1
+        index += 1
+    return events
+
+
+def _jump(rise: tuple[float, float, float], fall: tuple[float, float, float]) -> list[Event]:
+    """Reads a rise and the fall after it: a jump, perhaps with a move up before or down after."""
+    (start, peak, up), (_, stop, down) = rise, fall
+    extra = down + up  # how much lower it ends than it began
+    if abs(extra) < _MOVE:
+        return [Event("jump", start, stop)]
+    if extra > 0:
+        back = peak + (stop - peak) * (-up / down)
+        return [Event("jump", start, back), Event("down", back, stop)]
+    left = start + (peak - start) * (-extra / -up)
+    return [Event("up", start, left), Event("jump", left, stop)]
+
+
+def _fades(curve: Curve) -> list[Event]:
+    seen = np.flatnonzero(np.isfinite(curve))
+    steps = max(len(curve) - 1, 1)
+    events = []
+    if not len(seen):
+        return events
+    first, last = seen[0] / steps, seen[-1] / steps
+    if first > _LATE:
+        events.append(Event("appear", first - 0.05, first + 0.05))
+    if last < 1.0 - _LATE:
+        events.append(Event("disappear", last - 0.05, last + 0.05))
+    return events
+
+
+def _turn(curves: Curves, others: list[Event], needs_change: float) -> list[Event]:
+    """Finds the time in which a resting group does not fit upright."""
+    steps = max(len(curves.fit) - 1, 1)
+    times = np.arange(len(curves.fit)) / steps
+    fit, change = curves.fit.copy(), curves.change.copy()
+    for event in others:
+        reach = max(_TAIL, _TAIL_LEAST - (event.stop - event.start) / 2)
+        moving = (times > event.start - reach) & (times < event.stop + reach)
+        fit[moving] = np.nan
+        change[moving] = np.nan
+    window = max(2, round(_TURN_WINDOW * steps))
+    turning = np.zeros(len(fit), bool)
+    for first in range(len(fit) - window + 1):
+        part = slice(first, first + window)
+        known = np.isfinite(fit[part])
+        if known.sum() < 0.6 * window:
+            continue
+        moved = change[part][np.isfinite(change[part])]
+        moved = float(np.median(moved)) if len(moved) else 0.0
+        unlike = fit[part][known].mean() < _TURN_MARGIN and moved >= needs_change
+        turning[part] |= unlike or moved >= _TURN_CHANGE
+    if not turning.any():
+        return []
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], turning, [False]])))
+    runs = edges.reshape(-1, 2)  # (runs, first and past the last)
+    first, past = runs[(runs[:, 1] - runs[:, 0]).argmax()]
+    return [Event("spin", float(times[first]), float(times[past - 1]))]
