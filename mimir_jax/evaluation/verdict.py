@@ -271,7 +271,7 @@ def _action_order(scene, seen, match) -> Score | None:
     if sum(len(group.events) for group in seen.groups) > len(events):
         return Score(0.5, False, "something else happens too")
     gap = events[1].middle - events[0].middle
-    right = gap >= _APART if scene.timing == "then" else abs(gap) < _APART
+    right = bool(gap >= _APART if scene.timing == "then" else abs(gap) < _APART)
     order = "after" if gap >= _APART else "before" if gap <= -_APART else "at the same time as"
     second, first = scene.actions[1].verb, scene.actions[0].verb
     return Score(float(right), right, f"{second} comes {order} {first}")

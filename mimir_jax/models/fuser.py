@@ -111,10 +111,7 @@ class TokenFuser(nnx.Module):
             )
         mask = features.llm_mask if self.cfg.llm_pad == "zero" else None
         x = _zero_pads(features.llm, mask)
-        if self.scale is not None:
-            x = self.norm(x)
-            if self.cfg.scale_place == "before":
-                x = _times(x, self.scale[...])
+        x = self.normalise(x)
         if self.project is not None:
             x = self.project(x)
         if self.z_beta is not None:
@@ -122,6 +119,13 @@ class TokenFuser(nnx.Module):
         if self.scale is not None and self.cfg.scale_place == "after":
             x = _times(x, self.scale[...])
         return _zero_pads(x.astype(self.cfg.dtype), mask)
+
+    def normalise(self, llm: Float[Array, "b n e"]) -> Float[Array, "b n e"]:
+        """Brings LLM states to the range of T5's, by norm and scale, in the rows that have them."""
+        if self.scale is None:
+            return llm
+        x = self.norm(llm)
+        return _times(x, self.scale[...]) if self.cfg.scale_place == "before" else x
 
     def _mask(
         self, features: conditioning.TextFeatures, drop: Bool[Array, " b"] | None

@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from mimir_jax import weights
 from mimir_jax.config import TextToVideoConfig, TrainConfig
 from mimir_jax.diffusion import samplers
-from mimir_jax.models import functional
+from mimir_jax.models import functional, mimir
 from mimir_jax.models.vae import autoencoder
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.sampling import cogvideox, pipeline, sizes
@@ -39,6 +39,7 @@ class Options:
         instructions: The stabilizer's questions to the LLM, in place of the trained ones.
         answer_temperature: How freely the LLM answers.
         answer_seed: Draws other answers.
+        start: Whether to sample from what a run started from, in place of its newest checkpoint.
     """
 
     sampler: Literal["ddim", "dpm"] | None = None
@@ -52,6 +53,7 @@ class Options:
     instructions: tuple[str, ...] | None = None
     answer_temperature: float | None = None
     answer_seed: int | None = None
+    start: bool = False
 
 
 class Generator(abc.ABC):
@@ -97,7 +99,7 @@ class Trained(Generator):
     """The newest checkpoint of a run, with the frozen networks it was trained with."""
 
     def __init__(self, workdir: pathlib.Path, options: Options):
-        from mimir_jax.training import checkpoint, export  # training builds on sampling
+        from mimir_jax.training import checkpoint, export, init  # training builds on sampling
         from mimir_jax.training.tasks import text_to_video
 
         config = export.read_config(workdir)
@@ -109,7 +111,11 @@ class Trained(Generator):
         config = _with_options(config, options)
         self._config = config
         task = config.task
-        model, self._params = weights.load(workdir, kind="mimir")
+        if options.start:
+            model = functional.build(mimir.Mimir, task.network)
+            self._params = init.start_of(config, model)
+        else:
+            model, self._params = weights.load(workdir, kind="mimir")
         seed = config.seed if options.answer_seed is None else options.answer_seed
         use_llm = text_to_video.uses_llm(task)
         self._text = features_lib.TextEncoder(task.text, use_llm=use_llm, seed=seed)
@@ -126,7 +132,7 @@ class Trained(Generator):
         self.fps = config.data.fps
         self.settings = {
             "checkpoint": str(workdir),
-            "step": checkpoint.latest_step(workdir),
+            "step": 0 if options.start else checkpoint.latest_step(workdir),
             "sampler": dataclasses.asdict(task.sampler),
             **{name: getattr(config.data, name) for name in ("frames", "height", "width", "fps")},
             "tiled": options.tiled,
@@ -160,6 +166,10 @@ class Published(Generator):
     """A pipeline of diffusers."""
 
     def __init__(self, folder: pathlib.Path, options: Options):
+        if options.start:
+            raise ValueError(
+                f"checkpoint {folder} must be a run to have a start; leave --start out"
+            )
         if options.instructions is not None or options.answer_temperature is not None:
             raise ValueError(
                 f"checkpoint {folder} must be a Mimir to read instructions or to answer, got "

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from mimir_jax import tables
 from mimir_jax.study import form
 
 RESAMPLES, CHUNK = 2000, 200
@@ -150,13 +151,7 @@ def table(result: dict[str, Any]) -> str:
     rows.append(["answers", *(str(column["answers"]) for column in columns)])
     shares = [column["left"] for column in columns]
     rows.append(["left chosen, %", *("-" if x is None else f"{x:.1f}" for x in shares)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))
-        )
-        for r in rows
-    )
+    return tables.align(rows)
 
 
 def write_result(result: dict[str, Any], path: str | os.PathLike[str]) -> None:

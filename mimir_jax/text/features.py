@@ -79,6 +79,13 @@ class TextEncoder:
             for row, keep in zip(tokens, mask, strict=True)
         ]
 
+    def llm_branches(self, caption: str) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Returns the LLM's states at the caption (n, e), and at each sampled answer (k_i, e)."""
+        query = self._query(caption)
+        generation = jax.device_get(self._generate(caption))
+        pairs = zip(generation.states, generation.mask, strict=True)
+        return generation.prompt_states[0][: len(query)], [states[keep] for states, keep in pairs]
+
     def _encode_one(self, caption: str) -> Features:
         length = self._config.length
         tokenizer = self._t5.tokenizer

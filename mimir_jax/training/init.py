@@ -2,8 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run starts from: `init_from`, published weights as well as our own."""
 
+from typing import Any
+
+import jax
+from absl import logging
+
 from mimir_jax import weights
-from mimir_jax.config import DiTConfig, MimirConfig, bridge
+from mimir_jax.config import DiTConfig, MimirConfig, TrainConfig, bridge
 from mimir_jax.models import functional
 
 # Settings of the DiT that say how it is run, not what it computes at its native size.
@@ -38,3 +43,40 @@ def read_init(path: str, model: functional.Model) -> functional.Params:
             )
     weights.overlay(model.abstract_params, params, source=path)
     return params
+
+
+def start(
+    config: TrainConfig,
+    model: functional.Model,
+    loaded: functional.Params | None,
+    shardings: Any = None,
+) -> functional.Params:
+    """Returns the parameters of step 0: drawn from the seed, those of `loaded` put over them.
+
+    Args:
+        config: The run.
+        model: Its network.
+        loaded: What `read_init` returned, None without `init_from`.
+        shardings: Of every parameter; None leaves them on the default device.
+    """
+    params = jax.jit(model.init, out_shardings=shardings)(jax.random.key(config.seed))
+    if loaded is None:
+        return params
+    params, fresh = weights.overlay(params, loaded, source=config.init_from)
+    logging.info("%s lacks %d parameters, drawn afresh", config.init_from, len(fresh))
+    return jax.device_put(params, shardings)
+
+
+def start_of(config: TrainConfig, model: functional.Model) -> functional.Params:
+    """Returns the parameters that a run of `config` begins with.
+
+    Raises:
+        ValueError: if it continued another run, or its `init_from` cannot be opened.
+    """
+    if config.resume_from is not None:
+        raise ValueError(
+            f"the start of a run must be its own, this one went on from {config.resume_from}; "
+            "evaluate that run"
+        )
+    loaded = None if config.init_from is None else read_init(config.init_from, model)
+    return start(config, model, loaded)

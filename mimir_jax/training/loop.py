@@ -17,7 +17,6 @@ from absl import logging
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mimir_jax import weights
 from mimir_jax.config import TrainConfig
 from mimir_jax.data import loader as loader_lib
 from mimir_jax.models import functional
@@ -179,12 +178,7 @@ def _restore_or_init(config, task, checkpointer, abstract, make_state, loaded):
     if config.resume_from is not None:
         return checkpoint.restore_from(pathlib.Path(config.resume_from), abstract)
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
-    init = jax.jit(task.model.init, out_shardings=shardings.params)
-    params = init(jax.random.key(config.seed))
-    if loaded is not None:
-        params, fresh = weights.overlay(params, loaded, source=config.init_from)
-        params = jax.device_put(params, shardings.params)
-        logging.info("%s lacks %d parameters, drawn afresh", config.init_from, len(fresh))
+    params = init_lib.start(config, task.model, loaded, shardings.params)
     return jax.jit(make_state, out_shardings=shardings, donate_argnums=0)(params), None
 
 

@@ -1,0 +1,298 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers for a checkpoint: `launch/evaluate.py --suite toyworld --checkpoint runs/mimir`.
+
+`toyworld` makes videos and judges them exactly; `loss` is the held-out loss; `vbench` writes videos
+for VBench and reads its scores; `features` draws what the fuser makes of its encoders.
+`--compare RUN RUN ...` puts results side by side. Results go to RUN/evaluation/SUITE. A stopped
+evaluation goes on where it was. See docs/evaluation.md.
+"""
+
+import contextlib
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator
+
+from absl import flags
+from rich import console as rich_console
+from rich import progress as rich_progress
+
+from mimir_jax.config import flags as flags_lib
+
+_SUITE = flags.DEFINE_enum(
+    "suite", "toyworld", ["toyworld", "loss", "vbench", "features"], "What to measure."
+)
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run, or folder of a pipeline.")
+_COMPARE = flags.DEFINE_multi_string("compare", [], "Runs or folders of results; more may follow.")
+_OUT = flags.DEFINE_string("out", None, "Folder of results; RUN/evaluation/SUITE by default.")
+_START = flags.DEFINE_bool("start", False, "Evaluate what the run started from.")
+_BATCH = flags.DEFINE_integer("batch_size", 8, "Videos at a time.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the first video of each prompt.", lower_bound=0)
+
+_SCENES = flags.DEFINE_integer("scenes", 16, "toyworld: least number of scenes a category.")
+_SEEDS = flags.DEFINE_integer("seeds", 1, "toyworld: videos of each prompt.")
+_SPLIT = flags.DEFINE_enum(
+    "split", "heldout", ["heldout", "validation"], "toyworld: scenes to ask for."
+)
+_SCENERY = flags.DEFINE_enum(
+    "scenery", None, ["varied", "plain", "single"], "toyworld: default as in training."
+)
+_STYLES = flags.DEFINE_list(
+    "styles", ["short", "paraphrase", "coarse", "long"], "toyworld: styles of prompts."
+)
+
+_PROMPTS = flags.DEFINE_string("prompts", None, "vbench, features: file of prompts.")
+_ENHANCED = flags.DEFINE_string("enhanced", None, "vbench: file with longer versions of them.")
+_VIDEOS = flags.DEFINE_integer("videos_per_prompt", 5, "vbench: videos of each prompt.")
+_RESULTS = flags.DEFINE_multi_string("results", [], "vbench: result files to read; more may follow")
+_NAME = flags.DEFINE_string("name", "ours", "vbench: name of the row of --results.")
+_RUNS = flags.DEFINE_integer("runs", 50, "features: answers to one prompt.")
+
+_SAMPLER = flags.DEFINE_enum("sampler", None, ["ddim", "dpm"], "Default: the checkpoint's.")
+_STEPS = flags.DEFINE_integer("steps", None, "Sampling steps.")
+_GUIDANCE = flags.DEFINE_float("guidance", None, "Guidance scale.")
+
+
+def main(argv) -> None:
+    """Evaluates, or compares."""
+    more = argv[1:]
+    if more and not (_COMPARE.value or _RESULTS.value):
+        raise ValueError(f"evaluate takes flags alone, got {more[0]!r}; see --help")
+    flags_lib.cache_compilation()
+    suite = _SUITE.value
+    if _COMPARE.value:
+        return _compare(suite, [pathlib.Path(p).expanduser() for p in [*_COMPARE.value, *more]])
+    if suite == "vbench" and _RESULTS.value:
+        return _vbench_table([pathlib.Path(p).expanduser() for p in [*_RESULTS.value, *more]])
+    if _CHECKPOINT.value is None:
+        raise ValueError("--checkpoint must name a run or the folder of a pipeline, got none")
+    return {"toyworld": _toyworld, "loss": _loss, "vbench": _vbench, "features": _features}[suite]()
+
+
+def _toyworld() -> None:
+    from mimir_jax.data.toyworld import captions
+    from mimir_jax.evaluation import plots
+    from mimir_jax.evaluation.suites import folder, toyworld
+
+    unknown = [style for style in _STYLES.value if style not in captions.STYLES]
+    if unknown:
+        raise ValueError(f"--styles must be of {', '.join(captions.STYLES)}, got {unknown[0]!r}")
+    maker = _open_maker()
+    asks = toyworld.plan(
+        split=_SPLIT.value,
+        scenery=_scenery(),
+        scenes=_SCENES.value,
+        styles=_STYLES.value,
+        seeds=_SEEDS.value,
+    )
+    place = _place("toyworld")
+    settings = {
+        "suite": "toyworld",
+        **maker.settings,
+        "split": _SPLIT.value,
+        "scenery": _scenery(),
+        "scenes": _SCENES.value,
+        "styles": _STYLES.value,
+        "seeds": _SEEDS.value,
+        "batch_size": _BATCH.value,
+    }
+    with _unwritten(place, folder.claim(place, settings)), _bar(len(asks)) as report:
+        lines = toyworld.run(asks, maker, place, batch_size=_BATCH.value, report=report)
+    summary = toyworld.summarise(lines)
+    folder.write_json(place / folder.RESULTS, {**settings, "categories": summary})
+    folder.write_text(place / "results.csv", toyworld.csv_text(summary))
+    shares = {
+        name: (cells["all"]["passed"], *cells["all"]["interval"]) for name, cells in summary.items()
+    }
+    plots.bars(place / "results.png", {_title(): shares}, label="clips that pass, %")
+    scenes = len({line["index"] for line in lines})
+    print(f"{len(lines)} clips of {scenes} scenes, step {maker.settings.get('step', '-')}")
+    print(toyworld.text(summary))
+    _tell(place, "results.json", "results.csv", "results.png", toyworld.CLIPS, "videos")
+
+
+def _loss() -> None:
+    from mimir_jax.evaluation.suites import folder, heldout
+    from mimir_jax.training import checkpoint
+
+    run = _run_folder()
+    losses = heldout.run(run, start=_START.value)
+    step = 0 if _START.value else checkpoint.latest_step(run)
+    place = _place("loss")
+    settings = {"suite": "loss", "checkpoint": str(run), "step": step}
+    folder.claim(place, settings)
+    folder.write_json(place / folder.RESULTS, {**settings, "heldout": losses})
+    print(heldout.text({_title(): losses}))
+    _tell(place, "results.json")
+
+
+def _vbench() -> None:
+    from mimir_jax.evaluation.suites import folder, vbench
+
+    if _PROMPTS.value is None:
+        raise ValueError("--prompts must name VBench's file of prompts, got none")
+    enhanced = None if _ENHANCED.value is None else pathlib.Path(_ENHANCED.value).expanduser()
+    asks = vbench.plan(
+        pathlib.Path(_PROMPTS.value).expanduser(),
+        enhanced=enhanced,
+        videos=_VIDEOS.value,
+        seed=_SEED.value,
+    )
+    maker = _open_maker()
+    place = _place("vbench")
+    settings = {
+        "suite": "vbench",
+        **maker.settings,
+        "prompts": _PROMPTS.value,
+        "enhanced": _ENHANCED.value,
+        "videos_per_prompt": _VIDEOS.value,
+        "seed": _SEED.value,
+        "batch_size": _BATCH.value,
+    }
+    with _unwritten(place, folder.claim(place, settings)), _bar(len(asks)) as report:
+        vbench.run(asks, maker, place, batch_size=_BATCH.value, report=report)
+    print(f"{len(asks)} videos named as VBench reads them")
+    _tell(place, "videos", vbench.SEEDS)
+    print("score them with VBench, then read its scores with --suite vbench --results FILE ...")
+
+
+def _vbench_table(files: list[pathlib.Path]) -> None:
+    from mimir_jax.evaluation.suites import vbench
+
+    print(vbench.text({_NAME.value: vbench.read_results(files)}))
+
+
+def _features() -> None:
+    from mimir_jax.evaluation import plots
+    from mimir_jax.evaluation.suites import features, folder
+    from mimir_jax.training import checkpoint
+
+    run = _run_folder()
+    prompts = _feature_prompts(run)
+    measured = features.measure(run, prompts, runs=_RUNS.value, start=_START.value)
+    result = features.summary(measured)
+    place = _place("features")
+    step = 0 if _START.value else checkpoint.latest_step(run)
+    settings = {"suite": "features", "checkpoint": str(run), "step": step, "runs": _RUNS.value}
+    with _unwritten(place, folder.claim(place, {**settings, "prompts": prompts})):
+        folder.write_json(place / folder.RESULTS, {**settings, **result})
+        plots.features(place / "features.png", measured)
+    print(features.text(result))
+    _tell(place, "results.json", "features.png")
+
+
+def _compare(suite: str, places: list[pathlib.Path]) -> None:
+    from mimir_jax.evaluation import plots
+    from mimir_jax.evaluation.suites import folder, heldout, toyworld
+
+    if suite not in ("toyworld", "loss") or len(places) < 2:
+        raise ValueError(
+            "--compare takes two or more runs, of --suite toyworld or loss, got "
+            f"{len(places)} and {suite}"
+        )
+    found = {}
+    for place in places:
+        name = place.name if place.name not in found else str(place)
+        if name in found:
+            raise ValueError(f"--compare must name each run once, got {place} twice")
+        found[name] = folder.find_results(place, suite)
+    if suite == "loss":
+        try:
+            losses = {name: dict(results["heldout"]) for name, (_, results) in found.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"results must hold held-out losses: {error!r}") from None
+        return print(heldout.text(losses))
+    runs = {name: toyworld.read_clips(place) for name, (place, _) in found.items()}
+    result = toyworld.compare(runs)
+    print(f"{result['clips']} clips in common; in brackets the change from the first, 95 %")
+    print(toyworld.comparison_text(result))
+    if _OUT.value is None:
+        return None
+    place = pathlib.Path(_OUT.value).expanduser()
+    with _unwritten(
+        place, folder.claim(place, {"suite": "compare", "runs": list(map(str, places))})
+    ):
+        folder.write_json(place / folder.RESULTS, result)
+        shared = toyworld.shares(result)
+        plots.bars(place / "results.png", shared, label="clips that pass, %")
+    _tell(place, "results.json", "results.png")
+    return None
+
+
+def _open_maker():
+    from mimir_jax.sampling import generator
+
+    options = generator.Options(
+        sampler=_SAMPLER.value, steps=_STEPS.value, guidance=_GUIDANCE.value, start=_START.value
+    )
+    return generator.open_generator(_CHECKPOINT.value, options)
+
+
+def _run_folder() -> pathlib.Path:
+    from mimir_jax import weights
+
+    return weights.resolve(_CHECKPOINT.value)
+
+
+def _scenery() -> str:
+    """The scenery asked for, else that of the run's training, else varied."""
+    if _SCENERY.value is not None:
+        return _SCENERY.value
+    from mimir_jax.training import checkpoint, export
+
+    run = _run_folder()
+    return export.read_config(run).data.scenery if checkpoint.has_checkpoint(run) else "varied"
+
+
+def _feature_prompts(run: pathlib.Path) -> list[str]:
+    from mimir_jax.data import sources
+    from mimir_jax.sampling import prompts
+    from mimir_jax.training import export
+
+    if _PROMPTS.value is not None:
+        return prompts.check(prompts.read(pathlib.Path(_PROMPTS.value).expanduser()))
+    config = export.read_config(run)
+    if config.data.source != "toyworld":
+        raise ValueError("--prompts must name a file of prompts for a run on videos, got none")
+    source = sources.make_source(config.data, "heldout", seed=config.seed)
+    return [source.text(index) for index in range(min(50, len(source)))]
+
+
+def _place(suite: str) -> pathlib.Path:
+    if _OUT.value is not None:
+        return pathlib.Path(_OUT.value).expanduser()
+    return _run_folder() / "evaluation" / (f"{suite}-start" if _START.value else suite)
+
+
+def _title() -> str:
+    name = pathlib.Path(_CHECKPOINT.value).name
+    return f"{name}, start" if _START.value else name
+
+
+@contextlib.contextmanager
+def _unwritten(place: pathlib.Path, existed: bool) -> Iterator[None]:
+    """Removes a folder made for this evaluation if it fails before holding anything."""
+    try:
+        yield
+    except Exception:
+        kept = [p for p in place.rglob("*") if p.is_file() and p.name != "settings.json"]
+        if not existed and not kept:
+            shutil.rmtree(place, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    columns = [*rich_progress.Progress.get_default_columns(), rich_progress.MofNCompleteColumn()]
+    with rich_progress.Progress(*columns, console=rich_console.Console()) as bar:
+        task = bar.add_task("videos", total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _tell(place: pathlib.Path, *names: str) -> None:
+    for name in names:
+        print(f"{name.partition('.')[0]}: {place / name}")
+
+
+if __name__ == "__main__":
+    flags_lib.run(main)

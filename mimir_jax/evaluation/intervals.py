@@ -1,0 +1,38 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""How far a measured share may be from the true one."""
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+Z95 = 1.959964
+"""Two-sided 95 % quantile of the normal distribution."""
+
+
+def wilson(share: float, number: int, z: float = Z95) -> tuple[float, float]:
+    """Returns the Wilson score interval of a share.
+
+    Args:
+        share: Observed, 0 to 1.
+        number: Independent observations behind it. Clips of one scene are not independent: count
+            scenes, and the interval is never too narrow.
+        z: Quantile of the normal distribution.
+    """
+    if number == 0:
+        return 0.0, 1.0
+    middle = share + z * z / (2 * number)
+    spread = z * math.sqrt(share * (1 - share) / number + z * z / (4 * number**2))
+    scale = 1 + z * z / number
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+
+
+def bootstrap_mean(
+    values: Float[np.ndarray, " n"], *, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Returns the 95 % percentile interval of the mean of `values`, resampled with replacement."""
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(0, len(values), (resamples, len(values)))
+    low, high = np.percentile(values[picks].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)

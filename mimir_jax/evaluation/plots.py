@@ -1,0 +1,102 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of results."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import figure
+
+from mimir_jax.evaluation.suites import features as features_lib
+
+_COLOURS = ("#3b6fb6", "#d97b29", "#4f9d69", "#a54a8c", "#8c8c8c", "#c9a227")
+
+
+def bars(
+    path: pathlib.Path,
+    shares: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    *,
+    label: str,
+) -> None:
+    """Draws a group of bars a category and a bar a series, with intervals.
+
+    Args:
+        path: PNG to write.
+        shares: `{series: {category: (share, low, high)}}`, 0 to 1.
+        label: Of the vertical axis.
+    """
+    categories = list(dict.fromkeys(name for row in shares.values() for name in row))
+    picture = figure.Figure(figsize=(max(6.0, 0.9 * len(categories) + 2), 4.2), dpi=130)
+    axes = picture.subplots()
+    width = 0.8 / len(shares)
+    for number, (name, row) in enumerate(shares.items()):
+        places = [i for i, c in enumerate(categories) if c in row]
+        values = np.array([row[categories[i]] for i in places])  # (n, 3)
+        offset = (number - (len(shares) - 1) / 2) * width
+        errors = np.clip(np.stack([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]), 0, 1)
+        axes.bar(
+            np.array(places) + offset,
+            100 * values[:, 0],
+            width * 0.92,
+            yerr=100 * errors,
+            color=_COLOURS[number % len(_COLOURS)],
+            error_kw={"elinewidth": 0.8, "capsize": 2},
+            label=name,
+        )
+    axes.set_xticks(range(len(categories)), [c.replace("_", "\n") for c in categories], fontsize=8)
+    axes.set_ylim(0, 100)
+    axes.set_ylabel(label)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(shares) > 1:
+        axes.legend(frameon=False, fontsize=8, ncols=min(4, len(shares)))
+    picture.tight_layout()
+    picture.savefig(path)
+
+
+def features(path: pathlib.Path, measured: features_lib.Features) -> None:
+    """Draws the figure of the features suite: branches, runs of one prompt, and values."""
+    picture = figure.Figure(figsize=(15, 8.4), dpi=110)
+    (left, middle, right), (low_left, low_middle, low_right) = picture.subplots(2, 3)
+    number, runs = len(measured.prompts), len(measured.runs["query"])
+    _scatter(left, measured.branches, f"{number} prompts: mean tokens, t-SNE")
+    llm = {name: measured.runs[name] for name in ("query", "answer")}
+    _scatter(middle, llm, f"one prompt, {runs} runs: LLM states, t-SNE")
+    _scatter(right, {"final": measured.runs["final"]}, f"one prompt, {runs} runs: fused, t-SNE")
+    before, after = ("T5", "LLM"), ("T5", "LLM, normalised", "LLM, what is added")
+    wide = max(float(np.abs(np.percentile(measured.values["LLM"], [0.1, 99.9])).max()), 0.5)
+    _histogram(low_left, measured.values, before, wide, "before normalisation")
+    _histogram(low_middle, measured.values, after, wide, "after normalisation")
+    _histogram(low_right, measured.values, after, 0.5, "after normalisation, near zero")
+    picture.tight_layout()
+    picture.savefig(path)
+
+
+def _scatter(axes: Any, groups: Mapping[str, np.ndarray], title: str) -> None:
+    points = features_lib.embed(np.concatenate(list(groups.values())))
+    first = 0
+    for number, (name, group) in enumerate(groups.items()):
+        part = points[first : first + len(group)]
+        first += len(group)
+        axes.scatter(*part.T, s=18, alpha=0.75, color=_COLOURS[number], label=name)
+    axes.set_title(title, fontsize=10)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _histogram(
+    axes: Any, values: Mapping[str, np.ndarray], names: Sequence[str], limit: float, title: str
+) -> None:
+    edges = np.linspace(-limit, limit, 121)
+    for name in names:
+        colour = _COLOURS[list(values).index(name)]
+        inside = values[name][np.abs(values[name]) <= limit]
+        weights = np.full(len(inside), 1 / (len(values[name]) * (edges[1] - edges[0])))
+        axes.hist(inside, edges, weights=weights, histtype="step", color=colour, label=name)
+    axes.set_yscale("log")
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("value")
+    axes.set_ylabel("density")
+    axes.legend(frameon=False, fontsize=9)

@@ -1,0 +1,37 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The held-out loss of a run, by timestep band where it has any."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from mimir_jax import tables, weights
+from mimir_jax.training import export, init, tasks
+
+
+def run(workdir: pathlib.Path, *, start: bool = False) -> dict[str, float]:
+    """Evaluates a run as its training does: fixed clips, noise and timesteps.
+
+    Args:
+        workdir: Any run of launch/train.py.
+        start: Evaluate what the run started from, in place of its newest checkpoint.
+
+    Returns:
+        Held-out metrics by name, `loss` first.
+
+    Raises:
+        ValueError: if `workdir` holds no run.
+    """
+    config = export.read_config(workdir)
+    task = tasks.make_task(config)
+    params = init.start_of(config, task.model) if start else weights.load(workdir)[1]
+    return {name: float(value) for name, value in task.evaluate(params).items()}
+
+
+def text(runs: Mapping[str, Mapping[str, float]]) -> str:
+    """Lays out losses: a row a metric, a column a run."""
+    names: Sequence[str] = list(dict.fromkeys(name for run in runs.values() for name in run))
+    rows = [["held-out", *runs]]
+    for name in names:
+        rows.append([name, *(f"{run[name]:.4f}" if name in run else "-" for run in runs.values())])
+    return tables.align(rows)

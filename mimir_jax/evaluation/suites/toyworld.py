@@ -1,0 +1,334 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Prompts of Toyworld, videos of a model, and the exact judge between them.
+
+Every scene is asked for in several styles of caption and with several seeds. A clip counts in a
+category only if its scene exercises it and its prompt tells it.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mimir_jax import evaluation, tables
+from mimir_jax.data.toyworld import captions, sampling
+from mimir_jax.data.toyworld import scene as scene_lib
+from mimir_jax.evaluation import ideal, intervals, told
+from mimir_jax.evaluation.suites import folder as folder_lib
+from mimir_jax.sampling import video as video_lib
+
+CLIPS = "clips.jsonl"
+_SCANNED = 40  # scenes looked at for each that is asked for, before a rare category is given up
+
+
+@runtime_checkable
+class Maker(Protocol):
+    """What the suite needs of `sampling.generator.Generator`."""
+
+    fps: float
+
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int]
+    ) -> UInt8[np.ndarray, "b f h w 3"]:
+        """Returns one video a prompt."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Ask:
+    """One video to make and judge.
+
+    Attributes:
+        index: Number of the scene in its split.
+        scene: What is asked for.
+        style: Style of the caption.
+        prompt: The caption.
+        seed: Of the video's noise.
+        categories: Those that the clip is judged in.
+    """
+
+    index: int
+    scene: scene_lib.Scene
+    style: str
+    prompt: str
+    seed: int
+    categories: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of its video, unique in a plan."""
+        return f"{self.index:05d}-{self.style}-{self.seed}"
+
+
+def plan(
+    *,
+    split: str,
+    scenery: sampling.Scenery,
+    scenes: int,
+    styles: Sequence[str] = captions.STYLES,
+    seeds: int = 1,
+    data_seed: int = 0,
+) -> list[Ask]:
+    """Chooses scenes so that at least `scenes` exercise each category, as far as the split has any.
+
+    Args:
+        split: `heldout` for combinations that training never shows, or `validation`.
+        scenery: As in training.
+        scenes: Least number of scenes a category.
+        styles: Caption styles; each asks for every scene.
+        seeds: Videos of each prompt.
+        data_seed: Names the dataset.
+
+    Raises:
+        ValueError: if nothing would be evaluated.
+    """
+    for name, value in {"scenes": scenes, "seeds": seeds, "styles": len(styles)}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1 to evaluate any video, got {value}")
+    lacking = dict.fromkeys(evaluation.CATEGORIES, scenes)
+    asks = []
+    for index in range(_SCANNED * scenes):
+        scene = sampling.sample(data_seed, split, index, scenery)
+        exercised = _exercised(scene)
+        if not any(lacking[name] > 0 for name in exercised):
+            continue
+        for name in exercised:
+            lacking[name] -= 1
+        for style in styles:
+            prompt = captions.caption(scene, style, index)
+            facts = told.told(scene, prompt)
+            names = tuple(name for name in exercised if name in facts)
+            asks += [Ask(index, scene, style, prompt, seed, names) for seed in range(seeds)]
+    return asks
+
+
+def run(
+    asks: Sequence[Ask],
+    maker: Maker,
+    folder: pathlib.Path,
+    *,
+    batch_size: int,
+    report: Callable[[int], None] = lambda done: None,
+) -> list[dict[str, Any]]:
+    """Makes and judges what `folder` does not hold yet; a clip is one line of clips.jsonl.
+
+    Args:
+        asks: The plan.
+        maker: Makes the videos.
+        folder: Receives `clips.jsonl` and `videos/`.
+        batch_size: Videos at a time.
+        report: Called with the number of clips done.
+
+    Returns:
+        All lines of the plan, in its order.
+    """
+    lines = {line["name"]: line for line in read_clips(folder)}
+    open_asks = [ask for ask in asks if ask.name not in lines]
+    (folder / "videos").mkdir(exist_ok=True)
+    report(len(asks) - len(open_asks))
+    for first in range(0, len(open_asks), batch_size):
+        batch = open_asks[first : first + batch_size]
+        filled = batch + [batch[-1]] * (batch_size - len(batch))  # one compiled shape
+        videos = maker.generate([a.prompt for a in filled], [a.seed for a in filled])
+        for ask, frames in zip(batch, videos, strict=False):
+            scale = max(1, 256 // min(frames.shape[1:3]))
+            path = folder / "videos" / f"{ask.name}.mp4"
+            video_lib.write_mp4(path, frames, fps=maker.fps, scale=scale)
+            lines[ask.name] = _line(ask, evaluation.judge(ask.scene, frames))
+        with (folder / CLIPS).open("a") as file:
+            file.writelines(json.dumps(lines[ask.name]) + "\n" for ask in batch)
+        report(len(asks) - len(open_asks) + first + len(batch))
+    return [lines[ask.name] for ask in asks]
+
+
+def read_clips(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Reads what was judged so far; a last line that was cut off is left out.
+
+    Raises:
+        ValueError: for a line that is none of ours.
+    """
+    path = folder / CLIPS
+    if not path.is_file():
+        return []
+    text = path.read_text()
+    complete = text.rpartition("\n")[0]
+    if len(complete) + 1 < len(text):
+        folder_lib.write_text(path, complete + "\n" if complete else "")
+    lines = []
+    for number, line in enumerate(complete.splitlines(), 1):
+        try:
+            content = json.loads(line)
+            _ = content["name"], content["index"], content["style"], content["scores"].items()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"result file {path} line {number} must be a judged clip: {error!r}; delete the "
+                "folder and evaluate again"
+            ) from None
+        lines.append(content)
+    return lines
+
+
+def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Averages judged clips by category and, within it, by style and over `all` of them.
+
+    Returns:
+        `{category: {style: {"scenes", "clips", "value", "passed", "interval"}}}`: means of value
+        and of passing, and the 95 % Wilson interval of the latter at the number of scenes. A
+        category without clips is left out.
+    """
+    table: dict[str, dict[str, Any]] = {}
+    for category in evaluation.CATEGORIES:
+        scored = [line for line in lines if category in line["scores"]]
+        styles = dict.fromkeys(line["style"] for line in scored)
+        groups = {"all": scored} | {s: [x for x in scored if x["style"] == s] for s in styles}
+        if scored:
+            table[category] = {name: _cell(group, category) for name, group in groups.items()}
+    return table
+
+
+def text(summary: Mapping[str, Mapping[str, Any]]) -> str:
+    """Lays out a summary: a row a category, a column a style."""
+    styles = _styles(summary)
+    rows = [["passed, %", "scenes", "all", *styles]]
+    for category, cells in summary.items():
+        rows.append([category, str(cells["all"]["scenes"]), _share(cells["all"], interval=True)])
+        rows[-1] += [_share(cells[style]) if style in cells else "-" for style in styles]
+    return tables.align(rows)
+
+
+def csv_text(summary: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns a summary as CSV, a line a category and style."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["category", "style", "scenes", "clips", "value", "passed", "low", "high"])
+    for category, cells in summary.items():
+        for style, cell in cells.items():
+            numbers = (cell["value"], cell["passed"], *cell["interval"])
+            counts = (cell["scenes"], cell["clips"])
+            writer.writerow([category, style, *counts, *(f"{x:.6f}" for x in numbers)])
+    return file.getvalue()
+
+
+def compare(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Compares systems on the clips that all of them made: same scene, style and seed.
+
+    Args:
+        runs: Judged clips by system; the first is what the others are compared with.
+
+    Returns:
+        `clips`, how many they share, and `categories`: for each the share that passes by system,
+        and the difference from the first with its 95 % bootstrap interval over scenes.
+
+    Raises:
+        ValueError: if they share none.
+    """
+    clips = {name: {line["name"]: line for line in lines} for name, lines in runs.items()}
+    first, *others = clips
+    shared = [
+        name
+        for name, line in clips[first].items()
+        if all(name in clips[o] and clips[o][name]["prompt"] == line["prompt"] for o in others)
+    ]
+    if not shared:
+        raise ValueError(
+            f"--compare needs clips of the same prompts and seeds, {' and '.join(clips)} share "
+            "none; evaluate them with the same --split, --scenery, --scenes and --seeds"
+        )
+    result: dict[str, Any] = {"clips": len(shared), "categories": {}}
+    for category in evaluation.CATEGORIES:
+        names = [name for name in shared if category in clips[first][name]["scores"]]
+        if not names:
+            continue
+        passed = {
+            system: np.array([_passed(clips[system][name], category) for name in names])
+            for system in clips
+        }
+        scenes = np.array([clips[first][name]["index"] for name in names])
+        row: dict[str, Any] = {"scenes": len(set(scenes.tolist())), "passed": {}, "difference": {}}
+        for system, values in passed.items():
+            row["passed"][system] = float(values.mean())
+            if system != first:
+                gain = values - passed[first]
+                by_scene = np.array([gain[scenes == scene].mean() for scene in np.unique(scenes)])
+                interval = intervals.bootstrap_mean(by_scene)
+                row["difference"][system] = {"mean": float(gain.mean()), "interval": interval}
+        result["categories"][category] = row
+    return result
+
+
+def comparison_text(result: Mapping[str, Any]) -> str:
+    """Lays out a comparison: a row a category, a column a system."""
+    systems = list(next(iter(result["categories"].values()))["passed"])
+    rows = [["passed, %", "scenes", systems[0], *systems[1:]]]
+    for category, row in result["categories"].items():
+        rows.append([category, str(row["scenes"]), f"{100 * row['passed'][systems[0]]:.1f}"])
+        for system in systems[1:]:
+            low, high = row["difference"][system]["interval"]
+            change = 100 * row["difference"][system]["mean"]
+            rows[-1].append(
+                f"{100 * row['passed'][system]:.1f} "
+                f"({change:+.1f}: {100 * low:+.1f} to {100 * high:+.1f})"
+            )
+    return tables.align(rows)
+
+
+def shares(result: Mapping[str, Any]) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Returns `{system: {category: (passed, low, high)}}` of a comparison, with Wilson bounds."""
+    table: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for category, row in result["categories"].items():
+        for system, passed in row["passed"].items():
+            bounds = intervals.wilson(passed, row["scenes"])
+            table.setdefault(system, {})[category] = (passed, *bounds)
+    return table
+
+
+def _exercised(scene: scene_lib.Scene) -> tuple[str, ...]:
+    scores = evaluation.compare(scene, ideal.observe(scene))
+    return tuple(name for name, score in scores.items() if score is not None)
+
+
+def _line(ask: Ask, verdict: evaluation.Verdict) -> dict[str, Any]:
+    return {
+        "name": ask.name,
+        "index": ask.index,
+        "style": ask.style,
+        "seed": ask.seed,
+        "prompt": ask.prompt,
+        "scores": {name: dataclasses.asdict(verdict[name]) for name in ask.categories},
+    }
+
+
+def _cell(lines: Sequence[Mapping[str, Any]], category: str) -> dict[str, Any]:
+    scenes = len({line["index"] for line in lines})
+    passed = float(np.mean([_passed(line, category) for line in lines]))
+    return {
+        "scenes": scenes,
+        "clips": len(lines),
+        "value": float(np.mean([line["scores"][category]["value"] for line in lines])),
+        "passed": passed,
+        "interval": intervals.wilson(passed, scenes),
+    }
+
+
+def _passed(line: Mapping[str, Any], category: str) -> float:
+    return float(line["scores"][category]["passed"])
+
+
+def _styles(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    found: Iterable[str] = dict.fromkeys(name for cells in summary.values() for name in cells)
+    return [name for name in found if name != "all"]
+
+
+def _share(cell: Mapping[str, Any], *, interval: bool = False) -> str:
+    share = f"{100 * cell['passed']:.1f}"
+    if not interval:
+        return share
+    low, high = cell["interval"]
+    return f"{share} ({100 * low:.0f} to {100 * high:.0f})"
