@@ -15,7 +15,9 @@ from jaxtyping import Float
 _MOVE = 0.32  # least way of a move or jump, in half frames; the renderer's begin at 0.45
 _GROWTH = 0.3  # least change of size, as a logarithm; the renderer's is 0.54
 _LATE = 0.16  # least time without an object before it appears, or after it disappears
+_FADING = 0.14  # time around coming and going in which size means nothing
 _EDGE = 0.15  # share of a swing that is cut off at either end to time it
+_SIZE_EDGE = 0.3  # ... of a swing in size, to which blur adds
 _TAIL, _TAIL_LEAST = 0.09, 0.26  # time around another action in which no turn can be seen
 _TURN_WINDOW = 0.3  # time for which an object must not fit upright
 _TURN_MARGIN = 0.004  # correlation by which it must fit, upright, better than any other shape
@@ -73,15 +75,20 @@ def find(curves: Curves, can_turn: bool, needs_change: float) -> tuple[Event, ..
     for start, stop, amount in _swings(curves.x, _MOVE):
         events.append(Event("right" if amount > 0 else "left", start, stop))
     events += _vertical(_swings(curves.y, _MOVE))
-    for start, stop, amount in _swings(curves.size, _GROWTH):
+    fades = _fades(curves.x)
+    size = curves.size.copy()
+    times = np.linspace(0.0, 1.0, len(size))
+    for fade in fades:
+        size[np.abs(times - fade.middle) < _FADING] = np.nan
+    for start, stop, amount in _swings(size, _GROWTH, _SIZE_EDGE):
         events.append(Event("grow" if amount > 0 else "shrink", start, stop))
     if can_turn:
         events += _turn(curves, events, needs_change)
-    events += _fades(curves.x)
+    events += fades
     return tuple(sorted(events, key=lambda event: event.middle))
 
 
-def _swings(curve: Curve, least: float) -> list[tuple[float, float, float]]:
+def _swings(curve: Curve, least: float, edge: float = _EDGE) -> list[tuple[float, float, float]]:
     """Cuts a curve where it turns back by `least`; returns start, stop and amount of each part."""
     seen = np.flatnonzero(np.isfinite(curve))
     if len(seen) < 2:
@@ -106,8 +113,8 @@ def _swings(curve: Curve, least: float) -> list[tuple[float, float, float]]:
     for first, last in zip(turns[:-1], turns[1:], strict=True):
         amount = values[last] - values[first]
         done = (values[first : last + 1] - values[first]) / amount
-        stop = first + int((done >= 1.0 - _EDGE).argmax())
-        start = stop - int((done[: stop - first + 1][::-1] <= _EDGE).argmax())
+        stop = first + int((done >= 1.0 - edge).argmax())
+        start = stop - int((done[: stop - first + 1][::-1] <= edge).argmax())
         scale = len(curve) - 1
         swings.append((start / scale, stop / scale, amount))
     return swings

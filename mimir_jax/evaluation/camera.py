@@ -3,7 +3,8 @@
 """Camera style: the pan or zoom that carries the background of one frame onto a later one.
 
 Frames a quarter of the clip apart are compared under a few steady pans and zooms. Where the
-background says little, as a calm sea does, objects that all move as one decide.
+background says little, as a calm sea does, objects that all move as one decide. In front of a plain
+wall nothing tells a pan from objects that move as one, and the camera counts as still.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from mimir_jax.evaluation import tracks as tracks_lib
 _STRENGTHS = (0.5, 0.75, 1.0, 1.25, 1.5)  # of a motion, relative to the renderer's
 _CLEAR = 0.7  # share of the error of a still camera that a moving one may leave, to be sure of it
 _UNCLEAR = 0.92  # ... beyond which it is surely still
+_PLAIN = 0.066  # relative contrast of a background below which no motion shows on it
 _NOISE = 0.003  # relative error that means nothing
 _BLUR = 0.025  # in half shorter sides; so that no error comes from resampling
 _LARGEST_ERROR = 0.2
@@ -45,7 +47,7 @@ def find(footage: footage_lib.Footage, tracks: tuple[tracks_lib.Track, ...]) -> 
     """Finds the camera's motion."""
     frames = len(footage.video)
     still = _camera("still", 1.0, frames)
-    if frames < 2:
+    if frames < 2 or _contrast(footage) < _PLAIN:
         return still
     moving = [
         _camera(name, strength, frames)
@@ -94,6 +96,14 @@ def soft_grey(footage: footage_lib.Footage) -> Float[np.ndarray, "f h w"]:
 def _camera(name: str, strength: float, frames: int) -> Camera:
     path = motion.camera_motion(name, motion.frame_times(frames))
     return Camera(name, path.pan * strength, path.zoom**strength)
+
+
+def _contrast(footage: footage_lib.Footage) -> float:
+    """Median over frames of how much the background varies, relative to its mean."""
+    least = 0.02 * footage.free[0].size
+    grey = zip(soft_grey(footage), footage.free, strict=True)
+    parts = [image[free] for image, free in grey if free.sum() > least]
+    return float(np.median([part.std() / max(part.mean(), 1.0) for part in parts] or [0.0]))
 
 
 def _errors(footage: footage_lib.Footage, cameras: list[Camera]) -> Float[np.ndarray, "cameras"]:

@@ -106,7 +106,7 @@ def _thing(
     path[0, frames] = x / view.zoom[frames] + view.pan[frames]
     path[1, frames] = y / view.zoom[frames]
     path[2, frames] = radius / view.zoom[frames]
-    path[2, frames[look.trust < _TRUSTED]] = np.nan
+    path[2, frames[look.rest < _TRUSTED]] = np.nan
     return _Thing(track, look, *path)
 
 

@@ -51,6 +51,7 @@ class Look:
         solid: How strong its paint is: 1 where the object is all there, 0 where it is half gone.
         trust: How much each frame counts: 1 where the object rests and is solid, towards 0 where
             it is fast or faint.
+        rest: The same, with changes of size left out.
         evidence: Weighted log likelihood of every shape, by the order of `SHAPES`.
     """
 
@@ -59,6 +60,7 @@ class Look:
     fits: Float[np.ndarray, "n shapes"]
     solid: Float[np.ndarray, "n"]
     trust: Float[np.ndarray, "n"]
+    rest: Float[np.ndarray, "n"]
     evidence: Float[np.ndarray, "shapes"]
 
     @property
@@ -80,7 +82,7 @@ class Look:
 def look(paint: segment.Paint, track: tracks.Track, half: float) -> Look:
     """Compares a track with every shape; `half` is half the shorter side in pixels."""
     crops = _crops(paint, track, half)
-    solid, trust = _trust(track, half)
+    solid, trust, rest = _trust(track, half)
     pictures, kinds = _upright()
     alike = _normalised(crops) @ pictures.T
     best = np.stack([alike[:, kinds == kind].max(axis=1) for kind in range(len(SHAPES))], axis=1)
@@ -92,7 +94,7 @@ def look(paint: segment.Paint, track: tracks.Track, half: float) -> Look:
     likelihood -= np.minimum(0.5 * (np.maximum(small, 0.0) / _LEAST_WIDTH) ** 2, _DOUBT)
     frames = np.array([blob.frame for blob in track.blobs])
     evidence = (_news(crops, trust)[:, None] * likelihood).sum(axis=0)
-    return Look(frames, crops, best, solid, trust, evidence)
+    return Look(frames, crops, best, solid, trust, rest, evidence)
 
 
 def changes(seen: Look) -> Float[np.ndarray, "m"]:
@@ -120,21 +122,28 @@ def centres() -> Float[np.ndarray, "shapes 2"]:
     return np.array(result)
 
 
-def _trust(track: tracks.Track, half: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns how solid an object is by frame, and how far that frame tells its shape."""
+def _trust(track: tracks.Track, half: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns how solid an object is by frame, how far that frame tells its shape, and its size."""
     frames, x, y, spread, level = np.array(
         [[b.frame, b.x, b.y, b.spread, b.level] for b in track.blobs]
     ).T
-    pace = np.zeros(len(frames) + 1)
-    if len(frames) > 1:
-        step = np.hypot(np.diff(x), np.diff(y)) / half + 0.4 * np.abs(np.diff(np.log(spread)))
-        pace[1:-1] = step / np.diff(frames)
-        pace[0], pace[-1] = 0.0, 0.0
-    pace = np.maximum(pace[:-1], pace[1:])
-    if frames[0] == 0:  # a still picture: causal encoders see it alone
-        pace[0] = 0.0
     solid = np.clip((level / np.percentile(level, 90) - 0.5) / 0.3, 0.0, 1.0)
-    return solid, solid / (1.0 + (pace / 0.047) ** 4)
+    gap = np.diff(frames)
+    moved = np.hypot(np.diff(x), np.diff(y)) / half / gap
+    grown = 0.4 * np.abs(np.diff(np.log(spread))) / gap
+    trust, rest = (
+        solid / (1.0 + (_pace(step, frames[0]) / 0.047) ** 4) for step in (moved + grown, moved)
+    )
+    return solid, trust, rest
+
+
+def _pace(steps: np.ndarray, first: float) -> np.ndarray:
+    """Returns the larger of the steps before and after every frame."""
+    pace = np.concatenate([[0.0], steps, [0.0]])
+    pace = np.maximum(pace[:-1], pace[1:])
+    if first == 0:  # a still picture: causal encoders see it alone
+        pace[0] = 0.0
+    return pace
 
 
 def _news(crops: Crops, trust: np.ndarray) -> np.ndarray:
