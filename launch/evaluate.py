@@ -77,7 +77,6 @@ def _toyworld() -> None:
     unknown = [style for style in _STYLES.value if style not in captions.STYLES]
     if unknown:
         raise ValueError(f"--styles must be of {', '.join(captions.STYLES)}, got {unknown[0]!r}")
-    maker = _open_maker()
     asks = toyworld.plan(
         split=_SPLIT.value,
         scenery=_scenery(),
@@ -85,6 +84,7 @@ def _toyworld() -> None:
         styles=_STYLES.value,
         seeds=_SEEDS.value,
     )
+    maker = _open_maker()
     place = _place("toyworld")
     settings = {
         "suite": "toyworld",

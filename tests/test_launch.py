@@ -118,6 +118,37 @@ def test_bare_command_trains_mimir(tmp_path):
         assert code == 1 and len(errors(err)) == 1 and message in errors(err)[0], err
         assert not (tmp_path / "c").exists()
 
+    evaluate = ["--checkpoint", "runs/mimir"]
+    few = ["--scenes", 1, "--styles", "long", "--steps", 2, "--batch_size", 2]
+    code, out, err = run("evaluate.py", *evaluate, *few, cwd=tmp_path)
+    assert code == 0, err
+    assert "object_class" in out and "results: runs/mimir/evaluation/toyworld/results.csv" in out
+    found = {path.name for path in (tmp_path / "runs/mimir/evaluation/toyworld").iterdir()}
+    assert found == {
+        "settings.json", "clips.jsonl", "results.json", "results.csv", "results.png", "videos"
+    }  # fmt: skip
+    (tmp_path / "prompts.txt").write_text("a red ball\na blue ball\na star\ntwo boxes\n")
+    drawn = ["--suite", "features", "--prompts", "prompts.txt", "--runs", 4]
+    code, out, err = run("evaluate.py", *evaluate, *drawn, cwd=tmp_path)
+    assert code == 0, err
+    assert "query tokens" in out
+    assert (tmp_path / "runs/mimir/evaluation/features/features.png").stat().st_size > 0
+    code, out, err = run("evaluate.py", *evaluate, "--suite", "loss", "--start", cwd=tmp_path)
+    assert code == 0 and "loss_t800_1000" in out, err
+
+    for args, message in (
+        ([*few, "--seeds", 2], "another evaluation: seeds is 1 there and 2 here"),
+        (["--scenes", 0], "scenes must be at least 1"),
+        (["--styles", "loud"], "--styles must be of short, long, coarse, paraphrase"),
+        (["--checkpoint", "nowhere"], "nowhere"),
+        (["--suite", "vbench"], "--prompts must name VBench's file"),
+        (["--suite", "vbench", "--results", "prompts.txt"], "must hold a JSON object"),
+        (["--compare", "runs/mimir"], "takes two or more runs"),
+        (["--compare", "runs/mimir", "a"], "found none; make them with launch/evaluate.py"),
+    ):
+        code, _, err = run("evaluate.py", *evaluate, *args, cwd=tmp_path)
+        assert code == 1 and len(errors(err)) == 1 and message in errors(err)[0], err
+
 
 def test_tokenizer_trains(tmp_path):
     code, out, err = run("tokenizer.py", "--kind", "llm", "--out", tmp_path / "t", "--scenes", 50)

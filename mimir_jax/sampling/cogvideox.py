@@ -129,9 +129,10 @@ class CogVideoXPipeline:
         dynamic_cfg: str = "off",
         num_videos_per_prompt: int = 1,
         tiled: bool = False,
+        output: str = "video",
         key: Key[Array, ""] | Key[Array, " videos"] | None = None,
-    ) -> Float32[np.ndarray, "videos frames pixel_rows pixel_columns 3"]:
-        """Returns videos in 0..1, those of one prompt after one another.
+    ) -> Float32[np.ndarray, "videos _ _ _ _"]:
+        """Returns videos (videos, frames, rows, columns, 3) in 0..1, those of one prompt together.
 
         Sizes default to those of the transformer. The sample size of 1.5 models is no native one:
         it bounds the rotary grid at 2400 x 2400 pixels, so give them `height` and `width`, 768 and
@@ -156,6 +157,7 @@ class CogVideoXPipeline:
                 `smooth`; see `guidance.scales`.
             num_videos_per_prompt: Videos of each prompt.
             tiled: Whether to decode overlapping tiles and blend them, which saves memory.
+            output: `video`, or `latent` for scaled latents (videos, t, h, w, c), not decoded.
             key: Draws what of `latents` and `noise` is not given; one, or one a video.
 
         Raises:
@@ -174,6 +176,10 @@ class CogVideoXPipeline:
         require(
             dynamic_cfg in _DYNAMIC,
             f"dynamic_cfg must be one of {', '.join(_DYNAMIC)}, got {dynamic_cfg!r}; choose one",
+        )
+        require(
+            output in ("video", "latent"),
+            f"output must be 'video' or 'latent', got {output!r}; choose one",
         )
         rows = prompts * num_videos_per_prompt
         networks = (self.transformer.model.config, self.vae.model.config, rows)
@@ -200,7 +206,9 @@ class CogVideoXPipeline:
                 sampler=sampler,
                 shape=shape,
             )
-        return self.decode(drawn, tiled=tiled)
+        return (
+            np.asarray(drawn, np.float32) if output == "latent" else self.decode(drawn, tiled=tiled)
+        )
 
     def encode_prompt(self, prompts: Sequence[str]) -> Float[Array, "b l d"]:
         """Returns the T5 states of `prompts`, padded or cut to the text length of the transformer.

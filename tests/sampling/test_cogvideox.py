@@ -240,6 +240,9 @@ def test_several_videos_of_a_prompt_differ_by_their_noise(pipelines):
     both = ours([PROMPTS[0]] * 2, **options)
     np.testing.assert_array_equal(ours(PROMPTS[0], num_videos_per_prompt=2, **options), both)
     assert relative_error(both[0], both[1]) > 1e-2
+    drawn = ours(PROMPTS[0], num_videos_per_prompt=2, output="latent", **options)
+    assert drawn.shape == latents.shape
+    np.testing.assert_array_equal(ours.decode(drawn), both)
 
 
 @pytest.mark.torch

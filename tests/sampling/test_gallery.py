@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mimir_jax.sampling import gallery, prompts
+from tests import browser
 
 
 def test_a_gallery_holds_everything(tmp_path):
@@ -29,6 +30,28 @@ def test_a_gallery_holds_everything(tmp_path):
     page = (tmp_path / "index.html").read_text()
     assert page.count("<video ") == 2 and "&lt;b&gt;" in page and "<b>" not in page
     assert "http" not in page.replace("data:video/mp4", "") and "it &lt;is&gt;" in page
+
+
+@pytest.mark.skipif(
+    not (browser.CHROMIUM and browser.CHROMEDRIVER), reason="needs Chromium and chromedriver"
+)
+def test_a_gallery_plays_in_a_browser(tmp_path):
+    frames = np.zeros((9, 64, 64, 3), np.uint8)
+    frames[..., 0] = np.linspace(0, 255, 9, dtype=np.uint8)[:, None, None]
+    sample = gallery.Sample(frames, {"prompt": "a red wall", "seed": 3, "answers": ["one wall"]})
+    gallery.write(tmp_path, [sample, sample], fps=8.0)
+    with browser.start(tmp_path) as window:
+        window.open(tmp_path / "index.html")
+        plays = (
+            "return [...document.querySelectorAll('video')].map(v => [v.videoWidth, v.currentTime])"
+        )
+        browser.wait(lambda: all(time > 0 for _, time in window.run(plays)))
+        assert [width for width, _ in window.run(plays)] == [256, 256]
+        assert window.text("figcaption p") == "a red wall"
+        assert not window.shown("figcaption li")
+        window.click("summary")
+        assert window.text("figcaption li") == "one wall"
+        assert window.complaints() == []
 
 
 def test_prompt_files(tmp_path):

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from mimir_jax.study import form, page, tally
-from tests.study import browser, studies
+from tests import browser
+from tests.study import studies
 
 pytestmark = pytest.mark.skipif(
     not (browser.CHROMIUM and browser.CHROMEDRIVER),
