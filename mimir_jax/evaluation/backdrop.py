@@ -79,7 +79,8 @@ def _level(views: np.ndarray, known: np.ndarray) -> np.ndarray:
     for frame in range(1, len(views)):
         here = known[frame] & known[frame - 1]
         before, after = grey[frame - 1][here], grey[frame][here]
-        step = (before * after).sum() / max((after**2).sum(), 1.0) if here.any() else 1.0
+        inner = (before * after).sum()
+        step = inner / (after**2).sum() if inner > 0.0 else 1.0
         gains.append(gains[-1] * step)
     gains = np.array(gains) / np.median(gains)
     return views * gains[:, None, None, None].astype(np.float32)

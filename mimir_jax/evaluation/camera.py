@@ -4,7 +4,8 @@
 
 Frames a quarter of the clip apart are compared under a few steady pans and zooms. Where the
 background says little, as a calm sea does, objects that all move as one decide. In front of a plain
-wall nothing tells a pan from objects that move as one, and the camera counts as still.
+wall nothing tells a pan from objects that move as one, nor do horizontal stripes; there the camera
+counts as still.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ _STRENGTHS = (0.5, 0.75, 1.0, 1.25, 1.5)  # of a motion, relative to the rendere
 _CLEAR = 0.7  # share of the error of a still camera that a moving one may leave, to be sure of it
 _UNCLEAR = 0.92  # ... beyond which it is surely still
 _PLAIN = 0.066  # relative contrast of a background below which no motion shows on it
+_LEVEL = 0.019  # ... along its rows below which no pan does
 _NOISE = 0.003  # relative error that means nothing
 _BLUR = 0.025  # in half shorter sides; so that no error comes from resampling
 _LARGEST_ERROR = 0.2
@@ -47,11 +49,15 @@ def find(footage: footage_lib.Footage, tracks: tuple[tracks_lib.Track, ...]) -> 
     """Finds the camera's motion."""
     frames = len(footage.video)
     still = _camera("still", 1.0, frames)
-    if frames < 2 or _contrast(footage) < _PLAIN:
+    if frames < 2:
         return still
+    contrast, along_rows = _contrast(footage)
+    if contrast < _PLAIN:
+        return still
+    pans = ("pan left", "pan right") if along_rows >= _LEVEL else ()
     moving = [
         _camera(name, strength, frames)
-        for name in ("pan left", "pan right", "zoom in", "zoom out")
+        for name in (*pans, "zoom in", "zoom out")
         for strength in _STRENGTHS
     ]
     errors = _errors(footage, [still, *moving])
@@ -98,12 +104,22 @@ def _camera(name: str, strength: float, frames: int) -> Camera:
     return Camera(name, path.pan * strength, path.zoom**strength)
 
 
-def _contrast(footage: footage_lib.Footage) -> float:
-    """Median over frames of how much the background varies, relative to its mean."""
+def _contrast(footage: footage_lib.Footage) -> tuple[float, float]:
+    """Returns how much the background varies, in all and along its rows, relative to its mean.
+
+    Medians over the frames that show enough of it.
+    """
     least = 0.02 * footage.free[0].size
-    grey = zip(soft_grey(footage), footage.free, strict=True)
-    parts = [image[free] for image, free in grey if free.sum() > least]
-    return float(np.median([part.std() / max(part.mean(), 1.0) for part in parts] or [0.0]))
+    found = []
+    for image, free in zip(soft_grey(footage), footage.free, strict=True):
+        if free.sum() <= least:
+            continue
+        weight = np.maximum(free.sum(axis=1, keepdims=True), 1)
+        rows = (image * free).sum(axis=1, keepdims=True) / weight
+        mean = max(float(image[free].mean()), 1.0)
+        found.append((image[free].std() / mean, (image - rows)[free].std() / mean))
+    whole, along_rows = np.median(found or [(0.0, 0.0)], axis=0)
+    return float(whole), float(along_rows)
 
 
 def _errors(footage: footage_lib.Footage, cameras: list[Camera]) -> Float[np.ndarray, "cameras"]:

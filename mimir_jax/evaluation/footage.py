@@ -87,7 +87,7 @@ def read(clip: Clip) -> Footage:
     return Footage(video, half, free, brightness, light, level)
 
 
-def _shrink(clip: Clip) -> Video:
+def _shrink(clip: Clip) -> Float[np.ndarray, "f rows columns 3"]:
     """Averages blocks of pixels where a clip is larger than measuring needs."""
     block = max(1, 2 * min(clip.shape[1:3]) // 2 // _WORKING)
     video = clip.astype(np.float32)

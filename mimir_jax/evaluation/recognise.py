@@ -3,6 +3,7 @@
 """From a clip to an observation, with no knowledge of the scene that it was made from."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from mimir_jax.evaluation import (
 
 _BORDER = 0.275  # radius between small and large, in half shorter sides
 _TRUSTED = 0.3  # trust in a frame from which size is read
+_OTHER = 2.0  # loss of likelihood beyond which two pieces of a track are two objects
 _DOUBT = 1.0  # loss of likelihood at which a shape may still be that of its neighbours
 _NEEDS_CHANGE = {"star": 6e-4}  # a blurred star hardly fits its own shape even at rest
 
@@ -50,7 +52,7 @@ def observe(clip: footage.Clip) -> observation.Observation:
     """
     shown = footage.read(clip)
     paint = segment.segment(shown)
-    paths = tracks.follow(paint, shown.half)
+    paths = tracks.follow(paint, shown.half, functools.partial(_may_be_one, shown, paint))
     view = camera.find(shown, paths)
     behind = backdrop.find(shown, view)
     looks = [templates.look(paint, track, shown.half) for track in paths]
@@ -67,6 +69,14 @@ def observe(clip: footage.Clip) -> observation.Observation:
         steadiness=behind.steadiness,
         quality=quality.imaging_quality(shown.video),
     )
+
+
+def _may_be_one(
+    shown: footage.Footage, paint: segment.Paint, first: tracks.Track, second: tracks.Track
+) -> bool:
+    """Tells whether two pieces of a track may show the same shape."""
+    before, after = (templates.look(paint, piece, shown.half) for piece in (first, second))
+    return min(before.loss(after.shape), after.loss(before.shape)) < _OTHER
 
 
 def _alike(

@@ -22,7 +22,7 @@ _PALETTE = np.array([colour.rgb for colour in vocabulary.COLOURS.values()], np.f
 _NEAR = 0.2  # reach of the background around an object, in half shorter sides
 _COVER = 0.4  # least paint of a pixel inside an object
 _HUE = 0.8  # least cosine between a pixel and a colour, as differences from the background
-_AREA = 0.015  # of the smallest object, in squared half shorter sides
+_AREA = (0.015, 2.0)  # of the smallest and the largest object, in squared half shorter sides
 _RIM = 0.08  # how far paint may lie from the inside of its object, in half shorter sides
 _NEAREST = 0.4  # between the centres of two objects, in half shorter sides; scenes keep 0.53
 _MOST = 16  # objects in a frame
@@ -81,7 +81,7 @@ def segment(footage: footage_lib.Footage) -> Paint:
     labels = np.zeros(seen.shape, np.int32)
     blobs = []
     for frame, image in enumerate(seen):
-        parts, number = _components(image > _COVER, _AREA * footage.half**2)
+        parts, number = _components(image > _COVER, *(area * footage.half**2 for area in _AREA))
         found = []
         if number:
             inside, colours = _whole(parts, number, image, cosines[:, frame], footage.half)
@@ -185,11 +185,12 @@ def _scenery(plain: np.ndarray, footage: footage_lib.Footage) -> np.ndarray:
     return (total + trust * mean[:, :, None, None]) / (weight + trust)
 
 
-def _components(mask: np.ndarray, least: float) -> tuple[np.ndarray, int]:
-    """Numbers the connected parts of a mask, largest first; small ones are dropped."""
+def _components(mask: np.ndarray, least: float, most: float) -> tuple[np.ndarray, int]:
+    """Numbers the connected parts of a mask, largest first, within two sizes."""
     parts, number = ndimage.label(mask, np.ones((3, 3)))
     area = np.bincount(parts.ravel(), minlength=number + 1)[1:]
-    order = [index for index in np.argsort(-area, kind="stable")[:_MOST] if area[index] >= least]
+    order = [index for index in np.argsort(-area, kind="stable") if least <= area[index] <= most]
+    order = order[:_MOST]
     names = np.zeros(number + 1, np.int32)
     for name, index in enumerate(order, start=1):
         names[index + 1] = name

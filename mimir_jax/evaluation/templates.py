@@ -31,10 +31,12 @@ _OUTLINE = 0.036 * _HALF
 _ROUND = SHAPES.index("circle")
 _SHARE = {"same": 0.6, "round": 0.35}  # how often a shape is seen as itself, and as a circle
 _CIRCLE = 0.98  # how often a circle is seen as itself
+_STAR = 0.02  # how often a star is seen as any one shape but itself and a circle: smears thin it
 _SHARPNESS = 0.006  # difference in correlation that counts as a clear one
 _SAME = 0.995  # correlation of two pictures that show the same
 _LEAST = 0.93  # of the spread of a small object; less is not that shape
 _LEAST_WIDTH = 0.05
+_FAST = 0.047  # pace at which a frame counts half, in half shorter sides a frame
 _DOUBT = 5.0  # most that size says against a shape in one frame
 
 Crops = Float[np.ndarray, "n grid grid"]
@@ -128,20 +130,25 @@ def _trust(track: tracks.Track, half: float) -> tuple[np.ndarray, np.ndarray, np
         [[b.frame, b.x, b.y, b.spread, b.level] for b in track.blobs]
     ).T
     solid = np.clip((level / np.percentile(level, 90) - 0.5) / 0.3, 0.0, 1.0)
-    gap = np.diff(frames)
-    moved = np.hypot(np.diff(x), np.diff(y)) / half / gap
-    grown = 0.4 * np.abs(np.diff(np.log(spread))) / gap
-    trust, rest = (
-        solid / (1.0 + (_pace(step, frames[0]) / 0.047) ** 4) for step in (moved + grown, moved)
-    )
+    moved = _pace(frames, np.stack([x, y], axis=-1) / half)
+    grown = _pace(frames, 0.4 * np.log(spread)[:, None], reach=1)
+    trust, rest = (solid / (1.0 + (pace / _FAST) ** 4) for pace in (moved + grown, moved))
     return solid, trust, rest
 
 
-def _pace(steps: np.ndarray, first: float) -> np.ndarray:
-    """Returns the larger of the steps before and after every frame."""
-    pace = np.concatenate([[0.0], steps, [0.0]])
-    pace = np.maximum(pace[:-1], pace[1:])
-    if first == 0:  # a still picture: causal encoders see it alone
+def _pace(frames: np.ndarray, path: np.ndarray, reach: int = 2) -> np.ndarray:
+    """Returns the way per frame: the largest of one step before or after, and up to `reach` steps.
+
+    A clip that was decoded in blocks of frames moves in jerks: smeared, it may rest for a frame.
+    """
+    pace = np.zeros(len(frames))
+    last = len(frames) - 1
+    for k in range(len(frames)):
+        for first, second in ((k - 1, k), (k, k + 1), (max(k - reach, 0), min(k + reach, last))):
+            if 0 <= first < second <= last:
+                way = np.linalg.norm(path[second] - path[first])
+                pace[k] = max(pace[k], way / (frames[second] - frames[first]))
+    if frames[0] == 0:  # a still picture: causal encoders see it alone
         pace[0] = 0.0
     return pace
 
@@ -193,6 +200,9 @@ def _confusion() -> Float[np.ndarray, "shapes shapes"]:
     count = len(SHAPES)
     rest = (1.0 - sum(_SHARE.values())) / (count - 2)
     table = np.full((count, count), rest) + np.eye(count) * (_SHARE["same"] - rest)
+    star = SHAPES.index("star")
+    table[star] = _STAR
+    table[star, star] = 1.0 - _SHARE["round"] - (count - 2) * _STAR
     table[:, _ROUND] = _SHARE["round"]
     table[_ROUND] = (1.0 - _CIRCLE) / (count - 1)
     table[_ROUND, _ROUND] = _CIRCLE

@@ -8,6 +8,7 @@ short pieces beside a whole track of the same colour are dropped.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
@@ -54,10 +55,17 @@ class Track:
         return self.blobs[-1].frame
 
 
-def follow(paint: segment.Paint, half: float) -> tuple[Track, ...]:
-    """Returns the objects of a clip over time, by first frame; `half` is in pixels."""
+def follow(
+    paint: segment.Paint, half: float, alike: Callable[[Track, Track], bool]
+) -> tuple[Track, ...]:
+    """Returns the objects of a clip over time, by first frame.
+
+    Args:
+        half: Of the shorter side, in pixels.
+        alike: Whether two pieces of one colour may be one object, by their shape.
+    """
     steps = max(len(paint.blobs) - 1, 1)
-    pieces = _join(_link(paint, half, steps), half, steps)
+    pieces = _join(_link(paint, half, steps), half, steps, alike)
     whole = [
         piece
         for piece in pieces
@@ -103,7 +111,9 @@ def _otherness(a: np.ndarray, b: np.ndarray) -> float:
     return float(max(a.max() - a[b.argmax()], b.max() - b[a.argmax()]))
 
 
-def _join(pieces: list[Track], half: float, steps: int) -> list[Track]:
+def _join(
+    pieces: list[Track], half: float, steps: int, alike: Callable[[Track, Track], bool]
+) -> list[Track]:
     """Joins pieces that follow one another, until no two do.
 
     Where a group of like objects leaps, one may land where its neighbour was and take over the
@@ -123,7 +133,7 @@ def _join(pieces: list[Track], half: float, steps: int) -> list[Track]:
                 continue
             ways = np.array([[_way(h.blobs[-1], t.blobs[0], half) for t in tails] for h in heads])
             rows, columns = optimize.linear_sum_assignment(ways**2)
-            if (ways[rows, columns] > _LEAP).any():
+            if (ways[rows, columns] > _LEAP).any() or not alike(a, b):
                 continue
             old = [a, b, *spanning]
             pieces = [piece for piece in pieces if not any(piece is other for other in old)]
