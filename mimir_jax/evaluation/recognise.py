@@ -21,7 +21,9 @@ from mimir_jax.evaluation import (
 
 _BORDER = 0.275  # radius between small and large, in half shorter sides
 _TRUSTED = 0.3  # trust in a frame from which size is read
+_BRIEF = 0.3  # share of a clip in which a piece of a track must be seen for its shape to count
 _OTHER = 2.0  # loss of likelihood beyond which two pieces of a track are two objects
+_TURNED = -0.03  # how much worse a turned object fits its shape, upright, than another
 _DOUBT = 1.0  # loss of likelihood at which a shape may still be that of its neighbours
 _NEEDS_CHANGE = {"star": 6e-4}  # a blurred star hardly fits its own shape even at rest
 
@@ -74,7 +76,9 @@ def observe(clip: footage.Clip) -> observation.Observation:
 def _may_be_one(
     shown: footage.Footage, paint: segment.Paint, first: tracks.Track, second: tracks.Track
 ) -> bool:
-    """Tells whether two pieces of a track may show the same shape."""
+    """Tells whether two pieces of a track may show the same shape; short ones always may."""
+    if min(len(first.blobs), len(second.blobs)) < _BRIEF * len(shown.video):
+        return True
     before, after = (templates.look(paint, piece, shown.half) for piece in (first, second))
     return min(before.loss(after.shape), after.loss(before.shape)) < _OTHER
 
@@ -112,12 +116,29 @@ def _thing(
     height, width = shown.video.shape[1:3]
     offset = templates.centres()[kind] * (2.0 * shown.half / np.array([width, height]))
     x, y = x - offset[0] * radius, y - offset[1] * radius
+    turned = _margin(look, kind) < _TURNED
+    reach = 2.2 * np.linalg.norm(templates.centres()[kind]) * radius  # a turn moves no centre more
+    x, y = _settle(x, turned, reach), _settle(y, turned, reach)
     path = np.full((3, len(shown.video)), np.nan)
     path[0, frames] = x / view.zoom[frames] + view.pan[frames]
     path[1, frames] = y / view.zoom[frames]
     path[2, frames] = radius / view.zoom[frames]
     path[2, frames[look.rest < _TRUSTED]] = np.nan
     return _Thing(track, look, *path)
+
+
+def _margin(look: templates.Look, kind: int) -> np.ndarray:
+    """Returns how much better an object fits a shape than any other, by its frames."""
+    return look.fits[:, kind] - np.delete(look.fits, kind, axis=1).max(axis=1)
+
+
+def _settle(path: np.ndarray, turned: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Takes back what turning does to the centre of lopsided paint, which is read as if upright."""
+    if turned.all():
+        return path
+    frames = np.arange(len(path))
+    straight = np.interp(frames, frames[~turned], path[~turned])
+    return np.where(turned & (np.abs(path - straight) < reach), straight, path)
 
 
 def _group(shape: str, colour: str, things: list[_Thing], view: camera.Camera) -> observation.Group:
@@ -156,7 +177,7 @@ def _curves(things: list[_Thing], kind: int) -> actions.Curves:
     fit, change = [], []
     for thing in things:
         look = thing.look
-        margin = look.fits[:, kind] - np.delete(look.fits, kind, axis=1).max(axis=1)
+        margin = _margin(look, kind)
         solid = look.solid > 0.6
         by_frame = np.full((2, len(thing.x)), np.nan)
         by_frame[0, look.frames[solid]] = margin[solid]

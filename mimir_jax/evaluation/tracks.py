@@ -101,7 +101,7 @@ def _cost(track: list[segment.Blob], blob: segment.Blob, reach: float, half: flo
     last = track[-1]
     way = np.hypot(blob.x - last.x, blob.y - last.y) / half
     hue = _otherness(np.mean([b.likeness for b in track[-4:]], axis=0), blob.likeness)
-    if way > reach * min(blob.frame - last.frame, 2) or hue > _HUE:
+    if way > reach or hue > _HUE:
         return _NEVER
     return way**2 + hue + 0.1 * abs(np.log(blob.spread / last.spread))
 
