@@ -1,5 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import functools
 import importlib.util
 import pathlib
@@ -13,7 +14,7 @@ from mimir_jax.config import bridge
 from mimir_jax.models import functional, mimir, phi3, t5
 from mimir_jax.models.vae import autoencoder
 from mimir_jax.text import features as features_lib
-from mimir_jax.training import optimizer, state, step
+from mimir_jax.training import optimizer, state, step, tasks
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 MODULES = {"vae": autoencoder.VAE, "t5": t5.T5Encoder, "llm": phi3.LLM}
@@ -66,34 +67,10 @@ def test_paper_presets_hold_the_published_number_of_parameters(preset, base):
 
 def test_train_step_of_the_5b_preset_has_consistent_shapes():
     config = bridge.from_config_dict(c.TrainConfig, load("mimir").get_config("5b"))
-    task = config.task
-    model = functional.build(mimir.Mimir, task.network)
-    vae, data, fuser = task.vae, config.data, task.model.fuser
-    b, n, k = 2, task.text.length, task.text.num_answers
-    latents = (
-        b,
-        vae.latent_frames(data.frames),
-        data.height // vae.spatial_compression,
-        data.width // vae.spatial_compression,
-        vae.latent_channels,
-    )
-    spec = jax.ShapeDtypeStruct
-    batch = {
-        "mean": spec(latents, jnp.float32),
-        "logvar": spec(latents, jnp.float32),
-        "text": {
-            "t5": spec((b, n, fuser.t5_width), jnp.float32),
-            "t5_mask": spec((b, n), bool),
-            "llm": spec((b, k, n, fuser.llm_width), jnp.float32),
-            "llm_mask": spec((b, k, n), bool),
-            "instructions": spec((b, 4, fuser.llm_width), jnp.float32),
-        },
-    }
-    assert latents == (2, 13, 60, 90, 16)
-
-    from mimir_jax.training.tasks import text_to_video
-
-    loss = functools.partial(text_to_video.velocity_loss, task, model)
+    config = dataclasses.replace(config, batch_size=2)
+    model, loss, batch = tasks.sketch(config)
+    assert batch["mean"].shape == (2, 13, 60, 90, 16)
+    assert batch["text"]["llm"].shape == (2, 4, 226, 3072)
     tx = optimizer.make_optimizer(config.optimizer, config.steps, model.axes)
     abstract = jax.eval_shape(
         functools.partial(state.create, tx=tx, ema=True), model.abstract_params

@@ -3,7 +3,7 @@
 """From captions to videos with the networks of a task: condition once, denoise, decode."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,6 @@ class Pipeline:
     ):
         self._task, self._model, self._text = task, model, text
         self._vae, self._vae_params = vae, vae_params
-        self._schedule = schedules.DiscreteSchedule(task.diffusion)
         self._mesh = mesh
 
     def generate(
@@ -89,28 +88,37 @@ class Pipeline:
 
     @functools.cached_property
     def _denoise(self):
-        cfg, model = self._task.sampler, self._model
-        sampler = samplers.make_sampler(cfg.name, self._schedule, cfg.steps)
+        return make_denoise(self._task, self._model)
 
-        @functools.partial(jax.jit, static_argnames=("shape",))
-        def denoise(params, text, null, shape, keys):
-            rows = shape[0]
-            # Both guidance branches in one batch: unconditional first.
-            drop = jnp.arange(2 * rows) < rows if null is None else None
-            first = text if null is None else null
-            both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, text)
-            condition = model.condition(params, features_lib.to_condition(both), drop)
 
-            def predict(xt, timestep, condition):
-                return model.denoise(params, xt, timestep, condition)
+def make_denoise(task: TextToVideoConfig, model: functional.Model) -> Callable[..., jax.Array]:
+    """Returns the jitted loop from noise to scaled latents, both guidance branches in one batch.
 
-            return latents_lib.denoise(
-                guidance.guided(predict, cfg, self._schedule),
-                sampler,
-                model.config.dit,
-                shape,
-                condition,
-                key=keys,
-            )
+    It is called as `(params, text, null, shape, keys)`: parameters of the model; features of the
+    captions, and of empty ones where the null condition is encoded; shape of the latents
+    (b, t, h, w, c), static; one key a row.
+    """
+    cfg, schedule = task.sampler, schedules.DiscreteSchedule(task.diffusion)
+    sampler = samplers.make_sampler(cfg.name, schedule, cfg.steps)
 
-        return denoise
+    @functools.partial(jax.jit, static_argnames=("shape",))
+    def denoise(params, text, null, shape, keys):
+        rows = shape[0]
+        drop = jnp.arange(2 * rows) < rows if null is None else None  # unconditional first
+        first = text if null is None else null
+        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, text)
+        condition = model.condition(params, features_lib.to_condition(both), drop)
+
+        def predict(xt, timestep, condition):
+            return model.denoise(params, xt, timestep, condition)
+
+        return latents_lib.denoise(
+            guidance.guided(predict, cfg, schedule),
+            sampler,
+            model.config.dit,
+            shape,
+            condition,
+            key=keys,
+        )
+
+    return denoise

@@ -4,7 +4,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import pathlib
 import signal
 import threading
@@ -14,21 +13,16 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 from absl import logging
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from mimir_jax.config import TrainConfig
 from mimir_jax.data import loader as loader_lib
 from mimir_jax.models import functional
 from mimir_jax.parallel import context
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.parallel import rules as rules_lib
 from mimir_jax.training import checkpoint, tasks
 from mimir_jax.training import init as init_lib
 from mimir_jax.training import metrics as metrics_lib
-from mimir_jax.training import optimizer as optimizer_lib
-from mimir_jax.training import state as state_lib
-from mimir_jax.training import step as step_lib
+from mimir_jax.training import program as program_lib
 from mimir_jax.training.task import Task
 
 
@@ -69,69 +63,45 @@ def train(
         ValueError: for input that cannot work, before anything is allocated.
         FloatingPointError: if the loss stops being finite.
     """
-    # Mesh.
+    # Task and program.
     mesh = mesh_lib.make_mesh(config.mesh.sizes)
-    rules = rules_lib.STRATEGIES[config.mesh.strategy]
-    batch_sharding = NamedSharding(mesh, P(("data", "fsdp")))
-
-    # Task and data.
     task = tasks.make_task(config)
+    program = program_lib.make(config, task.model, task.loss, mesh)
     data = loader_lib.make_loader(
         task.source(),
         global_batch=config.batch_size,
         seed=config.seed,
         num_workers=config.data.num_workers,
-        sharding=batch_sharding,
-    )
-
-    # Optimizer, abstract state, shardings.
-    tx = optimizer_lib.make_optimizer(config.optimizer, config.steps, task.model.axes)
-    make_state = functools.partial(state_lib.create, tx=tx, ema=config.optimizer.ema_decay > 0)
-    abstract = jax.eval_shape(make_state, task.model.abstract_params)
-    shardings = state_lib.shardings(abstract, task.model.axes, rules, mesh)
-    abstract = jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
+        sharding=program.batch,
     )
 
     # Nothing was written so far; from here on the work directory is ours.
     loaded = None if checkpoint.has_checkpoint(workdir) else _load_init(config, task)
     checkpoint.claim_workdir(workdir, config)
     checkpointer = checkpoint.Checkpointer(workdir, keep=config.keep_checkpoints)
-    state, position = _restore_or_init(config, task, checkpointer, abstract, make_state, loaded)
+    state, position = _restore_or_init(config, task, checkpointer, program, loaded)
     if position is not None:
         data.restore(position)
 
-    # Compiled step.
-    step_fn = jax.jit(
-        functools.partial(
-            step_lib.train_step,
-            loss_fn=task.loss,
-            trainable=optimizer_lib.trainable(config.optimizer, task.model.axes),
-            tx=tx,
-            ema_decay=config.optimizer.ema_decay,
-            accumulate=config.optimizer.accumulate,
-        ),
-        donate_argnums=0,
-        out_shardings=(shardings, NamedSharding(mesh, P())),
-    )
-    key = jax.device_put(
-        jax.random.fold_in(jax.random.key(config.seed), 1), NamedSharding(mesh, P())
-    )
+    key = jax.device_put(jax.random.fold_in(jax.random.key(config.seed), 1), program.replicated)
 
     # Loop. A checkpoint is saved before the next batch is drawn, so resuming repeats nothing.
     # Frozen networks run in `prepare`, on the host's side; the step itself moves no data.
     step = first = int(state.step)
     samples: list[pathlib.Path] = []
-    with contextlib.closing(metrics_lib.Writer(workdir)) as writer, context.use(mesh, rules):
+    with (
+        contextlib.closing(metrics_lib.Writer(workdir)) as writer,
+        context.use(mesh, program.rules),
+    ):
         before = after = _evaluate(task, state, writer, step) if step < config.steps else {}
         meter = _Meter(task, config)
         with _interruptible() as stop:
             while step < config.steps and not stop.is_set():
-                batch = loader_lib.device_put(task.prepare(next(data)), batch_sharding)
+                batch = loader_lib.device_put(task.prepare(next(data)), program.batch)
                 if step == first:
                     meter.measure_flops(state.params, batch, key)
                 with jax.transfer_guard("disallow"):
-                    state, values = step_fn(state, batch, key)
+                    state, values = program.step(state, batch, key)
                 step += 1
                 last = step == config.steps
                 logged = {}
@@ -166,7 +136,7 @@ def _load_init(config: TrainConfig, task: Task) -> functional.Params | None:
     return init_lib.read_init(config.init_from, task.model)
 
 
-def _restore_or_init(config, task, checkpointer, abstract, make_state, loaded):
+def _restore_or_init(config, task, checkpointer, program, loaded):
     """Restores or draws the state.
 
     Precedence: the checkpoint in the run's own work directory; then `resume_from` (state and data
@@ -174,12 +144,12 @@ def _restore_or_init(config, task, checkpointer, abstract, make_state, loaded):
     """
     if checkpointer.latest_step is not None:
         logging.info("continuing at step %d", checkpointer.latest_step)
-        return checkpointer.restore(abstract)
+        return checkpointer.restore(program.state)
     if config.resume_from is not None:
-        return checkpoint.restore_from(pathlib.Path(config.resume_from), abstract)
-    shardings = jax.tree.map(lambda x: x.sharding, abstract)
+        return checkpoint.restore_from(pathlib.Path(config.resume_from), program.state)
+    shardings = program.shardings
     params = init_lib.start(config, task.model, loaded, shardings.params)
-    return jax.jit(make_state, out_shardings=shardings, donate_argnums=0)(params), None
+    return jax.jit(program.make_state, out_shardings=shardings, donate_argnums=0)(params), None
 
 
 def _due(step: int, every: int) -> bool:

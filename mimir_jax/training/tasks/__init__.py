@@ -2,8 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tasks the trainer knows, by the `kind` of their config."""
 
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 from mimir_jax.config import TrainConfig
+from mimir_jax.models import functional, mimir
 from mimir_jax.training.task import Task
+from mimir_jax.training.tasks import text_to_video, vae
 from mimir_jax.training.tasks.language import CausalLMTask, MaskedLMTask
 from mimir_jax.training.tasks.text_to_video import TextToVideoTask
 from mimir_jax.training.tasks.vae import VAETask
@@ -19,3 +25,30 @@ TASKS: dict[str, type] = {
 def make_task(config: TrainConfig) -> Task:
     """Builds the task of `config.task`."""
     return TASKS[config.task.kind](config)
+
+
+class Sketch(NamedTuple):
+    """The device side of a task: network, pure loss, and shapes of its batch."""
+
+    model: functional.Model
+    loss: Callable
+    batch: Any
+
+
+def sketch(config: TrainConfig) -> Sketch:
+    """Describes the train step of a run without reading weights or data.
+
+    Raises:
+        ValueError: for the small text models, which are never trained at scale.
+    """
+    if config.task.kind == "text_to_video":
+        model = functional.build(mimir.Mimir, config.task.network)
+        loss = functools.partial(text_to_video.velocity_loss, config.task, model)
+        return Sketch(model, loss, text_to_video.batch_spec(config))
+    if config.task.kind == "vae":
+        task = VAETask(config)
+        return Sketch(task.model, task.loss, vae.batch_spec(config))
+    raise ValueError(
+        f"task.kind must be text_to_video or vae to be compiled ahead, got {config.task.kind!r}; "
+        "choose another --config"
+    )

@@ -149,6 +149,31 @@ class TextToVideoTask:
         ]
 
 
+def batch_spec(config: TrainConfig) -> dict[str, Any]:
+    """Returns shapes and dtypes of the batch that `TextToVideoTask.prepare` makes."""
+    task, data = config.task, config.data
+    vae, text, fuser = task.vae, task.text, task.network.fuser
+    scale, spec = vae.spatial_compression, jax.ShapeDtypeStruct
+    rows, length = config.batch_size, text.length
+    frames = vae.latent_frames(data.frames)
+    size = (rows, frames, data.height // scale, data.width // scale, vae.latent_channels)
+    latents = spec(size, jnp.float32)
+    features = {
+        "t5": spec((rows, length, fuser.t5_width), jnp.float32),
+        "t5_mask": spec((rows, length), bool),
+    }
+    if uses_llm(task):
+        answers = (rows, 1 if text.llm_tokens == "query" else text.num_answers, length)
+        features["llm"] = spec((*answers, fuser.llm_width), jnp.float32)
+        features["llm_mask"] = spec(answers, bool)
+        turns = (rows, len(text.instructions), fuser.llm_width)
+        features["instructions"] = spec(turns, jnp.float32)
+    batch = {"mean": latents, "logvar": latents, "text": features}
+    if text.null == "empty":
+        batch["null"] = features
+    return batch
+
+
 def velocity_loss(
     task: TextToVideoConfig,
     model: functional.Model,

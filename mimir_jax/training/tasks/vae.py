@@ -19,6 +19,13 @@ from mimir_jax.models.vae import autoencoder
 from mimir_jax.sampling import video as video_lib
 
 
+def batch_spec(config: TrainConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns shapes and dtypes of the batch that `VAETask.prepare` makes."""
+    data = config.data
+    shape = (config.batch_size, data.frames, data.height, data.width, 3)
+    return {"video": jax.ShapeDtypeStruct(shape, jnp.uint8)}
+
+
 class VAETask:
     """Reconstruct clips through the sampled posterior."""
 

@@ -1,0 +1,49 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Compile a run for chips that are not here: `launch/compile.py --config configs/mimir.py:5b
+--topology v5p:4x4x4`.
+
+Prints memory by part, FLOPs, collectives and the least time of a step; needs libtpu for TPU slices,
+and neither weights nor data. `--topology cpu:8` compiles for fake CPU devices.
+"""
+
+import json
+import os
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+
+from mimir_jax.config import TrainConfig, bridge
+from mimir_jax.config import flags as flags_lib
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "File[:preset] of the run.")
+_TOPOLOGY = flags.DEFINE_string("topology", "cpu:8", "KIND:SIZE such as v5p:4x4x4 or cpu:8.")
+_WHAT = flags.DEFINE_enum("what", "train", ["train", "sample", "decode"], "What to compile.")
+_JSON = flags.DEFINE_string("json", None, "File to write the report to; must not exist.")
+
+
+def main(argv) -> None:
+    """Compiles and reports."""
+    del argv
+    config = bridge.from_config_dict(TrainConfig, _CONFIG.value)
+    out = None if _JSON.value is None else pathlib.Path(_JSON.value).expanduser()
+    if out is not None and (out.exists() or not out.parent.is_dir()):
+        raise ValueError(f"--json must be a new file in an existing folder, got {out}")
+    kind, _, size = _TOPOLOGY.value.partition(":")
+    os.environ["JAX_PLATFORMS"] = "cpu"  # what runs here; devices to compile for are named
+    if kind == "cpu" and size.isdigit():
+        flag = f"--xla_force_host_platform_device_count={size}"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+    from mimir_jax.parallel import topology
+    from mimir_jax.training import ahead
+
+    report = ahead.compile_run(config, topology.find(_TOPOLOGY.value), _WHAT.value)
+    print(ahead.text(report))
+    if out is not None:
+        out.write_text(json.dumps(report.to_json(), indent=2) + "\n")
+        print(f"-> {out}")
+
+
+if __name__ == "__main__":
+    flags_lib.run(main, config="configs/mimir.py")

@@ -1,0 +1,94 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The train step of a run for a mesh, before anything is allocated: what the loop executes and what
+launch/compile.py compiles for hardware that is not there."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from mimir_jax.config import TrainConfig
+from mimir_jax.models import functional
+from mimir_jax.parallel import rules as rules_lib
+from mimir_jax.training import optimizer as optimizer_lib
+from mimir_jax.training import state as state_lib
+from mimir_jax.training import step as step_lib
+
+
+class Program(NamedTuple):
+    """A train step and what it is made for.
+
+    Attributes:
+        mesh: The devices.
+        rules: Logical axes to mesh axes.
+        step: Jitted `(state, batch, key) -> (state, metrics)`, which donates the state.
+        make_state: Wraps fresh parameters as a state; pure.
+        state: Shape, dtype and sharding of every leaf of the state.
+        batch: Sharding of every array of a batch.
+        replicated: Sharding of the key and the metrics.
+    """
+
+    mesh: Mesh
+    rules: rules_lib.Rules
+    step: Callable
+    make_state: Callable[[functional.Params], state_lib.TrainState]
+    state: state_lib.TrainState
+    batch: NamedSharding
+    replicated: NamedSharding
+
+    @property
+    def shardings(self) -> state_lib.TrainState:
+        """Sharding of every leaf of the state."""
+        return jax.tree.map(lambda x: x.sharding, self.state)
+
+
+def make(
+    config: TrainConfig, model: functional.Model, loss: step_lib.LossFn, mesh: Mesh
+) -> Program:
+    """Describes the train step of a run on `mesh`.
+
+    Args:
+        config: The run.
+        model: The network that trains.
+        loss: `(params, batch, key) -> (loss, metrics)`.
+        mesh: Real devices, or those of a topology.
+    """
+    rules = rules_lib.STRATEGIES[config.mesh.strategy]
+    tx: optax.GradientTransformation = optimizer_lib.make_optimizer(
+        config.optimizer, config.steps, model.axes
+    )
+    make_state = functools.partial(state_lib.create, tx=tx, ema=config.optimizer.ema_decay > 0)
+    abstract = jax.eval_shape(make_state, model.abstract_params)
+    shardings = state_lib.shardings(abstract, model.axes, rules, mesh)
+    replicated = NamedSharding(mesh, P())
+    step = jax.jit(
+        functools.partial(
+            step_lib.train_step,
+            loss_fn=loss,
+            trainable=optimizer_lib.trainable(config.optimizer, model.axes),
+            tx=tx,
+            ema_decay=config.optimizer.ema_decay,
+            accumulate=config.optimizer.accumulate,
+        ),
+        donate_argnums=0,
+        out_shardings=(shardings, replicated),
+    )
+    return Program(
+        mesh=mesh,
+        rules=rules,
+        step=step,
+        make_state=make_state,
+        state=jax.tree.map(with_sharding, abstract, shardings),
+        batch=NamedSharding(mesh, P(("data", "fsdp"))),
+        replicated=replicated,
+    )
+
+
+def with_sharding(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    """Returns the shape and dtype of `x` with a sharding."""
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

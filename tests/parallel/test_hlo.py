@@ -1,0 +1,67 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from mimir_jax.parallel import hlo, mesh, topology
+
+PROGRAM = """HloModule jit_f, is_scheduled=true
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%body (p: (s32[], bf16[4,8])) -> (s32[], bf16[4,8]) {
+  %p = (s32[], bf16[4,8]{1,0}) parameter(0)
+  %x = bf16[4,8]{1,0} get-tuple-element(%p), index=1
+  %ags = (bf16[4,8]{1,0}, bf16[16,8]{1,0}) all-gather-start(%x), dimensions={0}
+  %work = bf16[4,8]{1,0} fusion(%x), kind=kLoop, calls=%add
+  %agd = bf16[16,8]{1,0} all-gather-done(%ags)
+  ROOT %out = (s32[], bf16[4,8]{1,0}) tuple(%x)
+}
+
+ENTRY %main (x: f32[10]) -> f32[10] {
+  %x = f32[10]{0} parameter(0)
+  %loop = (s32[], bf16[4,8]{1,0}) while(%x), condition=%add, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+  %start = f32[10]{0} all-reduce-start(%x), to_apply=%add
+  %done = f32[10]{0} all-reduce-done(%start)
+  ROOT %r = f32[10]{0} all-reduce(%done), to_apply=%add
+}
+"""  # noqa: E501
+
+
+def test_collectives_count_as_often_as_loops_run_them():
+    found = hlo.collectives(PROGRAM)
+    assert found["all-gather"] == hlo.Traffic(count=5, bytes=5 * 16 * 8 * 2, overlapped=5)
+    assert found["all-reduce"] == hlo.Traffic(count=2, bytes=80, overlapped=0)
+
+
+def test_collectives_of_a_compiled_program():
+    grid = mesh.make_mesh((8, 1, 1, 1))
+    rows, whole = NamedSharding(grid, P("data")), NamedSharding(grid, P())
+
+    def repeat(x):
+        return jax.lax.scan(lambda c, _: (jnp.sin(c) + x.sum(), None), 0.0, length=7)[0]
+
+    x = jax.ShapeDtypeStruct((16,), jnp.float32, sharding=rows)
+    text = jax.jit(repeat, out_shardings=whole).lower(x).compile().as_text()
+    found = hlo.collectives(text)
+    assert sum(kind.count for kind in found.values()) in (1, 7)  # hoisted, or in every pass
+    assert sum(kind.bytes for kind in found.values()) == 4 * found["all-reduce"].count
+
+
+def test_topologies():
+    found = topology.find("cpu:2x4")
+    assert len(found.devices) == 8 and found.chip is None
+    for name, message in (
+        ("cpu:900", "needs 900 CPU devices, got 8; set XLA_FLAGS"),
+        ("v5p", "must be KIND:SIZE such as v5p:4x4x4"),
+        ("v9:2x2", "of v4, v5e, v5p, v6e, cpu, got 'v9:2x2'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            topology.find(name)
