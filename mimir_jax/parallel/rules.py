@@ -17,7 +17,7 @@ _ACTIVATIONS: Rules = {
     "act_batch": ("data", "fsdp"),
     "act_length": "context",
     "act_embed": None,
-    "act_heads": "tensor",
+    "act_heads": ("context", "tensor"),  # inside attention the sequence is whole, heads are split
     "act_mlp": "tensor",
     "act_frames": None,
     "act_height": "context",
