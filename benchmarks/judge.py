@@ -548,8 +548,8 @@ def failure_section(conditions: dict[tuple[str, str], list[Clip]]) -> Iterator[s
     yield "The shipped VAE keeps one latent frame for four and fades objects that act from place to"
     yield "place, with ghosts and halos that last. On objects and their rims its root mean square"
     yield f"error is {np.mean(still):.0f} grey levels where nothing moves,"
-    yield f"{np.mean(moved):.0f} where objects act, and {np.mean(lost or [math.nan]):.0f} in those of"
-    yield "its clips that fail below.\n"
+    yield f"{np.mean(moved):.0f} where objects act,"
+    yield f"and {np.mean(lost or [math.nan]):.0f} in those of its clips that fail below.\n"
     yield "Every clip that does not pass its own prompt, by number of its scene, and why:\n"
     yield "| clip | fails | because |\n|---|---|---|"
     for (split, scenery), part in conditions.items():
