@@ -13,11 +13,12 @@ TINY = c.TrainConfig(
         model=c.MimirConfig(
             dit=c.TINY_DIT,
             # The measured RMS of the shipped T5's states (M-U7).
-            fuser=c.FuserConfig(t5_width=128, llm_width=160, scale_init=1.45),
-            stabilizer=c.StabilizerConfig(t5_width=128, llm_width=160, scale_init=1.45),
+            fuser=c.FuserConfig(t5_width=128, llm_width=160, scale_init=1.57),
+            stabilizer=c.StabilizerConfig(t5_width=128, llm_width=160, scale_init=1.57),
         ),
         vae=c.TINY_VAE,
         vae_path="package:tiny/vae",
+        diffusion=c.TINY_DIFFUSION,
         text=c.TextConfig(
             t5_path="package:tiny/t5",
             llm_path="package:tiny/llm",
@@ -26,8 +27,9 @@ TINY = c.TrainConfig(
             num_answers=2,
         ),
         sampler=c.SamplerConfig(name="ddim", steps=20, guidance=4.0, dynamic="off"),
+        heldout_clips=16,
     ),
-    data=c.DataConfig(num_scenes=512, scenery="single"),
+    data=c.DataConfig(num_scenes=256, scenery="single"),
     optimizer=c.OptimizerConfig(
         learning_rate=5e-5,
         schedule="cosine",
@@ -36,7 +38,7 @@ TINY = c.TrainConfig(
         ema_decay=0.99,
     ),
     steps=300,
-    batch_size=8,
+    batch_size=4,
     init_from="package:tiny/base",
 )
 

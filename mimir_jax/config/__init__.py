@@ -19,7 +19,7 @@ from mimir_jax.config.models import (
     VAEConfig,
     require,
 )
-from mimir_jax.config.presets import TINY_DIT, TINY_LLM, TINY_T5, TINY_VAE
+from mimir_jax.config.presets import TINY_DIFFUSION, TINY_DIT, TINY_LLM, TINY_T5, TINY_VAE
 from mimir_jax.config.run import (
     INSTRUCTIONS,
     DataConfig,

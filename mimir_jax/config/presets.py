@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sizes of the embedded default: small networks of the same structure as the full ones."""
 
-from mimir_jax.config.models import DiTConfig, LLMConfig, T5Config, VAEConfig
+from mimir_jax.config.models import DiffusionConfig, DiTConfig, LLMConfig, T5Config, VAEConfig
 
 TINY_VAE = VAEConfig(
     block_channels=(16, 32, 64),
@@ -29,7 +29,7 @@ TINY_DIT = DiTConfig(
     head_dim=32,
     in_channels=8,
     out_channels=8,
-    patch=4,
+    patch=2,
     text_width=128,
     text_length=64,
     time_width=64,
@@ -38,3 +38,4 @@ TINY_DIT = DiTConfig(
     sample_width=16,
     remat="none",
 )
+TINY_DIFFUSION = DiffusionConfig(snr_shift=3.0)  # as 2B: what is where is decided at high noise
