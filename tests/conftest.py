@@ -2,12 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Test run settings: CPU, eight fake devices, strict numerics."""
 
+import tempfile
+
 import jax
 import pytest
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# What one test compiled serves the next, which often builds the same program again.
+_cache = tempfile.TemporaryDirectory()
+jax.config.update("jax_compilation_cache_dir", _cache.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest files first, so that no worker is left alone with one at the end."""
+    longest = ("test_loop.py", "test_launch.py", "test_ahead.py")
+    items.sort(key=lambda item: item.path.name not in longest)
 
 
 @pytest.fixture
