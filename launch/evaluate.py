@@ -58,7 +58,7 @@ def main(argv) -> None:
     more = argv[1:]
     if more and not (_COMPARE.value or _RESULTS.value):
         raise ValueError(f"evaluate takes flags alone, got {more[0]!r}; see --help")
-    flags_lib.cache_compilation()
+    flags_lib.prepare_host()
     suite = _SUITE.value
     if _COMPARE.value:
         return _compare(suite, [pathlib.Path(p).expanduser() for p in [*_COMPARE.value, *more]])

@@ -49,7 +49,7 @@ def main(argv) -> None:
         raise ValueError(f"sample takes flags alone, got {argv[1]!r}; quote prompts")
     if _CHECKPOINT.value is None:
         raise ValueError("--checkpoint must name a run or the folder of a pipeline, got none")
-    flags_lib.cache_compilation()
+    flags_lib.prepare_host()
     import jax
 
     from mimir_jax.sampling import gallery, generator, prompts

@@ -27,7 +27,7 @@ def main(argv) -> None:
     config = bridge.from_config_dict(TrainConfig, _CONFIG.value)
     workdir = pathlib.Path(_WORKDIR.value or _default_workdir())
 
-    flags_lib.cache_compilation()
+    flags_lib.prepare_host()
     from mimir_jax.training import loop
 
     console = rich_console.Console()

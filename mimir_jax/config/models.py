@@ -147,6 +147,8 @@ class DiTConfig:
         sample_frames, sample_height, sample_width: Native size in latent units; the base grid of
             `crop` and the table size of `rope+learned`.
         ofs_width: Width of the `ofs` embedding of 1.5-I2V, None elsewhere.
+        unroll: Blocks written out in each turn of the scan over layers: compiles longer, and runs
+            faster where a turn is short, as in a small model on a CPU.
     """
 
     num_layers: int = 42
@@ -173,6 +175,7 @@ class DiTConfig:
     qk_norm_eps: float = 1e-6
     attention: Literal["xla", "cudnn"] = "xla"
     remat: Remat = "full"
+    unroll: int = 1
     dtype: DType = "float32"
 
     def __post_init__(self):

@@ -117,7 +117,11 @@ class DiT(nnx.Module):
             _learned_positions(cfg, rngs=rngs) if cfg.position == "rope+learned" else None
         )
         self.blocks = functional.Stack(
-            lambda *, rngs: Block(cfg, rngs=rngs), cfg.num_layers, cfg.remat, rngs=rngs
+            lambda *, rngs: Block(cfg, rngs=rngs),
+            cfg.num_layers,
+            cfg.remat,
+            rngs=rngs,
+            unroll=cfg.unroll,
         )
         self.head = Head(cfg, patch * cfg.out_channels, rngs=rngs)
         self.cfg = cfg

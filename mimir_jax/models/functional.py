@@ -102,9 +102,18 @@ class Stack(nnx.Module):
         remat: `none` keeps every activation, `full` keeps block inputs only, `attention` also
             keeps what is tagged with `ATTENTION_OUTPUT` and the results of fused attention kernels,
             softmax statistics included.
+        unroll: Blocks written out in each turn of the scan.
     """
 
-    def __init__(self, make: Callable[..., nnx.Module], num_layers: int, remat: Remat, *, rngs):
+    def __init__(
+        self,
+        make: Callable[..., nnx.Module],
+        num_layers: int,
+        remat: Remat,
+        *,
+        rngs: nnx.Rngs,
+        unroll: int = 1,
+    ):
         keys = jax.random.split(rngs.params(), num_layers)
         graphdef, _ = nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(params=0))))
         state = jax.vmap(lambda key: nnx.split(make(rngs=nnx.Rngs(params=key)))[1])(keys)
@@ -112,6 +121,7 @@ class Stack(nnx.Module):
             param.set_metadata(axes=("layers", *_axes(param, path)))
         self.block = nnx.merge(graphdef, state)
         self.remat = remat
+        self.unroll = unroll
 
     def __call__(self, body: Callable, carry: Any, xs: Any = None) -> tuple[Any, Any]:
         """Scans `carry, y = body(block, carry, x)` over the blocks.
@@ -133,7 +143,7 @@ class Stack(nnx.Module):
         if self.remat != "none":
             policy = _keeps_attention if self.remat == "attention" else None
             step = jax.checkpoint(step, policy=policy, prevent_cse=False)  # scan prevents it
-        return jax.lax.scan(step, carry, (state, xs))
+        return jax.lax.scan(step, carry, (state, xs), unroll=self.unroll)
 
 
 def _keeps_attention(primitive: Any, *args: Any, **params: Any) -> bool:

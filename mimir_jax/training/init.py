@@ -12,7 +12,7 @@ from mimir_jax.config import DiTConfig, MimirConfig, TrainConfig, bridge
 from mimir_jax.models import functional
 
 # Settings of the DiT that say how it is run, not what it computes at its native size.
-_RUNTIME = ("dtype", "remat", "attention", "text_length", "sample_frames")
+_RUNTIME = ("dtype", "remat", "attention", "unroll", "text_length", "sample_frames")
 
 
 def read_init(path: str, model: functional.Model) -> functional.Params:

@@ -21,7 +21,7 @@ from mimir_jax.data.toyworld import scene as scene_lib
 from mimir_jax.data.toyworld import vocabulary
 from mimir_jax.data.toyworld.draws import Draws
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the scene of some (seed, split, index) changes."""
 
 Scenery = Literal["varied", "plain", "single"]
@@ -48,11 +48,46 @@ HELDOUT_ORDERS = frozenset({
 
 _MAX_TRIES = 2000
 _WHOLE, _FIRST, _SECOND, _JUMP = (0.1, 0.9), (0.05, 0.47), (0.53, 0.95), (0.25, 0.75)
-_LARGE = {1: 0.6, 2: 0.4, 3: 0.2}  # chance of a large object, by the number of groups
 _SPIN_STEP = {  # smallest turn that maps a shape to itself; those without one never spin
     "square": 1 / 4, "triangle": 1 / 3, "star": 1 / 5, "heart": 1.0, "diamond": 1 / 2,
     "cross": 1 / 4, "crescent": 1.0, "oval": 1 / 2,
 }  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shares:
+    """How often what occurs, before positions are drawn.
+
+    Attributes:
+        counts: Of the objects of a group, by the number of groups.
+        large: Chance that a group is large, by the number of groups and by its count.
+    """
+
+    layouts: dict[str, float]
+    timings: dict[str, float]
+    counts: dict[int, dict[int, float]]
+    large: dict[int, dict[int, float]]
+
+
+_SHARES = _Shares(
+    layouts={"single": 0.34, "pair": 0.44, "line": 0.11, "apex": 0.11},
+    timings={"none": 0.32, "single": 0.26, "then": 0.34, "while": 0.08},
+    counts={
+        1: {1: 0.4, 2: 0.2, 3: 0.2, 4: 0.2},
+        2: {1: 0.54, 2: 0.2, 3: 0.16, 4: 0.1},
+        3: {1: 0.85, 2: 0.15},
+    },
+    large={
+        groups: {count: share / count for count in (1, 2, 3, 4)}
+        for groups, share in {1: 0.6, 2: 0.4, 3: 0.2}.items()
+    },
+)
+_SINGLE = _Shares(  # large and slow, so that a small network makes out shapes and motion
+    layouts={"single": 1.0},
+    timings={"none": 0.3, "single": 0.5, "then": 0.2},
+    counts={1: {1: 0.5, 2: 0.25, 3: 0.15, 4: 0.1}},
+    large={1: {1: 0.85, 2: 0.6, 3: 0.1, 4: 0.1}},
+)
 
 
 def sample(seed: int, split: str, index: int, scenery: Scenery = "varied") -> scene_lib.Scene:
@@ -60,18 +95,17 @@ def sample(seed: int, split: str, index: int, scenery: Scenery = "varied") -> sc
 
     With `plain` scenery every scene is in front of a plain wall in daylight, under a still camera:
     objects, counts, relations and actions are all that varies. `single` scenery is plain, with one
-    kind of object.
+    kind of object, more often large, alone, and doing one thing.
     """
     draws = Draws(seed, split_number(split), index)
-    skeleton = _skeleton(draws)
-    while scenery == "single" and skeleton.layout != "single":
-        skeleton = _skeleton(draws)
+    shares = _SINGLE if scenery == "single" else _SHARES
+    skeleton = _skeleton(draws, shares)
     if scenery != "varied":
         tone = draws.choice(list(vocabulary.TONES))
         wall = scene_lib.Background("plain", tone, (0.0, 0.0))
         skeleton = dataclasses.replace(skeleton, background=wall, light="day", camera="still")
     for _ in range(_MAX_TRIES):
-        plan = _plan(draws, skeleton)
+        plan = _plan(draws, skeleton, shares)
         if is_heldout(plan) != (split == "heldout"):
             continue
         if (placed := layout_lib.place(plan, draws)) is not None:
@@ -154,9 +188,9 @@ class _Skeleton:
     light: str
 
 
-def _skeleton(draws: Draws) -> _Skeleton:
-    layout = draws.weighted({"single": 0.34, "pair": 0.44, "line": 0.11, "apex": 0.11})
-    timing = draws.weighted({"none": 0.32, "single": 0.26, "then": 0.34, "while": 0.08})
+def _skeleton(draws: Draws, shares: _Shares) -> _Skeleton:
+    layout = draws.weighted(shares.layouts)
+    timing = draws.weighted(shares.timings)
     actors = {"none": 0, "while": 2}.get(timing, 1)
     if layout != "pair" and timing == "while":  # two actors only with short captions
         timing, actors = "then", 1
@@ -171,9 +205,9 @@ def _skeleton(draws: Draws) -> _Skeleton:
     return _Skeleton(layout, camera, timing, actors, _background(draws, camera), light)
 
 
-def _plan(draws: Draws, skeleton: _Skeleton) -> scene_lib.Scene:
+def _plan(draws: Draws, skeleton: _Skeleton, shares: _Shares) -> scene_lib.Scene:
     """Draws everything but positions."""
-    groups = _groups(draws, skeleton.layout)
+    groups = _groups(draws, skeleton.layout, shares)
     return scene_lib.Scene(
         background=skeleton.background,
         light=skeleton.light,
@@ -199,20 +233,15 @@ def _background(draws: Draws, camera: str) -> scene_lib.Background:
     return scene_lib.Background(kind, tone, phase)
 
 
-def _groups(draws: Draws, layout: str) -> tuple[scene_lib.Group, ...]:
+def _groups(draws: Draws, layout: str, shares: _Shares) -> tuple[scene_lib.Group, ...]:
     """Draws one to three groups, different in colour or shape."""
     number = {"single": 1, "pair": 2}.get(layout, 3)
-    counts = {
-        1: {1: 0.4, 2: 0.2, 3: 0.2, 4: 0.2},
-        2: {1: 0.54, 2: 0.2, 3: 0.16, 4: 0.1},
-        3: {1: 0.85, 2: 0.15},
-    }[number]
     groups: list[scene_lib.Group] = []
     while len(groups) < number:
         shape = draws.choice(list(vocabulary.SHAPES))
         colour = draws.choice(list(vocabulary.COLOURS))
-        count = draws.weighted(counts)
-        size = "large" if draws.chance(_LARGE[number] / count) else "small"
+        count = draws.weighted(shares.counts[number])
+        size = "large" if draws.chance(shares.large[number][count]) else "small"
         arrangement = {
             1: (None,), 2: ("row", "column"), 3: ("row", "column", "pyramid"), 4: ("grid",),
         }[count]  # fmt: skip
