@@ -42,8 +42,10 @@ def pick_preset(presets: Mapping[str, Any], name: str) -> ml_collections.ConfigD
 def from_config_dict(cls: type, values: Mapping[str, Any] | ml_collections.ConfigDict) -> Any:
     """Builds the frozen dataclass `cls` from nested mappings; `__post_init__` validates.
 
+    A missing key takes its default, as in a file older than the field.
+
     Raises:
-        ValueError: for a missing or unknown key, a value of the wrong type, or a failed check.
+        ValueError: for an unknown key, a value of the wrong type, or a failed check.
     """
     if isinstance(values, ml_collections.ConfigDict):
         values = values.to_dict()
@@ -95,10 +97,7 @@ def _build(cls: type, values: dict[str, Any], where: str) -> Any:
     names = [field.name for field in dataclasses.fields(cls)]
     if unknown := sorted(set(values) - set(names)):
         raise ValueError(f"{where} has no field {unknown[0]!r}; it has {', '.join(names)}")
-    if missing := [name for name in names if name not in values]:
-        raise ValueError(f"{where} lacks the field {missing[0]!r} of {cls.__name__}")
-    fields = {name: _value(hints[name], values[name], f"{where}.{name}") for name in names}
-    return cls(**fields)
+    return cls(**{n: _value(hints[n], value, f"{where}.{n}") for n, value in values.items()})
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
@@ -156,7 +155,7 @@ def _pick(classes: list[type], value: dict[str, Any], where: str) -> type:
             kinds += typing.get_args(hints["kind"])
             if value.get("kind") in typing.get_args(hints["kind"]):
                 return cls
-        elif set(value) == {field.name for field in dataclasses.fields(cls)}:
+        elif set(value) <= {field.name for field in dataclasses.fields(cls)}:
             return cls
     if kinds:
         kind = value.get("kind")
