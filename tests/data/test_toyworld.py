@@ -195,7 +195,7 @@ def test_more_than_a_billion_scenes():
             toyworld.Background("plain", "grey", (0.0, 0.0)),
             "day",
         )
-        plan = sampling._plan(draws, skeleton)
+        plan = sampling._plan(draws, skeleton, sampling._SHARES)
         if plan.num_objects == 2:
             tried += 1
             fits += any(layout.place(plan, draws) for _ in range(8))

@@ -12,7 +12,7 @@ from mimir_jax.evaluation.suites import folder, heldout, toyworld, vbench
 
 
 class Renderer:
-    """A model that knows the world: it renders the scene of each prompt, or another one."""
+    """A model that knows the world: it renders the scene of each prompt, or one of other shapes."""
 
     fps = 8.0
 
@@ -24,11 +24,18 @@ class Renderer:
     def generate(self, prompts, seeds):
         self.calls += 1
         scenes = [self.scenes[prompt] for prompt in prompts]
-        other = world.sample(7, "validation", 3)
         scenes = [
-            other if p in self.wrong else scene for p, scene in zip(prompts, scenes, strict=True)
+            unlike(scene) if p in self.wrong else scene
+            for p, scene in zip(prompts, scenes, strict=True)
         ]
         return np.stack([world.render(scene) for scene in scenes])
+
+
+def unlike(scene):
+    """Returns a scene without any of the shapes of `scene`."""
+    shapes = {group.shape for group in scene.groups}
+    others = (world.sample(7, "validation", index) for index in range(1000))
+    return next(o for o in others if not shapes & {group.shape for group in o.groups})
 
 
 def test_long_captions_tell_everything_and_others_no_more_than_they_say():
