@@ -2,28 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sampling speed of this package and of diffusers, on the same weights and inputs, side by side.
 
-    python benchmarks/sampling.py [--size small] [--device cpu] [--rounds 3]
+    python benchmarks/sampling.py [--case small] [--device cpu] [--rounds 3]
 
-Each side lives in a process of its own, so that peak memory is its own; one works while the other
-waits, in turns. Times a forward of the transformer, the guided 50-step loop, and encode and decode
-of the VAE, after a first round that compiles and whose outputs are compared. On a GPU both compute
-in bfloat16: ours with cuDNN attention, theirs compiled by torch. Writes docs/results/. Needs the
-`test` extra.
+Times a forward of the transformer, the guided 50-step loop, and encode and decode of the VAE. On a
+GPU both compute in bfloat16: ours with cuDNN attention, theirs compiled by torch. Writes
+docs/results/. Needs the `test` extra.
 """
 
-import argparse
 import dataclasses
-import importlib.metadata
-import json
-import os
 import pathlib
-import platform
-import resource
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from typing import Any
 
 import numpy as np
@@ -31,7 +19,9 @@ import numpy as np
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for `tests`, which is no package of the distribution
 
+from benchmarks import sides  # noqa: E402
 from mimir_jax.config import COGVIDEOX, DiTConfig, VAEConfig  # noqa: E402
+from mimir_jax.config import flags as flags_lib  # noqa: E402
 
 PHASES = ("transformer forward", "guided loop", "VAE encode", "VAE decode")
 GUIDANCE = 6.0
@@ -125,6 +115,7 @@ class Ours:
     """This package."""
 
     def __init__(self, size: Size, folder: pathlib.Path, device: str):
+        flags_lib.prepare_host()
         import jax
         import jax.numpy as jnp
 
@@ -174,8 +165,7 @@ class Ours:
 
     def peak(self) -> int:
         """Returns the most memory in use so far, in bytes."""
-        stats = self._jax.devices()[0].memory_stats() or {}
-        return stats.get("peak_bytes_in_use") or _resident()
+        return sides.device_memory()
 
 
 class Theirs:
@@ -241,174 +231,30 @@ class Theirs:
 
     def peak(self) -> int:
         """Returns the most memory in use so far, in bytes."""
-        return _resident() if self._device == "cpu" else self._torch.cuda.max_memory_allocated()
-
-
-SIDES = {"ours": Ours, "diffusers": Theirs}
-
-
-def work(side: str, size: Size, folder: pathlib.Path, device: str) -> None:
-    """Answers each phase that comes in with its seconds and the peak memory so far."""
-    system = SIDES[side](size, folder, device)
-    print(json.dumps({"ready": system.peak()}), flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
-        before = time.perf_counter()
-        out = system.run(request["phase"])
-        seconds = time.perf_counter() - before
-        if request.get("save"):
-            np.save(request["save"], out)
-        print(json.dumps({"seconds": seconds, "peak": system.peak()}), flush=True)
-
-
-class Worker:
-    """One side, in its own process."""
-
-    def __init__(self, side: str, args: argparse.Namespace, folder: pathlib.Path):
-        command = [sys.executable, __file__, "--worker", side, "--folder", str(folder)]
-        command += ["--size", args.size, "--device", args.device]
-        env = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-        if args.device == "cpu":
-            env |= {"JAX_PLATFORMS": "cpu"}
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+        return (
+            sides.resident() if self._device == "cpu" else self._torch.cuda.max_memory_allocated()
         )
-        self._answer()
-
-    def run(self, phase: str, save: pathlib.Path | None = None) -> dict[str, float]:
-        """Runs a phase; returns seconds and peak memory."""
-        request = {"phase": phase, "save": None if save is None else str(save)}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _answer(self) -> dict[str, float]:
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                return json.loads(line)
-        raise RuntimeError("a side ended early; what it printed is above")
 
 
-def measure(args: argparse.Namespace, folder: pathlib.Path) -> list[dict[str, Any]]:
-    """Returns a row a phase: median seconds and peak bytes of both sides, ratio and difference."""
-    workers = {side: Worker(side, args, folder) for side in SIDES}
-    rows = []
-    for phase in PHASES:
-        outputs, compiled = {}, {}
-        for side, worker in workers.items():
-            path = folder / f"{side}.npy"
-            compiled[side] = worker.run(phase, path)["seconds"]
-            outputs[side] = np.load(path)
-        difference = np.abs(outputs["ours"] - outputs["diffusers"]).max()
-        seconds: dict[str, list[float]] = {side: [] for side in SIDES}
-        peak = {}
-        for _ in range(args.rounds):
-            for side, worker in workers.items():
-                answer = worker.run(phase)
-                seconds[side].append(answer["seconds"])
-                peak[side] = answer["peak"]
-        medians = {side: statistics.median(values) for side, values in seconds.items()}
-        row = {
-            "phase": phase,
-            "seconds": seconds,
-            "median": medians,
-            "first": compiled,
-            "ratio": medians["diffusers"] / medians["ours"],
-            "peak": peak,
-            "difference": float(difference / np.abs(outputs["diffusers"]).max()),
-        }
-        rows.append(row)
-        print(
-            f"{phase}: ours {medians['ours']:.3f} s, diffusers {medians['diffusers']:.3f} s, "
-            f"{row['ratio']:.2f} times as fast; relative difference {row['difference']:.1e}",
-            flush=True,
-        )
-    for worker in workers.values():
-        worker.close()
-    return rows
-
-
-def page(args: argparse.Namespace, rows: list[dict[str, Any]]) -> str:
-    """Returns the page of results."""
-    size = SIZES[args.size]
-    versions = ", ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in ("jax", "torch", "diffusers")
-    )
+def describe(size: Size, device: str) -> str:
+    """Says what is timed."""
+    del device
     _, frames, height, width, _ = size.video
-    lines = [
-        f"# Sampling, {args.size} size, {args.device}",
-        "",
-        "```bash",
-        f"python benchmarks/sampling.py --size {args.size} --device {args.device} "
-        f"--rounds {args.rounds}",
-        "```",
-        "",
-        f"{_device(args.device)}; {versions}; {'float32' if args.device == 'cpu' else 'bfloat16'}. "
+    return (
         f"Transformer of {size.dit.num_layers} layers, width {size.dit.width}; {frames} frames of "
-        f"{height} x {width}; {size.steps} guided steps. Median of {args.rounds} rounds in turns, "
-        "after one that compiles. Peak memory of the process so far, weights included. The last "
-        "column is the largest difference between the two outputs over the largest value.",
-        "",
-        "| phase | ours, s | diffusers, s | times as fast | first call, s | peak, GiB "
-        "| diffusers peak, GiB | difference |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        ours, theirs = row["median"]["ours"], row["median"]["diffusers"]
-        peaks = [f"{row['peak'][side] / 2**30:.2f}" for side in SIDES]
-        lines.append(
-            f"| {row['phase']} | {ours:.3f} | {theirs:.3f} | {row['ratio']:.2f} | "
-            f"{row['first']['ours']:.1f} | {' | '.join(peaks)} | {row['difference']:.1e} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _resident() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _device(name: str) -> str:
-    if name != "cpu":
-        import torch
-
-        return torch.cuda.get_device_name()
-    names = [
-        line.partition(":")[2].strip()
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
-
-
-def main() -> None:
-    """Measures, prints and writes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "docs" / "results")
-    parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    size = SIZES[args.size]
-    if args.worker:
-        return work(args.worker, size, args.folder, args.device)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = pathlib.Path(temporary)
-        make(size, folder)
-        rows = measure(args, folder)
-    args.out.mkdir(parents=True, exist_ok=True)
-    name = f"sampling-{args.size}-{args.device}"
-    (args.out / f"{name}.md").write_text(page(args, rows))
-    (args.out / f"{name}.json").write_text(json.dumps(rows, indent=2) + "\n")
-    print(f"-> {args.out / name}.md")
-    return None
+        f"{height} x {width}; {size.steps} guided steps."
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sides.main(
+        sides.Benchmark(
+            name="sampling",
+            sides={"ours": Ours, "diffusers": Theirs},
+            phases=PHASES,
+            cases=SIZES,
+            make=make,
+            describe=describe,
+            peers=("torch", "diffusers"),
+        )
+    )

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 MeshAxes = str | tuple[str, ...] | None
 Rules = Mapping[str, MeshAxes]
+AnyMesh = Mesh | AbstractMesh
 
 _ACTIVATIONS: Rules = {
     "act_batch": ("data", "fsdp"),
@@ -46,7 +47,7 @@ STRATEGIES: dict[str, Rules] = {
 
 
 def spec(
-    axes: Sequence[str | None], rules: Rules, mesh: Mesh, *, shape: Sequence[int] | None = None
+    axes: Sequence[str | None], rules: Rules, mesh: AnyMesh, *, shape: Sequence[int] | None = None
 ) -> P:
     """Returns the partition spec of an array whose dimensions are `axes`.
 
@@ -74,14 +75,14 @@ def spec(
     return P(*parts)
 
 
-def param_shardings(abstract: Any, axes: Any, rules: Rules, mesh: Mesh) -> Any:
+def param_shardings(abstract: Any, axes: Any, rules: Rules, mesh: AnyMesh) -> Any:
     """Returns the `NamedSharding` of every parameter.
 
     Args:
         abstract: Nested dict of `ShapeDtypeStruct`s.
         axes: The same structure with a tuple of logical axes at each leaf.
         rules: One table of `STRATEGIES`.
-        mesh: The device mesh.
+        mesh: The device mesh, or its sizes alone.
 
     Raises:
         ValueError: for a parameter without axes, an unknown axis or a mesh axis used twice.
