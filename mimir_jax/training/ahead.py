@@ -101,6 +101,7 @@ def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What
         ValueError: for a mesh or task that does not fit, or a batch that does not split.
     """
     mesh = mesh_lib.make_mesh(config.mesh.sizes, topology.devices)
+    program_lib.require_runnable(config, mesh)
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     if what != "decode" and config.batch_size % ways:
         raise ValueError(
@@ -197,7 +198,7 @@ def _sample(config: TrainConfig, mesh: jax.sharding.Mesh):
             "--config"
         )
     model, _, batch = tasks.sketch(config)
-    rules = rules_lib.STRATEGIES[config.mesh.strategy]
+    rules = rules_lib.table(config.mesh.strategy, config.mesh.sequence)
     params = _on_mesh(model, rules, mesh)
     rows = NamedSharding(mesh, P(("data", "fsdp")))
     batch = jax.tree.map(lambda x: program_lib.with_sharding(x, rows), batch)

@@ -11,6 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from mimir_jax.models import functional
+from mimir_jax.parallel import context
+
 
 class Writer:
     """Appends scalars to `metrics.jsonl` and a TensorBoard log; silent off process 0."""
@@ -47,16 +50,22 @@ def to_floats(metrics: Mapping[str, Any]) -> dict[str, float]:
 def count_flops(function: Callable, *args: Any) -> int:
     """Counts the matrix-product and convolution FLOPs of `function`, scans unrolled.
 
-    A multiply-add is two operations, as in published model FLOPs. Arguments may be abstract.
+    A multiply-add is two operations, as in published model FLOPs. Arguments may be abstract. What
+    attention costs follows from its shapes, whatever kernel computes it; what a mesh adds (pads,
+    heads of zeros) is left out.
     """
-    return _jaxpr_flops(jax.make_jaxpr(function)(*args).jaxpr)
+    with context.alone():
+        return _jaxpr_flops(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 def _jaxpr_flops(jaxpr: Any) -> int:
     total = 0
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
-        if name == "dot_general":
+        if eqn.params.get("name") == functional.FUSED_ATTENTION:
+            q, k = (x.aval.shape for x in eqn.invars[:2])  # (b, s, heads, head_dim)
+            total += 2 * 2 * math.prod(q) * k[1]  # scores, weighted values
+        elif name == "dot_general":
             (contract, _), _ = eqn.params["dimension_numbers"]
             inner = math.prod(eqn.invars[0].aval.shape[d] for d in contract)
             total += 2 * math.prod(eqn.outvars[0].aval.shape) * inner

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from mimir_jax.models import attention, functional, layers
+from mimir_jax.models import attention, functional, kernels, layers
+from mimir_jax.parallel import context, mesh, rules
 from tests.helpers import relative_error
 
 TEXT_MASK = jnp.array([[True, False, True, True, False], [False] * 4 + [True]])
@@ -24,23 +25,63 @@ def plain(q, k, v, text_mask=None):
     return jax.nn.dot_product_attention(q, k, v, mask=mask)
 
 
+def value_and_grads(attend, qkv, pad=0):
+    def loss(qkv):
+        y = attend(*qkv)
+        return (y[:, : y.shape[1] - pad] ** 2).sum()
+
+    return jax.jit(jax.value_and_grad(loss))(qkv)
+
+
 @pytest.mark.parametrize("text_mask", [None, TEXT_MASK], ids=["whole", "masked"])
 @pytest.mark.parametrize("max_scores", [None, 2 * 3 * 13 * 4, 1], ids=["once", "chunks", "rows"])
 def test_xla_kernel_and_gradient_match_plain_attention(qkv, text_mask, max_scores):
-    def value_and_grads(attend):
-        return jax.jit(jax.value_and_grad(lambda qkv: (attend(*qkv) ** 2).sum()))(qkv)
-
-    ours = value_and_grads(lambda *x: attention._xla(*x, text_mask, max_scores))
-    expected = value_and_grads(lambda *x: plain(*x, text_mask))
+    ours = value_and_grads(lambda *x: kernels.xla(*x, text_mask, max_scores=max_scores), qkv)
+    expected = value_and_grads(lambda *x: plain(*x, text_mask), qkv)
     assert max(jax.tree.leaves(jax.tree.map(relative_error, ours, expected))) < 1e-5
 
 
 def test_masked_keys_move_behind_a_length(qkv):
     q, k, v = qkv
-    moved_k, moved_v, lengths = attention._masked_last(k, v, TEXT_MASK)
-    assert lengths.tolist() == [8 + 3, 8 + 1]
+    moved_k, moved_v, lengths = kernels._masked_last(k, v, TEXT_MASK, pad=2)
+    assert lengths.tolist() == [6 + 3, 6 + 1]
     ours = jax.nn.dot_product_attention(q, moved_k, moved_v, key_value_seq_lengths=lengths)
-    assert relative_error(ours, plain(q, k, v, TEXT_MASK)) < 1e-6
+    assert relative_error(ours, kernels.xla(q, k, v, TEXT_MASK, pad=2)) < 1e-6
+
+
+def test_pads_are_no_keys(qkv):
+    short = kernels.xla(*(x[:, :-2] for x in qkv), TEXT_MASK)
+    assert relative_error(kernels.xla(*qkv, TEXT_MASK, pad=2)[:, :-2], short) < 1e-6
+
+
+def test_pallas_kernel_and_gradient_match_xla_at_a_length_that_is_no_multiple(monkeypatch):
+    monkeypatch.setattr(kernels, "BLOCK", 128)
+    qkv = jax.random.normal(jax.random.key(0), (3, 2, 151, 1, 16))
+    expected = value_and_grads(lambda *x: kernels.xla(*x, TEXT_MASK, pad=3), qkv, 3)
+    ours = value_and_grads(lambda *x: kernels.pallas(*x, TEXT_MASK, pad=3, interpret=True), qkv, 3)
+    assert max(jax.tree.leaves(jax.tree.map(relative_error, ours, expected))) < 1e-5
+
+
+def test_pallas_kernel_runs_on_each_device_of_a_mesh():
+    qkv = jax.random.normal(jax.random.key(0), (3, 2, 20, 2, 16))
+    with context.use(mesh.make_mesh((2, 1, 2, 2)), rules.table("fsdp")):
+        lowered = jax.jit(lambda *x: attention.attend(*x, TEXT_MASK, kernel="pallas")).lower(*qkv)
+        assert "manual_computation" in lowered.as_text()
+        ours = lowered.compile()(*qkv)
+    assert relative_error(ours, kernels.xla(*qkv, TEXT_MASK)) < 1e-5
+
+
+def test_kernels_that_are_not_here_are_named():
+    for kernel, platform, message in (
+        ("pallas", "gpu", "pallas needs tpu devices, got gpu; run it there, or choose another"),
+        ("cudnn", "cpu", "cudnn needs gpu devices, got cpu"),
+        ("tokamax", "cpu", "not installed; pip install tokamax, or choose another with --config"),
+    ):
+        if kernel == "tokamax" and kernels.missing(kernel, platform) is None:
+            continue
+        with pytest.raises(ValueError, match=message):
+            kernels.require_available(kernel, platform)
+    kernels.require_available("xla", "cpu")
 
 
 def test_attention_runs_in_half_precision(qkv):
@@ -70,6 +111,16 @@ def test_fused_kernel_is_not_run_again_under_the_attention_policy(monkeypatch, r
     q = jnp.ones((1, 4, 2, 8), jnp.bfloat16)
     jaxpr = str(jax.make_jaxpr(jax.grad(lambda q: stack_loss(q, remat, "cudnn")))(q))
     assert jaxpr.count("dot_product_attention_fwd_wrapper[") == runs
+
+
+def test_pallas_kernel_is_not_run_again_under_the_attention_policy():
+    q = jnp.ones((1, 8, 1, 8))
+
+    def count(remat):
+        grad = jax.grad(lambda q: stack_loss(q, remat, "pallas"))
+        return str(jax.make_jaxpr(grad)(q)).count("name=splash_mha_fwd")
+
+    assert count("full") == 2 * count("attention") > 0
 
 
 def test_attention_policy_keeps_the_output_and_gradients(qkv):
