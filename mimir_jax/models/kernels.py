@@ -7,7 +7,6 @@ keys: text keys that a mask names, and `pad` positions at the end that are no to
 puts out at pads is never read.
 """
 
-import functools
 import importlib.util
 import math
 from collections.abc import Callable

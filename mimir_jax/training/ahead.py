@@ -187,8 +187,13 @@ def _train(config: TrainConfig, mesh: jax.sharding.Mesh):
     parts = {"parameters": state.params, "optimizer": state.opt_state, "batch": batch}
     if state.ema is not None:
         parts["average"] = state.ema
-    again = 0 if _remat(config) == "none" else 1
-    return lowered, parts, 3 * forward, (3 + again) * forward
+    key = jax.random.key(0)
+    again = {
+        "none": lambda: 0,
+        "attention": lambda: metrics.count_flops(loss, state.params, batch, key, attention=False),
+        "full": lambda: forward,
+    }[_remat(config)]()
+    return lowered, parts, 3 * forward, 3 * forward + again
 
 
 def _sample(config: TrainConfig, mesh: jax.sharding.Mesh):

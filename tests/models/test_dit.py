@@ -168,9 +168,10 @@ def test_bfloat16_stays_close(small, strict_dtypes):
     assert relative_error(ours.astype(jnp.float32), expected) < 5e-2  # 8 bits through one block
 
 
-def test_sharded_output_is_that_of_one_device(small):
-    model, params, arguments, expected = small
-    mesh_, table = mesh.make_mesh((1, 2, 2, 2)), rules.STRATEGIES["fsdp"]
+@pytest.mark.parametrize("sequence", ["ulysses", "ring"])
+def test_sharded_output_is_that_of_one_device(small, sequence):
+    model, params, arguments, expected = small  # 3 heads and 169 tokens
+    mesh_, table = mesh.make_mesh((1, 2, 2, 2)), rules.table("fsdp", sequence)
     params = jax.device_put(
         params, rules.param_shardings(model.abstract_params, model.axes, table, mesh_)
     )
