@@ -213,6 +213,7 @@ def test_ofs_is_refused_by_models_without_it(small):
     ("overrides", "message"),
     [
         ({"attention": "cudnn"}, "needs a 16-bit dit.dtype, got float32"),
+        ({"attention": "pallas", "dtype": "float16"}, "dit.dtype of bfloat16 or float32, got f"),
         ({"ofs_width": 12}, "dit.ofs_width must be None or equal dit.time_width=24, got 12"),
     ],
 )
