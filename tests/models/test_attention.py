@@ -1,6 +1,7 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import pytest
 from flax import nnx
@@ -116,9 +117,9 @@ def test_fused_kernel_is_not_run_again_under_the_attention_policy(monkeypatch, r
 
 
 def kernels_in(jaxpr):
-    """Counts Pallas calls; printing a jaxpr would show a shared part once."""
+    """Counts Pallas calls, without those in a function whose results nobody takes."""
     total = sum(eqn.primitive.name == "pallas_call" for eqn in jaxpr.eqns)
-    for eqn in jaxpr.eqns:
+    for eqn in (eqn for eqn in jaxpr.eqns if eqn.outvars):
         parts = (getattr(value, "jaxpr", value) for value in eqn.params.values())
         if eqn.primitive.name != "pallas_call":
             total += sum(kernels_in(part) for part in parts if hasattr(part, "eqns"))
@@ -158,7 +159,8 @@ def test_sequence_parallel_layer_and_gradients_are_those_of_one_device(sequence,
     one = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, x)
     with context.use(mesh.make_mesh(sizes), rules.table("fsdp", sequence)):
         many = jax.jit(jax.value_and_grad(lambda *x: loss(*x), (0, 1)))(params, x)
-    assert max(jax.tree.leaves(jax.tree.map(relative_error, many, one))) < 1e-5
+    one, many = (jax.flatten_util.ravel_pytree(x)[0] for x in (one, many))
+    assert relative_error(many, one) < 1e-5  # all at once: the bias of a key has no gradient
 
 
 def test_ring_takes_queries_in_chunks_and_keeps_its_statistics(monkeypatch):
