@@ -7,6 +7,8 @@ import pytest
 from mimir_jax import config as c
 from mimir_jax.config import bridge
 
+PALLAS = c.MimirConfig(dit=c.DiTConfig(attention="pallas"))
+
 
 def test_round_trip_through_flags_and_json():
     run = c.TrainConfig(optimizer=c.OptimizerConfig(lr_scale={"^fuser/": 10.0}, freeze=("dit",)))
@@ -57,6 +59,10 @@ def test_a_file_older_than_a_field_takes_its_default():
         (dict(data=c.DataConfig(height=100)), "data.height must be a multiple of 16 .* is 96"),
         (dict(batch_size=6, optimizer=c.OptimizerConfig(accumulate=4)), "must be a multiple of"),
         (dict(steps=0), "steps must be at least 1, got 0"),
+        (
+            dict(mesh=c.MeshConfig(sequence="ring"), task=c.TextToVideoConfig(model=PALLAS)),
+            "mesh.sequence=ring computes attention itself and needs dit.attention=xla, got pallas",
+        ),
     ],
 )
 def test_cross_field_checks(change, message):

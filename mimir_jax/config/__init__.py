@@ -10,6 +10,7 @@ from mimir_jax.config.models import (
     DiTConfig,
     DType,
     FuserConfig,
+    Kernel,
     LLMConfig,
     MimirConfig,
     Remat,

@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any, Literal
 
 DType = Literal["float32", "bfloat16", "float16"]
+Kernel = Literal["xla", "cudnn", "pallas", "tokamax"]
 Remat = Literal["none", "attention", "full"]
 
 
@@ -147,6 +148,8 @@ class DiTConfig:
         sample_frames, sample_height, sample_width: Native size in latent units; the base grid of
             `crop` and the table size of `rope+learned`.
         ofs_width: Width of the `ofs` embedding of 1.5-I2V, None elsewhere.
+        attention: Kernel: `xla` runs everywhere, `cudnn` on GPUs in 16 bits, `pallas` on TPUs,
+            `tokamax` where that package is installed.
         unroll: Blocks written out in each turn of the scan over layers: compiles longer, and runs
             faster where a turn is short, as in a small model on a CPU.
     """
@@ -173,7 +176,7 @@ class DiTConfig:
     mlp_ratio: int = 4
     norm_eps: float = 1e-5
     qk_norm_eps: float = 1e-6
-    attention: Literal["xla", "cudnn"] = "xla"
+    attention: Kernel = "xla"
     remat: Remat = "full"
     unroll: int = 1
     dtype: DType = "float32"
@@ -193,6 +196,11 @@ class DiTConfig:
         require(
             self.attention != "cudnn" or self.dtype != "float32",
             f"dit.attention=cudnn needs a 16-bit dit.dtype, got {self.dtype}; "
+            "set either with --config.task.model.dit.*",
+        )
+        require(
+            self.attention != "pallas" or self.dtype != "float16",
+            "dit.attention=pallas needs a dit.dtype of bfloat16 or float32, got float16; "
             "set either with --config.task.model.dit.*",
         )
         require(

@@ -299,13 +299,19 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """Sizes of the mesh axes (one may be -1) and the sharding table of `parallel.rules`."""
+    """Sizes of the mesh axes (one may be -1) and the sharding table of `parallel.rules`.
+
+    Attributes:
+        sequence: How attention deals with a sequence split over `context`: `ulysses` gives each
+            device the whole sequence for some heads, `ring` passes keys and values around.
+    """
 
     data: int = -1
     fsdp: int = 1
     context: int = 1
     tensor: int = 1
     strategy: Literal["fsdp", "replicated"] = "fsdp"
+    sequence: Literal["ulysses", "ring"] = "ulysses"
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -350,5 +356,11 @@ class TrainConfig:
             accumulate >= 1 and self.batch_size % accumulate == 0,
             f"batch_size must be a multiple of optimizer.accumulate, got {self.batch_size} and "
             f"{accumulate}; set either with --config.*",
+        )
+        kernel = self.task.model.dit.attention if self.task.kind == "text_to_video" else "xla"
+        require(
+            self.mesh.sequence != "ring" or kernel == "xla",
+            f"mesh.sequence=ring computes attention itself and needs dit.attention=xla, got "
+            f"{kernel}; set it with --config.task.model.dit.attention, or mesh.sequence=ulysses",
         )
         self.task.check_geometry(self.data)

@@ -1,25 +1,18 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Joint attention over text and video tokens, and the dispatch over attention kernels."""
+"""Joint attention over text and video tokens, and the dispatch over kernels and meshes."""
 
-import math
-from typing import Literal
+import functools
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from mimir_jax.config import DiTConfig
-from mimir_jax.models import functional, layers, rope
-from mimir_jax.parallel.context import constrain
-
-Heads = Float[Array, "b s heads head_dim"]
-TextMask = Bool[Array, "b l"]
-
-MAX_SCORES = 2**28
-"""Attention scores held at once by the `xla` kernel (1 GiB in float32)."""
+from mimir_jax.config import DiTConfig, Kernel
+from mimir_jax.models import functional, kernels, layers, ring, rope
+from mimir_jax.models.kernels import Heads, TextMask
+from mimir_jax.parallel import context
 
 
 class JointAttention(nnx.Module):
@@ -42,6 +35,7 @@ class JointAttention(nnx.Module):
         x: Float[Array, "b s d"],
         rotary: rope.Rotary | None = None,
         text_mask: TextMask | None = None,
+        pad: int = 0,
     ) -> Float[Array, "b s d"]:
         """Attends.
 
@@ -49,20 +43,25 @@ class JointAttention(nnx.Module):
             x: Joint sequence, text first.
             rotary: Angles of the joint sequence, the identity at text tokens.
             text_mask: True at the text tokens to attend to; None attends to all.
+            pad: Positions at the end of `x` that are no tokens.
         """
 
+        heads = self.cfg.num_heads
+        more = -heads % context.ways("act_heads")  # zero heads, so that the mesh divides them
+
         def split(y: Array) -> Array:
-            y = y.reshape(*y.shape[:2], self.cfg.num_heads, self.cfg.head_dim)
-            return constrain(y, "act_batch", None, "act_heads", None)
+            y = y.reshape(*y.shape[:2], heads, self.cfg.head_dim)
+            y = jnp.pad(y, ((0, 0), (0, 0), (0, more), (0, 0))) if more else y
+            return context.constrain(y, "act_batch", "act_queries", "act_heads", None)
 
         def place(y: Array) -> Array:  # float32 until the last cast
             return (y if rotary is None else rope.rotate(y, rotary)).astype(self.cfg.dtype)
 
         q, k, v = split(self.q(x)), split(self.k(x)), split(self.v(x))  # (b, s, heads, head_dim)
         q, k = place(self.norm_q(q)), place(self.norm_k(k))
-        y = attend(q, k, v, text_mask, kernel=self.cfg.attention)
-        y = constrain(y, "act_batch", None, "act_heads", None)
-        return self.out(y.reshape(x.shape))  # (b, s, d)
+        y = attend(q, k, v, text_mask, kernel=self.cfg.attention, pad=pad)
+        y = context.constrain(y, "act_batch", "act_queries", "act_heads", None)
+        return self.out(y[:, :, :heads].reshape(x.shape))  # (b, s, d)
 
 
 def attend(
@@ -71,75 +70,35 @@ def attend(
     v: Heads,
     text_mask: TextMask | None = None,
     *,
-    kernel: Literal["xla", "cudnn"] = "xla",
+    kernel: Kernel = "xla",
+    pad: int = 0,
 ) -> Heads:
-    """Softmax attention with scale `head_dim ** -0.5`; `text_mask` covers the leading keys.
+    """Softmax attention with scale `head_dim ** -0.5`.
 
-    The `attention` remat policy keeps the output of either kernel, and the softmax statistics of
-    `cudnn`.
+    The `attention` remat policy keeps the output of every kernel, and with it the softmax
+    statistics of `cudnn`, `pallas` and the ring.
+
+    Args:
+        q, k, v: Joint sequence, text first.
+        text_mask: True at the text keys to attend to; None attends to all.
+        kernel: Which one; the ring of `mesh.sequence=ring` brings its own.
+        pad: Positions at the end that are no tokens; what comes out there means nothing.
     """
-    if kernel == "cudnn":
-        return _cudnn(q, k, v, text_mask)
-    return checkpoint_name(_xla(q, k, v, text_mask), functional.ATTENTION_OUTPUT)
 
+    def call(q: Heads, k: Heads, v: Heads, text_mask: TextMask | None) -> Heads:
+        if context.ways("act_queries") > 1:
+            valid = kernels.valid_keys(text_mask, *q.shape[:2], pad)
+            return ring.attend(q, k, v, valid)
+        compute = functools.partial(kernels.KERNELS[kernel], pad=pad)
+        if kernel not in ("pallas", "tokamax"):
+            return compute(q, k, v, text_mask)
+        if kernel == "pallas":  # what asks for it on a CPU is a test
+            compute = functools.partial(compute, interpret=context.platform() == "cpu")
+        heads = ("act_batch", None, "act_heads", None)
+        axes = (heads, heads, heads, ("act_batch", None))
+        return context.on_shards(compute, (q, k, v, text_mask), axes)
 
-def _xla(
-    q: Heads, k: Heads, v: Heads, text_mask: TextMask | None, max_scores: int | None = None
-) -> Heads:
-    """Plain attention, in query chunks where the scores would exceed `max_scores`."""
-    max_scores = MAX_SCORES if max_scores is None else max_scores
-    b, s, heads, head_dim = q.shape
-    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))  # (b, heads, s, head_dim)
-    bias = None
-    if text_mask is not None:
-        mask = jnp.pad(text_mask, ((0, 0), (0, s - text_mask.shape[1])), constant_values=True)
-        bias = jnp.where(mask, 0.0, -jnp.inf).astype(jnp.float32)[:, None, None]  # (b, 1, 1, s)
-
-    def core(q: Array) -> Array:
-        scores = jnp.einsum("BNTH,BNSH->BNTS", q, k, preferred_element_type=jnp.float32)
-        scores = scores * head_dim**-0.5
-        scores = scores if bias is None else scores + bias
-        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
-        y = jnp.einsum(
-            "BNTS,BNSH->BNTH", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
-        )
-        return (y / weights.sum(-1, keepdims=True)).astype(v.dtype)  # cheaper than on the weights
-
-    chunks = min(s, math.ceil(b * heads * s * s / max_scores))
-    if chunks == 1:
-        return jnp.swapaxes(core(q), 1, 2)
-    size = math.ceil(s / chunks)
-    q = jnp.pad(q, ((0, 0), (0, 0), (0, chunks * size - s), (0, 0)))
-    q = jnp.moveaxis(q.reshape(b, heads, chunks, size, head_dim), 2, 0)
-    y = jax.lax.map(jax.checkpoint(core), q)  # (chunks, b, heads, size, head_dim)
-    y = jnp.moveaxis(y, 0, 2).reshape(b, heads, chunks * size, head_dim)
-    return jnp.swapaxes(y[:, :, :s], 1, 2)
-
-
-def _cudnn(q: Heads, k: Heads, v: Heads, text_mask: TextMask | None) -> Heads:
-    """Fused flash attention of cuDNN."""
-    lengths = {}
-    if text_mask is not None:
-        k, v, count = _masked_last(k, v, text_mask)
-        lengths = {
-            "query_seq_lengths": jnp.full(q.shape[0], q.shape[1], jnp.int32),
-            "key_value_seq_lengths": count,
-        }
-    return jax.nn.dot_product_attention(q, k, v, implementation="cudnn", **lengths)
-
-
-def _masked_last(k: Heads, v: Heads, text_mask: TextMask) -> tuple[Array, Array, Array]:
-    """Moves masked keys to the end and counts the others.
-
-    Attention does not see the order of its keys, so a count replaces a mask of size s x s, which
-    is all that fused kernels offer for holes in the middle.
-    """
-    length = text_mask.shape[1]
-    order = jnp.argsort(~text_mask, axis=1, stable=True)[:, :, None, None]
-
-    def move(x: Array) -> Array:
-        text = jnp.where(text_mask[:, :, None, None], x[:, :length], jnp.zeros((), x.dtype))
-        return jnp.concatenate([x[:, length:], jnp.take_along_axis(text, order, axis=1)], axis=1)
-
-    count = k.shape[1] - length + text_mask.sum(1, dtype=jnp.int32)
-    return move(k), move(v), count
+    # The FLOP count knows the call by its name. The function is new each time, as `jax.jit` would
+    # not tell one mesh from another.
+    call.__name__ = functional.FUSED_ATTENTION
+    return jax.jit(call)(q, k, v, text_mask)

@@ -18,8 +18,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from mimir_jax.config import DiTConfig, require
-from mimir_jax.models import attention, functional, layers, rope
-from mimir_jax.parallel.context import constrain
+from mimir_jax.models import attention, functional, kernels, layers, rope
+from mimir_jax.parallel import context
 
 OFS = 2.0
 """The `ofs` value of every released 1.5 image-to-video sample, used when none is given."""
@@ -71,14 +71,15 @@ class Block(nnx.Module):
         emb: Float[Array, "b e"],
         is_text: Bool[Array, " s"],
         rotary: rope.Rotary | None,
-        text_mask: attention.TextMask | None,
+        text_mask: kernels.TextMask | None,
+        pad: int,
     ) -> Float[Array, "b s d"]:
         """Runs both residual sub-layers."""
         y, gate = self.norm1(x, emb, is_text)
-        x = x + gate * self.attention(y, rotary, text_mask)
+        x = x + gate * self.attention(y, rotary, text_mask, pad)
         y, gate = self.norm2(x, emb, is_text)
         x = x + gate * self.mlp(y)
-        return constrain(x, "act_batch", "act_length", "act_embed")
+        return context.constrain(x, "act_batch", "act_length", "act_embed")
 
 
 class Head(nnx.Module):
@@ -155,15 +156,18 @@ class DiT(nnx.Module):
         emb = self._embed_time(timestep, ofs)
         x = jnp.concatenate([self.text(text), self.patch(self._patchify(latents))], axis=1)
         x = self._add_positions(x, grid, length)  # (b, s, d)
-        x = constrain(x, "act_batch", "act_length", "act_embed")
+        tokens = x.shape[1]
+        pad = -tokens % context.ways("act_length")  # so that the mesh divides the sequence
+        x = jnp.pad(x, ((0, 0), (0, pad), (0, 0))) if pad else x
+        x = context.constrain(x, "act_batch", "act_length", "act_embed")
         is_text = jnp.arange(x.shape[1]) < length
-        rotary = None if cfg.position == "sincos" else _rotary(cfg, grid, length)
+        rotary = None if cfg.position == "sincos" else _rotary(cfg, grid, length, pad)
 
         def body(block: Block, x: Array, _: None) -> tuple[Array, None]:
-            return block(x, emb, is_text, rotary, text_mask), None
+            return block(x, emb, is_text, rotary, text_mask, pad), None
 
         x, _ = self.blocks(body, x)
-        return self._unpatchify(self.head(x[:, length:], emb), grid)
+        return self._unpatchify(self.head(x[:, length:tokens], emb), grid)
 
     def _embed_time(self, timestep: Array, ofs: Array | None) -> Float[Array, "b e"]:
         emb = self.time(timestep)
@@ -267,11 +271,12 @@ def pad_frames(latents: Float[Array, "b t h w c"], cfg: DiTConfig) -> Float[Arra
     return jnp.concatenate([latents[:, :1]] * extra + [latents], axis=1)
 
 
-def _rotary(cfg: DiTConfig, grid: rope.Grid, length: int) -> rope.Rotary:
+def _rotary(cfg: DiTConfig, grid: rope.Grid, length: int, pad: int) -> rope.Rotary:
     crop = None
     if cfg.rope_grid == "crop":
         crop = (cfg.sample_height // cfg.patch, cfg.sample_width // cfg.patch)
-    return rope.rotary_3d(grid, cfg.head_dim, crop=crop, theta=cfg.rope_theta, lead=length)
+    around = (length, pad)
+    return rope.rotary_3d(grid, cfg.head_dim, crop=crop, theta=cfg.rope_theta, around=around)
 
 
 def _sincos(cfg: DiTConfig, grid: rope.Grid) -> Float[Array, "n d"]:

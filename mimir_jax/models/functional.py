@@ -24,6 +24,9 @@ Params = dict[str, Any]
 ATTENTION_OUTPUT = "attention_output"
 """Checkpoint name that the `attention` remat policy keeps."""
 
+FUSED_ATTENTION = "fused_attention"
+"""Name of the jitted function around every attention kernel, `(q, k, v, ...) -> y`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Model:

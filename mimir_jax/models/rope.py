@@ -42,7 +42,7 @@ def rotary_3d(
     *,
     crop: tuple[int, int] | None = None,
     theta: float = 10000.0,
-    lead: int = 0,
+    around: tuple[int, int] = (0, 0),
 ) -> Rotary:
     """Returns cosines and sines of the rotary angles, one for each adjacent pair of channels.
 
@@ -53,7 +53,7 @@ def rotary_3d(
         head_dim: Channels of a head.
         crop: Base grid of `crop_positions`; None counts rows and columns from zero.
         theta: Largest period of each axis.
-        lead: Identity rows in front, for the text tokens of a joint sequence.
+        around: Identity rows in front and behind, for text tokens and pads of a joint sequence.
     """
     frames, rows, columns = grid
     spots = crop_positions(rows, columns, crop) if crop else (np.arange(rows), np.arange(columns))
@@ -65,8 +65,8 @@ def rotary_3d(
     cos = _broadcast_grid([np.cos(a) for a in angles])
     sin = _broadcast_grid([np.sin(a) for a in angles])
     return (
-        jnp.pad(cos, ((lead, 0), (0, 0)), constant_values=1.0),
-        jnp.pad(sin, ((lead, 0), (0, 0))),
+        jnp.pad(cos, (around, (0, 0)), constant_values=1.0),
+        jnp.pad(sin, (around, (0, 0))),
     )
 
 

@@ -4,10 +4,12 @@
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from mimir_jax.parallel import rules as rules_lib
@@ -20,11 +22,64 @@ _CURRENT: contextvars.ContextVar[tuple[Mesh, rules_lib.Rules] | None] = contextv
 @contextlib.contextmanager
 def use(mesh: Mesh, rules: rules_lib.Rules) -> Iterator[None]:
     """Makes `constrain` place activations on `mesh` by `rules` inside the block."""
-    token = _CURRENT.set((mesh, rules))
+    with _set((mesh, rules)):
+        yield
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Traces as on one device inside the block."""
+    with _set(None):
+        yield
+
+
+@contextlib.contextmanager
+def _set(current: tuple[Mesh, rules_lib.Rules] | None) -> Iterator[None]:
+    token = _CURRENT.set(current)
     try:
         yield
     finally:
         _CURRENT.reset(token)
+
+
+def ways(axis: str) -> int:
+    """Returns into how many parts the mesh splits a logical axis; 1 where no mesh is set."""
+    if (current := _CURRENT.get()) is None:
+        return 1
+    mesh, rules = current
+    return math.prod(mesh.shape.get(name, 1) for name in rules_lib.mesh_axes(axis, rules))
+
+
+def platform() -> str:
+    """Returns the platform of the mesh's devices, or of the default device without a mesh."""
+    if (current := _CURRENT.get()) is None:
+        return jax.default_backend()
+    return current[0].devices.flat[0].platform
+
+
+def on_shards(
+    function: Callable[..., Array],
+    arrays: Sequence[Array | None],
+    axes: Sequence[tuple[str | None, ...]],
+) -> Array:
+    """Calls `function` on every device with its part of `arrays`; plainly where no mesh is set.
+
+    Args:
+        function: Its result is shaped and split as its first argument.
+        arrays: Arguments; a dimension that its mesh axes do not divide stays whole.
+        axes: Logical axes of each.
+    """
+    if (current := _CURRENT.get()) is None:
+        return function(*arrays)
+    mesh, rules = current
+    specs = tuple(
+        P() if x is None else rules_lib.spec(names, rules, mesh, shape=x.shape)
+        for x, names in zip(arrays, axes, strict=True)
+    )
+    call = jax.shard_map(
+        function, mesh=mesh, in_specs=specs, out_specs=specs[0], check_vma=False
+    )  # Pallas calls do not say over which axes their results vary
+    return call(*arrays)
 
 
 def constrain(x: Array, *axes: str | None) -> Array:

@@ -18,7 +18,8 @@ _ACTIVATIONS: Rules = {
     "act_batch": ("data", "fsdp"),
     "act_length": "context",
     "act_embed": None,
-    "act_heads": ("context", "tensor"),  # inside attention the sequence is whole, heads are split
+    "act_queries": None,  # inside attention the sequence is whole and heads are split
+    "act_heads": ("context", "tensor"),
     "act_mlp": "tensor",
     "act_frames": None,
     "act_height": "context",
@@ -45,6 +46,25 @@ STRATEGIES: dict[str, Rules] = {
     "replicated": {**_ACTIVATIONS, **_REPLICATED},
 }
 
+_RING: Rules = {"act_queries": "context", "act_heads": "tensor"}
+
+
+def table(strategy: str, sequence: str = "ulysses") -> Rules:
+    """Returns the table of a strategy, for one form of splitting the sequence in attention.
+
+    Args:
+        strategy: A key of `STRATEGIES`.
+        sequence: `ulysses` splits heads over `context` inside attention, `ring` leaves the
+            sequence split and passes keys and values around.
+    """
+    return {**STRATEGIES[strategy], **(_RING if sequence == "ring" else {})}
+
+
+def mesh_axes(axis: str, rules: Rules) -> tuple[str, ...]:
+    """Returns the mesh axes of a logical axis."""
+    target = rules[axis]
+    return (target,) if isinstance(target, str) else tuple(target or ())
+
 
 def spec(
     axes: Sequence[str | None], rules: Rules, mesh: AnyMesh, *, shape: Sequence[int] | None = None
@@ -62,8 +82,7 @@ def spec(
     for dim, axis in enumerate(axes):
         if axis is not None and axis not in rules:
             raise ValueError(f"unknown logical axis {axis!r}; the table knows {sorted(rules)}")
-        target = rules[axis] if axis is not None else None
-        names = (target,) if isinstance(target, str) else tuple(target or ())
+        names = mesh_axes(axis, rules) if axis is not None else ()
         names = tuple(name for name in names if mesh.shape.get(name, 1) > 1)
         ways = math.prod(mesh.shape[name] for name in names)
         if shape is not None and shape[dim] % ways:

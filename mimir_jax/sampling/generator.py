@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mimir_jax import weights
-from mimir_jax.config import TextToVideoConfig, TrainConfig
+from mimir_jax.config import MimirConfig, TextToVideoConfig, TrainConfig
 from mimir_jax.diffusion import samplers
-from mimir_jax.models import functional, mimir
+from mimir_jax.models import functional, kernels, mimir
 from mimir_jax.models.vae import autoencoder
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.sampling import cogvideox, pipeline, sizes
@@ -116,6 +116,7 @@ class Trained(Generator):
             self._params = init.start_of(config, model)
         else:
             model, self._params = weights.load(workdir, kind="mimir")
+        model = functional.build(mimir.Mimir, _with_kernel(model.config))
         seed = config.seed if options.answer_seed is None else options.answer_seed
         use_llm = text_to_video.uses_llm(task)
         self._text = features_lib.TextEncoder(task.text, use_llm=use_llm, seed=seed)
@@ -227,6 +228,13 @@ class Published(Generator):
         """Splits `prompt` into what T5 reads and the rest."""
         length = self._pipeline.transformer.model.config.text_length
         return features_lib.cut(self._pipeline.tokenizer, prompt, length)
+
+
+def _with_kernel(config: MimirConfig) -> MimirConfig:
+    """Returns a model that runs here: a run on a TPU may have trained with a kernel of its own."""
+    if kernels.missing(config.dit.attention, jax.default_backend()) is None:
+        return config
+    return dataclasses.replace(config, dit=dataclasses.replace(config.dit, attention="xla"))
 
 
 def _with_options(config: TrainConfig, options: Options) -> TrainConfig:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From captions to videos with the networks of a task: condition once, denoise, decode."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 
@@ -15,6 +16,8 @@ from jaxtyping import UInt8
 from mimir_jax.config import DataConfig, TextToVideoConfig
 from mimir_jax.diffusion import guidance, samplers, schedules
 from mimir_jax.models import functional
+from mimir_jax.parallel import context
+from mimir_jax.parallel import rules as rules_lib
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import video as video_lib
 from mimir_jax.text import features as features_lib
@@ -73,13 +76,19 @@ class Pipeline:
         if self._mesh is not None:
             rows = NamedSharding(self._mesh, P("data"))
             text, null, keys = jax.device_put((text, null, keys), rows)
-        latents = self._denoise(params, text, null, (*shape, vae.latent_channels), keys)
+        with self._on_mesh():
+            latents = self._denoise(params, text, null, (*shape, vae.latent_channels), keys)
         return np.stack([self.decode(row[None], tiled=tiled) for row in latents])
 
     def decode(self, latents: jax.Array, *, tiled: bool = False) -> UInt8[np.ndarray, "f h w 3"]:
         """Decodes the scaled latents of one clip."""
         video = self._decode(self._vae_params, latents, tiled=tiled)
         return video_lib.to_uint8(np.asarray(video[0]))
+
+    def _on_mesh(self) -> contextlib.AbstractContextManager:
+        if self._mesh is None:  # or that of a training run around this
+            return contextlib.nullcontext()
+        return context.use(self._mesh, rules_lib.table("fsdp"))
 
     @functools.cached_property
     def _decode(self):

@@ -101,6 +101,7 @@ def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What
         ValueError: for a mesh or task that does not fit, or a batch that does not split.
     """
     mesh = mesh_lib.make_mesh(config.mesh.sizes, topology.devices)
+    program_lib.require_runnable(config, mesh)
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     if what != "decode" and config.batch_size % ways:
         raise ValueError(
@@ -186,8 +187,13 @@ def _train(config: TrainConfig, mesh: jax.sharding.Mesh):
     parts = {"parameters": state.params, "optimizer": state.opt_state, "batch": batch}
     if state.ema is not None:
         parts["average"] = state.ema
-    again = 0 if _remat(config) == "none" else 1
-    return lowered, parts, 3 * forward, (3 + again) * forward
+    key = jax.random.key(0)
+    again = {
+        "none": lambda: 0,
+        "attention": lambda: metrics.count_flops(loss, state.params, batch, key, attention=False),
+        "full": lambda: forward,
+    }[_remat(config)]()
+    return lowered, parts, 3 * forward, 3 * forward + again
 
 
 def _sample(config: TrainConfig, mesh: jax.sharding.Mesh):
@@ -197,7 +203,7 @@ def _sample(config: TrainConfig, mesh: jax.sharding.Mesh):
             "--config"
         )
     model, _, batch = tasks.sketch(config)
-    rules = rules_lib.STRATEGIES[config.mesh.strategy]
+    rules = rules_lib.table(config.mesh.strategy, config.mesh.sequence)
     params = _on_mesh(model, rules, mesh)
     rows = NamedSharding(mesh, P(("data", "fsdp")))
     batch = jax.tree.map(lambda x: program_lib.with_sharding(x, rows), batch)

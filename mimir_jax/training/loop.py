@@ -65,6 +65,7 @@ def train(
     """
     # Task and program.
     mesh = mesh_lib.make_mesh(config.mesh.sizes)
+    program_lib.require_runnable(config, mesh)
     task = tasks.make_task(config)
     program = program_lib.make(config, task.model, task.loss, mesh)
     data = loader_lib.make_loader(

@@ -11,6 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from mimir_jax.models import functional
+from mimir_jax.parallel import context
+
 
 class Writer:
     """Appends scalars to `metrics.jsonl` and a TensorBoard log; silent off process 0."""
@@ -44,19 +47,25 @@ def to_floats(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
 
 
-def count_flops(function: Callable, *args: Any) -> int:
+def count_flops(function: Callable, *args: Any, attention: bool = True) -> int:
     """Counts the matrix-product and convolution FLOPs of `function`, scans unrolled.
 
-    A multiply-add is two operations, as in published model FLOPs. Arguments may be abstract.
+    A multiply-add is two operations, as in published model FLOPs. Arguments may be abstract. What
+    attention costs follows from its shapes, whatever kernel computes it; what a mesh adds (pads,
+    heads of zeros) is left out; so is all that attention kernels do unless `attention`.
     """
-    return _jaxpr_flops(jax.make_jaxpr(function)(*args).jaxpr)
+    with context.alone():
+        return _jaxpr_flops(jax.make_jaxpr(function)(*args).jaxpr, attention)
 
 
-def _jaxpr_flops(jaxpr: Any) -> int:
+def _jaxpr_flops(jaxpr: Any, attention: bool) -> int:
     total = 0
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
-        if name == "dot_general":
+        if eqn.params.get("name") == functional.FUSED_ATTENTION:
+            q, k = (x.aval.shape for x in eqn.invars[:2])  # (b, s, heads, head_dim)
+            total += attention * 2 * 2 * math.prod(q) * k[1]  # scores, weighted values
+        elif name == "dot_general":
             (contract, _), _ = eqn.params["dimension_numbers"]
             inner = math.prod(eqn.invars[0].aval.shape[d] for d in contract)
             total += 2 * math.prod(eqn.outvars[0].aval.shape) * inner
@@ -66,11 +75,11 @@ def _jaxpr_flops(jaxpr: Any) -> int:
             taps = int(np.prod([kernel[d] for d in spec[1:]]))  # in-channels x window
             total += 2 * math.prod(eqn.outvars[0].aval.shape) * taps
         elif name == "cond":  # branches are alternatives
-            total += max(_jaxpr_flops(branch.jaxpr) for branch in eqn.params["branches"])
+            total += max(_jaxpr_flops(branch.jaxpr, attention) for branch in eqn.params["branches"])
         else:
             times = eqn.params.get("length", 1) if name == "scan" else 1
             for value in eqn.params.values():
                 inner_jaxpr = getattr(value, "jaxpr", value)
                 if hasattr(inner_jaxpr, "eqns"):
-                    total += times * _jaxpr_flops(inner_jaxpr)
+                    total += times * _jaxpr_flops(inner_jaxpr, attention)
     return total

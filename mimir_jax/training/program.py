@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mimir_jax.config import TrainConfig
-from mimir_jax.models import functional
+from mimir_jax.models import functional, kernels
 from mimir_jax.parallel import rules as rules_lib
 from mimir_jax.training import optimizer as optimizer_lib
 from mimir_jax.training import state as state_lib
@@ -47,6 +47,13 @@ class Program(NamedTuple):
         return jax.tree.map(lambda x: x.sharding, self.state)
 
 
+def require_runnable(config: TrainConfig, mesh: Mesh) -> None:
+    """Raises `ValueError` if the devices of `mesh` cannot run what `config` asks for."""
+    if config.task.kind == "text_to_video":
+        platform = mesh.devices.flat[0].platform
+        kernels.require_available(config.task.network.dit.attention, platform)
+
+
 def make(
     config: TrainConfig, model: functional.Model, loss: step_lib.LossFn, mesh: Mesh
 ) -> Program:
@@ -58,7 +65,7 @@ def make(
         loss: `(params, batch, key) -> (loss, metrics)`.
         mesh: Real devices, or those of a topology.
     """
-    rules = rules_lib.STRATEGIES[config.mesh.strategy]
+    rules = rules_lib.table(config.mesh.strategy, config.mesh.sequence)
     tx: optax.GradientTransformation = optimizer_lib.make_optimizer(
         config.optimizer, config.steps, model.axes
     )

@@ -1,11 +1,15 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from mimir_jax.models import attention, functional, layers
+from mimir_jax.config import DiTConfig
+from mimir_jax.models import attention, functional, kernels, layers, ring
+from mimir_jax.parallel import context, mesh, rules
+from mimir_jax.training import metrics
 from tests.helpers import relative_error
 
 TEXT_MASK = jnp.array([[True, False, True, True, False], [False] * 4 + [True]])
@@ -24,23 +28,63 @@ def plain(q, k, v, text_mask=None):
     return jax.nn.dot_product_attention(q, k, v, mask=mask)
 
 
+def value_and_grads(attend, qkv, pad=0):
+    def loss(qkv):
+        y = attend(*qkv)
+        return (y[:, : y.shape[1] - pad] ** 2).sum()
+
+    return jax.jit(jax.value_and_grad(loss))(qkv)
+
+
 @pytest.mark.parametrize("text_mask", [None, TEXT_MASK], ids=["whole", "masked"])
 @pytest.mark.parametrize("max_scores", [None, 2 * 3 * 13 * 4, 1], ids=["once", "chunks", "rows"])
 def test_xla_kernel_and_gradient_match_plain_attention(qkv, text_mask, max_scores):
-    def value_and_grads(attend):
-        return jax.jit(jax.value_and_grad(lambda qkv: (attend(*qkv) ** 2).sum()))(qkv)
-
-    ours = value_and_grads(lambda *x: attention._xla(*x, text_mask, max_scores))
-    expected = value_and_grads(lambda *x: plain(*x, text_mask))
+    ours = value_and_grads(lambda *x: kernels.xla(*x, text_mask, max_scores=max_scores), qkv)
+    expected = value_and_grads(lambda *x: plain(*x, text_mask), qkv)
     assert max(jax.tree.leaves(jax.tree.map(relative_error, ours, expected))) < 1e-5
 
 
 def test_masked_keys_move_behind_a_length(qkv):
     q, k, v = qkv
-    moved_k, moved_v, lengths = attention._masked_last(k, v, TEXT_MASK)
-    assert lengths.tolist() == [8 + 3, 8 + 1]
+    moved_k, moved_v, lengths = kernels._masked_last(k, v, TEXT_MASK, pad=2)
+    assert lengths.tolist() == [6 + 3, 6 + 1]
     ours = jax.nn.dot_product_attention(q, moved_k, moved_v, key_value_seq_lengths=lengths)
-    assert relative_error(ours, plain(q, k, v, TEXT_MASK)) < 1e-6
+    assert relative_error(ours, kernels.xla(q, k, v, TEXT_MASK, pad=2)) < 1e-6
+
+
+def test_pads_are_no_keys(qkv):
+    short = kernels.xla(*(x[:, :-2] for x in qkv), TEXT_MASK)
+    assert relative_error(kernels.xla(*qkv, TEXT_MASK, pad=2)[:, :-2], short) < 1e-6
+
+
+def test_pallas_kernel_and_gradient_match_xla_at_a_length_that_is_no_multiple(monkeypatch):
+    monkeypatch.setattr(kernels, "BLOCK", 128)
+    qkv = jax.random.normal(jax.random.key(0), (3, 2, 151, 1, 16))
+    expected = value_and_grads(lambda *x: kernels.xla(*x, TEXT_MASK, pad=3), qkv, 3)
+    ours = value_and_grads(lambda *x: kernels.pallas(*x, TEXT_MASK, pad=3, interpret=True), qkv, 3)
+    assert max(jax.tree.leaves(jax.tree.map(relative_error, ours, expected))) < 1e-5
+
+
+def test_pallas_kernel_runs_on_each_device_of_a_mesh():
+    qkv = jax.random.normal(jax.random.key(0), (3, 2, 20, 2, 16))
+    with context.use(mesh.make_mesh((2, 1, 2, 2)), rules.table("fsdp")):
+        lowered = jax.jit(lambda *x: attention.attend(*x, TEXT_MASK, kernel="pallas")).lower(*qkv)
+        assert "manual_computation" in lowered.as_text()
+        ours = lowered.compile()(*qkv)
+    assert relative_error(ours, kernels.xla(*qkv, TEXT_MASK)) < 1e-5
+
+
+def test_kernels_that_are_not_here_are_named():
+    for kernel, platform, message in (
+        ("pallas", "gpu", "pallas needs tpu devices, got gpu; run it there, or choose another"),
+        ("cudnn", "cpu", "cudnn needs gpu devices, got cpu"),
+        ("tokamax", "cpu", "not installed; pip install tokamax, or choose another with --config"),
+    ):
+        if kernel == "tokamax" and kernels.missing(kernel, platform) is None:
+            continue
+        with pytest.raises(ValueError, match=message):
+            kernels.require_available(kernel, platform)
+    kernels.require_available("xla", "cpu")
 
 
 def test_attention_runs_in_half_precision(qkv):
@@ -72,9 +116,71 @@ def test_fused_kernel_is_not_run_again_under_the_attention_policy(monkeypatch, r
     assert jaxpr.count("dot_product_attention_fwd_wrapper[") == runs
 
 
+def kernels_in(jaxpr):
+    """Counts Pallas calls, without those in a function whose results nobody takes."""
+    total = sum(eqn.primitive.name == "pallas_call" for eqn in jaxpr.eqns)
+    for eqn in (eqn for eqn in jaxpr.eqns if eqn.outvars):
+        parts = (getattr(value, "jaxpr", value) for value in eqn.params.values())
+        if eqn.primitive.name != "pallas_call":
+            total += sum(kernels_in(part) for part in parts if hasattr(part, "eqns"))
+    return total
+
+
+def test_pallas_kernel_is_not_run_again_under_the_attention_policy():
+    q = jnp.ones((1, 8, 1, 8))
+    runs = {}
+    for remat in ("full", "attention"):
+        grad = jax.grad(lambda q: stack_loss(q, remat, "pallas"))  # noqa: B023
+        runs[remat] = kernels_in(jax.make_jaxpr(grad)(q).jaxpr)
+    assert runs == {"full": 4, "attention": 3}  # two of them are the gradient
+
+
 def test_attention_policy_keeps_the_output_and_gradients(qkv):
     grad = lambda remat: jax.grad(lambda q: stack_loss(q, remat, "xla"))  # noqa: E731
     jaxpr = str(jax.make_jaxpr(grad("attention"))(qkv[0]))
     assert f"name={functional.ATTENTION_OUTPUT}" in jaxpr
     ours, expected = (jax.jit(grad(remat))(qkv[0]) for remat in ("attention", "none"))
     assert relative_error(ours, expected) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("sequence", "sizes"),
+    [("ulysses", (2, 1, 4, 1)), ("ring", (1, 1, 4, 2)), ("ring", (2, 1, 4, 1))],
+)
+def test_sequence_parallel_layer_and_gradients_are_those_of_one_device(sequence, sizes):
+    cfg = DiTConfig(num_heads=3, head_dim=16)  # neither heads nor length divide
+    layer = functional.build(attention.JointAttention, cfg)
+    params = jax.jit(layer.init)(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (2, 13, 48))
+
+    def loss(params, x):
+        return (layer.apply(params, x, None, TEXT_MASK, 2)[:, :11] ** 2).sum()
+
+    one = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, x)
+    with context.use(mesh.make_mesh(sizes), rules.table("fsdp", sequence)):
+        many = jax.jit(jax.value_and_grad(lambda *x: loss(*x), (0, 1)))(params, x)
+    one, many = (jax.flatten_util.ravel_pytree(x)[0] for x in (one, many))
+    assert relative_error(many, one) < 1e-5  # all at once: the bias of a key has no gradient
+
+
+def test_ring_takes_queries_in_chunks_and_keeps_its_statistics(monkeypatch):
+    q = jax.random.normal(jax.random.key(0), (2, 13, 3, 8))
+    expected = jax.jit(jax.grad(lambda q: stack_loss(q, "none", "xla")))(q)
+    monkeypatch.setattr(ring, "MAX_SCORES", 2 * 3 * 7 * 3)
+    with context.use(mesh.make_mesh((4, 1, 2, 1)), rules.table("fsdp", "ring")):
+        grad = jax.grad(lambda q: stack_loss(q, "attention", "xla"))
+        ours = jax.jit(grad)(q)
+        jaxpr = str(jax.make_jaxpr(grad)(q))
+        again = str(jax.make_jaxpr(jax.grad(lambda q: stack_loss(q, "full", "xla")))(q))
+    assert relative_error(ours, expected) < 1e-5
+    assert jaxpr.count("ppermute") < again.count("ppermute")
+
+
+@pytest.mark.parametrize("kernel", ["xla", "cudnn", "pallas"])
+def test_flops_do_not_depend_on_the_kernel(kernel, monkeypatch):
+    monkeypatch.setattr(
+        "jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91000
+    )
+    q = jax.ShapeDtypeStruct((2, 150, 3, 16), jnp.bfloat16)
+    count = metrics.count_flops(lambda q: attention.attend(q, q, q, kernel=kernel), q)
+    assert count == 2 * 2 * 2 * 3 * 16 * 150**2

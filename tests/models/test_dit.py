@@ -168,9 +168,10 @@ def test_bfloat16_stays_close(small, strict_dtypes):
     assert relative_error(ours.astype(jnp.float32), expected) < 5e-2  # 8 bits through one block
 
 
-def test_sharded_output_is_that_of_one_device(small):
-    model, params, arguments, expected = small
-    mesh_, table = mesh.make_mesh((1, 2, 2, 2)), rules.STRATEGIES["fsdp"]
+@pytest.mark.parametrize("sequence", ["ulysses", "ring"])
+def test_sharded_output_is_that_of_one_device(small, sequence):
+    model, params, arguments, expected = small  # 3 heads and 169 tokens
+    mesh_, table = mesh.make_mesh((1, 2, 2, 2)), rules.table("fsdp", sequence)
     params = jax.device_put(
         params, rules.param_shardings(model.abstract_params, model.axes, table, mesh_)
     )
@@ -212,6 +213,7 @@ def test_ofs_is_refused_by_models_without_it(small):
     ("overrides", "message"),
     [
         ({"attention": "cudnn"}, "needs a 16-bit dit.dtype, got float32"),
+        ({"attention": "pallas", "dtype": "float16"}, "dit.dtype of bfloat16 or float32, got f"),
         ({"ofs_width": 12}, "dit.ofs_width must be None or equal dit.time_width=24, got 12"),
     ],
 )

@@ -93,7 +93,7 @@ def test_sincos_matches_diffusers(grid):
 
 def test_rotation_leaves_text_alone_and_depends_on_offsets_only():
     grid, lead = (2, 3, 4), 5
-    rotary = rope.rotary_3d(grid, 16, lead=lead)
+    rotary = rope.rotary_3d(grid, 16, around=(lead, 0))
     q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 2, 16))
     spread = lambda x: jnp.broadcast_to(x, (1, lead + 24, 2, 16))  # noqa: E731
     q, k = rope.rotate(spread(q), rotary), rope.rotate(spread(k), rotary)

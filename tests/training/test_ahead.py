@@ -51,6 +51,11 @@ def test_what_cannot_be_compiled_is_named(sharded, vae_run):
         ahead.compile_run(odd, place, "train")
     with pytest.raises(ValueError, match="needs a text_to_video run, got 'vae'"):
         ahead.compile_run(vae_run, place, "sample")
+    dit = dataclasses.replace(sharded.task.model.dit, attention="pallas")
+    model = dataclasses.replace(sharded.task.model, dit=dit)
+    task = dataclasses.replace(sharded.task, model=model)
+    with pytest.raises(ValueError, match="dit.attention=pallas needs tpu devices, got cpu"):
+        ahead.compile_run(dataclasses.replace(sharded, task=task), place, "train")
     language = dataclasses.replace(sharded, task=c.LanguageTaskConfig(model=c.TINY_T5, kind="t5"))
     with pytest.raises(ValueError, match="text_to_video or vae to be compiled ahead, got 't5'"):
         ahead.compile_run(language, place, "train")

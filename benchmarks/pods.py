@@ -1,0 +1,232 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the compiler makes of the 2B and 5B train steps on TPU pods that are not here.
+
+    python benchmarks/pods.py [--reports runs/pods] [--out docs/results/pods.md] [--only 5b]
+
+Runs launch/compile.py for one case after another and keeps each report in a folder; a case that has
+one is not compiled again, so an interrupted run goes on where it was. Writes the page from all
+reports there are. Needs libtpu of the version that jax names.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).parents[1]
+KERNEL = "--config.task.model.dit.attention=pallas"
+NO_WEIGHTS = [f"--config.task.{name}=-" for name in ("vae_path", "text.t5_path", "text.llm_path")]
+
+INTRODUCTION = """# Train steps on TPU pods, as compiled
+
+The 2B and 5B presets at 49x480x720, one clip a chip unless the mesh splits clips. **No chip was
+there.** Memory and collectives are those of the program that the TPU compiler made; times are
+bounds from the FLOPs of the model, the bytes of the collectives and the maker's figures for a chip
+(arithmetic and links, docs of the TPU versions), not measurements. A real step is slower than the
+bound.
+
+`least` is the slower of arithmetic and links, as if the other hid behind it entirely; `no overlap`
+is their sum. Weak scaling compares clips a second and chip with the smallest slice of the same
+model that is listed, by either bound.
+"""
+
+
+class Case(NamedTuple):
+    """One program to compile."""
+
+    size: str
+    topology: str
+    mesh: dict[str, int]
+    batch: int
+    extra: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name of the report's file."""
+        mesh = "-".join(f"{axis}{ways}" for axis, ways in self.mesh.items())
+        extra = "".join("-" + flag.rpartition("=")[2] for flag in self.extra)
+        return f"{self.size}-{self.topology.replace(':', '-')}-{mesh}-b{self.batch}{extra}"
+
+    @property
+    def arguments(self) -> list[str]:
+        """What launch/compile.py is called with."""
+        return [
+            "--config", f"configs/mimir.py:{self.size}",
+            "--topology", self.topology,
+            *(f"--config.mesh.{axis}={ways}" for axis, ways in self.mesh.items()),
+            f"--config.batch_size={self.batch}",
+            KERNEL,
+            *self.extra,
+            *NO_WEIGHTS,
+        ]  # fmt: skip
+
+
+SLICES = {"v5p:2x2x1": 4, "v5p:4x4x4": 64, "v5p:4x8x8": 256, "v5p:8x8x8": 512}
+CASES = [
+    *(
+        Case(size, topology, {"fsdp": chips}, chips)
+        for topology, chips in SLICES.items()
+        for size in ("5b", "2b")
+    ),
+    Case("5b", "v5p:4x4x4", {"fsdp": 16, "context": 4}, 16),
+    Case("2b", "v5p:4x4x4", {"fsdp": 16, "context": 4}, 16),
+]
+
+
+def compile_case(case: Case, folder: pathlib.Path) -> None:
+    """Compiles a case and keeps its report, or the line that says why there is none."""
+    out = folder / f"{case.name}.json"
+    if out.exists():
+        return
+    command = [sys.executable, "launch/compile.py", *case.arguments]
+    part = out.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    environment = {**os.environ, "PYTHONPATH": _path(), "TPU_SKIP_MDS_QUERY": "1"}
+    print(shlex.join(command[1:]), flush=True)
+    done = subprocess.run(
+        [*command, "--json", str(part)], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    if done.returncode == 0:
+        part.rename(out)
+        print(done.stdout)
+        return
+    lines = [line for line in done.stderr.splitlines() if "exceeded" in line or "Error" in line]
+    line = lines[-1].strip() if lines else f"exit code {done.returncode}"
+    print(line)
+    if "hbm" in line.lower() or "memory" in line.lower():  # what the compiler refused stays refused
+        out.write_text(json.dumps({"error": line[:300]}, indent=2) + "\n")
+
+
+def _path() -> str:
+    return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+
+
+def page(folder: pathlib.Path) -> str:
+    """Lays out every report of the folder."""
+    reports = {
+        case: json.loads(file.read_text())
+        for case in CASES
+        if (file := folder / f"{case.name}.json").exists()
+    }
+    versions = ", ".join(f"{name} {_version(name)}" for name in ("jax", "jaxlib", "libtpu"))
+    done = {case: report for case, report in reports.items() if "error" not in report}
+    refused = [
+        f"- {_label(case)}: {report['error']}"
+        for case, report in reports.items()
+        if "error" in report
+    ]
+    parts = [
+        INTRODUCTION,
+        f"{versions}. Made by `python benchmarks/pods.py`; {len(reports)} of {len(CASES)} cases "
+        "compiled so far.\n",
+        "## Memory of a chip, GB\n",
+        _table([_memory(case, report) for case, report in done.items()]),
+        *(["\nThe compiler refused:\n", *refused] if refused else []),
+        "\n## Least time of a step\n",
+        _table([_bound(case, report, done) for case, report in done.items()]),
+        "\n## Collectives of a chip and step\n",
+        "Bytes are what each puts out; `overlapped` have arithmetic scheduled beside them.\n",
+        _table([row for case, report in done.items() for row in _traffic(case, report)]),
+        "\n## Commands\n",
+        "```bash",
+        *(f"python launch/compile.py {shlex.join(case.arguments)}" for case in reports),
+        "```",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _label(case: Case) -> str:
+    mesh = ", ".join(f"{axis} {ways}" for axis, ways in case.mesh.items())
+    return f"{case.size} on {case.topology}, {mesh}"
+
+
+def _memory(case: Case, report: dict) -> dict[str, str]:
+    memory = report["memory"]
+    return {
+        "case": _label(case),
+        "chips": str(report["devices"]),
+        "batch": str(report["batch_size"]),
+        **{
+            name: f"{memory.get(name, 0) / 1e9:.2f}"
+            for name in ("parameters", "optimizer", "average", "temporary", "total")
+        },
+        f"fits {report['capacity'] / 1e9:.0f}": "yes" if report["fits"] else "**no**",
+        "compiled in": f"{report['compile_seconds']:.0f} s",
+    }
+
+
+def _bound(case: Case, report: dict, reports: dict[Case, dict]) -> dict[str, str]:
+    compute, links = report["compute_seconds"], report["link_seconds"]
+    first = next(r for c, r in reports.items() if c.size == case.size)
+
+    def scaling(seconds) -> float:
+        speed = [r["batch_size"] / r["devices"] / seconds(r) for r in (report, first)]
+        return 100 * speed[0] / speed[1]
+
+    least = scaling(lambda r: r["least_seconds"])
+    apart = scaling(lambda r: r["compute_seconds"] + r["link_seconds"])
+    useful = report["flops"] / report["executed_flops"] * compute / report["least_seconds"]
+    return {
+        "case": _label(case),
+        "model FLOPs": f"{report['flops']:.2e}",
+        "arithmetic": f"{compute:.2f} s",
+        "links": f"{links:.2f} s",
+        "least": f"{report['least_seconds']:.2f} s",
+        "no overlap": f"{compute + links:.2f} s",
+        "model FLOP utilisation": f"at most {100 * useful:.0f} %",
+        "weak scaling": f"{apart:.0f} to {least:.0f} %" if apart < least else f"{least:.0f} %",
+    }
+
+
+def _traffic(case: Case, report: dict) -> list[dict[str, str]]:
+    return [
+        {
+            "case": _label(case),
+            "collective": kind,
+            "runs": str(traffic["count"]),
+            "GB": f"{traffic['bytes'] / 1e9:.2f}",
+            "overlapped": str(traffic["overlapped"]),
+        }
+        for kind, traffic in report["traffic"].items()
+    ]
+
+
+def _table(rows: list[dict[str, str]]) -> str:
+    if not rows:
+        return "Nothing yet."
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def main() -> None:
+    """Compiles what is missing and writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--reports", type=pathlib.Path, default=ROOT / "runs/pods")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "docs/results/pods.md")
+    parser.add_argument("--only", help="Compile cases whose name holds this; none: just the page.")
+    args = parser.parse_args()
+    args.reports.mkdir(parents=True, exist_ok=True)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    for case in CASES:
+        if args.only is None or args.only in case.name:
+            compile_case(case, args.reports)
+            args.out.write_text(page(args.reports))
+    args.out.write_text(page(args.reports))
+    print(f"-> {args.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Attention kernels: plain XLA, cuDNN, JAX's Pallas kernel for TPUs, and tokamax.
+
+All compute softmax attention with scale `head_dim ** -0.5` and every query, and leave out the same
+keys: text keys that a mask names, and `pad` positions at the end that are no tokens. What a kernel
+puts out at pads is never read.
+"""
+
+import importlib.util
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Bool, Float
+
+from mimir_jax.config import require
+from mimir_jax.models import functional
+
+Heads = Float[Array, "b s heads head_dim"]
+TextMask = Bool[Array, "b l"]
+
+MAX_SCORES = 2**28
+"""Attention scores held at once by the `xla` kernel (1 GiB in float32)."""
+
+LANES = 128
+BLOCK = 512
+"""Queries and keys that the `pallas` kernel takes at once; a shorter sequence is one block."""
+
+
+def missing(kernel: str, platform: str) -> str | None:
+    """Returns what `kernel` lacks on devices of `platform`, None if nothing."""
+    needed = {"cudnn": "gpu", "pallas": "tpu"}.get(kernel, platform)
+    if platform != needed:
+        return f"needs {needed} devices, got {platform}; run it there"
+    if kernel == "tokamax" and importlib.util.find_spec("tokamax") is None:
+        return "needs the package tokamax, which is not installed; pip install tokamax"
+    return None
+
+
+def require_available(kernel: str, platform: str) -> None:
+    """Raises `ValueError` unless `kernel` runs on devices of `platform`."""
+    lack = missing(kernel, platform)
+    require(
+        lack is None,
+        f"dit.attention={kernel} {lack}, or choose another with "
+        "--config.task.model.dit.attention; xla runs everywhere",
+    )
+
+
+def valid_keys(text_mask: TextMask | None, batch: int, length: int, pad: int) -> Bool[Array, "b s"]:
+    """Returns the keys to attend to: unmasked text, then video, then no pads."""
+    text = jnp.ones((batch, 0), bool) if text_mask is None else text_mask
+    video = jnp.ones((batch, length - pad - text.shape[1]), bool)
+    return jnp.concatenate([text, video, jnp.zeros((batch, pad), bool)], axis=1)
+
+
+def xla(
+    q: Heads,
+    k: Heads,
+    v: Heads,
+    text_mask: TextMask | None = None,
+    *,
+    pad: int = 0,
+    max_scores: int | None = None,
+) -> Heads:
+    """Plain attention, in query chunks where the scores would exceed `max_scores`."""
+    max_scores = MAX_SCORES if max_scores is None else max_scores
+    b, s, heads, head_dim = q.shape
+    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))  # (b, heads, s, head_dim)
+    bias = None
+    if text_mask is not None or pad:
+        valid = valid_keys(text_mask, b, s, pad)
+        bias = jnp.where(valid, 0.0, -jnp.inf).astype(jnp.float32)[:, None, None]  # (b, 1, 1, s)
+
+    def core(q: Array) -> Array:
+        scores = jnp.einsum("BNTH,BNSH->BNTS", q, k, preferred_element_type=jnp.float32)
+        scores = scores * head_dim**-0.5
+        scores = scores if bias is None else scores + bias
+        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
+        y = jnp.einsum(
+            "BNTS,BNSH->BNTH", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+        )
+        return (y / weights.sum(-1, keepdims=True)).astype(v.dtype)  # cheaper than on the weights
+
+    chunks = min(s, math.ceil(b * heads * s * s / max_scores))
+    if chunks == 1:
+        return _tag(jnp.swapaxes(core(q), 1, 2))
+    size = math.ceil(s / chunks)
+    q = jnp.pad(q, ((0, 0), (0, 0), (0, chunks * size - s), (0, 0)))
+    q = jnp.moveaxis(q.reshape(b, heads, chunks, size, head_dim), 2, 0)
+    y = jax.lax.map(jax.checkpoint(core), q)  # (chunks, b, heads, size, head_dim)
+    y = jnp.moveaxis(y, 0, 2).reshape(b, heads, chunks * size, head_dim)
+    return _tag(jnp.swapaxes(y[:, :, :s], 1, 2))
+
+
+def cudnn(
+    q: Heads, k: Heads, v: Heads, text_mask: TextMask | None = None, *, pad: int = 0
+) -> Heads:
+    """Fused flash attention of cuDNN."""
+    k, v, count = _masked_last(k, v, text_mask, pad)
+    lengths = {}
+    if count is not None:
+        lengths = {
+            "query_seq_lengths": jnp.full(q.shape[0], q.shape[1], jnp.int32),
+            "key_value_seq_lengths": count,
+        }
+    return jax.nn.dot_product_attention(q, k, v, implementation="cudnn", **lengths)
+
+
+def pallas(
+    q: Heads,
+    k: Heads,
+    v: Heads,
+    text_mask: TextMask | None = None,
+    *,
+    pad: int = 0,
+    interpret: bool = False,
+) -> Heads:
+    """JAX's splash attention for TPUs, with sequences padded to whole blocks.
+
+    Args:
+        q, k, v: On one device; under a mesh call it inside `shard_map`.
+        text_mask: True at the text keys to attend to.
+        pad: Positions at the end that are no tokens.
+        interpret: Runs the kernel anywhere, slowly.
+    """
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash  # imports in 1 s
+
+    b, s, heads, head_dim = q.shape
+    block = min(BLOCK, s + -s % LANES)
+    extra = -s % block
+    kernel = splash.make_splash_mha_single_device(
+        splash.MultiHeadMask([splash.FullMask((s + extra, s + extra))] * heads),
+        block_sizes=splash.BlockSizes(
+            block_q=block, block_kv=block, block_kv_compute=block, block_q_dq=block,
+            block_kv_dq=block, block_q_dkv=block, block_kv_dkv=block, block_kv_dkv_compute=block,
+        ),
+        residual_checkpoint_name=functional.ATTENTION_OUTPUT,
+        interpret=interpret,
+    )  # fmt: skip
+    q, k, v = (
+        jnp.pad(jnp.swapaxes(x, 1, 2), ((0, 0), (0, 0), (0, extra), (0, 0)))
+        for x in (q * jnp.asarray(head_dim**-0.5, q.dtype), k, v)
+    )  # (b, heads, s + extra, head_dim)
+    if text_mask is None and pad + extra == 0:
+        y = jax.vmap(kernel)(q, k, v)
+    else:  # a query attends to the keys of its own segment, and all queries are in segment 1
+        keys = valid_keys(text_mask, b, s + extra, pad + extra).astype(jnp.int32)
+        y = jax.vmap(kernel)(q, k, v, splash.SegmentIds(jnp.ones_like(keys), keys))
+    return jnp.swapaxes(y[:, :, :s], 1, 2)
+
+
+def tokamax(
+    q: Heads, k: Heads, v: Heads, text_mask: TextMask | None = None, *, pad: int = 0
+) -> Heads:
+    """The first of tokamax's kernels that can do it: Mosaic, Triton, else chunked XLA."""
+    import tokamax as library
+
+    k, v, count = _masked_last(k, v, text_mask, pad)
+    y = library.dot_product_attention(
+        q, k, v, key_value_seq_lengths=count, implementation=("mosaic", "triton", "xla_chunked")
+    )
+    return _tag(y)
+
+
+def _masked_last(
+    k: Heads, v: Heads, text_mask: TextMask | None, pad: int
+) -> tuple[Array, Array, Array | None]:
+    """Moves masked keys to the end, before the pads, and counts the others.
+
+    Attention does not see the order of its keys, so a count replaces a mask of size s x s, which
+    is all that fused kernels offer for holes in the middle. The count is None where all keys count.
+    """
+    b, s = k.shape[:2]
+    if text_mask is None:
+        return k, v, jnp.full(b, s - pad, jnp.int32) if pad else None
+    length = text_mask.shape[1]
+    order = jnp.argsort(~text_mask, axis=1, stable=True)[:, :, None, None]
+
+    def move(x: Array) -> Array:
+        text = jnp.where(text_mask[:, :, None, None], x[:, :length], jnp.zeros((), x.dtype))
+        text = jnp.take_along_axis(text, order, axis=1)
+        return jnp.concatenate([x[:, length : s - pad], text, x[:, s - pad :]], axis=1)
+
+    return move(k), move(v), s - pad - length + text_mask.sum(1, dtype=jnp.int32)
+
+
+def _tag(y: Heads) -> Heads:
+    return checkpoint_name(y, functional.ATTENTION_OUTPUT)
+
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    "xla": xla,
+    "cudnn": cudnn,
+    "pallas": pallas,
+    "tokamax": tokamax,
+}
