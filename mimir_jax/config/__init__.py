@@ -11,6 +11,7 @@ from mimir_jax.config.models import (
     DType,
     FuserConfig,
     LLMConfig,
+    LoraConfig,
     MimirConfig,
     Remat,
     RopeConfig,

@@ -10,6 +10,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 AXES = ("data", "fsdp", "context", "tensor")
+HOST_MEMORY = "pinned_host"
 
 
 def make_mesh(
@@ -39,3 +40,19 @@ def make_mesh(
     shape = tuple(len(devices) // known if s == -1 else s for s in sizes)
     grid = mesh_utils.create_device_mesh(shape, devices)
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def host_memory(mesh: Mesh) -> str:
+    """Returns the kind of host memory that the devices of `mesh` read and write inside a program.
+
+    Raises:
+        ValueError: if their platform has none.
+    """
+    device = mesh.devices.flat[0]
+    kinds = [memory.kind for memory in device.addressable_memories()]
+    if HOST_MEMORY not in kinds:
+        raise ValueError(
+            f"optimizer.offload needs devices with {HOST_MEMORY} memory, {device.platform} has "
+            f"{', '.join(kinds)}; set --config.optimizer.offload=False"
+        )
+    return HOST_MEMORY
