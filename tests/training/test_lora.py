@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 from mimir_jax import config as c
 from mimir_jax import weights
-from mimir_jax.models import functional, lora, mimir
+from mimir_jax.models import condition, functional, lora, mimir
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.training import checkpoint, loop, tasks
 from mimir_jax.training import program as program_lib
@@ -33,19 +33,10 @@ def moved(params):
 
 
 def velocity(model, params, task):
-    spec = jax.ShapeDtypeStruct
-    shape = (2, 3, 8, 8, task.vae.latent_channels)
-    rng = np.random.default_rng(0)
-    draw = lambda s: jnp.asarray(rng.normal(size=s.shape), jnp.float32)  # noqa: E731
-    xt = draw(spec(shape, jnp.float32))
-    text = draw(spec((2, 24, 24), jnp.float32))
-    return jax.jit(lambda p: model.denoise(p, xt, jnp.asarray([10, 900]), _condition(text)))(params)
-
-
-def _condition(text):
-    from mimir_jax.models import condition
-
-    return condition.Condition(tokens=text, mask=None)
+    keys = jax.random.split(jax.random.key(0))
+    xt = jax.random.normal(keys[0], (2, 3, 8, 8, task.vae.latent_channels))
+    text = condition.Condition(tokens=jax.random.normal(keys[1], (2, 24, 24)), mask=None)
+    return jax.jit(lambda p: model.denoise(p, xt, jnp.asarray([10, 900]), text))(params)
 
 
 def test_adapters_begin_as_the_base_and_equal_merged_kernels(mimir_run, replace):
@@ -99,8 +90,8 @@ def test_only_adapters_and_conditioners_train_and_the_run_resumes_and_exports(
     start = jax.device_get(jax.jit(model.init)(jax.random.key(lora_run.seed)))
     jax.tree.map(np.testing.assert_array_equal, start["dit"], state.params["dit"])
     for part in ("lora", "fuser"):
-        changed = [(a != b).any() for a, b in zip(*map(jax.tree.leaves, (start[part], state.params[part])))]  # fmt: skip
-        assert any(changed), part
+        changed = jax.tree.map(lambda a, b: (a != b).any(), start[part], state.params[part])
+        assert any(jax.tree.leaves(changed)), part
     assert set(state.ema) == {"lora", "fuser", "stabilizer"}
     moments = sum(x.size for x in jax.tree.leaves(state.opt_state))
     assert moments < 2.1 * sum(x.size for x in jax.tree.leaves(state.ema))
@@ -139,7 +130,8 @@ def test_adapters_are_exported_by_the_names_of_diffusers(mimir_run, tmp_path, re
 
     report = weights.convert_adapters(run_folder, tmp_path / "adapters")
     weights.convert(run_folder, tmp_path / "merged", to="diffusers")
-    weights.save(tmp_path / "plain", "mimir", task.network, {k: params[k] for k in params if k != "lora"})  # fmt: skip
+    plain = {name: part for name, part in params.items() if name != "lora"}
+    weights.save(tmp_path / "plain", "mimir", task.network, plain)
     weights.convert(tmp_path / "plain", tmp_path / "base", to="diffusers")
     factors = load_file(tmp_path / "adapters" / "pytorch_lora_weights.safetensors")
     assert report.num_params == sum(x.size for x in factors.values())
