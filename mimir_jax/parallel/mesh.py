@@ -4,6 +4,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from jax.experimental import mesh_utils
@@ -56,3 +57,12 @@ def host_memory(mesh: Mesh) -> str:
             f"{', '.join(kinds)}; set --config.optimizer.offload=False"
         )
     return HOST_MEMORY
+
+
+def device_bytes(tree: Any) -> int:
+    """Returns the bytes on one device of arrays or shapes with shardings, without host memory."""
+    return sum(
+        math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+        for x in jax.tree.leaves(tree)
+        if x.sharding.memory_kind != HOST_MEMORY
+    )

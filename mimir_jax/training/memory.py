@@ -85,20 +85,19 @@ def estimate(
     accumulate = config.optimizer.accumulate
     sketch = tasks.sketch(config)
     state = program_lib.make(config, sketch.model, sketch.loss, mesh).state
-    on_device = [x for x in jax.tree.leaves(state.opt_state) if _is_on_device(x)]
     ways = math.prod(mesh.shape[name] for name in ("data", "fsdp", "context")) * accumulate
     activations = _activations(config) // ways + _scores(config) // mesh.size
     if mesh.shape["fsdp"] > 1:
         activations += _gathered(state.params, sketch.model.axes)
     return Estimate(
         fixed={
-            "parameters": _bytes(state.params),
-            "optimizer": _bytes(on_device),
-            "average": _bytes(state.ema),
+            "parameters": mesh_lib.device_bytes(state.params),
+            "optimizer": mesh_lib.device_bytes(state.opt_state),
+            "average": mesh_lib.device_bytes(state.ema),
             "frozen networks": frozen,
         },
         passing={
-            "gradients": _bytes(_trained(config, sketch.model, state.params))
+            "gradients": mesh_lib.device_bytes(_trained(config, sketch.model, state.params))
             * (1 if accumulate == 1 else 2),
             "activations": activations,
         },
@@ -112,7 +111,7 @@ def check(config: TrainConfig, devices: Sequence[jax.Device]) -> Estimate:
     Raises:
         ValueError: if it cannot fit, saying what would make it.
     """
-    device = devices[0]
+    device = jax.local_devices()[0]
     known = {"frozen": _in_use(device), "capacity": device_memory(device)}
     found = estimate(config, devices, **known)
     if found.possible:
@@ -245,19 +244,10 @@ def _gathered(params: Any, axes: Any) -> int:
     )
 
 
-def _bytes(parts: Any) -> int:
-    return sum(
-        math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
-        for x in jax.tree.leaves(parts)
-    )
-
-
 def _in_use(device: jax.Device) -> int:
-    return sum(_bytes(x) for x in jax.live_arrays() if device in x.sharding.device_set)
-
-
-def _is_on_device(x: jax.ShapeDtypeStruct) -> bool:
-    return x.sharding.memory_kind != mesh_lib.HOST_MEMORY
+    return sum(
+        mesh_lib.device_bytes(x) for x in jax.live_arrays() if device in x.sharding.device_set
+    )
 
 
 def _kind(x: Any) -> tuple:
