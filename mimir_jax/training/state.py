@@ -115,7 +115,9 @@ def _moment_spec(name: str, shape: tuple, whole: tuple, spec: P) -> P | None:
     if shape == whole:
         return spec
     kind = next((kind for kind in ("v_row", "v_col") if f".{kind}[" in name), None)
-    if kind is None or len(shape) != len(whole) - 1:
+    if kind is None or len(whole) < 2:
         return None
     lost = int(np.argsort(whole)[-1 if kind == "v_row" else -2])
+    if shape != (*whole[:lost], *whole[lost + 1 :]):
+        return None
     return P(*(axes for axis, axes in enumerate(spec) if axis != lost))
