@@ -36,9 +36,13 @@ def main(argv) -> None:
         flag = f"--xla_force_host_platform_device_count={size}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
     from mimir_jax.parallel import topology
-    from mimir_jax.training import ahead
+    from mimir_jax.training import ahead, memory
 
-    report = ahead.compile_run(config, topology.find(_TOPOLOGY.value), _WHAT.value)
+    place = topology.find(_TOPOLOGY.value)
+    if _WHAT.value == "train":
+        capacity = None if place.chip is None else int(place.chip.memory)
+        print(memory.estimate(config, place.devices, capacity=capacity))
+    report = ahead.compile_run(config, place, _WHAT.value)
     print(ahead.text(report))
     if out is not None:
         out.write_text(json.dumps(report.to_json(), indent=2) + "\n")

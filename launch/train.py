@@ -52,7 +52,10 @@ def main(argv) -> None:
                 numbers = f"{fields['loss']}, {fields['step_time']}, {left} left"
                 console.print(f"step {step}/{config.steps}: {numbers}", highlight=False)
 
-        result = loop.train(config, workdir, report=report)
+        def say(line: str) -> None:
+            console.print(line, highlight=False, soft_wrap=True)
+
+        result = loop.train(config, workdir, report=report, say=say)
     _conclude(console, config, workdir, result)
 
 

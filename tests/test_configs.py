@@ -44,7 +44,9 @@ def test_preset_builds_and_its_optimizer_fits_its_parameters(name, preset):
     else:
         model = functional.build(MODULES[config.task.kind], config.task.model)
     tx = optimizer.make_optimizer(config.optimizer, config.steps, model.axes)
-    make = functools.partial(state.create, tx=tx, ema=config.optimizer.ema_decay > 0)
+    trainable = optimizer.trainable(config.optimizer, model.axes)
+    ema = config.optimizer.ema_decay > 0
+    make = functools.partial(state.create, tx=tx, trainable=trainable, ema=ema)
     abstract = jax.eval_shape(make, model.abstract_params)
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(abstract.params))
 
@@ -72,8 +74,10 @@ def test_train_step_of_the_5b_preset_has_consistent_shapes():
     assert batch["mean"].shape == (2, 13, 60, 90, 16)
     assert batch["text"]["llm"].shape == (2, 4, 226, 3072)
     tx = optimizer.make_optimizer(config.optimizer, config.steps, model.axes)
+    trainable = optimizer.trainable(config.optimizer, model.axes)
     abstract = jax.eval_shape(
-        functools.partial(state.create, tx=tx, ema=True), model.abstract_params
+        functools.partial(state.create, tx=tx, trainable=trainable, ema=True),
+        model.abstract_params,
     )
     run = functools.partial(
         step.train_step,

@@ -12,6 +12,7 @@ from mimir_jax.config.models import (
     FuserConfig,
     Kernel,
     LLMConfig,
+    LoraConfig,
     MimirConfig,
     Remat,
     RopeConfig,

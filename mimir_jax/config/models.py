@@ -409,3 +409,37 @@ class MimirConfig:
         stabilizer = dataclasses.replace(self.stabilizer, enabled=flags.pop("stabilizer"))
         fuser = dataclasses.replace(self.fuser, **flags)
         return dataclasses.replace(self, fuser=fuser, stabilizer=stabilizer)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Low-rank adapters on kernels of the video transformer, whose own parameters stay frozen.
+
+    Attributes:
+        rank: Of the product of the two factors; 0 trains without adapters.
+        alpha: The product counts `alpha / rank` times.
+        targets: Regular expressions of the `/`-joined paths of kernels that get adapters.
+        base_dtype: In which the frozen parameters are kept. Published ones are bfloat16 anyway.
+    """
+
+    rank: int = 0
+    alpha: float = 16.0
+    targets: tuple[str, ...] = (r"/attention/(q|k|v|out)/kernel$",)
+    base_dtype: DType = "float32"
+
+    def __post_init__(self):
+        require(
+            self.rank >= 0,
+            f"lora.rank must be positive, or 0 for none, got {self.rank}; "
+            "set it with --config.task.lora.rank",
+        )
+        require(
+            bool(self.targets),
+            "lora.targets must name kernels, got none; set --config.task.lora.rank=0 for a run "
+            "without adapters",
+        )
+
+    @property
+    def scale(self) -> float:
+        """Factor of the product; 0 without adapters."""
+        return self.alpha / self.rank if self.rank else 0.0

@@ -10,6 +10,7 @@ from mimir_jax.config.models import (
     ABLATIONS,
     DiffusionConfig,
     LLMConfig,
+    LoraConfig,
     MimirConfig,
     T5Config,
     VAEConfig,
@@ -148,6 +149,7 @@ class TextToVideoConfig:
 
     Attributes:
         ablation: Row of Mimir's Table 3, applied to `model`; None takes `model` as it is.
+        lora: Adapters in place of the DiT's own parameters; fuser and stabilizer train whole.
         caption_dropout: Share of samples trained without text, all parts together (M-U18).
         heldout_clips: Clips of the fixed-noise held-out loss.
         sample_prompts: Held-out prompts drawn on every sample sheet.
@@ -156,6 +158,7 @@ class TextToVideoConfig:
     kind: Literal["text_to_video"] = "text_to_video"
     model: MimirConfig = MimirConfig()
     ablation: Ablation | None = "mimir"
+    lora: LoraConfig = LoraConfig()
     vae: VAEConfig = VAEConfig()
     vae_path: str | None = None
     text: TextConfig = TextConfig()
@@ -270,9 +273,13 @@ TaskConfig = TextToVideoConfig | VAETaskConfig | LanguageTaskConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW with clipping, groups and EMA (M-U20).
+    """Optimizer with clipping, groups and EMA (M-U20).
 
     Attributes:
+        name: `adamw`, or `adafactor`, whose second moment of a matrix is a row and a column.
+        b2: Decay of the second moment; Adafactor starts lower and rises to it.
+        momentum_dtype: Of the first moment. Adafactor keeps none with `b1` 0.
+        offload: Keep the moments in host memory and bring them in for every step.
         schedule: `constant` after warm-up, or `cosine` down to `end_fraction`.
         lr_scale: Learning-rate factor by regular expression on the `/`-joined parameter path; the
             first match counts.
@@ -282,6 +289,7 @@ class OptimizerConfig:
         ema_decay: Decay of the parameter average; 0 keeps none.
     """
 
+    name: Literal["adamw", "adafactor"] = "adamw"
     learning_rate: float = 1e-4
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = 100
@@ -290,6 +298,8 @@ class OptimizerConfig:
     b2: float = 0.95
     eps: float = 1e-8
     weight_decay: float = 1e-4
+    momentum_dtype: Literal["float32", "bfloat16"] = "float32"
+    offload: bool = False
     clip_norm: float = 1.0
     accumulate: int = 1
     lr_scale: dict[str, float] = dataclasses.field(default_factory=dict)

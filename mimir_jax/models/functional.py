@@ -9,7 +9,7 @@ nested dict of arrays.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -38,10 +38,12 @@ class Model:
     Attributes:
         config: The dataclass the module was built from.
         axes: Logical axis names of every parameter, a nested dict of tuples.
+        frozen: Regular expressions of the paths of parameters that never train.
     """
 
     config: Any
     module: type[nnx.Module]
+    frozen: ClassVar[tuple[str, ...]] = ()
 
     @functools.cached_property
     def _abstract(self) -> tuple[Any, nnx.State]:

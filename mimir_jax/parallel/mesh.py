@@ -4,12 +4,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 AXES = ("data", "fsdp", "context", "tensor")
+HOST_MEMORY = "pinned_host"
 
 
 def make_mesh(
@@ -39,3 +41,28 @@ def make_mesh(
     shape = tuple(len(devices) // known if s == -1 else s for s in sizes)
     grid = mesh_utils.create_device_mesh(shape, devices)
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def host_memory(mesh: Mesh) -> str:
+    """Returns the kind of host memory that the devices of `mesh` read and write inside a program.
+
+    Raises:
+        ValueError: if their platform has none.
+    """
+    device = mesh.devices.flat[0]
+    kinds = [memory.kind for memory in device.addressable_memories()]
+    if HOST_MEMORY not in kinds:
+        raise ValueError(
+            f"optimizer.offload needs devices with {HOST_MEMORY} memory, {device.platform} has "
+            f"{', '.join(kinds)}; set --config.optimizer.offload=False"
+        )
+    return HOST_MEMORY
+
+
+def device_bytes(tree: Any) -> int:
+    """Returns the bytes on one device of arrays or shapes with shardings, without host memory."""
+    return sum(
+        math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+        for x in jax.tree.leaves(tree)
+        if x.sharding.memory_kind != HOST_MEMORY
+    )

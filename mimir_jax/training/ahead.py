@@ -9,7 +9,6 @@ other's shadow perfectly nor waiting for it: no step is faster, real ones are sl
 """
 
 import dataclasses
-import math
 import time
 from typing import Any, Literal
 
@@ -116,7 +115,7 @@ def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What
     analysis = compiled.memory_analysis()
     # Donated outputs live in their arguments; the rest comes on top.
     extra = max(0, analysis.output_size_in_bytes - analysis.alias_size_in_bytes)
-    memory = {name: _bytes_per_device(tree) for name, tree in parts.items()}
+    memory = {name: mesh_lib.device_bytes(tree) for name, tree in parts.items()}
     memory["outputs"] = extra
     memory["temporary"] = analysis.temp_size_in_bytes
     memory["total"] = sum(memory.values())
@@ -255,9 +254,3 @@ def _key(shape: tuple[int, ...], sharding: NamedSharding) -> jax.ShapeDtypeStruc
 def _remat(config: TrainConfig) -> str:
     task = config.task
     return task.network.dit.remat if task.kind == "text_to_video" else "none"
-
-
-def _bytes_per_device(tree: Any) -> int:
-    return sum(
-        math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
-    )

@@ -63,6 +63,9 @@ def start(
     if loaded is None:
         return params
     params, fresh = weights.overlay(params, loaded, source=config.init_from)
+    params = jax.tree.map(
+        lambda x, spec: x.astype(spec.dtype, copy=False), params, model.abstract_params
+    )
     logging.info("%s lacks %d parameters, drawn afresh", config.init_from, len(fresh))
     return jax.device_put(params, shardings)
 

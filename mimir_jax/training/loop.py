@@ -14,12 +14,12 @@ import jax
 import numpy as np
 from absl import logging
 
-from mimir_jax.config import TrainConfig
+from mimir_jax.config import LanguageTaskConfig, TrainConfig
 from mimir_jax.data import loader as loader_lib
 from mimir_jax.models import functional
 from mimir_jax.parallel import context
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.training import checkpoint, tasks
+from mimir_jax.training import checkpoint, memory, tasks
 from mimir_jax.training import init as init_lib
 from mimir_jax.training import metrics as metrics_lib
 from mimir_jax.training import program as program_lib
@@ -50,7 +50,11 @@ Report = Callable[[int, dict[str, float]], None]
 
 
 def train(
-    config: TrainConfig, workdir: pathlib.Path, *, report: Report = lambda step, metrics: None
+    config: TrainConfig,
+    workdir: pathlib.Path,
+    *,
+    report: Report = lambda step, metrics: None,
+    say: Callable[[str], None] | None = None,
 ) -> Result:
     """Trains `config.task` in `workdir`, continuing the run that it holds.
 
@@ -58,9 +62,11 @@ def train(
         config: The run.
         workdir: Receives config, checkpoints, metrics and samples.
         report: Called after every step with its number and, on logging steps, the metrics.
+        say: Told what the run takes of a device's memory, once the frozen networks are there. A run
+            that cannot fit is then refused; None starts it all the same.
 
     Raises:
-        ValueError: for input that cannot work, before anything is allocated.
+        ValueError: for input that cannot work, before any state is allocated.
         FloatingPointError: if the loss stops being finite.
     """
     # Task and program.
@@ -68,6 +74,8 @@ def train(
     program_lib.require_runnable(config, mesh)
     task = tasks.make_task(config)
     program = program_lib.make(config, task.model, task.loss, mesh)
+    if say is not None and not isinstance(config.task, LanguageTaskConfig):
+        say(str(memory.check(config, jax.devices())))
     data = loader_lib.make_loader(
         task.source(),
         global_batch=config.batch_size,

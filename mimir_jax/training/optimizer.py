@@ -1,11 +1,13 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""AdamW with global-norm clipping, learning-rate groups and frozen parameters by path (M-U20)."""
+"""AdamW or Adafactor with global-norm clipping, learning-rate groups and frozen parameters by path
+(M-U20)."""
 
 import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from mimir_jax.config import OptimizerConfig
@@ -25,8 +27,8 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     )
 
 
-def trainable(config: OptimizerConfig, axes: Any) -> Any:
-    """Returns a tree of bools like `axes`: False where `config.freeze` matches the path.
+def trainable(config: OptimizerConfig, axes: Any, frozen: tuple[str, ...] = ()) -> Any:
+    """Returns a tree of bools like `axes`: False where `config.freeze` or `frozen` match the path.
 
     Raises:
         ValueError: if a pattern of `freeze` or `lr_scale` matches no parameter.
@@ -39,19 +41,28 @@ def trainable(config: OptimizerConfig, axes: Any) -> Any:
                 f"optimizer pattern {pattern!r} must match a parameter, got none of "
                 f"{len(names)} such as {names[0]!r}; set optimizer.freeze or optimizer.lr_scale"
             )
-    return jax.tree.map(lambda name: not any(re.search(p, name) for p in config.freeze), paths)
+    patterns = (*config.freeze, *frozen)
+    return jax.tree.map(lambda name: not any(re.search(p, name) for p in patterns), paths)
 
 
-def make_optimizer(config: OptimizerConfig, steps: int, axes: Any) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerConfig, steps: int, axes: Any, frozen: tuple[str, ...] = ()
+) -> optax.GradientTransformation:
     """Builds the transformation for parameters whose logical axes are `axes`.
 
     Frozen parameters have no moments and receive zero updates. Weight decay touches matrices and
     convolution kernels only, not biases, norms or scales.
 
+    Args:
+        config: The optimizer.
+        steps: Length of the run, for the schedule.
+        axes: Logical axes of every parameter.
+        frozen: Patterns of parameters that never train, besides `config.freeze`.
+
     Raises:
         ValueError: if a pattern of `freeze` or `lr_scale` matches no parameter.
     """
-    labels = jax.tree.map(lambda t: "train" if t else "freeze", trainable(config, axes))
+    labels = jax.tree.map(lambda t: "train" if t else "freeze", trainable(config, axes, frozen))
 
     def factor(name: str) -> float:
         return next((f for p, f in config.lr_scale.items() if re.search(p, name)), 1.0)
@@ -62,7 +73,7 @@ def make_optimizer(config: OptimizerConfig, steps: int, axes: Any) -> optax.Grad
     )
     parts = [
         optax.clip_by_global_norm(config.clip_norm),
-        optax.scale_by_adam(config.b1, config.b2, config.eps),
+        _scale(config),
         optax.add_decayed_weights(config.weight_decay, mask=lambda tree: _like(tree, decays)),
         optax.scale_by_learning_rate(make_schedule(config, steps)),
     ]
@@ -73,6 +84,36 @@ def make_optimizer(config: OptimizerConfig, steps: int, axes: Any) -> optax.Grad
     return optax.multi_transform(
         {"train": optax.chain(*parts), "freeze": optax.set_to_zero()}, labels
     )
+
+
+def from_host(tx: optax.GradientTransformation, shardings: Any) -> optax.GradientTransformation:
+    """Returns `tx` for a state that lies in host memory; `shardings` bring it to the device.
+
+    The new state comes out on the device: where it goes is what `out_shardings` say.
+    """
+
+    def update(updates, state, params=None):
+        return tx.update(updates, jax.device_put(state, shardings), params)
+
+    return optax.GradientTransformation(tx.init, update)
+
+
+def _scale(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Returns what divides gradients by their size and averages them.
+
+    Adafactor (arXiv 1804.04235) is used as in arXiv 2106.04560: the learning rate is that of
+    AdamW, the decay of the second moment is bounded, and the first moment may be bfloat16.
+    """
+    if config.name == "adamw":
+        return optax.scale_by_adam(config.b1, config.b2, config.eps, mu_dtype=config.momentum_dtype)
+
+    def decay(step, exponent):
+        return jnp.minimum(config.b2, 1.0 - (step + 1.0) ** -exponent)
+
+    parts = [optax.scale_by_factored_rms(decay_rate_fn=decay), optax.clip_by_block_rms(1.0)]
+    if config.b1 > 0:
+        parts.append(optax.ema(config.b1, accumulator_dtype=config.momentum_dtype))
+    return optax.chain(*parts)
 
 
 def _is_axes(x: Any) -> bool:

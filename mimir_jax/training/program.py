@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from mimir_jax.config import TrainConfig
 from mimir_jax.models import functional, kernels
+from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.parallel import rules as rules_lib
 from mimir_jax.training import optimizer as optimizer_lib
 from mimir_jax.training import state as state_lib
@@ -64,23 +65,34 @@ def make(
         model: The network that trains.
         loss: `(params, batch, key) -> (loss, metrics)`.
         mesh: Real devices, or those of a topology.
+
+    Raises:
+        ValueError: if moments are to lie in host memory that the devices cannot read.
     """
     rules = rules_lib.table(config.mesh.strategy, config.mesh.sequence)
+    optimizer = config.optimizer
     tx: optax.GradientTransformation = optimizer_lib.make_optimizer(
-        config.optimizer, config.steps, model.axes
+        optimizer, config.steps, model.axes, model.frozen
     )
-    make_state = functools.partial(state_lib.create, tx=tx, ema=config.optimizer.ema_decay > 0)
+    trainable = optimizer_lib.trainable(optimizer, model.axes, model.frozen)
+    make_state = functools.partial(
+        state_lib.create, tx=tx, trainable=trainable, ema=optimizer.ema_decay > 0
+    )
     abstract = jax.eval_shape(make_state, model.abstract_params)
-    shardings = state_lib.shardings(abstract, model.axes, rules, mesh)
+    place = functools.partial(state_lib.shardings, abstract, model.axes, rules, mesh)
+    shardings, update = place(), tx
+    if optimizer.offload:
+        update = optimizer_lib.from_host(tx, shardings.opt_state)
+        shardings = place(memory_kind=mesh_lib.host_memory(mesh))
     replicated = NamedSharding(mesh, P())
     step = jax.jit(
         functools.partial(
             step_lib.train_step,
             loss_fn=loss,
-            trainable=optimizer_lib.trainable(config.optimizer, model.axes),
-            tx=tx,
-            ema_decay=config.optimizer.ema_decay,
-            accumulate=config.optimizer.accumulate,
+            trainable=trainable,
+            tx=update,
+            ema_decay=optimizer.ema_decay,
+            accumulate=optimizer.accumulate,
         ),
         donate_argnums=0,
         out_shardings=(shardings, replicated),

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -13,6 +14,7 @@ from jaxtyping import Array, Int
 
 from mimir_jax.models import functional
 from mimir_jax.parallel import rules as rules_lib
+from mimir_jax.weights import tree
 
 Params = functional.Params
 
@@ -22,9 +24,9 @@ class TrainState(NamedTuple):
 
     Attributes:
         step: Completed steps.
-        params: Parameters, float32.
+        params: Parameters, float32 where they train.
         opt_state: State of the optax transformation.
-        ema: Parameter average, None without one.
+        ema: Average of the parameters that train, None without one.
     """
 
     step: Int[Array, ""]
@@ -35,19 +37,43 @@ class TrainState(NamedTuple):
     @property
     def eval_params(self) -> Params:
         """The average where there is one, else the parameters."""
-        return self.params if self.ema is None else self.ema
+        return self.params if self.ema is None else tree.replace(self.params, self.ema)
 
 
-def create(params: Params, tx: optax.GradientTransformation, *, ema: bool) -> TrainState:
-    """Wraps fresh parameters; pure, to be jitted with `out_shardings`."""
-    average = jax.tree.map(jnp.copy, params) if ema else None
+def create(
+    params: Params, tx: optax.GradientTransformation, trainable: Any, *, ema: bool
+) -> TrainState:
+    """Wraps fresh parameters; pure, to be jitted with `out_shardings`.
+
+    Args:
+        params: The parameters.
+        tx: The optimizer.
+        trainable: Tree of bools like the parameters.
+        ema: Whether to average those that train.
+    """
+    average = jax.tree.map(jnp.copy, tree.prune(params, trainable)) if ema else None
     return TrainState(
         step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params), ema=average
     )
 
 
-def shardings(abstract: TrainState, axes: Any, rules: rules_lib.Rules, mesh: Mesh) -> TrainState:
-    """Returns the sharding of every leaf; optimizer moments follow their parameter."""
+def shardings(
+    abstract: TrainState,
+    axes: Any,
+    rules: rules_lib.Rules,
+    mesh: Mesh,
+    *,
+    memory_kind: str | None = None,
+) -> TrainState:
+    """Returns the sharding of every leaf; optimizer moments follow their parameter.
+
+    Args:
+        abstract: Shapes of the state.
+        axes: Logical axes of every parameter.
+        rules: Logical to mesh axes.
+        mesh: The devices.
+        memory_kind: Where moments lie, None for the memory of the device.
+    """
     params = rules_lib.param_shardings(abstract.params, axes, rules, mesh)
     replicated = NamedSharding(mesh, P())
     by_path = {
@@ -62,13 +88,36 @@ def shardings(abstract: TrainState, axes: Any, rules: rules_lib.Rules, mesh: Mes
     def of_moment(path, leaf):
         name = jax.tree_util.keystr(path)
         for suffix, (shape, sharding) in by_path.items():
-            if name.endswith(suffix) and leaf.shape == shape:
-                return sharding
+            if name.endswith(suffix):
+                found = _moment_spec(name, leaf.shape, shape, sharding.spec)
+                if found is not None:
+                    return NamedSharding(mesh, found, memory_kind=memory_kind)
         return replicated
 
+    average = None
+    if abstract.ema is not None:
+        names, found = tree.flatten(abstract.ema), tree.flatten(params)
+        average = tree.unflatten({name: found[name] for name in names})
     return TrainState(
         step=replicated,
         params=params,
         opt_state=jax.tree_util.tree_map_with_path(of_moment, abstract.opt_state),
-        ema=None if abstract.ema is None else params,
+        ema=average,
     )
+
+
+def _moment_spec(name: str, shape: tuple, whole: tuple, spec: P) -> P | None:
+    """Returns the spec of a moment of a parameter of shape `whole`; None for a placeholder.
+
+    Factored moments lack an axis and keep the split of the others: of the two longest axes optax
+    averages the longest away for `v_row`, the other one for `v_col`.
+    """
+    if shape == whole:
+        return spec
+    kind = next((kind for kind in ("v_row", "v_col") if f".{kind}[" in name), None)
+    if kind is None or len(whole) < 2:
+        return None
+    lost = int(np.argsort(whole)[-1 if kind == "v_row" else -2])
+    if shape != (*whole[:lost], *whole[lost + 1 :]):
+        return None
+    return P(*(axes for axis, axes in enumerate(spec) if axis != lost))

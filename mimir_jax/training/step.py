@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from mimir_jax.training import state as state_lib
+from mimir_jax.weights import tree
 
 LossFn = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 
@@ -32,7 +33,8 @@ def train_step(
         batch: Arrays with a leading batch axis.
         key: Run key; the step folds its own number in, so resuming repeats nothing.
         loss_fn: `(params, batch, key) -> (loss, metrics)`.
-        trainable: Tree of bools like the parameters; the rest costs no backward pass.
+        trainable: Tree of bools like the parameters; the rest costs neither backward pass nor
+            gradient memory.
         tx: The optimizer.
         ema_decay: Decay of the average, used where the state holds one.
         accumulate: Micro-batches whose gradients are averaged.
@@ -42,21 +44,23 @@ def train_step(
     """
     key = jax.random.fold_in(key, state.step)
 
-    def trained_loss(params, batch, key):
-        stop = lambda p, t: p if t else jax.lax.stop_gradient(p)  # noqa: E731
-        return loss_fn(jax.tree.map(stop, params, trainable), batch, key)
+    def trained_loss(trained, batch, key):
+        return loss_fn(tree.replace(state.params, trained), batch, key)
 
+    trained = tree.prune(state.params, trainable)
     value_and_grad = jax.value_and_grad(trained_loss, has_aux=True)
     if accumulate == 1:
-        (loss, metrics), grads = value_and_grad(state.params, batch, key)
+        (loss, metrics), grads = value_and_grad(trained, batch, key)
     else:
-        (loss, metrics), grads = _accumulated(value_and_grad, state.params, batch, key, accumulate)
+        (loss, metrics), grads = _accumulated(value_and_grad, trained, batch, key, accumulate)
+    grads = tree.replace(jax.tree.map(jnp.zeros_like, state.params), grads)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema is not None:
         decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))  # warms up from 0.1
-        ema = jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), ema, params)
+        trained = tree.prune(params, trainable)
+        ema = jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), ema, trained)
     metrics = {**metrics, "loss": loss, "grad_norm": optax.tree.norm(grads)}
     next_state = state_lib.TrainState(
         step=state.step + 1, params=params, opt_state=opt_state, ema=ema

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights in and out: published checkpoints, native folders, runs, and the tables between them."""
 
-from mimir_jax.weights.convert import convert
+from mimir_jax.weights.convert import convert, convert_adapters
 from mimir_jax.weights.loading import load, read
 from mimir_jax.weights.native import save
 from mimir_jax.weights.opening import open_weights, resolve
@@ -10,6 +10,7 @@ from mimir_jax.weights.tree import flatten, overlay, unflatten
 
 __all__ = [
     "convert",
+    "convert_adapters",
     "flatten",
     "load",
     "open_weights",

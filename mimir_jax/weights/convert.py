@@ -16,7 +16,9 @@ import numpy as np
 from absl import logging
 from jax.typing import DTypeLike
 
-from mimir_jax.weights import dit, family, gguf, native, opening, rules, tensors
+from mimir_jax.config import MimirConfig
+from mimir_jax.models import lora
+from mimir_jax.weights import adapters, dit, family, gguf, native, opening, rules, tensors
 
 Form = Literal["native", "transformers", "diffusers"]
 
@@ -81,6 +83,39 @@ def convert(
             )
         count = sum(math.prod(tensor.shape) for tensor in opened.params.values())
     return Report(opened.family.kind, count, licence)
+
+
+def convert_adapters(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    dtype: DTypeLike | None = None,
+) -> Report:
+    """Writes the adapters of a run alone to the folder `target`, complete or not at all.
+
+    The folder holds `pytorch_lora_weights.safetensors`, which diffusers loads, and in `mimir` the
+    fuser and stabilizer that trained beside them.
+
+    Args:
+        source: A run with adapters.
+        target: Folder to write; must not exist.
+        dtype: Stored dtype; None keeps that of training.
+
+    Raises:
+        ValueError: if `source` is no such run, or `target` exists or cannot be written.
+    """
+    from mimir_jax.training import export  # training builds on weights
+
+    target = pathlib.Path(target).expanduser()
+    cast = None if dtype is None else np.dtype(dtype)
+    with native.aside(target) as folder:
+        task, stored = export.open_adapters(opening.resolve(source))
+        values = {p: x.read() for p, x in stored.tensors.items() if p.startswith(f"{lora.NAME}/")}
+        factors = {n: tensors.of_array(x) for n, x in adapters.export(task, values).items()}
+        _write_tensors(folder, adapters.FILE, factors, cast)
+        _write_conditioners(folder, task.network, stored.tensors, cast)
+        count = sum(math.prod(tensor.shape) for tensor in factors.values())
+    return Report("lora", count, None)
 
 
 def _write_native(
@@ -150,19 +185,32 @@ def _write_mimir(folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype 
     base = opening.Weights(path=opened.path, family=known, config=opened.config.dit, params=inner)
     assert isinstance(known, dit.DiT)
     _write_published(folder / "transformer", known, base, dtype)
-    rest = {
-        path.replace("/", "."): tensor if dtype is None else _cast(tensor, dtype)
-        for path, tensor in opened.params.items()
-        if not path.startswith("dit/")
+    _write_conditioners(folder, opened.config, opened.params, dtype)
+
+
+def _write_conditioners(
+    folder: pathlib.Path, config: MimirConfig, params: tensors.Tensors, dtype: np.dtype | None
+) -> None:
+    """Writes fuser and stabilizer, where there is either, to the folder `mimir`."""
+    parts = {
+        path.replace("/", "."): tensor
+        for path, tensor in params.items()
+        if path.startswith(("fuser/", "stabilizer/"))
     }
     (folder / "mimir").mkdir()
-    config = dataclasses.asdict(opened.config)
-    del config["dit"]
-    (folder / "mimir" / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    expected = {name: (tensor.shape, tensor.dtype) for name, tensor in rest.items()}
-    tensors.write_safetensors(
-        folder / "mimir", "model", expected, ((name, x.read()) for name, x in rest.items())
-    )
+    values = dataclasses.asdict(config)
+    del values["dit"]
+    (folder / "mimir" / "config.json").write_text(json.dumps(values, indent=2) + "\n")
+    _write_tensors(folder / "mimir", "model", parts, dtype)
+
+
+def _write_tensors(
+    folder: pathlib.Path, stem: str, named: tensors.Tensors, dtype: np.dtype | None
+) -> None:
+    if dtype is not None:
+        named = {name: _cast(tensor, dtype) for name, tensor in named.items()}
+    expected = {name: (tensor.shape, tensor.dtype) for name, tensor in named.items()}
+    tensors.write_safetensors(folder, stem, expected, ((n, x.read()) for n, x in named.items()))
 
 
 def _published_config(

@@ -214,7 +214,8 @@ def open_checkpoint(
     Args:
         path: The checkpoint.
         item: Which of several items it has.
-        parts: Opens the first of these top-level keys that holds anything; empty opens everything.
+        parts: Opens what is below these top-level keys, the first that holds a name counts; empty
+            opens everything.
         remedy: What to do about a damaged one.
 
     Raises:
@@ -225,26 +226,44 @@ def open_checkpoint(
         whole = ocp.metadata(path, checkpointable_name=item).metadata
         if not isinstance(whole, dict):  # what the reader gives for arrays it cannot open
             raise ValueError("its arrays cannot be opened")
-    part = next((name for name in parts if whole.get(name)), None)
-    leaves = tree.flatten(whole if part is None else whole[part])
+    leaves = _by_path(whole)
+    places = {path: path for path in leaves}
+    if parts:
+        places = {}
+        for part in reversed(parts):
+            found = [path for path in leaves if path.startswith(f"{part}/")]
+            places |= {path.removeprefix(f"{part}/"): path for path in found}
 
     def load(wanted: Iterable[str]) -> dict[str, np.ndarray]:
-        inner = dict.fromkeys(leaves, ocp.PLACEHOLDER)
-        inner |= {name: np.empty(leaves[name].shape, leaves[name].dtype) for name in wanted}
-        asked = tree.unflatten(inner)
-        if part is not None:
-            blank = {k: jax.tree.map(lambda _: ocp.PLACEHOLDER, v) for k, v in whole.items()}
-            asked = {**blank, part: asked}
+        paths = {name: places[name] for name in wanted}
+        asked_for = set(paths.values())
+
+        def ask(where: Any, leaf: Any) -> Any:
+            asked = _name(where) in asked_for
+            return np.empty(leaf.shape, leaf.dtype) if asked else ocp.PLACEHOLDER
+
+        asked = jax.tree_util.tree_map_with_path(ask, whole)
         with readable(path, remedy):
-            loaded = ocp.load(path, asked, checkpointable_name=item)
-        found = tree.flatten(loaded if part is None else loaded[part])
-        return {name: found[name] for name in wanted}
+            found = _by_path(ocp.load(path, asked, checkpointable_name=item))
+        return {name: found[where] for name, where in paths.items()}
 
     tensors = {
-        name: Tensor(tuple(leaf.shape), np.dtype(leaf.dtype), lambda name=name: load([name])[name])
-        for name, leaf in leaves.items()
+        name: Tensor(
+            tuple(leaves[where].shape),
+            np.dtype(leaves[where].dtype),
+            lambda name=name: load([name])[name],
+        )
+        for name, where in places.items()
     }
-    return Stored(tensors, lambda: load(list(leaves)))
+    return Stored(tensors, lambda: load(list(places)))
+
+
+def _by_path(whole: Any) -> dict[str, Any]:
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(whole)}
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 @contextlib.contextmanager

@@ -32,6 +32,17 @@ def unflatten(flat: dict[str, Any]) -> Params:
     return tree
 
 
+def prune(params: Params, keep: Params) -> Params:
+    """Returns the leaves of `params` where the tree of bools `keep` is True, and nothing else."""
+    kept = flatten(keep)
+    return unflatten({name: leaf for name, leaf in flatten(params).items() if kept[name]})
+
+
+def replace(params: Params, part: Params) -> Params:
+    """Returns `params` with the leaves of `part`, some of theirs, in their place."""
+    return unflatten({**flatten(params), **flatten(part)})
+
+
 def overlay(params: Params, loaded: Params, *, source: str) -> tuple[Params, list[str]]:
     """Puts `loaded` over freshly drawn `params`.
 

@@ -14,7 +14,7 @@ from mimir_jax.data import loader
 from mimir_jax.parallel import context, rules
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.training import checkpoint, loop, tasks
-from mimir_jax.training import state as state_lib
+from mimir_jax.training import program as program_lib
 
 
 def records(workdir):
@@ -28,19 +28,9 @@ def losses(workdir):
 def final_state(config, workdir):
     """Reads the newest checkpoint of a run onto one device."""
     task = tasks.make_task(config)
-    from mimir_jax.training import optimizer
-
-    tx = optimizer.make_optimizer(config.optimizer, config.steps, task.model.axes)
-    ema = config.optimizer.ema_decay > 0
-    abstract = jax.eval_shape(
-        lambda p: state_lib.create(p, tx, ema=ema), task.model.abstract_params
-    )
-    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one), abstract
-    )
-    checkpointer = checkpoint.Checkpointer(workdir, keep=2)
-    return jax.device_get(checkpointer.restore(abstract))
+    one = mesh_lib.make_mesh(devices=jax.devices()[:1])
+    program = program_lib.make(config, task.model, task.loss, one)
+    return jax.device_get(checkpoint.Checkpointer(workdir, keep=2).restore(program.state))
 
 
 def test_mimir_learns_resumes_to_the_bit_and_reports(mimir_run, tmp_path, replace):

@@ -72,3 +72,33 @@ def test_schedules_start_above_zero_and_end_where_promised():
 def test_a_pattern_without_a_parameter_is_refused(field):
     with pytest.raises(ValueError, match="pattern 'wings' must match a parameter"):
         optimizer.make_optimizer(OptimizerConfig(**field), 100, AXES)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [dict(name="adafactor"), dict(name="adafactor", b1=0.0), dict(momentum_dtype="bfloat16")],
+    ids=["adafactor", "adafactor-without-momentum", "adamw-bfloat16"],
+)
+def test_optimizers_of_less_memory_solve_a_least_squares_problem(fields):
+    axes = {"kernel": ("embed", "mlp"), "bias": ("mlp",)}
+    rng = np.random.default_rng(0)
+    x, goal = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((64, 128), (128, 130)))
+    config = OptimizerConfig(
+        learning_rate=0.05, schedule="cosine", warmup_steps=5, weight_decay=0.0, clip_norm=1e9,
+        **fields,
+    )  # fmt: skip
+    tx = optimizer.make_optimizer(config, 200, axes)
+
+    def loss(params):
+        return jnp.mean((x @ (params["kernel"] - goal) + params["bias"][None]) ** 2)
+
+    @jax.jit
+    def step(params, state):
+        updates, state = tx.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    params = {"kernel": jnp.zeros((128, 130)), "bias": jnp.zeros(130)}
+    state, start = tx.init(params), loss(params)
+    for _ in range(200):
+        params, state = step(params, state)
+    assert loss(params) < 1e-2 * start

@@ -21,8 +21,9 @@ def setup(ema=False, **fields):
     config = OptimizerConfig(learning_rate=1e-2, warmup_steps=0, **fields)
     params = {"a": jnp.ones((3, 2)), "b": jnp.zeros(2)}
     tx = optimizer.make_optimizer(config, 10, AXES)
-    options = dict(loss_fn=loss_fn, tx=tx, trainable=optimizer.trainable(config, AXES))
-    return state.create(params, tx, ema=ema), options
+    trainable = optimizer.trainable(config, AXES)
+    options = dict(loss_fn=loss_fn, tx=tx, trainable=trainable)
+    return state.create(params, tx, trainable, ema=ema), options
 
 
 @pytest.fixture
@@ -53,8 +54,10 @@ def test_frozen_parameters_do_not_move_nor_count_in_the_norm(batch):
 
 
 def test_ema_follows_the_parameters(batch):
-    start, options = setup(ema=True)
+    start, options = setup(ema=True, freeze=("a",))
     after, _ = step.train_step(start, batch, jax.random.key(0), ema_decay=0.999, **options)
+    assert set(after.ema) == {"b"}  # what is frozen is its own average
+    np.testing.assert_array_equal(after.eval_params["a"], after.params["a"])
     expected = start.params["b"] + 0.9 * (after.params["b"] - start.params["b"])
     np.testing.assert_allclose(after.ema["b"], expected, rtol=1e-6)  # decay warms up from 0.1
     assert int(after.step) == 1

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from mimir_jax.config import TrainConfig
-from mimir_jax.models import functional, mimir
+from mimir_jax.models import functional
 from mimir_jax.training.task import Task
 from mimir_jax.training.tasks import text_to_video, vae
 from mimir_jax.training.tasks.language import CausalLMTask, MaskedLMTask
@@ -42,7 +42,7 @@ def sketch(config: TrainConfig) -> Sketch:
         ValueError: for the small text models, which are never trained at scale.
     """
     if config.task.kind == "text_to_video":
-        model = functional.build(mimir.Mimir, config.task.network)
+        model = text_to_video.make_model(config.task)
         loss = functools.partial(text_to_video.velocity_loss, config.task, model)
         return Sketch(model, loss, text_to_video.batch_spec(config))
     if config.task.kind == "vae":

@@ -17,7 +17,7 @@ from mimir_jax.config import TextToVideoConfig, TrainConfig
 from mimir_jax.data import sources, transforms
 from mimir_jax.data.cache import ContentCache, content_key
 from mimir_jax.diffusion import objectives, schedules
-from mimir_jax.models import dit, functional, mimir
+from mimir_jax.models import dit, functional, lora, mimir
 from mimir_jax.models.vae import autoencoder
 from mimir_jax.sampling import pipeline as pipeline_lib
 from mimir_jax.sampling import video as video_lib
@@ -33,8 +33,7 @@ class TextToVideoTask:
     def __init__(self, config: TrainConfig):
         task: TextToVideoConfig = config.task
         self._config, self._task = config, task
-        network = task.network
-        self.model = functional.build(mimir.Mimir, network)
+        self.model = make_model(task)
         self._vae_params = load_vae(task)
         self._vae = functional.build(autoencoder.VAE, task.vae)
         self._text = features_lib.TextEncoder(task.text, use_llm=uses_llm(task), seed=config.seed)
@@ -147,6 +146,11 @@ class TextToVideoTask:
             )
             for i in starts
         ]
+
+
+def make_model(task: TextToVideoConfig) -> functional.Model:
+    """Returns the network that trains, with the adapters of `task.lora`."""
+    return lora.adapt(functional.build(mimir.Mimir, task.network), task.lora)
 
 
 def batch_spec(config: TrainConfig) -> dict[str, Any]:

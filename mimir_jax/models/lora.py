@@ -1,0 +1,159 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Low-rank adapters (LoRA, arXiv 2106.09685) on the kernels of the video transformer.
+
+An adapted network has the parameters of the plain one, its `dit` frozen, and below `lora` the two
+factors of every target: for `dit/x/kernel`, `lora/dit/x/a` and `lora/dit/x/b`. The sum of kernel
+and product is never formed: activations meet the factors one after the other, so a step needs
+neither a merged kernel nor the gradient of one.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Float
+
+from mimir_jax.config import LoraConfig
+from mimir_jax.models import functional
+
+NAME = "lora"
+"""Top-level name of the adapters."""
+
+_KERNEL = "/kernel"
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LowRankKernel:
+    """`kernel + scale * a @ b` for a product from the left, in place of the kernel of a linear.
+
+    Attributes:
+        kernel: (..., i, o), the leading axis over layers if there is one.
+        a: (..., i, rank).
+        b: (..., rank, o).
+        scale: Alpha over rank.
+    """
+
+    kernel: Array
+    a: Array
+    b: Array
+    scale: float = dataclasses.field(metadata={"static": True})
+
+    def __getitem__(self, index: Any) -> "LowRankKernel":
+        """Returns itself: a linear reads its kernel as `kernel[...]`."""
+        if index is not Ellipsis:
+            raise TypeError(f"an adapted kernel is read whole, got index {index!r}")
+        return self
+
+    def astype(self, dtype: jax.typing.DTypeLike) -> "LowRankKernel":
+        """Casts every part."""
+        return jax.tree.map(lambda x: x.astype(dtype), self)
+
+    def __rmatmul__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
+        """Returns `x @ kernel + scale * (x @ a) @ b`."""
+        return x @ self.kernel + self.scale * ((x @ self.a) @ self.b)
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapted(functional.Model):
+    """A network with adapters; a `Model` in everything."""
+
+    lora: LoraConfig
+    frozen: ClassVar[tuple[str, ...]] = ("^dit/",)
+
+    @functools.cached_property
+    def plain(self) -> functional.Model:
+        """The network without adapters."""
+        return functional.build(self.module, self.config)
+
+    @functools.cached_property
+    def abstract_params(self) -> functional.Params:
+        """Shapes and dtypes of base and adapters."""
+        return jax.eval_shape(self.init, jax.random.key(0))
+
+    @functools.cached_property
+    def axes(self) -> dict[str, Any]:
+        """Logical axes; those of a kernel are split between its factors."""
+        axes = flatten_dict(self.plain.axes, sep="/")
+        for target in self.targets:
+            *layers, rows, columns = axes[target]
+            a, b = factor_paths(target)
+            axes |= {a: (*layers, rows, None), b: (*layers, None, columns)}
+        return unflatten_dict(axes, sep="/")
+
+    @functools.cached_property
+    def targets(self) -> tuple[str, ...]:
+        """Paths of the adapted kernels.
+
+        Raises:
+            ValueError: if a pattern matches none.
+        """
+        paths = flatten_dict(self.plain.abstract_params, sep="/")
+        kernels = [path for path in paths if path.startswith("dit/") and path.endswith(_KERNEL)]
+        for pattern in self.lora.targets:
+            if not any(re.search(pattern, path) for path in kernels):
+                raise ValueError(
+                    f"task.lora.targets pattern {pattern!r} must match a kernel of the DiT, got "
+                    f"none of {len(kernels)} such as {kernels[0]!r}; set --config.task.lora.targets"
+                )
+        return tuple(p for p in kernels if any(re.search(t, p) for t in self.lora.targets))
+
+    def init(self, key: jax.Array) -> functional.Params:
+        """Draws base and adapters; `b` is zero, so that the network begins as its base."""
+        params = self.plain.init(key)
+        dit = jax.tree.map(lambda x: x.astype(self.lora.base_dtype), params["dit"])
+        flat = flatten_dict({**params, "dit": dit}, sep="/")
+        keys = jax.random.split(jax.random.fold_in(key, 1), len(self.targets))
+        for target, key in zip(self.targets, keys, strict=True):
+            *layers, rows, columns = flat[target].shape
+            a, b = factor_paths(target)
+            flat[a] = jax.random.normal(key, (*layers, rows, self.lora.rank)) * rows**-0.5
+            flat[b] = jnp.zeros((*layers, self.lora.rank, columns))
+        return unflatten_dict(flat, sep="/")
+
+    def _bind(self, params: functional.Params) -> Any:
+        return super()._bind(attach(params, self.lora))
+
+
+def adapt(model: functional.Model, config: LoraConfig) -> functional.Model:
+    """Returns `model` with adapters, or as it is if `config` asks for none."""
+    if config.rank == 0:
+        return model
+    return Adapted(config=model.config, module=model.module, lora=config)
+
+
+def attach(params: functional.Params, config: LoraConfig) -> functional.Params:
+    """Puts the adapters into the kernels: parameters that the plain network runs with."""
+
+    flat = flatten_dict(params, sep="/")
+    for target in targets(flat):
+        factors = (flat.pop(path) for path in factor_paths(target))
+        flat[target] = LowRankKernel(flat[target], *factors, config.scale)
+    return unflatten_dict(flat, sep="/")
+
+
+def targets(paths: Iterable[str]) -> list[str]:
+    """Returns the kernels whose adapters are among `paths`."""
+    inner = (path.removeprefix(f"{NAME}/") for path in paths if path.startswith(f"{NAME}/"))
+    return [f"{path.removesuffix('/a')}{_KERNEL}" for path in inner if path.endswith("/a")]
+
+
+def factor_paths(target: str) -> tuple[str, str]:
+    """Returns the paths of the factors of the kernel at `target`."""
+    place = f"{NAME}/{target.removesuffix(_KERNEL)}"
+    return f"{place}/a", f"{place}/b"
+
+
+def merged(
+    kernel: np.ndarray, a: np.ndarray, b: np.ndarray, config: LoraConfig
+) -> Float[np.ndarray, "*layers i o"]:
+    """Returns the kernel that does what `kernel` and its factors do, in float32."""
+    a, b = a.astype(np.float32), b.astype(np.float32)
+    return kernel.astype(np.float32) + np.float32(config.scale) * (a @ b)

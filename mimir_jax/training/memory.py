@@ -1,0 +1,258 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a run takes of a device's memory, by part, before anything is allocated or compiled.
+
+State, gradients and frozen networks are counted from their shapes and shardings. Activations are
+what differentiation keeps of the forward pass under the remat policy, as JAX traces it, and one
+block written out. A compiler may keep less by computing again, or more by copying.
+"""
+
+import collections
+import dataclasses
+import functools
+import math
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from mimir_jax.config import TrainConfig
+from mimir_jax.models import attention, dit
+from mimir_jax.parallel import mesh as mesh_lib
+from mimir_jax.training import optimizer as optimizer_lib
+from mimir_jax.training import program as program_lib
+from mimir_jax.training import tasks
+from mimir_jax.weights import tree
+
+SLACK = 2.0
+"""A run is refused where even an SLACK-th of its gradients and activations would not fit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Bytes on the fullest device.
+
+    Attributes:
+        fixed: What certainly lies there all the time, by part.
+        passing: Gradients and activations of a step, by part, as estimated.
+        capacity: Bytes that the device has, None where it does not say.
+    """
+
+    fixed: dict[str, int]
+    passing: dict[str, int]
+    capacity: int | None
+
+    @property
+    def total(self) -> int:
+        """Sum of all parts."""
+        return sum(self.fixed.values()) + sum(self.passing.values())
+
+    @property
+    def possible(self) -> bool:
+        """Whether the run may fit, if the compiler does well."""
+        least = sum(self.fixed.values()) + sum(self.passing.values()) / SLACK
+        return self.capacity is None or least <= self.capacity
+
+    def __str__(self) -> str:
+        """Returns one line."""
+        parts = {**self.fixed, **self.passing}
+        listed = ", ".join(f"{name} {_size(n)}" for name, n in parts.items() if n)
+        of = "" if self.capacity is None else f" of {_size(self.capacity)}"
+        return f"memory of a device, estimated: {_size(self.total)}{of} ({listed})"
+
+
+def estimate(
+    config: TrainConfig,
+    devices: Sequence[jax.Device],
+    *,
+    frozen: int = 0,
+    capacity: int | None = None,
+) -> Estimate:
+    """Estimates the memory of a train step.
+
+    Args:
+        config: The run, of a kind that `tasks.sketch` knows.
+        devices: Real ones, or those of a topology.
+        frozen: Bytes of frozen networks on a device.
+        capacity: Bytes of a device.
+
+    Raises:
+        ValueError: for a config that cannot run on `devices`.
+    """
+    mesh = mesh_lib.make_mesh(config.mesh.sizes, devices)
+    accumulate = config.optimizer.accumulate
+    sketch = tasks.sketch(config)
+    state = program_lib.make(config, sketch.model, sketch.loss, mesh).state
+    ways = math.prod(mesh.shape[name] for name in ("data", "fsdp", "context")) * accumulate
+    activations = _activations(config) // ways + _scores(config) // mesh.size
+    if mesh.shape["fsdp"] > 1:
+        activations += _gathered(state.params, sketch.model.axes)
+    return Estimate(
+        fixed={
+            "parameters": mesh_lib.device_bytes(state.params),
+            "optimizer": mesh_lib.device_bytes(state.opt_state),
+            "average": mesh_lib.device_bytes(state.ema),
+            "frozen networks": frozen,
+        },
+        passing={
+            "gradients": mesh_lib.device_bytes(_trained(config, sketch.model, state.params))
+            * (1 if accumulate == 1 else 2),
+            "activations": activations,
+        },
+        capacity=capacity,
+    )
+
+
+def check(config: TrainConfig, devices: Sequence[jax.Device]) -> Estimate:
+    """Estimates a run on devices that are here, what lies on them already being frozen networks.
+
+    Raises:
+        ValueError: if it cannot fit, saying what would make it.
+    """
+    device = jax.local_devices()[0]
+    known = {"frozen": _in_use(device), "capacity": device_memory(device)}
+    found = estimate(config, devices, **known)
+    if found.possible:
+        return found
+
+    def fits(changed: TrainConfig) -> bool:
+        return estimate(changed, devices, **known).possible
+
+    remedies = _remedies(config, len(devices))
+    alone = [flags for flags, change in remedies.items() if fits(change(config))]
+    advice = f"use one of {', '.join(alone)}"
+    if not alone:
+        for change in remedies.values():
+            config = change(config)
+        advice = "use more devices or a smaller model"
+        if fits(config):
+            advice = f"use several of {', '.join(remedies)}"
+    raise ValueError(f"run must fit the memory of a device, got {found}; {advice}")
+
+
+def device_memory(device: jax.Device) -> int | None:
+    """Returns the bytes that programs may use on a device, None if the platform does not say.
+
+    CPU devices share what the host has available.
+    """
+    if device.platform != "cpu":
+        return (device.memory_stats() or {}).get("bytes_limit")
+    table = pathlib.Path("/proc/meminfo")
+    if table.is_file():
+        lines = dict(line.split(":") for line in table.read_text().splitlines())
+        available = int(lines["MemAvailable"].split()[0]) * 1024
+    else:
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return available // jax.local_device_count()
+
+
+def _remedies(config: TrainConfig, devices: int) -> dict[str, Callable[[TrainConfig], TrainConfig]]:
+    """Returns what can be changed to save memory, by the flags that do it, cheapest first."""
+
+    def optimizer(**fields: Any) -> Callable[[TrainConfig], TrainConfig]:
+        return lambda c: dataclasses.replace(
+            c, optimizer=dataclasses.replace(c.optimizer, **fields)
+        )
+
+    def task(change: Callable[[Any], Any]) -> Callable[[TrainConfig], TrainConfig]:
+        return lambda c: dataclasses.replace(c, task=change(c.task))
+
+    found: dict[str, Callable[[TrainConfig], TrainConfig]] = {}
+    video = config.task.kind == "text_to_video"
+    if video and config.task.model.dit.remat != "full":
+        found["--config.task.model.dit.remat=full"] = task(
+            functools.partial(_with_dit, remat="full")
+        )
+    if devices > 1 and config.mesh.fsdp == 1:
+        mesh = dataclasses.replace(config.mesh, data=1, fsdp=-1)
+        found["--config.mesh.data=1 --config.mesh.fsdp=-1"] = lambda c: dataclasses.replace(
+            c, mesh=mesh
+        )
+    ways = devices // (max(config.mesh.context, 1) * max(config.mesh.tensor, 1))
+    most = config.batch_size // ways
+    if most > config.optimizer.accumulate and config.batch_size % most == 0:
+        found[f"--config.optimizer.accumulate={most}"] = optimizer(accumulate=most)
+    if config.optimizer.name == "adamw":
+        flags = "--config.optimizer.name=adafactor --config.optimizer.b1=0.0"
+        found[flags] = optimizer(name="adafactor", b1=0.0)
+    if video and not config.task.lora.rank:
+        lora = dataclasses.replace(config.task.lora, rank=16, base_dtype="bfloat16")
+        flags = "--config.task.lora.rank=16 --config.task.lora.base_dtype=bfloat16"
+        found[flags] = task(lambda t: dataclasses.replace(t, lora=lora))
+    return found
+
+
+def _with_dit(task: Any, **fields: Any) -> Any:
+    network = dataclasses.replace(task.model.dit, **fields)
+    return dataclasses.replace(task, model=dataclasses.replace(task.model, dit=network))
+
+
+def _activations(config: TrainConfig) -> int:
+    """Returns the bytes kept for the backward pass of the whole batch, and of one block in full."""
+    total = _kept(config)
+    if config.task.kind == "text_to_video" and config.task.model.dit.remat != "none":
+        one = _with_dit(config.task, num_layers=1, remat="none", unroll=1)
+        total += _kept(dataclasses.replace(config, task=one))
+    return total
+
+
+def _kept(config: TrainConfig) -> int:
+    """Returns the bytes that differentiating the loss keeps besides parameters and batch."""
+    model, loss, batch = tasks.sketch(config)
+    params = model.abstract_params
+    trained = _trained(config, model, params)
+
+    def backward(trained, params, batch):
+        def run(trained):
+            return loss(tree.replace(params, trained), batch, jax.random.key(0))
+
+        return jax.vjp(run, trained, has_aux=True)[1]
+
+    kept = jax.tree.leaves(jax.eval_shape(backward, trained, params, batch))
+    inputs = collections.Counter(_kind(x) for x in jax.tree.leaves((params, batch)))
+    kinds = collections.Counter(_kind(x) for x in kept) - inputs
+    return sum(count * math.prod(shape) * dtype.itemsize for (shape, dtype), count in kinds.items())
+
+
+def _trained(config: TrainConfig, model: Any, params: Any) -> Any:
+    trainable = optimizer_lib.trainable(config.optimizer, model.axes, model.frozen)
+    return tree.prune(params, trainable)
+
+
+def _scores(config: TrainConfig) -> int:
+    """Returns the bytes of attention scores held at once where they are computed in chunks."""
+    if config.task.kind != "text_to_video" or config.task.model.dit.attention != "xla":
+        return 0
+    cfg = config.task.model.dit
+    shape = tasks.sketch(config).batch["mean"].shape
+    frames = dit.padded_frames(shape[1], cfg)
+    tokens = math.prod(dit.token_grid(cfg, (shape[0], frames, *shape[2:]))) + cfg.text_length
+    rows = config.batch_size // config.optimizer.accumulate
+    scores = rows * cfg.num_heads * tokens**2
+    return 0 if scores <= attention.MAX_SCORES else 3 * 4 * attention.MAX_SCORES
+
+
+def _gathered(params: Any, axes: Any) -> int:
+    """Returns the bytes of one layer's parameters made whole, and of their gradient."""
+    flat = tree.flatten(axes)
+    return 2 * sum(
+        x.size // x.shape[0] * x.dtype.itemsize
+        for name, x in tree.flatten(params).items()
+        if flat[name][:1] == ("layers",)
+    )
+
+
+def _in_use(device: jax.Device) -> int:
+    return sum(
+        mesh_lib.device_bytes(x) for x in jax.live_arrays() if device in x.sharding.device_set
+    )
+
+
+def _kind(x: Any) -> tuple:
+    return x.shape, x.dtype
+
+
+def _size(number: int) -> str:
+    return f"{number / 1e9:.2f} GB" if number >= 1e7 else f"{number / 1e6:.1f} MB"
