@@ -114,8 +114,9 @@ class Ours:
             return objectives.v_loss(schedule, pred, x0, noise, timestep).mean(), {}
 
         tx = optimizer.make_optimizer(OPTIMIZER, 1000, model.axes)
-        self._state = state.create(jax.tree.map(jnp.asarray, params), tx, ema=False)
         trainable = optimizer.trainable(OPTIMIZER, model.axes)
+        params = jax.tree.map(jnp.asarray, params)
+        self._state = state.create(params, tx, trainable, ema=False)
         self._forward = jax.jit(model.apply)
         self._step = jax.jit(
             lambda state, batch, key: step.train_step(

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 
 from mimir_jax.config import TrainConfig
-from mimir_jax.models import attention, dit
+from mimir_jax.models import dit, kernels
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.training import optimizer as optimizer_lib
 from mimir_jax.training import program as program_lib
@@ -231,7 +231,7 @@ def _scores(config: TrainConfig) -> int:
     tokens = math.prod(dit.token_grid(cfg, (shape[0], frames, *shape[2:]))) + cfg.text_length
     rows = config.batch_size // config.optimizer.accumulate
     scores = rows * cfg.num_heads * tokens**2
-    return 0 if scores <= attention.MAX_SCORES else 3 * 4 * attention.MAX_SCORES
+    return 0 if scores <= kernels.MAX_SCORES else 3 * 4 * kernels.MAX_SCORES
 
 
 def _gathered(params: Any, axes: Any) -> int:
