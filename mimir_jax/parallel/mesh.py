@@ -10,6 +10,7 @@ stay inside a granule.
 import collections
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -48,7 +49,7 @@ def make_mesh(
     return Mesh(_grid(shape, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def _grid(shape: Sequence[int], devices: Sequence[jax.Device]) -> np.ndarray:
+def _grid(shape: Sequence[int], devices: Sequence[Any]) -> np.ndarray:
     """Lays devices out with the slow network along the outermost axes."""
     by_slice = hasattr(devices[0], "slice_index")  # of GPUs, it numbers hosts
     granules = collections.Counter(
