@@ -19,6 +19,7 @@ from rich import progress as rich_progress
 
 from mimir_jax.config import flags as flags_lib
 
+_PROCESSES = flags_lib.define_processes()
 _SUITE = flags.DEFINE_enum(
     "suite", "toyworld", ["toyworld", "loss", "vbench", "features"], "What to measure."
 )
@@ -66,13 +67,18 @@ def main(argv) -> None:
         return _vbench_table([pathlib.Path(p).expanduser() for p in [*_RESULTS.value, *more]])
     if _CHECKPOINT.value is None:
         raise ValueError("--checkpoint must name a run or the folder of a pipeline, got none")
-    return {"toyworld": _toyworld, "loss": _loss, "vbench": _vbench, "features": _features}[suite]()
+    from mimir_jax.parallel import distributed
+
+    suites = {"toyworld": _toyworld, "loss": _loss, "vbench": _vbench, "features": _features}
+    with distributed.session(distributed.Launch(**_PROCESSES()), flags_lib.shared()):
+        suites[suite]()
 
 
 def _toyworld() -> None:
     from mimir_jax.data.toyworld import captions
     from mimir_jax.evaluation import plots
     from mimir_jax.evaluation.suites import folder, toyworld
+    from mimir_jax.parallel import distributed
 
     unknown = [style for style in _STYLES.value if style not in captions.STYLES]
     if unknown:
@@ -96,8 +102,11 @@ def _toyworld() -> None:
         "seeds": _SEEDS.value,
         "batch_size": _BATCH.value,
     }
-    with _unwritten(place, folder.claim(place, settings)), _bar(len(asks)) as report:
+    existed = distributed.from_first(lambda: folder.claim(place, settings))
+    with _unwritten(place, existed), _bar(len(asks)) as report:
         lines = toyworld.run(asks, maker, place, batch_size=_BATCH.value, report=report)
+    if not distributed.is_first():
+        return
     summary = toyworld.summarise(lines)
     folder.write_json(place / folder.RESULTS, {**settings, "categories": summary})
     folder.write_text(place / "results.csv", toyworld.csv_text(summary))
@@ -113,10 +122,13 @@ def _toyworld() -> None:
 
 def _loss() -> None:
     from mimir_jax.evaluation.suites import folder, heldout
+    from mimir_jax.parallel import distributed
     from mimir_jax.training import checkpoint
 
     run = _run_folder()
     losses = heldout.run(run, start=_START.value)
+    if not distributed.is_first():
+        return
     step = 0 if _START.value else checkpoint.latest_step(run)
     place = _place("loss")
     settings = {"suite": "loss", "checkpoint": str(run), "step": step}
@@ -128,6 +140,7 @@ def _loss() -> None:
 
 def _vbench() -> None:
     from mimir_jax.evaluation.suites import folder, vbench
+    from mimir_jax.parallel import distributed
 
     if _PROMPTS.value is None:
         raise ValueError("--prompts must name VBench's file of prompts, got none")
@@ -149,8 +162,11 @@ def _vbench() -> None:
         "seed": _SEED.value,
         "batch_size": _BATCH.value,
     }
-    with _unwritten(place, folder.claim(place, settings)), _bar(len(asks)) as report:
+    existed = distributed.from_first(lambda: folder.claim(place, settings))
+    with _unwritten(place, existed), _bar(len(asks)) as report:
         vbench.run(asks, maker, place, batch_size=_BATCH.value, report=report)
+    if not distributed.is_first():
+        return
     print(f"{len(asks)} videos named as VBench reads them")
     _tell(place, "videos", vbench.SEEDS)
     print("score them with VBench, then read its scores with --suite vbench --results FILE ...")
@@ -165,11 +181,14 @@ def _vbench_table(files: list[pathlib.Path]) -> None:
 def _features() -> None:
     from mimir_jax.evaluation import plots
     from mimir_jax.evaluation.suites import features, folder
+    from mimir_jax.parallel import distributed
     from mimir_jax.training import checkpoint
 
     run = _run_folder()
     prompts = _feature_prompts(run)
     measured = features.measure(run, prompts, runs=_RUNS.value, start=_START.value)
+    if not distributed.is_first():
+        return
     result = features.summary(measured)
     place = _place("features")
     step = 0 if _START.value else checkpoint.latest_step(run)
@@ -283,8 +302,11 @@ def _unwritten(place: pathlib.Path, existed: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    from mimir_jax.parallel import distributed
+
+    console = rich_console.Console(quiet=not distributed.is_first())
     columns = [*rich_progress.Progress.get_default_columns(), rich_progress.MofNCompleteColumn()]
-    with rich_progress.Progress(*columns, console=rich_console.Console()) as bar:
+    with rich_progress.Progress(*columns, console=console) as bar:
         task = bar.add_task("videos", total=total)
         yield lambda done: bar.update(task, completed=done)
 

@@ -6,6 +6,7 @@ The checkpoint is a run of launch/train.py or a CogVideoX pipeline as published.
 and a record for each video, a contact sheet, and `index.html` that plays them.
 """
 
+import contextlib
 import pathlib
 import sys
 import time
@@ -16,6 +17,7 @@ from rich import progress as rich_progress
 
 from mimir_jax.config import flags as flags_lib
 
+_PROCESSES = flags_lib.define_processes()
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run, or folder of a pipeline.")
 _PROMPT = flags.DEFINE_multi_string("prompt", [], "What to show; may be given several times.")
 _PROMPTS = flags.DEFINE_string("prompts", None, "File with a prompt a line, as text or JSONL.")
@@ -50,8 +52,16 @@ def main(argv) -> None:
     if _CHECKPOINT.value is None:
         raise ValueError("--checkpoint must name a run or the folder of a pipeline, got none")
     flags_lib.prepare_host()
+    from mimir_jax.parallel import distributed
+
+    with distributed.session(distributed.Launch(**_PROCESSES()), flags_lib.shared()):
+        _sample()
+
+
+def _sample() -> None:
     import jax
 
+    from mimir_jax.parallel import distributed
     from mimir_jax.sampling import gallery, generator, prompts
     from mimir_jax.weights import native
 
@@ -59,13 +69,15 @@ def main(argv) -> None:
     texts = [*_PROMPT.value, *(prompts.read(pathlib.Path(file)) if file else [])]
     texts = prompts.check(texts)
     asked = [(text, _SEED.value + i) for text in texts for i in range(_VIDEOS.value)]
-    console = rich_console.Console()
-    with native.aside(pathlib.Path(_OUT.value).expanduser()) as folder:
+    first = distributed.is_first()
+    console = rich_console.Console(quiet=not first)
+    out = pathlib.Path(_OUT.value).expanduser()
+    with native.aside(out) if first else contextlib.nullcontext() as folder:
         maker = generator.open_generator(_CHECKPOINT.value, _options())
         read = {}
         for number, text in enumerate(texts, 1):
             read[text], lost = maker.cut(text)
-            if lost:
+            if lost and first:
                 print(f"prompt {number} is too long, cut: {lost!r}", file=sys.stderr)
         answers = {text: maker.answers(read[text]) for text in texts}
         if _SHOW_ANSWERS.value:
@@ -87,11 +99,12 @@ def main(argv) -> None:
                         record["answers"] = answers[text]
                     samples.append(gallery.Sample(frames, record))
                 bar.advance(task, len(batch))
-        gallery.write(folder, samples, fps=maker.fps)
-    seconds = time.monotonic() - start
-    print(f"{len(samples)} videos in {seconds:.1f} s")
-    print(f"sheet: {_OUT.value}/sheet.png")
-    print(f"gallery: {_OUT.value}/index.html")
+        if first:
+            gallery.write(folder, samples, fps=maker.fps)
+    if first:
+        print(f"{len(samples)} videos in {time.monotonic() - start:.1f} s")
+        print(f"sheet: {_OUT.value}/sheet.png")
+        print(f"gallery: {_OUT.value}/index.html")
 
 
 def _options():

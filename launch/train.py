@@ -3,6 +3,7 @@
 """Train any model of the project: `python launch/train.py --config configs/mimir.py[:preset]`."""
 
 import datetime
+import json
 import pathlib
 import time
 
@@ -15,6 +16,7 @@ from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.config import flags as flags_lib
 
 _STARTED = time.monotonic()
+_PROCESSES = flags_lib.define_processes()
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File[:preset] of the run.")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; continues the run it holds. Default runs/FILE-PRESET."
@@ -28,9 +30,18 @@ def main(argv) -> None:
     workdir = pathlib.Path(_WORKDIR.value or _default_workdir())
 
     flags_lib.prepare_host()
+    from mimir_jax.parallel import distributed
+
+    facts = {**flags_lib.shared(), "config": json.loads(bridge.to_json(config))}
+    with distributed.session(distributed.Launch(**_PROCESSES()), facts):
+        _train(config, workdir)
+
+
+def _train(config: TrainConfig, workdir: pathlib.Path) -> None:
+    from mimir_jax.parallel import distributed
     from mimir_jax.training import loop
 
-    console = rich_console.Console()
+    console = rich_console.Console(quiet=not distributed.is_first())
     console.print(f"{config.task.kind}: {config.steps} steps into {workdir}", highlight=False)
     with _progress(console) as bar:
         task = bar.add_task("starting", total=config.steps, loss="", step_time="")

@@ -8,6 +8,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -15,6 +16,8 @@ from mimir_jax.config import bridge
 from mimir_jax.config.run import TrainConfig
 
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
+_PROCESSES = ("coordinator", "num_processes", "process_id", "join_seconds")
+_JSON = (str, int, float, list, type(None))
 
 
 def run(main: Callable[[Sequence[str]], None], *, config: str | None = None) -> None:
@@ -59,6 +62,34 @@ def prepare_host() -> None:
         mallopt(arena_max, 1)
         mallopt(mmap_max, 0)
         mallopt(trim_threshold, 2**31 - 1)
+
+
+def define_processes() -> Callable[[], dict[str, Any]]:
+    """Defines the flags by which several processes find each other; call in a launch script.
+
+    Returns:
+        What gives their values, as arguments of `parallel.distributed.Launch`.
+    """
+    texts = {
+        "coordinator": "HOST:PORT of process 0; TPU pods, Slurm, Open MPI and Kubernetes know it.",
+        "num_processes": "Number of processes; 1 alone ignores the scheduler.",
+        "process_id": "Which of them this is, from 0.",
+    }
+    flags.DEFINE_string("coordinator", None, texts["coordinator"])
+    flags.DEFINE_integer("num_processes", None, texts["num_processes"], lower_bound=1)
+    flags.DEFINE_integer("process_id", None, texts["process_id"], lower_bound=0)
+    flags.DEFINE_float("join_seconds", 300.0, "How long to wait for all processes.")
+    return lambda: {name: flags.FLAGS[name].value for name in _PROCESSES}
+
+
+def shared() -> dict[str, Any]:
+    """Returns the flags of the launch script that all processes must be given alike."""
+    script = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
+    return {
+        f"--{flag.name}": flag.value
+        for flag in script
+        if flag.name not in _PROCESSES and isinstance(flag.value, _JSON)
+    }
 
 
 def _one_line(call: Callable) -> Callable:

@@ -1,12 +1,19 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Device meshes with the four axes `data, fsdp, context, tensor`."""
+"""Device meshes with the four axes `data, fsdp, context, tensor`.
 
+Devices come in granules that fast links join: the slice of a TPU, the host of GPUs. The network
+between granules is slow, so `data` spans it first, `fsdp` as far as it must; `context` and `tensor`
+stay inside a granule.
+"""
+
+import collections
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
@@ -20,7 +27,8 @@ def make_mesh(
     """Builds a mesh of `sizes` over `AXES`; one size may be -1 and takes what is left.
 
     Raises:
-        ValueError: if the sizes do not multiply to the number of devices.
+        ValueError: if the sizes do not multiply to the number of devices, or cannot be laid over
+            the slices or hosts that these are on.
     """
     devices = jax.devices() if devices is None else list(devices)
     if (
@@ -39,8 +47,7 @@ def make_mesh(
             "set them with --config.mesh.*"
         )
     shape = tuple(len(devices) // known if s == -1 else s for s in sizes)
-    grid = mesh_utils.create_device_mesh(shape, devices)
-    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return Mesh(_grid(shape, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def host_memory(mesh: Mesh) -> str:
@@ -65,4 +72,31 @@ def device_bytes(tree: Any) -> int:
         math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
         for x in jax.tree.leaves(tree)
         if x.sharding.memory_kind != HOST_MEMORY
+    )
+
+
+def _grid(shape: Sequence[int], devices: Sequence[Any]) -> np.ndarray:
+    """Lays devices out with the slow network along the outermost axes."""
+    by_slice = hasattr(devices[0], "slice_index")  # of GPUs, it numbers hosts
+    granules = collections.Counter(
+        device.slice_index if by_slice else device.process_index for device in devices
+    )
+    number = len(granules)
+    if number == 1:
+        return mesh_utils.create_device_mesh(shape, devices)
+    data, fsdp = shape[:2]
+    outer_data = math.gcd(data, number)
+    outer_fsdp = number // outer_data
+    if fsdp % outer_fsdp or len(set(granules.values())) > 1:
+        sizes = " and ".join(map(str, sorted(set(granules.values()))))
+        raise ValueError(
+            f"mesh axes data and fsdp must span {number} slices or hosts of equally many devices, "
+            f"got data={data}, fsdp={fsdp} and {sizes} devices each; context and tensor must fit "
+            "into one: set them with --config.mesh.*"
+        )
+    return mesh_utils.create_hybrid_device_mesh(
+        (data // outer_data, fsdp // outer_fsdp, *shape[2:]),
+        (outer_data, outer_fsdp, 1, 1),
+        devices,
+        process_is_granule=not by_slice,
     )

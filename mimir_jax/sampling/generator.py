@@ -19,6 +19,7 @@ from mimir_jax.config import MimirConfig, TextToVideoConfig, TrainConfig
 from mimir_jax.diffusion import samplers
 from mimir_jax.models import functional, kernels, mimir
 from mimir_jax.models.vae import autoencoder
+from mimir_jax.parallel import distributed
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.sampling import cogvideox, pipeline, sizes
 from mimir_jax.sampling import video as video_lib
@@ -86,13 +87,15 @@ class Generator(abc.ABC):
 def open_generator(checkpoint: str | os.PathLike[str], options: Options) -> Generator:
     """Opens a run of a text-to-video task, or the folder of a published pipeline.
 
+    Every one of many processes must open it and ask it for the same videos.
+
     Raises:
         ValueError: if `checkpoint` is neither, or cannot do what `options` ask.
     """
     place = weights.resolve(checkpoint)
-    if (place / "model_index.json").is_file():
-        return Published(place, options)
-    return Trained(place, options)
+    published = (place / "model_index.json").is_file()
+    generator = Published(place, options) if published else Trained(place, options)
+    return generator if jax.process_count() == 1 else Spread(generator)
 
 
 class Trained(Generator):
@@ -121,7 +124,8 @@ class Trained(Generator):
         use_llm = text_to_video.uses_llm(task)
         self._text = features_lib.TextEncoder(task.text, use_llm=use_llm, seed=seed)
         self._uses_llm, self._tiled = use_llm, options.tiled
-        mesh = None if jax.device_count() == 1 else mesh_lib.make_mesh()
+        devices = jax.local_devices()
+        mesh = None if len(devices) == 1 else mesh_lib.make_mesh(devices=devices)
         self._pipeline = pipeline.Pipeline(
             task,
             model,
@@ -228,6 +232,30 @@ class Published(Generator):
         """Splits `prompt` into what T5 reads and the rest."""
         length = self._pipeline.transformer.model.config.text_length
         return features_lib.cut(self._pipeline.tokenizer, prompt, length)
+
+
+class Spread(Generator):
+    """A generator on each of many processes, which share the videos out and get all of them."""
+
+    def __init__(self, generator: Generator):
+        self._own = generator
+        self.fps, self.settings = generator.fps, generator.settings
+
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int]
+    ) -> UInt8[np.ndarray, "b f h w 3"]:
+        """Returns one video a prompt."""
+        rows = distributed.split_rows(len(prompts))
+        made = self._own.generate([prompts[i] for i in rows], [seeds[i] for i in rows])
+        return distributed.join_rows(made, len(prompts))
+
+    def cut(self, prompt: str) -> tuple[str, str]:
+        """Splits `prompt` into what T5 reads and the rest."""
+        return self._own.cut(prompt)
+
+    def answers(self, prompt: str) -> list[str]:
+        """Returns the answers that condition the video of `prompt`."""
+        return self._own.answers(prompt)
 
 
 def _with_kernel(config: MimirConfig) -> MimirConfig:

@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from mimir_jax.config import DataConfig, TextToVideoConfig
 from mimir_jax.diffusion import guidance, samplers, schedules
 from mimir_jax.models import functional
-from mimir_jax.parallel import context
+from mimir_jax.parallel import context, distributed
 from mimir_jax.parallel import rules as rules_lib
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import video as video_lib
@@ -59,6 +59,8 @@ class Pipeline:
     ) -> UInt8[np.ndarray, "b f h w 3"]:
         """Returns one video a caption, each from the noise of its own seed.
 
+        Where the parameters lie on many processes, all must call it, and all get all videos.
+
         Args:
             params: Parameters of the model.
             captions: What to show.
@@ -78,9 +80,16 @@ class Pipeline:
             text, null, keys = jax.device_put((text, null, keys), rows)
         with self._on_mesh():
             latents = self._denoise(params, text, null, (*shape, vae.latent_channels), keys)
-        return np.stack([self.decode(row[None], tiled=tiled) for row in latents])
+        if latents.is_fully_addressable:
+            return np.stack([self.decode(row[None], tiled=tiled) for row in latents])
+        rows = distributed.to_host(latents)[distributed.split_rows(len(latents))]
+        return distributed.join_rows(
+            np.stack([self.decode(row[None], tiled=tiled) for row in rows]), len(latents)
+        )
 
-    def decode(self, latents: jax.Array, *, tiled: bool = False) -> UInt8[np.ndarray, "f h w 3"]:
+    def decode(
+        self, latents: jax.Array | np.ndarray, *, tiled: bool = False
+    ) -> UInt8[np.ndarray, "f h w 3"]:
         """Decodes the scaled latents of one clip."""
         video = self._decode(self._vae_params, latents, tiled=tiled)
         return video_lib.to_uint8(np.asarray(video[0]))

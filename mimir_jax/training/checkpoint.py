@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from mimir_jax.config import TrainConfig, bridge
+from mimir_jax.parallel import distributed
 from mimir_jax.training import state as state_lib
 from mimir_jax.weights import native
 
@@ -125,9 +126,24 @@ def open_params(workdir: pathlib.Path) -> native.Stored:
 def claim_workdir(workdir: pathlib.Path, config: TrainConfig) -> None:
     """Writes the config of a new work directory, or checks that of an old one.
 
+    Process 0 does, and the others look whether they see the same folder.
+
     Raises:
-        ValueError: if `workdir` holds a run of another config.
+        ValueError: if `workdir` holds a run of another config, or processes see different folders.
     """
+    if distributed.is_first():
+        _claim(workdir, config)
+    distributed.gather(None)
+    path = workdir / CONFIG_FILE
+    everywhere = distributed.gather(path.is_file() and path.read_text() == bridge.to_json(config))
+    if not all(everywhere):
+        raise ValueError(
+            f"workdir {workdir} must be on storage that all processes share, process "
+            f"{everywhere.index(False)} sees another folder; choose another --workdir"
+        )
+
+
+def _claim(workdir: pathlib.Path, config: TrainConfig) -> None:
     path = workdir / CONFIG_FILE
     if path.exists():
         old = bridge.from_json(TrainConfig, path.read_text())
@@ -149,12 +165,11 @@ def claim_workdir(workdir: pathlib.Path, config: TrainConfig) -> None:
             f"workdir {workdir} must be empty or hold a run of mimir_jax, found other files; "
             "choose another --workdir"
         )
-    if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(bridge.to_json(config))
-        temporary.rename(path)
-        logging.info("config written to %s", path)
+    workdir.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(bridge.to_json(config))
+    temporary.rename(path)
+    logging.info("config written to %s", path)
 
 
 def _lookup(config: Any, dotted: str) -> Any:

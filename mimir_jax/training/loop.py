@@ -5,10 +5,8 @@
 import contextlib
 import dataclasses
 import pathlib
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -17,9 +15,9 @@ from absl import logging
 from mimir_jax.config import LanguageTaskConfig, TrainConfig
 from mimir_jax.data import loader as loader_lib
 from mimir_jax.models import functional
-from mimir_jax.parallel import context
+from mimir_jax.parallel import context, distributed
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.training import checkpoint, memory, tasks
+from mimir_jax.training import checkpoint, interrupt, memory, tasks
 from mimir_jax.training import init as init_lib
 from mimir_jax.training import metrics as metrics_lib
 from mimir_jax.training import program as program_lib
@@ -32,10 +30,10 @@ class Result:
 
     Attributes:
         step: Completed steps.
-        interrupted: True after Ctrl-C; the checkpoint is saved all the same.
+        interrupted: True after Ctrl-C or SIGTERM; the checkpoint is saved all the same.
         before, after: Held-out metrics at the first and last step of this process.
-        samples: Files of the last samples, the sheet first.
-        skipped: Records that could not be decoded, by name.
+        samples: Files of the last samples, the sheet first; none but on process 0.
+        skipped: Records that could not be decoded, on any process, by name.
     """
 
     step: int
@@ -104,8 +102,9 @@ def train(
     ):
         before = after = _evaluate(task, state, writer, step) if step < config.steps else {}
         meter = _Meter(task, config)
-        with _interruptible() as stop:
-            while step < config.steps and not stop.is_set():
+        stopped = False
+        with interrupt.watched() as asked:
+            while step < config.steps and not (stopped := asked(step)):
                 batch = loader_lib.device_put(task.prepare(next(data)), program.batch)
                 if step == first:
                     meter.measure_flops(state.params, batch, key)
@@ -130,10 +129,11 @@ def train(
         checkpointer.save(state, data.state(), config)
         if step > first:
             after = _evaluate(task, state, writer, step)
-            if not stop.is_set():
+            if not stopped:
                 samples = _sample(task, state, workdir, step)
         checkpointer.close()
-    return Result(step, stop.is_set(), before, after, samples, sorted(data.skipped))
+    skipped = sorted({name for names in distributed.gather(list(data.skipped)) for name in names})
+    return Result(step, stopped, before, after, samples, skipped)
 
 
 def _load_init(config: TrainConfig, task: Task) -> functional.Params | None:
@@ -173,25 +173,6 @@ def _evaluate(task: Task, state, writer: metrics_lib.Writer, step: int) -> dict[
 
 def _sample(task: Task, state, workdir: pathlib.Path, step: int) -> list[pathlib.Path]:
     return task.sample(state.eval_params, workdir / "samples" / f"{step:07d}")
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Turns the first Ctrl-C into an event; a second one interrupts as usual."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def on_signal(signum, frame):
-        signal.signal(signal.SIGINT, previous)
-        stop.set()
-
-    previous = signal.signal(signal.SIGINT, on_signal)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 class _Meter:

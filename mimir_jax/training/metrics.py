@@ -12,17 +12,17 @@ import jax
 import numpy as np
 
 from mimir_jax.models import functional
-from mimir_jax.parallel import context
+from mimir_jax.parallel import context, distributed
 
 
 class Writer:
     """Appends scalars to `metrics.jsonl` and a TensorBoard log; silent off process 0."""
 
     def __init__(self, workdir: pathlib.Path):
-        from tensorboard.summary import Writer as TensorBoard  # imports in 0.6 s
-
-        self._active = jax.process_index() == 0
+        self._active = distributed.is_first()
         if self._active:
+            from tensorboard.summary import Writer as TensorBoard  # imports in 0.6 s
+
             self._file = (workdir / "metrics.jsonl").open("a")
             self._board = TensorBoard(str(workdir / "tensorboard"))
 

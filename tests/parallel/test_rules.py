@@ -1,7 +1,11 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
@@ -18,6 +22,48 @@ def test_mesh_fills_the_free_axis():
 def test_mesh_refuses_sizes_that_do_not_fit(sizes):
     with pytest.raises(ValueError, match="set them with --config.mesh"):
         mesh.make_mesh(sizes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    id: int
+    slice_index: int
+    process_index: int = 0
+    platform: str = "cpu"
+    device_kind: str = "cpu"
+
+
+def laid_out(sizes, slices):
+    """Slice of each device of a mesh over `slices` granules of as many devices as fit."""
+    each = math.prod(sizes) // slices
+    devices = [Chip(i, i // each) for i in range(math.prod(sizes))]
+    return np.vectorize(lambda d: d.slice_index)(mesh._grid(sizes, devices[::-1]))
+
+
+@pytest.mark.parametrize(
+    "sizes, slices, outer",
+    [((4, 2, 1, 2), 4, (4, 1)), ((2, 8, 1, 1), 4, (2, 2)), ((1, 4, 2, 2), 2, (1, 2)),
+     ((6, 2, 2, 1), 4, (2, 2)), ((2, 2, 2, 2), 1, (1, 1))],
+)  # fmt: skip
+def test_mesh_crosses_slices_along_data_then_fsdp(sizes, slices, outer):
+    grid = laid_out(sizes, slices)
+    assert grid.shape == sizes
+    # Blocks of one slice each: `outer` of them along data and fsdp, whole along the rest.
+    blocks = grid.reshape(outer[0], sizes[0] // outer[0], outer[1], sizes[1] // outer[1], -1)
+    blocks = blocks.swapaxes(1, 2).reshape(slices, -1)
+    assert all(len(set(block)) == 1 for block in blocks)
+    assert sorted(block[0] for block in blocks) == list(range(slices))
+
+
+def test_mesh_refuses_context_or_tensor_across_slices():
+    with pytest.raises(ValueError, match="must span 4 slices or hosts .* got data=1, fsdp=2"):
+        laid_out((1, 2, 2, 2), 4)
+
+
+def test_mesh_refuses_slices_of_different_sizes():
+    devices = [Chip(i, int(i > 2)) for i in range(8)]
+    with pytest.raises(ValueError, match="equally many devices, got .* 3 and 5 devices each"):
+        mesh._grid((2, 4, 1, 1), devices)
 
 
 def test_spec_skips_axes_of_size_one_and_uneven_dimensions():

@@ -22,6 +22,7 @@ from mimir_jax.data.toyworld import captions, sampling
 from mimir_jax.data.toyworld import scene as scene_lib
 from mimir_jax.evaluation import ideal, intervals, told
 from mimir_jax.evaluation.suites import folder as folder_lib
+from mimir_jax.parallel import distributed
 from mimir_jax.sampling import video as video_lib
 
 CLIPS = "clips.jsonl"
@@ -119,6 +120,8 @@ def run(
 ) -> list[dict[str, Any]]:
     """Makes and judges what `folder` does not hold yet; a clip is one line of clips.jsonl.
 
+    Of many processes, all make and process 0 judges, writes and returns.
+
     Args:
         asks: The plan.
         maker: Makes the videos.
@@ -127,16 +130,20 @@ def run(
         report: Called with the number of clips done.
 
     Returns:
-        All lines of the plan, in its order.
+        All lines of the plan, in its order; none but on process 0.
     """
-    lines = {line["name"]: line for line in read_clips(folder)}
+    first_process = distributed.is_first()
+    lines = {line["name"]: line for line in distributed.from_first(lambda: read_clips(folder))}
     open_asks = [ask for ask in asks if ask.name not in lines]
-    (folder / "videos").mkdir(exist_ok=True)
+    if first_process:
+        (folder / "videos").mkdir(exist_ok=True)
     report(len(asks) - len(open_asks))
     for first in range(0, len(open_asks), batch_size):
         batch = open_asks[first : first + batch_size]
         filled = batch + [batch[-1]] * (batch_size - len(batch))  # one compiled shape
         videos = maker.generate([a.prompt for a in filled], [a.seed for a in filled])
+        if not first_process:
+            continue
         for ask, frames in zip(batch, videos, strict=False):
             scale = max(1, 256 // min(frames.shape[1:3]))
             path = folder / "videos" / f"{ask.name}.mp4"
@@ -145,7 +152,7 @@ def run(
         with (folder / CLIPS).open("a") as file:
             file.writelines(json.dumps(lines[ask.name]) + "\n" for ask in batch)
         report(len(asks) - len(open_asks) + first + len(batch))
-    return [lines[ask.name] for ask in asks]
+    return [lines[ask.name] for ask in asks] if first_process else []
 
 
 def read_clips(folder: pathlib.Path) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from typing import Any
 from mimir_jax import tables
 from mimir_jax.evaluation.suites import folder as folder_lib
 from mimir_jax.evaluation.suites.toyworld import Maker
+from mimir_jax.parallel import distributed
 from mimir_jax.sampling import video as video_lib
 
 VIDEOS_PER_PROMPT = 5
@@ -115,17 +116,23 @@ def run(
 ) -> None:
     """Writes the videos that `folder/videos` lacks, and their seeds.
 
-    A video is complete or absent: it is written aside and renamed.
+    A video is complete or absent: it is written aside and renamed. Of many processes, all make and
+    process 0 writes.
     """
+    first_process = distributed.is_first()
     videos = folder / "videos"
-    videos.mkdir(exist_ok=True)
-    folder_lib.write_json(folder / SEEDS, {ask.file: ask.seed for ask in asks})
-    open_asks = [ask for ask in asks if not (videos / ask.file).is_file()]
+    if first_process:
+        videos.mkdir(exist_ok=True)
+        folder_lib.write_json(folder / SEEDS, {ask.file: ask.seed for ask in asks})
+    done = distributed.from_first(lambda: [path.name for path in videos.iterdir()])
+    open_asks = [ask for ask in asks if ask.file not in done]
     report(len(asks) - len(open_asks))
     for first in range(0, len(open_asks), batch_size):
         batch = open_asks[first : first + batch_size]
         filled = batch + [batch[-1]] * (batch_size - len(batch))  # one compiled shape
         frames = maker.generate([a.prompt for a in filled], [a.seed for a in filled])
+        if not first_process:
+            continue
         for ask, clip in zip(batch, frames, strict=False):
             aside = folder / "unfinished.mp4"
             video_lib.write_mp4(aside, clip, fps=maker.fps)

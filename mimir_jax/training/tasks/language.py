@@ -19,6 +19,7 @@ from mimir_jax.config import INSTRUCTIONS, TextConfig, TrainConfig
 from mimir_jax.data import sources
 from mimir_jax.data.toyworld import captions
 from mimir_jax.models import functional, phi3, t5
+from mimir_jax.parallel import distributed
 from mimir_jax.text import decoding, instructions, tokenizers
 
 Batch = Mapping[str, Array]
@@ -137,12 +138,12 @@ class MaskedLMTask(_LanguageTask):
         hidden = jax.random.bernoulli(jax.random.key(1), self._task.mask_rate, batch["ids"].shape)
         hidden = np.asarray(hidden & batch["mask"])
         masked = np.where(hidden, self.tokenizer.mask_token_id, batch["ids"])
-        best = np.asarray(self._logits(params, jnp.asarray(masked)).argmax(-1))
+        best = distributed.to_host(self._logits(params, jnp.asarray(masked)).argmax(-1))
         lines = []
         for row, guess, keep in zip(masked, best, np.asarray(batch["mask"]), strict=True):
             filled = np.where(row == self.tokenizer.mask_token_id, guess, row)
             lines += [self.tokenizer.decode(row[keep]), self.tokenizer.decode(filled[keep]), ""]
-        return [_write_text(folder, lines)]
+        return _write_text(folder, lines)
 
     def _tokens(self, caption: str, instruction: int, reply: str) -> list[int]:
         del instruction, reply
@@ -189,9 +190,10 @@ class CausalLMTask(_LanguageTask):
                 eos_ids=(self.tokenizer.eos_token_id,),
                 pad_id=self.tokenizer.pad_token_id,
             )
-            replies = self.tokenizer.batch_decode(np.asarray(tokens), skip_special_tokens=True)
+            tokens = distributed.to_host(tokens)
+            replies = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
             lines += [record["caption"], *(f"  {reply.strip()}" for reply in replies), ""]
-        return [_write_text(folder, lines)]
+        return _write_text(folder, lines)
 
     def _tokens(self, caption: str, instruction: int, reply: str) -> list[int]:
         chat = instructions.caption_turn(caption)
@@ -211,8 +213,10 @@ def _cross_entropy(
     return (losses * where).sum() / count, {"accuracy": correct.sum() / count}
 
 
-def _write_text(folder: pathlib.Path, lines: list[str]) -> pathlib.Path:
+def _write_text(folder: pathlib.Path, lines: list[str]) -> list[pathlib.Path]:
+    if not distributed.is_first():
+        return []
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "texts.txt"
     path.write_text("\n".join(lines) + "\n")
-    return path
+    return [path]

@@ -19,6 +19,7 @@ from mimir_jax.data.cache import ContentCache, content_key
 from mimir_jax.diffusion import objectives, schedules
 from mimir_jax.models import dit, functional, lora, mimir
 from mimir_jax.models.vae import autoencoder
+from mimir_jax.parallel import distributed
 from mimir_jax.sampling import pipeline as pipeline_lib
 from mimir_jax.sampling import video as video_lib
 from mimir_jax.text import features as features_lib
@@ -91,7 +92,7 @@ class TextToVideoTask:
         videos = self.pipeline.generate(
             params, captions, self._config.data, seeds=range(len(captions))
         )
-        if jax.process_index() != 0:
+        if not distributed.is_first():
             return []
         return video_lib.write_samples(folder, list(videos), captions, fps=self._config.data.fps)
 

@@ -16,6 +16,7 @@ from mimir_jax.config import TrainConfig
 from mimir_jax.data import sources, transforms
 from mimir_jax.models import functional
 from mimir_jax.models.vae import autoencoder
+from mimir_jax.parallel import distributed
 from mimir_jax.sampling import video as video_lib
 
 
@@ -63,11 +64,11 @@ class VAETask:
         """Reconstructs held-out clips from the posterior mean; `loss` is their L1 in [-1, 1]."""
         clips, _ = self._heldout
         errors = [
-            jax.device_get(_errors(self._reconstruct(params, clip), transforms.to_float(clip)))
+            distributed.to_host(_errors(self._reconstruct(params, clip), transforms.to_float(clip)))
             for clip in clips[:, None]
         ]
         l1, mse = np.mean(np.asarray(errors), axis=0)
-        latents = np.concatenate([self._encode(params, c) for c in clips[:, None]])
+        latents = np.stack([distributed.to_host(self._encode(params, c)) for c in clips[:, None]])
         return {
             "loss": float(l1),
             "psnr": float(10 * np.log10(4 / mse)),
@@ -79,9 +80,11 @@ class VAETask:
         clips, captions = self._heldout
         rows, texts = [], []
         for clip, caption in zip(clips[:4], captions[:4], strict=True):
-            output = np.asarray(self._reconstruct(params, clip[None])[0])
+            output = distributed.to_host(self._reconstruct(params, clip[None]))[0]
             rows += [clip, video_lib.to_uint8(output)]
             texts += [f"clip: {caption}", "reconstruction"]
+        if not distributed.is_first():
+            return []
         return video_lib.write_samples(folder, rows, texts, fps=self._config.data.fps)
 
     def _weigh_colours(self, error: Float[Array, "b f h w 3"]) -> Float[Array, "b f h w 3"]:

@@ -1,0 +1,239 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A run of many processes: start-up, what they tell each other outside programs, and a common end.
+
+    with distributed.session(launch, facts):   # all meet, and run the same
+        ...                                    # collectives; process 0 writes and prints
+
+An error on one process ends them all, each with its line: the others may be waiting inside a
+collective for the one that failed.
+"""
+
+import atexit
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax._src import clusters  # what jax.distributed.initialize() itself asks
+from jax._src import distributed as jax_distributed  # the only way to the key-value store
+from jax.experimental import multihost_utils
+
+import mimir_jax
+from mimir_jax.config import require
+from mimir_jax.parallel import rendezvous
+
+T = TypeVar("T")
+
+_FAILED = "mimir_jax/failed"  # key-value folder: a line from who failed, nothing from who heard it
+_POLL_SECONDS = 1.0
+_FAREWELL_SECONDS = 15.0
+_DAY = 24 * 3600
+_numbers = itertools.count()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Launch:
+    """How the processes of a run find each other.
+
+    Attributes:
+        coordinator: HOST:PORT of process 0; None asks the scheduler, as do the next two.
+        num_processes: Their number; 1 alone asks nobody.
+        process_id: Which one this is, from 0.
+        join_seconds: How long to wait for all of them.
+    """
+
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
+    join_seconds: float = 300.0
+
+    def __post_init__(self):
+        given = {
+            "--coordinator": self.coordinator,
+            "--num_processes": self.num_processes,
+            "--process_id": self.process_id,
+        }
+        require(
+            self.join_seconds > 0, f"--join_seconds must be positive, got {self.join_seconds:g}"
+        )
+        if self.alone or set(given.values()) == {None}:
+            return
+        missing = [name for name, value in given.items() if value is None]
+        require(
+            not missing,
+            f"{', '.join(given)} must be given together, got no {' and no '.join(missing)}; give "
+            "all, or none where the scheduler knows",
+        )
+        rendezvous.split_address(self.coordinator)
+        require(
+            0 <= self.process_id < self.num_processes,
+            f"--process_id must be from 0 to --num_processes - 1, got {self.process_id} of "
+            f"{self.num_processes}",
+        )
+
+    @property
+    def alone(self) -> bool:
+        """Whether the flags say that there are no others, whatever a scheduler says."""
+        return self.num_processes == 1 and self.coordinator is None and self.process_id in (None, 0)
+
+
+@contextlib.contextmanager
+def session(launch: Launch, facts: Mapping[str, Any]) -> Iterator[None]:
+    """Starts `jax.distributed` if there are several processes, and ends all of them together.
+
+    Args:
+        launch: Where the others are.
+        facts: What must be the same on every process, as nested JSON values; the versions of
+            this package and of JAX and a hash of every source file are added.
+
+    Raises:
+        ValueError: on every process, if one is missing or would run something else.
+    """
+    place = _find(launch)
+    if place is None:
+        yield
+        return
+    coordinator, count, index = place
+    rendezvous.meet(
+        coordinator, count, index, {**_versions(), **facts}, seconds=launch.join_seconds
+    )
+    jax.distributed.initialize(
+        coordinator,
+        count,
+        index,
+        initialization_timeout=max(1, round(launch.join_seconds)),
+        shutdown_timeout_seconds=_DAY,  # others may still write when this one is done
+    )
+    watch = _Watch(index, count)
+    try:
+        yield
+    except BaseException as error:
+        watch.stop()
+        if not (isinstance(error, SystemExit) and not error.code):
+            _fail(index, count, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        raise
+    watch.stop()
+    jax.distributed.shutdown()
+
+
+def is_first() -> bool:
+    """Whether this process writes and prints."""
+    return jax.process_index() == 0
+
+
+def from_first(value: Callable[[], T]) -> T:
+    """Returns on every process what `value` returns on process 0, a JSON value."""
+    if jax.process_count() == 1:
+        return value()
+    client, key = jax_distributed.global_state.client, f"mimir_jax/first/{next(_numbers)}"
+    if is_first():
+        client.key_value_set(key, json.dumps(value()))
+    return json.loads(client.blocking_key_value_get(key, 1000 * _DAY))
+
+
+def gather(value: T) -> list[T]:
+    """Returns the JSON values of all processes, in their order, once all have come here."""
+    if jax.process_count() == 1:
+        return [value]
+    client, folder = jax_distributed.global_state.client, f"mimir_jax/gather/{next(_numbers)}"
+    client.key_value_set(f"{folder}/{jax.process_index()}", json.dumps(value))
+    places = range(jax.process_count())
+    return [json.loads(client.blocking_key_value_get(f"{folder}/{i}", 1000 * _DAY)) for i in places]
+
+
+def to_host(array: jax.Array | np.ndarray) -> np.ndarray:
+    """Returns the whole of a global array, on every process; all must call it."""
+    if isinstance(array, np.ndarray) or array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    return multihost_utils.process_allgather(array, tiled=True)
+
+
+def split_rows(count: int) -> list[int]:
+    """Returns which of `count` rows this process makes: as many as any other, the last repeated."""
+    each = -(-count // jax.process_count())
+    first = jax.process_index() * each
+    return [min(row, count - 1) for row in range(first, first + each)]
+
+
+def join_rows(rows: np.ndarray, count: int) -> np.ndarray:
+    """Returns, on every process, all `count` rows from what each made of its `split_rows`."""
+    return multihost_utils.process_allgather(rows, tiled=True)[:count]
+
+
+def _find(launch: Launch) -> tuple[str, int, int] | None:
+    """Returns coordinator, number of processes and own index; None for a single process."""
+    if launch.coordinator is not None:
+        return launch.coordinator, launch.num_processes, launch.process_id
+    if launch.alone:
+        return None
+    try:
+        coordinator, count, index, _ = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+            None, None, None, None, None, round(launch.join_seconds)
+        )
+    except RuntimeError as error:
+        raise ValueError(
+            f"the scheduler must tell where process 0 is: {error}; or give --coordinator, "
+            "--num_processes and --process_id"
+        ) from None
+    return None if count in (None, 1) else (coordinator, count, index)
+
+
+def _versions() -> dict[str, Any]:
+    root = pathlib.Path(mimir_jax.__file__).parent
+    code = {
+        str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+        for file in sorted(root.rglob("*.py"))
+    }
+    return {"mimir_jax": mimir_jax.__version__, "jax": jax.__version__, "code": code}
+
+
+class _Watch:
+    """A thread that ends this process, with a line, once another has failed."""
+
+    def __init__(self, index: int, count: int):
+        self._index, self._count = index, count
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when the thread has ended."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        client = jax_distributed.global_state.client
+        while not self._stopped.wait(_POLL_SECONDS):
+            lines = {k.rpartition("/")[2]: v for k, v in client.key_value_dir_get(_FAILED) if v}
+            if lines:
+                process, line = min(lines.items())
+                print(f"error: stopped, as process {process} failed: {line}", file=sys.stderr)
+                _fail(self._index, self._count, "")
+                _leave()
+
+
+def _fail(index: int, count: int, line: str) -> None:
+    """Tells the others, waits until they know, and skips JAX's own wait for them at the exit."""
+    client = jax_distributed.global_state.client
+    client.key_value_set(f"{_FAILED}/{index}", line)
+    deadline = time.monotonic() + _FAREWELL_SECONDS
+    while len(client.key_value_dir_get(_FAILED)) < count and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS / 10)
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
