@@ -1,16 +1,25 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Noise to latents and latents to frames, the two steps that every pipeline takes; traceable."""
+"""Noise to latents and latents to frames, the two steps that every pipeline takes."""
 
+import contextlib
+import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Key
 
 from mimir_jax.config import DiTConfig
 from mimir_jax.diffusion import guidance, samplers
 from mimir_jax.models import dit, functional
 from mimir_jax.models.vae import autoencoder
+from mimir_jax.parallel import context
+from mimir_jax.parallel import mesh as mesh_lib
+from mimir_jax.parallel import rules as rules_lib
 
 
 def denoise(
@@ -63,3 +72,35 @@ def decode(
     """
     latents = autoencoder.unscale_latents(model.config, latents)
     return model.decode(params, latents, tiled=tiled).astype(jnp.float32)
+
+
+class Decoder:
+    """`decode`, compiled, with the pixel rows of a video split over the devices of this process.
+
+    The split is exact: convolutions fetch the rows they lack from their neighbours, and norms sum
+    over all devices, so the memory of a device falls with their number.
+
+    Args:
+        model: The VAE.
+        params: Its parameters.
+        mesh: Names the devices; None decodes where the parameters are.
+    """
+
+    def __init__(self, model: functional.Model, params: functional.Params, mesh: Mesh | None):
+        self._params, self._everywhere = params, None
+        self._context = contextlib.nullcontext
+        if mesh is not None:
+            rows = mesh_lib.make_mesh((1, 1, -1, 1), list(mesh.local_devices))
+            self._everywhere = NamedSharding(rows, P())
+            self._params = jax.device_put(params, self._everywhere)
+            self._context = functools.partial(context.use, rows, rules_lib.table("fsdp"))
+        self._decode = jax.jit(functools.partial(decode, model), static_argnames="tiled")
+
+    def __call__(
+        self, latents: Float[Array, "b t h w c"] | Float[np.ndarray, "b t h w c"], *, tiled: bool
+    ) -> Float[np.ndarray, "b f h2 w2 c2"]:
+        """Returns the video of scaled latents, about [-1, 1]."""
+        if self._everywhere is not None:
+            latents = jax.device_put(latents, self._everywhere)
+        with self._context():
+            return np.asarray(self._decode(self._params, latents, tiled=tiled))

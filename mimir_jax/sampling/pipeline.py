@@ -31,7 +31,8 @@ class Pipeline:
         model: The Mimir network.
         text: Frozen text encoders.
         vae, vae_params: Frozen VAE.
-        mesh: Spreads the videos of a batch over its `data` axis; None stands for one device.
+        mesh: Spreads the videos of a batch over its `data` axis, and the rows of each over all its
+            devices when it is decoded; None stands for one device.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Pipeline:
         mesh: Mesh | None = None,
     ):
         self._task, self._model, self._text = task, model, text
-        self._vae, self._vae_params = vae, vae_params
+        self._decode = latents_lib.Decoder(vae, vae_params, mesh)
         self._mesh = mesh
 
     def generate(
@@ -91,18 +92,12 @@ class Pipeline:
         self, latents: jax.Array | np.ndarray, *, tiled: bool = False
     ) -> UInt8[np.ndarray, "f h w 3"]:
         """Decodes the scaled latents of one clip."""
-        video = self._decode(self._vae_params, latents, tiled=tiled)
-        return video_lib.to_uint8(np.asarray(video[0]))
+        return video_lib.to_uint8(self._decode(latents, tiled=tiled)[0])
 
     def _on_mesh(self) -> contextlib.AbstractContextManager:
         if self._mesh is None:  # or that of a training run around this
             return contextlib.nullcontext()
         return context.use(self._mesh, rules_lib.table("fsdp"))
-
-    @functools.cached_property
-    def _decode(self):
-        decode = functools.partial(latents_lib.decode, self._vae)
-        return jax.jit(decode, static_argnames=("tiled",))
 
     @functools.cached_property
     def _denoise(self):

@@ -94,12 +94,13 @@ def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What
         config: The run; its mesh sizes are laid over the devices.
         topology: Devices to compile for.
         what: `train`, one step; `sample`, the guided loop of a batch; `decode`, the VAE on the
-            latents of one clip, in tiles.
+            latents of one clip, in tiles on one device, else in bands of rows on all of them.
 
     Raises:
         ValueError: for a mesh or task that does not fit, or a batch that does not split.
     """
-    mesh = mesh_lib.make_mesh(config.mesh.sizes, topology.devices)
+    sizes = (1, 1, -1, 1) if what == "decode" else config.mesh.sizes
+    mesh = mesh_lib.make_mesh(sizes, topology.devices)
     program_lib.require_runnable(config, mesh)
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     if what != "decode" and config.batch_size % ways:
@@ -234,9 +235,10 @@ def _decode(config: TrainConfig, mesh: jax.sharding.Mesh):
     latents = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=everywhere)
 
     def decode(params, latents):
-        return latents_lib.decode(vae, params, latents, tiled=True)
+        return latents_lib.decode(vae, params, latents, tiled=mesh.size == 1)
 
-    lowered = jax.jit(decode, out_shardings=everywhere).lower(params, latents)
+    with context.use(mesh, rules_lib.table("fsdp")):
+        lowered = jax.jit(decode).lower(params, latents)
     flops = metrics.count_flops(decode, params, latents)
     return lowered, {"parameters": params, "latents": latents}, flops, flops
 
