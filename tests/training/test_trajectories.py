@@ -1,0 +1,62 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Ten steps on one device and on eight, by every rule table: the same losses but for rounding."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from mimir_jax.config import MeshConfig
+from mimir_jax.data import loader
+from mimir_jax.parallel import context, rules
+from mimir_jax.parallel import mesh as mesh_lib
+from mimir_jax.training import init, program, tasks
+
+STEPS = 10
+MESHES = [(8, 1, 1, 1), (2, 4, 1, 1), (1, 2, 2, 2), (1, 1, 8, 1), (1, 1, 2, 4)]
+FORMS = [(strategy, "ulysses") for strategy in rules.STRATEGIES] + [("fsdp", "ring")]
+
+
+def trajectory(config, task, batches, devices):
+    """Losses of `STEPS` steps."""
+    mesh = mesh_lib.make_mesh(config.mesh.sizes, devices)
+    made = program.make(config, task.model, task.loss, mesh)
+    params = init.start(config, task.model, None, made.shardings.params)
+    state = jax.jit(made.make_state, out_shardings=made.shardings)(params)
+    key = jax.device_put(jax.random.key(1), made.replicated)
+    losses = []
+    with context.use(mesh, made.rules):
+        for batch in batches:
+            state, values = made.step(state, loader.device_put(batch, made.batch), key)
+            losses.append(float(values["loss"]))
+    return losses
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["mimir_run", "vae_run"])
+def test_ten_steps_are_the_same_on_every_mesh(run, request):
+    config = dataclasses.replace(request.getfixturevalue(run), steps=STEPS)
+    task = tasks.make_task(config)
+    source, size = task.source(), config.batch_size
+    records = [source[i] for i in range(STEPS * size)]
+    batches = [
+        task.prepare(
+            {
+                "video": np.stack([r["video"] for r in records[i : i + size]]),
+                "caption": [r["caption"] for r in records[i : i + size]],
+            }
+        )
+        for i in range(0, len(records), size)
+    ]
+    one = trajectory(
+        dataclasses.replace(config, mesh=MeshConfig()), task, batches, jax.devices()[:1]
+    )
+    assert one[-1] < one[0]
+    for strategy, sequence in FORMS:
+        for sizes in MESHES:
+            axes = dict(zip(mesh_lib.AXES, sizes, strict=True))
+            mesh = MeshConfig(**axes, strategy=strategy, sequence=sequence)
+            eight = trajectory(dataclasses.replace(config, mesh=mesh), task, batches, jax.devices())
+            np.testing.assert_allclose(eight, one, rtol=2e-4, err_msg=f"{mesh}")
