@@ -42,14 +42,14 @@ class Case(NamedTuple):
 
     size: str
     topology: str
-    mesh: dict[str, int]
+    mesh: tuple[tuple[str, int], ...]
     batch: int
     extra: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Name of the report's file."""
-        mesh = "-".join(f"{axis}{ways}" for axis, ways in self.mesh.items())
+        mesh = "-".join(f"{axis}{ways}" for axis, ways in self.mesh)
         extra = "".join("-" + flag.rpartition("=")[2] for flag in self.extra)
         return f"{self.size}-{self.topology.replace(':', '-')}-{mesh}-b{self.batch}{extra}"
 
@@ -59,7 +59,7 @@ class Case(NamedTuple):
         return [
             "--config", f"configs/mimir.py:{self.size}",
             "--topology", self.topology,
-            *(f"--config.mesh.{axis}={ways}" for axis, ways in self.mesh.items()),
+            *(f"--config.mesh.{axis}={ways}" for axis, ways in self.mesh),
             f"--config.batch_size={self.batch}",
             KERNEL,
             *self.extra,
@@ -70,12 +70,12 @@ class Case(NamedTuple):
 SLICES = {"v5p:2x2x1": 4, "v5p:4x4x4": 64, "v5p:4x8x8": 256, "v5p:8x8x8": 512}
 CASES = [
     *(
-        Case(size, topology, {"fsdp": chips}, chips)
+        Case(size, topology, (("fsdp", chips),), chips)
         for topology, chips in SLICES.items()
         for size in ("5b", "2b")
     ),
-    Case("5b", "v5p:4x4x4", {"fsdp": 16, "context": 4}, 16),
-    Case("2b", "v5p:4x4x4", {"fsdp": 16, "context": 4}, 16),
+    Case("5b", "v5p:4x4x4", (("fsdp", 16), ("context", 4)), 16),
+    Case("2b", "v5p:4x4x4", (("fsdp", 16), ("context", 4)), 16),
 ]
 
 
@@ -141,7 +141,7 @@ def page(folder: pathlib.Path) -> str:
 
 
 def _label(case: Case) -> str:
-    mesh = ", ".join(f"{axis} {ways}" for axis, ways in case.mesh.items())
+    mesh = ", ".join(f"{axis} {ways}" for axis, ways in case.mesh)
     return f"{case.size} on {case.topology}, {mesh}"
 
 
