@@ -44,14 +44,12 @@ class Case(NamedTuple):
     topology: str
     mesh: tuple[tuple[str, int], ...]
     batch: int
-    extra: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Name of the report's file."""
         mesh = "-".join(f"{axis}{ways}" for axis, ways in self.mesh)
-        extra = "".join("-" + flag.rpartition("=")[2] for flag in self.extra)
-        return f"{self.size}-{self.topology.replace(':', '-')}-{mesh}-b{self.batch}{extra}"
+        return f"{self.size}-{self.topology.replace(':', '-')}-{mesh}-b{self.batch}"
 
     @property
     def arguments(self) -> list[str]:
@@ -62,7 +60,6 @@ class Case(NamedTuple):
             *(f"--config.mesh.{axis}={ways}" for axis, ways in self.mesh),
             f"--config.batch_size={self.batch}",
             KERNEL,
-            *self.extra,
             *NO_WEIGHTS,
         ]  # fmt: skip
 
@@ -179,7 +176,7 @@ def _bound(case: Case, report: dict, reports: dict[Case, dict]) -> dict[str, str
         "least": f"{report['least_seconds']:.2f} s",
         "no overlap": f"{compute + links:.2f} s",
         "model FLOP utilisation": f"at most {100 * useful:.0f} %",
-        "weak scaling": f"{apart:.0f} to {least:.0f} %" if apart < least else f"{least:.0f} %",
+        "weak scaling": f"{min(apart, least):.0f} to {max(apart, least):.0f} %",
     }
 
 
