@@ -145,7 +145,13 @@ def test_attention_policy_keeps_the_output_and_gradients(qkv):
 
 @pytest.mark.parametrize(
     ("sequence", "sizes"),
-    [("ulysses", (2, 1, 4, 1)), ("ring", (1, 1, 4, 2)), ("ring", (2, 1, 4, 1))],
+    [
+        ("ulysses", (2, 1, 4, 1)),
+        ("ring", (2, 1, 4, 1)),
+        pytest.param("ring", (1, 1, 4, 2), marks=pytest.mark.slow),
+        pytest.param("ring", (1, 1, 8, 1), marks=pytest.mark.slow),
+        pytest.param("ulysses", (1, 1, 2, 4), marks=pytest.mark.slow),
+    ],
 )
 def test_sequence_parallel_layer_and_gradients_are_those_of_one_device(sequence, sizes):
     cfg = DiTConfig(num_heads=3, head_dim=16)  # neither heads nor length divide
