@@ -41,9 +41,9 @@ class LowRankKernel:
         scale: Alpha over rank.
     """
 
-    kernel: Array
-    a: Array
-    b: Array
+    kernel: Any  # an array, or whatever else a transformation puts into the leaves of a tree
+    a: Any
+    b: Any
     scale: float = dataclasses.field(metadata={"static": True})
 
     def __getitem__(self, index: Any) -> "LowRankKernel":

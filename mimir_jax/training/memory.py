@@ -26,6 +26,8 @@ from mimir_jax.training import program as program_lib
 from mimir_jax.training import tasks
 from mimir_jax.weights import tree
 
+Change = Callable[[TrainConfig], TrainConfig]
+
 SLACK = 2.0
 """A run is refused where even an SLACK-th of its gradients and activations would not fit."""
 
@@ -120,7 +122,7 @@ def check(config: TrainConfig, devices: Sequence[jax.Device]) -> Estimate:
     def fits(changed: TrainConfig) -> bool:
         return estimate(changed, devices, **known).possible
 
-    remedies = _remedies(config, len(devices))
+    remedies = _remedies(config, devices)
     alone = [flags for flags, change in remedies.items() if fits(change(config))]
     advice = f"use one of {', '.join(alone)}"
     if not alone:
@@ -135,7 +137,7 @@ def check(config: TrainConfig, devices: Sequence[jax.Device]) -> Estimate:
 def device_memory(device: jax.Device) -> int | None:
     """Returns the bytes that programs may use on a device, None if the platform does not say.
 
-    CPU devices share what the host has available.
+    CPU devices share what the host has available besides what already lies on them.
     """
     if device.platform != "cpu":
         return (device.memory_stats() or {}).get("bytes_limit")
@@ -145,38 +147,40 @@ def device_memory(device: jax.Device) -> int | None:
         available = int(lines["MemAvailable"].split()[0]) * 1024
     else:
         available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return available // jax.local_device_count()
+    return available // jax.local_device_count() + _in_use(device)
 
 
-def _remedies(config: TrainConfig, devices: int) -> dict[str, Callable[[TrainConfig], TrainConfig]]:
+def _remedies(config: TrainConfig, devices: Sequence[jax.Device]) -> dict[str, Change]:
     """Returns what can be changed to save memory, by the flags that do it, cheapest first."""
 
-    def optimizer(**fields: Any) -> Callable[[TrainConfig], TrainConfig]:
+    def optimizer(**fields: Any) -> Change:
         return lambda c: dataclasses.replace(
             c, optimizer=dataclasses.replace(c.optimizer, **fields)
         )
 
-    def task(change: Callable[[Any], Any]) -> Callable[[TrainConfig], TrainConfig]:
+    def task(change: Callable[[Any], Any]) -> Change:
         return lambda c: dataclasses.replace(c, task=change(c.task))
 
-    found: dict[str, Callable[[TrainConfig], TrainConfig]] = {}
+    found: dict[str, Change] = {}
     video = config.task.kind == "text_to_video"
     if video and config.task.model.dit.remat != "full":
         found["--config.task.model.dit.remat=full"] = task(
             functools.partial(_with_dit, remat="full")
         )
-    if devices > 1 and config.mesh.fsdp == 1:
+    if len(devices) > 1 and config.mesh.fsdp == 1:
         mesh = dataclasses.replace(config.mesh, data=1, fsdp=-1)
         found["--config.mesh.data=1 --config.mesh.fsdp=-1"] = lambda c: dataclasses.replace(
             c, mesh=mesh
         )
-    ways = devices // (max(config.mesh.context, 1) * max(config.mesh.tensor, 1))
+    ways = len(devices) // (max(config.mesh.context, 1) * max(config.mesh.tensor, 1))
     most = config.batch_size // ways
     if most > config.optimizer.accumulate and config.batch_size % most == 0:
         found[f"--config.optimizer.accumulate={most}"] = optimizer(accumulate=most)
     if config.optimizer.name == "adamw":
         flags = "--config.optimizer.name=adafactor --config.optimizer.b1=0.0"
         found[flags] = optimizer(name="adafactor", b1=0.0)
+    if not config.optimizer.offload and devices[0].platform != "cpu":
+        found["--config.optimizer.offload=True"] = optimizer(offload=True)
     if video and not config.task.lora.rank:
         lora = dataclasses.replace(config.task.lora, rank=16, base_dtype="bfloat16")
         flags = "--config.task.lora.rank=16 --config.task.lora.base_dtype=bfloat16"

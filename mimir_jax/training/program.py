@@ -82,7 +82,8 @@ def make(
     place = functools.partial(state_lib.shardings, abstract, model.axes, rules, mesh)
     shardings, update = place(), tx
     if optimizer.offload:
-        update = optimizer_lib.from_host(tx, shardings.opt_state)
+        here = mesh.devices.flat[0].default_memory().kind
+        update = optimizer_lib.from_host(tx, place(memory_kind=here).opt_state)
         shardings = place(memory_kind=mesh_lib.host_memory(mesh))
     replicated = NamedSharding(mesh, P())
     step = jax.jit(
