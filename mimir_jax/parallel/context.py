@@ -27,6 +27,20 @@ def use(mesh: Mesh, rules: rules_lib.Rules) -> Iterator[None]:
         _CURRENT.reset(token)
 
 
+@contextlib.contextmanager
+def local() -> Iterator[None]:
+    """Leaves arrays where they are inside the block, or inside the function that this decorates.
+
+    For what a process does with rows of its own: a mesh of many processes would make it a program
+    that all of them must run together.
+    """
+    token = _CURRENT.set(None)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
 def constrain(x: Array, *axes: str | None) -> Array:
     """Shards an activation by its logical axes; the identity where no mesh is set.
 

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from mimir_jax.config import DataConfig, TextToVideoConfig
 from mimir_jax.diffusion import guidance, samplers, schedules
 from mimir_jax.models import functional
-from mimir_jax.parallel import distributed
+from mimir_jax.parallel import context, distributed
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import video as video_lib
 from mimir_jax.text import features as features_lib
@@ -84,6 +84,7 @@ class Pipeline:
             np.stack([self.decode(row[None], tiled=tiled) for row in rows]), len(latents)
         )
 
+    @context.local()
     def decode(
         self, latents: jax.Array | np.ndarray, *, tiled: bool = False
     ) -> UInt8[np.ndarray, "f h w 3"]:
