@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from absl import logging
 from jax._src import clusters  # what jax.distributed.initialize() itself asks
 from jax._src import distributed as jax_distributed  # the only way to the key-value store
 from jax.experimental import multihost_utils
@@ -115,6 +116,8 @@ def session(launch: Launch, facts: Mapping[str, Any]) -> Iterator[None]:
         initialization_timeout=max(1, round(launch.join_seconds)),
         shutdown_timeout_seconds=_DAY,  # others may still write when this one is done
     )
+    if index and logging.get_verbosity() == logging.WARNING:
+        logging.set_verbosity(logging.ERROR)
     watch = _Watch(index, count)
     try:
         yield

@@ -1,8 +1,90 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
 import pytest
 
 from mimir_jax.parallel import distributed
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+SCRIPT = """
+import json, signal, sys, time
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec as P
+from mimir_jax.parallel import distributed, mesh
+from mimir_jax.training import interrupt
+
+index = int(sys.argv[2])
+launch = distributed.Launch(coordinator=sys.argv[1], num_processes=2, process_id=index)
+with distributed.session(launch, {"script": 1}):
+    told = {"first": distributed.from_first(lambda: [index, "x"])}
+    told["all"] = distributed.gather({"process": index})
+    rows = distributed.split_rows(3)
+    told["rows"] = rows
+    told["joined"] = distributed.join_rows(np.array(rows) * 10, 3).tolist()
+    spread = NamedSharding(mesh.make_mesh((1, -1, 1, 1)), P("fsdp"))
+    whole = np.arange(8.0)
+    told["host"] = distributed.to_host(
+        jax.make_array_from_callback((8,), spread, lambda where: whole[where])
+    ).tolist()
+    with interrupt.watched() as asked:
+        step = 0
+        while not asked(step):
+            step += 1
+            time.sleep(0.02 + 0.01 * index)
+            if step == 5 and index == 1:
+                signal.raise_signal(signal.SIGINT)
+    told["stopped"] = distributed.gather(step)
+    print(json.dumps(told), flush=True)
+    if index == 1:
+        raise ValueError("disk full")
+    time.sleep(600)
+"""
+
+
+def test_processes_share_stop_after_the_same_step_and_fail_together():
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": "2",
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, f"127.0.0.1:{port}", str(index)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in (0, 1)
+    ]
+    try:
+        ends = [process.communicate(timeout=500) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for index, (out, error) in enumerate(ends):
+        assert "stopped" in out, error
+        told = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
+        assert told["first"] == [0, "x"]
+        assert told["all"] == [{"process": 0}, {"process": 1}]
+        assert told["rows"] == [[0, 1], [2, 2]][index]
+        assert told["joined"] == [0, 10, 20]
+        assert told["host"] == list(range(8))
+        assert len(set(told["stopped"])) == 1
+    assert "error: stopped, as process 1 failed: ValueError: disk full" in ends[0][1]
+    assert "ValueError: disk full" in ends[1][1]
+    assert [process.returncode for process in processes] == [1, 1]
 
 
 @pytest.mark.parametrize(

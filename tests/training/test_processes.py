@@ -98,8 +98,8 @@ def test_two_processes_train_and_one_goes_on(kind, request, tmp_path, replace):
     with Processes(tmp_path, run, "--workdir", str(both)) as processes:
         ends = processes.wait()
     assert [code for code, _, _ in ends] == [0, 0], ends
-    assert "step 3/3" in ends[0][1] and f"{both}/checkpoints/3" in ends[0][1].replace("\n", "")
-    assert not ends[1][1].strip()
+    assert "step 3/3" in ends[0][1] and f"{both}/checkpoints/3" in ends[0][1]
+    assert "step" not in ends[1][1] and "checkpoint" not in ends[1][1]
     assert list(both.glob("samples/*/sheet.png"))
 
     loop.train(replace(run, steps=5, mesh=replace(run.mesh, data=2, fsdp=-1)), both)
@@ -123,15 +123,3 @@ def test_signal_to_one_process_stops_both_after_the_same_step(vae_run, tmp_path,
     step = checkpoint.latest_step(workdir)
     assert f"stopped at step {step} and saved" in ends[0][1]
     assert max(losses(workdir)) == step
-
-
-@pytest.mark.slow
-def test_failure_of_one_process_ends_both(vae_run, tmp_path):
-    workdir = tmp_path / "run"
-    workdir.mkdir()
-    (workdir / "thesis.tex").write_text("x")
-    with Processes(tmp_path, vae_run, "--workdir", str(workdir)) as processes:
-        ends = processes.wait()
-    assert [code for code, _, _ in ends] == [1, 1]
-    assert "must be empty or hold a run" in ends[0][2].splitlines()[-1]
-    assert "error: stopped, as process 0 failed: ValueError: workdir" in ends[1][2]
