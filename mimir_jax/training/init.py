@@ -5,6 +5,7 @@
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 
 from mimir_jax import weights
@@ -64,7 +65,14 @@ def start(
         return params
     params, fresh = weights.overlay(params, loaded, source=config.init_from)
     logging.info("%s lacks %d parameters, drawn afresh", config.init_from, len(fresh))
-    return jax.device_put(params, shardings)
+    return jax.device_put(params) if shardings is None else jax.tree.map(_place, params, shardings)
+
+
+def _place(value: jax.Array | np.ndarray, sharding: Any) -> jax.Array:
+    """Cuts a whole array of this process into shards; what was drawn has its place."""
+    if isinstance(value, jax.Array):
+        return value
+    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
 
 def start_of(config: TrainConfig, model: functional.Model) -> functional.Params:
