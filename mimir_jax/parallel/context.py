@@ -27,8 +27,12 @@ def use(mesh: Mesh, rules: rules_lib.Rules) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """Traces as on one device inside the block."""
+def local() -> Iterator[None]:
+    """Leaves arrays where they are inside the block, or inside the function that this decorates.
+
+    For what a process does with rows of its own: a mesh of many processes would make it a program
+    that all of them must run together.
+    """
     with _set(None):
         yield
 

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from absl import logging
 from jax._src import clusters  # what jax.distributed.initialize() itself asks
 from jax._src import distributed as jax_distributed  # the only way to the key-value store
 from jax.experimental import multihost_utils
@@ -36,6 +37,7 @@ from mimir_jax.parallel import rendezvous
 T = TypeVar("T")
 
 _FAILED = "mimir_jax/failed"  # key-value folder: a line from who failed, nothing from who heard it
+_LEFT = "mimir_jax/left"  # and who is about to exit
 _POLL_SECONDS = 1.0
 _FAREWELL_SECONDS = 15.0
 _DAY = 24 * 3600
@@ -115,15 +117,17 @@ def session(launch: Launch, facts: Mapping[str, Any]) -> Iterator[None]:
         initialization_timeout=max(1, round(launch.join_seconds)),
         shutdown_timeout_seconds=_DAY,  # others may still write when this one is done
     )
-    watch = _Watch(index, count)
+    if index and logging.get_verbosity() == logging.WARNING:
+        logging.set_verbosity(logging.ERROR)
+    end = _End(index, count)
     try:
         yield
     except BaseException as error:
-        watch.stop()
+        end.stop_watching()
         if not (isinstance(error, SystemExit) and not error.code):
-            _fail(index, count, f"{type(error).__name__}: {' '.join(str(error).split())}")
+            end.fail(f"{type(error).__name__}: {' '.join(str(error).split())}")
         raise
-    watch.stop()
+    end.stop_watching()
     jax.distributed.shutdown()
 
 
@@ -198,42 +202,50 @@ def _versions() -> dict[str, Any]:
     return {"mimir_jax": mimir_jax.__version__, "jax": jax.__version__, "code": code}
 
 
-class _Watch:
-    """A thread that ends this process, with a line, once another has failed."""
+class _End:
+    """The common end: a thread that ends this process, with a line, once another has failed."""
 
     def __init__(self, index: int, count: int):
         self._index, self._count = index, count
+        self._client = jax_distributed.global_state.client
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop_watching(self) -> None:
         """Returns when the thread has ended."""
         self._stopped.set()
         self._thread.join()
 
-    def _run(self) -> None:
-        client = jax_distributed.global_state.client
+    def fail(self, line: str) -> None:
+        """Tells the others and waits until they know; JAX's own wait at the exit is left out."""
+        self._client.key_value_set(f"{_FAILED}/{self._index}", line)
+        self._wait(_FAILED)
+        atexit.register(self._leave)
+
+    def _watch(self) -> None:
         while not self._stopped.wait(_POLL_SECONDS):
-            lines = {k.rpartition("/")[2]: v for k, v in client.key_value_dir_get(_FAILED) if v}
+            entries = self._client.key_value_dir_get(_FAILED)
+            lines = {name.rpartition("/")[2]: line for name, line in entries if line}
             if lines:
                 process, line = min(lines.items())
                 print(f"error: stopped, as process {process} failed: {line}", file=sys.stderr)
-                _fail(self._index, self._count, "")
-                _leave()
+                self.fail("")
+                self._leave()
 
+    def _leave(self) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._client.key_value_set(f"{_LEFT}/{self._index}", "")
+        if self._index == 0:  # JAX aborts who outlives process 0
+            self._wait(_LEFT)
+        os._exit(1)
 
-def _fail(index: int, count: int, line: str) -> None:
-    """Tells the others, waits until they know, and skips JAX's own wait for them at the exit."""
-    client = jax_distributed.global_state.client
-    client.key_value_set(f"{_FAILED}/{index}", line)
-    deadline = time.monotonic() + _FAREWELL_SECONDS
-    while len(client.key_value_dir_get(_FAILED)) < count and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS / 10)
-    atexit.register(_leave)
-
-
-def _leave() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1)
+    def _wait(self, folder: str) -> None:
+        """Waits for an entry of every process, but not for ever."""
+        deadline = time.monotonic() + _FAREWELL_SECONDS
+        while time.monotonic() < deadline:
+            complete = len(self._client.key_value_dir_get(folder)) == self._count
+            time.sleep(_POLL_SECONDS / 10)
+            if complete:
+                return

@@ -70,7 +70,7 @@ def _host(port: int, count: int, own: Mapping[str, Any], seconds: float) -> str 
     verdict = None
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(_listen(port))
-        while verdict is None and not awaited <= guests.keys():
+        while not awaited <= guests.keys():
             connection = _accept(server, deadline)
             if connection is None:
                 verdict = _missing(sorted(awaited - guests.keys()), count, seconds)

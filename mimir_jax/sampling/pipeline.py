@@ -88,6 +88,7 @@ class Pipeline:
             np.stack([self.decode(row[None], tiled=tiled) for row in rows]), len(latents)
         )
 
+    @context.local()
     def decode(
         self, latents: jax.Array | np.ndarray, *, tiled: bool = False
     ) -> UInt8[np.ndarray, "f h w 3"]:

@@ -18,6 +18,7 @@ from mimir_jax import weights
 from mimir_jax.config import TextConfig
 from mimir_jax.data.cache import ContentCache, content_key
 from mimir_jax.models import condition, functional
+from mimir_jax.parallel import context
 from mimir_jax.text import decoding, instructions, tokenizers
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class TextEncoder:
         """Width of the LLM states, None without an LLM."""
         return self._llm.model.config.width if self._llm else None
 
+    @context.local()
     def encode(self, captions: Sequence[str]) -> Features:
         """Returns the features of `captions`, stacked.
 
@@ -69,6 +71,7 @@ class TextEncoder:
         """Splits `caption` into what T5 reads and the rest, empty if it reads all."""
         return cut(self._t5.tokenizer, caption, self._config.length)
 
+    @context.local()
     def answers(self, caption: str) -> list[str]:
         """Returns the sampled answers of the LLM to `caption` as text."""
         generation = self._generate(caption)
@@ -79,6 +82,7 @@ class TextEncoder:
             for row, keep in zip(tokens, mask, strict=True)
         ]
 
+    @context.local()
     def llm_branches(self, caption: str) -> tuple[np.ndarray, list[np.ndarray]]:
         """Returns the LLM's states at the caption (n, e), and at each sampled answer (k_i, e)."""
         query = self._query(caption)

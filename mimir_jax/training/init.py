@@ -5,6 +5,7 @@
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 
 from mimir_jax import weights
@@ -67,7 +68,14 @@ def start(
         lambda x, spec: x.astype(spec.dtype, copy=False), params, model.abstract_params
     )
     logging.info("%s lacks %d parameters, drawn afresh", config.init_from, len(fresh))
-    return jax.device_put(params, shardings)
+    return jax.device_put(params) if shardings is None else jax.tree.map(_place, params, shardings)
+
+
+def _place(value: jax.Array | np.ndarray, sharding: Any) -> jax.Array:
+    """Cuts a whole array of this process into shards; what was drawn has its place."""
+    if isinstance(value, jax.Array):
+        return value
+    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
 
 def start_of(config: TrainConfig, model: functional.Model) -> functional.Params:

@@ -90,7 +90,8 @@ def train(
     if position is not None:
         data.restore(position)
 
-    key = jax.device_put(jax.random.fold_in(jax.random.key(config.seed), 1), program.replicated)
+    draw = lambda: jax.random.fold_in(jax.random.key(config.seed), 1)  # noqa: E731
+    key = jax.jit(draw, out_shardings=program.replicated)()
 
     # Loop. A checkpoint is saved before the next batch is drawn, so resuming repeats nothing.
     # Frozen networks run in `prepare`, on the host's side; the step itself moves no data.

@@ -54,7 +54,7 @@ def count_flops(function: Callable, *args: Any, attention: bool = True) -> int:
     attention costs follows from its shapes, whatever kernel computes it; what a mesh adds (pads,
     heads of zeros) is left out; so is all that attention kernels do unless `attention`.
     """
-    with context.alone():
+    with context.local():
         return _jaxpr_flops(jax.make_jaxpr(function)(*args).jaxpr, attention)
 
 

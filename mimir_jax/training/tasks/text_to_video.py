@@ -19,7 +19,7 @@ from mimir_jax.data.cache import ContentCache, content_key
 from mimir_jax.diffusion import objectives, schedules
 from mimir_jax.models import dit, functional, lora, mimir
 from mimir_jax.models.vae import autoencoder
-from mimir_jax.parallel import distributed
+from mimir_jax.parallel import context, distributed
 from mimir_jax.sampling import pipeline as pipeline_lib
 from mimir_jax.sampling import video as video_lib
 from mimir_jax.text import features as features_lib
@@ -103,6 +103,7 @@ class TextToVideoTask:
             self._task, self.model, self._text, self._vae, self._vae_params
         )
 
+    @context.local()
     def _encode_clip(self, clip: UInt8[np.ndarray, "f h w 3"]) -> tuple[Array, Array]:
         moments = self._encode(self._vae_params, clip[None])
         return moments.mean, moments.logvar
