@@ -46,6 +46,8 @@ class DataConfig:
         start: Window of a longer clip: `random` for every pass, or the `first` frames.
         short: Videos too short for a record: `skip` them, or `repeat` their last frame.
         num_workers: Decoding processes; 0 decodes on threads of the training process.
+        features: Folder that launch/prepare.py wrote for this source; training then reads latents
+            and text features from it. None runs the frozen networks as it goes.
     """
 
     source: Literal["toyworld", "folder", "tfds"] = "toyworld"
@@ -64,6 +66,7 @@ class DataConfig:
     start: Literal["random", "first"] = "random"
     short: Literal["skip", "repeat"] = "skip"
     num_workers: int = 0
+    features: str | None = None
 
     def __post_init__(self):
         nearest = max(1, round((self.frames - 1) / 8)) * 8 + 1
@@ -81,6 +84,11 @@ class DataConfig:
             self.source != "tfds" or self.name is not None,
             "data.name must name the dataset when data.source is 'tfds', got None; "
             "set it with --config.data.name",
+        )
+        require(
+            self.features is None or self.source == "toyworld" or self.start == "first",
+            f"data.start must be 'first' for prepared features, which hold one window of a clip, "
+            f"got {self.start!r}; set it with --config.data.start=first",
         )
 
 
@@ -350,5 +358,10 @@ class TrainConfig:
             accumulate >= 1 and self.batch_size % accumulate == 0,
             f"batch_size must be a multiple of optimizer.accumulate, got {self.batch_size} and "
             f"{accumulate}; set either with --config.*",
+        )
+        require(
+            self.data.features is None or self.task.kind == "text_to_video",
+            f"data.features must be None for a task that trains on clips or texts, got "
+            f"{self.data.features!r} and task.kind {self.task.kind!r}; leave it out",
         )
         self.task.check_geometry(self.data)
