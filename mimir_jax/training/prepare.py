@@ -8,6 +8,7 @@ float32 is what training would have computed, to the bit.
 
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -65,8 +66,7 @@ def prepare(
         process_index: Which of `process_count` processes this is; each writes every
             `process_count`-th shard. JAX's own by default.
         process_count: Number of processes.
-        report: Called before the first and after every record with how many of this call are done
-            and how many there are.
+        report: Called with how many records of this call are done and how many there are.
 
     Raises:
         ValueError: for a task without frozen networks, a folder of anything else, sizes that do not
@@ -100,19 +100,17 @@ def prepare(
 
     wanted = [row for row in rows if row < records]
     with _batches(clips, wanted, config) as batches:
-        done = 0
 
-        def encoded(row: int) -> prepared.Record:
-            nonlocal done
-            record = _record(task, next(batches)) if row < records else _empty(task)
-            done += 1
-            report(done, len(rows))
-            return record
+        def encode() -> Iterator[prepared.Record]:
+            for done, row in enumerate(rows):
+                report(done, len(rows))
+                yield _record(task, next(batches)) if row < records else _empty(task)
 
-        report(0, len(rows))
+        encoded = encode()
         for number in numbers:
-            shard = map(encoded, manifest.shard_rows(number))
+            shard = itertools.islice(encoded, len(manifest.shard_rows(number)))
             prepared.write_shard(folder, manifest, number, shard)
+        report(len(rows), len(rows))
         skipped = sorted(batches.skipped) if wanted else []
     own = len(range(index, manifest.num_shards, processes))
     left = manifest.missing(folder)
