@@ -47,6 +47,8 @@ class DataConfig:
         start: Window of a longer clip: `random` for every pass, or the `first` frames.
         short: Videos too short for a record: `skip` them, or `repeat` their last frame.
         num_workers: Decoding processes; 0 decodes on threads of the training process.
+        features: Folder that launch/prepare.py wrote for this source; training then reads latents
+            and text features from it. None runs the frozen networks as it goes.
     """
 
     source: Literal["toyworld", "folder", "tfds"] = "toyworld"
@@ -65,6 +67,7 @@ class DataConfig:
     start: Literal["random", "first"] = "random"
     short: Literal["skip", "repeat"] = "skip"
     num_workers: int = 0
+    features: str | None = None
 
     def __post_init__(self):
         nearest = max(1, round((self.frames - 1) / 8)) * 8 + 1
@@ -82,6 +85,11 @@ class DataConfig:
             self.source != "tfds" or self.name is not None,
             "data.name must name the dataset when data.source is 'tfds', got None; "
             "set it with --config.data.name",
+        )
+        require(
+            self.features is None or self.source == "toyworld" or self.start == "first",
+            f"data.start must be 'first' for prepared features, which hold one window of a clip, "
+            f"got {self.start!r}; set it with --config.data.start=first",
         )
 
 
@@ -372,5 +380,10 @@ class TrainConfig:
             self.mesh.sequence != "ring" or kernel == "xla",
             f"mesh.sequence=ring computes attention itself and needs dit.attention=xla, got "
             f"{kernel}; set it with --config.task.model.dit.attention, or mesh.sequence=ulysses",
+        )
+        require(
+            self.data.features is None or self.task.kind == "text_to_video",
+            f"data.features must be None for a task that trains on clips or texts, got "
+            f"{self.data.features!r} and task.kind {self.task.kind!r}; leave it out",
         )
         self.task.check_geometry(self.data)

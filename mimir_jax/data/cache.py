@@ -25,6 +25,16 @@ def content_key(*parts: str | bytes | np.ndarray) -> bytes:
     return digest.digest()
 
 
+def tree_digest(tree: Any) -> str:
+    """Hashes a tree of arrays, names, shapes and dtypes included; one leaf at a time is on host."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    keys = (
+        content_key(jax.tree_util.keystr(path), np.asarray(jax.device_get(leaf)))
+        for path, leaf in leaves
+    )
+    return content_key(*keys).hex()
+
+
 class ContentCache:
     """Least-recently-used store of numpy pytrees, bounded in bytes."""
 

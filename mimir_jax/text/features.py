@@ -6,9 +6,11 @@ Features are a pure function of caption, encoders and seed: every caption goes t
 one fixed shape, alone, so its features never depend on what else is in the batch.
 """
 
+import dataclasses
 import functools
+import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ import numpy as np
 
 from mimir_jax import weights
 from mimir_jax.config import TextConfig
-from mimir_jax.data.cache import ContentCache, content_key
+from mimir_jax.data.cache import ContentCache, content_key, tree_digest
 from mimir_jax.models import condition, functional
 from mimir_jax.parallel import context
 from mimir_jax.text import decoding, instructions, tokenizers
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Features = dict[str, np.ndarray | jax.Array]
+T5_NAMES = ("t5", "t5_mask")
+LLM_NAMES = ("llm", "llm_mask", "instructions")
 
 
 class TextEncoder:
@@ -52,6 +56,22 @@ class TextEncoder:
     def llm_width(self) -> int | None:
         """Width of the LLM states, None without an LLM."""
         return self._llm.model.config.width if self._llm else None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features that `encode` returns."""
+        return T5_NAMES + (LLM_NAMES if self._llm else ())
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what the features are a function of besides caption and seed, as JSON values.
+
+        `text` and `t5` decide the features of T5, `llm` the others; it is None without an LLM.
+        """
+        values = dataclasses.asdict(self._config)
+        del values["t5_path"], values["llm_path"]  # the weights themselves are hashed
+        text = {name: values.pop(name) for name in ("length", "null")}
+        llm = None if self._llm is None else {**self._llm.identity(), **values}
+        return {"text": text, "t5": self._t5.identity(), "llm": llm}
 
     @context.local()
     def encode(self, captions: Sequence[str]) -> Features:
@@ -212,6 +232,17 @@ class _Encoder:
         self.params = params
         self.tokenizer = tokenizer
         self.pad_id = tokenizer.pad_token_id
+
+    def identity(self) -> dict[str, Any]:
+        """Returns config, and hashes of weights and tokenizer."""
+        rules = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        rules |= {"truncation": None, "padding": None}  # of the last call
+        words = json.dumps([rules, self.tokenizer.chat_template], sort_keys=True)
+        return {
+            "weights": tree_digest(self.params),
+            "tokenizer": content_key(words).hex(),
+            "config": dataclasses.asdict(self.model.config),
+        }
 
 
 def _load(path: str | None, kind: str, field: str) -> _Encoder:

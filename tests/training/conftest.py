@@ -40,7 +40,7 @@ def frozen(tmp_path_factory):
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mimir_run(frozen):
     """Returns the config of a Mimir run of six steps."""
     return c.TrainConfig(
@@ -76,7 +76,7 @@ def mimir_run(frozen):
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def vae_run():
     """Returns the config of a VAE run of two steps."""
     task = c.VAETaskConfig(model=VAE, heldout_clips=1)
@@ -85,7 +85,7 @@ def vae_run():
     return c.TrainConfig(task=task, data=data, mesh=mesh, steps=2, batch_size=8, log_every=1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def replace():
     """Returns `dataclasses.replace`, for nested edits in one line."""
     return dataclasses.replace

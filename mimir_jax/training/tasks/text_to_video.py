@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of a text-to-video diffusion model on frozen VAE and text encoders."""
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping
@@ -14,8 +15,8 @@ from jaxtyping import Array, Float, UInt8
 
 from mimir_jax import weights
 from mimir_jax.config import TextToVideoConfig, TrainConfig
-from mimir_jax.data import sources, transforms
-from mimir_jax.data.cache import ContentCache, content_key
+from mimir_jax.data import prepared, sources, transforms
+from mimir_jax.data.cache import ContentCache, content_key, tree_digest
 from mimir_jax.diffusion import objectives, schedules
 from mimir_jax.models import dit, functional, lora, mimir
 from mimir_jax.models.vae import autoencoder
@@ -29,7 +30,12 @@ HELDOUT_BATCH = 8
 
 
 class TextToVideoTask:
-    """Predict the velocity of noisy latents from caption features (Mimir, section 1.3)."""
+    """Predict the velocity of noisy latents from caption features (Mimir, section 1.3).
+
+    Attributes:
+        model: The Mimir network.
+        text: The frozen text encoders.
+    """
 
     def __init__(self, config: TrainConfig):
         task: TextToVideoConfig = config.task
@@ -37,27 +43,49 @@ class TextToVideoTask:
         self.model = make_model(task)
         self._vae_params = load_vae(task)
         self._vae = functional.build(autoencoder.VAE, task.vae)
-        self._text = features_lib.TextEncoder(task.text, use_llm=uses_llm(task), seed=config.seed)
-        check_widths(task, self._text)
+        self.text = features_lib.TextEncoder(task.text, use_llm=uses_llm(task), seed=config.seed)
+        check_widths(task, self.text)
         self._moments = ContentCache()
 
     def source(self) -> sources.Source:
+        """Returns the training clips, or what `data.features` has of them."""
+        return self.clips() if self._prepared is None else self._prepared
+
+    def clips(self) -> sources.Source:
         """Returns the training clips."""
         return sources.make_source(self._config.data, "train", seed=self._config.seed)
 
-    def prepare(self, records: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def feature_content(self) -> dict[str, Any]:
+        """Returns all that the prepared features of the training clips are a function of."""
+        data = self._config.data
+        vae = {
+            "weights": tree_digest(self._vae_params),
+            "config": dataclasses.asdict(self._task.vae),
+        }
+        return {
+            "source": repr(self.clips()),
+            "seed": self._config.seed,
+            "geometry": {"frames": data.frames, "height": data.height, "width": data.width},
+            "vae": vae,
+            **self.text.identity(),
+        }
+
+    def prepare(self, records: Mapping[str, Any]) -> dict[str, Any]:
         """Encodes clips to latent moments and captions to features; both are cached by content.
 
         Every clip goes through the VAE alone, so that its moments do not depend on its batch.
+        Records that were prepared before are taken as they are.
         """
+        if "mean" in records:
+            return self._collect(records)
         moments = [
             self._moments.get(content_key(clip), functools.partial(self._encode_clip, clip))
             for clip in records["video"]
         ]
         mean, logvar = (np.concatenate(part) for part in zip(*moments, strict=True))
-        batch = {"mean": mean, "logvar": logvar, "text": self._text.encode(records["caption"])}
+        batch = {"mean": mean, "logvar": logvar, "text": self.text.encode(records["caption"])}
         if self._task.text.null == "empty":
-            batch["null"] = self._text.encode([""] * len(mean))
+            batch["null"] = self.text.encode([""] * len(mean))
         return batch
 
     def loss(
@@ -97,11 +125,26 @@ class TextToVideoTask:
         return video_lib.write_samples(folder, list(videos), captions, fps=self._config.data.fps)
 
     @functools.cached_property
+    def _prepared(self) -> prepared.FeatureSource | None:
+        folder = self._config.data.features
+        if folder is None:
+            return None
+        return prepared.FeatureSource(pathlib.Path(folder).expanduser(), self.feature_content())
+
+    def _collect(self, records: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the batch of prepared records."""
+        names = self.text.names
+        batch = {"mean": records["mean"], "logvar": records["logvar"]}
+        batch["text"] = {name: records[name] for name in names}
+        if self._task.text.null == "empty":
+            empty = self._prepared.empty
+            batch["null"] = {name: np.stack([empty[name]] * len(batch["mean"])) for name in names}
+        return batch
+
+    @functools.cached_property
     def pipeline(self) -> pipeline_lib.Pipeline:
         """The sampler of this model, with the frozen networks already loaded."""
-        return pipeline_lib.Pipeline(
-            self._task, self.model, self._text, self._vae, self._vae_params
-        )
+        return pipeline_lib.Pipeline(self._task, self.model, self.text, self._vae, self._vae_params)
 
     @context.local()
     def _encode_clip(self, clip: UInt8[np.ndarray, "f h w 3"]) -> tuple[Array, Array]:

@@ -1,0 +1,88 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Run the frozen networks of a text_to_video run once over its training clips:
+`launch/prepare.py --config configs/mimir.py[:preset] --out FOLDER [--count N]`.
+
+Latents and text features go to FOLDER, for any run on the same clips and frozen networks to train
+from with --config.data.features=FOLDER. What is there stays; the same command makes the rest.
+"""
+
+import pathlib
+import sys
+import time
+
+from absl import flags
+from ml_collections import config_flags
+from rich import console as rich_console
+from rich import progress as rich_progress
+
+from mimir_jax.config import TrainConfig, bridge
+from mimir_jax.config import flags as flags_lib
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "File[:preset] of the run.")
+_OUT = flags.DEFINE_string("out", None, "Folder of features; new, or to be completed.")
+_COUNT = flags.DEFINE_integer("count", None, "Records, from the first clip. Default all.")
+_DTYPE = flags.DEFINE_enum(
+    "dtype", "float16", ["float16", "float32"], "Stored precision of states and latents."
+)
+_SHARD_SIZE = flags.DEFINE_integer("shard_size", 64, "Records of a shard.")
+_PROCESS = flags.DEFINE_integer("process", None, "Which of --processes this is, from 0.")
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many processes share the work.")
+
+
+def main(argv) -> None:
+    """Prepares, and says what was made."""
+    del argv
+    if _OUT.value is None:
+        raise ValueError("--out must name the folder of features, got none")
+    if (_PROCESS.value is None) != (_PROCESSES.value is None):
+        raise ValueError("--process and --processes must be given together, got one; add the other")
+    config = bridge.from_config_dict(TrainConfig, _CONFIG.value)
+    folder = pathlib.Path(_OUT.value).expanduser()
+
+    flags_lib.prepare_host()
+    from mimir_jax.training import prepare
+
+    console = rich_console.Console()
+    print_line = lambda text: console.print(text, highlight=False, soft_wrap=True)  # noqa: E731
+    start = time.monotonic()
+    with rich_progress.Progress(
+        *rich_progress.Progress.get_default_columns(),
+        rich_progress.MofNCompleteColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("encoding")
+        try:
+            result = prepare.prepare(
+                config,
+                folder,
+                count=_COUNT.value,
+                dtype=_DTYPE.value,
+                shard_size=_SHARD_SIZE.value,
+                process_index=_PROCESS.value,
+                process_count=_PROCESSES.value,
+                report=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        except KeyboardInterrupt:
+            sys.exit("stopped; finished shards are kept, and the same command makes the rest")
+    for name in result.skipped:
+        print_line(f"skipped (could not be decoded): {name}")
+    manifest = result.manifest
+    size = sum(file.stat().st_size for file in folder.glob("*.array_record")) / 1e6
+    print_line(
+        f"{result.made} shards made, {result.found} were there, in {time.monotonic() - start:.1f} s"
+    )
+    print_line(
+        f"{manifest.records} records in {manifest.num_shards} shards, {manifest.dtype}, "
+        f"{size:.1f} MB -> {folder}"
+    )
+    if result.missing:
+        print_line(f"{result.missing} shards of other processes are still missing")
+        return
+    path = config_flags.get_config_filename(flags.FLAGS["config"])
+    print_line(f"train: python launch/train.py --config {path} --config.data.features={folder}")
+
+
+if __name__ == "__main__":
+    flags_lib.run(main, config="configs/mimir.py")
