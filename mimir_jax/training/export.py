@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run holds, opened as weights."""
 
+import json
 import pathlib
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +26,10 @@ def read_config(workdir: pathlib.Path) -> TrainConfig:
     path = workdir / checkpoint.CONFIG_FILE
     if not path.is_file():
         raise ValueError(f"run folder must hold {checkpoint.CONFIG_FILE}, found none in {workdir}")
-    return bridge.from_json(TrainConfig, path.read_text())
+    text = path.read_text()
+    if "task" not in json.loads(text):
+        raise ValueError(f"run folder must hold the config of a run, {path} is of something else")
+    return bridge.from_json(TrainConfig, text)
 
 
 def open_run(workdir: pathlib.Path) -> tuple[str, Any, native.Stored]:

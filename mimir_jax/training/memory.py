@@ -28,7 +28,7 @@ from mimir_jax.weights import tree
 
 Change = Callable[[TrainConfig], TrainConfig]
 
-SLACK = 2.0
+SLACK = 3.0
 """A run is refused where even an SLACK-th of its gradients and activations would not fit."""
 
 
