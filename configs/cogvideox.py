@@ -26,13 +26,13 @@ TINY = c.TrainConfig(
         text=c.TextConfig(t5_path="package:tiny/t5", length=64),
         sampler=c.SamplerConfig(name="ddim", steps=20, guidance=4.0, dynamic="off"),
     ),
-    data=c.DataConfig(num_scenes=1536, scenery="single"),
+    data=c.DataConfig(num_scenes=6144, scenery="single"),
     optimizer=c.OptimizerConfig(
         learning_rate=1e-3, schedule="cosine", warmup_steps=100, ema_decay=0.999
     ),
-    steps=2000,
+    steps=4500,
     batch_size=8,
-    eval_every=1000,
+    eval_every=500,
     sample_every=500,
     checkpoint_every=250,
 )
@@ -41,11 +41,11 @@ PRESETS = {
     "tiny": TINY,
     "tiny-images": dataclasses.replace(
         TINY,
-        data=dataclasses.replace(TINY.data, frames=1, num_scenes=16384),
+        data=dataclasses.replace(TINY.data, frames=1, num_scenes=28672),
         optimizer=dataclasses.replace(TINY.optimizer, schedule="constant"),
-        steps=5000,
+        steps=7500,
         batch_size=16,
-        eval_every=2000,
+        eval_every=500,
         sample_every=1000,
     ),
 }

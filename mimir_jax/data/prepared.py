@@ -11,6 +11,7 @@ has them, stand behind the last record.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import operator
@@ -63,7 +64,7 @@ class Manifest:
         # As a reader of the file sees it: tuples are lists there.
         object.__setattr__(self, "content", json.loads(json.dumps(self.content)))
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Hash of everything here."""
         return content_key(json.dumps(dataclasses.asdict(self), sort_keys=True)).hex()
@@ -87,9 +88,15 @@ class Manifest:
         first = number * self.shard_size
         return range(first, min(first + self.shard_size, self.rows))
 
+    def present(self, folder: pathlib.Path) -> set[int]:
+        """Returns the shards that `folder` has."""
+        names = folder.glob(f"{self.digest[:16]}-*-of-{self.num_shards:05d}{_SUFFIX}")
+        return {int(path.name.split("-")[1]) for path in names}
+
     def missing(self, folder: pathlib.Path) -> list[int]:
         """Returns the shards that `folder` lacks."""
-        return [n for n in range(self.num_shards) if not (folder / self.shard(n)).is_file()]
+        present = self.present(folder)
+        return [n for n in range(self.num_shards) if n not in present]
 
 
 class FeatureSource:

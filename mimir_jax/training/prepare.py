@@ -92,10 +92,10 @@ def prepare(
         )
     empty = config.task.text.null == "empty"
     manifest = prepared.Manifest(task.feature_content(), records, empty, shard_size, dtype)
-    missing = manifest.missing(folder)
-    numbers = [n for n in missing if n % processes == index]
+    left = manifest.num_shards - len(manifest.present(folder))
+    _check_space(config, folder, min(left * shard_size, manifest.rows), np.dtype(dtype))
+    numbers = [n for n in manifest.missing(folder) if n % processes == index]
     rows = [row for n in numbers for row in manifest.shard_rows(n)]
-    _check_space(config, folder, len(rows), np.dtype(dtype))
     prepared.claim(folder, manifest)
 
     wanted = [row for row in rows if row < records]
@@ -113,8 +113,8 @@ def prepare(
         report(len(rows), len(rows))
         skipped = sorted(batches.skipped) if wanted else []
     own = len(range(index, manifest.num_shards, processes))
-    left = manifest.missing(folder)
-    return Result(manifest, len(numbers), own - len(numbers), len(left), skipped)
+    missing = manifest.num_shards - len(manifest.present(folder))
+    return Result(manifest, len(numbers), own - len(numbers), missing, skipped)
 
 
 class _Some:

@@ -76,6 +76,7 @@ def test_batches_equal_those_of_the_ordinary_path(run, folder):
         jax.tree.map(np.testing.assert_array_equal, expected, got)
 
 
+@pytest.mark.slow
 def test_only_missing_shards_are_made_again_and_are_the_same(run, folder, tmp_path):
     copy = pathlib.Path(shutil.copytree(folder, tmp_path / "f"))
     next(copy.glob("*-00002-of-*")).unlink()
@@ -85,6 +86,7 @@ def test_only_missing_shards_are_made_again_and_are_the_same(run, folder, tmp_pa
     assert not list(copy.glob(".*"))  # nothing is left aside
 
 
+@pytest.mark.slow
 def test_steps_on_features_have_the_losses_of_the_ordinary_ones(run, folder, monkeypatch):
     one = mesh.make_mesh((1, 1, 1, 1), jax.devices()[:1])
     task, ready = tasks.make_task(run), tasks.make_task(with_features(run, folder))
@@ -113,6 +115,7 @@ def test_run_on_features_equals_the_ordinary_run(run, folder, tmp_path):
     assert ready.after == ordinary.after != ordinary.before == ready.before
 
 
+@pytest.mark.slow
 def test_features_with_an_llm_serve_a_run_without_one(run, folder, replace):
     base = replace(run, task=replace(run.task, ablation="baseline"))
     (expected,) = batches(base, 1)
@@ -122,6 +125,7 @@ def test_features_with_an_llm_serve_a_run_without_one(run, folder, replace):
         prepare.prepare(base, folder, **FLOAT32)
 
 
+@pytest.mark.slow
 def test_float16_features_of_some_records_are_close(run, folder, tmp_path):
     half = tmp_path / "half"
     prepare.prepare(run, half, count=2)
@@ -134,6 +138,7 @@ def test_float16_features_of_some_records_are_close(run, folder, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_other_content_is_refused_by_the_name_of_the_field(run, folder, tmp_path, replace):
     task, text = run.task, run.task.text
     others = {
