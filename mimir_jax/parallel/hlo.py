@@ -24,6 +24,8 @@ _CALLS = re.compile(
 )
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_CONDITION = re.compile(r"condition=%?([\w.\-]+)")
+_CONSTANT = re.compile(r"constant\((\d+)\)")
 
 
 @dataclasses.dataclass
@@ -60,17 +62,16 @@ def collectives(text: str) -> dict[str, Traffic]:
 
     def visit(name: str, times: int) -> None:
         ops = computations.get(name, [])
+        scatter = name.startswith("all-reduce-scatter")  # how the TPU compiler fuses that
         for index, op in enumerate(ops):
             kind = op.kind.removesuffix("-start")
+            kind = "reduce-scatter" if scatter and kind == "all-reduce" else kind
             if kind in COLLECTIVES:
                 traffic = found.setdefault(kind, Traffic())
                 traffic.count += times
                 traffic.bytes += times * _bytes(op)
                 traffic.overlapped += times * (op.kind.endswith("-start") and _busy(ops, index))
-            trips = 1
-            if op.kind == "while":
-                known = _TRIPS.search(op.line)
-                trips = int(known[1]) if known else 1
+            trips = _trips(op, computations) if op.kind == "while" else 1
             for called in _called(op.line):
                 visit(called, times * trips)
 
@@ -88,6 +89,17 @@ def _parse(text: str) -> tuple[dict[str, list[_Op]], str]:
         elif current is not None and (op := _LINE.match(line)):
             current.append(_Op(op[1], op[2], op[3], line))
     return computations, entry
+
+
+def _trips(loop: _Op, computations: dict[str, list[_Op]]) -> int:
+    """How often a loop runs; where the compiler does not say, up to what its condition counts."""
+    if known := _TRIPS.search(loop.line):
+        return int(known[1])
+    condition = _CONDITION.search(loop.line)
+    ops = computations.get(condition[1], []) if condition else []
+    limits = [int(found[1]) for op in ops if (found := _CONSTANT.search(op.line))]
+    counts = any(op.kind == "compare" and "direction=LT" in op.line for op in ops)
+    return limits[0] if counts and len(limits) == 1 else 1
 
 
 def _called(line: str) -> Iterator[str]:

@@ -41,6 +41,39 @@ def test_collectives_count_as_often_as_loops_run_them():
     assert found["all-reduce"] == hlo.Traffic(count=2, bytes=80, overlapped=0)
 
 
+TPU_PROGRAM = """HloModule jit_f, is_scheduled=true
+
+%limit (p: (s32[], bf16[4,8])) -> pred[] {
+  %p = (s32[]{:T(128)}, bf16[4,8]{1,0}) parameter(0)
+  %n = s32[]{:T(128)} constant(42)
+  %i = s32[]{:T(128)} get-tuple-element(%p), index=0
+  ROOT %lt = pred[]{:T(512)} compare(%i, %n), direction=LT
+}
+
+%all-reduce-scatter.1 (x: bf16[16,8]) -> bf16[4,8] {
+  %x = bf16[16,8]{1,0} parameter(0)
+  %all = bf16[16,8]{1,0} all-reduce(%x), to_apply=%add
+  ROOT %mine = bf16[4,8]{1,0} dynamic-slice(%all), dynamic_slice_sizes={4,8}
+}
+
+%body (p: (s32[], bf16[4,8])) -> (s32[], bf16[4,8]) {
+  %p = (s32[], bf16[4,8]{1,0}) parameter(0)
+  %mine = bf16[4,8]{1,0} fusion(%p), kind=kCustom, calls=%all-reduce-scatter.1
+  ROOT %out = (s32[], bf16[4,8]{1,0}) tuple(%mine)
+}
+
+ENTRY %main (x: f32[10]) -> f32[10] {
+  %x = f32[10]{0} parameter(0)
+  ROOT %loop = (s32[], bf16[4,8]{1,0}) while(%x), condition=%limit, body=%body
+}
+"""
+
+
+def test_loops_and_fusions_of_the_tpu_compiler_are_read():
+    traffic = hlo.Traffic(count=42, bytes=42 * 16 * 8 * 2)
+    assert hlo.collectives(TPU_PROGRAM) == {"reduce-scatter": traffic}
+
+
 def test_collectives_of_a_compiled_program():
     grid = mesh.make_mesh((8, 1, 1, 1))
     rows, whole = NamedSharding(grid, P("data")), NamedSharding(grid, P())
