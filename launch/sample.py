@@ -88,9 +88,9 @@ def _sample() -> None:
         columns = [*rich_progress.Progress.get_default_columns()]
         with rich_progress.Progress(*columns, console=console) as bar:
             task = bar.add_task("sampling", total=len(asked))
-            for first in range(0, len(asked), size):
+            for row in range(0, len(asked), size):
                 # A short last batch is filled up, so that every video comes from one program.
-                batch = asked[first : first + size]
+                batch = asked[row : row + size]
                 filled = batch + [batch[-1]] * (size - len(batch))
                 videos = maker.generate([read[t] for t, _ in filled], [s for _, s in filled])
                 for (text, seed), frames in zip(batch, videos, strict=False):

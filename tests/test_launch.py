@@ -50,6 +50,7 @@ def test_bad_input_is_one_line_and_writes_nothing(args, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_text_model_trains_exports_and_refuses_another_config(tmp_path):
     common = ["--config", "configs/text.py:t5", "--workdir", tmp_path / "run"]
     small = ["--config.steps=2", "--config.batch_size=4", "--config.task.heldout_texts=4"]
@@ -145,6 +146,7 @@ def test_bare_command_trains_mimir(tmp_path):
         assert code == 1 and len(errors(err)) == 1 and message in errors(err)[0], err
 
 
+@pytest.mark.slow
 def test_prepare_completes_a_folder_and_refuses_others(tmp_path):
     small = ["--config", "configs/mimir.py:tiny/baseline", "--config.data.frames=1"]
     small += ["--out", tmp_path / "f", "--count", 2, "--shard_size", 1, "--dtype", "float32"]

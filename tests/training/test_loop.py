@@ -93,6 +93,7 @@ def test_foreign_folder_is_refused_and_left_alone(vae_run, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_vae_trains_with_accumulation(vae_run, tmp_path, replace):
     optimizer = replace(vae_run.optimizer, accumulate=2)
     result = loop.train(replace(vae_run, optimizer=optimizer), tmp_path / "run")
@@ -107,6 +108,7 @@ def test_diverged_loss_stops_the_run(vae_run, tmp_path, monkeypatch):
         loop.train(vae_run, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_loss_is_the_same_on_one_device_and_on_every_mesh_of_eight(mimir_run):
     task = tasks.make_task(mimir_run)
     source = task.source()
@@ -135,6 +137,7 @@ def test_loss_is_the_same_on_one_device_and_on_every_mesh_of_eight(mimir_run):
         np.testing.assert_allclose(one, eight, rtol=1e-5, err_msg=str(sizes))
 
 
+@pytest.mark.slow
 def test_damaged_checkpoint_gives_one_line(vae_run, tmp_path):
     loop.train(vae_run, tmp_path)
     for file in (tmp_path / "checkpoints" / "2" / "state").rglob("d/*"):

@@ -90,6 +90,7 @@ def test_estimate_is_near_what_the_compiler_reserves(small, replace, remat):
     assert told["temporary"] / memory.SLACK < passing < told["temporary"] * memory.SLACK
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_fit_is_refused_with_what_would_help(small, replace, monkeypatch):
     devices = jax.devices()
     whole = replace(small, mesh=c.MeshConfig())

@@ -69,6 +69,7 @@ def batches(run, count=3, **options):
     return out
 
 
+@pytest.mark.slow
 def test_batches_equal_those_of_the_ordinary_path(run, folder):
     for expected, got in zip(batches(run), batches(with_features(run, folder)), strict=True):
         forms = [jax.tree.map(lambda x: (x.shape, x.dtype), batch) for batch in (expected, got)]
