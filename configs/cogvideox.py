@@ -15,7 +15,7 @@ from mimir_jax import config as c
 TINY = c.TrainConfig(
     task=c.TextToVideoConfig(
         model=c.MimirConfig(
-            dit=c.TINY_DIT,
+            dit=dataclasses.replace(c.TINY_DIT, unroll=6),  # worth its compilation in a long run
             fuser=c.FuserConfig(t5_width=128, llm_width=160),
             stabilizer=c.StabilizerConfig(t5_width=128, llm_width=160),
         ),

@@ -81,7 +81,7 @@ def test_bare_command_trains_mimir(tmp_path):
         *("--config", ROOT / "configs" / "mimir.py"),
         *("--config.steps=2", "--config.batch_size=2", "--config.data.num_scenes=8"),
         *("--config.task.heldout_clips=2", "--config.task.sample_prompts=1"),
-        *("--config.task.sampler.steps=2", "--config.task.model.dit.unroll=1"),
+        "--config.task.sampler.steps=2",
         cwd=tmp_path,
     )
     assert code == 0, err

@@ -37,6 +37,5 @@ TINY_DIT = DiTConfig(
     sample_height=16,
     sample_width=16,
     remat="none",
-    unroll=6,
 )
 TINY_DIFFUSION = DiffusionConfig(snr_shift=3.0)  # as 2B: what is where is decided at high noise

@@ -44,7 +44,7 @@ def test_mimir_goes_out_as_a_transformer_and_a_conditioner(tmp_path):
     weights.save(tmp_path / "mimir", "mimir", config, params)
     weights.convert(tmp_path / "mimir", tmp_path / "out", to="diffusers")
     model, found = mimir_jax.load(tmp_path / "out" / "transformer")
-    assert model.config == dataclasses.replace(dit, remat="full", unroll=1)
+    assert model.config == dataclasses.replace(dit, remat="full")
     jax.tree.map(np.testing.assert_array_equal, found, params["dit"])
     rest = load_file(tmp_path / "out" / "mimir" / "model.safetensors")
     expected = weights.flatten({k: v for k, v in params.items() if k != "dit"})
