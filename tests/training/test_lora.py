@@ -20,9 +20,9 @@ LORA = c.LoraConfig(rank=2, alpha=6.0, targets=(r"/attention/[qk]/kernel$", "^di
 @pytest.fixture
 def lora_run(mimir_run, replace, tmp_path):
     """A run of four steps with adapters on stacked kernels and on a plain one, over all devices."""
-    plain = functional.build(mimir.Mimir, mimir_run.task.network)
-    base = {"dit": moved(plain.init(jax.random.key(0)))["dit"]}  # a fresh head lets nothing through
-    weights.save(tmp_path / "base", "mimir", mimir_run.task.network, base)
+    bare = replace(mimir_run.task, ablation="baseline").network
+    base = moved(functional.build(mimir.Mimir, bare).init(jax.random.key(0)))
+    weights.save(tmp_path / "base", "mimir", bare, base)  # a fresh head would let nothing through
     task = replace(mimir_run.task, lora=LORA)
     return replace(mimir_run, task=task, steps=4, init_from=str(tmp_path / "base"))
 
