@@ -17,10 +17,9 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import json
-import os
 import pathlib
-import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,11 +29,14 @@ import av
 import numpy as np
 from absl import flags
 
-from mimir_jax.config import TrainConfig, bridge
-from mimir_jax.data import folder as folder_lib
-from mimir_jax.data import loader as loader_lib
-
 ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # for `benchmarks`, which is no package of the distribution
+
+from benchmarks import sides as harness  # noqa: E402
+from mimir_jax.config import TrainConfig, bridge  # noqa: E402
+from mimir_jax.data import folder as folder_lib  # noqa: E402
+from mimir_jax.data import loader as loader_lib  # noqa: E402
+
 AHEAD = 2  # batches that either side holds ready for each worker
 GEOMETRY = {"frames": 17, "height": 64, "width": 64, "fps": 8}
 
@@ -189,7 +191,7 @@ python benchmarks/input.py --workers {args.workers} --rounds {args.rounds} --cli
   --batches {args.batches}
 ```
 
-{_device()}; {versions}. Medians of {args.rounds} rounds in turns.
+{harness.device_name("cpu")}; {versions}. Medians of {args.rounds} rounds in turns.
 
 ## Decoding a folder of videos
 
@@ -216,15 +218,6 @@ The embedded default, batches of {features["batch_size"]}: read, put on the devi
 {args.clips} records took {features["prepared_seconds"]:.0f} s to prepare, compiling included, and
 {features["bytes"] / args.clips / 1e3:.0f} kB each.
 """
-
-
-def _device() -> str:
-    names = [
-        line.partition(":")[2].strip()
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 
 def main() -> None:

@@ -163,10 +163,6 @@ class Ours:
                 out = self._decode(pipeline.vae.params, x["latents"])
         return np.asarray(self._jax.block_until_ready(out), np.float32)
 
-    def peak(self) -> int:
-        """Returns the most memory in use so far, in bytes."""
-        return sides.device_memory()
-
 
 class Theirs:
     """diffusers."""
@@ -228,12 +224,6 @@ class Theirs:
             case _:
                 latents = x["latents"].movedim(2, 1) / pipeline.vae.config.scaling_factor
                 return pipeline.vae.decode(latents).sample.movedim(1, -1)
-
-    def peak(self) -> int:
-        """Returns the most memory in use so far, in bytes."""
-        return (
-            sides.resident() if self._device == "cpu" else self._torch.cuda.max_memory_allocated()
-        )
 
 
 def describe(size: Size, device: str) -> str:

@@ -34,9 +34,6 @@ class Side(Protocol):
     def run(self, phase: str) -> np.ndarray:
         """Runs a phase to its end and returns what the sides should agree on."""
 
-    def peak(self) -> int:
-        """Returns the most memory in use so far, in bytes."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
@@ -86,23 +83,24 @@ def main(benchmark: Benchmark) -> None:
     return None
 
 
-def resident() -> int:
-    """Returns the most memory this process has held, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def device_name(device: str) -> str:
+    """Returns what the page calls the device."""
+    if device != "cpu":
+        import torch
 
-
-def device_memory() -> int:
-    """Returns the most memory JAX has held on its device, or the process where nobody counts."""
-    import jax
-
-    stats = jax.devices()[0].memory_stats() or {}
-    return stats.get("peak_bytes_in_use") or resident()
+        return torch.cuda.get_device_name()
+    names = [
+        line.partition(":")[2].strip()
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 
 def _serve(make: Callable[..., Side], case: Any, folder: pathlib.Path, device: str) -> None:
     """Answers each phase that comes in with its seconds and the peak memory so far."""
     side = make(case, folder, device)
-    print(json.dumps({"ready": side.peak()}), flush=True)
+    print(json.dumps({"ready": _peak()}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         before = time.perf_counter()
@@ -110,7 +108,7 @@ def _serve(make: Callable[..., Side], case: Any, folder: pathlib.Path, device: s
         seconds = time.perf_counter() - before
         if request["save"]:
             np.save(request["save"], out)
-        print(json.dumps({"seconds": seconds, "peak": side.peak()}), flush=True)
+        print(json.dumps({"seconds": seconds, "peak": _peak()}), flush=True)
 
 
 class _Worker:
@@ -193,6 +191,7 @@ def _measure(benchmark: Benchmark, args: argparse.Namespace, folder: pathlib.Pat
 def _page(benchmark: Benchmark, args: argparse.Namespace, rows: list[dict]) -> str:
     packages = ("jax", *benchmark.peers)
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    precision = "float32" if args.device == "cpu" else "bfloat16"
     script = pathlib.Path(sys.argv[0]).resolve().relative_to(ROOT)
     ours, *peers = benchmark.sides
     head = ["phase", f"{ours}, s", f"{ours}, first call, s", f"{ours}, peak GiB"]
@@ -205,7 +204,7 @@ def _page(benchmark: Benchmark, args: argparse.Namespace, rows: list[dict]) -> s
         f"python {script} --case {args.case} --device {args.device} --rounds {args.rounds}",
         "```",
         "",
-        f"{_device(args.device)}; {versions}; {'float32' if args.device == 'cpu' else 'bfloat16'}. "
+        f"{device_name(args.device)}; {versions}; {precision}. "
         f"{benchmark.describe(benchmark.cases[args.case], args.device)} Median of {args.rounds} "
         "rounds in turns, after one that compiles; a ratio above one says how many times as long "
         "the other side takes. Peak memory is that of the process so far, weights included. The "
@@ -228,14 +227,11 @@ def _page(benchmark: Benchmark, args: argparse.Namespace, rows: list[dict]) -> s
     return "\n".join(lines) + "\n"
 
 
-def _device(name: str) -> str:
-    if name != "cpu":
-        import torch
-
-        return torch.cuda.get_device_name()
-    names = [
-        line.partition(":")[2].strip()
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+def _peak() -> int:
+    """Returns the most memory that this process has held, on its GPU if it uses one, in bytes."""
+    torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
+    if torch is not None and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    stats = (jax.devices()[0].memory_stats() or {}) if jax is not None else {}
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return stats.get("peak_bytes_in_use") or resident

@@ -122,10 +122,6 @@ class Ours:
                 )
         return np.asarray(out, np.float32)
 
-    def peak(self) -> int:
-        """Returns the most memory in use so far, in bytes."""
-        return sides.device_memory()
-
 
 class Theirs:
     """transformers."""
@@ -134,7 +130,7 @@ class Theirs:
         import torch
         import transformers
 
-        self._case, self._torch, self._device = case, torch, device
+        self._case, self._torch = case, torch
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
         self._t5 = transformers.T5EncoderModel.from_pretrained(folder / "t5", dtype=dtype)
         self._llm = transformers.Phi3ForCausalLM.from_pretrained(folder / "llm", dtype=dtype)
@@ -161,11 +157,6 @@ class Theirs:
                         eos_token_id=None,
                     )[:, ids.shape[1] :]
             return out.float().cpu().numpy()
-
-    def peak(self) -> int:
-        """Returns the most memory in use so far, in bytes."""
-        on_cpu = self._device == "cpu"
-        return sides.resident() if on_cpu else self._torch.cuda.max_memory_allocated()
 
 
 def describe(case: Case, device: str) -> str:

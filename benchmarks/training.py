@@ -139,10 +139,6 @@ class Ours:
             losses.append(metrics["loss"])
         return np.asarray(self._jax.device_get(losses))
 
-    def peak(self) -> int:
-        """Returns the most memory in use so far, in bytes."""
-        return sides.device_memory()
-
 
 class Theirs:
     """diffusers in PyTorch, compiled or not."""
@@ -206,11 +202,6 @@ class Theirs:
                 timestep=x["timestep"],
                 image_rotary_emb=self._rotary,
             ).sample
-
-    def peak(self) -> int:
-        """Returns the most memory in use so far, in bytes."""
-        on_cpu = self._device == "cpu"
-        return sides.resident() if on_cpu else self._torch.cuda.max_memory_allocated()
 
 
 class Eager(Theirs):

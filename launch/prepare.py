@@ -26,8 +26,8 @@ _DTYPE = flags.DEFINE_enum(
     "dtype", "float16", ["float16", "float32"], "Stored precision of states and latents."
 )
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", 64, "Records of a shard.")
-_PROCESS = flags.DEFINE_integer("process", None, "Which of --processes this is, from 0.")
-_PROCESSES = flags.DEFINE_integer("processes", None, "How many processes share the work.")
+_PROCESS = flags.DEFINE_integer("process_id", None, "Which of --num_processes this is, from 0.")
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes share the work.")
 
 
 def main(argv) -> None:
@@ -36,7 +36,9 @@ def main(argv) -> None:
     if _OUT.value is None:
         raise ValueError("--out must name the folder of features, got none")
     if (_PROCESS.value is None) != (_PROCESSES.value is None):
-        raise ValueError("--process and --processes must be given together, got one; add the other")
+        raise ValueError(
+            "--process_id and --num_processes must be given together, got one; add the other"
+        )
     config = bridge.from_config_dict(TrainConfig, _CONFIG.value)
     folder = pathlib.Path(_OUT.value).expanduser()
 

@@ -150,7 +150,7 @@ def test_bare_command_trains_mimir(tmp_path):
 def test_prepare_completes_a_folder_and_refuses_others(tmp_path):
     small = ["--config", "configs/mimir.py:tiny/baseline", "--config.data.frames=1"]
     small += ["--out", tmp_path / "f", "--count", 2, "--shard_size", 1, "--dtype", "float32"]
-    code, out, err = run("prepare.py", *small, "--process", 1, "--processes", 2)
+    code, out, err = run("prepare.py", *small, "--process_id", 1, "--num_processes", 2)
     assert code == 0, err
     assert "1 shards of other processes are still missing" in out
     code, out, err = run("prepare.py", *small)

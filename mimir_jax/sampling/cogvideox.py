@@ -277,7 +277,7 @@ class CogVideoXPipeline:
     def _on_mesh(self) -> contextlib.AbstractContextManager:
         if self.mesh is None:
             return contextlib.nullcontext()
-        return context.use(self.mesh, rules_lib.STRATEGIES["fsdp"])
+        return context.use(self.mesh, rules_lib.table("fsdp"))
 
     def _sampler(self, num_steps: int) -> samplers.DDIM | samplers.DPM:
         most = self.scheduler.schedule.num_train_steps

@@ -56,7 +56,7 @@ def load(
     if mesh is None:
         place = dict.fromkeys(target)
     else:
-        table = sharding_rules.STRATEGIES["fsdp"]
+        table = sharding_rules.table("fsdp")
         axes = model.axes
         place = tree.flatten(
             sharding_rules.param_shardings(model.abstract_params, axes, table, mesh)

@@ -1,17 +1,11 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
 import json
-import os
-import pathlib
-import socket
-import subprocess
-import sys
 
 import pytest
 
 from mimir_jax.parallel import distributed
-
-ROOT = pathlib.Path(__file__).parents[2]
+from tests import processes
 
 SCRIPT = """
 import json, signal, sys, time
@@ -49,31 +43,12 @@ with distributed.session(launch, {"script": 1}):
 """
 
 
-def test_processes_share_stop_after_the_same_step_and_fail_together():
-    with socket.create_server(("", 0)) as server:
-        port = server.getsockname()[1]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "JAX_PLATFORMS": "cpu",
-        "JAX_NUM_CPU_DEVICES": "2",
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, f"127.0.0.1:{port}", str(index)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in (0, 1)
-    ]
-    try:
-        ends = [process.communicate(timeout=500) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    for index, (out, error) in enumerate(ends):
+def test_processes_share_stop_after_the_same_step_and_fail_together(tmp_path):
+    command = lambda address, index: ["-c", SCRIPT, address, str(index)]  # noqa: E731
+    with processes.Pair(command, tmp_path) as pair:
+        ends = pair.wait(500)
+    for index, (code, out, error) in enumerate(ends):
+        assert code == 1
         assert "stopped" in out, error
         told = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
         assert told["first"] == [0, "x"]
@@ -82,9 +57,8 @@ def test_processes_share_stop_after_the_same_step_and_fail_together():
         assert told["joined"] == [0, 10, 20]
         assert told["host"] == list(range(8))
         assert len(set(told["stopped"])) == 1
-    assert "error: stopped, as process 1 failed: ValueError: disk full" in ends[0][1]
-    assert "ValueError: disk full" in ends[1][1]
-    assert [process.returncode for process in processes] == [1, 1]
+    assert "error: stopped, as process 1 failed: ValueError: disk full" in ends[0][2]
+    assert "ValueError: disk full" in ends[1][2]
 
 
 @pytest.mark.parametrize(

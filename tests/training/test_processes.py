@@ -1,14 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Real processes on this machine: `launch/train.py` twice, two fake devices each, over gloo."""
+"""`launch/train.py` in two real processes."""
 
 import json
-import os
-import pathlib
 import signal
-import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -16,8 +11,7 @@ import pytest
 
 from mimir_jax.config import bridge
 from mimir_jax.training import checkpoint, loop
-
-ROOT = pathlib.Path(__file__).parents[2]
+from tests import processes
 
 CONFIG = """
 import pathlib
@@ -30,47 +24,17 @@ def get_config():
 """
 
 
-class Processes:
+def train(folder, run, *flags, of_1=()):
     """Two processes of launch/train.py with the same run, in a folder."""
+    (folder / "run.json").write_text(bridge.to_json(run))
+    (folder / "run.py").write_text(CONFIG)
 
-    def __init__(self, folder, run, *flags, of_1=()):
-        (folder / "run.json").write_text(bridge.to_json(run))
-        (folder / "run.py").write_text(CONFIG)
-        with socket.create_server(("", 0)) as server:
-            port = server.getsockname()[1]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "JAX_PLATFORMS": "cpu",
-            "JAX_NUM_CPU_DEVICES": "2",
-            "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
-        }
-        command = [sys.executable, str(ROOT / "launch/train.py"), "--config", "run.py", *flags]
-        command += ["--coordinator", f"127.0.0.1:{port}", "--num_processes", "2", "--process_id"]
-        self.all = [
-            subprocess.Popen(
-                [*command, *more],
-                cwd=folder,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for more in (["0"], ["1", *of_1])
-        ]
+    def command(address, index):
+        place = ["--coordinator", address, "--num_processes", "2", "--process_id", str(index)]
+        script = [str(processes.ROOT / "launch/train.py"), "--config", "run.py"]
+        return [*script, *flags, *place, *(of_1 if index else ())]
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        for process in self.all:
-            process.kill()
-            process.communicate()
-
-    def wait(self):
-        """Returns exit code, stdout and stderr of each."""
-        outputs = [process.communicate(timeout=1800) for process in self.all]
-        return [(p.returncode, *o) for p, o in zip(self.all, outputs, strict=True)]
+    return processes.Pair(command, folder, JAX_COMPILATION_CACHE_DIR=str(folder / "cache"))
 
 
 def losses(workdir):
@@ -79,8 +43,8 @@ def losses(workdir):
 
 
 def test_processes_of_different_configs_stop_with_the_same_line(vae_run, tmp_path):
-    with Processes(tmp_path, vae_run, of_1=["--config.seed=3"]) as processes:
-        ends = processes.wait()
+    with train(tmp_path, vae_run, of_1=["--config.seed=3"]) as pair:
+        ends = pair.wait()
     lines = [error.splitlines()[-1] for _, _, error in ends]
     assert [code for code, _, _ in ends] == [1, 1]
     assert lines[0] == lines[1]
@@ -95,8 +59,8 @@ def test_two_processes_train_and_one_goes_on(kind, request, tmp_path, replace):
     run = request.getfixturevalue(kind)
     run = replace(run, mesh=replace(run.mesh, data=1, fsdp=-1), steps=3, checkpoint_every=2)
     both, alone = tmp_path / "both", tmp_path / "alone"
-    with Processes(tmp_path, run, "--workdir", str(both)) as processes:
-        ends = processes.wait()
+    with train(tmp_path, run, "--workdir", str(both)) as pair:
+        ends = pair.wait()
     assert [code for code, _, _ in ends] == [0, 0], ends
     assert "step 3/3" in ends[0][1] and f"{both}/checkpoints/3" in ends[0][1]
     assert "step" not in ends[1][1] and "checkpoint" not in ends[1][1]
@@ -112,13 +76,13 @@ def test_two_processes_train_and_one_goes_on(kind, request, tmp_path, replace):
 def test_signal_to_one_process_stops_both_after_the_same_step(vae_run, tmp_path, replace):
     workdir = tmp_path / "run"
     run = replace(vae_run, steps=100_000)
-    with Processes(tmp_path, run, "--workdir", str(workdir)) as processes:
+    with train(tmp_path, run, "--workdir", str(workdir)) as pair:
         deadline = time.monotonic() + 900
         while time.monotonic() < deadline and not (workdir / "metrics.jsonl").exists():
             time.sleep(0.2)
         time.sleep(1.0)
-        processes.all[1].send_signal(signal.SIGINT)
-        ends = processes.wait()
+        pair.all[1].send_signal(signal.SIGINT)
+        ends = pair.wait()
     assert [code for code, _, _ in ends] == [0, 0], ends
     step = checkpoint.latest_step(workdir)
     assert f"stopped at step {step} and saved" in ends[0][1]
