@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from mimir_jax import noise as noise_lib
 from mimir_jax.config import require
 from mimir_jax.diffusion import guidance, objectives, schedules
 
@@ -269,9 +270,9 @@ def sample(
 def _draw(key: Array, index: int | Array, shape: tuple[int, ...]) -> Float[Array, "b *d"]:
     """Returns standard normal noise number `index` of a key, or of one key a row."""
     if key.ndim == 0:
-        return jax.random.normal(jax.random.fold_in(key, index), shape, jnp.float32)
+        return noise_lib.normal(jax.random.fold_in(key, index), shape)
     keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(key, index)
-    return jax.vmap(lambda one: jax.random.normal(one, shape[1:], jnp.float32))(keys)
+    return jax.vmap(lambda one: noise_lib.normal(one, shape[1:]))(keys)
 
 
 def _dpm_step(last: float, now: float, after: float) -> tuple[float, float, float, float, float]:

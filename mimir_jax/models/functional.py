@@ -36,7 +36,7 @@ class Model:
     `model.apply` is its `__call__`.
 
     Attributes:
-        config: The dataclass the module was built from.
+        config: The frozen dataclass the module was built from.
         axes: Logical axis names of every parameter, a nested dict of tuples.
         frozen: Regular expressions of the paths of parameters that never train.
     """
@@ -93,8 +93,12 @@ class Model:
         return nnx.merge(graphdef, _fill(abstract, params))
 
 
+@functools.cache
 def build(module: type[nnx.Module], config: Any) -> Model:
-    """Returns `module(config, rngs=...)` as pure functions; allocates nothing."""
+    """Returns `module(config, rngs=...)` as pure functions; allocates nothing.
+
+    Equal arguments give the same object, so that its shapes are traced once.
+    """
     return Model(config=config, module=module)
 
 

@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from mimir_jax import noise as noise_lib
 from mimir_jax.config import DType
 
 Axes = tuple[str | None, ...]
@@ -20,7 +22,11 @@ Initializer = Callable[..., Array]
 
 zeros = nnx.initializers.zeros_init()
 ones = nnx.initializers.ones_init()
-fan_in = nnx.initializers.variance_scaling(1.0, "fan_in", "normal")
+
+
+def fan_in(key: PRNGKeyArray, shape: Sequence[int], dtype: DTypeLike) -> Float[Array, "..."]:
+    """Draws a kernel whose last axis counts its outputs, for outputs of the inputs' variance."""
+    return noise_lib.normal(key, shape, dtype) * math.prod(shape[:-1]) ** -0.5
 
 
 def param(shape: Sequence[int], axes: Axes, init: Initializer, *, rngs: nnx.Rngs) -> nnx.Param:

@@ -11,6 +11,7 @@ from absl import logging
 from mimir_jax import weights
 from mimir_jax.config import DiTConfig, MimirConfig, TrainConfig, bridge
 from mimir_jax.models import functional
+from mimir_jax.weights import tree
 
 # Settings of the DiT that say how it is run, not what it computes at its native size.
 _RUNTIME = ("dtype", "remat", "attention", "unroll", "text_length", "sample_frames")
@@ -60,14 +61,19 @@ def start(
         loaded: What `read_init` returned, None without `init_from`.
         shardings: Of every parameter; None leaves them on the default device.
     """
-    params = jax.jit(model.init, out_shardings=shardings)(jax.random.key(config.seed))
+    draw, key = model.init, jax.random.key(config.seed)
     if loaded is None:
-        return params
-    params, fresh = weights.overlay(params, loaded, source=config.init_from)
-    params = jax.tree.map(
-        lambda x, spec: x.astype(spec.dtype, copy=False), params, model.abstract_params
-    )
+        return jax.jit(draw, out_shardings=shardings)(key)
+    merged, fresh = weights.overlay(model.abstract_params, loaded, source=config.init_from)
     logging.info("%s lacks %d parameters, drawn afresh", config.init_from, len(fresh))
+    missing = jax.tree.map(lambda x: isinstance(x, jax.ShapeDtypeStruct), merged)
+    placed = None if shardings is None else tree.prune(shardings, missing)
+    drawn = jax.jit(lambda key: tree.prune(draw(key), missing), out_shardings=placed)(key)
+    params = jax.tree.map(
+        lambda x, spec: x.astype(spec.dtype, copy=False),
+        tree.replace(merged, drawn),
+        model.abstract_params,
+    )
     return jax.device_put(params) if shardings is None else jax.tree.map(_place, params, shardings)
 
 

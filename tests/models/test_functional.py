@@ -1,5 +1,7 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,17 +11,23 @@ from flax import nnx
 from mimir_jax.models import functional, layers
 
 
+class Config(NamedTuple):
+    width: int
+    num_layers: int
+    remat: str
+
+
 class Tower(nnx.Module):
     def __init__(self, config, *, rngs):
-        make = lambda *, rngs: layers.Mlp(config["width"], 8, rngs=rngs)  # noqa: E731
-        self.blocks = functional.Stack(make, config["num_layers"], config["remat"], rngs=rngs)
+        make = lambda *, rngs: layers.Mlp(config.width, 8, rngs=rngs)  # noqa: E731
+        self.blocks = functional.Stack(make, config.num_layers, config.remat, rngs=rngs)
 
     def __call__(self, x):
         return self.blocks(lambda block, x, _: (x + block(x), None), x)[0]
 
 
 def tower(remat="none"):
-    return functional.build(Tower, {"width": 6, "num_layers": 3, "remat": remat})
+    return functional.build(Tower, Config(width=6, num_layers=3, remat=remat))
 
 
 def test_stack_scans_the_blocks_in_order():

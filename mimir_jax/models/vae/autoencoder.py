@@ -17,6 +17,7 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from mimir_jax import noise as noise_lib
 from mimir_jax.config import VAEConfig
 from mimir_jax.models.vae import blocks, causal, tiling
 
@@ -34,7 +35,7 @@ class Moments:
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, "b t h w c"]:
         """Draws latents."""
-        noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
+        noise = noise_lib.normal(key, self.mean.shape, self.mean.dtype)
         return self.mean + jnp.exp(0.5 * self.logvar) * noise
 
     def mode(self) -> Float[Array, "b t h w c"]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from mimir_jax import noise as noise_lib
 from mimir_jax import weights
 from mimir_jax.config import TextToVideoConfig, TrainConfig
 from mimir_jax.data import prepared, sources, transforms
@@ -166,7 +167,7 @@ class TextToVideoTask:
             size = x0.shape[0]
             place = (jnp.arange(size) + 0.5) / size  # spread evenly over the band
             timestep = ((band + place) * (steps / bands)).astype(jnp.int32)
-            noise = jax.random.normal(jax.random.fold_in(jax.random.key(0), band), x0.shape)
+            noise = noise_lib.normal(jax.random.fold_in(jax.random.key(0), band), x0.shape)
             features = features_lib.to_condition(batch["text"])
             errors = _velocity_error(task, model, params, features, x0, noise, timestep)
             return errors.mean()
@@ -249,7 +250,7 @@ def velocity_loss(
     size = batch["mean"].shape[0]
     moments = autoencoder.Moments(mean=batch["mean"], logvar=batch["logvar"])
     x0 = _model_latents(task, model, moments.sample(keys["posterior"]))
-    noise = jax.random.normal(keys["noise"], x0.shape, jnp.float32)
+    noise = noise_lib.normal(keys["noise"], x0.shape)
     diffusion = task.diffusion
     timestep = objectives.sample_timesteps(
         keys["time"], size, diffusion.num_train_steps, stratified=diffusion.stratified
