@@ -27,7 +27,7 @@ TINY = c.TrainConfig(
             num_answers=2,
         ),
         sampler=c.SamplerConfig(name="ddim", steps=20, guidance=4.0, dynamic="off"),
-        heldout_clips=16,
+        heldout_clips=8,
     ),
     data=c.DataConfig(num_scenes=256, scenery="single"),
     optimizer=c.OptimizerConfig(

@@ -1,0 +1,122 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What splitting a train step over fake CPU devices costs, against the same step on one device.
+
+    python benchmarks/scaling.py [--case tiny] [--rounds 3]
+
+Every side trains the embedded default's network on the same batch with the same cores, so that a
+perfect split takes as long as one device does; what is over is collectives, copies and smaller
+matrix products. Real devices have cores and memory of their own and gain what this keeps constant.
+The losses of the first steps are compared. Writes docs/results/.
+"""
+
+import dataclasses
+import functools
+import math
+import pathlib
+import sys
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # for `benchmarks`, which is no package of the distribution
+
+from benchmarks import sides  # noqa: E402
+from mimir_jax.config import MeshConfig, TrainConfig, bridge  # noqa: E402
+from mimir_jax.config import flags as flags_lib  # noqa: E402
+
+MESHES = {
+    "one device": MeshConfig(data=1, fsdp=1),
+    "data 2": MeshConfig(data=2, fsdp=1),
+    "data 8": MeshConfig(data=8, fsdp=1),
+    "fsdp 2": MeshConfig(data=1, fsdp=2),
+    "fsdp 8": MeshConfig(data=1, fsdp=8),
+    "fsdp 4, tensor 2": MeshConfig(data=1, fsdp=4, tensor=2),
+    "fsdp 4, context 2": MeshConfig(data=1, fsdp=4, context=2),
+    "fsdp 4, ring 2": MeshConfig(data=1, fsdp=4, context=2, sequence="ring"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is timed.
+
+    Attributes:
+        batch_size: Clips of a step over all devices.
+        steps: Train steps of one round.
+    """
+
+    batch_size: int = 8
+    steps: int = 2
+
+
+class Split:
+    """The train step on one mesh."""
+
+    def __init__(self, case: Case, folder: pathlib.Path, device: str, *, mesh: MeshConfig):
+        del folder, device
+        flags_lib.prepare_host()
+        import jax
+
+        from configs import mimir
+        from mimir_jax.data import loader
+        from mimir_jax.parallel import context
+        from mimir_jax.parallel import mesh as mesh_lib
+        from mimir_jax.training import init, program, tasks
+
+        jax.config.update("jax_num_cpu_devices", math.prod(mesh.sizes))
+        config = bridge.from_config_dict(TrainConfig, mimir.get_config("tiny"))
+        config = dataclasses.replace(config, mesh=mesh, batch_size=case.batch_size)
+        model, loss, spec = tasks.sketch(config)
+        made = program.make(config, model, loss, mesh_lib.make_mesh(mesh.sizes))
+        self._jax, self._steps, self._program = jax, case.steps, made
+        self._use = functools.partial(context.use, made.mesh, made.rules)
+        rng = np.random.default_rng(0)
+        batch = jax.tree.map(
+            lambda x: (
+                np.ones(x.shape, x.dtype)
+                if x.dtype == bool
+                else rng.normal(size=x.shape).astype(x.dtype)
+            ),
+            spec,
+        )
+        with self._use():
+            params = init.start(config, model, None, made.shardings.params)
+            make_state = jax.jit(made.make_state, out_shardings=made.shardings)
+            self._state = make_state(params)
+            self._batch = loader.device_put(batch, made.batch)
+            self._key = jax.device_put(jax.random.key(0), made.replicated)
+
+    def run(self, phase: str) -> np.ndarray:
+        """Trains and waits for it."""
+        del phase
+        losses = []
+        with self._use():
+            for _ in range(self._steps):
+                self._state, metrics = self._program.step(self._state, self._batch, self._key)
+                losses.append(metrics["loss"])
+        return np.asarray(self._jax.device_get(losses))
+
+
+def describe(case: Case, device: str) -> str:
+    """Says what is timed."""
+    del device
+    return (
+        f"Train steps of `configs/mimir.py`, batch {case.batch_size} over all devices, "
+        f"{case.steps} a round, on fake devices that share the cores: a split without cost takes "
+        "as long as one device. The outputs are the losses."
+    )
+
+
+if __name__ == "__main__":
+    sides.main(
+        sides.Benchmark(
+            name="scaling",
+            sides={name: functools.partial(Split, mesh=mesh) for name, mesh in MESHES.items()},
+            phases=("train steps",),
+            cases={"tiny": Case()},
+            make=lambda case, folder: None,
+            describe=describe,
+            peers=("jaxlib",),
+        )
+    )
