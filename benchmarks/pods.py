@@ -33,8 +33,8 @@ bound.
 
 `least` is the slower of arithmetic and links, as if the other hid behind it entirely; `no overlap`
 is their sum. Collectives are listed as the compiler wrote them: on large slices it gathers weights
-by an all-reduce of arrays that are zero but for a chip's own part. Weak scaling compares clips a second and chip with the smallest slice of the same
-model that is listed, by either bound.
+by an all-reduce of arrays that are zero but for a chip's own part. Weak scaling compares clips a
+second and chip with the smallest slice of the same model that is listed, by either bound.
 """
 
 
