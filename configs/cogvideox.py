@@ -30,7 +30,7 @@ TINY = c.TrainConfig(
     optimizer=c.OptimizerConfig(
         learning_rate=1e-3, schedule="cosine", warmup_steps=100, ema_decay=0.999
     ),
-    steps=4500,
+    steps=7000,
     batch_size=8,
     eval_every=500,
     sample_every=500,

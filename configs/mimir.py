@@ -31,9 +31,9 @@ TINY = c.TrainConfig(
     ),
     data=c.DataConfig(num_scenes=256, scenery="single"),
     optimizer=c.OptimizerConfig(
-        learning_rate=5e-5,
+        learning_rate=2e-5,
         schedule="cosine",
-        lr_scale={"^(fuser|stabilizer)/": 5.0},
+        lr_scale={"^(fuser|stabilizer)/": 12.5},
         warmup_steps=50,
         ema_decay=0.99,
     ),
