@@ -80,9 +80,9 @@ def test_signal_to_one_process_stops_both_after_the_same_step(vae_run, tmp_path,
     run = replace(vae_run, steps=100_000)
     with train(tmp_path, run, "--workdir", str(workdir)) as pair:
         deadline = time.monotonic() + 900
-        while time.monotonic() < deadline and not (workdir / "metrics.jsonl").exists():
+        metrics = workdir / "metrics.jsonl"
+        while time.monotonic() < deadline and not (metrics.exists() and losses(workdir)):
             time.sleep(0.2)
-        time.sleep(1.0)
         pair.all[1].send_signal(signal.SIGINT)
         ends = pair.wait()
     assert [code for code, _, _ in ends] == [0, 0], ends
