@@ -284,7 +284,8 @@ class OptimizerConfig:
     """Optimizer with clipping, groups and EMA (M-U20).
 
     Attributes:
-        name: `adamw`, or `adafactor`, whose second moment of a matrix is a row and a column.
+        name: `adamw`; `adafactor`, whose second moment of a matrix is a row and a column; or
+            `muon`, which makes the momentum of the blocks' matrices orthogonal (AdamW elsewhere).
         b2: Decay of the second moment; Adafactor starts lower and rises to it.
         momentum_dtype: Of the first moment. Adafactor keeps none with `b1` 0.
         offload: Keep the moments in host memory and bring them in for every step.
@@ -297,7 +298,7 @@ class OptimizerConfig:
         ema_decay: Decay of the parameter average; 0 keeps none.
     """
 
-    name: Literal["adamw", "adafactor"] = "adamw"
+    name: Literal["adamw", "adafactor", "muon"] = "adamw"
     learning_rate: float = 1e-4
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = 100

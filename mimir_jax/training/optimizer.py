@@ -1,7 +1,7 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""AdamW or Adafactor with global-norm clipping, learning-rate groups and frozen parameters by path
-(M-U20)."""
+"""AdamW, Adafactor or Muon with global-norm clipping, learning-rate groups and frozen parameters by
+path (M-U20)."""
 
 import re
 from typing import Any
@@ -9,8 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from mimir_jax.config import OptimizerConfig
+
+_MUON_MOMENTUM = 0.95
+_RMS = 0.2  # of an update of AdamW, before the learning rate
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -60,7 +64,8 @@ def make_optimizer(
         frozen: Patterns of parameters that never train, besides `config.freeze`.
 
     Raises:
-        ValueError: if a pattern of `freeze` or `lr_scale` matches no parameter.
+        ValueError: if a pattern of `freeze` or `lr_scale` matches no parameter, or Muon finds no
+            matrix.
     """
     labels = jax.tree.map(lambda t: "train" if t else "freeze", trainable(config, axes, frozen))
 
@@ -73,7 +78,7 @@ def make_optimizer(
     )
     parts = [
         optax.clip_by_global_norm(config.clip_norm),
-        _scale(config),
+        _scale(config, axes),
         optax.add_decayed_weights(config.weight_decay, mask=lambda tree: _like(tree, decays)),
         optax.scale_by_learning_rate(make_schedule(config, steps)),
     ]
@@ -98,14 +103,17 @@ def from_host(tx: optax.GradientTransformation, shardings: Any) -> optax.Gradien
     return optax.GradientTransformation(tx.init, update)
 
 
-def _scale(config: OptimizerConfig) -> optax.GradientTransformation:
+def _scale(config: OptimizerConfig, axes: Any) -> optax.GradientTransformation:
     """Returns what divides gradients by their size and averages them.
 
     Adafactor (arXiv 1804.04235) is used as in arXiv 2106.04560: the learning rate is that of
     AdamW, the decay of the second moment is bounded, and the first moment may be bfloat16.
     """
+    adam = optax.scale_by_adam(config.b1, config.b2, config.eps, mu_dtype=config.momentum_dtype)
     if config.name == "adamw":
-        return optax.scale_by_adam(config.b1, config.b2, config.eps, mu_dtype=config.momentum_dtype)
+        return adam
+    if config.name == "muon":
+        return _muon(config, axes, adam)
 
     def decay(step, exponent):
         return jnp.minimum(config.b2, 1.0 - (step + 1.0) ** -exponent)
@@ -114,6 +122,39 @@ def _scale(config: OptimizerConfig) -> optax.GradientTransformation:
     if config.b1 > 0:
         parts.append(optax.ema(config.b1, accumulator_dtype=config.momentum_dtype))
     return optax.chain(*parts)
+
+
+def _muon(
+    config: OptimizerConfig, axes: Any, others: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """Returns Muon for the matrices of stacked blocks, and `others` for all other parameters.
+
+    Updates are as large as AdamW's are in practice, 0.2 for each weight (arXiv 2502.16982).
+    """
+    labels = jax.tree.map(
+        lambda names: "muon" if names[:1] == ("layers",) and len(names) == 3 else "others",
+        axes,
+        is_leaf=_is_axes,
+    )
+    if "muon" not in jax.tree.leaves(labels):
+        raise ValueError(
+            "optimizer.name=muon needs a network with stacked blocks, got one without matrices in "
+            "any; set --config.optimizer.name=adamw"
+        )
+    each = optax.contrib.MuonDimensionNumbers(reduction_axis=(1,), output_axis=(2,))
+    orthogonalize = optax.contrib.scale_by_muon(
+        beta=_MUON_MOMENTUM,
+        eps=config.eps,
+        mu_dtype=config.momentum_dtype,
+        weight_dimension_numbers=lambda tree: jax.tree.map(lambda _: each, tree),
+    )
+    resize = optax.stateless(
+        lambda tree, _: jax.tree.map(lambda x: x * (_RMS * max(x.shape[1:]) ** 0.5), tree)
+    )
+    return optax.multi_transform(
+        {"muon": optax.chain(orthogonalize, resize), "others": others},
+        lambda tree: _like(tree, labels),
+    )
 
 
 def _is_axes(x: Any) -> bool:

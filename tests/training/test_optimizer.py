@@ -1,5 +1,8 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,3 +105,30 @@ def test_optimizers_of_less_memory_solve_a_least_squares_problem(fields):
     for _ in range(200):
         params, state = step(params, state)
     assert loss(params) < 1e-2 * start
+
+
+def test_muon_makes_block_matrices_orthogonal_and_leaves_the_rest_to_adamw():
+    axes = {"blocks": {"kernel": ("layers", "embed", "mlp"), "bias": ("layers", "mlp")},
+            "head": ("embed", None)}  # fmt: skip
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+    grads = {"blocks": {"kernel": draw(3, 24, 40), "bias": draw(3, 40)}, "head": draw(24, 5)}
+    params = jax.tree.map(jnp.zeros_like, grads)
+    config = OptimizerConfig(learning_rate=1.0, warmup_steps=0, clip_norm=1e9)
+    updates = {}
+    for name in ("adamw", "muon"):
+        tx = optimizer.make_optimizer(dataclasses.replace(config, name=name), 10, axes)
+        updates[name], _ = tx.update(grads, tx.init(params), params)
+    u, _, vt = np.linalg.svd(grads["blocks"]["kernel"], full_matrices=False)
+    got, want = updates["muon"]["blocks"]["kernel"], -(u @ vt) * 0.2 * 40**0.5
+    cosine = (got * want).sum((1, 2)) / (np.linalg.norm(got, axis=(1, 2)) * 0.2 * (40 * 24) ** 0.5)
+    assert (cosine > 0.97).all()
+    np.testing.assert_allclose(np.sqrt((got**2).mean()), 0.2, rtol=0.15)
+    for path in (("blocks", "bias"), ("head",)):
+        a, b = (functools.reduce(dict.__getitem__, path, updates[n]) for n in ("adamw", "muon"))
+        np.testing.assert_array_equal(a, b)
+
+
+def test_muon_refuses_a_network_without_stacked_blocks():
+    with pytest.raises(ValueError, match="optimizer.name=muon needs a network with stacked blocks"):
+        optimizer.make_optimizer(OptimizerConfig(name="muon"), 100, {"kernel": ("embed", "mlp")})
