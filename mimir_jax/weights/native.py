@@ -107,6 +107,8 @@ def write(
             del group
         with _writing():
             ocp.partial.finalize(target)
+            if (committed := target / "commit_success.txt").exists():
+                committed.write_text("committed\n")  # Orbax names the folder it was written in
     header = {"format": FORMAT, "kind": kind, "config": json.loads(bridge.to_json(config))}
     (folder / "config.json").write_text(json.dumps(header, indent=2) + "\n")
     dtypes = {
