@@ -83,7 +83,8 @@ def main(argv) -> None:
         print_line(f"{result.missing} shards of other processes are still missing")
         return
     path = config_flags.get_config_filename(flags.FLAGS["config"])
-    print_line(f"train: python launch/train.py --config {path} --config.data.features={folder}")
+    command = f"python launch/train.py --config {path}{flags_lib.overrides()}"
+    print_line(f"train: {command} --config.data.features={folder}")
 
 
 if __name__ == "__main__":

@@ -72,8 +72,8 @@ def _train(config: TrainConfig, workdir: pathlib.Path) -> None:
 
 def _conclude(console, config: TrainConfig, workdir: pathlib.Path, result) -> None:
     print_line = lambda text: console.print(text, highlight=False, soft_wrap=True)  # noqa: E731
-    for name in result.skipped:
-        print_line(f"skipped (could not be decoded): {name}")
+    for name, times in sorted(result.skipped.items()):
+        print_line(f"skipped (could not be decoded): {name} ({times}x)")
     if result.before == result.after:
         print_line(f"already at step {result.step}; raise it with --config.steps=N")
     else:
@@ -83,11 +83,13 @@ def _conclude(console, config: TrainConfig, workdir: pathlib.Path, result) -> No
     command = f"python launch/train.py --config {_config_path()} --workdir {workdir}"
     print_line(f"checkpoint: {workdir}/checkpoints/{result.step}")
     if result.interrupted:
-        print_line(f"stopped at step {result.step} and saved; go on with: {command}")
+        go_on = command + flags_lib.overrides()
+        print_line(f"stopped at step {result.step} and saved; go on with: {go_on}")
         return
     if result.samples:
         print_line(f"samples: {result.samples[0]}")
     print_line(f"curves: tensorboard --logdir {workdir}")
+    command += flags_lib.overrides(without="steps")
     print_line(f"train longer: {command} --config.steps={2 * config.steps}")
 
 

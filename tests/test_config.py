@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from mimir_jax import config as c
-from mimir_jax.config import bridge
+from mimir_jax.config import bridge, flags
 
 PALLAS = c.MimirConfig(dit=c.DiTConfig(attention="pallas"))
 
@@ -21,6 +21,22 @@ def test_round_trip_through_flags_and_json():
 def test_union_fields_find_their_class(task):
     run = c.TrainConfig(task=task)
     assert bridge.from_json(c.TrainConfig, bridge.to_json(run)) == run
+
+
+def test_overrides_of_a_command_can_be_typed_again(monkeypatch):
+    typed = ["--config", "configs/a.py:b", "--config.steps=5", "--config.data.path", "my clips",
+             "--workdir", "runs/a", "--config.data.short=repeat"]  # fmt: skip
+    monkeypatch.setattr("sys.argv", ["train.py", *typed])
+    path, short = " --config.data.path 'my clips'", " --config.data.short=repeat"
+    assert flags.overrides() == " --config.steps=5" + path + short
+    assert flags.overrides(without="steps") == path + short
+
+
+def test_counts_of_a_task_are_checked():
+    with pytest.raises(ValueError, match="task.heldout_clips must be at least 1, got 0; set it"):
+        c.TextToVideoConfig(heldout_clips=0)
+    with pytest.raises(ValueError, match="task.sample_prompts must be at least 0, got -1"):
+        c.TextToVideoConfig(sample_prompts=-1)
 
 
 def test_override_is_validated():
@@ -81,3 +97,11 @@ def test_differences_are_dotted():
     a = c.TrainConfig()
     b = dataclasses.replace(a, seed=1, data=dataclasses.replace(a.data, fps=4.0))
     assert bridge.differences(a, b) == ["data.fps", "seed"]
+
+
+def test_an_interrupt_ends_in_one_line():
+    def main(argv):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit, match="stopped; the same command starts again"):
+        flags._one_line(main)([])

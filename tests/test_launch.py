@@ -124,8 +124,8 @@ def test_bare_command_trains_mimir(tmp_path):
     few = ["--scenes", 1, "--styles", "long", "--steps", 2, "--batch_size", 2]
     code, out, err = run("evaluate.py", *evaluate, *few, cwd=tmp_path)
     assert code == 0, err
-    assert "object_class" in out and "results: runs/mimir/evaluation/toyworld/results.csv" in out
-    found = {path.name for path in (tmp_path / "runs/mimir/evaluation/toyworld").iterdir()}
+    assert "object_class" in out and "results: runs/mimir/evaluation/toyworld-2/results.csv" in out
+    found = {path.name for path in (tmp_path / "runs/mimir/evaluation/toyworld-2").iterdir()}
     assert found == {
         "settings.json", "clips.jsonl", "results.json", "results.csv", "results.png", "videos"
     }  # fmt: skip
@@ -134,11 +134,23 @@ def test_bare_command_trains_mimir(tmp_path):
     code, out, err = run("evaluate.py", *evaluate, *drawn, cwd=tmp_path)
     assert code == 0, err
     assert "query tokens" in out
-    assert (tmp_path / "runs/mimir/evaluation/features/features.png").stat().st_size > 0
+    assert (tmp_path / "runs/mimir/evaluation/features-2/features.png").stat().st_size > 0
     code, out, err = run("evaluate.py", *evaluate, "--suite", "loss", "--start", cwd=tmp_path)
     assert code == 0 and "loss_t800_1000" in out, err
 
+    (tmp_path / "raw.txt").write_text("a red ball\n")
+    (tmp_path / "longer.txt").write_text(f"{long}\n")
+    asked = ["--suite", "vbench", "--prompts", "raw.txt", "--enhanced", "longer.txt", "--steps", 2]
+    asked += ["--videos_per_prompt", 1]
+    code, out, err = run("evaluate.py", *evaluate, *asked, cwd=tmp_path)
+    assert code == 0, err
+    assert "is too long, cut: " in err
+    assert (tmp_path / "runs/mimir/evaluation/vbench-2/videos/a red ball-0.mp4").stat().st_size > 0
+    (tmp_path / "longer.txt").write_text("a small red ball\n")
+
     for args, message in (
+        (asked, 'another evaluation: enhanced is {"sha256": '),
+        ([*few, "--seed", 1], "another evaluation: seed is 0 there and 1 here"),
         ([*few, "--seeds", 2], "another evaluation: seeds is 1 there and 2 here"),
         (["--checkpoint", "nowhere"], "nowhere"),
         (["--compare", "runs/mimir", "a"], "found none; make them with launch/evaluate.py"),

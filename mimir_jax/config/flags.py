@@ -6,6 +6,7 @@ import ctypes
 import os
 import pathlib
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -82,6 +83,22 @@ def define_processes() -> Callable[[], dict[str, Any]]:
     return lambda: {name: flags.FLAGS[name].value for name in _PROCESSES}
 
 
+def overrides(*, without: str = "") -> str:
+    """Returns the `--config.*` arguments of this command as a shell reads them, each after a space.
+
+    Args:
+        without: A field whose argument is left out.
+    """
+    found, name = [], ""
+    for word in sys.argv[1:]:
+        if word.startswith("--"):
+            name, equals, _ = word.removeprefix("--").partition("=")
+        if name.startswith("config.") and name != f"config.{without}":
+            found.append(word)
+        name = "" if not word.startswith("--") or equals else name  # a value ends its flag
+    return "".join(f" {shlex.quote(word)}" for word in found)
+
+
 def shared() -> dict[str, Any]:
     """Returns the flags of the launch script that all processes must be given alike."""
     script = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
@@ -107,6 +124,10 @@ def _one_line(call: Callable) -> Callable:
             if "--debug" in sys.argv:
                 raise
             sys.exit(f"error: {_explain(error)} (--debug shows where)")
+        except KeyboardInterrupt:
+            if "--debug" in sys.argv:
+                raise
+            sys.exit("stopped; the same command starts again")
 
     return wrapped
 

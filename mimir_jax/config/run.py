@@ -160,7 +160,7 @@ class TextToVideoConfig:
         lora: Adapters in place of the DiT's own parameters; fuser and stabilizer train whole.
         caption_dropout: Share of samples trained without text, all parts together (M-U18).
         heldout_clips: Clips of the fixed-noise held-out loss.
-        sample_prompts: Held-out prompts drawn on every sample sheet.
+        sample_prompts: Held-out prompts drawn on every sample sheet; 0 draws none.
     """
 
     kind: Literal["text_to_video"] = "text_to_video"
@@ -191,6 +191,8 @@ class TextToVideoConfig:
                 f"{name} must equal {other}, got {value} and {expected}; "
                 "set either with --config.task.*",
             )
+        for name, least in (("heldout_clips", 1), ("loss_bands", 1), ("sample_prompts", 0)):
+            _require_count(name, getattr(self, name), least)
 
     @property
     def network(self) -> MimirConfig:
@@ -233,6 +235,9 @@ class VAETaskConfig:
     crop_frames: int | None = None
     heldout_clips: int = 8
 
+    def __post_init__(self):
+        _require_count("heldout_clips", self.heldout_clips, 1)
+
     def check_geometry(self, data: DataConfig) -> None:
         """Raises `ValueError` unless the VAE can encode clips of the size of `data`."""
         step = self.model.spatial_compression
@@ -272,8 +277,18 @@ class LanguageTaskConfig:
     mask_rate: float = 0.25
     heldout_texts: int = 128
 
+    def __post_init__(self):
+        _require_count("heldout_texts", self.heldout_texts, 1)
+
     def check_geometry(self, data: DataConfig) -> None:
         """Text has no geometry."""
+
+
+def _require_count(name: str, value: int, least: int) -> None:
+    require(
+        value >= least,
+        f"task.{name} must be at least {least}, got {value}; set it with --config.task.{name}",
+    )
 
 
 TaskConfig = TextToVideoConfig | VAETaskConfig | LanguageTaskConfig

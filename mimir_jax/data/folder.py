@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder of videos with captions as a data source."""
 
+import functools
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -10,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+from absl import logging
 from jaxtyping import UInt8
 
 from mimir_jax.data import clips, decode
@@ -32,17 +35,18 @@ class VideoFolder(clips.ClipSource):
         split: Literal["all", "train", "heldout"] = "all",
         **geometry: Any,
     ):
-        """Lists and checks the folder; opens no video.
+        """Lists and checks the folder; opens videos only until a split has one it can read.
 
         Args:
             folder: Where the videos are.
-            split: `heldout` is one clip in twenty, at least one, by a hash of its path, so that it
-                stays held out when clips are added; `train` is the rest.
+            split: `heldout` is one clip in twenty by a hash of its path, so that it stays held out
+                when clips are added, or the first by hash if none of these can be read; `train` is
+                the rest.
             **geometry: `frames`, `height`, `width`, `fps`, `start`, `short` of `ClipSource`.
 
         Raises:
-            ValueError: for a missing or empty folder, a bad line, or a clip and caption that do
-                not pair up.
+            ValueError: for a missing or empty folder, a bad line, a clip and caption that do not
+                pair up, or a split without a readable clip.
         """
         super().__init__(**geometry)
         self.folder = pathlib.Path(folder)
@@ -57,11 +61,8 @@ class VideoFolder(clips.ClipSource):
             f"{str(folder)!r}; add videos or pass another folder",
         )
         captions = _read_captions(self.folder, self.files)
-        self.files = _split_files(self.files, split)
-        self._require(
-            bool(self.files),
-            f"needs at least two videos to hold one out, got 1 in {str(folder)!r}; add videos",
-        )
+        if split != "all":
+            self.files = self._choose(split)
         self._captions = [captions[file] for file in self.files]
         self._digest = _digest(self.folder, self.files, self._captions)
 
@@ -81,6 +82,32 @@ class VideoFolder(clips.ClipSource):
         video = decode.read_clip(self.folder / self.files[index], pick, self._fit)
         return video, self._captions[index]
 
+    def _choose(self, split: Literal["train", "heldout"]) -> list[str]:
+        """Returns the files of a split, at least one of which can be read."""
+        is_readable = functools.cache(self._is_readable)
+        codes = {f: int(hashlib.sha256(f.encode()).hexdigest()[:8], 16) for f in self.files}
+        order = sorted(self.files, key=codes.get)
+        heldout = [file for file in order if codes[file] % 20 == 0]
+        if not any(is_readable(file) for file in heldout):
+            others = (file for file in order if codes[file] % 20)
+            heldout += itertools.islice(filter(is_readable, others), 1)
+        rest = [file for file in self.files if file not in heldout]
+        chosen = rest if split == "train" else sorted(heldout)
+        self._require(
+            any(is_readable(file) for file in chosen),
+            f"needs at least two readable videos, to hold one out, got fewer of {len(order)} in "
+            f"{str(self.folder)!r}; add videos, repair them or change frames, fps or short",
+        )
+        return chosen
+
+    def _is_readable(self, file: str) -> bool:
+        try:
+            decode.read_clip(self.folder / file, lambda line: self._pick(line, None), self._fit)
+        except decode.UnreadableClip as error:
+            logging.warning("clip passed over: %s: %s", file, error)
+            return False
+        return True
+
 
 def _list_videos(folder: pathlib.Path) -> list[str]:
     paths = [
@@ -89,14 +116,6 @@ def _list_videos(folder: pathlib.Path) -> list[str]:
         if path.suffix.lower() in decode.SUFFIXES and path.is_file()
     ]
     return sorted(p.as_posix() for p in paths if not any(part[0] == "." for part in p.parts))
-
-
-def _split_files(files: list[str], split: str) -> list[str]:
-    if split == "all":
-        return files
-    codes = {file: int(hashlib.sha256(file.encode()).hexdigest()[:8], 16) for file in files}
-    heldout = {file for file in files if codes[file] % 20 == 0} or {min(files, key=codes.get)}
-    return [file for file in files if (file in heldout) == (split == "heldout")]
 
 
 def _digest(folder: pathlib.Path, files: Sequence[str], captions: Sequence[tuple[str, ...]]) -> str:

@@ -10,6 +10,10 @@ A source that passes over unreadable clips lists them in a fourth field, `skippe
 
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
+from absl import logging
+from jaxtyping import UInt8
+
 from mimir_jax.config import DataConfig
 
 Split = Literal["train", "heldout"]
@@ -69,4 +73,28 @@ def make_source(config: DataConfig, split: Split, *, seed: int) -> Source:
         caption_key=config.caption_key,
         source_fps=config.source_fps,
         **geometry,
+    )
+
+
+def read_heldout(
+    config: DataConfig, count: int, *, seed: int
+) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
+    """Reads the first `count` held-out clips, or all there are, and their captions.
+
+    Clips that cannot be read are named in a warning and left out.
+    """
+    source = make_source(config, "heldout", seed=seed)
+    records: dict[int, dict[str, Any]] = {}
+    skipped: set[str] = set()
+    for index in range(len(source)):
+        if len(records) == count:
+            break
+        record = source[index]
+        records.setdefault(record["index"], record)
+        skipped.update(record.get("skipped", ()))
+    for line in sorted(skipped):
+        logging.warning("held-out clip left out: %s", line)
+    return (
+        np.stack([record["video"] for record in records.values()]),
+        [record["caption"] for record in records.values()],
     )

@@ -147,13 +147,18 @@ def _find_dataset(data_dir: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def choose_split(name: str, data_dir: str | os.PathLike, split: Literal["train", "heldout"]) -> str:
-    """Returns the TFDS split to train or evaluate on: `validation`, `test` or 5 % of `train`."""
+    """Returns the TFDS split to train or evaluate on: `validation`, `test` or the end of `train`.
+
+    Without the first two, a twentieth of `train` is held out, and at least one record.
+    """
     folder = _find_dataset(pathlib.Path(data_dir), name)
-    known = [part.name for part in dataset_info.read_proto_from_builder_dir(folder).splits]
+    parts = dataset_info.read_proto_from_builder_dir(folder).splits
+    known = {part.name: sum(part.shard_lengths) for part in parts}
     for heldout in ("validation", "test"):
         if heldout in known:
             return heldout if split == "heldout" else "train"
-    return "train[95%:]" if split == "heldout" else "train[:95%]"
+    last = max(1, known.get("train", 0) // 20)
+    return f"train[-{last}:]" if split == "heldout" else f"train[:-{last}]"
 
 
 def _find_split(

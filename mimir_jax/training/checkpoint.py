@@ -22,7 +22,7 @@ _REMEDY = "delete that folder to go on from the one before it"
 # Fields a resumed run may change: they steer the machine or the reporting, not the mathematics.
 RESUMABLE = (
     "steps", "log_every", "eval_every", "sample_every", "checkpoint_every", "keep_checkpoints",
-    "mesh", "optimizer.offload", "data.num_workers", "resume_from", "init_from",
+    "mesh", "optimizer.offload", "data.num_workers", "data.path", "resume_from", "init_from",
 )  # fmt: skip
 
 

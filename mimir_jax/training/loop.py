@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one train loop: mesh, data, model, optimizer, state, step, loop, shutdown."""
 
+import collections
 import contextlib
 import dataclasses
 import pathlib
@@ -33,7 +34,8 @@ class Result:
         interrupted: True after Ctrl-C or SIGTERM; the checkpoint is saved all the same.
         before, after: Held-out metrics at the first and last step of this process.
         samples: Files of the last samples, the sheet first; none but on process 0.
-        skipped: Records that could not be decoded, on any process, by name.
+        skipped: How often each record that could not be decoded was replaced, by name, over all
+            processes.
     """
 
     step: int
@@ -41,7 +43,7 @@ class Result:
     before: dict[str, float]
     after: dict[str, float]
     samples: list[pathlib.Path]
-    skipped: list[str]
+    skipped: dict[str, int]
 
 
 Report = Callable[[int, dict[str, float]], None]
@@ -98,43 +100,43 @@ def train(
     step = first = int(state.step)
     samples: list[pathlib.Path] = []
     with (
+        contextlib.closing(checkpointer),
         contextlib.closing(metrics_lib.Writer(workdir)) as writer,
         context.use(mesh, program.rules),
+        interrupt.watched() as asked,
     ):
         before = after = _evaluate(task, state, writer, step) if step < config.steps else {}
         meter = _Meter(task, config)
         stopped = False
-        with interrupt.watched() as asked:
-            while step < config.steps and not (stopped := asked(step)):
-                batch = loader_lib.device_put(task.prepare(next(data)), program.batch)
-                if step == first:
-                    meter.measure_flops(state.params, batch, key)
-                with jax.transfer_guard("disallow"):
-                    state, values = program.step(state, batch, key)
-                step += 1
-                last = step == config.steps
-                logged = {}
-                if step == first + 1 or step % config.log_every == 0 or last:
-                    logged = meter.read(step, values)
-                    writer.write(step, logged)
-                report(step, logged)
-                if _due(step, config.eval_every) and not last:
-                    after = _evaluate(task, state, writer, step)
-                if _due(step, config.sample_every) and not last:
-                    samples = _sample(task, state, workdir, step)
-                if _due(step, config.checkpoint_every) and not last:
-                    checkpointer.save(state, data.state(), config)
+        while step < config.steps and not (stopped := asked(step)):
+            batch = loader_lib.device_put(task.prepare(next(data)), program.batch)
+            if step == first:
+                meter.measure_flops(state.params, batch, key)
+            with jax.transfer_guard("disallow"):
+                state, values = program.step(state, batch, key)
+            step += 1
+            last = step == config.steps
+            logged = {}
+            if step == first + 1 or step % config.log_every == 0 or last:
+                logged = meter.read(step, values)
+                writer.write(step, logged)
+            report(step, logged)
+            if _due(step, config.eval_every) and not last:
+                after = _evaluate(task, state, writer, step)
+            if _due(step, config.sample_every) and not last:
+                samples = _sample(task, state, workdir, step)
+            if _due(step, config.checkpoint_every) and not last:
+                checkpointer.save(state, data.state(), config)
 
         # Shutdown.
         data.close()
         checkpointer.save(state, data.state(), config)
         if step > first:
             after = _evaluate(task, state, writer, step)
-            if not stopped:
+            if not stopped and not asked(step):
                 samples = _sample(task, state, workdir, step)
-        checkpointer.close()
-    skipped = sorted({name for names in distributed.gather(list(data.skipped)) for name in names})
-    return Result(step, stopped, before, after, samples, skipped)
+    skipped = sum(map(collections.Counter, distributed.gather(data.skipped)), collections.Counter())
+    return Result(step, stopped, before, after, samples, dict(skipped))
 
 
 def _load_init(config: TrainConfig, task: Task) -> functional.Params | None:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sources of stored clips: timing, geometry, captions, broken files, TFDS."""
 
+import functools
 import io
 import json
 import pickle
@@ -318,7 +319,9 @@ def test_folder_identity_follows_content_not_place(five_clips, tmp_path_factory)
     assert repr(folder.VideoFolder(copy, frames=9, **SIZE)) != repr(source)
 
 
-def test_folder_split_holds_out_the_same_clips_as_it_grows(tmp_path):
+def test_folder_split_holds_out_the_same_clips_as_it_grows(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder.VideoFolder, "_is_readable", lambda self, file: True)
+
     def split(count):
         for i in range(count):
             (tmp_path / f"{i}.mp4").write_bytes(b"x")
@@ -334,6 +337,22 @@ def test_folder_split_holds_out_the_same_clips_as_it_grows(tmp_path):
     split(2)
     assert split(100) <= split(200)
     assert 4 <= len(split(200)) <= 20
+
+
+def test_folder_holds_out_a_clip_that_can_be_read(five_clips):
+    def split(name):
+        return folder.VideoFolder(five_clips, split=name, frames=9, **SIZE)
+
+    broken = set()
+    for _ in range(3):
+        (chosen,) = set(split("heldout").files) - broken
+        assert split("heldout")[0]["video"].shape == (9, *SIZE.values(), 3)
+        assert chosen not in split("train").files
+        video_files.break_file(five_clips / chosen, "noise")
+        broken.add(chosen)
+    video_files.break_file(five_clips / next(iter(set(split("train").files) - broken)), "noise")
+    with pytest.raises(ValueError, match="at least two readable videos.* fewer of 5 in"):
+        split("train")
 
 
 def line_error(text):
@@ -550,3 +569,19 @@ def test_make_source_splits_tfds(tfds_dir):
     train, heldout = (sources.make_source(config, s, seed=0) for s in ("train", "heldout"))
     assert (len(train), len(heldout)) == (10, 2)
     assert train[9]["video"].shape == (9, 16, 16, 3)
+
+
+@pytest.mark.parametrize("records, last", [(10, 1), (99, 4), (1, 1)])
+def test_tfds_without_other_splits_holds_out_the_end_of_train(tmp_path, records, last):
+    info = dict(name="films", splits=[dict(name="train", shardLengths=[str(records)])])
+    home = tmp_path / "films/1.0.0"
+    home.mkdir(parents=True)
+    (home / "dataset_info.json").write_text(json.dumps(info))
+    choose = functools.partial(tfds.choose_split, "films", tmp_path)
+    assert (choose("train"), choose("heldout")) == (f"train[:-{last}]", f"train[-{last}:]")
+
+
+def test_read_heldout_leaves_out_what_cannot_be_read(five_clips):
+    whole = DataConfig(source="folder", path=str(five_clips), frames=9, height=16, width=16)
+    videos, captions = sources.read_heldout(whole, 8, seed=0)
+    assert videos.shape == (1, 9, 16, 16, 3) and len(captions) == 1

@@ -102,11 +102,12 @@ class TextToVideoTask:
         by the parameters alone.
         """
         bands = self._task.loss_bands
-        losses = np.zeros(bands)
-        for batch in self._heldout_batches:
-            for band in range(bands):
-                losses[band] += float(self._band_loss(params, batch, band))
-        losses /= len(self._heldout_batches)
+        rows = [len(batch["mean"]) for batch in self._heldout_batches]
+        losses = np.array([
+            np.average([float(self._band_loss(params, b, band)) for b in self._heldout_batches],
+                       weights=rows)
+            for band in range(bands)
+        ])  # fmt: skip
         edges = np.linspace(0, self._task.diffusion.num_train_steps, bands + 1).astype(int)
         named = {
             f"loss_t{low}_{high}": float(value)
@@ -116,8 +117,9 @@ class TextToVideoTask:
 
     def sample(self, params: functional.Params, folder: pathlib.Path) -> list[pathlib.Path]:
         """Draws a video for each of the first held-out captions, from fixed noise."""
-        _, captions = self._heldout
-        captions = captions[: self._task.sample_prompts]
+        captions = self._heldout[1][: self._task.sample_prompts]
+        if not captions:
+            return []
         videos = self.pipeline.generate(
             params, captions, self._config.data, seeds=range(len(captions))
         )
@@ -176,21 +178,16 @@ class TextToVideoTask:
 
     @functools.cached_property
     def _heldout(self) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
-        source = sources.make_source(self._config.data, "heldout", seed=self._config.seed)
-        count = min(self._task.heldout_clips, len(source))
-        records = [source[i] for i in range(count)]
-        return np.stack([r["video"] for r in records]), [r["caption"] for r in records]
+        config = self._config
+        return sources.read_heldout(config.data, self._task.heldout_clips, seed=config.seed)
 
     @functools.cached_property
     def _heldout_batches(self) -> list[Batch]:
         videos, captions = self._heldout
-        size = min(HELDOUT_BATCH, len(captions))
-        starts = range(0, len(captions) - size + 1, size)
+        parts = [slice(i, i + HELDOUT_BATCH) for i in range(0, len(captions), HELDOUT_BATCH)]
         return [
-            jax.device_put(
-                self.prepare({"video": videos[i : i + size], "caption": captions[i : i + size]})
-            )
-            for i in starts
+            jax.device_put(self.prepare({"video": videos[part], "caption": captions[part]}))
+            for part in parts
         ]
 
 

@@ -115,9 +115,8 @@ class VAETask:
 
     @functools.cached_property
     def _heldout(self) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
-        source = sources.make_source(self._config.data, "heldout", seed=self._config.seed)
-        records = [source[i] for i in range(min(self._task.heldout_clips, len(source)))]
-        return np.stack([r["video"] for r in records]), [r["caption"] for r in records]
+        config = self._config
+        return sources.read_heldout(config.data, self._task.heldout_clips, seed=config.seed)
 
     @functools.cached_property
     def _encode(self):
