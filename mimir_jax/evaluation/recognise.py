@@ -32,7 +32,8 @@ _NEEDS_CHANGE = {"star": 6e-4}  # a blurred star hardly fits its own shape even 
 class _Thing:
     """One object: its track, what it looks like, and its path through the world.
 
-    `x`, `y` and `radius` are by frame, NaN where it is not seen.
+    `x`, `y` and `radius` are by frame, NaN where it is not seen. `start` is its radius at the
+    start; of an object that never rests, the usual one.
     """
 
     track: tracks.Track
@@ -40,6 +41,7 @@ class _Thing:
     x: np.ndarray
     y: np.ndarray
     radius: np.ndarray
+    start: float
 
 
 def observe(clip: footage.Clip) -> observation.Observation:
@@ -122,9 +124,11 @@ def _thing(
     path = np.full((3, len(shown.video)), np.nan)
     path[0, frames] = x / view.zoom[frames] + view.pan[frames]
     path[1, frames] = y / view.zoom[frames]
-    path[2, frames] = radius / view.zoom[frames]
-    path[2, frames[look.rest < _TRUSTED]] = np.nan
-    return _Thing(track, look, *path)
+    radius = radius / view.zoom[frames]
+    trusted = look.rest >= _TRUSTED
+    path[2, frames[trusted]] = radius[trusted]
+    start = np.median(radius[trusted][:2] if trusted.any() else radius)
+    return _Thing(track, look, *path, start=float(start))
 
 
 def _margin(look: templates.Look, kind: int) -> np.ndarray:
@@ -144,7 +148,7 @@ def _settle(path: np.ndarray, turned: np.ndarray, reach: np.ndarray) -> np.ndarr
 def _group(shape: str, colour: str, things: list[_Thing], view: camera.Camera) -> observation.Group:
     count = _count(things)
     things = sorted(things, key=lambda thing: -len(thing.track.blobs))[:count]
-    radius = float(np.median([_start(thing.radius) for thing in things]))
+    radius = float(np.median([thing.start for thing in things]))
     places = np.stack([np.stack([_held(t.x), _held(t.y)], axis=-1) for t in things], axis=1)
     events = ()
     if view.name == "still":

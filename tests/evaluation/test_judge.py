@@ -204,6 +204,19 @@ def test_place_of_a_lone_object_counts():
     assert failures(scene, toyworld.render(moved)) == {"layout"}
 
 
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_an_object_that_never_rests_has_its_size(size):
+    lone = Group("heart", "red", size, 1, None, ((-0.55, 0.0),))
+    scene = edit(LONE, camera="still", groups=(lone,))
+    away = edit(scene, group={"positions": ((0.55, 0.0),)})
+    near = edit(scene, group={"positions": ((-0.3, 0.0),)})
+    clip, other = (toyworld.render(s) for s in (scene, near))
+    clip[1::2] = other[1::2]  # it trembles
+    clip[0, :, :32] = toyworld.render(away)[0, :, :32]  # and comes late
+    (group,) = evaluation.observe(clip).groups
+    assert group.size == size and np.isfinite(group.radius)
+
+
 def test_background_that_changes_is_inconsistent():
     clip = toyworld.render(ACTING)
     other = toyworld.render(edit(ACTING, background={"kind": "diagonal stripes", "tone": "slate"}))
