@@ -5,7 +5,7 @@
 import math
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 Z95 = 1.959964
 """Two-sided 95 % quantile of the normal distribution."""
@@ -29,10 +29,22 @@ def wilson(share: float, number: int, z: float = Z95) -> tuple[float, float]:
 
 
 def bootstrap_mean(
-    values: Float[np.ndarray, " n"], *, resamples: int = 2000, seed: int = 0
+    sums: Float[np.ndarray, " n"],
+    sizes: Int[np.ndarray, " n"],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> tuple[float, float]:
-    """Returns the 95 % percentile interval of the mean of `values`, resampled with replacement."""
+    """Returns the 95 % percentile interval of a mean, whole groups resampled with replacement.
+
+    Args:
+        sums: Of the values of each independent group, such as the clips of a scene.
+        sizes: Number of values of each group.
+        resamples: How many times the groups are drawn.
+        seed: Of the draws.
+    """
     rng = np.random.default_rng(seed)
-    picks = rng.integers(0, len(values), (resamples, len(values)))
-    low, high = np.percentile(values[picks].mean(axis=1), [2.5, 97.5])
+    picks = rng.integers(0, len(sums), (resamples, len(sums)))
+    means = sums[picks].sum(axis=1) / sizes[picks].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)

@@ -1,6 +1,7 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -60,8 +61,11 @@ def test_wilson_interval_against_known_values():
     np.testing.assert_allclose(intervals.wilson(0.5, 10), (0.2366, 0.7634), atol=1e-4)
     np.testing.assert_allclose(intervals.wilson(0.0, 20), (0.0, 0.1611), atol=1e-4)
     assert intervals.wilson(0.3, 0) == (0.0, 1.0)
-    low, high = intervals.bootstrap_mean(np.arange(10.0))
+    low, high = intervals.bootstrap_mean(np.arange(10.0), np.ones(10, int))
     assert 2.5 < low < 3.5 and 5.5 < high < 6.5
+    # A large group weighs as much as its values do in the mean itself, 300 / 309.
+    low, high = intervals.bootstrap_mean(np.array([300.0] + [0.0] * 9), np.array([300] + [1] * 9))
+    assert low < 300 / 309 <= high
 
 
 def test_plan_covers_every_category_and_keeps_what_was_asked():
@@ -71,6 +75,9 @@ def test_plan_covers_every_category_and_keeps_what_was_asked():
         scenes = {ask.index for ask in asks if ask.style == "long" and category in ask.categories}
         assert len(scenes) >= 3, category
     assert all(world.is_heldout(ask.scene) for ask in asks)
+    later = toyworld.plan(split="heldout", scenery="varied", scenes=3, seeds=2, seed=5)
+    assert {ask.seed for ask in asks} == {0, 1} and {ask.seed for ask in later} == {5, 6}
+    assert [ask.prompt for ask in later] == [ask.prompt for ask in asks]
     for wrong in ({"scenes": 0}, {"scenes": 1, "seeds": 0}, {"scenes": 1, "styles": ()}):
         with pytest.raises(ValueError, match="must be at least 1 to evaluate any video, got 0"):
             toyworld.plan(split="heldout", scenery="single", **wrong)
@@ -104,9 +111,57 @@ def test_a_perfect_model_passes_a_wrong_one_fails_and_a_stopped_run_goes_on(tmp_
     assert "(-" in toyworld.comparison_text(result)
     with pytest.raises(ValueError, match="good and none share none"):
         toyworld.compare({"good": lines, "none": []})
-    (good / toyworld.CLIPS).write_text('{"name": 3}\n')
-    with pytest.raises(ValueError, match="line 1 must be a judged clip"):
-        toyworld.read_clips(good)
+
+
+def clip(**changed):
+    score = {"value": 1.0, "passed": True, "reason": "seen"}
+    line = {"name": "0-long-0", "index": 0, "style": "long", "prompt": "a ball", "seed": 0}
+    return {**line, "scores": {"colour": score, "count": score}, **changed}
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("[1]", "name must be a text, got null"),
+        (json.dumps(clip(prompt=None)), "prompt must be a text, got null"),
+        (json.dumps(clip(index="0")), 'index must be a whole number, got "0"'),
+        (json.dumps(clip(scores={"colour": None})), "value of colour must be 0 to 1, got null"),
+        (json.dumps(clip(scores={"size": {"value": 1.5, "passed": True}})), "0 to 1, got 1.5"),
+        (json.dumps(clip(scores={"size": {"value": float("nan")}})), "must be 0 to 1, got NaN"),
+        (json.dumps(clip(scores={"size": {"value": 1.0}})), "passed of size must be true or false"),
+        ("{", "Expecting property name"),
+    ],
+    ids=["list", "prompt", "index", "score", "range", "nan", "passed", "json"],
+)
+def test_malformed_clips_are_named(tmp_path, line, message):
+    (tmp_path / toyworld.CLIPS).write_text(json.dumps(clip()) + f"\n{line}\n")
+    with pytest.raises(ValueError, match="line 2 must be a judged clip: ") as error:
+        toyworld.read_clips(tmp_path)
+    assert message in str(error.value) and str(error.value).endswith("evaluate again")
+
+
+def test_clips_that_cannot_be_read_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"clips.jsonl must hold the judged clips: No such file"):
+        toyworld.read_clips(tmp_path)
+    (tmp_path / toyworld.CLIPS).write_bytes(b"\xff\n")
+    with pytest.raises(ValueError, match="must hold the judged clips: it is not UTF-8"):
+        toyworld.read_clips(tmp_path)
+    whole = json.dumps(clip()) + "\n"
+    (tmp_path / toyworld.CLIPS).write_text(whole + '{"name": "cut')
+    assert toyworld.read_clips(tmp_path) == [clip()]
+    assert (tmp_path / toyworld.CLIPS).read_text() != whole  # a reader changes nothing
+
+
+def test_systems_are_compared_where_all_were_judged():
+    one = [clip(), clip(name="1-long-0", index=1)]
+    other = [clip(), clip(name="1-long-0", index=1, scores={"count": one[0]["scores"]["count"]})]
+    result = toyworld.compare({"one": one, "other": other})
+    assert {name: row["scenes"] for name, row in result["categories"].items()} == {
+        "colour": 1, "count": 2
+    }  # fmt: skip
+    for lacking in ([clip(scores={})], [clip(prompt="a box")], []):
+        with pytest.raises(ValueError, match="one and other share none"):
+            toyworld.compare({"one": one, "other": lacking})
 
 
 def test_result_folders(tmp_path):
@@ -123,9 +178,24 @@ def test_result_folders(tmp_path):
     (tmp_path / "a" / folder.RESULTS).write_text("[1]")
     with pytest.raises(ValueError, match="must hold a JSON object: it holds a list"):
         folder.find_results(tmp_path / "a", "loss")
+    with pytest.raises(ValueError, match="must be writable: Not a directory; choose another"):
+        folder.claim(tmp_path / "a" / folder.SETTINGS / "x", {})
     folder.write_json(tmp_path / "a" / folder.RESULTS, {"suite": "loss"})
     with pytest.raises(ValueError, match='of the suite toyworld, got "loss"'):
         folder.find_results(tmp_path / "a", "toyworld")
+
+    for step in (300, 1000, None):
+        place = folder.default(tmp_path, "loss", step, start=step is None)
+        place.mkdir(parents=True)
+        folder.write_json(place / folder.RESULTS, {"suite": "loss", "step": step})
+    assert folder.find_results(tmp_path, "loss")[1]["step"] == 1000  # of a run, its newest
+
+
+def test_heldout_losses():
+    assert heldout.read({"heldout": {"loss": 0.5}}, pathlib.Path("x")) == {"loss": 0.5}
+    for wrong in (None, [], {}, {"loss": None}, {"loss": "low"}):
+        with pytest.raises(ValueError, match="results in x must hold held-out losses, got"):
+            heldout.read({"heldout": wrong}, pathlib.Path("x"))
     text = heldout.text({"x": {"loss": 0.5}, "y": {"loss": 0.25, "psnr": 3.0}})
     assert text.splitlines()[1].split() == ["loss", "0.5000", "0.2500"]
     assert text.splitlines()[2].split() == ["psnr", "-", "3.0000"]
@@ -146,15 +216,25 @@ def test_vbench_prompts_and_names(tmp_path):
     ]
     (tmp_path / "p.json").write_text(json.dumps(entries))
     assert [a.file for a in vbench.plan(tmp_path / "p.json", videos=1)] == ["a bear-0.mp4"]
+    entries.insert(0, entries.pop())  # enhanced prompts are of all entries, in their order
+    (tmp_path / "p.json").write_text(json.dumps(entries[:2]))
+    (ask,) = vbench.plan(tmp_path / "p.json", enhanced=tmp_path / "e.txt", videos=1)
+    assert (ask.file, ask.prompt) == ("a bear-0.mp4", "a shiny red car")
+
+    before = vbench.describe(tmp_path / "e.txt")
+    (tmp_path / "e.txt").write_text("a larger bear\na shiny red car\n")
+    assert before["file"] == "e.txt" and before != vbench.describe(tmp_path / "e.txt")
 
     (tmp_path / "one.txt").write_text("one\n")
     (tmp_path / "slash.txt").write_text("a/b\n")
     (tmp_path / "none.txt").write_text("\n")
+    (tmp_path / "unscored.json").write_text(json.dumps(entries[:1]))
     for name, extra, message in (
         ("p.txt", {"enhanced": tmp_path / "one.txt"}, "as many as the prompts"),
         ("slash.txt", {}, "must fit a file name"),
         ("none.txt", {}, "must hold at least one prompt"),
         ("absent.txt", {}, "must be readable text"),
+        ("unscored.json", {}, "must hold at least one prompt"),
         ("p.txt", {"videos": 0}, "at least 1"),
     ):
         with pytest.raises(ValueError, match=message):

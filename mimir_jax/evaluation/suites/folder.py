@@ -23,24 +23,29 @@ def claim(folder: pathlib.Path, settings: Mapping[str, Any]) -> bool:
     """
     settings = json.loads(json.dumps(settings))
     path = folder / SETTINGS
-    if path.is_file():
-        old = read_json(path)
-        if old != settings:
-            names = sorted(k for k in {*old, *settings} if old.get(k) != settings.get(k))
-            raise ValueError(
-                f"--out {folder} holds results of another evaluation: {names[0]} is "
-                f"{_short(old.get(names[0]))} there and {_short(settings.get(names[0]))} here; "
-                "choose another --out or delete that one"
-            )
-        return True
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        held = path.is_file()
+        if held:
+            _require_same(folder, read_json(path), settings)
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(f"--out {folder} must be a new or empty folder; choose another")
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, settings)
+        write_json(path, settings)  # also where it is there: what cannot be written shows now
     except OSError as error:
-        raise ValueError(f"--out {folder} must be writable: {error.strerror or error}") from None
-    return False
+        raise ValueError(
+            f"--out {folder} must be writable: {error.strerror or error}; choose another"
+        ) from None
+    return held
+
+
+def _require_same(folder: pathlib.Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    names = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
+    if names:
+        raise ValueError(
+            f"--out {folder} holds results of another evaluation: {names[0]} is "
+            f"{_short(old.get(names[0]))} there and {_short(new.get(names[0]))} here; "
+            "choose another --out or delete that one"
+        )
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
@@ -72,7 +77,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def find_results(place: pathlib.Path, suite: str) -> tuple[pathlib.Path, dict[str, Any]]:
-    """Finds the results of `suite` in a folder of results, or in the run that they are of.
+    """Finds the results of `suite` in a folder of results, or the newest in the run they are of.
 
     Returns:
         Their folder and what results.json holds.
@@ -80,7 +85,7 @@ def find_results(place: pathlib.Path, suite: str) -> tuple[pathlib.Path, dict[st
     Raises:
         ValueError: if there are none, or of another suite.
     """
-    for folder in (place, place / "evaluation" / suite):
+    for folder in (place, *_in_run(place, suite)):
         if (folder / RESULTS).is_file():
             results = read_json(folder / RESULTS)
             if results.get("suite") != suite:
@@ -93,6 +98,19 @@ def find_results(place: pathlib.Path, suite: str) -> tuple[pathlib.Path, dict[st
         f"--compare {place} must hold results of the suite {suite}, found none; make them with "
         f"launch/evaluate.py --suite {suite} --checkpoint {place}"
     )
+
+
+def default(run: pathlib.Path, suite: str, step: int | None, *, start: bool) -> pathlib.Path:
+    """Returns the folder for results of a run: one a step, or of a pipeline, which has none."""
+    suffix = "-start" if start else "" if step is None else f"-{step}"
+    return run / "evaluation" / f"{suite}{suffix}"
+
+
+def _in_run(run: pathlib.Path, suite: str) -> list[pathlib.Path]:
+    """Lists the default folders of `suite`, the latest step first."""
+    found = (run / "evaluation").glob(f"{suite}-*")
+    steps = [int(step) for path in found if (step := path.name.rpartition("-")[2]).isdigit()]
+    return [default(run, suite, step, start=False) for step in [*sorted(steps)[::-1], None]]
 
 
 def _short(value: Any) -> str:

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The held-out loss of a run, by timestep band where it has any."""
 
+import json
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mimir_jax import tables, weights
 from mimir_jax.training import export, init, tasks
@@ -26,6 +28,22 @@ def run(workdir: pathlib.Path, *, start: bool = False) -> dict[str, float]:
     task = tasks.make_task(config)
     params = init.start_of(config, task.model) if start else weights.load(workdir)[1]
     return {name: float(value) for name, value in task.evaluate(params).items()}
+
+
+def read(results: Mapping[str, Any], place: pathlib.Path) -> dict[str, float]:
+    """Returns the held-out metrics of a results.json.
+
+    Raises:
+        ValueError: if it holds none, or one is no number.
+    """
+    losses = results.get("heldout")
+    numbers = isinstance(losses, dict) and all(isinstance(x, float) for x in losses.values())
+    if not losses or not numbers:
+        raise ValueError(
+            f"results in {place} must hold held-out losses, got {json.dumps(losses)[:40]}; delete "
+            "the folder and evaluate again"
+        )
+    return losses
 
 
 def text(runs: Mapping[str, Mapping[str, float]]) -> str:

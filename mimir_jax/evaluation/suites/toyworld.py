@@ -26,6 +26,14 @@ from mimir_jax.parallel import distributed
 from mimir_jax.sampling import video as video_lib
 
 CLIPS = "clips.jsonl"
+
+_FIELDS = (
+    ("name", str, "a text"),
+    ("index", int, "a whole number"),
+    ("style", str, "a text"),
+    ("prompt", str, "a text"),
+    ("scores", dict, "scores by category"),
+)
 _SCANNED = 40  # scenes looked at for each that is asked for, before a rare category is given up
 
 
@@ -75,6 +83,7 @@ def plan(
     scenes: int,
     styles: Sequence[str] = captions.STYLES,
     seeds: int = 1,
+    seed: int = 0,
     data_seed: int = 0,
 ) -> list[Ask]:
     """Chooses scenes so that at least `scenes` exercise each category, as far as the split has any.
@@ -85,6 +94,7 @@ def plan(
         scenes: Least number of scenes a category.
         styles: Caption styles; each asks for every scene.
         seeds: Videos of each prompt.
+        seed: Of the first video of each prompt.
         data_seed: Names the dataset.
 
     Raises:
@@ -106,7 +116,10 @@ def plan(
             prompt = captions.caption(scene, style, index)
             facts = told.told(scene, prompt)
             names = tuple(name for name in exercised if name in facts)
-            asks += [Ask(index, scene, style, prompt, seed, names) for seed in range(seeds)]
+            asks += [
+                Ask(index, scene, style, prompt, number, names)
+                for number in range(seed, seed + seeds)
+            ]
     return asks
 
 
@@ -133,7 +146,7 @@ def run(
         All lines of the plan, in its order; none but on process 0.
     """
     first_process = distributed.is_first()
-    lines = {line["name"]: line for line in distributed.from_first(lambda: read_clips(folder))}
+    lines = {line["name"]: line for line in distributed.from_first(lambda: _judged(folder))}
     open_asks = [ask for ask in asks if ask.name not in lines]
     if first_process:
         (folder / "videos").mkdir(exist_ok=True)
@@ -156,29 +169,29 @@ def run(
 
 
 def read_clips(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """Reads what was judged so far; a last line that was cut off is left out.
+    """Reads the clips judged in a folder of results; a last line that was cut off is left out.
 
     Raises:
-        ValueError: for a line that is none of ours.
+        ValueError: for a file that cannot be read, or a line that is none of ours.
     """
     path = folder / CLIPS
-    if not path.is_file():
-        return []
-    text = path.read_text()
-    complete = text.rpartition("\n")[0]
-    if len(complete) + 1 < len(text):
-        folder_lib.write_text(path, complete + "\n" if complete else "")
+    try:
+        complete = path.read_text(encoding="utf-8").rpartition("\n")[0]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ValueError(
+            f"result file {path} must hold the judged clips: {reason}; delete the folder and "
+            "evaluate again"
+        ) from None
     lines = []
     for number, line in enumerate(complete.splitlines(), 1):
         try:
-            content = json.loads(line)
-            _ = content["name"], content["index"], content["style"], content["scores"].items()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            lines.append(_checked(json.loads(line)))
+        except ValueError as error:
             raise ValueError(
-                f"result file {path} line {number} must be a judged clip: {error!r}; delete the "
+                f"result file {path} line {number} must be a judged clip: {error}; delete the "
                 "folder and evaluate again"
             ) from None
-        lines.append(content)
     return lines
 
 
@@ -231,7 +244,8 @@ def compare(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
 
     Returns:
         `clips`, how many they share, and `categories`: for each the share that passes by system,
-        and the difference from the first with its 95 % bootstrap interval over scenes.
+        and the difference from the first with its 95 % bootstrap interval over scenes. A clip
+        counts in a category if all systems have it judged there.
 
     Raises:
         ValueError: if they share none.
@@ -243,30 +257,32 @@ def compare(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
         for name, line in clips[first].items()
         if all(name in clips[o] and clips[o][name]["prompt"] == line["prompt"] for o in others)
     ]
-    if not shared:
-        raise ValueError(
-            f"--compare needs clips of the same prompts and seeds, {' and '.join(clips)} share "
-            "none; evaluate them with the same --split, --scenery, --scenes and --seeds"
-        )
     result: dict[str, Any] = {"clips": len(shared), "categories": {}}
     for category in evaluation.CATEGORIES:
-        names = [name for name in shared if category in clips[first][name]["scores"]]
+        names = [
+            name for name in shared if all(category in c[name]["scores"] for c in clips.values())
+        ]
         if not names:
             continue
         passed = {
             system: np.array([_passed(clips[system][name], category) for name in names])
             for system in clips
         }
-        scenes = np.array([clips[first][name]["index"] for name in names])
-        row: dict[str, Any] = {"scenes": len(set(scenes.tolist())), "passed": {}, "difference": {}}
+        _, scenes = np.unique([clips[first][n]["index"] for n in names], return_inverse=True)
+        sizes = np.bincount(scenes)  # clips of each scene
+        row: dict[str, Any] = {"scenes": len(sizes), "passed": {}, "difference": {}}
         for system, values in passed.items():
             row["passed"][system] = float(values.mean())
             if system != first:
                 gain = values - passed[first]
-                by_scene = np.array([gain[scenes == scene].mean() for scene in np.unique(scenes)])
-                interval = intervals.bootstrap_mean(by_scene)
+                interval = intervals.bootstrap_mean(np.bincount(scenes, gain), sizes)
                 row["difference"][system] = {"mean": float(gain.mean()), "interval": interval}
         result["categories"][category] = row
+    if not result["categories"]:
+        raise ValueError(
+            f"--compare needs clips of the same prompts and seeds, {' and '.join(clips)} share "
+            "none; evaluate them with the same --split, --scenery, --scenes, --styles and --seeds"
+        )
     return result
 
 
@@ -299,6 +315,34 @@ def shares(result: Mapping[str, Any]) -> dict[str, dict[str, tuple[float, float,
 def _exercised(scene: scene_lib.Scene) -> tuple[str, ...]:
     scores = evaluation.compare(scene, ideal.observe(scene))
     return tuple(name for name, score in scores.items() if score is not None)
+
+
+def _judged(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Reads what an evaluation judged before it stopped, and drops a line that was cut off."""
+    path = folder / CLIPS
+    if not path.exists():
+        return []
+    lines = read_clips(folder)
+    folder_lib.write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+    return lines
+
+
+def _checked(line: Any) -> dict[str, Any]:
+    """Returns a line of clips.jsonl; raises `ValueError` for what is wrong with it."""
+    fields = line if isinstance(line, dict) else {}
+    for name, kind, what in _FIELDS:
+        if not isinstance(fields.get(name), kind):
+            raise ValueError(f"{name} must be {what}, got {json.dumps(fields.get(name))[:40]}")
+    for category, score in line["scores"].items():
+        parts = score if isinstance(score, dict) else {}
+        value, passed = parts.get("value"), parts.get("passed")
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise ValueError(f"value of {category} must be 0 to 1, got {json.dumps(value)[:40]}")
+        if not isinstance(passed, bool):
+            raise ValueError(
+                f"passed of {category} must be true or false, got {json.dumps(passed)[:40]}"
+            )
+    return line
 
 
 def _line(ask: Ask, verdict: evaluation.Verdict) -> dict[str, Any]:

@@ -9,6 +9,7 @@ are always named after the raw prompt.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import pathlib
@@ -72,11 +73,11 @@ def plan(
 ) -> list[Ask]:
     """Reads VBench's prompts: a prompt a line, or its JSON with prompts by dimension.
 
-    Of the JSON, only prompts that a column of Table 1 is scored on are taken.
+    Of the JSON, only prompts that a column of Table 1 is scored on are made.
 
     Args:
         prompts: VBench's `VBench_full_info.json`, or a text file.
-        enhanced: Text file with a longer version of each prompt, line by line.
+        enhanced: Text file with a longer version of every prompt of the file, line by line.
         videos: Videos of each prompt.
         seed: Of the first video of each prompt.
 
@@ -85,25 +86,31 @@ def plan(
     """
     if videos < 1:
         raise ValueError(f"videos of a prompt must be at least 1 to evaluate any, got {videos}")
-    names = _read_prompts(prompts)
-    spoken = names if enhanced is None else _read_lines(enhanced)
-    if len(spoken) != len(names):
+    listed = _read_prompts(prompts)
+    spoken = [name for name, _ in listed] if enhanced is None else _read_lines(enhanced)
+    if len(spoken) != len(listed):
         raise ValueError(
             f"enhanced prompts {enhanced} must be as many as the prompts of {prompts}, got "
-            f"{len(spoken)} for {len(names)}; give the file that belongs to it"
+            f"{len(spoken)} for {len(listed)}; give the file that belongs to it"
         )
-    for name in names:
+    # A prompt of two dimensions is made once.
+    spoken_of = {name: text for (name, scored), text in zip(listed, spoken, strict=True) if scored}
+    for name in spoken_of:
         if "/" in name or len(name.encode()) > 240:
             raise ValueError(
                 f"prompt {name[:60]!r} must fit a file name: no slash, at most 240 bytes; VBench "
                 "finds a video by its prompt"
             )
-    spoken_of = dict(zip(names, spoken, strict=True))  # a prompt of two dimensions is made once
     return [
         Ask(spoken_of[name], f"{name}-{number}.mp4", seed + number)
         for name in spoken_of
         for number in range(videos)
     ]
+
+
+def describe(file: pathlib.Path) -> dict[str, str]:
+    """Returns a prompt file's hash and name, to tell whether a folder of videos is of it."""
+    return {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()[:12], "file": file.name}
 
 
 def run(
@@ -195,18 +202,20 @@ def _score(path: pathlib.Path, name: str, value: Any) -> float:
     return 100 * score
 
 
-def _read_prompts(path: pathlib.Path) -> list[str]:
+def _read_prompts(path: pathlib.Path) -> list[tuple[str, bool]]:
+    """Returns all prompts of a file, and whether a column of Table 1 is scored on each."""
     if path.suffix != ".json":
-        return _read_lines(path)
+        return [(line, True) for line in _read_lines(path)]
     wanted = {_SOURCES.get(name, name) for name in COLUMNS} | set(COLUMNS)
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        prompts = [e["prompt_en"].strip() for e in entries if wanted & set(e["dimension"])]
+        prompts = [(e["prompt_en"].strip(), bool(wanted & {*e["dimension"]})) for e in entries]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"prompt file {path} must be VBench's JSON of prompts: {error!r}"
         ) from None
-    return _some(path, prompts)
+    _require_some(path, [prompt for prompt, scored in prompts if scored])
+    return prompts
 
 
 def _read_lines(path: pathlib.Path) -> list[str]:
@@ -215,10 +224,10 @@ def _read_lines(path: pathlib.Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ValueError(f"prompt file {path} must be readable text: {reason}") from None
-    return _some(path, [line.strip() for line in lines if line.strip()])
+    return _require_some(path, [line.strip() for line in lines if line.strip()])
 
 
-def _some(path: pathlib.Path, prompts: list[str]) -> list[str]:
+def _require_some(path: pathlib.Path, prompts: list[str]) -> list[str]:
     if not prompts:
         raise ValueError(f"prompt file {path} must hold at least one prompt, got none")
     return prompts
