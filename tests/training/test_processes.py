@@ -55,7 +55,9 @@ def test_processes_of_different_configs_stop_with_the_same_line(vae_run, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vae_run", "mimir_run"])
-def test_two_processes_train_and_one_goes_on(kind, request, tmp_path, replace):
+def test_two_processes_train_go_on_together_and_leave_the_rest_to_one(
+    kind, request, tmp_path, replace
+):
     run = request.getfixturevalue(kind)
     optimizer = replace(run.optimizer, warmup_steps=0)  # or it would depend on `steps`
     run = replace(run, optimizer=optimizer, mesh=replace(run.mesh, data=1, fsdp=-1))
@@ -67,6 +69,10 @@ def test_two_processes_train_and_one_goes_on(kind, request, tmp_path, replace):
     assert "step 3/3" in ends[0][1] and f"{both}/checkpoints/3" in ends[0][1]
     assert "step" not in ends[1][1] and "checkpoint" not in ends[1][1]
     assert list(both.glob("samples/*/sheet.png"))
+    with train(tmp_path, replace(run, steps=4), "--workdir", str(both)) as pair:
+        ends = pair.wait()
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    assert list(losses(both)) == [1, 2, 3, 4]
 
     loop.train(replace(run, steps=5, mesh=replace(run.mesh, data=2, fsdp=-1)), both)
     loop.train(replace(run, steps=5), alone)
