@@ -77,13 +77,10 @@ def device_bytes(tree: Any) -> int:
 
 def _grid(shape: Sequence[int], devices: Sequence[Any]) -> np.ndarray:
     """Lays devices out with the slow network along the outermost axes."""
-    by_slice = hasattr(devices[0], "slice_index")  # of GPUs, it numbers hosts
-    granules = collections.Counter(
-        device.slice_index if by_slice else device.process_index for device in devices
-    )
+    granules = collections.Counter(map(_granule, devices))
     number = len(granules)
     if number == 1:
-        return mesh_utils.create_device_mesh(shape, devices)
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     data, fsdp = shape[:2]
     outer_data = math.gcd(data, number)
     outer_fsdp = number // outer_data
@@ -98,5 +95,13 @@ def _grid(shape: Sequence[int], devices: Sequence[Any]) -> np.ndarray:
         (data // outer_data, fsdp // outer_fsdp, *shape[2:]),
         (outer_data, outer_fsdp, 1, 1),
         devices,
-        process_is_granule=not by_slice,
+        process_is_granule=not hasattr(devices[0], "slice_index"),
+        allow_split_physical_axes=True,
     )
+
+
+def _granule(device: Any) -> int:
+    """Numbers slices or hosts; TPU devices that are only described name none, being in one."""
+    if hasattr(device, "slice_index"):  # of GPUs, it numbers hosts
+        return device.slice_index
+    return 0 if device.platform == "tpu" else device.process_index

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import mesh_utils
 from jax.sharding import PartitionSpec as P
 
 from mimir_jax.parallel import context, mesh, rules
@@ -64,6 +65,33 @@ def test_mesh_refuses_slices_of_different_sizes():
     devices = [Chip(i, int(i > 2)) for i in range(8)]
     with pytest.raises(ValueError, match="equally many devices, got .* 3 and 5 devices each"):
         mesh._grid((2, 4, 1, 1), devices)
+
+
+@dataclasses.dataclass(frozen=True)
+class TpuChip:
+    """Chip of a 4x4x4 slice as a compiler describes it: it names its host, but no slice."""
+
+    id: int
+    platform: str = "tpu"
+    device_kind: str = "TPU v5"
+    core_on_chip: int = 0
+
+    @property
+    def coords(self):
+        return self.id % 4, self.id // 4 % 4, self.id // 16
+
+    @property
+    def process_index(self):
+        return self.id // 4
+
+
+@pytest.mark.parametrize("sizes", [(1, 64, 1, 1), (1, 8, 8, 1), (1, 2, 32, 1), (2, 4, 1, 8)])
+def test_hosts_of_a_described_tpu_slice_are_no_border(sizes):
+    chips = [TpuChip(i) for i in range(64)]
+    grid = mesh._grid(sizes, chips)
+    assert grid.shape == sizes and set(grid.flat) == set(chips)
+    expected = mesh_utils.create_device_mesh(sizes, chips, allow_split_physical_axes=True)
+    assert (grid == expected).all()
 
 
 def test_spec_skips_axes_of_size_one_and_uneven_dimensions():
