@@ -5,7 +5,8 @@
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 COLLECTIVES = (
     "all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute",
@@ -26,6 +27,8 @@ _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CONDITION = re.compile(r"condition=%?([\w.\-]+)")
 _CONSTANT = re.compile(r"constant\((\d+)\)")
+_CHANNEL = re.compile(r"channel_id=(\d+)")
+_LAYOUT = re.compile(r"\{[^}]*\}")
 
 
 @dataclasses.dataclass
@@ -34,8 +37,9 @@ class Traffic:
 
     Attributes:
         count: How often they run, loops unrolled.
-        bytes: What they put out on one device, in all.
-        overlapped: How many have computation scheduled between their start and their end.
+        bytes: Their results on one device, in all; of a reduce-scatter, what goes in.
+        overlapped: How many have computation scheduled between their start and their end, or are
+            fused with a product.
     """
 
     count: int = 0
@@ -43,12 +47,21 @@ class Traffic:
     overlapped: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class _Op:
+class _Op(NamedTuple):
     name: str
     shape: str
     kind: str
     line: str
+
+
+class _Send(NamedTuple):
+    """A collective, as often as it runs."""
+
+    kind: str
+    channel: str | None
+    times: int
+    bytes: int
+    overlapped: bool
 
 
 def collectives(text: str) -> dict[str, Traffic]:
@@ -59,24 +72,68 @@ def collectives(text: str) -> dict[str, Traffic]:
     """
     computations, entry = _parse(text)
     found: dict[str, Traffic] = {}
-
-    def visit(name: str, times: int) -> None:
-        ops = computations.get(name, [])
-        scatter = name.startswith("all-reduce-scatter")  # how the TPU compiler fuses that
-        for index, op in enumerate(ops):
-            kind = op.kind.removesuffix("-start")
-            kind = "reduce-scatter" if scatter and kind == "all-reduce" else kind
-            if kind in COLLECTIVES:
-                traffic = found.setdefault(kind, Traffic())
-                traffic.count += times
-                traffic.bytes += times * _bytes(op)
-                traffic.overlapped += times * (op.kind.endswith("-start") and _busy(ops, index))
-            trips = _trips(op, computations) if op.kind == "while" else 1
-            for called in _called(op.line):
-                visit(called, times * trips)
-
-    visit(entry, 1)
+    for send in _sends(computations, entry, times=1, overlapped=False):
+        traffic = found.setdefault(send.kind, Traffic())
+        traffic.count += send.times
+        traffic.bytes += send.times * send.bytes
+        traffic.overlapped += send.times * send.overlapped
     return dict(sorted(found.items()))
+
+
+def moved(traffic: Mapping[str, Traffic]) -> int:
+    """Returns the bytes that a device takes in, and sends.
+
+    An all-reduce moves its result twice, once to add the parts and once to hand the sums round.
+    What a device has of a result from the start is not taken off.
+    """
+    return sum(kind.bytes * (2 if name == "all-reduce" else 1) for name, kind in traffic.items())
+
+
+def _sends(
+    computations: Mapping[str, list[_Op]], name: str, *, times: int, overlapped: bool
+) -> Iterator[_Send]:
+    ops = computations.get(name, [])
+    scatter = name.startswith("all-reduce-scatter")  # how the TPU compiler fuses that
+    fused: list[_Send] = []
+    for index, op in enumerate(ops):
+        if op.kind.endswith(("-update", "-done")):  # go on with what a start has begun
+            continue
+        hidden = overlapped or (op.kind.endswith("-start") and _busy(ops, index))
+        kind = op.kind.removesuffix("-start")
+        if kind in COLLECTIVES:
+            kind = "reduce-scatter" if scatter and kind == "all-reduce" else kind
+            channel = _CHANNEL.search(op.line)
+            yield _Send(kind, channel and channel[1], times, _bytes(op, ops), hidden)
+        trips = _trips(op, computations) if op.kind == "while" else 1
+        for called in _called(op.line):
+            inside = _sends(
+                computations,
+                called,
+                times=times * trips,
+                overlapped=hidden or called.startswith("async_collective_fusion"),
+            )
+            if op.kind == "fusion":
+                fused.extend(inside)
+            else:
+                yield from inside
+    yield from _merge(fused)
+
+
+def _merge(fused: Iterable[_Send]) -> Iterator[_Send]:
+    """Makes one of the start, the middle and the end of a collective in fusions of their own.
+
+    The TPU compiler writes it into all three, and into the middle one the product it runs beside.
+    """
+    channels: dict[str, _Send] = {}
+    for send in fused:
+        if send.channel is None:
+            yield send
+            continue
+        known = channels.get(send.channel, send)
+        channels[send.channel] = send._replace(
+            bytes=max(send.bytes, known.bytes), overlapped=send.overlapped or known.overlapped
+        )
+    yield from channels.values()
 
 
 def _parse(text: str) -> tuple[dict[str, list[_Op]], str]:
@@ -108,23 +165,50 @@ def _called(line: str) -> Iterator[str]:
         yield from (name.strip().lstrip("%") for name in branches[1].split(","))
 
 
-def _bytes(op: _Op) -> int:
-    """Bytes of the result; a start holds operand and result, of which the larger is moved."""
-    sizes = [
+def _bytes(op: _Op, ops: list[_Op]) -> int:
+    """Bytes of the result, which a start holds behind its operands; all-reduces hold no operand.
+
+    A reduce-scatter is counted by its operands.
+    """
+    kind = op.kind.removesuffix("-start")
+    if kind == "reduce-scatter":
+        shapes = {other.name: other.shape for other in ops}
+        operands = op.line.split(f" {op.kind}(", 1)[1].split("), ", 1)[0]
+        return sum(_size(shapes.get(name, "")) for name in re.findall(r"%([\w.\-]+)", operands))
+    if op.kind == kind or kind == "all-reduce":
+        return _size(op.shape)
+    return _size(_elements(op.shape)[1])
+
+
+def _size(shape: str) -> int:
+    return sum(
         math.prod(int(size) for size in dims.split(",") if size) * _BYTES.get(dtype, 0)
-        for dtype, dims in _ARRAY.findall(op.shape)
-    ]
-    if not sizes:
-        return 0
-    return max(sizes) if op.kind.endswith("-start") else sum(sizes)
+        for dtype, dims in _ARRAY.findall(shape)
+    )
+
+
+def _elements(shape: str) -> list[str]:
+    """Splits the shape of a tuple into those of its elements, tuples or arrays."""
+    depth, elements = 0, [""]
+    for letter in _LAYOUT.sub("", shape)[1:-1]:
+        depth += (letter in "([") - (letter in ")]")
+        if letter == "," and depth == 0:
+            elements.append("")
+        else:
+            elements[-1] += letter
+    return elements
 
 
 def _busy(ops: list[_Op], start: int) -> bool:
     """Whether a product or fusion runs between a start and its end."""
     name = ops[start].name
     for op in ops[start + 1 :]:
-        if op.kind.endswith("-done") and re.search(rf"%{re.escape(name)}\b", op.line):
-            return False
-        if op.kind in ("fusion", "dot", "convolution", "custom-call", "while"):
+        if op.kind.endswith(("-update", "-done")) and re.search(
+            rf"%{re.escape(name)}(?![\w.\-])", op.line
+        ):
+            if op.kind.endswith("-done"):
+                return False
+            name = op.name
+        elif op.kind in ("fusion", "dot", "convolution", "custom-call", "while"):
             return True
     return False

@@ -20,7 +20,7 @@ class Chip:
         memory: Bytes of device memory.
         flops: Dense bfloat16 operations a second.
         bandwidth: Bytes a second between chip and its memory.
-        link: Bytes a second between chips, all links of a chip together, both directions.
+        link: Bytes a second that one link to a neighbour carries each way, both ways at once.
     """
 
     memory: float
@@ -30,12 +30,18 @@ class Chip:
 
 
 CHIPS = {
-    "v4": Chip(memory=32e9, flops=275e12, bandwidth=1.2e12, link=300e9),
-    "v5e": Chip(memory=16e9, flops=197e12, bandwidth=0.82e12, link=200e9),
-    "v5p": Chip(memory=95e9, flops=459e12, bandwidth=2.77e12, link=600e9),
-    "v6e": Chip(memory=32e9, flops=918e12, bandwidth=1.64e12, link=448e9),
+    "v4": Chip(memory=32e9, flops=275e12, bandwidth=1.2e12, link=50e9),
+    "v5e": Chip(memory=16e9, flops=197e12, bandwidth=0.82e12, link=50e9),
+    "v5p": Chip(memory=95e9, flops=459e12, bandwidth=2.77e12, link=100e9),
+    "v6e": Chip(memory=32e9, flops=918e12, bandwidth=1.64e12, link=100e9),
 }
-"""Chips by the name of their topologies (cloud.google.com/tpu/docs/system-architecture)."""
+"""Chips by the name of their topologies (cloud.google.com/tpu/docs/system-architecture).
+
+What the maker calls bidirectional bandwidth of a chip, 1,200 GB/s for v5p, is the sum of its six
+links (four of v5e and v6e), both ways.
+"""
+
+_MEGACORE = {"v4": {"chip_config_name": "megacore"}}  # one device a chip, as JAX runs them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +52,13 @@ class Topology:
         name: As given, such as `v5p:4x4x4`.
         devices: Of the platform; they run nothing unless the platform is here.
         chip: None for CPU devices, whose speed is not reckoned.
+        links: Of the best connected chip to others of the slice.
     """
 
     name: str
     devices: Sequence[jax.Device]
     chip: Chip | None
+    links: int = 0
 
 
 def find(name: str) -> Topology:
@@ -78,11 +86,14 @@ def find(name: str) -> Topology:
         return Topology(name, devices[:number], None)
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # asks a metadata server that is not there
     try:
-        devices = topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+        devices = topologies.get_topology_desc(
+            platform="tpu", topology_name=name, **_MEGACORE.get(kind, {})
+        ).devices
     except Exception as error:  # the plugin raises several types
         reason = " ".join(str(error).split())[:160]
         raise ValueError(
             f"topology {name} must be a slice that libtpu knows: {reason}; pip install libtpu of "
             "the version that jax names, or choose another size"
         ) from None
-    return Topology(name, devices, CHIPS[kind])
+    links = sum(min(size - 1, 2) for size in sizes)  # a row of two has one a chip
+    return Topology(name, devices, CHIPS[kind], links)

@@ -1,5 +1,7 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
+import types
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -74,6 +76,85 @@ def test_loops_and_fusions_of_the_tpu_compiler_are_read():
     assert hlo.collectives(TPU_PROGRAM) == {"reduce-scatter": traffic}
 
 
+FUSED_PROGRAM = """HloModule jit_f, is_scheduled=true
+
+%fused_computation.4 (p: bf16[4,8]) -> (bf16[4,8], bf16[16,8]) {
+  %p.4 = bf16[4,8]{1,0:T(8,128)(2,1)} parameter(0)
+  %all-gather.1 = bf16[16,8]{1,0:T(8,128)(2,1)} all-gather(%p.4), channel_id=4, dimensions={0}
+  ROOT %begun = (bf16[4,8]{1,0}, bf16[16,8]{1,0}) custom-call(%all-gather.1), custom_call_target="AsyncCollectiveStart"
+}
+
+%async_collective_fusion.9 (p: bf16[4,8], x: bf16[64,16], w: bf16[16,8]) -> (bf16[64,8], bf16[16,8]) {
+  %p.9 = bf16[4,8]{1,0} parameter(0)
+  %x.9 = bf16[64,16]{1,0} parameter(1)
+  %w.9 = bf16[16,8]{1,0} parameter(2)
+  %y.9 = bf16[64,8]{1,0} convolution(%x.9, %w.9), dim_labels=bf_io->bf
+  %all-gather.2 = bf16[16,8]{1,0} all-gather(%p.9), channel_id=4, dimensions={0}
+  ROOT %both = (bf16[64,8]{1,0}, bf16[16,8]{1,0}) tuple(%y.9, %all-gather.2)
+}
+
+%fused_computation.6 (p: bf16[4,8]) -> bf16[16,8] {
+  %p.6 = bf16[4,8]{1,0} parameter(0)
+  %all-gather.3 = bf16[16,8]{1,0} all-gather(%p.6), channel_id=4, dimensions={0}
+  ROOT %ended = bf16[16,8]{1,0} custom-call(%p.6, %all-gather.3), custom_call_target="AsyncCollectiveDone"
+}
+
+%body (p: (s32[], bf16[4,8])) -> (s32[], bf16[4,8]) {
+  %p = (s32[], bf16[4,8]{1,0}) parameter(0)
+  %first = bf16[16,8]{1,0} all-gather(%p), channel_id=2, dimensions={0}
+  %async-collective-start = (bf16[4,8]{1,0}, bf16[16,8]{1,0}) fusion(%p), kind=kCustom, calls=%fused_computation.4
+  %fusion.9 = (bf16[64,8]{1,0}, bf16[16,8]{1,0}) fusion(%p, %p, %first), kind=kOutput, calls=%async_collective_fusion.9
+  %async-collective-done = bf16[16,8]{1,0} fusion(%p), kind=kCustom, calls=%fused_computation.6
+  ROOT %out = (s32[], bf16[4,8]{1,0}) tuple(%p)
+}
+
+ENTRY %main (x: f32[10]) -> f32[10] {
+  %x = f32[10]{0} parameter(0)
+  ROOT %loop = (s32[], bf16[4,8]{1,0}) while(%x), condition=%limit, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+}
+"""  # noqa: E501
+
+
+def test_a_collective_in_three_fusions_is_one_beside_their_product():
+    traffic = hlo.Traffic(count=10, bytes=10 * 16 * 8 * 2, overlapped=5)
+    assert hlo.collectives(FUSED_PROGRAM) == {"all-gather": traffic}
+
+
+ASYNC_PROGRAM = """HloModule jit_f, is_scheduled=true
+
+%wrapped (p: f32[16]) -> f32[4] {
+  %p = f32[16]{0} parameter(0)
+  ROOT %rs = f32[4]{0} reduce-scatter(%p), channel_id=7, dimensions={0}, to_apply=%add
+}
+
+ENTRY %main (x: f32[16], y: f32[2,3]) -> f32[16] {
+  %x = f32[16]{0:T(128)} parameter(0)
+  %y = f32[2,3]{1,0:T(2,128)} parameter(1)
+  %ar = (f32[16]{0:T(128)}, f32[2,3]{1,0:T(2,128)S(1)}) all-reduce-start(%x, %y), channel_id=1, to_apply=%add
+  %ar.done = (f32[16]{0}, f32[2,3]{1,0}) all-reduce-done(%ar)
+  %ag = ((f32[16]{0}, f32[2,3]{1,0:T(2,128)}), (f32[64]{0}, /*index=1*/f32[8,3]{1,0})) all-gather-start(%x, %y), channel_id=2, dimensions={0}
+  %work = f32[16]{0} fusion(%x), kind=kLoop, calls=%add
+  %ag.done = (f32[64]{0}, f32[8,3]{1,0}) all-gather-done(%ag)
+  %cp = (f32[16]{0}, f32[16]{0}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%x), channel_id=3, source_target_pairs={{0,1}}
+  %cp.done = f32[16]{0} collective-permute-done(%cp)
+  %rs.start = ((f32[16]{0}), f32[4]{0}, s32[]) async-start(%x), calls=%wrapped
+  %rs.more = ((f32[16]{0}), f32[4]{0}, s32[]) async-update(%rs.start), calls=%wrapped
+  %product = f32[16]{0} dot(%x, %x)
+  %rs.done = f32[4]{0} async-done(%rs.more), calls=%wrapped
+  ROOT %alone = f32[4]{0} reduce-scatter(%x), channel_id=8, dimensions={0}, to_apply=%add
+}
+"""  # noqa: E501
+
+
+def test_starts_hold_operands_and_results_of_several_arrays():
+    found = hlo.collectives(ASYNC_PROGRAM)
+    assert found["all-reduce"] == hlo.Traffic(count=1, bytes=4 * (16 + 6), overlapped=0)
+    assert found["all-gather"] == hlo.Traffic(count=1, bytes=4 * (64 + 24), overlapped=1)
+    assert found["collective-permute"] == hlo.Traffic(count=1, bytes=4 * 16, overlapped=0)
+    assert found["reduce-scatter"] == hlo.Traffic(count=2, bytes=2 * 4 * 16, overlapped=1)
+    assert hlo.moved(found) == 4 * (2 * 22 + 88 + 16 + 32)
+
+
 def test_collectives_of_a_compiled_program():
     grid = mesh.make_mesh((8, 1, 1, 1))
     rows, whole = NamedSharding(grid, P("data")), NamedSharding(grid, P())
@@ -88,9 +169,24 @@ def test_collectives_of_a_compiled_program():
     assert sum(kind.bytes for kind in found.values()) == 4 * found["all-reduce"].count
 
 
-def test_topologies():
+def test_topologies(monkeypatch):
     found = topology.find("cpu:2x4")
     assert len(found.devices) == 8 and found.chip is None
+    asked = {}
+
+    def describe(**arguments):
+        asked.update(arguments)
+        return types.SimpleNamespace(devices=jax.devices()[:1])
+
+    monkeypatch.setattr(topology.topologies, "get_topology_desc", describe)
+    for name, links, extra in (
+        ("v4:2x2x1", 2, {"chip_config_name": "megacore"}),
+        ("v5p:4x4x8", 6, {}),
+        ("v6e:1x1", 0, {}),
+    ):
+        asked.clear()
+        assert topology.find(name).links == links
+        assert asked == {"platform": "tpu", "topology_name": name, **extra}
     for name, message in (
         ("cpu:900", "needs 900 CPU devices, got 8; set XLA_FLAGS"),
         ("v5p", "must be KIND:SIZE such as v5p:4x4x4"),
