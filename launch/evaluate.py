@@ -4,14 +4,15 @@
 
 `toyworld` makes videos and judges them exactly; `loss` is the held-out loss; `vbench` writes videos
 for VBench and reads its scores; `features` draws what the fuser makes of its encoders.
-`--compare RUN RUN ...` puts results side by side. Results go to RUN/evaluation/SUITE. A stopped
-evaluation goes on where it was. See docs/evaluation.md.
+`--compare RUN RUN ...` puts results side by side. Results go to RUN/evaluation/SUITE-STEP. A
+stopped evaluation goes on where it was. See docs/evaluation.md.
 """
 
 import contextlib
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 
 from absl import flags
 from rich import console as rich_console
@@ -25,9 +26,11 @@ _SUITE = flags.DEFINE_enum(
 )
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run, or folder of a pipeline.")
 _COMPARE = flags.DEFINE_multi_string("compare", [], "Runs or folders of results; more may follow.")
-_OUT = flags.DEFINE_string("out", None, "Folder of results; RUN/evaluation/SUITE by default.")
+_OUT = flags.DEFINE_string("out", None, "Folder of results; RUN/evaluation/SUITE-STEP by default.")
 _START = flags.DEFINE_bool("start", False, "Evaluate what the run started from.")
-_BATCH = flags.DEFINE_integer("batch_size", 8, "Videos at a time.", lower_bound=1)
+_BATCH = flags.DEFINE_integer(
+    "batch_size", None, "Videos at a time; default one a device.", lower_bound=1
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the first video of each prompt.", lower_bound=0)
 
 _SCENES = flags.DEFINE_integer("scenes", 16, "toyworld: least number of scenes a category.")
@@ -75,7 +78,7 @@ def main(argv) -> None:
 
 
 def _toyworld() -> None:
-    from mimir_jax.data.toyworld import captions
+    from mimir_jax.data.toyworld import captions, sampling
     from mimir_jax.evaluation import plots
     from mimir_jax.evaluation.suites import folder, toyworld
     from mimir_jax.parallel import distributed
@@ -89,22 +92,26 @@ def _toyworld() -> None:
         scenes=_SCENES.value,
         styles=_STYLES.value,
         seeds=_SEEDS.value,
+        seed=_SEED.value,
     )
     maker = _open_maker()
-    place = _place("toyworld")
+    _tell_unread(maker, (ask.prompt for ask in asks))
+    place = _place("toyworld", maker.settings.get("step"))
     settings = {
         "suite": "toyworld",
         **maker.settings,
+        "world": sampling.VERSION,
         "split": _SPLIT.value,
         "scenery": _scenery(),
         "scenes": _SCENES.value,
         "styles": _STYLES.value,
         "seeds": _SEEDS.value,
-        "batch_size": _BATCH.value,
+        "seed": _SEED.value,
+        "batch_size": _batch_size(),
     }
     existed = distributed.from_first(lambda: folder.claim(place, settings))
     with _unwritten(place, existed), _bar(len(asks)) as report:
-        lines = toyworld.run(asks, maker, place, batch_size=_BATCH.value, report=report)
+        lines = toyworld.run(asks, maker, place, batch_size=_batch_size(), report=report)
     if not distributed.is_first():
         return
     summary = toyworld.summarise(lines)
@@ -123,16 +130,15 @@ def _toyworld() -> None:
 def _loss() -> None:
     from mimir_jax.evaluation.suites import folder, heldout
     from mimir_jax.parallel import distributed
-    from mimir_jax.training import checkpoint
 
-    run = _run_folder()
-    losses = heldout.run(run, start=_START.value)
+    run, step = _run_folder(), _step()
+    place = _place("loss", step)
+    settings = {"suite": "loss", "checkpoint": str(run), "step": step}
+    existed = distributed.from_first(lambda: folder.claim(place, settings))
+    with _unwritten(place, existed):
+        losses = heldout.run(run, start=_START.value)
     if not distributed.is_first():
         return
-    step = 0 if _START.value else checkpoint.latest_step(run)
-    place = _place("loss")
-    settings = {"suite": "loss", "checkpoint": str(run), "step": step}
-    folder.claim(place, settings)
     folder.write_json(place / folder.RESULTS, {**settings, "heldout": losses})
     print(heldout.text({_title(): losses}))
     _tell(place, "results.json")
@@ -144,27 +150,24 @@ def _vbench() -> None:
 
     if _PROMPTS.value is None:
         raise ValueError("--prompts must name VBench's file of prompts, got none")
+    prompts = pathlib.Path(_PROMPTS.value).expanduser()
     enhanced = None if _ENHANCED.value is None else pathlib.Path(_ENHANCED.value).expanduser()
-    asks = vbench.plan(
-        pathlib.Path(_PROMPTS.value).expanduser(),
-        enhanced=enhanced,
-        videos=_VIDEOS.value,
-        seed=_SEED.value,
-    )
+    asks = vbench.plan(prompts, enhanced=enhanced, videos=_VIDEOS.value, seed=_SEED.value)
     maker = _open_maker()
-    place = _place("vbench")
+    _tell_unread(maker, (ask.prompt for ask in asks))
+    place = _place("vbench", maker.settings.get("step"))
     settings = {
         "suite": "vbench",
         **maker.settings,
-        "prompts": _PROMPTS.value,
-        "enhanced": _ENHANCED.value,
+        "prompts": vbench.describe(prompts),
+        "enhanced": enhanced and vbench.describe(enhanced),
         "videos_per_prompt": _VIDEOS.value,
         "seed": _SEED.value,
-        "batch_size": _BATCH.value,
+        "batch_size": _batch_size(),
     }
     existed = distributed.from_first(lambda: folder.claim(place, settings))
     with _unwritten(place, existed), _bar(len(asks)) as report:
-        vbench.run(asks, maker, place, batch_size=_BATCH.value, report=report)
+        vbench.run(asks, maker, place, batch_size=_batch_size(), report=report)
     if not distributed.is_first():
         return
     print(f"{len(asks)} videos named as VBench reads them")
@@ -182,18 +185,17 @@ def _features() -> None:
     from mimir_jax.evaluation import plots
     from mimir_jax.evaluation.suites import features, folder
     from mimir_jax.parallel import distributed
-    from mimir_jax.training import checkpoint
 
-    run = _run_folder()
+    run, step = _run_folder(), _step()
     prompts = _feature_prompts(run)
-    measured = features.measure(run, prompts, runs=_RUNS.value, start=_START.value)
-    if not distributed.is_first():
-        return
-    result = features.summary(measured)
-    place = _place("features")
-    step = 0 if _START.value else checkpoint.latest_step(run)
+    place = _place("features", step)
     settings = {"suite": "features", "checkpoint": str(run), "step": step, "runs": _RUNS.value}
-    with _unwritten(place, folder.claim(place, {**settings, "prompts": prompts})):
+    existed = distributed.from_first(lambda: folder.claim(place, {**settings, "prompts": prompts}))
+    with _unwritten(place, existed):
+        measured = features.measure(run, prompts, runs=_RUNS.value, start=_START.value)
+        if not distributed.is_first():
+            return
+        result = features.summary(measured)
         folder.write_json(place / folder.RESULTS, {**settings, **result})
         plots.features(place / "features.png", measured)
     print(features.text(result))
@@ -216,10 +218,7 @@ def _compare(suite: str, places: list[pathlib.Path]) -> None:
             raise ValueError(f"--compare must name each run once, got {place} twice")
         found[name] = folder.find_results(place, suite)
     if suite == "loss":
-        try:
-            losses = {name: dict(results["heldout"]) for name, (_, results) in found.items()}
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"results must hold held-out losses: {error!r}") from None
+        losses = {name: heldout.read(results, place) for name, (place, results) in found.items()}
         return print(heldout.text(losses))
     runs = {name: toyworld.read_clips(place) for name, (place, _) in found.items()}
     result = toyworld.compare(runs)
@@ -247,10 +246,33 @@ def _open_maker():
     return generator.open_generator(_CHECKPOINT.value, options)
 
 
+def _tell_unread(maker, prompts: Iterable[str]) -> None:
+    """Says what the model does not read of prompts that are too long for it."""
+    from mimir_jax.parallel import distributed
+
+    for prompt in dict.fromkeys(prompts):
+        lost = maker.unread(prompt)
+        if lost and distributed.is_first():
+            print(f"prompt {prompt[:40]!r}... is too long, cut: {lost!r}", file=sys.stderr)
+
+
+def _batch_size() -> int:
+    import jax
+
+    return _BATCH.value or jax.device_count()
+
+
 def _run_folder() -> pathlib.Path:
     from mimir_jax import weights
 
     return weights.resolve(_CHECKPOINT.value)
+
+
+def _step() -> int:
+    """The step that is evaluated."""
+    from mimir_jax.training import checkpoint
+
+    return 0 if _START.value else checkpoint.latest_step(_run_folder())
 
 
 def _scenery() -> str:
@@ -277,10 +299,12 @@ def _feature_prompts(run: pathlib.Path) -> list[str]:
     return [source.text(index) for index in range(min(50, len(source)))]
 
 
-def _place(suite: str) -> pathlib.Path:
+def _place(suite: str, step: int | None) -> pathlib.Path:
+    from mimir_jax.evaluation.suites import folder
+
     if _OUT.value is not None:
         return pathlib.Path(_OUT.value).expanduser()
-    return _run_folder() / "evaluation" / (f"{suite}-start" if _START.value else suite)
+    return folder.default(_run_folder(), suite, step, start=_START.value)
 
 
 def _title() -> str:
