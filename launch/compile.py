@@ -35,13 +35,16 @@ def main(argv) -> None:
     if kind == "cpu" and size.isdigit():
         flag = f"--xla_force_host_platform_device_count={size}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+    from mimir_jax.parallel import mesh as mesh_lib
     from mimir_jax.parallel import topology
     from mimir_jax.training import ahead, memory
 
     place = topology.find(_TOPOLOGY.value)
     if _WHAT.value == "train":
         capacity = None if place.chip is None else int(place.chip.memory)
-        print(memory.estimate(config, place.devices, capacity=capacity))
+        mesh = mesh_lib.make_mesh(config.mesh.sizes, place.devices)
+        frozen = mesh_lib.device_bytes(ahead.frozen(config, mesh))
+        print(memory.estimate(config, place.devices, frozen=frozen, capacity=capacity))
     report = ahead.compile_run(config, place, _WHAT.value)
     print(ahead.text(report))
     if out is not None:

@@ -4,8 +4,11 @@
 
 Nothing is estimated that the compiler knows: memory and collectives are those of the compiled
 program. FLOPs are counted from the model's own matrix products and convolutions. The bound on the
-time is what the slower of arithmetic and links takes at the maker's figures, neither hiding in the
-other's shadow perfectly nor waiting for it: no step is faster, real ones are slower.
+time is the slowest of arithmetic, memory and links at the maker's figures, as if the others hid
+behind it entirely; real steps are slower.
+
+Of memory, each argument is read once, each result written once and each byte of scratch both: what
+a program cannot do without. The compiler's own count of bytes takes a loop for one pass of it.
 """
 
 import dataclasses
@@ -17,8 +20,8 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mimir_jax import tables
-from mimir_jax.config import TrainConfig
+from mimir_jax import tables, weights
+from mimir_jax.config import LLMConfig, T5Config, TrainConfig
 from mimir_jax.models import functional
 from mimir_jax.models.vae import autoencoder
 from mimir_jax.parallel import context, hlo
@@ -29,6 +32,8 @@ from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import pipeline as pipeline_lib
 from mimir_jax.training import metrics, tasks
 from mimir_jax.training import program as program_lib
+from mimir_jax.training.tasks import text_to_video
+from mimir_jax.weights import opening
 
 What = Literal["train", "sample", "decode"]
 
@@ -43,12 +48,16 @@ class Report:
         devices: Their number.
         mesh: Sizes of the mesh axes.
         batch_size: Clips of one execution over all devices.
-        memory: Bytes on one device by part; `total` is their sum.
+        memory: Bytes on the fullest device by part; `total` is their sum. The frozen networks of a
+            run are a part of its train step and sampling loop, not of decoding alone.
         capacity: Bytes that a device has, None where nobody said.
         flops: Operations of one execution over all devices, recomputation left out.
         executed_flops: With what rematerialisation computes twice.
+        touched: Bytes that a device reads from its memory or writes there, at least.
+        moved: Bytes that its links bring to a device.
         traffic: Collectives by kind.
-        compute_seconds, link_seconds: Least time for the arithmetic and for the links of a device.
+        seconds: Least time of a device for `arithmetic`, `memory` and `links`; empty where nobody
+            said what it can do.
         compile_seconds: Time that lowering and compiling took here.
     """
 
@@ -61,9 +70,10 @@ class Report:
     capacity: float | None
     flops: int
     executed_flops: int
+    touched: int
+    moved: int
     traffic: dict[str, hlo.Traffic]
-    compute_seconds: float | None
-    link_seconds: float | None
+    seconds: dict[str, float]
     compile_seconds: float
 
     @property
@@ -72,17 +82,21 @@ class Report:
         return None if self.capacity is None else self.memory["total"] <= self.capacity
 
     @property
+    def bound(self) -> str | None:
+        """What takes longest."""
+        return max(self.seconds, key=self.seconds.get) if self.seconds else None
+
+    @property
     def least_seconds(self) -> float | None:
         """The bound on the time of one execution."""
-        if self.compute_seconds is None or self.link_seconds is None:
-            return None
-        return max(self.compute_seconds, self.link_seconds)
+        return self.seconds[self.bound] if self.seconds else None
 
     def to_json(self) -> dict[str, Any]:
         """Returns everything as plain values."""
         return {
             **dataclasses.asdict(self),
             "fits": self.fits,
+            "bound": self.bound,
             "least_seconds": self.least_seconds,
         }
 
@@ -112,17 +126,26 @@ def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What
     make = {"train": _train, "sample": _sample, "decode": _decode}[what]
     lowered, parts, flops, executed = make(config, mesh)
     compiled = lowered.compile()
-    seconds = time.monotonic() - start
+    compile_seconds = time.monotonic() - start
     analysis = compiled.memory_analysis()
-    # Donated outputs live in their arguments; the rest comes on top.
-    extra = max(0, analysis.output_size_in_bytes - analysis.alias_size_in_bytes)
+    results, scratch = analysis.output_size_in_bytes, analysis.temp_size_in_bytes
     memory = {name: mesh_lib.device_bytes(tree) for name, tree in parts.items()}
-    memory["outputs"] = extra
-    memory["temporary"] = analysis.temp_size_in_bytes
+    if what != "decode":
+        memory["frozen networks"] = mesh_lib.device_bytes(frozen(config, mesh))
+    # Donated outputs live in their arguments; the rest comes on top.
+    memory["outputs"] = max(0, results - analysis.alias_size_in_bytes)
+    memory["temporary"] = scratch
     memory["total"] = sum(memory.values())
     traffic = hlo.collectives(compiled.as_text())
+    touched, moved = analysis.argument_size_in_bytes + results + 2 * scratch, hlo.moved(traffic)
     chip, number = topology.chip, len(topology.devices)
-    sent = sum(kind.bytes for kind in traffic.values())
+    seconds = {}
+    if chip is not None:
+        seconds = {
+            "arithmetic": executed / (number * chip.flops),
+            "memory": touched / chip.bandwidth,
+            "links": moved / (chip.link * max(1, topology.links)),
+        }
     return Report(
         what=what,
         topology=topology.name,
@@ -133,11 +156,30 @@ def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What
         capacity=None if chip is None else chip.memory,
         flops=flops,
         executed_flops=executed,
+        touched=touched,
+        moved=moved,
         traffic=traffic,
-        compute_seconds=None if chip is None else executed / (number * chip.flops),
-        link_seconds=None if chip is None else sent / chip.link,
-        compile_seconds=seconds,
+        seconds=seconds,
+        compile_seconds=compile_seconds,
     )
+
+
+def frozen(config: TrainConfig, mesh: jax.sharding.Mesh) -> Any:
+    """Describes the frozen networks of a run, as every process keeps them on its first device.
+
+    Encoders whose folders are not here are taken to be the paper's, in 16 bits.
+    """
+    task = config.task
+    if task.kind != "text_to_video":
+        return {}
+    networks = {
+        "vae": _shapes(functional.build(autoencoder.VAE, task.vae), task.vae.dtype),
+        "t5": _encoder(task.text.t5_path, "t5", T5Config()),
+    }
+    if text_to_video.uses_llm(task):
+        networks["llm"] = _encoder(task.text.llm_path, "llm", LLMConfig())
+    whole = NamedSharding(mesh, P())
+    return jax.tree.map(lambda x: program_lib.with_sharding(x, whole), networks)
 
 
 def text(report: Report) -> str:
@@ -163,14 +205,14 @@ def text(report: Report) -> str:
     for name, kind in report.traffic.items():
         rows.append([name, str(kind.count), f"{kind.bytes / 1e9:.2f}", str(kind.overlapped)])
     lines += ["", tables.align(rows) if len(rows) > 1 else "no collectives"]
-    if report.least_seconds is not None:
-        bound = "arithmetic" if report.compute_seconds >= report.link_seconds else "links"
-        best = report.flops / report.executed_flops * report.compute_seconds / report.least_seconds
+    if report.seconds:
+        useful = report.flops / report.executed_flops
+        best = useful * report.seconds["arithmetic"] / report.least_seconds
+        listed = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in report.seconds.items())
         lines += [
             "",
-            f"at least {report.least_seconds:.3f} s (arithmetic {report.compute_seconds:.3f} s, "
-            f"links {report.link_seconds:.3f} s): bound by {bound}; model FLOP utilisation at most "
-            f"{100 * best:.0f} %",
+            f"at least {report.least_seconds:.3f} s ({listed}): bound by {report.bound}; model "
+            f"FLOP utilisation at most {100 * best:.0f} %",
         ]
     return "\n".join(lines)
 
@@ -227,9 +269,8 @@ def _decode(config: TrainConfig, mesh: jax.sharding.Mesh):
         )
     vae = functional.build(autoencoder.VAE, config.task.vae)
     everywhere = NamedSharding(mesh, P())
-    dtype = jnp.dtype(config.task.vae.dtype)
     params = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, dtype, sharding=everywhere), vae.abstract_params
+        lambda x: program_lib.with_sharding(x, everywhere), _shapes(vae, config.task.vae.dtype)
     )
     shape = (1, *tasks.sketch(config).batch["mean"].shape[1:])
     latents = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=everywhere)
@@ -246,6 +287,21 @@ def _decode(config: TrainConfig, mesh: jax.sharding.Mesh):
 def _on_mesh(model: functional.Model, rules: rules_lib.Rules, mesh: jax.sharding.Mesh) -> Any:
     shardings = rules_lib.param_shardings(model.abstract_params, model.axes, rules, mesh)
     return jax.tree.map(program_lib.with_sharding, model.abstract_params, shardings)
+
+
+def _encoder(path: str | None, kind: str, default: Any) -> Any:
+    try:
+        place = weights.resolve(path or "-")
+    except ValueError:
+        return _shapes(opening.FAMILIES[kind].build(default), "bfloat16")
+    opened = weights.open_weights(place)
+    return _shapes(opened.family.build(opened.config), opened.config.dtype)
+
+
+def _shapes(model: functional.Model, dtype: str) -> Any:
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, jnp.dtype(dtype)), model.abstract_params
+    )
 
 
 def _key(shape: tuple[int, ...], sharding: NamedSharding) -> jax.ShapeDtypeStruct:

@@ -2,11 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from mimir_jax import config as c
-from mimir_jax.parallel import topology
-from mimir_jax.training import ahead
+from mimir_jax.parallel import hlo, topology
+from mimir_jax.parallel import mesh as mesh_lib
+from mimir_jax.training import ahead, tasks
 
 
 @pytest.fixture
@@ -18,11 +23,17 @@ def test_a_train_step_is_compiled_for_a_mesh(sharded):
     place = topology.find("cpu:8")
     report = ahead.compile_run(sharded, place, "train")
     assert report.mesh == {"data": 2, "fsdp": 2, "context": 1, "tensor": 2}
+    assert report.memory["frozen networks"] > report.memory["parameters"]
     assert report.memory["total"] == sum(v for k, v in report.memory.items() if k != "total")
     assert report.memory["optimizer"] > report.memory["parameters"] == report.memory["average"]
     assert report.executed_flops == report.flops > 0
     assert report.traffic["all-reduce"].count > 0
-    assert report.fits is None and report.least_seconds is None
+    assert report.fits is None and report.least_seconds is None and report.bound is None
+    kept = sum(report.memory[name] for name in ("parameters", "optimizer", "average", "batch"))
+    assert report.touched >= 2 * kept + 2 * report.memory["temporary"] - report.memory["batch"]
+    assert report.moved == sum(
+        kind.bytes * (1 + (name == "all-reduce")) for name, kind in report.traffic.items()
+    )
     told = ahead.text(report)
     assert "8 devices (data 2, fsdp 2, tensor 2), batch 8" in told and "all-reduce" in told
 
@@ -37,11 +48,50 @@ def test_chips_bound_the_time():
     report = ahead.Report(
         what="train", topology="t", devices=2, mesh={"data": 2}, batch_size=2,
         memory={"parameters": 90, "total": 120}, capacity=chip.memory, flops=30,
-        executed_flops=40, traffic={}, compute_seconds=2.0, link_seconds=3.0, compile_seconds=1.0,
+        executed_flops=40, touched=5, moved=6, traffic={},
+        seconds={"arithmetic": 2.0, "memory": 2.5, "links": 3.0}, compile_seconds=1.0,
     )  # fmt: skip
     assert report.fits is False and report.least_seconds == 3.0
     told = ahead.text(report)
     assert "does NOT fit" in told and "bound by links" in told and "at most 50 %" in told
+    slow = dataclasses.replace(report, seconds={**report.seconds, "memory": 4.0})
+    assert slow.to_json()["bound"] == "memory" and slow.to_json()["least_seconds"] == 4.0
+
+
+def test_rates_of_a_chip_become_times(sharded, monkeypatch):
+    chip = topology.Chip(memory=1e12, flops=1e9, bandwidth=1e6, link=1e3)
+    place = dataclasses.replace(topology.find("cpu:8"), chip=chip, links=3)
+    monkeypatch.setattr(ahead, "_train", _sum)
+    report = ahead.compile_run(sharded, place, "train")
+    numbers = 1 << 20
+    assert report.traffic == {"all-reduce": hlo.Traffic(count=1, bytes=4)} and report.moved == 8
+    assert report.touched >= 4 * numbers // 8 + 4
+    assert report.seconds == {
+        "arithmetic": 16e9 / 8e9, "memory": report.touched / 1e6, "links": 8 / 3e3
+    }  # fmt: skip
+
+
+def _sum(config, mesh):
+    rows = NamedSharding(mesh, P(mesh.axis_names))
+    x = jax.ShapeDtypeStruct((1 << 20,), jnp.float32, sharding=rows)
+    total = jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, P()))
+    return total.lower(x), {"parameters": x}, int(16e9), int(16e9)
+
+
+def test_frozen_networks_lie_beside_a_run(sharded):
+    mesh = mesh_lib.make_mesh(sharded.mesh.sizes)
+    here = mesh_lib.device_bytes(ahead.frozen(sharded, mesh))
+    task = tasks.make_task(sharded)
+    loaded = (task._vae_params, task.text._t5.params, task.text._llm.params)
+    assert here == sum(x.nbytes for x in jax.tree.leaves(loaded))
+
+    text = dataclasses.replace(sharded.task.text, t5_path="-", llm_path=None)
+    apart = dataclasses.replace(sharded.task, text=text)
+    paper = ahead.frozen(dataclasses.replace(sharded, task=apart), mesh)
+    billions = {name: mesh_lib.device_bytes(tree) / 2e9 for name, tree in paper.items()}
+    assert 4.7 < billions["t5"] < 4.8 and 3.8 < billions["llm"] < 3.9  # as published
+    alone = dataclasses.replace(apart, ablation="baseline")
+    assert set(ahead.frozen(dataclasses.replace(sharded, task=alone), mesh)) == {"vae", "t5"}
 
 
 def test_what_cannot_be_compiled_is_named(sharded, vae_run):
