@@ -60,8 +60,11 @@ def _page(entries: Sequence[tuple[pathlib.Path, Mapping[str, Any]]]) -> str:
 def _card(path: pathlib.Path, record: Mapping[str, Any]) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     prompt = html.escape(record["prompt"])
-    answers = "".join(f"<li>{html.escape(text)}</li>" for text in record.get("answers", []))
-    heard = f"<details><summary>LLM</summary><ul>{answers}</ul></details>" if answers else ""
+    answer, heard = record.get("answer"), ""
+    if answer is not None:
+        others = "".join(f"<li>{html.escape(text)}</li>" for text in record["other_answers"])
+        heard = f"<details><summary>LLM</summary><p>{html.escape(answer)}</p>"
+        heard += f"<small>not used</small><ul>{others}</ul></details>" if others else "</details>"
     details = html.escape(json.dumps(record, indent=2))
     return (
         f'<figure><video src="data:video/mp4;base64,{data}" aria-label="{prompt}" autoplay loop '

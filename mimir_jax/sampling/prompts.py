@@ -1,53 +1,56 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Prompts from the command line and from files."""
+"""Prompts and instructions from the command line and from files."""
 
 import json
 import pathlib
 from collections.abc import Sequence
+from typing import Literal
+
+Kind = Literal["prompt", "instruction"]
+_FLAGS = {"prompt": "--prompt TEXT or --prompts FILE", "instruction": "--instructions FILE"}
 
 
-def read(path: pathlib.Path) -> list[str]:
-    """Reads a prompt a line: plain text, or JSON with a `prompt` in a `.jsonl` file.
+def read(path: pathlib.Path, kind: Kind = "prompt") -> list[str]:
+    """Reads one text a line: plain, or JSON with a field of the name `kind` in a `.jsonl` file.
 
     Raises:
-        ValueError: if the file cannot be read, is not text, or holds a line that is no prompt.
+        ValueError: if the file cannot be read, is not text, or a line holds no text.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ValueError(f"prompt file {path} must be readable text: {reason}") from None
+        raise ValueError(f"{kind} file {path} must be readable text: {reason}") from None
     numbered = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
     if path.suffix == ".jsonl":
-        return [_prompt_of(path, number, line) for number, line in numbered]
+        return [_field(path, number, line, kind) for number, line in numbered]
     return [line for _, line in numbered]
 
 
-def check(prompts: Sequence[str]) -> list[str]:
-    """Returns the prompts without surrounding space.
+def check(texts: Sequence[str], kind: Kind = "prompt") -> list[str]:
+    """Returns the texts with single spaces where they have white space of any sort.
 
     Raises:
         ValueError: if there is none, or one is empty or not text.
     """
-    if not prompts:
-        raise ValueError("at least one prompt must be given; use --prompt TEXT or --prompts FILE")
-    stripped = [prompt.strip() for prompt in prompts]
-    for number, prompt in enumerate(stripped, 1):
-        if not prompt or not prompt.isprintable():
-            what = "an empty one" if not prompt else f"{prompt[:40]!r}"
-            raise ValueError(f"prompt {number} must be printable text, got {what}; rewrite it")
-    return stripped
+    if not texts:
+        raise ValueError(f"at least one {kind} must be given; use {_FLAGS[kind]}")
+    spaced = [" ".join(text.split()) for text in texts]
+    for number, text in enumerate(spaced, 1):
+        if not text or not text.isprintable():
+            what = "an empty one" if not text else f"{text[:40]!r}"
+            raise ValueError(f"{kind} {number} must be printable text, got {what}; rewrite it")
+    return spaced
 
 
-def _prompt_of(path: pathlib.Path, number: int, line: str) -> str:
+def _field(path: pathlib.Path, number: int, line: str, kind: Kind) -> str:
     try:
-        prompt = json.loads(line)["prompt"]
-        if not isinstance(prompt, str):
-            raise TypeError(f"prompt is {type(prompt).__name__}")
+        text = json.loads(line)[kind]
+        if not isinstance(text, str):
+            raise TypeError(f"{kind} is {type(text).__name__}")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f'prompt file {path} line {number} must be JSON such as {{"prompt": "a red ball"}}: '
-            f"{error!r}"
+            f'{kind} file {path} line {number} must be JSON such as {{"{kind}": "TEXT"}}: {error!r}'
         ) from None
-    return prompt
+    return text

@@ -8,6 +8,7 @@ from mimir_jax.config import DiTConfig, VAEConfig, require
 from mimir_jax.models import dit
 
 Shape = tuple[int, ...]
+NAMES = ("num_frames", "height", "width")
 
 
 def latent_shape(
@@ -18,6 +19,7 @@ def latent_shape(
     num_frames: int | None = None,
     height: int | None = None,
     width: int | None = None,
+    names: tuple[str, str, str] = NAMES,
 ) -> Shape:
     """Returns the latent shape (b, t, h, w, c) of videos of a size, without padding.
 
@@ -28,6 +30,7 @@ def latent_shape(
         num_frames: Frames of each.
         height: Pixel rows.
         width: Pixel columns.
+        names: What errors call the three.
 
     Raises:
         ValueError: for a size that the networks cannot make, naming the nearest one they can.
@@ -37,11 +40,11 @@ def latent_shape(
         num_frames = (cfg.sample_frames - 1) * vae.temporal_compression + 1
     height = cfg.sample_height * scale if height is None else height
     width = cfg.sample_width * scale if width is None else width
-    _check_frames(num_frames, vae)
+    _check_frames(names[0], num_frames, vae)
     check = functools.partial(_check_side, step=cfg.patch * scale)
     bounded = cfg.position != "sincos" and cfg.rope_grid == "integer"
-    check("height", height, most=cfg.sample_height * scale if bounded else None)
-    check("width", width, most=cfg.sample_width * scale if bounded else None)
+    check(names[1], height, most=cfg.sample_height * scale if bounded else None)
+    check(names[2], width, most=cfg.sample_width * scale if bounded else None)
     frames = vae.latent_frames(num_frames)
     shape = (rows, frames, height // scale, width // scale, cfg.in_channels)
     dit.token_grid(cfg, (rows, dit.padded_frames(frames, cfg), *shape[2:]))
@@ -89,7 +92,7 @@ def latent_shape_of(
         )
     kept = given[1]
     if num_frames is not None:
-        _check_frames(num_frames, vae)
+        _check_frames(NAMES[0], num_frames, vae)
         kept = vae.latent_frames(num_frames)
         padded = dit.padded_frames(kept, cfg)
         require(
@@ -103,13 +106,13 @@ def latent_shape_of(
     return (rows, kept, *given[2:])
 
 
-def _check_frames(num_frames: int, vae: VAEConfig) -> None:
+def _check_frames(name: str, num_frames: int, vae: VAEConfig) -> None:
     """Raises `ValueError` unless the VAE returns as many frames as it is asked for."""
     period = vae.temporal_compression * vae.latent_chunk if vae.temporal_compression > 1 else 1
     nearest = max(0, round((num_frames - 1) / period)) * period + 1
     require(
         num_frames == nearest,
-        f"num_frames must be {period}N+1 so that the VAE returns as many, got {num_frames}; the "
+        f"{name} must be {period}N+1 so that the VAE returns as many, got {num_frames}; the "
         f"nearest is {nearest}",
     )
 
