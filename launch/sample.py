@@ -10,6 +10,7 @@ import contextlib
 import pathlib
 import sys
 import time
+from typing import Any
 
 from absl import flags
 from rich import console as rich_console
@@ -42,7 +43,9 @@ _INSTRUCTIONS = flags.DEFINE_string(
 )
 _TEMPERATURE = flags.DEFINE_float("answer_temperature", None, "How freely the LLM answers.")
 _ANSWER_SEED = flags.DEFINE_integer("answer_seed", None, "Draws other answers of the LLM.")
-_SHOW_ANSWERS = flags.DEFINE_bool("show_answers", False, "Print what the LLM answered.")
+_SHOW_ANSWERS = flags.DEFINE_bool(
+    "show_answers", False, "Print what the LLM answered to each prompt."
+)
 
 
 def main(argv) -> None:
@@ -67,21 +70,16 @@ def _sample() -> None:
 
     file = _PROMPTS.value
     texts = [*_PROMPT.value, *(prompts.read(pathlib.Path(file)) if file else [])]
-    texts = prompts.check(texts)
+    texts, options = prompts.check(texts), _options()
     asked = [(text, _SEED.value + i) for text in texts for i in range(_VIDEOS.value)]
     first = distributed.is_first()
     console = rich_console.Console(quiet=not first)
     out = pathlib.Path(_OUT.value).expanduser()
     with native.aside(out) if first else contextlib.nullcontext() as folder:
-        maker = generator.open_generator(_CHECKPOINT.value, _options())
-        read = {}
+        maker = generator.open_generator(_CHECKPOINT.value, options)
         for number, text in enumerate(texts, 1):
-            read[text], lost = maker.cut(text)
-            if lost and first:
-                print(f"prompt {number} is too long, cut: {lost!r}", file=sys.stderr)
-        answers = {text: maker.answers(read[text]) for text in texts}
-        if _SHOW_ANSWERS.value:
-            _print_answers(console, answers)
+            if (rest := maker.unread(text)) and first:
+                print(f"prompt {number} is too long, cut: {rest!r}", file=sys.stderr)
         samples = []
         size = _BATCH.value or jax.device_count()
         start = time.monotonic()
@@ -92,15 +90,17 @@ def _sample() -> None:
                 # A short last batch is filled up, so that every video comes from one program.
                 batch = asked[row : row + size]
                 filled = batch + [batch[-1]] * (size - len(batch))
-                videos = maker.generate([read[t] for t, _ in filled], [s for _, s in filled])
-                for (text, seed), frames in zip(batch, videos, strict=False):
+                words, seeds = zip(*filled, strict=True)
+                made = zip(maker.generate(words, seeds), maker.answers(words), strict=True)
+                for (text, seed), (frames, said) in zip(batch, made, strict=False):
                     record = {"prompt": text, "seed": seed, **maker.settings, "batch_size": size}
-                    if answers[text]:
-                        record["answers"] = answers[text]
+                    record |= {"answer": said[0] if said else None, "other_answers": said[1:]}
                     samples.append(gallery.Sample(frames, record))
                 bar.advance(task, len(batch))
         if first:
             gallery.write(folder, samples, fps=maker.fps)
+    if _SHOW_ANSWERS.value:
+        _print_answers(console, [sample.record for sample in samples])
     if first:
         print(f"{len(samples)} videos in {time.monotonic() - start:.1f} s")
         print(f"sheet: {_OUT.value}/sheet.png")
@@ -112,7 +112,8 @@ def _options():
 
     instructions = None
     if _INSTRUCTIONS.value is not None:
-        instructions = tuple(prompts.check(prompts.read(pathlib.Path(_INSTRUCTIONS.value))))
+        lines = prompts.read(pathlib.Path(_INSTRUCTIONS.value), "instruction")
+        instructions = tuple(prompts.check(lines, "instruction"))
     return generator.Options(
         sampler=_SAMPLER.value,
         steps=_STEPS.value,
@@ -128,13 +129,15 @@ def _options():
     )
 
 
-def _print_answers(console: rich_console.Console, answers: dict[str, list[str]]) -> None:
-    for text, said in answers.items():
-        console.print(text, highlight=False)
-        if not said:
-            console.print("  (this model asks no LLM)", highlight=False)
-        for answer in said:
-            console.print(f"  > {answer}", highlight=False)
+def _print_answers(console: rich_console.Console, records: list[dict[str, Any]]) -> None:
+    for record in {record["prompt"]: record for record in records}.values():
+        console.out(record["prompt"], highlight=False)
+        if record["answer"] is None:
+            console.out("  (no answer of an LLM conditions this video)", highlight=False)
+            continue
+        console.out(f"  > {record['answer']}", highlight=False)
+        for answer in record["other_answers"]:
+            console.out(f"  not used: {answer}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,9 @@ def test_bare_command_trains_mimir(tmp_path):
     assert {path.name for path in (tmp_path / "a").iterdir()} == names
     record = json.loads((tmp_path / "a" / "000.json").read_text())
     assert record["prompt"] == "a red ball" and record["sampler"]["steps"] == 2
-    assert len(record["answers"]) == 2 and (record["frames"], record["seed"]) == (9, 0)
+    assert record["answer"] and len(record["other_answers"]) == 1
+    assert f"  > {record['answer']}"[:60] in out and "  not used: " in out
+    assert (record["frames"], record["seed"]) == (9, 0)
 
     # The same seed gives the same file, whatever else is asked for.
     code, _, err = run("sample.py", *sample, "--prompt", "a red ball", "--out", "b", cwd=tmp_path)
@@ -110,8 +112,10 @@ def test_bare_command_trains_mimir(tmp_path):
 
     for args, message in (
         (["--out", "a"], "destination a must not exist"),
-        (["--frames", 10, "--out", "c"], "the nearest is 9"),
-        (["--height", 70, "--out", "c"], "must be a multiple of 8"),
+        (["--frames", 10, "--out", "c"], "--frames must be 8N+1"),
+        (["--height", 70, "--out", "c"], "--height must be a multiple of 8"),
+        (["--frames", -7, "--out", "c"], "--frames must be at least 1, got -7"),
+        (["--instructions", "none.txt", "--out", "c"], "instruction file none.txt must be"),
         (["--checkpoint", "a", "--out", "c"], "must hold config.json"),
         (["--prompt", " ", "--out", "c"], "prompt 2 must be printable text, got an empty one"),
         (["--prompts", "none.txt", "--out", "c"], "prompt file none.txt must be readable"),

@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32, Key
 
 from mimir_jax import weights
-from mimir_jax.config import DiTConfig, SamplerConfig, require
+from mimir_jax.config import DiTConfig, SamplerConfig, VAEConfig, require
 from mimir_jax.diffusion import guidance, load_scheduler, samplers
 from mimir_jax.models import dit, functional
 from mimir_jax.parallel import context
@@ -31,6 +31,7 @@ from mimir_jax.parallel import rules as rules_lib
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import sizes
 from mimir_jax.text import tokenizers
+from mimir_jax.weights import loading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -59,7 +60,7 @@ def load_pipeline(
         folder: Holds `model_index.json` of a `CogVideoXPipeline` and the folders `tokenizer`,
             `text_encoder`, `transformer`, `vae` and `scheduler`; never asks a hub.
         dtype: Dtype of the networks; None keeps the stored one.
-        mesh: Devices to spread the networks over; None stands for one device.
+        mesh: Devices to spread networks and videos over; None stands for one device.
 
     Raises:
         ValueError: for another pipeline, a missing folder, or one that does not hold its part.
@@ -73,6 +74,19 @@ def load_pipeline(
         for name, kind in _NETWORKS.items()
     }
     return CogVideoXPipeline(tokenizer=tokenizer, scheduler=scheduler, mesh=mesh, **networks)
+
+
+def read_configs(folder: pathlib.Path) -> tuple[DiTConfig, VAEConfig]:
+    """Returns the configs of transformer and VAE of a pipeline, reading no weights.
+
+    Raises:
+        ValueError: as `load_pipeline`.
+    """
+    _check_index(folder)
+    opened = {name: weights.open_weights(folder / name) for name in ("transformer", "vae")}
+    for name, part in opened.items():
+        loading.check_kind(part, _NETWORKS[name])
+    return opened["transformer"].config, opened["vae"].config
 
 
 class CogVideoXPipeline:
@@ -195,6 +209,7 @@ class CogVideoXPipeline:
         parts = [negative, text] if guided else [text]
         states = [self._encode(part, prompts) for part in parts]
         condition = jnp.concatenate([jnp.repeat(x, num_videos_per_prompt, axis=0) for x in states])
+        condition, key = self._on_rows(condition), self._on_rows(key)
         with self._on_mesh():
             drawn = self._denoise(
                 self.transformer.params,
@@ -220,7 +235,7 @@ class CogVideoXPipeline:
         if longest := max((len(ids) for ids in whole if len(ids) > length), default=0):
             logging.warning("prompts are cut to %d tokens, the longest has %d", length, longest)
         tokens = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True)
-        ids = jnp.asarray(np.array(tokens["input_ids"], np.int32))
+        ids = self._on_rows(jnp.asarray(np.array(tokens["input_ids"], np.int32)))
         with self._on_mesh():
             return self._text_states(self.text_encoder.params, ids)
 
@@ -278,6 +293,14 @@ class CogVideoXPipeline:
         if self.mesh is None:
             return contextlib.nullcontext()
         return context.use(self.mesh, rules_lib.table("fsdp"))
+
+    def _on_rows(self, x: Array | None) -> Array | None:
+        """Splits the rows of an array over the devices that videos are spread over."""
+        if self.mesh is None or x is None:
+            return x
+        axes = ("act_batch", *[None] * x.ndim)[: x.ndim]
+        spec = rules_lib.spec(axes, rules_lib.table("fsdp"), self.mesh, shape=x.shape)
+        return jax.device_put(x, NamedSharding(self.mesh, spec))
 
     def _sampler(self, num_steps: int) -> samplers.DDIM | samplers.DPM:
         most = self.scheduler.schedule.num_train_steps

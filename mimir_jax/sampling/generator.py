@@ -4,6 +4,7 @@
 
 import abc
 import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -12,23 +13,29 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import UInt8
 
 from mimir_jax import weights
-from mimir_jax.config import MimirConfig, TextToVideoConfig, TrainConfig
+from mimir_jax.config import MimirConfig, TextToVideoConfig, TrainConfig, require
 from mimir_jax.diffusion import samplers
 from mimir_jax.models import functional, kernels, mimir
 from mimir_jax.models.vae import autoencoder
 from mimir_jax.parallel import distributed
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.sampling import cogvideox, pipeline, sizes
+from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import video as video_lib
 from mimir_jax.text import features as features_lib
+
+_SIZES = ("--frames", "--height", "--width")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """How to sample; None leaves a setting as the checkpoint has it.
+
+    Errors call them by the flags of the launch scripts.
 
     Attributes:
         sampler: Which one.
@@ -56,6 +63,55 @@ class Options:
     answer_seed: int | None = None
     start: bool = False
 
+    def __post_init__(self):
+        for name in ("frames", "height", "width", "steps"):
+            value = getattr(self, name)
+            require(
+                value is None or value >= 1,
+                f"--{name} must be at least 1, got {value}; leave it out for the checkpoint's own",
+            )
+        require(
+            self.guidance is None or math.isfinite(self.guidance),
+            f"--guidance must be a finite number, got {self.guidance}; 1 guides not at all",
+        )
+        temperature = self.answer_temperature
+        require(
+            temperature is None or (math.isfinite(temperature) and temperature >= 0),
+            f"--answer_temperature must be a finite number from 0, got {temperature}; 0 always "
+            "gives the likeliest answer",
+        )
+
+    def check_steps(self, most: int) -> None:
+        """Raises `ValueError` for more steps than the model was trained for."""
+        require(
+            self.steps is None or self.steps <= most,
+            f"--steps must be at most the {most} of training, got {self.steps}; lower it",
+        )
+
+    def check_read(
+        self, checkpoint: pathlib.Path, what: str, *, instructions: bool, answers: bool
+    ) -> None:
+        """Raises `ValueError` for an option that changes nothing.
+
+        Args:
+            checkpoint: Where the model lies.
+            what: What it is.
+            instructions: Whether it reads the stabilizer's questions.
+            answers: Whether it reads answers of an LLM.
+        """
+        readers = {
+            "instructions": instructions,
+            "answer_temperature": answers,
+            "answer_seed": answers,
+        }
+        for name, read in readers.items():
+            require(
+                read or getattr(self, name) is None,
+                f"checkpoint {checkpoint} must be a Mimir that reads "
+                f"{'instructions' if name == 'instructions' else 'answers'} of an LLM for --{name} "
+                f"to change a video, got {what}; leave --{name} out",
+            )
+
 
 class Generator(abc.ABC):
     """Makes videos.
@@ -75,13 +131,16 @@ class Generator(abc.ABC):
         """Returns one video a prompt, each from the noise of its own seed."""
 
     @abc.abstractmethod
-    def cut(self, prompt: str) -> tuple[str, str]:
-        """Splits `prompt` into what fits the text encoder and the rest, empty if all of it does."""
+    def unread(self, prompt: str) -> str:
+        """Returns the end of `prompt` that is too long for some encoder to read, empty if none."""
 
-    def answers(self, prompt: str) -> list[str]:
-        """Returns what the LLM answers to `prompt`, nothing without one."""
-        del prompt
-        return []
+    def answers(self, prompts: Sequence[str]) -> list[list[str]]:
+        """Returns what the LLM answered to each prompt when its video was made.
+
+        The first answer is the one that conditions the video; no other does. There are none where
+        the video depends on no answer.
+        """
+        return [[] for _ in prompts]
 
 
 def open_generator(checkpoint: str | os.PathLike[str], options: Options) -> Generator:
@@ -111,6 +170,11 @@ class Trained(Generator):
                 f"checkpoint {workdir} must be a run of a text-to-video model, got one of a "
                 f"{config.task.kind}; choose another --checkpoint"
             )
+        network, text = config.task.network, config.task.text
+        asks = network.stabilizer.enabled and network.stabilizer.use_instructions
+        self._reads_answers = network.fuser.use_llm and text.llm_tokens != "query"
+        what = f"the row {config.task.ablation or 'of its own'} with llm_tokens={text.llm_tokens}"
+        options.check_read(workdir, what, instructions=asks, answers=self._reads_answers)
         config = _with_options(config, options)
         self._config = config
         task = config.task
@@ -123,16 +187,16 @@ class Trained(Generator):
         seed = config.seed if options.answer_seed is None else options.answer_seed
         use_llm = text_to_video.uses_llm(task)
         self._text = features_lib.TextEncoder(task.text, use_llm=use_llm, seed=seed)
-        self._uses_llm, self._tiled = use_llm, options.tiled
-        devices = jax.local_devices()
-        mesh = None if len(devices) == 1 else mesh_lib.make_mesh(devices=devices)
+        conditions = {"t5": True, "llm": network.fuser.use_llm, "instructions": asks}
+        self._conditions = [name for name, used in conditions.items() if used]
+        self._tiled = options.tiled
         self._pipeline = pipeline.Pipeline(
             task,
             model,
             self._text,
             functional.build(autoencoder.VAE, task.vae),
             text_to_video.load_vae(task),
-            mesh=mesh,
+            mesh=_own_devices(),
         )
         self.fps = config.data.fps
         self.settings = {
@@ -143,12 +207,11 @@ class Trained(Generator):
             "tiled": options.tiled,
             "ablation": task.ablation,
         }
-        if use_llm:
-            self.settings |= {
-                "instructions": list(task.text.instructions),
-                "answer_temperature": task.text.answer_temperature,
-                "answer_seed": seed,
-            }
+        if asks:
+            self.settings["instructions"] = list(task.text.instructions)
+        if self._reads_answers:
+            self.settings["answer_temperature"] = task.text.answer_temperature
+            self.settings["answer_seed"] = seed
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int]
@@ -158,13 +221,16 @@ class Trained(Generator):
             self._params, prompts, self._config.data, seeds=seeds, tiled=self._tiled
         )
 
-    def cut(self, prompt: str) -> tuple[str, str]:
-        """Splits `prompt` into what T5 reads and the rest."""
-        return self._text.cut(prompt)
+    def unread(self, prompt: str) -> str:
+        """Returns the longest end of `prompt` that a part of the condition leaves out."""
+        rests = self._text.unread(prompt)
+        return max((rests[name] for name in self._conditions), key=len)
 
-    def answers(self, prompt: str) -> list[str]:
-        """Returns the answers that condition the video of `prompt`."""
-        return self._text.answers(prompt) if self._uses_llm else []
+    def answers(self, prompts: Sequence[str]) -> list[list[str]]:
+        """Returns the answers of the LLM, the one that conditions the video first."""
+        if not self._reads_answers:
+            return super().answers(prompts)
+        return [self._text.answers(prompt) for prompt in prompts]
 
 
 class Published(Generator):
@@ -175,31 +241,28 @@ class Published(Generator):
             raise ValueError(
                 f"checkpoint {folder} must be a run to have a start; leave --start out"
             )
-        if options.instructions is not None or options.answer_temperature is not None:
-            raise ValueError(
-                f"checkpoint {folder} must be a Mimir to read instructions or to answer, got "
-                "CogVideoX alone; leave --instructions and --answer_temperature out"
-            )
-        loaded = cogvideox.load_pipeline(folder)
-        if options.sampler is not None:
-            fields = {f.name for f in dataclasses.fields(loaded.scheduler)}
-            values = {name: getattr(loaded.scheduler, name) for name in fields}
-            loaded.scheduler = samplers.SAMPLERS[options.sampler](**values)
-        self._pipeline, self._options = loaded, options
-        cfg, vae = loaded.transformer.model.config, loaded.vae.model.config
+        options.check_read(folder, "CogVideoX alone", instructions=False, answers=False)
         size = {
             "num_frames": options.frames,
             "height": options.height,
             "width": options.width,
         }
-        shape = sizes.latent_shape(cfg, vae, 1, **size)
+        cfg, vae = cogvideox.read_configs(folder)
+        shape = sizes.latent_shape(cfg, vae, 1, **size, names=_SIZES)
+        loaded = cogvideox.load_pipeline(folder, mesh=_own_devices())
+        if options.sampler is not None:
+            fields = {f.name for f in dataclasses.fields(loaded.scheduler)}
+            values = {name: getattr(loaded.scheduler, name) for name in fields}
+            loaded.scheduler = samplers.SAMPLERS[options.sampler](**values)
+        self._pipeline, self._options = loaded, options
+        options.check_steps(loaded.scheduler.schedule.num_train_steps)
         scale = vae.spatial_compression
         self.fps = 8.0 if cfg.temporal_patch is None else 16.0
         self.settings = {
             "checkpoint": str(folder),
             "sampler": {
                 "name": type(loaded.scheduler).__name__.lower(),
-                "steps": options.steps or 50,
+                "steps": 50 if options.steps is None else options.steps,
                 "guidance": 6.0 if options.guidance is None else options.guidance,
                 "dynamic": options.dynamic_cfg or "off",
             },
@@ -214,24 +277,28 @@ class Published(Generator):
         self, prompts: Sequence[str], seeds: Sequence[int]
     ) -> UInt8[np.ndarray, "b f h w 3"]:
         """Returns one video a prompt."""
-        how = self.settings["sampler"]
-        frames = self._pipeline(
-            list(prompts),
+        how, mesh = self.settings["sampler"], self._pipeline.mesh
+        length = self._pipeline.transformer.model.config.text_length
+        read = [features_lib.cut(self._pipeline.tokenizer, text, length)[0] for text in prompts]
+        seeds = jnp.asarray(latents_lib.fill(seeds, mesh), jnp.uint32)
+        latents = self._pipeline(
+            latents_lib.fill(read, mesh),
             num_frames=self.settings["frames"],
             height=self.settings["height"],
             width=self.settings["width"],
             num_inference_steps=how["steps"],
             guidance_scale=how["guidance"],
             dynamic_cfg=how["dynamic"],
-            tiled=self._options.tiled,
-            key=jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32)),
+            output="latent",
+            key=jax.vmap(jax.random.key)(seeds),
         )
+        frames = self._pipeline.decode(latents[: len(prompts)], tiled=self._options.tiled)
         return video_lib.to_uint8(2.0 * frames - 1.0)
 
-    def cut(self, prompt: str) -> tuple[str, str]:
-        """Splits `prompt` into what T5 reads and the rest."""
+    def unread(self, prompt: str) -> str:
+        """Returns the end of `prompt` that T5 leaves out."""
         length = self._pipeline.transformer.model.config.text_length
-        return features_lib.cut(self._pipeline.tokenizer, prompt, length)
+        return features_lib.cut(self._pipeline.tokenizer, prompt, length)[1]
 
 
 class Spread(Generator):
@@ -249,13 +316,21 @@ class Spread(Generator):
         made = self._own.generate([prompts[i] for i in rows], [seeds[i] for i in rows])
         return distributed.join_rows(made, len(prompts))
 
-    def cut(self, prompt: str) -> tuple[str, str]:
-        """Splits `prompt` into what T5 reads and the rest."""
-        return self._own.cut(prompt)
+    def unread(self, prompt: str) -> str:
+        """Returns the end of `prompt` that is too long."""
+        return self._own.unread(prompt)
 
-    def answers(self, prompt: str) -> list[str]:
-        """Returns the answers that condition the video of `prompt`."""
-        return self._own.answers(prompt)
+    def answers(self, prompts: Sequence[str]) -> list[list[str]]:
+        """Returns the answers that each process has, those of the videos that it made."""
+        rows = distributed.split_rows(len(prompts))
+        own = self._own.answers([prompts[i] for i in rows])
+        return [said for part in distributed.gather(own) for said in part][: len(prompts)]
+
+
+def _own_devices() -> Mesh | None:
+    """Returns a mesh that spreads videos over the devices of this process, None for one device."""
+    devices = jax.local_devices()
+    return None if len(devices) == 1 else mesh_lib.make_mesh(devices=devices)
 
 
 def _with_kernel(config: MimirConfig) -> MimirConfig:
@@ -266,12 +341,32 @@ def _with_kernel(config: MimirConfig) -> MimirConfig:
 
 
 def _with_options(config: TrainConfig, options: Options) -> TrainConfig:
-    """Puts `options` over the config of a run; its own checks then apply."""
+    """Puts `options` over the config of a run.
+
+    Raises:
+        ValueError: for what its model cannot do.
+    """
 
     def changed(part: Any, **values: Any) -> Any:
         return dataclasses.replace(part, **{k: v for k, v in values.items() if v is not None})
 
-    task = config.task
+    task, data = config.task, config.data
+    sizes.latent_shape(
+        task.network.dit,
+        task.vae,
+        1,
+        num_frames=options.frames or data.frames,
+        height=options.height or data.height,
+        width=options.width or data.width,
+        names=_SIZES,
+    )
+    options.check_steps(task.diffusion.num_train_steps)
+    tokens, given = task.model.stabilizer.num_tokens, options.instructions
+    require(
+        given is None or len(given) == tokens,
+        f"--instructions must hold {tokens} instructions, one for each token of the stabilizer, "
+        f"got {len(given or ())}; change the file",
+    )
     sampler = changed(
         task.sampler,
         name=options.sampler,
@@ -279,11 +374,7 @@ def _with_options(config: TrainConfig, options: Options) -> TrainConfig:
         guidance=options.guidance,
         dynamic=options.dynamic_cfg,
     )
-    text = changed(
-        task.text,
-        instructions=options.instructions,
-        answer_temperature=options.answer_temperature,
-    )
-    data = changed(config.data, frames=options.frames, height=options.height, width=options.width)
+    text = changed(task.text, instructions=given, answer_temperature=options.answer_temperature)
+    data = changed(data, frames=options.frames, height=options.height, width=options.width)
     task = dataclasses.replace(task, sampler=sampler, text=text)
     return dataclasses.replace(config, task=task, data=data)

@@ -4,7 +4,8 @@
 
 import contextlib
 import functools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,8 @@ from mimir_jax.models.vae import autoencoder
 from mimir_jax.parallel import context
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.parallel import rules as rules_lib
+
+T = TypeVar("T")
 
 
 def denoise(
@@ -72,6 +75,12 @@ def decode(
     """
     latents = autoencoder.unscale_latents(model.config, latents)
     return model.decode(params, latents, tiled=tiled).astype(jnp.float32)
+
+
+def fill(rows: Sequence[T], mesh: Mesh | None) -> list[T]:
+    """Repeats the last of `rows` until the `data` axis of `mesh` divides them."""
+    ways = 1 if mesh is None else mesh.shape["data"]
+    return [*rows, *[rows[-1]] * (-len(rows) % ways)]
 
 
 class Decoder:

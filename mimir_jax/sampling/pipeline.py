@@ -31,8 +31,9 @@ class Pipeline:
         model: The Mimir network.
         text: Frozen text encoders.
         vae, vae_params: Frozen VAE.
-        mesh: Spreads the videos of a batch over its `data` axis, and the rows of each over all its
-            devices when it is decoded; None stands for one device.
+        mesh: Spreads the videos of a batch over its `data` axis, filled up with copies of the last
+            where it does not divide them, and the rows of each over all its devices when it is
+            decoded; None stands for one device.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class Pipeline:
             seeds: One a caption.
             tiled: Whether to decode overlapping tiles and blend them, which saves memory.
         """
+        count = len(captions)
+        captions, seeds = (latents_lib.fill(rows, self._mesh) for rows in (captions, seeds))
         text = self._text.encode(captions)
         null = self._text.encode([""] * len(captions)) if self._task.text.null == "empty" else None
         vae = self._task.vae
@@ -82,7 +85,7 @@ class Pipeline:
         with self._on_mesh():
             latents = self._denoise(params, text, null, (*shape, vae.latent_channels), keys)
         if latents.is_fully_addressable:
-            return np.stack([self.decode(row[None], tiled=tiled) for row in latents])
+            return np.stack([self.decode(row[None], tiled=tiled) for row in latents[:count]])
         rows = distributed.to_host(latents)[distributed.split_rows(len(latents))]
         return distributed.join_rows(
             np.stack([self.decode(row[None], tiled=tiled) for row in rows]), len(latents)

@@ -9,7 +9,7 @@ one fixed shape, alone, so its features never depend on what else is in the batc
 import dataclasses
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Features = dict[str, np.ndarray | jax.Array]
 T5_NAMES = ("t5", "t5_mask")
 LLM_NAMES = ("llm", "llm_mask", "instructions")
+_ANSWERS = "answers"  # tokens of the answers in `llm`, kept beside the features
 
 
 class TextEncoder:
@@ -46,6 +47,8 @@ class TextEncoder:
         self.cache = ContentCache()
         self._t5 = _load(config.t5_path, "t5", "text.t5_path")
         self._llm = _load(config.llm_path, "llm", "text.llm_path") if use_llm else None
+        if self._llm is not None:
+            self._check_instructions()
 
     @property
     def t5_width(self) -> int:
@@ -81,26 +84,27 @@ class TextEncoder:
             `t5` (b, n, d), `t5_mask` (b, n) and, with an LLM, `llm` (b, k, n, e), `llm_mask`
             (b, k, n) for each of the k answers, `instructions` (b, i, e).
         """
-        rows = [
-            self.cache.get(content_key(caption), functools.partial(self._encode_one, caption))
-            for caption in captions
-        ]
-        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-
-    def cut(self, caption: str) -> tuple[str, str]:
-        """Splits `caption` into what T5 reads and the rest, empty if it reads all."""
-        return cut(self._t5.tokenizer, caption, self._config.length)
+        rows = [self._row(caption) for caption in captions]
+        return {name: np.stack([row[name] for row in rows]) for name in self.names}
 
     @context.local()
     def answers(self, caption: str) -> list[str]:
-        """Returns the sampled answers of the LLM to `caption` as text."""
-        generation = self._generate(caption)
-        tokens, mask = jax.device_get((generation.tokens, generation.mask))
-        tokenizer = self._llm.tokenizer
-        return [
-            tokenizer.decode(row[keep], skip_special_tokens=True).strip()
-            for row, keep in zip(tokens, mask, strict=True)
-        ]
+        """Returns the text of each answer in `llm`; none where it holds no answers."""
+        if self._llm is None:
+            return []
+        rows, tokenizer = self._row(caption)[_ANSWERS], self._llm.tokenizer
+        return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in rows]
+
+    def unread(self, caption: str) -> dict[str, str]:
+        """Returns the end of `caption` that `t5`, `llm` and `instructions` leave out (M-U4).
+
+        It is empty where all is read.
+        """
+        rests = {"t5": cut(self._t5.tokenizer, caption, self._config.length)[1]}
+        if self._llm is not None:
+            rests["llm"] = self._unqueried(caption)
+            rests["instructions"] = self._cut_for_instructions(caption)[1]
+        return rests
 
     @context.local()
     def llm_branches(self, caption: str) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -110,6 +114,10 @@ class TextEncoder:
         pairs = zip(generation.states, generation.mask, strict=True)
         return generation.prompt_states[0][: len(query)], [states[keep] for states, keep in pairs]
 
+    def _row(self, caption: str) -> Features:
+        """Returns the features of one caption and the tokens of its answers."""
+        return self.cache.get(content_key(caption), functools.partial(self._encode_one, caption))
+
     def _encode_one(self, caption: str) -> Features:
         length = self._config.length
         tokenizer = self._t5.tokenizer
@@ -117,30 +125,36 @@ class TextEncoder:
         ids, mask = tokenizers.pad([ids], length, tokenizer.pad_token_id)
         features = {"t5": self._t5_states(self._t5.params, jnp.asarray(ids))[0], "t5_mask": mask[0]}
         if self._llm is not None:
-            features["llm"], features["llm_mask"] = self._llm_states(caption)
+            states, mask, answers = self._llm_states(caption)
+            features |= {"llm": states, "llm_mask": mask, _ANSWERS: answers}
             features["instructions"] = self._instruction_states(caption)
         return jax.device_get(features)
 
-    def _llm_states(self, caption: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns states (k, n, e) and mask (k, n) of the tokens that `llm_tokens` names."""
-        length, mode = self._config.length, self._config.llm_tokens
+    def _llm_states(self, caption: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns states (k, n, e) and mask (k, n) of the tokens that `llm_tokens` names.
+
+        The third result (k, n) is the answer tokens among them.
+        """
+        length, mode, pad_id = self._config.length, self._config.llm_tokens, self._llm.pad_id
         query = self._query(caption)
         if mode == "query":
-            ids, mask = tokenizers.pad([query], length, self._llm.tokenizer.pad_token_id)
+            ids, mask = tokenizers.pad([query], length, pad_id)
             states = self._encode_llm(self._llm.params, jnp.asarray(ids), jnp.asarray(mask))
-            return np.where(mask[..., None], states, 0), mask
+            return np.where(mask[..., None], states, 0), mask, np.zeros((0, length), np.int32)
         generation = jax.device_get(self._generate(caption))
         count = self._config.num_answers
+        first = len(query) if mode == "query+answer" else 0  # place of the answer
         states = np.zeros((count, length, generation.states.shape[-1]), np.float32)
         mask = np.zeros((count, length), bool)
-        for row in range(count):
-            parts = [generation.states[row][generation.mask[row]]]
-            if mode == "query+answer":
-                parts.insert(0, generation.prompt_states[row][: len(query)])
+        answers = np.full((count, length), pad_id, np.int32)
+        for row, wrote in enumerate(generation.mask):
+            parts = (generation.prompt_states[row][:first], generation.states[row][wrote])
             joined = np.concatenate(parts)[:length]
             states[row, : len(joined)] = joined
             mask[row, : len(joined)] = True
-        return states, mask
+            said = generation.tokens[row][wrote][: length - first]
+            answers[row, : len(said)] = said
+        return states, mask, answers
 
     def _generate(self, caption: str) -> decoding.Generation:
         """Samples `num_answers` answers; their keys depend on caption and seed alone."""
@@ -164,23 +178,52 @@ class TextEncoder:
         )
 
     def _instruction_states(self, caption: str) -> jax.Array:
-        """Returns the LLM state at the last prompt position of each instruction turn (i, e)."""
+        """Returns the LLM state at the last prompt position of each instruction turn (i, e).
+
+        A caption too long for them is cut, not the instruction behind it (M-U4).
+        """
         llm = self._llm
-        turns = instructions.instruction_turns(caption, self._config)
-        rows = [instructions.tokenize(llm.tokenizer, turn) for turn in turns]
-        limit = self._config.instruction_length
-        if (longest := max((len(row) for row in rows), default=0)) > limit:
-            raise ValueError(
-                f"instruction turn must fit text.instruction_length={limit} tokens, got {longest} "
-                f"for caption {caption[:60]!r}; raise it or shorten the caption"
-            )
-        ids, mask = tokenizers.pad(rows, limit, llm.pad_id)
+        rows = self._instruction_rows(self._cut_for_instructions(caption)[0])
+        ids, mask = tokenizers.pad(rows, self._config.instruction_length, llm.pad_id)
         states = self._encode_llm(llm.params, jnp.asarray(ids), jnp.asarray(mask))
         return states[np.arange(len(rows)), mask.sum(1) - 1]
+
+    def _instruction_rows(self, caption: str) -> list[list[int]]:
+        turns = instructions.instruction_turns(caption, self._config)
+        return [instructions.tokenize(self._llm.tokenizer, turn) for turn in turns]
+
+    def _cut_for_instructions(self, caption: str) -> tuple[str, str]:
+        """Splits `caption` into what fits every instruction turn and the rest."""
+
+        def excess(text: str) -> int:
+            longest = max((len(row) for row in self._instruction_rows(text)), default=0)
+            return longest - self._config.instruction_length
+
+        return _split(self._llm.tokenizer, caption, excess)
+
+    def _check_instructions(self) -> None:
+        limit = self._config.instruction_length
+        for text, row in zip(self._config.instructions, self._instruction_rows(""), strict=True):
+            if len(row) > limit:
+                raise ValueError(
+                    f"instruction {text[:60]!r} must fit text.instruction_length={limit} tokens as "
+                    f"a chat turn, got {len(row)}; shorten it, or train with a larger "
+                    "--config.task.text.instruction_length"
+                )
 
     def _query(self, caption: str) -> list[int]:
         turn = instructions.caption_turn(caption)
         return instructions.tokenize(self._llm.tokenizer, turn)[: self._config.length]
+
+    def _unqueried(self, caption: str) -> str:
+        """Returns the end of `caption` that `_query` leaves out."""
+        tokenizer = self._llm.tokenizer
+        turn = instructions.render(tokenizer, instructions.caption_turn(caption))
+        starts = _starts(tokenizer, turn)
+        if len(starts) <= self._config.length:
+            return ""
+        read = starts[self._config.length] - max(turn.find(caption), 0)
+        return caption[max(read, 0) :].strip()
 
     @functools.cached_property
     def _t5_states(self):
@@ -215,13 +258,26 @@ def to_condition(features: Features, answer: jax.Array | None = None) -> conditi
 
 def cut(tokenizer: "PreTrainedTokenizerBase", text: str, length: int) -> tuple[str, str]:
     """Splits `text` into what fits `length` tokens and the rest, empty if all of it fits."""
-    ids = tokenizer(text, verbose=False)["input_ids"]
-    if len(ids) <= length:
-        return text, ""
-    special = len(ids) - len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-    kept = tokenizer.decode(ids[: length - special], skip_special_tokens=True)
-    whole = tokenizer.decode(ids, skip_special_tokens=True)
-    return kept.strip(), whole.removeprefix(kept).strip()
+    return _split(
+        tokenizer, text, lambda part: len(tokenizer(part, verbose=False)["input_ids"]) - length
+    )
+
+
+def _split(
+    tokenizer: "PreTrainedTokenizerBase", text: str, excess: Callable[[str], int]
+) -> tuple[str, str]:
+    """Splits `text` so that the first part is no token in excess, between characters."""
+    kept = text
+    while kept and (over := excess(kept)) > 0:
+        start = _starts(tokenizer, kept)[-over:][0]
+        kept = kept[: min(start, len(kept) - 1)].rstrip()
+    return kept, text[len(kept) :].strip()
+
+
+def _starts(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """Returns the first character of each token; those that share one have the same."""
+    out = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return [start for start, _ in out["offset_mapping"]]
 
 
 class _Encoder:

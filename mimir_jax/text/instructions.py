@@ -18,7 +18,11 @@ def instruction_turns(caption: str, config: TextConfig) -> list[list[dict[str, s
     return [[{"role": "user", "content": prefix + text}] for text in config.instructions]
 
 
-def tokenize(tokenizer: Any, chat: list[dict[str, str]]) -> list[int]:
+def render(tokenizer: Any, chat: list[dict[str, str]]) -> str:
     """Renders a chat up to where the assistant begins, by the tokenizer's own template."""
-    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+
+
+def tokenize(tokenizer: Any, chat: list[dict[str, str]]) -> list[int]:
+    """Returns the tokens of a rendered chat."""
+    return tokenizer(render(tokenizer, chat), add_special_tokens=False)["input_ids"]

@@ -12,7 +12,8 @@ import pytest
 from mimir_jax.config import COGVIDEOX, DiTConfig, VAEConfig
 from mimir_jax.models import dit, functional
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.sampling import sizes
+from mimir_jax.sampling import generator, sizes
+from mimir_jax.sampling import video as video_lib
 from mimir_jax.sampling.cogvideox import CogVideoXPipeline, Network, load_pipeline
 from mimir_jax.text import tokenizers
 from tests.helpers import relative_error
@@ -280,6 +281,43 @@ def test_networks_spread_over_a_mesh_make_the_same_video(pipelines):
     assert len(kernel.sharding.device_set) == 2
     options = {"latents": draw(STILL)[0], "num_inference_steps": 3, "guidance_scale": 1.0}
     assert relative_error(spread(PROMPTS, **options), ours(PROMPTS, **options)) < 1e-4
+
+
+@pytest.mark.torch
+def test_a_generator_spreads_any_number_of_videos_over_all_devices(pipelines, monkeypatch):
+    _, ours, folder = pipelines["2b"]
+    maker = generator.open_generator(folder, generator.Options(steps=2, frames=1, guidance=4.0))
+    denoise, drawn = maker._pipeline._denoise, []
+    monkeypatch.setattr(
+        maker._pipeline, "_denoise", lambda *a, **k: drawn.append(denoise(*a, **k)) or drawn[-1]
+    )
+    prompts = [*PROMPTS, "a lake " * 20]
+    videos = maker.generate(prompts, [3, 4, 5])
+    assert drawn[0].sharding.shard_shape(drawn[0].shape) == (1, 1, 8, 12, 4)
+    assert len(drawn[0].sharding.device_set) == 8
+    keys = jax.vmap(jax.random.key)(np.array([3, 4, 5], np.uint32))
+    alone = ours(prompts, num_frames=1, num_inference_steps=2, guidance_scale=4.0, key=keys)
+    assert np.abs(videos - video_lib.to_uint8(2.0 * alone - 1.0).astype(int)).max() <= 1
+    assert prompts[2].strip().endswith(maker.unread(prompts[2])) and not maker.unread("a ball")
+    assert maker.answers(prompts) == [[], [], []]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"frames": 18}, r"--frames must be 8N\+1 .* got 18; the nearest is 17"),
+        ({"height": 70}, "--height must be a multiple of 8 .* got 70; the nearest is 72"),
+        ({"steps": 1001}, "--steps must be at most the 1000 of training, got 1001"),
+        ({"instructions": ("a",)}, "for --instructions to change a video, got CogVideoX alone"),
+        ({"answer_seed": 0}, "for --answer_seed to change a video, got CogVideoX alone"),
+        ({"start": True}, "must be a run to have a start"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else next(iter(value)),
+)
+def test_options_that_a_pipeline_cannot_follow_are_named_by_their_flags(pipelines, values, message):
+    with pytest.raises(ValueError, match=message):
+        generator.open_generator(pipelines["2b"][2], generator.Options(**values))
 
 
 @pytest.mark.slow

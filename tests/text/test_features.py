@@ -69,9 +69,64 @@ def test_cache_counts(encoder):
     assert encoder.cache.hits >= hits + 1
 
 
-def test_answers_read_as_text(encoder):
+def test_answers_are_the_text_of_what_was_decoded_once(monkeypatch):
+    generate, calls = features.decoding.generate_states, []
+    monkeypatch.setattr(
+        features.decoding, "generate_states", lambda *a, **k: calls.append(0) or generate(*a, **k)
+    )
+    encoder = features.TextEncoder(CONFIG, use_llm=True, seed=0)
     answers = encoder.answers(CAPTION)
     assert len(answers) == 3 and all("red circles" in a.lower() for a in answers)
+    out = encoder.encode([CAPTION])
+    assert set(out) == set(encoder.names) and len(calls) == 1
+    states = encoder.llm_branches(CAPTION)[1][0]  # of the whole answer
+    query = len(encoder._query(CAPTION))
+    np.testing.assert_array_equal(out["llm"][0, 0, query : query + len(states)], states)
+
+
+def test_answers_end_where_their_states_do():
+    tight = dataclasses.replace(CONFIG, length=24)
+    encoder = features.TextEncoder(tight, use_llm=True, seed=0)
+    room = 24 - len(encoder._query(CAPTION))
+    for answer in encoder.answers(CAPTION):
+        ids = encoder._llm.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        assert 0 < len(ids) <= room
+    query = features.TextEncoder(dataclasses.replace(tight, llm_tokens="query"), use_llm=True)
+    assert query.answers(CAPTION) == []
+    assert features.TextEncoder(tight, use_llm=False).answers(CAPTION) == []
+
+
+LONG = "a red ball " + "and a blue box " * 60
+
+
+def test_a_long_caption_is_cut_for_every_reader_and_stops_nothing(encoder):
+    out = encoder.encode([LONG])
+    rests = encoder.unread(LONG)
+    for name in ("t5", "llm", "instructions"):
+        assert rests[name] and LONG.strip().endswith(rests[name])
+    kept = LONG.strip().removesuffix(rests["instructions"]).strip()
+    assert encoder.unread(kept)["instructions"] == ""
+    # As many tokens as fit, and the instructions whole behind them.
+    rows = encoder._instruction_rows(kept)
+    assert 120 < max(len(row) for row in rows) <= 128
+    alike = encoder.encode([kept])["instructions"]
+    np.testing.assert_array_equal(out["instructions"], alike)
+    assert (alike != encoder.encode([kept[: len(kept) // 2]])["instructions"]).any()
+    read = encoder._llm.tokenizer.decode(encoder._query(LONG), skip_special_tokens=True).strip()
+    assert read == LONG.strip().removesuffix(rests["llm"]).strip()
+    assert not any(encoder.unread(CAPTION).values())
+
+
+@pytest.mark.parametrize("text", ["漢字" * 30, "a café " * 30], ids=["chinese", "accents"])
+def test_text_is_cut_between_characters(encoder, text):
+    tokenizer = encoder._t5.tokenizer
+    for length in range(20, 27):  # ends inside a character for some of them
+        kept, rest = features.cut(tokenizer, text, length)
+        assert kept and rest and text.strip() in (kept + rest, f"{kept} {rest}")
+        ids = tokenizer(text, truncation=True, max_length=length)["input_ids"]
+        own = tokenizer(kept)["input_ids"]
+        assert own[:-1] == ids[: len(own) - 1] and length - len(own) < 4
+    assert features.cut(tokenizer, "漢字", 64) == ("漢字", "")
 
 
 def test_to_condition_picks_an_answer_a_row(encoder):
@@ -79,14 +134,16 @@ def test_to_condition_picks_an_answer_a_row(encoder):
     picked = features.to_condition(out, jnp.array([2, 0]))
     np.testing.assert_array_equal(picked.llm[0], out["llm"][0, 2])
     np.testing.assert_array_equal(picked.llm_mask[1], out["llm_mask"][1, 0])
+    np.testing.assert_array_equal(features.to_condition(out).llm, out["llm"][:, 0])
 
 
 def test_errors_name_the_field():
     with pytest.raises(ValueError, match="text.t5_path must name a folder .* got None"):
         features.TextEncoder(TextConfig(), use_llm=False)
     config = dataclasses.replace(CONFIG, instruction_length=8)
-    with pytest.raises(ValueError, match="must fit text.instruction_length=8 tokens, got"):
-        features.TextEncoder(config, use_llm=True).encode([CAPTION])
+    message = "instruction 'List every .* must fit text.instruction_length=8 tokens as a chat turn"
+    with pytest.raises(ValueError, match=message):
+        features.TextEncoder(config, use_llm=True)
     with pytest.raises(ValueError, match="text.llm_path|must hold a llm, got a t5"):
         features.TextEncoder(dataclasses.replace(CONFIG, llm_path="package:tiny/t5"), use_llm=True)
 
