@@ -36,8 +36,8 @@ Memory is that of the fullest chip: the first of a host also holds the frozen T5
 and VAE, in 16 bits. What these need while they run is not counted.
 
 `memory` is the time to read every argument and write every result once, and to do both with every
-byte of scratch: programs do more. `links` is the time for what the collectives bring to a chip, an
-all-reduce moving its result twice, over all links that a chip has in the slice. `least` is the
+byte of scratch: programs do more. `links` is the time for what the collectives bring to a chip from
+others, twice for an all-reduce, over all links that a chip has in the slice. `least` is the
 slowest of arithmetic, memory and links, as if the others hid behind it entirely; `no overlap` adds
 links to the slower of the other two. Weak scaling compares clips a second and chip with the
 smallest slice of the same model that is listed, by either bound.

@@ -28,6 +28,10 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CONDITION = re.compile(r"condition=%?([\w.\-]+)")
 _CONSTANT = re.compile(r"constant\((\d+)\)")
 _CHANNEL = re.compile(r"channel_id=(\d+)")
+_LISTED = re.compile(r"replica_groups=\{\{([\d,]+)\}")
+_TILED = re.compile(r"replica_groups=\[\d+,(\d+)\]")
+_OF_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\].*? \{('[^}]*)\}")
+_AXIS = re.compile(r"('\w+')(?::\(\d+\)(\d+))?")  # a part of an axis names its size
 _LAYOUT = re.compile(r"\{[^}]*\}")
 
 
@@ -38,12 +42,15 @@ class Traffic:
     Attributes:
         count: How often they run, loops unrolled.
         bytes: Their results on one device, in all; of a reduce-scatter, what goes in.
+        moved: What of it reaches one device from others: without its own part, and twice for an
+            all-reduce, which adds the parts and then hands the sums round.
         overlapped: How many have computation scheduled between their start and their end, or are
             fused with a product.
     """
 
     count: int = 0
     bytes: int = 0
+    moved: int = 0
     overlapped: int = 0
 
 
@@ -61,6 +68,7 @@ class _Send(NamedTuple):
     channel: str | None
     times: int
     bytes: int
+    moved: int
     overlapped: bool
 
 
@@ -76,17 +84,9 @@ def collectives(text: str) -> dict[str, Traffic]:
         traffic = found.setdefault(send.kind, Traffic())
         traffic.count += send.times
         traffic.bytes += send.times * send.bytes
+        traffic.moved += send.times * send.moved
         traffic.overlapped += send.times * send.overlapped
     return dict(sorted(found.items()))
-
-
-def moved(traffic: Mapping[str, Traffic]) -> int:
-    """Returns the bytes that a device takes in, and sends.
-
-    An all-reduce moves its result twice, once to add the parts and once to hand the sums round.
-    What a device has of a result from the start is not taken off.
-    """
-    return sum(kind.bytes * (2 if name == "all-reduce" else 1) for name, kind in traffic.items())
 
 
 def _sends(
@@ -102,8 +102,9 @@ def _sends(
         kind = op.kind.removesuffix("-start")
         if kind in COLLECTIVES:
             kind = "reduce-scatter" if scatter and kind == "all-reduce" else kind
-            channel = _CHANNEL.search(op.line)
-            yield _Send(kind, channel and channel[1], times, _bytes(op, ops), hidden)
+            channel, size = _CHANNEL.search(op.line), _bytes(op, ops)
+            moved = _moved(op, size) * (2 if kind == "all-reduce" else 1)
+            yield _Send(kind, channel and channel[1], times, size, moved, hidden)
         trips = _trips(op, computations) if op.kind == "while" else 1
         for called in _called(op.line):
             inside = _sends(
@@ -130,9 +131,8 @@ def _merge(fused: Iterable[_Send]) -> Iterator[_Send]:
             yield send
             continue
         known = channels.get(send.channel, send)
-        channels[send.channel] = send._replace(
-            bytes=max(send.bytes, known.bytes), overlapped=send.overlapped or known.overlapped
-        )
+        hidden = send.overlapped or known.overlapped
+        channels[send.channel] = max(send, known, key=lambda s: s.bytes)._replace(overlapped=hidden)
     yield from channels.values()
 
 
@@ -178,6 +178,20 @@ def _bytes(op: _Op, ops: list[_Op]) -> int:
     if op.kind == kind or kind == "all-reduce":
         return _size(op.shape)
     return _size(_elements(op.shape)[1])
+
+
+def _moved(op: _Op, size: int) -> int:
+    """Bytes of `size` that come from the other devices of a group."""
+    if listed := _LISTED.search(op.line):
+        number = listed[1].count(",") + 1
+    elif tiled := _TILED.search(op.line):
+        number = int(tiled[1])
+    elif of_mesh := _OF_MESH.search(op.line):
+        sizes = dict(axis.split("=") for axis in of_mesh[1].split(","))
+        number = math.prod(int(part or sizes[axis]) for axis, part in _AXIS.findall(of_mesh[2]))
+    else:  # pairs of devices, or nobody says
+        return size
+    return size * (number - 1) // number
 
 
 def _size(shape: str) -> int:

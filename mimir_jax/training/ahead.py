@@ -54,7 +54,6 @@ class Report:
         flops: Operations of one execution over all devices, recomputation left out.
         executed_flops: With what rematerialisation computes twice.
         touched: Bytes that a device reads from its memory or writes there, at least.
-        moved: Bytes that its links bring to a device.
         traffic: Collectives by kind.
         seconds: Least time of a device for `arithmetic`, `memory` and `links`; empty where nobody
             said what it can do.
@@ -71,7 +70,6 @@ class Report:
     flops: int
     executed_flops: int
     touched: int
-    moved: int
     traffic: dict[str, hlo.Traffic]
     seconds: dict[str, float]
     compile_seconds: float
@@ -137,14 +135,14 @@ def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What
     memory["temporary"] = scratch
     memory["total"] = sum(memory.values())
     traffic = hlo.collectives(compiled.as_text())
-    touched, moved = analysis.argument_size_in_bytes + results + 2 * scratch, hlo.moved(traffic)
+    touched = analysis.argument_size_in_bytes + results + 2 * scratch
     chip, number = topology.chip, len(topology.devices)
     seconds = {}
     if chip is not None:
         seconds = {
             "arithmetic": executed / (number * chip.flops),
             "memory": touched / chip.bandwidth,
-            "links": moved / (chip.link * max(1, topology.links)),
+            "links": sum(x.moved for x in traffic.values()) / (chip.link * max(1, topology.links)),
         }
     return Report(
         what=what,
@@ -157,7 +155,6 @@ def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What
         flops=flops,
         executed_flops=executed,
         touched=touched,
-        moved=moved,
         traffic=traffic,
         seconds=seconds,
         compile_seconds=compile_seconds,

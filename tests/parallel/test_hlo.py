@@ -39,8 +39,8 @@ ENTRY %main (x: f32[10]) -> f32[10] {
 
 def test_collectives_count_as_often_as_loops_run_them():
     found = hlo.collectives(PROGRAM)
-    assert found["all-gather"] == hlo.Traffic(count=5, bytes=5 * 16 * 8 * 2, overlapped=5)
-    assert found["all-reduce"] == hlo.Traffic(count=2, bytes=80, overlapped=0)
+    assert found["all-gather"] == hlo.Traffic(count=5, bytes=5 * 256, moved=5 * 256, overlapped=5)
+    assert found["all-reduce"] == hlo.Traffic(count=2, bytes=80, moved=160, overlapped=0)
 
 
 TPU_PROGRAM = """HloModule jit_f, is_scheduled=true
@@ -72,7 +72,7 @@ ENTRY %main (x: f32[10]) -> f32[10] {
 
 
 def test_loops_and_fusions_of_the_tpu_compiler_are_read():
-    traffic = hlo.Traffic(count=42, bytes=42 * 16 * 8 * 2)
+    traffic = hlo.Traffic(count=42, bytes=42 * 256, moved=42 * 256)
     assert hlo.collectives(TPU_PROGRAM) == {"reduce-scatter": traffic}
 
 
@@ -116,7 +116,7 @@ ENTRY %main (x: f32[10]) -> f32[10] {
 
 
 def test_a_collective_in_three_fusions_is_one_beside_their_product():
-    traffic = hlo.Traffic(count=10, bytes=10 * 16 * 8 * 2, overlapped=5)
+    traffic = hlo.Traffic(count=10, bytes=10 * 256, moved=10 * 256, overlapped=5)
     assert hlo.collectives(FUSED_PROGRAM) == {"all-gather": traffic}
 
 
@@ -148,11 +148,24 @@ ENTRY %main (x: f32[16], y: f32[2,3]) -> f32[16] {
 
 def test_starts_hold_operands_and_results_of_several_arrays():
     found = hlo.collectives(ASYNC_PROGRAM)
-    assert found["all-reduce"] == hlo.Traffic(count=1, bytes=4 * (16 + 6), overlapped=0)
-    assert found["all-gather"] == hlo.Traffic(count=1, bytes=4 * (64 + 24), overlapped=1)
-    assert found["collective-permute"] == hlo.Traffic(count=1, bytes=4 * 16, overlapped=0)
-    assert found["reduce-scatter"] == hlo.Traffic(count=2, bytes=2 * 4 * 16, overlapped=1)
-    assert hlo.moved(found) == 4 * (2 * 22 + 88 + 16 + 32)
+    assert found["all-reduce"].bytes == 4 * (16 + 6) and found["all-reduce"].overlapped == 0
+    assert found["all-gather"].bytes == 4 * (64 + 24) and found["all-gather"].overlapped == 1
+    assert found["collective-permute"].bytes == 4 * 16
+    assert found["reduce-scatter"].bytes == 2 * 4 * 16 and found["reduce-scatter"].overlapped == 1
+    assert [kind.count for kind in found.values()] == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "groups, number",
+    [("{{0,2,4,6},{1,3,5,7}}", 4), ("[4,2]<=[2,4]T(1,0)", 2), ("mesh['a'=2,'b'=4] {'b'}", 4),
+     ("mesh['a'=2,'b'=4] {'a','b'}", 8), ("mesh['a'=2,'b'=4] {'a','b':(1)2}", 4)],
+)  # fmt: skip
+def test_a_device_gets_all_but_its_own_part(groups, number):
+    line = "  ROOT %r = f32[10]{0} all-reduce(%done), to_apply=%add"
+    assert line in PROGRAM
+    text = PROGRAM.replace(line, f"{line}, replica_groups={groups}, channel_id=1")
+    once = hlo.collectives(PROGRAM)["all-reduce"].moved - 80
+    assert hlo.collectives(text)["all-reduce"].moved == once + 80 * (number - 1) // number
 
 
 def test_collectives_of_a_compiled_program():
