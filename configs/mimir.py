@@ -51,7 +51,7 @@ PAPER = c.TrainConfig(
         learning_rate=1e-5, lr_scale={"^(fuser|stabilizer)/": 10.0}, warmup_steps=100,
         ema_decay=0.9999, clip_norm=1.0,
     ),
-    mesh=c.MeshConfig(data=1, fsdp=-1),
+    mesh=c.MeshConfig(data=1, fsdp=-1, shard_frozen=True),
     steps=10_000,
     batch_size=64,
     eval_every=500,

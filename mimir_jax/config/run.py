@@ -338,6 +338,8 @@ class MeshConfig:
     Attributes:
         sequence: How attention deals with a sequence split over `context`: `ulysses` gives each
             device the whole sequence for some heads, `ring` passes keys and values around.
+        shard_frozen: Split the frozen T5 and LLM over the devices of each process, which keeps
+            them whole on its first device otherwise.
     """
 
     data: int = -1
@@ -346,6 +348,7 @@ class MeshConfig:
     tensor: int = 1
     strategy: Literal["fsdp", "replicated"] = "fsdp"
     sequence: Literal["ulysses", "ring"] = "ulysses"
+    shard_frozen: bool = False
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:

@@ -50,6 +50,18 @@ def make_mesh(
     return Mesh(_grid(shape, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def own_mesh(axis: str) -> Mesh | None:
+    """Returns a mesh of this process's devices, all along `axis`; None where it has but one."""
+    devices = jax.local_devices()
+    return None if len(devices) == 1 else line(axis, devices)
+
+
+def line(axis: str, devices: Sequence[jax.Device]) -> Mesh:
+    """Lays `devices` along one axis, in their order."""
+    sizes = [-1 if name == axis else 1 for name in AXES]
+    return Mesh(np.reshape(devices, sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
 def host_memory(mesh: Mesh) -> str:
     """Returns the kind of host memory that the devices of `mesh` read and write inside a program.
 

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import UInt8
 
 from mimir_jax import weights
@@ -186,7 +185,9 @@ class Trained(Generator):
         model = functional.build(mimir.Mimir, _with_kernel(model.config))
         seed = config.seed if options.answer_seed is None else options.answer_seed
         use_llm = text_to_video.uses_llm(task)
-        self._text = features_lib.TextEncoder(task.text, use_llm=use_llm, seed=seed)
+        self._text = features_lib.TextEncoder(
+            task.text, use_llm=use_llm, seed=seed, mesh=text_to_video.encoder_mesh(config)
+        )
         conditions = {"t5": True, "llm": network.fuser.use_llm, "instructions": asks}
         self._conditions = [name for name, used in conditions.items() if used]
         self._tiled = options.tiled
@@ -196,7 +197,7 @@ class Trained(Generator):
             self._text,
             functional.build(autoencoder.VAE, task.vae),
             text_to_video.load_vae(task),
-            mesh=_own_devices(),
+            mesh=mesh_lib.own_mesh("data"),
         )
         self.fps = config.data.fps
         self.settings = {
@@ -249,7 +250,7 @@ class Published(Generator):
         }
         cfg, vae = cogvideox.read_configs(folder)
         shape = sizes.latent_shape(cfg, vae, 1, **size, names=_SIZES)
-        loaded = cogvideox.load_pipeline(folder, mesh=_own_devices())
+        loaded = cogvideox.load_pipeline(folder, mesh=mesh_lib.own_mesh("data"))
         if options.sampler is not None:
             fields = {f.name for f in dataclasses.fields(loaded.scheduler)}
             values = {name: getattr(loaded.scheduler, name) for name in fields}
@@ -278,11 +279,12 @@ class Published(Generator):
     ) -> UInt8[np.ndarray, "b f h w 3"]:
         """Returns one video a prompt."""
         how, mesh = self.settings["sampler"], self._pipeline.mesh
+        ways = 1 if mesh is None else mesh.shape["data"]
         length = self._pipeline.transformer.model.config.text_length
         read = [features_lib.cut(self._pipeline.tokenizer, text, length)[0] for text in prompts]
-        seeds = jnp.asarray(latents_lib.fill(seeds, mesh), jnp.uint32)
+        seeds = jnp.asarray(latents_lib.fill(seeds, ways), jnp.uint32)
         latents = self._pipeline(
-            latents_lib.fill(read, mesh),
+            latents_lib.fill(read, ways),
             num_frames=self.settings["frames"],
             height=self.settings["height"],
             width=self.settings["width"],
@@ -325,12 +327,6 @@ class Spread(Generator):
         rows = distributed.split_rows(len(prompts))
         own = self._own.answers([prompts[i] for i in rows])
         return [said for part in distributed.gather(own) for said in part][: len(prompts)]
-
-
-def _own_devices() -> Mesh | None:
-    """Returns a mesh that spreads videos over the devices of this process, None for one device."""
-    devices = jax.local_devices()
-    return None if len(devices) == 1 else mesh_lib.make_mesh(devices=devices)
 
 
 def _with_kernel(config: MimirConfig) -> MimirConfig:

@@ -77,9 +77,8 @@ def decode(
     return model.decode(params, latents, tiled=tiled).astype(jnp.float32)
 
 
-def fill(rows: Sequence[T], mesh: Mesh | None) -> list[T]:
-    """Repeats the last of `rows` until the `data` axis of `mesh` divides them."""
-    ways = 1 if mesh is None else mesh.shape["data"]
+def fill(rows: Sequence[T], ways: int) -> list[T]:
+    """Repeats the last of `rows` until `ways` divides them."""
     return [*rows, *[rows[-1]] * (-len(rows) % ways)]
 
 

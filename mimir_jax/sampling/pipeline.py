@@ -4,6 +4,7 @@
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -31,9 +32,9 @@ class Pipeline:
         model: The Mimir network.
         text: Frozen text encoders.
         vae, vae_params: Frozen VAE.
-        mesh: Spreads the videos of a batch over its `data` axis, filled up with copies of the last
-            where it does not divide them, and the rows of each over all its devices when it is
-            decoded; None stands for one device.
+        mesh: Spreads the videos of a batch over its `data` axis, and the rows of each over all its
+            devices when it is decoded; None stands for one device, or for the mesh of the training
+            run around it. A batch that does not split is filled up with copies of its last.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Pipeline:
             tiled: Whether to decode overlapping tiles and blend them, which saves memory.
         """
         count = len(captions)
-        captions, seeds = (latents_lib.fill(rows, self._mesh) for rows in (captions, seeds))
+        captions, seeds = (latents_lib.fill(rows, self._ways()) for rows in (captions, seeds))
         text = self._text.encode(captions)
         null = self._text.encode([""] * len(captions)) if self._task.text.null == "empty" else None
         vae = self._task.vae
@@ -86,9 +87,9 @@ class Pipeline:
             latents = self._denoise(params, text, null, (*shape, vae.latent_channels), keys)
         if latents.is_fully_addressable:
             return np.stack([self.decode(row[None], tiled=tiled) for row in latents[:count]])
-        rows = distributed.to_host(latents)[distributed.split_rows(len(latents))]
+        rows = distributed.to_host(latents)[distributed.split_rows(count)]
         return distributed.join_rows(
-            np.stack([self.decode(row[None], tiled=tiled) for row in rows]), len(latents)
+            np.stack([self.decode(row[None], tiled=tiled) for row in rows]), count
         )
 
     @context.local()
@@ -97,6 +98,12 @@ class Pipeline:
     ) -> UInt8[np.ndarray, "f h w 3"]:
         """Decodes the scaled latents of one clip."""
         return video_lib.to_uint8(self._decode(latents, tiled=tiled)[0])
+
+    def _ways(self) -> int:
+        """Returns what must divide the rows for the mesh to split them."""
+        if self._mesh is not None:
+            return self._mesh.shape["data"]
+        return math.lcm(2, context.ways("act_batch")) // 2  # guidance doubles the rows
 
     def _on_mesh(self) -> contextlib.AbstractContextManager:
         if self._mesh is None:  # or that of a training run around this

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from mimir_jax import weights
 from mimir_jax.config import TextConfig
@@ -39,14 +40,17 @@ class TextEncoder:
         config: What to read from which encoder.
         use_llm: False leaves the LLM out entirely, for the bare base.
         seed: Seeds the sampled answers.
+        mesh: Devices of this process to split the networks over; None keeps them on the first.
     """
 
-    def __init__(self, config: TextConfig, *, use_llm: bool, seed: int = 0):
+    def __init__(
+        self, config: TextConfig, *, use_llm: bool, seed: int = 0, mesh: Mesh | None = None
+    ):
         self._config = config
         self._seed = seed
         self.cache = ContentCache()
-        self._t5 = _load(config.t5_path, "t5", "text.t5_path")
-        self._llm = _load(config.llm_path, "llm", "text.llm_path") if use_llm else None
+        self._t5 = _load(config.t5_path, "t5", "text.t5_path", mesh)
+        self._llm = _load(config.llm_path, "llm", "text.llm_path", mesh) if use_llm else None
         if self._llm is not None:
             self._check_instructions()
 
@@ -301,11 +305,11 @@ class _Encoder:
         }
 
 
-def _load(path: str | None, kind: str, field: str) -> _Encoder:
+def _load(path: str | None, kind: str, field: str, mesh: Mesh | None) -> _Encoder:
     if path is None:
         raise ValueError(
             f"{field} must name a folder with {kind} weights, config and tokenizer, got None; "
             f"set it with --config.task.{field}=FOLDER"
         )
-    model, params = weights.load(path, kind=kind)
+    model, params = weights.load(path, kind=kind, mesh=mesh)
     return _Encoder(model, params, tokenizers.load(weights.resolve(path)))

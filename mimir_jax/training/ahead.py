@@ -13,6 +13,7 @@ a program cannot do without. The compiler's own count of bytes takes a loop for 
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -162,21 +163,25 @@ def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What
 
 
 def frozen(config: TrainConfig, mesh: jax.sharding.Mesh) -> Any:
-    """Describes the frozen networks of a run, as every process keeps them on its first device.
+    """Describes the frozen networks of a run, as its first process keeps them.
 
+    The VAE is whole on the first device, and so are the encoders without `mesh.shard_frozen`.
     Encoders whose folders are not here are taken to be the paper's, in 16 bits.
     """
     task = config.task
     if task.kind != "text_to_video":
         return {}
+    devices = mesh.devices.flatten()
+    own = [d for d in devices if d.process_index == devices[0].process_index]
+    split = own if config.mesh.shard_frozen else own[:1]
+    vae = functional.build(autoencoder.VAE, task.vae)
     networks = {
-        "vae": _shapes(functional.build(autoencoder.VAE, task.vae), task.vae.dtype),
-        "t5": _encoder(task.text.t5_path, "t5", T5Config()),
+        "vae": _placed(vae, task.vae.dtype, own[:1]),
+        "t5": _placed(*_encoder(task.text.t5_path, "t5", T5Config()), split),
     }
     if text_to_video.uses_llm(task):
-        networks["llm"] = _encoder(task.text.llm_path, "llm", LLMConfig())
-    whole = NamedSharding(mesh, P())
-    return jax.tree.map(lambda x: program_lib.with_sharding(x, whole), networks)
+        networks["llm"] = _placed(*_encoder(task.text.llm_path, "llm", LLMConfig()), split)
+    return networks
 
 
 def text(report: Report) -> str:
@@ -286,13 +291,21 @@ def _on_mesh(model: functional.Model, rules: rules_lib.Rules, mesh: jax.sharding
     return jax.tree.map(program_lib.with_sharding, model.abstract_params, shardings)
 
 
-def _encoder(path: str | None, kind: str, default: Any) -> Any:
+def _encoder(path: str | None, kind: str, default: Any) -> tuple[functional.Model, str]:
     try:
         place = weights.resolve(path or "-")
     except ValueError:
-        return _shapes(opening.FAMILIES[kind].build(default), "bfloat16")
+        return opening.FAMILIES[kind].build(default), "bfloat16"
     opened = weights.open_weights(place)
-    return _shapes(opened.family.build(opened.config), opened.config.dtype)
+    return opened.family.build(opened.config), opened.config.dtype
+
+
+def _placed(model: functional.Model, dtype: str, devices: Sequence[Any]) -> Any:
+    """Describes parameters in `dtype`, split over `devices` as `weights.load` splits them."""
+    shapes = _shapes(model, dtype)
+    mesh = mesh_lib.line("fsdp", devices)
+    places = rules_lib.param_shardings(shapes, model.axes, rules_lib.table("fsdp"), mesh)
+    return jax.tree.map(program_lib.with_sharding, shapes, places)
 
 
 def _shapes(model: functional.Model, dtype: str) -> Any:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mimir_jax.config import TextConfig
+from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.text import features, instructions, tokenizers
 
 CONFIG = TextConfig(
@@ -35,6 +36,16 @@ def test_features_do_not_depend_on_the_batch(encoder):
     among = encoder.encode(["a green heart", CAPTION, "a pink ring moves up"])
     for name in alone:
         np.testing.assert_array_equal(alone[name][0], among[name][1])
+
+
+def test_encoders_split_over_devices_give_the_same_features(encoder):
+    split = features.TextEncoder(CONFIG, use_llm=True, seed=0, mesh=mesh_lib.own_mesh("fsdp"))
+    for own, other in ((split._t5, encoder._t5), (split._llm, encoder._llm)):
+        placed, whole = (mesh_lib.device_bytes(e.params) for e in (own, other))
+        assert placed < 0.2 * whole
+    want = encoder.encode([CAPTION])
+    for name, value in split.encode([CAPTION]).items():
+        np.testing.assert_allclose(value, want[name], rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 def test_answers_differ_by_seed_while_the_rest_stays(encoder):

@@ -87,6 +87,11 @@ def test_frozen_networks_lie_beside_a_run(sharded):
     paper = ahead.frozen(dataclasses.replace(sharded, task=apart), mesh)
     billions = {name: mesh_lib.device_bytes(tree) / 2e9 for name, tree in paper.items()}
     assert 4.7 < billions["t5"] < 4.8 and 3.8 < billions["llm"] < 3.9  # as published
+    split = dataclasses.replace(
+        sharded, task=apart, mesh=dataclasses.replace(sharded.mesh, shard_frozen=True)
+    )
+    eighth = mesh_lib.device_bytes(ahead.frozen(split, mesh)["t5"]) / 2e9
+    assert 0.12 < eighth / billions["t5"] < 0.13  # of the eight devices of this process
     alone = dataclasses.replace(apart, ablation="baseline")
     assert set(ahead.frozen(dataclasses.replace(sharded, task=alone), mesh)) == {"vae", "t5"}
 
@@ -94,7 +99,7 @@ def test_frozen_networks_lie_beside_a_run(sharded):
 def test_what_cannot_be_compiled_is_named(sharded, vae_run):
     place = topology.find("cpu:8")
     odd = dataclasses.replace(sharded, batch_size=6)
-    with pytest.raises(ValueError, match="batch_size must be a multiple of data x fsdp = 4"):
+    with pytest.raises(ValueError, match="optimizer.accumulate = 2 x 2 x 1, got 6"):
         ahead.compile_run(odd, place, "train")
     with pytest.raises(ValueError, match="needs a text_to_video run, got 'vae'"):
         ahead.compile_run(vae_run, place, "sample")

@@ -24,6 +24,7 @@ from mimir_jax.models import condition, functional
 from mimir_jax.models import fuser as fuser_lib
 from mimir_jax.text import features as features_lib
 from mimir_jax.training import export, init
+from mimir_jax.training.tasks import text_to_video
 
 Points = Float[np.ndarray, "n d"]
 
@@ -69,7 +70,9 @@ def measure(
     task = config.task
     model = functional.build(fuser_lib.TokenFuser, task.network.fuser)
     params = _fuser_params(config, workdir, start)
-    encoder = features_lib.TextEncoder(task.text, use_llm=True, seed=config.seed)
+    encoder = features_lib.TextEncoder(
+        task.text, use_llm=True, seed=config.seed, mesh=text_to_video.encoder_mesh(config)
+    )
     rows = [_prompt_row(model, params, encoder, prompt) for prompt in prompts]
     branches = {name: np.stack([row[0][name] for row in rows]) for name in rows[0][0]}
     values = {name: np.concatenate([row[1][name] for row in rows]) for name in rows[0][1]}

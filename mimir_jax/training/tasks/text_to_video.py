@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
 from mimir_jax import noise as noise_lib
@@ -22,6 +23,7 @@ from mimir_jax.diffusion import objectives, schedules
 from mimir_jax.models import dit, functional, lora, mimir
 from mimir_jax.models.vae import autoencoder
 from mimir_jax.parallel import context, distributed
+from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.sampling import pipeline as pipeline_lib
 from mimir_jax.sampling import video as video_lib
 from mimir_jax.text import features as features_lib
@@ -44,7 +46,9 @@ class TextToVideoTask:
         self.model = make_model(task)
         self._vae_params = load_vae(task)
         self._vae = functional.build(autoencoder.VAE, task.vae)
-        self.text = features_lib.TextEncoder(task.text, use_llm=uses_llm(task), seed=config.seed)
+        self.text = features_lib.TextEncoder(
+            task.text, use_llm=uses_llm(task), seed=config.seed, mesh=encoder_mesh(config)
+        )
         check_widths(task, self.text)
         self._moments = ContentCache()
 
@@ -171,8 +175,8 @@ class TextToVideoTask:
             timestep = ((band + place) * (steps / bands)).astype(jnp.int32)
             noise = noise_lib.normal(jax.random.fold_in(jax.random.key(0), band), x0.shape)
             features = features_lib.to_condition(batch["text"])
-            errors = _velocity_error(task, model, params, features, x0, noise, timestep)
-            return errors.mean()
+            rows = _fill_mesh((features, x0, noise, timestep))
+            return _velocity_error(task, model, params, *rows)[:size].mean()
 
         return band_loss
 
@@ -281,6 +285,14 @@ def _velocity_error(
     return objectives.v_loss(schedule, pred, x0, noise, timestep)
 
 
+def _fill_mesh(rows: Any) -> Any:
+    """Repeats the last row of every array until the mesh divides them and so splits them."""
+    size = jax.tree.leaves(rows)[0].shape[0]
+    extra = -size % context.ways("act_batch")
+    fill = lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], extra, axis=0)])  # noqa: E731
+    return jax.tree.map(fill, rows) if extra else rows
+
+
 def _where_rows(drop: Array, a: Array, b: Array) -> Array:
     return jnp.where(jax.lax.expand_dims(drop, range(1, a.ndim)), a, b)
 
@@ -289,6 +301,11 @@ def uses_llm(task: TextToVideoConfig) -> bool:
     """Whether the model of `task` reads anything from the LLM."""
     network = task.network
     return network.fuser.use_llm or network.stabilizer.enabled
+
+
+def encoder_mesh(config: TrainConfig) -> Mesh | None:
+    """Returns the mesh of the frozen text encoders, None where they lie on one device."""
+    return mesh_lib.own_mesh("fsdp") if config.mesh.shard_frozen else None
 
 
 def load_vae(task: TextToVideoConfig) -> functional.Params:
