@@ -19,12 +19,13 @@ from jaxtyping import Array, Bool, Float
 
 from mimir_jax.config import require
 from mimir_jax.models import functional
+from mimir_jax.parallel import context
 
 Heads = Float[Array, "b s heads head_dim"]
 TextMask = Bool[Array, "b l"]
 
 MAX_SCORES = 2**28
-"""Attention scores held at once by the `xla` kernel (1 GiB in float32)."""
+"""Attention scores that the `xla` kernel holds at once on a device (1 GiB in float32)."""
 
 LANES = 128
 BLOCK = 512
@@ -58,6 +59,15 @@ def valid_keys(text_mask: TextMask | None, batch: int, length: int, pad: int) ->
     return jnp.concatenate([text, video, jnp.zeros((batch, pad), bool)], axis=1)
 
 
+def num_chunks(b: int, s: int, heads: int, max_scores: int | None = None) -> int:
+    """Returns into how many chunks `xla` takes its queries, under the mesh in force."""
+    budget = MAX_SCORES if max_scores is None else max_scores
+    for axis, size in (("act_batch", b), ("act_heads", heads)):
+        ways = context.ways(axis)
+        budget *= ways if size % ways == 0 else 1  # else every device has all of them
+    return min(s, math.ceil(b * heads * s * s / budget))
+
+
 def xla(
     q: Heads,
     k: Heads,
@@ -67,8 +77,7 @@ def xla(
     pad: int = 0,
     max_scores: int | None = None,
 ) -> Heads:
-    """Plain attention, in query chunks where the scores would exceed `max_scores`."""
-    max_scores = MAX_SCORES if max_scores is None else max_scores
+    """Plain attention, in query chunks where a device's scores would exceed `max_scores`."""
     b, s, heads, head_dim = q.shape
     q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))  # (b, heads, s, head_dim)
     bias = None
@@ -86,7 +95,7 @@ def xla(
         )
         return (y / weights.sum(-1, keepdims=True)).astype(v.dtype)  # cheaper than on the weights
 
-    chunks = min(s, math.ceil(b * heads * s * s / max_scores))
+    chunks = num_chunks(b, s, heads, max_scores)
     if chunks == 1:
         return _tag(jnp.swapaxes(core(q), 1, 2))
     size = math.ceil(s / chunks)

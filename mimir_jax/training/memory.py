@@ -17,10 +17,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from mimir_jax.config import TrainConfig
 from mimir_jax.models import dit, kernels
 from mimir_jax.parallel import mesh as mesh_lib
+from mimir_jax.parallel import context
 from mimir_jax.training import optimizer as optimizer_lib
 from mimir_jax.training import program as program_lib
 from mimir_jax.training import tasks
@@ -86,9 +88,16 @@ def estimate(
     mesh = mesh_lib.make_mesh(config.mesh.sizes, devices)
     accumulate = config.optimizer.accumulate
     sketch = tasks.sketch(config)
-    state = program_lib.make(config, sketch.model, sketch.loss, mesh).state
-    ways = math.prod(mesh.shape[name] for name in ("data", "fsdp", "context")) * accumulate
-    activations = _activations(config) // ways + _scores(config) // mesh.size
+    program = program_lib.make(config, sketch.model, sketch.loss, mesh)
+    state = program.state
+    micro = dataclasses.replace(
+        config,
+        batch_size=config.batch_size // accumulate,
+        optimizer=dataclasses.replace(config.optimizer, accumulate=1),
+    )
+    ways = math.prod(mesh.shape[name] for name in ("data", "fsdp", "context"))
+    with context.use(mesh, program.rules):
+        activations = _activations(micro) // ways + _scores(micro, mesh)
     if mesh.shape["fsdp"] > 1:
         activations += _gathered(state.params, sketch.model.axes)
     return Estimate(
@@ -194,7 +203,7 @@ def _with_dit(task: Any, **fields: Any) -> Any:
 
 
 def _activations(config: TrainConfig) -> int:
-    """Returns the bytes kept for the backward pass of the whole batch, and of one block in full."""
+    """Returns the bytes kept for the backward pass on all devices, and of one block in full."""
     total = _kept(config)
     if config.task.kind == "text_to_video" and config.task.model.dit.remat != "none":
         one = _with_dit(config.task, num_layers=1, remat="none", unroll=1)
@@ -225,17 +234,20 @@ def _trained(config: TrainConfig, model: Any, params: Any) -> Any:
     return tree.prune(params, trainable)
 
 
-def _scores(config: TrainConfig) -> int:
-    """Returns the bytes of attention scores held at once where they are computed in chunks."""
+def _scores(config: TrainConfig, mesh: Mesh) -> int:
+    """Returns the bytes of attention scores that a device holds at once and does not keep."""
     if config.task.kind != "text_to_video" or config.task.model.dit.attention != "xla":
         return 0
     cfg = config.task.model.dit
     shape = tasks.sketch(config).batch["mean"].shape
     frames = dit.padded_frames(shape[1], cfg)
     tokens = math.prod(dit.token_grid(cfg, (shape[0], frames, *shape[2:]))) + cfg.text_length
-    rows = config.batch_size // config.optimizer.accumulate
-    scores = rows * cfg.num_heads * tokens**2
-    return 0 if scores <= kernels.MAX_SCORES else 3 * 4 * kernels.MAX_SCORES
+    around = context.ways("act_queries")  # the ring's queries meet a part of the keys at a time
+    heads = cfg.num_heads + -cfg.num_heads % context.ways("act_heads")
+    if around == 1 and kernels.num_chunks(shape[0], tokens, heads) == 1:
+        return 0
+    scores = shape[0] * heads * tokens**2 // (mesh.size * around)
+    return 3 * 4 * min(scores, kernels.MAX_SCORES)
 
 
 def _gathered(params: Any, axes: Any) -> int:

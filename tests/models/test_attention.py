@@ -44,6 +44,17 @@ def test_xla_kernel_and_gradient_match_plain_attention(qkv, text_mask, max_score
     assert max(jax.tree.leaves(jax.tree.map(relative_error, ours, expected))) < 1e-5
 
 
+def test_xla_kernel_takes_queries_in_chunks_by_the_scores_of_one_device(monkeypatch):
+    monkeypatch.setattr(kernels, "MAX_SCORES", 4 * 4 * 20 * 20 // 8)
+    q = jnp.ones((4, 20, 4, 8))
+    scans = lambda: str(jax.make_jaxpr(lambda q: attention.attend(q, q, q))(q)).count("scan[")  # noqa: E731
+    assert kernels.num_chunks(4, 20, 4) == 8 and scans() == 1
+    with context.use(mesh.make_mesh((2, 1, 2, 2)), rules.table("fsdp")):
+        assert kernels.num_chunks(4, 20, 4) == 1 and scans() == 0
+        assert kernels.num_chunks(3, 20, 4) == 2  # clips that two do not divide are on both
+        assert kernels.num_chunks(4, 20, 6) == 6
+
+
 def test_masked_keys_move_behind_a_length(qkv):
     q, k, v = qkv
     moved_k, moved_v, lengths = kernels._masked_last(k, v, TEXT_MASK, pad=2)
