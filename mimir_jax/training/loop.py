@@ -62,7 +62,7 @@ def train(
         config: The run.
         workdir: Receives config, checkpoints, metrics and samples.
         report: Called after every step with its number and, on logging steps, the metrics.
-        say: Told what the run takes of a device's memory, once the frozen networks are there. A run
+        say: Told what the run takes of a device's memory, before anything is read into it. A run
             that cannot fit is then refused; None starts it all the same.
 
     Raises:
@@ -72,13 +72,13 @@ def train(
     # Task and program.
     mesh = mesh_lib.make_mesh(config.mesh.sizes)
     program_lib.require_runnable(config, mesh)
-    task = tasks.make_task(config)
-    program = program_lib.make(config, task.model, task.loss, mesh)
     if say is not None and not isinstance(config.task, LanguageTaskConfig):
         say(str(memory.check(config, jax.devices())))
     data = loader_lib.make_loader(
         task.source(),
         global_batch=config.batch_size,
+    task = tasks.make_task(config)
+    program = program_lib.make(config, task.model, task.loss, mesh)
         seed=config.seed,
         num_workers=config.data.num_workers,
         sharding=program.batch,

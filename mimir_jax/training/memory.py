@@ -19,13 +19,15 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from mimir_jax import weights
 from mimir_jax.config import TrainConfig
 from mimir_jax.models import dit, kernels
-from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.parallel import context
+from mimir_jax.parallel import mesh as mesh_lib
+from mimir_jax.training import ahead, tasks
 from mimir_jax.training import optimizer as optimizer_lib
 from mimir_jax.training import program as program_lib
-from mimir_jax.training import tasks
+from mimir_jax.training.tasks import text_to_video
 from mimir_jax.weights import tree
 
 Change = Callable[[TrainConfig], TrainConfig]
@@ -117,13 +119,16 @@ def estimate(
 
 
 def check(config: TrainConfig, devices: Sequence[jax.Device]) -> Estimate:
-    """Estimates a run on devices that are here, what lies on them already being frozen networks.
+    """Estimates a run on devices that are here, before its frozen networks are read.
 
     Raises:
-        ValueError: if it cannot fit, saying what would make it.
+        ValueError: if it cannot fit, saying what would make it, or lacks a frozen network.
     """
+    _require_weights(config)
     device = jax.local_devices()[0]
-    known = {"frozen": _in_use(device), "capacity": device_memory(device)}
+    frozen = ahead.frozen(config, mesh_lib.make_mesh(config.mesh.sizes, devices))
+    held = _in_use(device) + mesh_lib.device_bytes(frozen)
+    known = {"frozen": held, "capacity": device_memory(device, held)}
     found = estimate(config, devices, **known)
     if found.possible:
         return found
@@ -143,10 +148,10 @@ def check(config: TrainConfig, devices: Sequence[jax.Device]) -> Estimate:
     raise ValueError(f"run must fit the memory of a device, got {found}; {advice}")
 
 
-def device_memory(device: jax.Device) -> int | None:
+def device_memory(device: jax.Device, held: int) -> int | None:
     """Returns the bytes that programs may use on a device, None if the platform does not say.
 
-    CPU devices share what the host has available besides what already lies on them.
+    CPU devices share what the host has available besides the `held` bytes of the first of them.
     """
     if device.platform != "cpu":
         return (device.memory_stats() or {}).get("bytes_limit")
@@ -156,7 +161,24 @@ def device_memory(device: jax.Device) -> int | None:
         available = int(lines["MemAvailable"].split()[0]) * 1024
     else:
         available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return available // jax.local_device_count() + _in_use(device)
+    return (available + _in_use(device) - held) // jax.local_device_count() + held
+
+
+def _require_weights(config: TrainConfig) -> None:
+    """Raises `ValueError` for a frozen network that is not named or not there."""
+    task = config.task
+    if task.kind != "text_to_video":
+        return
+    paths = {"vae_path": task.vae_path, "text.t5_path": task.text.t5_path}
+    if text_to_video.uses_llm(task):
+        paths["text.llm_path"] = task.text.llm_path
+    for field, path in paths.items():
+        if path is None:
+            raise ValueError(
+                f"task.{field} must name a folder of weights, got None; set it with "
+                f"--config.task.{field}=FOLDER"
+            )
+        weights.resolve(path)
 
 
 def _remedies(config: TrainConfig, devices: Sequence[jax.Device]) -> dict[str, Change]:
@@ -181,8 +203,8 @@ def _remedies(config: TrainConfig, devices: Sequence[jax.Device]) -> dict[str, C
         found["--config.mesh.data=1 --config.mesh.fsdp=-1"] = lambda c: dataclasses.replace(
             c, mesh=mesh
         )
-    ways = len(devices) // (max(config.mesh.context, 1) * max(config.mesh.tensor, 1))
-    most = config.batch_size // ways
+    shape = mesh_lib.make_mesh(config.mesh.sizes, devices).shape
+    most = config.batch_size // (shape["data"] * shape["fsdp"])
     if most > config.optimizer.accumulate and config.batch_size % most == 0:
         found[f"--config.optimizer.accumulate={most}"] = optimizer(accumulate=most)
     if config.optimizer.name == "adamw":

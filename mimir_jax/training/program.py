@@ -49,7 +49,16 @@ class Program(NamedTuple):
 
 
 def require_runnable(config: TrainConfig, mesh: Mesh) -> None:
-    """Raises `ValueError` if the devices of `mesh` cannot run what `config` asks for."""
+    """Raises `ValueError` if the devices of `mesh` cannot run what `config` asks for.
+
+    A micro-batch that its mesh axes do not divide would be worked on whole by every device.
+    """
+    data, fsdp, accumulate = mesh.shape["data"], mesh.shape["fsdp"], config.optimizer.accumulate
+    if config.batch_size % (data * fsdp * accumulate):
+        raise ValueError(
+            f"batch_size must be a multiple of mesh.data x mesh.fsdp x optimizer.accumulate = "
+            f"{data} x {fsdp} x {accumulate}, got {config.batch_size}; set any with --config.*"
+        )
     if config.task.kind == "text_to_video":
         platform = mesh.devices.flat[0].platform
         kernels.require_available(config.task.network.dit.attention, platform)

@@ -7,9 +7,10 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from mimir_jax import config as c
+from mimir_jax.models import kernels
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.parallel import topology
-from mimir_jax.training import ahead, memory, tasks
+from mimir_jax.training import ahead, loop, memory, tasks
 from mimir_jax.training import program as program_lib
 
 
@@ -95,17 +96,61 @@ def test_a_run_that_cannot_fit_is_refused_with_what_would_help(small, replace, m
     devices = jax.devices()
     whole = replace(small, mesh=c.MeshConfig())
     found = memory.estimate(whole, devices)
-    monkeypatch.setattr(memory, "device_memory", lambda device: found.total)
+    monkeypatch.setattr(memory, "device_memory", lambda device, held: found.total + held)
     line = str(memory.check(whole, devices))
     assert "memory of a device, estimated" in line and "optimizer" in line
     limit = sum(found.fixed.values())
-    monkeypatch.setattr(memory, "device_memory", lambda device: limit)
+    monkeypatch.setattr(memory, "device_memory", lambda *args: limit)
     with pytest.raises(ValueError, match="must fit .* use one of --config.mesh.data=1") as error:
         memory.check(whole, devices)
     assert "adafactor" in str(error.value) and "remat=full" not in str(error.value)
-    monkeypatch.setattr(memory, "device_memory", lambda device: 1000)
+    monkeypatch.setattr(memory, "device_memory", lambda *args: 1000)
     with pytest.raises(ValueError, match="use more devices or a smaller model"):
         memory.check(whole, devices)
+
+
+def test_frozen_networks_count_before_they_are_read(mimir_run, replace, monkeypatch):
+    monkeypatch.setattr(memory, "device_memory", lambda device, held: held + 10**9)
+    counted = lambda run: memory.check(run, jax.devices()).fixed["frozen networks"]  # noqa: E731
+    before = counted(mimir_run)
+    task = tasks.make_task(mimir_run)
+    frozen = (task._vae_params, task.text._t5.params, task.text._llm.params)
+    read = sum(x.nbytes for x in jax.tree.leaves(frozen))
+    assert counted(mimir_run) - before == read  # what lies there counts as well
+    with pytest.raises(ValueError, match="task.vae_path must name a folder of weights, got None"):
+        counted(replace(mimir_run, task=replace(mimir_run.task, vae_path=None)))
+
+
+def test_a_run_that_cannot_fit_is_refused_before_anything_is_read(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "device_memory", lambda *args: 1000)
+    monkeypatch.setattr(tasks, "make_task", None)
+    with pytest.raises(ValueError, match="run must fit the memory of a device"):
+        loop.train(small, tmp_path / "run", say=print)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_does_not_split_is_refused_before_anything_is_read(
+    mimir_run, replace, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tasks, "make_task", None)
+    optimizer = replace(mimir_run.optimizer, accumulate=2)
+    odd = replace(mimir_run, mesh=c.MeshConfig(data=2, fsdp=-1), optimizer=optimizer)
+    for run, sizes in ((odd, "2 x 4 x 2, got 8"), (replace(mimir_run, batch_size=6), "1 x 8 x 1")):
+        with pytest.raises(ValueError, match=f"optimizer.accumulate = {sizes}"):
+            loop.train(run, tmp_path / "run")
+
+
+def test_attention_scores_are_those_of_one_device(small, monkeypatch):
+    scores = 8 * 8 * (24 + 3 * 4 * 4) ** 2 // 8  # clips, heads and tokens, over eight devices
+
+    def activations(budget):
+        monkeypatch.setattr(kernels, "MAX_SCORES", budget)
+        return memory.estimate(small, jax.devices()).passing["activations"]
+
+    half, quarter = activations(scores // 2), activations(scores // 4)
+    np.testing.assert_allclose(half - quarter, 3 * 4 * (scores // 4), rtol=0.02)  # and some queries
+    # Whole, they are kept for the gradient of the block at hand.
+    assert activations(scores) == activations(8 * scores) > quarter
 
 
 def test_adapters_and_accumulation_take_less(small):
