@@ -52,6 +52,8 @@ def _train(config: TrainConfig, workdir: pathlib.Path) -> None:
                 fields["loss"] = f"loss {metrics['loss']:.4f}"
             if "step_seconds" in metrics:
                 fields["step_time"] = f"{metrics['step_seconds']:.2f} s/step"
+            if "mfu" in metrics:
+                fields["step_time"] += f", {metrics['mfu']:.1%} MFU"
             if bar.tasks[task].description == "starting":
                 bar.reset(task)
                 seconds = time.monotonic() - _STARTED

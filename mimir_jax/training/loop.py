@@ -8,10 +8,13 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Callable
+from concurrent import futures
+from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
+from jax.sharding import Mesh, NamedSharding
 
 from mimir_jax.config import LanguageTaskConfig, TrainConfig
 from mimir_jax.data import loader as loader_lib
@@ -74,11 +77,11 @@ def train(
     program_lib.require_runnable(config, mesh)
     if say is not None and not isinstance(config.task, LanguageTaskConfig):
         say(str(memory.check(config, jax.devices())))
+    task = tasks.make_task(config)
+    program = program_lib.make(config, task.model, task.loss, mesh)
     data = loader_lib.make_loader(
         task.source(),
         global_batch=config.batch_size,
-    task = tasks.make_task(config)
-    program = program_lib.make(config, task.model, task.loss, mesh)
         seed=config.seed,
         num_workers=config.data.num_workers,
         sharding=program.batch,
@@ -95,21 +98,23 @@ def train(
     draw = lambda: jax.random.fold_in(jax.random.key(config.seed), 1)  # noqa: E731
     key = jax.jit(draw, out_shardings=program.replicated)()
 
-    # Loop. A checkpoint is saved before the next batch is drawn, so resuming repeats nothing.
-    # Frozen networks run in `prepare`, on the host's side; the step itself moves no data.
+    # Loop. The step itself moves no data: its batch was drawn and prepared while the step before it
+    # ran. A checkpoint names the batch after the last one trained on, so resuming repeats nothing.
     step = first = int(state.step)
     samples: list[pathlib.Path] = []
     with (
         contextlib.closing(checkpointer),
         contextlib.closing(metrics_lib.Writer(workdir)) as writer,
+        contextlib.closing(_Ahead(config, task, data, program.batch)) as batches,
         context.use(mesh, program.rules),
         interrupt.watched() as asked,
     ):
         before = after = _evaluate(task, state, writer, step) if step < config.steps else {}
-        meter = _Meter(task, config)
+        batches.start(config.steps - step)
+        meter = _Meter(task, config, mesh)
         stopped = False
         while step < config.steps and not (stopped := asked(step)):
-            batch = loader_lib.device_put(task.prepare(next(data)), program.batch)
+            batch = next(batches)
             if step == first:
                 meter.measure_flops(state.params, batch, key)
             with jax.transfer_guard("disallow"):
@@ -122,15 +127,17 @@ def train(
                 writer.write(step, logged)
             report(step, logged)
             if _due(step, config.eval_every) and not last:
+                batches.wait()
                 after = _evaluate(task, state, writer, step)
             if _due(step, config.sample_every) and not last:
+                batches.wait()
                 samples = _sample(task, state, workdir, step)
             if _due(step, config.checkpoint_every) and not last:
-                checkpointer.save(state, data.state(), config)
+                checkpointer.save(state, batches.position, config)
 
         # Shutdown.
-        data.close()
-        checkpointer.save(state, data.state(), config)
+        checkpointer.save(state, batches.position, config)
+        batches.close()
         if step > first:
             after = _evaluate(task, state, writer, step)
             if not stopped and not asked(step):
@@ -178,11 +185,65 @@ def _sample(task: Task, state, workdir: pathlib.Path, step: int) -> list[pathlib
     return task.sample(state.eval_params, workdir / "samples" / f"{step:07d}")
 
 
-class _Meter:
-    """Step time, samples/s and model FLOP/s between logging steps; stops a diverged run."""
+class _Ahead:
+    """Batches on the devices, each drawn and prepared in a thread while the step before it runs.
 
-    def __init__(self, task: Task, config: TrainConfig):
+    A thread starts with none of the contexts of the one that starts it: no mesh in force and no
+    transfer guard, which is what `Task.prepare` is to see. Encoders that are split over devices run
+    collectives, which two threads could start in another order on each device, and all would wait:
+    then batches are prepared between steps.
+
+    Attributes:
+        position: Where the loader's next batch stands after the last one given out.
+    """
+
+    def __init__(
+        self, config: TrainConfig, task: Task, data: loader_lib.Loader, sharding: NamedSharding
+    ):
+        self._task, self._data, self._sharding = task, data, sharding
+        self._threaded = not config.mesh.shard_frozen or config.data.features is not None
+        self._thread = futures.ThreadPoolExecutor(1, "batches")
+        self._coming: futures.Future | None = None
+        self._left = 0
+        self.position = data.state()
+
+    def start(self, count: int) -> None:
+        """Starts on the first of `count` batches; none is drawn beyond them."""
+        self._left = count
+        self._submit()
+
+    def __next__(self) -> Any:
+        """Returns the next batch, and starts on the one after it."""
+        batch, self.position = self._coming.result() if self._threaded else self._make()
+        self._submit()
+        return batch
+
+    def wait(self) -> None:
+        """Returns when nothing runs in the thread: the task is not used by two at once."""
+        if self._coming is not None:
+            futures.wait([self._coming])
+
+    def close(self) -> None:
+        """Ends the thread, after the batch that it is at, and the loader."""
+        self._thread.shutdown(cancel_futures=True)
+        self._data.close()
+
+    def _submit(self) -> None:
+        if self._threaded:
+            self._coming = self._thread.submit(self._make) if self._left > 0 else None
+            self._left -= 1
+
+    def _make(self) -> tuple[Any, dict[str, Any]]:
+        records, position = next(self._data), self._data.state()
+        return loader_lib.device_put(self._task.prepare(records), self._sharding), position
+
+
+class _Meter:
+    """Step time, samples/s, model FLOP/s and MFU between logging steps; stops a diverged run."""
+
+    def __init__(self, task: Task, config: TrainConfig, mesh: Mesh):
         self._task = task
+        self._peak = metrics_lib.peak_flops(mesh)
         self._batch_size = config.batch_size
         self._flops = 0
         self._last = (None, time.perf_counter())
@@ -207,5 +268,7 @@ class _Meter:
             values["step_seconds"] = seconds
             values["samples_per_second"] = self._batch_size / seconds
             values["model_tflops_per_second"] = self._flops / seconds / 1e12
+            if self._peak is not None:
+                values["mfu"] = self._flops / seconds / self._peak
         self._last = (step, now)
         return values

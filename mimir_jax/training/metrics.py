@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Metric sinks (JSONL and TensorBoard) and the FLOP count behind the FLOP/s figure."""
+"""Metric sinks (JSONL and TensorBoard), and what FLOP/s and their utilisation are counted from."""
 
 import json
 import math
@@ -10,9 +10,34 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from mimir_jax.models import functional
 from mimir_jax.parallel import context, distributed
+from mimir_jax.parallel import topology as topology_lib
+
+_TPUS = {
+    "v4": ("TPU v4",),
+    "v5e": ("TPU v5 lite", "TPU v5e"),
+    "v5p": ("TPU v5", "TPU v5p"),
+    "v6e": ("TPU v6 lite", "TPU v6e"),
+}
+_GPUS = {
+    "NVIDIA A100-SXM4-40GB": 312e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA A100-PCIE-40GB": 312e12,
+    "NVIDIA A100 80GB PCIe": 312e12,
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100 NVL": 835e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA H200 NVL": 835e12,
+}
+PEAK_FLOPS = {
+    **{kind: topology_lib.CHIPS[chip].flops for chip, kinds in _TPUS.items() for kind in kinds},
+    **_GPUS,
+}
+"""Dense bfloat16 FLOP/s of a device by `jax.Device.device_kind`, from its maker's data sheet."""
 
 
 class Writer:
@@ -45,6 +70,12 @@ class Writer:
 def to_floats(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Fetches device scalars in one transfer."""
     return {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
+
+
+def peak_flops(mesh: Mesh) -> float | None:
+    """Returns the FLOP/s of all devices of a mesh together, None for kinds without a data sheet."""
+    peak = PEAK_FLOPS.get(mesh.devices.flat[0].device_kind)
+    return None if peak is None else peak * mesh.size
 
 
 def count_flops(function: Callable, *args: Any, attention: bool = True) -> int:

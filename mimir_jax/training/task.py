@@ -33,8 +33,10 @@ class Task(Protocol):
     def prepare(self, records: Mapping[str, Any]) -> Batch:
         """Turns a host batch of records into the arrays of `loss`.
 
-        Runs outside the train step, so frozen networks belong here. Every row must be a function
-        of its record alone, bit for bit, whatever else is in the batch: resuming relies on it.
+        Runs outside the train step, so frozen networks belong here, and in a thread while the step
+        before runs, unless they are split over devices (`mesh.shard_frozen`). Every row must be a
+        function of its record alone, bit for bit, whatever else is in the batch: resuming relies
+        on it.
         """
         ...
 

@@ -2,19 +2,76 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import signal
+import threading
 
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.data import loader
+from mimir_jax.models import functional, layers
 from mimir_jax.parallel import context, rules
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.training import checkpoint, loop, tasks
+from mimir_jax.training import checkpoint, loop, metrics, tasks
 from mimir_jax.training import program as program_lib
+
+
+class Line(nnx.Module):
+    """A product with four numbers."""
+
+    def __init__(self, config, *, rngs):
+        del config
+        self.slope = layers.param((4, 1), ("embed", "mlp"), layers.ones, rngs=rngs)
+
+    def __call__(self, x):
+        return x @ self.slope[...]
+
+
+class Points:
+    """Records of four numbers."""
+
+    def __len__(self):
+        return 64
+
+    def __repr__(self):
+        return "Points()"
+
+    def __getitem__(self, index):
+        return {"x": np.random.default_rng(index).normal(size=4).astype(np.float32)}
+
+
+class LineTask:
+    """A task that compiles in no time."""
+
+    def __init__(self, config):
+        self.model = functional.build(Line, None)
+
+    def source(self):
+        return Points()
+
+    def prepare(self, records):
+        return {"x": records["x"]}
+
+    def loss(self, params, batch, key):
+        error = self.model.apply(params, batch["x"]) - batch["x"].sum(1, keepdims=True) ** 2
+        return (error**2).mean(), {}
+
+    def evaluate(self, params):
+        return {"loss": 0.0}
+
+    def sample(self, params, folder):
+        return []
+
+
+@pytest.fixture
+def line_run(vae_run, replace, monkeypatch):
+    """Returns the config of a run of four steps of `LineTask`."""
+    monkeypatch.setattr(tasks, "make_task", LineTask)
+    return replace(vae_run, steps=4)
 
 
 def records(workdir):
@@ -106,6 +163,75 @@ def test_diverged_loss_stops_the_run(vae_run, tmp_path, monkeypatch):
     monkeypatch.setattr(tasks.vae.VAETask, "loss", lambda *args: (nan, {}))
     with pytest.raises(FloatingPointError, match="loss must stay finite, got nan between steps 0"):
         loop.train(vae_run, tmp_path / "run")
+
+
+def test_run_that_was_stopped_trains_on_the_batch_that_it_had_drawn_ahead(line_run, tmp_path):
+    def report(step, metrics):
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    loop.train(line_run, whole)
+    assert loop.train(line_run, parts, report=report).step == 2
+    assert final_state(line_run, parts)[1]["batch"] == 2
+    loop.train(line_run, parts)
+    (state, position), (other, other_position) = (
+        final_state(line_run, folder) for folder in (whole, parts)
+    )
+    jax.tree.map(np.testing.assert_array_equal, state, other)
+    assert position == other_position and losses(whole) == losses(parts)
+
+
+def test_batches_are_made_ahead_in_one_thread_and_their_errors_end_the_run(
+    line_run, tmp_path, monkeypatch
+):
+    threads, reported, ahead = [], [], threading.Event()
+
+    def prepare(self, records):
+        threads.append(threading.current_thread())
+        if len(threads) == 2:
+            ahead.set()
+        if len(threads) == 3:
+            raise ValueError("point 3 must be whole")
+        return {"x": records["x"]}
+
+    def report(step, metrics):
+        assert ahead.wait(600)  # the second batch is made before the first step is over
+        reported.append(step)
+
+    monkeypatch.setattr(LineTask, "prepare", prepare)
+    with pytest.raises(ValueError, match="point 3 must be whole"):
+        loop.train(line_run, tmp_path / "run", report=report)
+    assert reported == [1, 2] and len(threads) == 3
+    assert len(set(threads)) == 1 and not threads[0].is_alive()
+    assert threads[0] is not threading.current_thread()
+
+
+def test_batches_of_split_encoders_are_made_between_steps(line_run, tmp_path, replace, monkeypatch):
+    threads = set()
+
+    def prepare(self, records):
+        threads.add(threading.current_thread())
+        return {"x": records["x"]}
+
+    monkeypatch.setattr(LineTask, "prepare", prepare)
+    loop.train(line_run, tmp_path / "ahead")
+    assert threading.current_thread() not in threads
+    threads.clear()
+    loop.train(replace(line_run, mesh=replace(line_run.mesh, shard_frozen=True)), tmp_path / "run")
+    assert threads == {threading.current_thread()}
+    assert losses(tmp_path / "run") == losses(tmp_path / "ahead")
+    assert final_state(line_run, tmp_path / "run")[1]["batch"] == 4
+
+
+def test_utilisation_is_of_the_peak_of_all_devices(line_run, tmp_path, monkeypatch):
+    kind = jax.devices()[0].device_kind
+    for name, peaks in (("known", {kind: 1e12}), ("unknown", {})):
+        monkeypatch.setattr(metrics, "PEAK_FLOPS", peaks)
+        loop.train(line_run, tmp_path / name)
+    known, unknown = (records(tmp_path / name)[-2] for name in ("known", "unknown"))
+    np.testing.assert_allclose(known["mfu"], known["model_tflops_per_second"] / 8)
+    assert "mfu" not in unknown and unknown["model_tflops_per_second"] > 0
 
 
 @pytest.mark.slow

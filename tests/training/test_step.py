@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mimir_jax.config import OptimizerConfig
+from mimir_jax.parallel import mesh, topology
 from mimir_jax.training import metrics, optimizer, state, step
 
 AXES = {"a": ("embed", "mlp"), "b": ("mlp",)}
@@ -91,3 +92,11 @@ def test_flops_count_convolutions():
     x = jax.ShapeDtypeStruct((2, 6, 6, 3), jnp.float32)
     w = jax.ShapeDtypeStruct((3, 3, 3, 5), jnp.float32)
     assert metrics.count_flops(f, x, w) == 2 * (2 * 6 * 6 * 5) * (3 * 3 * 3)
+
+
+def test_peak_is_that_of_all_devices_where_their_kind_is_known(monkeypatch):
+    grid = mesh.make_mesh((2, 2, 2, 1))
+    assert metrics.peak_flops(grid) is None
+    monkeypatch.setitem(metrics.PEAK_FLOPS, jax.devices()[0].device_kind, 2.5)
+    assert metrics.peak_flops(grid) == 8 * 2.5
+    assert metrics.PEAK_FLOPS["TPU v5 lite"] == topology.CHIPS["v5e"].flops
