@@ -5,8 +5,12 @@
 
 Latents and text features go to FOLDER, for any run on the same clips and frozen networks to train
 from with --config.data.features=FOLDER. What is there stays; the same command makes the rest.
+
+Processes that a scheduler starts share the shards; so do those told by --num_processes and
+--process_id which they are, and these need not meet.
 """
 
+import json
 import pathlib
 import sys
 import time
@@ -19,6 +23,7 @@ from rich import progress as rich_progress
 from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.config import flags as flags_lib
 
+_PROCESSES = flags_lib.define_processes()
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File[:preset] of the run.")
 _OUT = flags.DEFINE_string("out", None, "Folder of features; new, or to be completed.")
 _COUNT = flags.DEFINE_integer("count", None, "Records, from the first clip. Default all.")
@@ -26,8 +31,6 @@ _DTYPE = flags.DEFINE_enum(
     "dtype", "float16", ["float16", "float32"], "Stored precision of states and latents."
 )
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", 64, "Records of a shard.")
-_PROCESS = flags.DEFINE_integer("process_id", None, "Which of --num_processes this is, from 0.")
-_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes share the work.")
 
 
 def main(argv) -> None:
@@ -35,17 +38,28 @@ def main(argv) -> None:
     del argv
     if _OUT.value is None:
         raise ValueError("--out must name the folder of features, got none")
-    if (_PROCESS.value is None) != (_PROCESSES.value is None):
-        raise ValueError(
-            "--process_id and --num_processes must be given together, got one; add the other"
-        )
     config = bridge.from_config_dict(TrainConfig, _CONFIG.value)
     folder = pathlib.Path(_OUT.value).expanduser()
 
     flags_lib.prepare_host()
+    from mimir_jax.parallel import distributed
+
+    place = _PROCESSES()
+    index, count = place["process_id"], place["num_processes"]
+    if place["coordinator"] is None and index is not None and count is not None:
+        return _prepare(config, folder, index, count)
+    facts = {**flags_lib.shared(), "config": json.loads(bridge.to_json(config))}
+    with distributed.session(distributed.Launch(**place), facts):
+        return _prepare(config, folder)
+
+
+def _prepare(
+    config: TrainConfig, folder: pathlib.Path, index: int | None = None, count: int | None = None
+) -> None:
+    from mimir_jax.parallel import distributed
     from mimir_jax.training import prepare
 
-    console = rich_console.Console()
+    console = rich_console.Console(quiet=not distributed.is_first())
     print_line = lambda text: console.print(text, highlight=False, soft_wrap=True)  # noqa: E731
     start = time.monotonic()
     with rich_progress.Progress(
@@ -62,8 +76,8 @@ def main(argv) -> None:
                 count=_COUNT.value,
                 dtype=_DTYPE.value,
                 shard_size=_SHARD_SIZE.value,
-                process_index=_PROCESS.value,
-                process_count=_PROCESSES.value,
+                process_index=index,
+                process_count=count,
                 report=lambda done, total: bar.update(task, completed=done, total=total),
             )
         except KeyboardInterrupt:

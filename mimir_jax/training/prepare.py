@@ -20,6 +20,7 @@ import numpy as np
 from mimir_jax.config import TrainConfig
 from mimir_jax.data import loader as loader_lib
 from mimir_jax.data import prepared, sources
+from mimir_jax.parallel import distributed
 from mimir_jax.training.tasks import text_to_video
 
 SHARD_SIZE = 64
@@ -27,13 +28,13 @@ SHARD_SIZE = 64
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What was done.
+    """What was done, by all processes that JAX knows.
 
     Attributes:
         manifest: Of the folder.
-        made: Shards that this call wrote.
-        found: Shards of this process that were there.
-        missing: Shards that other processes have yet to write.
+        made: Shards that were written.
+        found: Shards of these processes that were there.
+        missing: Shards that others have yet to write.
         skipped: Clips that could not be decoded and were replaced by the next, by name.
     """
 
@@ -64,8 +65,8 @@ def prepare(
         dtype: Of the stored states and latents.
         shard_size: Records of a shard.
         process_index: Which of `process_count` processes this is; each writes every
-            `process_count`-th shard. JAX's own by default.
-        process_count: Number of processes.
+            `process_count`-th shard. JAX's own by default, which then end together.
+        process_count: Number of processes, which share nothing but the folder.
         report: Called with how many records of this call are done and how many there are.
 
     Raises:
@@ -113,8 +114,12 @@ def prepare(
         report(len(rows), len(rows))
         skipped = sorted(batches.skipped) if wanted else []
     own = len(range(index, manifest.num_shards, processes))
+    parts = [[len(numbers), own - len(numbers), skipped]]
+    if process_count is None:
+        parts = distributed.gather(parts[0])
+    made, found, names = zip(*parts, strict=True)
     missing = manifest.num_shards - len(manifest.present(folder))
-    return Result(manifest, len(numbers), own - len(numbers), missing, skipped)
+    return Result(manifest, sum(made), sum(found), missing, sorted({*itertools.chain(*names)}))
 
 
 class _Some:

@@ -11,9 +11,12 @@ import jax
 import numpy as np
 import pytest
 
+from mimir_jax.config import bridge
 from mimir_jax.data import loader
 from mimir_jax.parallel import mesh
 from mimir_jax.training import loop, prepare, program, tasks
+from tests import processes
+from tests.training import test_processes
 
 RECORDS = 5
 FLOAT32 = {"dtype": "float32", "shard_size": 2}
@@ -85,6 +88,24 @@ def test_only_missing_shards_are_made_again_and_are_the_same(run, folder, tmp_pa
     assert (result.made, result.found, result.missing) == (1, 2, 0)
     assert files(copy) == files(folder)
     assert not list(copy.glob(".*"))  # nothing is left aside
+
+
+@pytest.mark.slow
+def test_processes_that_meet_share_the_shards_and_tell_it_once(run, folder, tmp_path):
+    (tmp_path / "run.json").write_text(bridge.to_json(run))
+    (tmp_path / "run.py").write_text(test_processes.CONFIG)
+
+    def command(address, index):
+        script = [str(processes.ROOT / "launch/prepare.py"), "--config", "run.py", "--out", "f"]
+        place = ["--coordinator", address, "--num_processes", "2", "--process_id", str(index)]
+        return [*script, "--dtype", "float32", "--shard_size", "2", *place]
+
+    with processes.Pair(command, tmp_path) as pair:
+        ends = pair.wait()
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    assert "3 shards made, 0 were there" in ends[0][1] and "missing" not in ends[0][1]
+    assert ends[1][1] == ""
+    assert set(files(tmp_path / "f")) == set(files(folder))
 
 
 @pytest.mark.slow
