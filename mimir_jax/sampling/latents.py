@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Noise to latents and latents to frames, the two steps that every pipeline takes."""
 
-import contextlib
 import functools
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -82,11 +81,20 @@ def fill(rows: Sequence[T], ways: int) -> list[T]:
     return [*rows, *[rows[-1]] * (-len(rows) % ways)]
 
 
+def bands(height: int, devices: Sequence[Any]) -> Mesh:
+    """Returns a mesh of as many of `devices` as divide the `height` of latents.
+
+    Rows that do not divide would lie whole on every device until a layer doubles them often enough.
+    """
+    ways = max(n for n in range(1, len(devices) + 1) if height % n == 0)
+    return mesh_lib.line("context", devices[:ways])
+
+
 class Decoder:
     """`decode`, compiled, with the pixel rows of a video split over the devices of this process.
 
     The split is exact: convolutions fetch the rows they lack from their neighbours, and norms sum
-    over all devices, so the memory of a device falls with their number.
+    over all `bands`, so the memory of a device falls with their number.
 
     Args:
         model: The VAE.
@@ -95,20 +103,18 @@ class Decoder:
     """
 
     def __init__(self, model: functional.Model, params: functional.Params, mesh: Mesh | None):
-        self._params, self._everywhere = params, None
-        self._context = contextlib.nullcontext
-        if mesh is not None:
-            rows = mesh_lib.make_mesh((1, 1, -1, 1), list(mesh.local_devices))
-            self._everywhere = NamedSharding(rows, P())
-            self._params = jax.device_put(params, self._everywhere)
-            self._context = functools.partial(context.use, rows, rules_lib.table("fsdp"))
+        self._params = params
+        self._devices = None if mesh is None else list(mesh.local_devices)
         self._decode = jax.jit(functools.partial(decode, model), static_argnames="tiled")
 
     def __call__(
         self, latents: Float[Array, "b t h w c"] | Float[np.ndarray, "b t h w c"], *, tiled: bool
     ) -> Float[np.ndarray, "b f h2 w2 c2"]:
         """Returns the video of scaled latents, about [-1, 1]."""
-        if self._everywhere is not None:
-            latents = jax.device_put(latents, self._everywhere)
-        with self._context():
+        if self._devices is None:
+            return np.asarray(self._decode(self._params, latents, tiled=tiled))
+        mesh = bands(latents.shape[2], self._devices)
+        everywhere = NamedSharding(mesh, P())
+        self._params, latents = jax.device_put((self._params, latents), everywhere)
+        with context.use(mesh, rules_lib.table("fsdp")):
             return np.asarray(self._decode(self._params, latents, tiled=tiled))

@@ -107,20 +107,16 @@ def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What
         config: The run; its mesh sizes are laid over the devices.
         topology: Devices to compile for.
         what: `train`, one step; `sample`, the guided loop of a batch; `decode`, the VAE on the
-            latents of one clip, in tiles on one device, else in bands of rows on all of them.
+            latents of one clip, in tiles on one device, else in bands of rows on several.
 
     Raises:
         ValueError: for a mesh or task that does not fit, or a batch that does not split.
     """
-    sizes = (1, 1, -1, 1) if what == "decode" else config.mesh.sizes
-    mesh = mesh_lib.make_mesh(sizes, topology.devices)
-    program_lib.require_runnable(config, mesh)
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    if what != "decode" and config.batch_size % ways:
-        raise ValueError(
-            f"batch_size must be a multiple of data x fsdp = {ways} devices, got "
-            f"{config.batch_size}; set it with --config.batch_size"
-        )
+    if what == "decode":
+        mesh = _bands(config, topology.devices)
+    else:
+        mesh = mesh_lib.make_mesh(config.mesh.sizes, topology.devices)
+        program_lib.require_runnable(config, mesh)
     start = time.monotonic()
     make = {"train": _train, "sample": _sample, "decode": _decode}[what]
     lowered, parts, flops, executed = make(config, mesh)
@@ -263,12 +259,16 @@ def _sample(config: TrainConfig, mesh: jax.sharding.Mesh):
     return lowered, {"parameters": params, "batch": batch["text"]}, flops, flops
 
 
-def _decode(config: TrainConfig, mesh: jax.sharding.Mesh):
+def _bands(config: TrainConfig, devices: Sequence[Any]) -> jax.sharding.Mesh:
     if config.task.kind != "text_to_video":
         raise ValueError(
             f"--what decode needs a text_to_video run, got {config.task.kind!r}; choose another "
             "--config"
         )
+    return latents_lib.bands(config.data.height // config.task.vae.spatial_compression, devices)
+
+
+def _decode(config: TrainConfig, mesh: jax.sharding.Mesh):
     vae = functional.build(autoencoder.VAE, config.task.vae)
     everywhere = NamedSharding(mesh, P())
     params = jax.tree.map(

@@ -8,9 +8,12 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from configs import mimir
 from mimir_jax import config as c
+from mimir_jax.config import bridge
 from mimir_jax.parallel import hlo, topology
 from mimir_jax.parallel import mesh as mesh_lib
+from mimir_jax.sampling import latents
 from mimir_jax.training import ahead, tasks
 
 
@@ -94,6 +97,21 @@ def test_frozen_networks_lie_beside_a_run(sharded):
     assert 0.12 < eighth / billions["t5"] < 0.13  # of the eight devices of this process
     alone = dataclasses.replace(apart, ablation="baseline")
     assert set(ahead.frozen(dataclasses.replace(sharded, task=alone), mesh)) == {"vae", "t5"}
+
+
+def test_bands_are_as_many_as_divide_the_latent_rows():
+    ways = [latents.bands(height, jax.devices()).size for height in (60, 64, 7, 11)]
+    assert ways == [6, 8, 7, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices, most", [(1, 5.5e9), (4, 5.5e9), (8, 4.0e9)])
+def test_a_clip_of_the_paper_decodes_within_the_stated_memory(devices, most):
+    values = mimir.get_config("5b")
+    config = bridge.from_config_dict(c.TrainConfig, values)
+    report = ahead.compile_run(config, topology.find(f"cpu:{devices}"), "decode")
+    assert report.memory["total"] < most
+    assert "all-gather" not in report.traffic
 
 
 def test_what_cannot_be_compiled_is_named(sharded, vae_run):
