@@ -47,6 +47,8 @@ class Benchmark:
         make: Writes what all sides read, such as weights, into a folder.
         describe: Says in a sentence or two what a case is.
         peers: Packages whose versions belong on the page.
+        gpu_only: Sides that are left out on a CPU.
+        conclude: Says what follows from the rows of a case, at the end of the page.
     """
 
     name: str
@@ -56,6 +58,12 @@ class Benchmark:
     make: Callable[[Any, pathlib.Path], None]
     describe: Callable[[Any, str], str]
     peers: tuple[str, ...]
+    gpu_only: tuple[str, ...] = ()
+    conclude: Callable[[Any, list[dict]], str] | None = None
+
+    def on(self, device: str) -> list[str]:
+        """Returns the names of the sides that run on a device, ours first."""
+        return [name for name in self.sides if device != "cpu" or name not in self.gpu_only]
 
 
 def main(benchmark: Benchmark) -> None:
@@ -146,7 +154,7 @@ class _Worker:
 
 def _measure(benchmark: Benchmark, args: argparse.Namespace, folder: pathlib.Path) -> list[dict]:
     """Returns a row a phase: seconds and peak bytes of every side, ratios and differences."""
-    workers = {name: _Worker(name, args, folder) for name in benchmark.sides}
+    workers = {name: _Worker(name, args, folder) for name in benchmark.on(args.device)}
     ours, *peers = workers
     rows = []
     for phase in benchmark.phases:
@@ -193,7 +201,7 @@ def _page(benchmark: Benchmark, args: argparse.Namespace, rows: list[dict]) -> s
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     precision = "float32" if args.device == "cpu" else "bfloat16"
     script = pathlib.Path(sys.argv[0]).resolve().relative_to(ROOT)
-    ours, *peers = benchmark.sides
+    ours, *peers = benchmark.on(args.device)
     head = ["phase", f"{ours}, s", f"{ours}, first call, s", f"{ours}, peak GiB"]
     for peer in peers:
         head += [f"{peer}, s", "ratio", f"{peer}, peak GiB", "difference"]
@@ -224,6 +232,8 @@ def _page(benchmark: Benchmark, args: argparse.Namespace, rows: list[dict]) -> s
                 f"{row['difference'][peer]:.1e}",
             ]
         lines.append(f"| {' | '.join(cells)} |")
+    if benchmark.conclude is not None:
+        lines += ["", benchmark.conclude(benchmark.cases[args.case], rows)]
     return "\n".join(lines) + "\n"
 
 
