@@ -263,7 +263,10 @@ def _scores(config: TrainConfig, mesh: Mesh) -> int:
     cfg = config.task.model.dit
     shape = tasks.sketch(config).batch["mean"].shape
     frames = dit.padded_frames(shape[1], cfg)
-    tokens = math.prod(dit.token_grid(cfg, (shape[0], frames, *shape[2:]))) + cfg.text_length
+    text = cfg.text_length
+    if config.task.network.stabilizer.enabled:
+        text += len(config.task.text.instructions)
+    tokens = math.prod(dit.token_grid(cfg, (shape[0], frames, *shape[2:]))) + text
     around = context.ways("act_queries")  # the ring's queries meet a part of the keys at a time
     heads = cfg.num_heads + -cfg.num_heads % context.ways("act_heads")
     if around == 1 and kernels.num_chunks(shape[0], tokens, heads) == 1:
