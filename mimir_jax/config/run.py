@@ -108,6 +108,7 @@ class TextConfig:
         answer_length: New tokens per answer; None fills what the prompt leaves of `length`.
         answer_temperature, answer_top_p: Decoding of answers (M-U28).
         instructions: One instruction per stabilizer token (M-U12).
+        instruction_length: Tokens of an instruction turn; its caption is cut on the right (M-U4).
         instruction_prompt: Whether the caption accompanies each instruction (M-U13).
         null: Text of the unconditional branch: zeros, or the features of an empty caption (M-U17).
     """

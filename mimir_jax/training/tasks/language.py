@@ -85,7 +85,7 @@ class _LanguageTask(abc.ABC):
     def prepare(self, records: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Tokenises a batch of records and pads it to `task.length`."""
         rows = zip(records["caption"], records["instruction"], records["reply"], strict=True)
-        tokens = [self._tokens(*row) for row in rows]
+        tokens = [self._tokens(caption, int(number), reply) for caption, number, reply in rows]
         ids, mask = tokenizers.pad(tokens, self._task.length, self.tokenizer.pad_token_id)
         return {"ids": ids, "mask": mask}
 
