@@ -117,6 +117,7 @@ def test_options_that_nothing_reads_are_refused(open_run, changes, ignored):
         assert maker.answers(["a star", "a ring"]) == [[], []]
 
 
+@pytest.mark.slow
 def test_any_number_of_videos_runs_on_all_devices_with_one_decoding(open_run, monkeypatch):
     generate, calls = decoding.generate_states, []
     monkeypatch.setattr(
