@@ -53,14 +53,16 @@ def prepare_host() -> None:
     """Caches compiled programs for the next run and reuses memory in this; call before JAX starts.
 
     XLA on a CPU takes and frees large buffers all the time, and glibc hands these back to the
-    kernel, which zeroes every page again: a fifth of a small model's step. It is told to keep them.
+    kernel, which zeroes every page again: a fifth of a small model's step. It is told to keep them,
+    in an arena a core: with fewer, threads that compile wait for each other; with more, each keeps
+    what the others could use.
     """
     cache = pathlib.Path.home() / ".cache" / "mimir_jax" / "xla"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc alone has it
         trim_threshold, mmap_max, arena_max = -1, -4, -8  # malloc.h
-        mallopt(arena_max, 1)
+        mallopt(arena_max, os.cpu_count())
         mallopt(mmap_max, 0)
         mallopt(trim_threshold, 2**31 - 1)
 

@@ -219,9 +219,8 @@ def _train(config: TrainConfig, mesh: jax.sharding.Mesh):
     model, loss, batch = tasks.sketch(config)
     program = program_lib.make(config, model, loss, mesh)
     batch = jax.tree.map(lambda x: program_lib.with_sharding(x, program.batch), batch)
-    key = _key((), program.replicated)
+    lowered = program_lib.lower(program, batch)
     with context.use(mesh, program.rules):
-        lowered = program.step.lower(program.state, batch, key)
         forward = metrics.count_flops(loss, program.state.params, batch, jax.random.key(0))
     state = program.state
     parts = {"parameters": state.params, "optimizer": state.opt_state, "batch": batch}

@@ -101,6 +101,7 @@ def train(
     # Loop. The step itself moves no data: its batch was drawn and prepared while the step before it
     # ran. A checkpoint names the batch after the last one trained on, so resuming repeats nothing.
     step = first = int(state.step)
+    compiling = _compile(program, task) if step < config.steps else None
     samples: list[pathlib.Path] = []
     with (
         contextlib.closing(checkpointer),
@@ -111,12 +112,12 @@ def train(
     ):
         before = after = _evaluate(task, state, writer, step) if step < config.steps else {}
         batches.start(config.steps - step)
-        meter = _Meter(task, config, mesh)
+        meter = _Meter(config, mesh)
         stopped = False
         while step < config.steps and not (stopped := asked(step)):
             batch = next(batches)
             if step == first:
-                meter.measure_flops(state.params, batch, key)
+                meter.flops = compiling.result()
             with jax.transfer_guard("disallow"):
                 state, values = program.step(state, batch, key)
             step += 1
@@ -169,6 +170,29 @@ def _restore_or_init(config, task, checkpointer, program, loaded):
     shardings = program.shardings
     params = init_lib.start(config, task.model, loaded, shardings.params)
     return jax.jit(program.make_state, out_shardings=shardings, donate_argnums=0)(params), None
+
+
+def _compile(program: program_lib.Program, task: Task) -> "futures.Future[int]":
+    """Compiles the step in a thread, while evaluation and the first batch are prepared.
+
+    XLA chooses kernels for GPUs by timing them, which is done here before anything else runs.
+
+    Returns:
+        The FLOPs of a step: three times those of the forward pass, by convention.
+    """
+
+    def work() -> int:
+        batch = task.batch_spec()
+        program_lib.lower(program, batch).compile()
+        abstract = task.model.abstract_params, batch, jax.random.key(0)
+        return 3 * metrics_lib.count_flops(task.loss, *abstract)
+
+    thread = futures.ThreadPoolExecutor(1, "compile")
+    done = thread.submit(work)
+    thread.shutdown(wait=False)
+    if program.mesh.devices.flat[0].platform == "gpu":
+        futures.wait([done])
+    return done
 
 
 def _due(step: int, every: int) -> bool:
@@ -239,18 +263,17 @@ class _Ahead:
 
 
 class _Meter:
-    """Step time, samples/s, model FLOP/s and MFU between logging steps; stops a diverged run."""
+    """Step time, samples/s, model FLOP/s and MFU between logging steps; stops a diverged run.
 
-    def __init__(self, task: Task, config: TrainConfig, mesh: Mesh):
-        self._task = task
+    Attributes:
+        flops: Model FLOPs of a step.
+    """
+
+    def __init__(self, config: TrainConfig, mesh: Mesh):
+        self.flops = 0
         self._peak = metrics_lib.peak_flops(mesh)
         self._batch_size = config.batch_size
-        self._flops = 0
         self._last = (None, time.perf_counter())
-
-    def measure_flops(self, params, batch, key) -> None:
-        """Counts the forward FLOPs of a step; training is three times that by convention."""
-        self._flops = 3 * metrics_lib.count_flops(self._task.loss, params, batch, key)
 
     def read(self, step: int, values) -> dict[str, float]:
         """Fetches the metrics of `step` and adds the rates since the last reading."""
@@ -267,8 +290,8 @@ class _Meter:
             seconds = (now - then) / (step - since)
             values["step_seconds"] = seconds
             values["samples_per_second"] = self._batch_size / seconds
-            values["model_tflops_per_second"] = self._flops / seconds / 1e12
+            values["model_tflops_per_second"] = self.flops / seconds / 1e12
             if self._peak is not None:
-                values["mfu"] = self._flops / seconds / self._peak
+                values["mfu"] = self.flops / seconds / self._peak
         self._last = (step, now)
         return values

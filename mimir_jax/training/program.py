@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from mimir_jax.config import TrainConfig
 from mimir_jax.models import functional, kernels
+from mimir_jax.parallel import context
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.parallel import rules as rules_lib
 from mimir_jax.training import optimizer as optimizer_lib
@@ -116,6 +117,17 @@ def make(
         batch=NamedSharding(mesh, P(("data", "fsdp"))),
         replicated=replicated,
     )
+
+
+def lower(program: Program, batch: Any) -> jax.stages.Lowered:
+    """Lowers the step for batches of some shapes and dtypes.
+
+    Compiling it here leaves nothing to compile for the call of `program.step`.
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    batch = jax.tree.map(lambda x: with_sharding(x, program.batch), batch)
+    with context.use(program.mesh, program.rules):
+        return program.step.lower(program.state, batch, with_sharding(key, program.replicated))
 
 
 def with_sharding(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:

@@ -40,6 +40,13 @@ class Task(Protocol):
         """
         ...
 
+    def batch_spec(self) -> Batch:
+        """Returns shapes and dtypes of what `prepare` makes of `batch_size` records.
+
+        The train step is compiled for them while the first batch is prepared.
+        """
+        ...
+
     def loss(
         self, params: functional.Params, batch: Batch, key: jax.Array
     ) -> tuple[Float[Array, ""], Metrics]:

@@ -11,6 +11,7 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from configs import text as text_configs
 from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.data import loader
 from mimir_jax.models import functional, layers
@@ -55,6 +56,9 @@ class LineTask:
 
     def prepare(self, records):
         return {"x": records["x"]}
+
+    def batch_spec(self):
+        return {"x": jax.ShapeDtypeStruct((8, 4), np.float32)}
 
     def loss(self, params, batch, key):
         error = self.model.apply(params, batch["x"]) - batch["x"].sum(1, keepdims=True) ** 2
@@ -110,6 +114,17 @@ def test_mimir_learns_resumes_to_the_bit_and_reports(mimir_run, tmp_path, replac
     assert losses(whole) == losses(parts)
     rates = records(whole)[3]
     assert {"step_seconds", "samples_per_second", "model_tflops_per_second"} <= set(rates)
+
+
+@pytest.mark.parametrize("name", ["mimir", "vae", "t5", "llm"])
+def test_what_is_compiled_is_what_is_prepared(name, mimir_run, vae_run, replace):
+    run = {"mimir": mimir_run, "vae": vae_run, **text_configs.PRESETS}[name]
+    task = tasks.make_task(replace(run, batch_size=2))
+    rows = [task.source()[i] for i in range(2)]
+    stack = {"video": np.stack}
+    batch = task.prepare({k: stack.get(k, list)([row[k] for row in rows]) for k in rows[0]})
+    specs = jax.tree.map(lambda x: (x.shape, x.dtype), task.batch_spec())
+    assert jax.tree.map(lambda x: (np.shape(x), np.asarray(x).dtype), batch) == specs
 
 
 def test_resume_from_and_init_from(mimir_run, tmp_path, replace):

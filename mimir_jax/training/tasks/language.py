@@ -89,6 +89,14 @@ class _LanguageTask(abc.ABC):
         ids, mask = tokenizers.pad(tokens, self._task.length, self.tokenizer.pad_token_id)
         return {"ids": ids, "mask": mask}
 
+    def batch_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns what `prepare` makes."""
+        shape = (self._config.batch_size, self._task.length)
+        return {
+            "ids": jax.ShapeDtypeStruct(shape, jnp.int32),
+            "mask": jax.ShapeDtypeStruct(shape, bool),
+        }
+
     @abc.abstractmethod
     def _tokens(self, caption: str, instruction: int, reply: str) -> list[int]:
         """Tokenises one record."""

@@ -93,6 +93,10 @@ class TextToVideoTask:
             batch["null"] = self.text.encode([""] * len(mean))
         return batch
 
+    def batch_spec(self) -> dict[str, Any]:
+        """Returns what `prepare` makes."""
+        return batch_spec(self._config)
+
     def loss(
         self, params: functional.Params, batch: Batch, key: jax.Array
     ) -> tuple[Float[Array, ""], dict[str, Array]]:

@@ -43,6 +43,10 @@ class VAETask:
         """Keeps the pixels; they stay bytes until they are on the device."""
         return {"video": records["video"]}
 
+    def batch_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns what `prepare` makes."""
+        return batch_spec(self._config)
+
     def loss(
         self, params: functional.Params, batch: Mapping[str, Array], key: jax.Array
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
