@@ -201,10 +201,8 @@ def _page(benchmark: Benchmark, args: argparse.Namespace, rows: list[dict]) -> s
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     precision = "float32" if args.device == "cpu" else "bfloat16"
     script = pathlib.Path(sys.argv[0]).resolve().relative_to(ROOT)
-    ours, *peers = benchmark.on(args.device)
-    head = ["phase", f"{ours}, s", f"{ours}, first call, s", f"{ours}, peak GiB"]
-    for peer in peers:
-        head += [f"{peer}, s", "ratio", f"{peer}, peak GiB", "difference"]
+    ours = benchmark.on(args.device)[0]
+    head = ("phase", "side", "s", f"times {ours}", "first call, s", "peak GiB", "difference")
     lines = [
         f"# {benchmark.name.capitalize()}, {args.case}, {args.device}",
         "",
@@ -214,24 +212,20 @@ def _page(benchmark: Benchmark, args: argparse.Namespace, rows: list[dict]) -> s
         "",
         f"{device_name(args.device)}; {versions}; {precision}. "
         f"{benchmark.describe(benchmark.cases[args.case], args.device)} Median of {args.rounds} "
-        "rounds in turns, after one that compiles; a ratio above one says how many times as long "
-        "the other side takes. Peak memory is that of the process so far, weights included. The "
-        "difference is the largest one between the two outputs over the largest value.",
+        f"rounds in turns, after one that compiles; above one, a side takes longer than {ours}. "
+        "Peak memory is that of the process so far, weights included. The difference is the "
+        f"largest one between its output and that of {ours}, over the largest value.",
         "",
         f"| {' | '.join(head)} |",
         "|---" * len(head) + "|",
     ]
     for row in rows:
-        cells = [row["phase"], f"{row['median'][ours]:.3f}", f"{row['first'][ours]:.1f}"]
-        cells.append(f"{row['peak'][ours] / 2**30:.2f}")
-        for peer in peers:
-            cells += [
-                f"{row['median'][peer]:.3f}",
-                f"{row['ratio'][peer]:.2f}",
-                f"{row['peak'][peer] / 2**30:.2f}",
-                f"{row['difference'][peer]:.1e}",
-            ]
-        lines.append(f"| {' | '.join(cells)} |")
+        for name, seconds in row["median"].items():
+            cells = [row["phase"] if name == ours else "", name, f"{seconds:.3f}"]
+            cells.append("" if name == ours else f"{row['ratio'][name]:.2f}")
+            cells += [f"{row['first'][name]:.1f}", f"{row['peak'][name] / 2**30:.2f}"]
+            cells.append("" if name == ours else f"{row['difference'][name]:.1e}")
+            lines.append(f"| {' | '.join(cells)} |")
     if benchmark.conclude is not None:
         lines += ["", benchmark.conclude(benchmark.cases[args.case], rows)]
     return "\n".join(lines) + "\n"

@@ -101,22 +101,22 @@ class Ours:
 
         self._case, self._decoding = case, decoding
         dtype = jnp.float32 if device == "cpu" else jnp.bfloat16
-        self._t5, self._llm = (mimir_jax.load(folder / name, dtype=dtype) for name in ("t5", "llm"))
-        self._states = jax.jit(self._t5.model.apply)
-        self._read = jax.jit(lambda params, ids: self._llm.model.apply(params, ids))
+        t5, self._t5_params = mimir_jax.load(folder / "t5", dtype=dtype)
+        self._llm, self._llm_params = mimir_jax.load(folder / "llm", dtype=dtype)
+        self._states, self._read = jax.jit(t5.apply), jax.jit(self._llm.apply)
         self._inputs = {name: jnp.asarray(x) for name, x in inputs(case).items()}
 
     def run(self, phase: str) -> np.ndarray:
         """Runs a phase and waits for it."""
         match phase:
             case "T5 states":
-                out = self._states(self._t5.params, self._inputs["t5"])
+                out = self._states(self._t5_params, self._inputs["t5"])
             case "LLM states":
-                out = self._read(self._llm.params, self._inputs["llm"]).last_hidden_state
+                out = self._read(self._llm_params, self._inputs["llm"]).last_hidden_state
             case "LLM answers":
                 out = self._decoding.generate(
-                    self._llm.model,
-                    self._llm.params,
+                    self._llm,
+                    self._llm_params,
                     self._inputs["llm"],
                     max_new_tokens=self._case.answer_length,
                 )

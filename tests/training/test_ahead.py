@@ -37,10 +37,8 @@ def test_a_train_step_is_compiled_for_a_mesh(sharded):
     told = ahead.text(report)
     assert "8 devices (data 2, fsdp 2, tensor 2), batch 8" in told and "all-reduce" in told
 
-    whole = dataclasses.replace(sharded, mesh=c.MeshConfig(strategy="replicated"))
-    assert (
-        report.memory["parameters"] < ahead.compile_run(whole, place, "train").memory["parameters"]
-    )
+    whole = 4 * sum(x.size for x in jax.tree.leaves(tasks.sketch(sharded).model.abstract_params))
+    assert whole / 8 < report.memory["parameters"] < whole / 3
 
 
 def test_chips_bound_the_time():

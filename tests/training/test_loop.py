@@ -173,11 +173,11 @@ def test_vae_trains_with_accumulation(vae_run, tmp_path, replace):
     assert result.samples[0].name == "sheet.png"
 
 
-def test_diverged_loss_stops_the_run(vae_run, tmp_path, monkeypatch):
+def test_diverged_loss_stops_the_run(line_run, tmp_path, monkeypatch):
     nan = jax.numpy.float32(np.nan)
-    monkeypatch.setattr(tasks.vae.VAETask, "loss", lambda *args: (nan, {}))
+    monkeypatch.setattr(LineTask, "loss", lambda *args: (nan, {}))
     with pytest.raises(FloatingPointError, match="loss must stay finite, got nan between steps 0"):
-        loop.train(vae_run, tmp_path / "run")
+        loop.train(line_run, tmp_path / "run")
 
 
 def test_run_that_was_stopped_trains_on_the_batch_that_it_had_drawn_ahead(line_run, tmp_path):
