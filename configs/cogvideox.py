@@ -28,9 +28,9 @@ TINY = c.TrainConfig(
     ),
     data=c.DataConfig(num_scenes=6144, scenery="single"),
     optimizer=c.OptimizerConfig(
-        learning_rate=1e-3, schedule="cosine", warmup_steps=100, ema_decay=0.999
+        name="muon", learning_rate=5e-3, schedule="cosine", warmup_steps=100, ema_decay=0.99
     ),
-    steps=7000,
+    steps=1000,
     batch_size=8,
     eval_every=500,
     sample_every=500,
@@ -41,9 +41,8 @@ PRESETS = {
     "tiny": TINY,
     "tiny-images": dataclasses.replace(
         TINY,
-        data=dataclasses.replace(TINY.data, frames=1, num_scenes=28672),
-        optimizer=dataclasses.replace(TINY.optimizer, schedule="constant"),
-        steps=7500,
+        data=dataclasses.replace(TINY.data, frames=1, num_scenes=14336),
+        steps=5000,
         batch_size=16,
         eval_every=500,
         sample_every=1000,

@@ -42,7 +42,7 @@ class DataConfig:
         caption_style: Toyworld captions: short, long, coarse, paraphrase or mixed.
         fps: Frames a second of a record, picked by time stamp.
         scenery: Of Toyworld: `varied` backgrounds, light and camera; `plain`, objects alone;
-            `single`, one kind of object alone, mostly large and doing one thing.
+            `single`, one kind of object alone, mostly large, in few places, doing one thing.
         source_fps: Frame rate of the stored videos of a tfds dataset, which has no time stamps.
         start: Window of a longer clip: `random` for every pass, or the `first` frames.
         short: Videos too short for a record: `skip` them, or `repeat` their last frame.

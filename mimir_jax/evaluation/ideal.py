@@ -31,7 +31,7 @@ def observe(scene: scene_lib.Scene, frames: int = 17) -> observation.Observation
                 colour=group.colour,
                 size=group.size,
                 count=group.count,
-                radius=scene_lib.RADII[group.size],
+                radius=scene.radius(group.size),
                 places=np.array(group.positions) + path,
                 events=tuple(events),
             )

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Toyworld: determinism, splits, geometry, exact texts, and what can be read off the pixels."""
 
+import collections
 import hashlib
 import itertools
 import pickle
@@ -77,7 +78,7 @@ def test_sample_golden():
     digest = hashlib.sha256(
         "".join(toyworld.to_json(toyworld.sample(3, "heldout", i)) for i in range(20)).encode()
     )
-    assert digest.hexdigest()[:16] == "bb9ca43bc70fafc3"  # a change needs a new sampling.VERSION
+    assert digest.hexdigest()[:16] == "5206c8828082c2e7"  # a change needs a new sampling.VERSION
 
 
 def test_records_agree_across_processes():
@@ -259,11 +260,11 @@ def test_actions_do_what_they_say(every_scene):
                 case "jump":
                     assert first.y - middle.y > 0.4 and np.abs(step).max() < 0.02
                 case "grow":
-                    assert first.radius == pytest.approx(toyworld.RADII["small"])
-                    assert last.radius == pytest.approx(toyworld.RADII["large"], abs=1e-3)
+                    assert first.radius == pytest.approx(scene.radius("small"))
+                    assert last.radius == pytest.approx(scene.radius("large"), abs=1e-3)
                 case "shrink":
-                    assert first.radius == pytest.approx(toyworld.RADII["large"])
-                    assert last.radius == pytest.approx(toyworld.RADII["small"], abs=1e-3)
+                    assert first.radius == pytest.approx(scene.radius("large"))
+                    assert last.radius == pytest.approx(scene.radius("small"), abs=1e-3)
                 case "spin":
                     assert last.angle - first.angle > 2.5
                 case "appear":
@@ -617,3 +618,18 @@ def test_scenery_leaves_objects_alone(scenery):
     assert {s.timing for s in scenes} >= {"none", "single", "then"}
     combinations = [bool(sampling.heldout_combinations(s)) for s in scenes]
     assert combinations == [False] * 40 + [True] * 40
+
+
+def test_single_scenery_has_large_objects_in_nine_places():
+    source = toyworld.ToyworldSource("train", scenery="single")
+    scenes = [source.scene(i) for i in range(120)]
+    assert {scene.radius("large") for scene in scenes} == {0.5}
+    groups = [(scene, *scene.groups) for scene in scenes]
+    assert {group.count for _, group in groups if group.size == "large"} == {1}
+    still = [group for scene, group in groups if group.size == "large" and not scene.actions]
+    places = [np.round(group.positions[0], 6) for group in still]
+    assert len({tuple(np.sign(place)) for place in places}) == 9
+    offsets = collections.defaultdict(set)
+    for group, place in zip(still, places, strict=True):
+        offsets[group.shape].update(abs(place[place != 0]))
+    assert all(len(found) <= 1 for found in offsets.values())  # as far as each shape can go

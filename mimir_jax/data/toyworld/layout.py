@@ -48,14 +48,20 @@ class _Body:
     high: Float[np.ndarray, "2"]
 
 
-def place(plan: scene_lib.Scene, draws: Draws) -> scene_lib.Scene | None:
-    """Returns `plan` with positions, or None where none of the candidates fits."""
+def place(plan: scene_lib.Scene, draws: Draws, *, grid: bool = False) -> scene_lib.Scene | None:
+    """Returns `plan` with positions, or None where none of the candidates fits.
+
+    Args:
+        plan: The scene without positions.
+        draws: Where chance comes from.
+        grid: Put a lone group at the sides or the middle of where it may be, nowhere between.
+    """
     times = np.linspace(0.0, 1.0, _TIMES if plan.actions else 1)
     half = _half_view(plan.camera)
     bodies = [_body(plan, index, times, half, draws) for index in range(len(plan.groups))]
     if any((body.low > body.high).any() for body in bodies):
         return None
-    centres = _propose(plan, bodies, draws)
+    centres = _propose(plan, bodies, draws, grid)
     fits = np.ones(_CANDIDATES, bool)
     for first in range(len(bodies)):
         for second in range(first + 1, len(bodies)):
@@ -105,10 +111,12 @@ def _body(
 
 
 def _propose(
-    plan: scene_lib.Scene, bodies: list[_Body], draws: Draws
+    plan: scene_lib.Scene, bodies: list[_Body], draws: Draws, grid: bool
 ) -> Float[np.ndarray, "candidates groups 2"]:
     """Draws group centres inside the frame, leaning towards the stated relations."""
     share = draws.uniforms(_CANDIDATES, len(bodies), 2)
+    if grid:
+        share = np.floor(3.0 * share) / 2.0
     if plan.layout == "line":
         axis = _axis(plan.relations[0])[0]
         share[:, :, axis] = (np.arange(3) + share[:, :, axis]) / 3

@@ -82,8 +82,8 @@ def group_motion(scene: scene_lib.Scene, index: int, times: Float[np.ndarray, "t
     """Returns the common motion of group number `index`."""
     dx, dy, angle = np.zeros((3, len(times)))
     opacity = np.ones(len(times))
-    radius = np.full(len(times), scene_lib.RADII[scene.groups[index].size])
-    change = scene_lib.RADII["large"] - scene_lib.RADII["small"]
+    radius = np.full(len(times), scene.radius(scene.groups[index].size))
+    change = scene.radius("large") - scene.radius("small")
     for action in scene.actions:
         if action.group != index:
             continue

@@ -21,7 +21,7 @@ from mimir_jax.data.toyworld import scene as scene_lib
 from mimir_jax.data.toyworld import vocabulary
 from mimir_jax.data.toyworld.draws import Draws
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the scene of some (seed, split, index) changes."""
 
 Scenery = Literal["varied", "plain", "single"]
@@ -61,12 +61,14 @@ class _Shares:
     Attributes:
         counts: Of the objects of a group, by the number of groups.
         large: Chance that a group is large, by the number of groups and by its count.
+        radius: Of large objects.
     """
 
     layouts: dict[str, float]
     timings: dict[str, float]
     counts: dict[int, dict[int, float]]
     large: dict[int, dict[int, float]]
+    radius: float = scene_lib.RADII["large"]
 
 
 _SHARES = _Shares(
@@ -82,11 +84,12 @@ _SHARES = _Shares(
         for groups, share in {1: 0.6, 2: 0.4, 3: 0.2}.items()
     },
 )
-_SINGLE = _Shares(  # large and slow, so that a small network makes out shapes and motion
+_SINGLE = _Shares(  # what a small network learns: large, slow and in few places, or a small group
     layouts={"single": 1.0},
     timings={"none": 0.3, "single": 0.5, "then": 0.2},
-    counts={1: {1: 0.5, 2: 0.25, 3: 0.15, 4: 0.1}},
-    large={1: {1: 0.85, 2: 0.6, 3: 0.1, 4: 0.1}},
+    counts={1: {1: 0.6, 2: 0.2, 3: 0.1, 4: 0.1}},
+    large={1: {1: 0.9, 2: 0.0, 3: 0.0, 4: 0.0}},
+    radius=0.5,
 )
 
 
@@ -105,10 +108,10 @@ def sample(seed: int, split: str, index: int, scenery: Scenery = "varied") -> sc
         wall = scene_lib.Background("plain", tone, (0.0, 0.0))
         skeleton = dataclasses.replace(skeleton, background=wall, light="day", camera="still")
     for _ in range(_MAX_TRIES):
-        plan = _plan(draws, skeleton, shares)
+        plan = dataclasses.replace(_plan(draws, skeleton, shares), large=shares.radius)
         if is_heldout(plan) != (split == "heldout"):
             continue
-        if (placed := layout_lib.place(plan, draws)) is not None:
+        if (placed := layout_lib.place(plan, draws, grid=scenery == "single")) is not None:
             return placed
     raise RuntimeError(f"no scene fits for seed {seed}, split {split!r}, index {index}")
 

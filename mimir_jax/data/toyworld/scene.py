@@ -15,7 +15,7 @@ from typing import Literal
 from mimir_jax.data.toyworld import vocabulary
 
 RADII = {"small": 0.21, "large": 0.36}
-"""Nominal radius of each size; `grow` and `shrink` go from one to the other."""
+"""Nominal radius of each size, unless a scene has larger ones."""
 
 CENTRE_BAND, SIDE_BAND = 0.14, 0.34
 """A lone object is in the centre of an axis below the first offset, on a side above the second."""
@@ -105,6 +105,7 @@ class Scene:
         relations: What the layout states, in telling order.
         timing: `none`, `single` (one action), `then` (two, in order), `while` (two at once).
         actions: By start time, then in telling order.
+        large: Nominal radius of large objects; `grow` and `shrink` go between it and the small.
     """
 
     background: Background
@@ -115,6 +116,11 @@ class Scene:
     relations: tuple[Relation, ...]
     timing: Literal["none", "single", "then", "while"]
     actions: tuple[Action, ...]
+    large: float = RADII["large"]
+
+    def radius(self, size: str) -> float:
+        """Returns the nominal radius of a size."""
+        return self.large if size == "large" else RADII[size]
 
     @property
     def num_objects(self) -> int:
