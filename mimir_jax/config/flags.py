@@ -61,8 +61,9 @@ def prepare_host() -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc alone has it
-        trim_threshold, mmap_max, arena_max = -1, -4, -8  # malloc.h
+        trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # malloc.h
         mallopt(arena_max, os.cpu_count())
+        mallopt(top_pad, 2**26)  # no heap of an arena is larger, so none is given back
         mallopt(mmap_max, 0)
         mallopt(trim_threshold, 2**31 - 1)
 
