@@ -26,7 +26,7 @@ TINY = c.TrainConfig(
         text=c.TextConfig(t5_path="package:tiny/t5", length=64),
         sampler=c.SamplerConfig(name="ddim", steps=20, guidance=4.0, dynamic="off"),
     ),
-    data=c.DataConfig(num_scenes=6144, scenery="single"),
+    data=c.DataConfig(num_scenes=4096, scenery="single"),
     optimizer=c.OptimizerConfig(
         name="muon", learning_rate=5e-3, schedule="cosine", warmup_steps=100, ema_decay=0.99
     ),
