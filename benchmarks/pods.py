@@ -168,7 +168,6 @@ def _memory(case: Case, report: dict) -> dict[str, str]:
             )
         },
         f"fits {report['capacity'] / 1e9:.0f}": "yes" if report["fits"] else "**no**",
-        "compiled in": f"{report['compile_seconds']:.0f} s",
     }
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping
+from concurrent import futures
 from typing import Any
 
 import jax
@@ -83,12 +84,14 @@ class TextToVideoTask:
         """
         if "mean" in records:
             return self._collect(records)
-        moments = [
-            self._moments.get(content_key(clip), functools.partial(self._encode_clip, clip))
-            for clip in records["video"]
-        ]
+        with futures.ThreadPoolExecutor(1, "text") as thread:  # networks compile side by side
+            text = thread.submit(self.text.encode, records["caption"])
+            moments = [
+                self._moments.get(content_key(clip), functools.partial(self._encode_clip, clip))
+                for clip in records["video"]
+            ]
         mean, logvar = (np.concatenate(part) for part in zip(*moments, strict=True))
-        batch = {"mean": mean, "logvar": logvar, "text": self.text.encode(records["caption"])}
+        batch = {"mean": mean, "logvar": logvar, "text": text.result()}
         if self._task.text.null == "empty":
             batch["null"] = self.text.encode([""] * len(mean))
         return batch
