@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far our networks, samplers and pipelines are from transformers and diffusers, in float32.
 
-    python benchmarks/parity.py [--out docs/parity.md]
+    python benchmarks/parity.py [--device cpu] [--out docs/parity.md]
 
+Ours runs on the device, where matrix products are whole float32; the references run on the host.
 Tiny random models are saved by those libraries and opened with `mimir_jax.load`. Writes a page with
 every error and its bound; ends with exit code 1 if one is exceeded. Needs the `test` extra.
 """
@@ -26,6 +27,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for `tests`, which is no package of the distribution
 
 import mimir_jax  # noqa: E402
+from benchmarks import sides  # noqa: E402
 from mimir_jax.diffusion import load_scheduler  # noqa: E402
 from mimir_jax.models import dit, functional  # noqa: E402
 from tests.diffusion import test_scheduler_config as schedulers  # noqa: E402
@@ -36,11 +38,11 @@ from tests.weights import references  # noqa: E402
 
 INTRODUCTION = """# Parity
 
-How far this package is from transformers and diffusers: the largest absolute difference over the
-largest absolute value of the reference, in float32 on a CPU. Tiny random models are saved by those
-libraries and opened with `mimir_jax.load`, so configs and the layout of weights are part of the
-comparison. Samplers take every step with a smooth stand-in for the network, against diffusers in
-float64. The last rows are whole pipelines, from prompts to frames.
+How far this package, on {device}, is from transformers and diffusers on a CPU: the largest absolute
+difference over the largest absolute value of the reference, in float32. Tiny random models are
+saved by those libraries and opened with `mimir_jax.load`, so configs and the layout of weights are
+part of the comparison. Samplers take every step with a smooth stand-in for the network, against
+diffusers in float64. The last rows are whole pipelines, from prompts to frames.
 """
 LIBRARIES = ("jax", "torch", "transformers", "diffusers")
 
@@ -219,13 +221,13 @@ MEASURES: tuple[Callable[[pathlib.Path], Iterator[Row]], ...] = (
 )
 
 
-def page(rows: list[Row]) -> str:
-    """Returns the page."""
+def page(rows: list[Row], device: str) -> str:
+    """Returns the page of what was measured on a device."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
     lines = [
-        INTRODUCTION,
+        INTRODUCTION.format(device=sides.device_name(device) if device == "cuda" else "a CPU"),
         "```bash",
-        "python benchmarks/parity.py",
+        f"python benchmarks/parity.py --device {device}",
         "```",
         "",
         f"With {versions}:",
@@ -245,9 +247,13 @@ def short(bound: float) -> str:
 def main() -> None:
     """Measures everything and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "docs" / "parity.md")
-    out = parser.parse_args().out
-    jax.config.update("jax_platforms", "cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--out", type=pathlib.Path)
+    args = parser.parse_args()
+    default = "parity.md" if args.device == "cpu" else "results/parity-cuda.md"
+    out = args.out or ROOT / "docs" / default
+    jax.config.update("jax_platforms", args.device)
+    jax.config.update("jax_default_matmul_precision", "highest")
     transformers.utils.logging.disable_progress_bar()
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -255,7 +261,7 @@ def main() -> None:
             for row in measure(pathlib.Path(temporary)):
                 rows.append(row)
                 print(f"{row.error:.1e} of {short(row.bound)}: {row.what}, {row.case}", flush=True)
-    out.write_text(page(rows))
+    out.write_text(page(rows, args.device))
     if wrong := [row for row in rows if not row.error < row.bound]:  # a NaN is wrong too
         sys.exit(f"{len(wrong)} of {len(rows)} bounds exceeded, such as {wrong[0]}")
     print(f"{len(rows)} comparisons within their bounds -> {out}")

@@ -4,12 +4,15 @@
 
     python benchmarks/sampling.py [--case small] [--device cpu] [--rounds 3]
 
-Times a forward of the transformer, the guided 50-step loop, and encode and decode of the VAE. On a
-GPU both compute in bfloat16: ours with cuDNN attention, theirs compiled by torch. Writes
-docs/results/. Needs the `test` extra.
+Times a forward of the transformer, the guided loop, and encode and decode of the VAE, as far as a
+case has them. On a GPU all compute in bfloat16: ours with cuDNN attention, diffusers' blocks
+compiled by torch, with the attention that it picks and with cuDNN's. Writes docs/results/. Needs
+the `test` extra.
 """
 
+import contextlib
 import dataclasses
+import functools
 import pathlib
 import sys
 from typing import Any
@@ -24,6 +27,7 @@ from mimir_jax.config import COGVIDEOX, DiTConfig, VAEConfig  # noqa: E402
 from mimir_jax.config import flags as flags_lib  # noqa: E402
 
 PHASES = ("transformer forward", "guided loop", "VAE encode", "VAE decode")
+TRANSFORMER, VAE = PHASES[:2], PHASES[2:]
 GUIDANCE = 6.0
 
 
@@ -35,11 +39,13 @@ class Size:
         dit: The transformer; its sample sizes are those of the latents.
         vae: The VAE.
         steps: Of the loop.
+        phases: What is timed of `PHASES`.
     """
 
     dit: DiTConfig
     vae: VAEConfig
     steps: int = 50
+    phases: tuple[str, ...] = PHASES
 
     @property
     def latents(self) -> tuple[int, ...]:
@@ -67,12 +73,13 @@ SIZES = {
             sample_height=160, sample_width=240,
         ),
     ),
-    "2b": Size(DiTConfig(**COGVIDEOX["2b"]), VAEConfig()),
-    "5b": Size(DiTConfig(**COGVIDEOX["5b"]), VAEConfig()),
+    "2b": Size(DiTConfig(**COGVIDEOX["2b"]), VAEConfig(), steps=10, phases=TRANSFORMER),
+    "5b": Size(DiTConfig(**COGVIDEOX["5b"]), VAEConfig(), steps=10, phases=TRANSFORMER),
+    "vae": Size(DiTConfig(**COGVIDEOX["5b"], num_layers=1), VAEConfig(), phases=VAE),
 }  # fmt: skip
 
 
-def make(size: Size, folder: pathlib.Path) -> None:
+def make(size: Size, folder: pathlib.Path, device: str) -> None:
     """Saves a random pipeline of diffusers; its T5 is tiny, as no side runs it."""
     import diffusers
     import torch
@@ -87,16 +94,19 @@ def make(size: Size, folder: pathlib.Path) -> None:
         vocab_size=300, d_model=size.dit.text_width, d_kv=8, d_ff=32, num_layers=1, num_heads=2,
         feed_forward_proj="gated-gelu",
     )  # fmt: skip
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
     diffusers.CogVideoXPipeline(
         tokenizer=tokenizers.load(folder / "t5"),
-        text_encoder=transformers.T5EncoderModel(config),
-        vae=vae_reference.make_reference(size.vae),
-        transformer=dit_reference.make_reference(size.dit),
+        text_encoder=transformers.T5EncoderModel(config).to(dtype),
+        vae=vae_reference.make_reference(size.vae).to(dtype),
+        transformer=dit_reference.make_reference(size.dit, device=device).to("cpu", dtype),
         scheduler=diffusers.CogVideoXDDIMScheduler(
             prediction_type="v_prediction", timestep_spacing="trailing",
             rescale_betas_zero_snr=True, snr_shift_scale=1.0,
         ),
     ).save_pretrained(str(folder / "pipeline"))  # fmt: skip
+    if device != "cpu":
+        torch.cuda.empty_cache()
 
 
 def inputs(size: Size) -> dict[str, np.ndarray]:
@@ -165,19 +175,25 @@ class Ours:
 
 
 class Theirs:
-    """diffusers."""
+    """diffusers, with the attention that PyTorch picks or cuDNN's."""
 
-    def __init__(self, size: Size, folder: pathlib.Path, device: str):
+    def __init__(self, size: Size, folder: pathlib.Path, device: str, *, cudnn: bool = False):
         import diffusers
         import torch
+        from torch.nn import attention
 
         self._torch, self._size, self._device = torch, size, device
+        self._attention = contextlib.nullcontext
+        if cudnn:
+            backend = attention.SDPBackend.CUDNN_ATTENTION
+            self._attention = lambda: attention.sdpa_kernel(backend)
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
         kind = diffusers.CogVideoXPipeline
         self._pipeline = kind.from_pretrained(folder / "pipeline", torch_dtype=dtype).to(device)
         self._pipeline.set_progress_bar_config(disable=True)
         if device != "cpu":
-            self._pipeline.transformer = torch.compile(self._pipeline.transformer)
+            for block in self._pipeline.transformer.transformer_blocks:
+                block.compile(fullgraph=True, dynamic=False)
         self._inputs = {
             name: torch.tensor(np.moveaxis(x, -1, {"video": 1}.get(name, 2)) if x.ndim == 5 else x)
             .to(device, dtype)
@@ -186,7 +202,7 @@ class Theirs:
 
     def run(self, phase: str) -> np.ndarray:
         """Runs a phase and waits for it."""
-        with self._torch.inference_mode():
+        with self._torch.inference_mode(), self._attention():
             return self._run(phase).float().cpu().numpy()
 
     def _run(self, phase: str) -> Any:
@@ -230,10 +246,20 @@ def describe(size: Size, device: str) -> str:
     """Says what is timed."""
     del device
     _, frames, height, width, _ = size.video
-    return (
-        f"Transformer of {size.dit.num_layers} layers, width {size.dit.width}; {frames} frames of "
-        f"{height} x {width}; {size.steps} guided steps."
-    )
+    told = f"{frames} frames of {height} x {width}, random weights."
+    if PHASES[0] in size.phases:
+        told += f" Transformer of {size.dit.num_layers} layers, width {size.dit.width}."
+    return f"{told} {size.steps} guided steps." if PHASES[1] in size.phases else told
+
+
+def conclude(size: Size, device: str, rows: list[dict]) -> str:
+    """Says what the usual 50 steps take, where fewer were timed."""
+    del device
+    loops = [row["median"] for row in rows if row["phase"] == PHASES[1]]
+    if not loops or size.steps == 50:
+        return ""
+    told = ", ".join(f"{50 / size.steps * x:.1f} s ({name})" for name, x in loops[0].items())
+    return f"By these {size.steps} steps, all alike, 50 take {told}: extrapolated, not run."
 
 
 if __name__ == "__main__":
@@ -241,10 +267,16 @@ if __name__ == "__main__":
         sides.Benchmark(
             name="sampling",
             sides={"ours": Ours, "diffusers": Theirs},
+            gpu_sides={
+                "ours": Ours,
+                "diffusers compiled": Theirs,
+                "diffusers compiled cuDNN": functools.partial(Theirs, cudnn=True),
+            },
             phases=PHASES,
             cases=SIZES,
             make=make,
             describe=describe,
+            conclude=conclude,
             peers=("torch", "diffusers"),
         )
     )

@@ -115,7 +115,7 @@ if __name__ == "__main__":
             sides={name: functools.partial(Split, mesh=mesh) for name, mesh in MESHES.items()},
             phases=("train steps",),
             cases={"tiny": Case()},
-            make=lambda case, folder: None,
+            make=lambda case, folder, device: None,
             describe=describe,
             peers=("jaxlib",),
         )

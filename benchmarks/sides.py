@@ -3,11 +3,13 @@
 """Two or more systems timed side by side: each in a process of its own, one working at a time.
 
 A benchmark lists its phases and, by name, what makes each side; the first side is ours. A first
-round compiles, and its outputs are compared; the rounds after it are timed in turns. Writes a page
-and the raw numbers to docs/results/.
+round compiles, on a GPU all sides at once, and its outputs are compared; the rounds after it are
+timed in turns. A side that ends early is left out. Writes a page and the raw numbers to
+docs/results/, anew after every phase.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -20,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,28 +44,28 @@ class Benchmark:
     Attributes:
         name: First part of the names of its results.
         sides: Name to `(case, folder, device) -> Side`, ours first.
-        phases: Timed one after the other.
+        phases: Timed one after the other, as far as a case has them.
         cases: Name to what is timed, the default first.
-        make: Writes what all sides read, such as weights, into a folder.
+        make: `(case, folder, device)`, writes what all sides read, such as weights.
         describe: Says in a sentence or two what a case is.
         peers: Packages whose versions belong on the page.
-        gpu_only: Sides that are left out on a CPU.
-        conclude: Says what follows from the rows of a case, at the end of the page.
+        gpu_sides: The sides on a GPU, where they are others.
+        conclude: Says what follows from a case, a device and its rows, at the end of the page.
     """
 
     name: str
     sides: Mapping[str, Callable[[Any, pathlib.Path, str], Side]]
     phases: tuple[str, ...]
     cases: Mapping[str, Any]
-    make: Callable[[Any, pathlib.Path], None]
+    make: Callable[[Any, pathlib.Path, str], None]
     describe: Callable[[Any, str], str]
     peers: tuple[str, ...]
-    gpu_only: tuple[str, ...] = ()
-    conclude: Callable[[Any, list[dict]], str] | None = None
+    gpu_sides: Mapping[str, Callable[[Any, pathlib.Path, str], Side]] | None = None
+    conclude: Callable[[Any, str, list[dict]], str] | None = None
 
-    def on(self, device: str) -> list[str]:
-        """Returns the names of the sides that run on a device, ours first."""
-        return [name for name in self.sides if device != "cpu" or name not in self.gpu_only]
+    def on(self, device: str) -> Mapping[str, Callable[[Any, pathlib.Path, str], Side]]:
+        """Returns the sides that run on a device, ours first."""
+        return self.sides if device == "cpu" or self.gpu_sides is None else self.gpu_sides
 
 
 def main(benchmark: Benchmark) -> None:
@@ -73,20 +75,22 @@ def main(benchmark: Benchmark) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "docs" / "results")
-    parser.add_argument("--worker", choices=benchmark.sides, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     case = benchmark.cases[args.case]
     if args.worker:
-        return _serve(benchmark.sides[args.worker], case, args.folder, args.device)
+        return _serve(benchmark.on(args.device)[args.worker], case, args.folder, args.device)
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        benchmark.make(case, folder)
-        rows = _measure(benchmark, args, folder)
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / f"{benchmark.name}-{args.case}-{args.device}.md"
-    path.write_text(_page(benchmark, args, rows))
-    path.with_suffix(".json").write_text(json.dumps(rows, indent=2) + "\n")
+        benchmark.make(case, folder, args.device)
+        args.out.mkdir(parents=True, exist_ok=True)
+        path = args.out / f"{benchmark.name}-{args.case}-{args.device}.md"
+        rows = []
+        for row in _measure(benchmark, args, folder):
+            rows.append(row)
+            path.write_text(_page(benchmark, args, rows))
+            path.with_suffix(".json").write_text(json.dumps(rows, indent=2) + "\n")
     print(f"-> {path}")
     return None
 
@@ -131,51 +135,94 @@ class _Worker:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
         )
-        self._answer()
 
-    def run(self, phase: str, save: pathlib.Path | None = None) -> dict[str, float]:
-        """Runs a phase; returns seconds and peak memory."""
+    def ask(self, phase: str, save: pathlib.Path | None = None) -> None:
+        """Asks for a phase, without waiting for it."""
         request = {"phase": phase, "save": None if save is None else str(save)}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
+        with contextlib.suppress(BrokenPipeError):  # `answer` tells
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
 
-    def close(self) -> None:
-        """Ends the process."""
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _answer(self) -> dict[str, float]:
+    def answer(self) -> dict[str, float] | None:
+        """Returns seconds and peak memory of what was asked, None if the process ended."""
         for line in self._process.stdout:
             if line.startswith("{"):
                 return json.loads(line)
-        raise RuntimeError("a side ended early; what it printed is above")
+        return None
+
+    def close(self) -> None:
+        """Ends the process."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
 
 
-def _measure(benchmark: Benchmark, args: argparse.Namespace, folder: pathlib.Path) -> list[dict]:
-    """Returns a row a phase: seconds and peak bytes of every side, ratios and differences."""
-    workers = {name: _Worker(name, args, folder) for name in benchmark.on(args.device)}
-    ours, *peers = workers
-    rows = []
-    for phase in benchmark.phases:
-        first, outputs = {}, {}
-        for name, worker in workers.items():
-            first[name] = worker.run(phase, folder / "output.npy")["seconds"]
-            outputs[name] = np.load(folder / "output.npy")
-        seconds: dict[str, list[float]] = {name: [] for name in workers}
-        peak = {}
-        for _ in range(args.rounds):
-            for name, worker in workers.items():
-                answer = worker.run(phase)
-                seconds[name].append(answer["seconds"])
-                peak[name] = answer["peak"]
+class _Field:
+    """The sides that have not ended."""
+
+    def __init__(self, names: list[str], args: argparse.Namespace, folder: pathlib.Path):
+        self._ours, self._folder = names[0], folder
+        self._workers = {name: _Worker(name, args, folder) for name in names}
+        self._together(self._workers)
+        self._at_once = args.device != "cpu"
+
+    def first(self, phase: str) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """Returns what the call that compiles takes and puts out, by side."""
+        paths = {name: self._folder / f"{i}.npy" for i, name in enumerate(self._workers)}
+        names = list(self._workers)
+        seconds = {}
+        for group in [names] if self._at_once else [[name] for name in names]:
+            for name in group:
+                self._workers[name].ask(phase, paths[name])
+            answers = self._together(group)
+            seconds |= {name: answer["seconds"] for name, answer in answers.items()}
+        return seconds, {name: np.load(paths[name]) for name in seconds}
+
+    def turn(self, phase: str) -> dict[str, dict[str, float]]:
+        """Returns the answer of each side, asked one after the other."""
+        answers = {}
+        for name in list(self._workers):
+            self._workers[name].ask(phase)
+            answers |= self._together([name])
+        return answers
+
+    def close(self) -> None:
+        """Ends all processes."""
+        for worker in self._workers.values():
+            worker.close()
+
+    def _together(self, names: Iterable[str]) -> dict[str, dict[str, float]]:
+        answers = {}
+        for name in list(names):
+            answer = self._workers[name].answer()
+            if answer is not None:
+                answers[name] = answer
+                continue
+            self._workers.pop(name).close()
+            print(f"{name} ended early and is left out; what it printed is above", flush=True)
+            if name == self._ours:
+                raise RuntimeError(f"{name} ended early; there is nothing to compare with")
+        return answers
+
+
+def _measure(
+    benchmark: Benchmark, args: argparse.Namespace, folder: pathlib.Path
+) -> Iterator[dict]:
+    """Yields a row a phase: seconds and peak bytes of every side, ratios and differences."""
+    field = _Field(list(benchmark.on(args.device)), args, folder)
+    case = benchmark.cases[args.case]
+    for phase in getattr(case, "phases", benchmark.phases):
+        first, outputs = field.first(phase)
+        turns = [field.turn(phase) for _ in range(args.rounds)]
+        ours, *peers = turns[-1]
+        seconds = {name: [turn[name]["seconds"] for turn in turns] for name in turns[-1]}
         median = {name: statistics.median(values) for name, values in seconds.items()}
         row = {
             "phase": phase,
             "seconds": seconds,
             "median": median,
             "first": first,
-            "peak": peak,
+            "peak": {name: answer["peak"] for name, answer in turns[-1].items()},
             "ratio": {peer: median[peer] / median[ours] for peer in peers},
             "difference": {
                 peer: float(
@@ -184,16 +231,14 @@ def _measure(benchmark: Benchmark, args: argparse.Namespace, folder: pathlib.Pat
                 for peer in peers
             },
         }
-        rows.append(row)
         told = ", ".join(
             f"{peer} {median[peer]:.3f} s ({row['ratio'][peer]:.2f} times ours, relative "
             f"difference {row['difference'][peer]:.1e})"
             for peer in peers
         )
         print(f"{phase}: {ours} {median[ours]:.3f} s, {told}", flush=True)
-    for worker in workers.values():
-        worker.close()
-    return rows
+        yield row
+    field.close()
 
 
 def _page(benchmark: Benchmark, args: argparse.Namespace, rows: list[dict]) -> str:
@@ -201,7 +246,7 @@ def _page(benchmark: Benchmark, args: argparse.Namespace, rows: list[dict]) -> s
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     precision = "float32" if args.device == "cpu" else "bfloat16"
     script = pathlib.Path(sys.argv[0]).resolve().relative_to(ROOT)
-    ours = benchmark.on(args.device)[0]
+    ours = next(iter(benchmark.on(args.device)))
     head = ("phase", "side", "s", f"times {ours}", "first call, s", "peak GiB", "difference")
     lines = [
         f"# {benchmark.name.capitalize()}, {args.case}, {args.device}",
@@ -227,7 +272,7 @@ def _page(benchmark: Benchmark, args: argparse.Namespace, rows: list[dict]) -> s
             cells.append("" if name == ours else f"{row['difference'][name]:.1e}")
             lines.append(f"| {' | '.join(cells)} |")
     if benchmark.conclude is not None:
-        lines += ["", benchmark.conclude(benchmark.cases[args.case], rows)]
+        lines += ["", benchmark.conclude(benchmark.cases[args.case], args.device, rows)]
     return "\n".join(lines) + "\n"
 
 

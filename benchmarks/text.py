@@ -58,8 +58,9 @@ CASES = {
 }  # fmt: skip
 
 
-def make(case: Case, folder: pathlib.Path) -> None:
+def make(case: Case, folder: pathlib.Path, device: str) -> None:
     """Saves random encoders of transformers."""
+    del device
     import torch
     import transformers
 

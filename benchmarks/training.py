@@ -4,15 +4,16 @@
 
     python benchmarks/training.py [--case tiny] [--device cpu] [--rounds 5]
 
-Times the transformer's forward, the gradient of the velocity loss (forward and backward) with half
-of the layers and with all, and whole train steps (with clipping and AdamW) on the same weights,
-clips, noise and timesteps; losses and gradient norms are compared. The two depths give what a layer
-takes, and by it what the whole model would, which no single device can train.
+Times a product of large matrices, the transformer's forward, the gradient of the velocity loss
+(forward and backward) with half of the layers and with all, and whole train steps (with clipping
+and AdamW) on the same weights, clips, noise and timesteps; losses and gradient norms are compared.
+The two depths give what a layer takes, and by it what the whole model would; the matrix product
+says what the device can do.
 
-PyTorch runs eagerly and compiled, and on a GPU also with its cuDNN attention; its AdamW is fused
-there. On a GPU all compute in bfloat16 on float32 masters, ours with cuDNN attention, and all
-recompute whole blocks in the backward pass; on a CPU none does. Writes docs/results/. Needs the
-`test` extra.
+On a CPU all compute in float32 and keep their activations; PyTorch runs eagerly and with compiled
+blocks. On a GPU all compute in bfloat16 on float32 masters: ours with several kernels and remat
+policies, PyTorch with compiled blocks that it recomputes, with the attention that it picks and with
+cuDNN's. Writes docs/results/. Needs the `test` extra.
 """
 
 import contextlib
@@ -33,15 +34,23 @@ from mimir_jax.config import (  # noqa: E402
     TINY_DIT,
     DiffusionConfig,
     DiTConfig,
-    OptimizerConfig,  # noqa: E402
+    Kernel,
+    OptimizerConfig,
+    Remat,
 )
 from mimir_jax.config import flags as flags_lib  # noqa: E402
 
 DIFFUSION = DiffusionConfig(snr_shift=3.0)
 OPTIMIZER = OptimizerConfig(learning_rate=1e-4, warmup_steps=0)
 
-HALF, GRADIENT = "gradient of half the layers", "gradient"
-PHASES = ("forward", HALF, GRADIENT, "train steps")
+PRODUCT, HALF, GRADIENT = "matrix products", "gradient of half the layers", "gradient"
+PHASES = (PRODUCT, "forward", HALF, GRADIENT, "train steps")
+
+WIDTH = {"cpu": 1024, "cuda": 8192}
+"""Rows and columns of the matrix that is multiplied with itself, by device."""
+
+PRODUCTS = 50
+"""Times that it is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +62,14 @@ class Case:
         batch_size: Clips of a step.
         steps: Gradients or train steps of one round.
         whole: Layers of the model that `dit` is the first layers of, None where it is all of them.
+        phases: What is timed of `PHASES`.
     """
 
     dit: DiTConfig
     batch_size: int
     steps: int
     whole: int | None = None
+    phases: tuple[str, ...] = PHASES
 
     def layers(self, phase: str) -> int:
         """Returns how many layers a phase uses."""
@@ -78,20 +89,21 @@ CASES = {
     ),
     "5b-4-layers": Case(
         DiTConfig(**COGVIDEOX["5b"], num_layers=4), batch_size=1, steps=2,
-        whole=DiTConfig(**COGVIDEOX["5b"]).num_layers,
+        whole=DiTConfig(**COGVIDEOX["5b"]).num_layers, phases=PHASES[:-1],
     ),
     "2b-4-layers": Case(
         DiTConfig(**{**COGVIDEOX["2b"], "num_layers": 4}), batch_size=1, steps=2,
-        whole=DiTConfig(**COGVIDEOX["2b"]).num_layers,
+        whole=DiTConfig(**COGVIDEOX["2b"]).num_layers, phases=PHASES[:-1],
     ),
 }  # fmt: skip
 
 
-def make(case: Case, folder: pathlib.Path) -> None:
+def make(case: Case, folder: pathlib.Path, device: str) -> None:
     """Saves a random transformer of diffusers."""
     from tests.models import dit_reference
 
-    dit_reference.make_reference(case.dit).save_pretrained(str(folder / "transformer"))
+    reference = dit_reference.make_reference(case.dit, device=device)
+    reference.save_pretrained(str(folder / "transformer"))
 
 
 def inputs(case: Case) -> dict[str, np.ndarray]:
@@ -107,10 +119,24 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
     }
 
 
+def factor(device: str) -> np.ndarray:
+    """Draws what is multiplied with itself."""
+    width = WIDTH[device]
+    return np.random.default_rng(0).normal(size=(width, width)).astype(np.float32)
+
+
 class Ours:
     """This package."""
 
-    def __init__(self, case: Case, folder: pathlib.Path, device: str):
+    def __init__(
+        self,
+        case: Case,
+        folder: pathlib.Path,
+        device: str,
+        *,
+        attention: Kernel = "xla",
+        remat: Remat = "none",
+    ):
         flags_lib.prepare_host()
         import jax
         import jax.numpy as jnp
@@ -123,9 +149,8 @@ class Ours:
 
         self._jax, self._steps = jax, case.steps
         _, params = mimir_jax.load(folder / "transformer")
-        cfg = case.dit
-        if device != "cpu":
-            cfg = dataclasses.replace(cfg, dtype="bfloat16", attention="cudnn", remat="full")
+        dtype = "float32" if device == "cpu" else "bfloat16"
+        cfg = dataclasses.replace(case.dit, dtype=dtype, attention=attention, remat=remat)
         model = functional.build(dit.DiT, cfg)
         half = functional.build(dit.DiT, dataclasses.replace(cfg, num_layers=case.layers(HALF)))
         schedule = schedules.DiscreteSchedule(DIFFUSION)
@@ -161,10 +186,16 @@ class Ours:
         )
         self._batch = {name: jnp.asarray(x) for name, x in inputs(case).items()}
         self._key = jax.random.key(0)
+        self._product = jax.jit(jnp.matmul)
+        self._factor = jnp.asarray(factor(device), dtype)
 
     def run(self, phase: str) -> np.ndarray:
         """Runs a phase and waits for it."""
         x = self._batch
+        if phase == PRODUCT:
+            for _ in range(PRODUCTS):
+                out = self._product(self._factor, self._factor)
+            return np.asarray(out[0], np.float32)
         if phase == "forward":
             out = self._forward(self._state.params, x["latents"], x["text"], x["timestep"])
             return np.asarray(out, np.float32)
@@ -229,14 +260,21 @@ class Theirs:
             fused=device != "cpu",
         )  # fmt: skip
         self._blocks = self._model.transformer_blocks
-        self._call = torch.compile(self._model) if compiled else self._model
+        for block in self._model.transformer_blocks if compiled else ():
+            block.compile(fullgraph=True, dynamic=False)
         self._batch = {
             name: torch.tensor(np.moveaxis(x, -1, 2) if x.ndim == 5 else x).to(device)
             for name, x in inputs(case).items()
         }
+        dtype = torch.float32 if device == "cpu" else torch.bfloat16
+        self._factor = torch.tensor(factor(device)).to(device, dtype)
 
     def run(self, phase: str) -> np.ndarray:
         """Runs a phase and waits for it."""
+        if phase == PRODUCT:
+            for _ in range(PRODUCTS):
+                out = self._factor @ self._factor
+            return out[0].float().cpu().numpy()
         self._model.transformer_blocks = self._blocks[: self._case.layers(phase)]
         if phase == "forward":
             with self._torch.inference_mode():
@@ -274,7 +312,7 @@ class Theirs:
         enabled = self._device != "cpu"
         half = self._torch.autocast(self._device, self._torch.bfloat16, enabled=enabled)
         with half, self._attention():
-            return self._call(
+            return self._model(
                 hidden_states=latents,
                 encoder_hidden_states=x["text"],
                 timestep=x["timestep"],
@@ -285,32 +323,64 @@ class Theirs:
 def describe(case: Case, device: str) -> str:
     """Says what is timed."""
     cfg = case.dit
-    remat = "of all blocks recomputed by all sides" if device != "cpu" else "kept by all sides"
+    kept = (
+        "all sides keep their activations"
+        if device == "cpu"
+        else "ours keeps what the policies of dit.remat say, diffusers recomputes whole blocks"
+    )
     return (
         f"Transformer of {cfg.num_layers} layers, width {cfg.width}; latents of "
         f"{cfg.sample_frames} x {cfg.sample_height} x {cfg.sample_width}, {cfg.text_length} text "
-        f"tokens, batch {case.batch_size}; activations {remat}. A phase is {case.steps} gradients, "
-        f"whose outputs are the loss and the norm, or {case.steps} train steps, whose outputs are "
-        "the losses; forward is one call."
+        f"tokens, batch {case.batch_size}; {kept}. A phase is {PRODUCTS} products of matrices of "
+        f"{WIDTH[device]} x {WIDTH[device]}, {case.steps} gradients, whose outputs are the loss "
+        f"and the norm, or {case.steps} train steps, whose outputs are the losses; forward is one "
+        "call."
     )
 
 
-def conclude(case: Case, rows: list[dict]) -> str:
-    """Says what a layer takes, and what the whole model would."""
+def conclude(case: Case, device: str, rows: list[dict]) -> str:
+    """Says what a layer takes, what the whole model would, and how well the device is used."""
     medians = {row["phase"]: row["median"] for row in rows}
+    if not {PRODUCT, HALF, GRADIENT} <= medians.keys():
+        return ""
     few, many = case.layers(HALF), case.layers(GRADIENT)
-    lines, whole = [], {}
+    flops = _flops(dataclasses.replace(case.dit, num_layers=many), case.batch_size)
+    flops -= _flops(dataclasses.replace(case.dit, num_layers=few), case.batch_size)
+    lines = [
+        f"By the gradients of {few} and {many} layers, a layer takes the time below, which its "
+        f"{3 * flops / (many - few) / 1e12:.3g} model TFLOPs (three times the forward pass, "
+        "nothing recomputed) relate to what the same side's matrix products reach.",
+        "",
+        "| side | s a layer | TFLOP/s | of matrix products | s, whole model |",
+        "|---|---|---|---|---|",
+    ]
     for name in medians[GRADIENT]:
         short, long = (medians[phase][name] / case.steps for phase in (HALF, GRADIENT))
         layer = (long - short) / (many - few)
-        lines.append(f"{layer:.4f} s ({name})")
-        whole[name] = long + ((case.whole or many) - many) * layer
-    text = f"By the gradients of {few} and {many} layers, a layer takes {', '.join(lines)}."
-    if case.whole is None:
-        return text
-    ours = next(iter(whole.values()))
-    told = ", ".join(f"{x:.3f} s ({name}, ratio {x / ours:.2f})" for name, x in whole.items())
-    return f"{text} On that line, extrapolated and not run, {case.whole} layers take {told}."
+        speed = 3 * flops / (many - few) / layer
+        peak = PRODUCTS * 2 * WIDTH[device] ** 3 / medians[PRODUCT][name]
+        whole = long + ((case.whole or many) - many) * layer
+        cells = [name, f"{layer:.4f}", f"{speed / 1e12:.3g}", f"{speed / peak:.2f}", f"{whole:.3f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    if case.whole is not None:
+        lines += ["", f"The whole model has {case.whole} layers: extrapolated, not run."]
+    return "\n".join(lines)
+
+
+def _flops(cfg: DiTConfig, rows: int) -> int:
+    """Counts the FLOPs of a forward pass."""
+    import jax
+    import jax.numpy as jnp
+
+    from mimir_jax.models import dit, functional
+    from mimir_jax.training import metrics
+
+    model = functional.build(dit.DiT, cfg)
+    size = (rows, cfg.sample_frames, cfg.sample_height, cfg.sample_width, cfg.in_channels)
+    shapes = (size, (rows, cfg.text_length, cfg.text_width))
+    latents, text = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+    timestep = jax.ShapeDtypeStruct((rows,), jnp.int32)
+    return metrics.count_flops(model.apply, model.abstract_params, latents, text, timestep)
 
 
 if __name__ == "__main__":
@@ -321,11 +391,16 @@ if __name__ == "__main__":
                 "ours": Ours,
                 "diffusers": Theirs,
                 "diffusers compiled": functools.partial(Theirs, compiled=True),
-                "diffusers cuDNN": functools.partial(Theirs, cudnn=True),
+            },
+            gpu_sides={
+                "ours": functools.partial(Ours, attention="cudnn", remat="products"),
+                "ours, attention": functools.partial(Ours, attention="cudnn", remat="attention"),
+                "ours, full": functools.partial(Ours, attention="cudnn", remat="full"),
+                "ours, XLA attention": functools.partial(Ours, attention="xla", remat="attention"),
+                "diffusers compiled": functools.partial(Theirs, compiled=True),
                 "diffusers compiled cuDNN": functools.partial(Theirs, compiled=True, cudnn=True),
             },
             phases=PHASES,
-            gpu_only=("diffusers cuDNN", "diffusers compiled cuDNN"),
             conclude=conclude,
             cases=CASES,
             make=make,

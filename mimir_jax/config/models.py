@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 DType = Literal["float32", "bfloat16", "float16"]
 Kernel = Literal["xla", "cudnn", "pallas", "tokamax"]
-Remat = Literal["none", "attention", "full"]
+Remat = Literal["none", "products", "attention", "full"]
 
 
 def require(condition: bool, message: str) -> None:

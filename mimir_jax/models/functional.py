@@ -110,7 +110,7 @@ class Stack(nnx.Module):
         num_layers: Number of blocks.
         remat: `none` keeps every activation, `full` keeps block inputs only, `attention` also
             keeps what is tagged with `ATTENTION_OUTPUT` and the results of fused attention kernels,
-            softmax statistics included.
+            softmax statistics included, and `products` the results of all linear maps besides.
         unroll: Blocks written out in each turn of the scan.
     """
 
@@ -150,8 +150,8 @@ class Stack(nnx.Module):
             return body(nnx.merge(graphdef, layer_state), carry, x)
 
         if self.remat != "none":
-            policy = _keeps_attention if self.remat == "attention" else None
-            step = jax.checkpoint(step, policy=policy, prevent_cse=False)  # scan prevents it
+            policy = {"attention": _keeps_attention, "products": _keeps_products, "full": None}
+            step = jax.checkpoint(step, policy=policy[self.remat], prevent_cse=False)  # as in scans
         return jax.lax.scan(step, carry, (state, xs), unroll=self.unroll)
 
 
@@ -164,6 +164,12 @@ def _keeps_attention(primitive: Any, *args: Any, **params: Any) -> bool:
     tagged = checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT)
     fused = primitive.name.startswith("dot_product_attention_fwd")
     return fused or tagged(primitive, *args, **params)
+
+
+def _keeps_products(primitive: Any, *args: Any, **params: Any) -> bool:
+    """Checkpoint policy `products`; products of two activations have batch dimensions."""
+    linear = checkpoint_policies.dots_with_no_batch_dims_saveable
+    return linear(primitive, *args, **params) or _keeps_attention(primitive, *args, **params)
 
 
 def _as_jax(tree: Any) -> Any:

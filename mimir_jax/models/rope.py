@@ -71,12 +71,15 @@ def rotary_3d(
 
 
 def rotate(x: Float[Array, "b s heads head_dim"], rotary: Rotary) -> Float[Array, "..."]:
-    """Rotates adjacent channel pairs `(x0, x1)` by the table's angles, in float32."""
-    cos, sin = (table[None, :, None] for table in rotary)  # (1, s, 1, half)
-    pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, 2)  # (b, s, heads, half, 2)
-    x0, x1 = pairs[..., 0], pairs[..., 1]
-    turned = jnp.stack([x0 * cos - x1 * sin, x1 * cos + x0 * sin], axis=-1)
-    return turned.reshape(x.shape).astype(x.dtype)
+    """Rotates adjacent channel pairs `(x0, x1)` by the table's angles, in float32.
+
+    A flip of the pairs, unlike slices of them, fuses with what comes before and after.
+    """
+    cos, sin = (jnp.repeat(table, 2, axis=-1)[None, :, None] for table in rotary)  # (1, s, 1, d)
+    sin = sin * jnp.tile(jnp.array([-1.0, 1.0]), sin.shape[-1] // 2)[None, None, None]
+    y = x.astype(jnp.float32)
+    flipped = jnp.flip(y.reshape(*x.shape[:-1], -1, 2), axis=-1).reshape(x.shape)
+    return (y * cos + flipped * sin).astype(x.dtype)
 
 
 def sincos_3d(

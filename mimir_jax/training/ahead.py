@@ -229,6 +229,7 @@ def _train(config: TrainConfig, mesh: jax.sharding.Mesh):
     key = jax.random.key(0)
     again = {
         "none": lambda: 0,
+        "products": lambda: 0,
         "attention": lambda: metrics.count_flops(loss, state.params, batch, key, attention=False),
         "full": lambda: forward,
     }[_remat(config)]()

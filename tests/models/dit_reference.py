@@ -7,13 +7,27 @@ import numpy as np
 from mimir_jax.config import DiTConfig
 
 
-def make_reference(cfg: DiTConfig, seed: int = 0):
+def make_reference(cfg: DiTConfig, seed: int = 0, device: str = "cpu"):
     """Builds the diffusers model of `cfg` with every parameter (and learned table) random."""
     import torch
-    from diffusers import CogVideoXTransformer3DModel
 
     torch.manual_seed(seed)
-    model = CogVideoXTransformer3DModel(
+    with torch.device(device):
+        model = _build(cfg)
+    tensors = dict(model.named_parameters())
+    if cfg.position == "rope+learned":
+        tensors["patch_embed.pos_embedding"] = model.patch_embed.pos_embedding
+    with torch.no_grad():
+        for name, x in tensors.items():
+            norm = x.ndim == 1 and name.endswith("weight")
+            x.normal_(mean=float(norm), std=x.shape[-1] ** -0.5 if x.ndim > 1 else 0.2)
+    return model
+
+
+def _build(cfg: DiTConfig):
+    from diffusers import CogVideoXTransformer3DModel
+
+    return CogVideoXTransformer3DModel(
         num_attention_heads=cfg.num_heads,
         attention_head_dim=cfg.head_dim,
         in_channels=cfg.in_channels,
@@ -34,14 +48,6 @@ def make_reference(cfg: DiTConfig, seed: int = 0):
         use_rotary_positional_embeddings=cfg.position != "sincos",
         use_learned_positional_embeddings=cfg.position == "rope+learned",
     ).eval()
-    tensors = dict(model.named_parameters())
-    if cfg.position == "rope+learned":
-        tensors["patch_embed.pos_embedding"] = model.patch_embed.pos_embedding
-    with torch.no_grad():
-        for name, x in tensors.items():
-            norm = x.ndim == 1 and name.endswith("weight")
-            x.normal_(mean=float(norm), std=x.shape[-1] ** -0.5 if x.ndim > 1 else 0.2)
-    return model
 
 
 def rotary(cfg: DiTConfig, sizes: tuple[int, int, int]):

@@ -49,7 +49,17 @@ def test_axes_match_shapes_and_gain_layers():
     assert all(jax.tree.leaves(ranks))
 
 
-@pytest.mark.parametrize("remat", ["attention", "full"])
+def test_products_policy_runs_no_linear_map_again():
+    params, x = tower().init(jax.random.key(0)), jnp.ones((2, 6))
+
+    def count(remat):
+        grad = jax.grad(lambda p: tower(remat).apply(p, x).sum())
+        return str(jax.make_jaxpr(grad)(params)).count("dot_general[")
+
+    assert count("products") == count("none") < count("attention")
+
+
+@pytest.mark.parametrize("remat", ["products", "attention", "full"])
 def test_remat_keeps_gradients(remat):
     params = tower().init(jax.random.key(0))
     x = jnp.ones((2, 6))
