@@ -175,8 +175,9 @@ class Ours:
         self._half = half.abstract_params
         tx = optimizer.make_optimizer(OPTIMIZER, 1000, model.axes)
         trainable = optimizer.trainable(OPTIMIZER, model.axes)
-        params = jax.tree.map(jnp.asarray, params)
-        self._state = state.create(params, tx, trainable, ema=False)
+        self._params = jax.tree.map(jnp.asarray, params)
+        self._create = lambda params: state.create(params, tx, trainable, ema=False)
+        self._state = None
         self._forward = jax.jit(model.apply)
         self._step = jax.jit(
             lambda state, batch, key: step.train_step(
@@ -197,14 +198,17 @@ class Ours:
                 out = self._product(self._factor, self._factor)
             return np.asarray(out[0], np.float32)
         if phase == "forward":
-            out = self._forward(self._state.params, x["latents"], x["text"], x["timestep"])
+            out = self._forward(self._params, x["latents"], x["text"], x["timestep"])
             return np.asarray(out, np.float32)
         if phase in self._gradients:
-            params = self._few if phase == HALF else self._state.params
+            params = self._few if phase == HALF else self._params
             for _ in range(self._steps):
                 values = self._gradients[phase](params, x)[:2]
             return np.asarray(self._jax.device_get(values))
-        self.__dict__.pop("_few", None)  # is no part of the memory of a train step
+        if self._state is None:
+            self._state = self._create(self._params)
+            self.__dict__.pop("_few", None)  # is no part of the memory of a train step
+            self._params = None  # what a step is given is gone after it
         losses = []
         for _ in range(self._steps):
             self._state, metrics = self._step(self._state, x, self._key)
@@ -215,7 +219,7 @@ class Ours:
     def _few(self) -> Any:
         """The parameters with half of the layers."""
         cut = lambda x, like: x[: like.shape[0]]  # noqa: E731
-        return self._jax.tree.map(cut, self._state.params, self._half)
+        return self._jax.tree.map(cut, self._params, self._half)
 
 
 class Theirs:
@@ -396,7 +400,6 @@ if __name__ == "__main__":
                 "ours": functools.partial(Ours, attention="cudnn", remat="products"),
                 "ours, attention": functools.partial(Ours, attention="cudnn", remat="attention"),
                 "ours, full": functools.partial(Ours, attention="cudnn", remat="full"),
-                "ours, XLA attention": functools.partial(Ours, attention="xla", remat="attention"),
                 "diffusers compiled": functools.partial(Theirs, compiled=True),
                 "diffusers compiled cuDNN": functools.partial(Theirs, compiled=True, cudnn=True),
             },

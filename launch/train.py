@@ -76,9 +76,9 @@ def _conclude(console, config: TrainConfig, workdir: pathlib.Path, result) -> No
     print_line = lambda text: console.print(text, highlight=False, soft_wrap=True)  # noqa: E731
     for name, times in sorted(result.skipped.items()):
         print_line(f"skipped (could not be decoded): {name} ({times}x)")
-    if result.before == result.after:
+    if result.before == result.after and not result.interrupted:
         print_line(f"already at step {result.step}; raise it with --config.steps=N")
-    else:
+    elif result.before != result.after:
         for name in result.before:
             before, after = result.before[name], result.after[name]
             print_line(f"held-out {name}: {before:.4f} -> {after:.4f}")
