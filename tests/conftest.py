@@ -23,6 +23,15 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in longest)
 
 
+@pytest.fixture(autouse=True)
+def nothing_goes_on():
+    """Waits for what a test left compiling, which would slow down or end the next one."""
+    yield
+    from mimir_jax import background  # only now, so that jaxtyping has seen to the package
+
+    background.wait()
+
+
 @pytest.fixture
 def strict_dtypes():
     """Refuses implicit dtype promotion inside a model test."""

@@ -3,6 +3,7 @@
 """Command-line flags of the launch scripts: bad input becomes one line, never a traceback."""
 
 import ctypes
+import gc
 import os
 import pathlib
 import re
@@ -13,6 +14,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from mimir_jax import background
 from mimir_jax.config import bridge
 from mimir_jax.config.run import TrainConfig
 
@@ -52,11 +54,15 @@ def run(main: Callable[[Sequence[str]], None], *, config: str | None = None) -> 
 def prepare_host() -> None:
     """Caches compiled programs for the next run and reuses memory in this; call before JAX starts.
 
+    Python looks for cycles less often: tracing makes so many objects that it spent an eighth of the
+    start on that.
+
     XLA on a CPU takes and frees large buffers all the time, and glibc hands these back to the
     kernel, which zeroes every page again: a fifth of a small model's step. It is told to keep them,
     in an arena a core: with fewer, threads that compile wait for each other; with more, each keeps
     what the others could use.
     """
+    gc.set_threshold(100_000)
     cache = pathlib.Path.home() / ".cache" / "mimir_jax" / "xla"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
@@ -126,11 +132,11 @@ def _one_line(call: Callable) -> Callable:
         ) as error:
             if "--debug" in sys.argv:
                 raise
-            sys.exit(f"error: {_explain(error)} (--debug shows where)")
+            background.leave(f"error: {_explain(error)} (--debug shows where)")
         except KeyboardInterrupt:
             if "--debug" in sys.argv:
                 raise
-            sys.exit("stopped; the same command starts again")
+            background.leave("stopped; the same command starts again")
 
     return wrapped
 

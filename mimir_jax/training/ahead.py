@@ -22,7 +22,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mimir_jax import tables, weights
-from mimir_jax.config import LLMConfig, T5Config, TrainConfig
+from mimir_jax.config import LanguageTaskConfig, LLMConfig, T5Config, TrainConfig
 from mimir_jax.models import functional
 from mimir_jax.models.vae import autoencoder
 from mimir_jax.parallel import context, hlo
@@ -216,6 +216,11 @@ def text(report: Report) -> str:
 
 
 def _train(config: TrainConfig, mesh: jax.sharding.Mesh):
+    if isinstance(config.task, LanguageTaskConfig):
+        raise ValueError(
+            "task.kind must be text_to_video or vae to be compiled ahead, got "
+            f"{config.task.kind!r}; choose another --config"
+        )
     model, loss, batch = tasks.sketch(config)
     program = program_lib.make(config, model, loss, mesh)
     batch = jax.tree.map(lambda x: program_lib.with_sharding(x, program.batch), batch)

@@ -16,6 +16,7 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh, NamedSharding
 
+from mimir_jax import background
 from mimir_jax.config import LanguageTaskConfig, TrainConfig
 from mimir_jax.data import loader as loader_lib
 from mimir_jax.models import functional
@@ -72,13 +73,19 @@ def train(
         ValueError: for input that cannot work, before any state is allocated.
         FloatingPointError: if the loss stops being finite.
     """
-    # Task and program.
+    # The program is compiled while its task is read.
     mesh = mesh_lib.make_mesh(config.mesh.sizes)
     program_lib.require_runnable(config, mesh)
     if say is not None and not isinstance(config.task, LanguageTaskConfig):
         say(str(memory.check(config, jax.devices())))
+    sketch = tasks.sketch(config)
+    program = program_lib.make(config, sketch.model, sketch.loss, mesh)
+    started = checkpoint.has_checkpoint(workdir)
+    finished = started and checkpoint.latest_step(workdir) >= config.steps
+    compiling = None if finished else background.submit(lambda: _compile(program, sketch))
+    if compiling and mesh.devices.flat[0].platform == "gpu":
+        compiling.result()  # XLA chooses its kernels by timing them: nothing else may run there
     task = tasks.make_task(config)
-    program = program_lib.make(config, task.model, task.loss, mesh)
     data = loader_lib.make_loader(
         task.source(),
         global_batch=config.batch_size,
@@ -88,7 +95,7 @@ def train(
     )
 
     # Nothing was written so far; from here on the work directory is ours.
-    loaded = None if checkpoint.has_checkpoint(workdir) else _load_init(config, task)
+    loaded = None if started else _load_init(config, task)
     checkpoint.claim_workdir(workdir, config)
     checkpointer = checkpoint.Checkpointer(workdir, keep=config.keep_checkpoints)
     state, position = _restore_or_init(config, task, checkpointer, program, loaded)
@@ -101,7 +108,6 @@ def train(
     # Loop. The step itself moves no data: its batch was drawn and prepared while the step before it
     # ran. A checkpoint names the batch after the last one trained on, so resuming repeats nothing.
     step = first = int(state.step)
-    compiling = _compile(program, task) if step < config.steps else None
     samples: list[pathlib.Path] = []
     with (
         contextlib.closing(checkpointer),
@@ -172,27 +178,15 @@ def _restore_or_init(config, task, checkpointer, program, loaded):
     return jax.jit(program.make_state, out_shardings=shardings, donate_argnums=0)(params), None
 
 
-def _compile(program: program_lib.Program, task: Task) -> "futures.Future[int]":
-    """Compiles the step in a thread, while evaluation and the first batch are prepared.
-
-    XLA chooses kernels for GPUs by timing them, which is done here before anything else runs.
+def _compile(program: program_lib.Program, sketch: tasks.Sketch) -> int:
+    """Compiles the step.
 
     Returns:
         The FLOPs of a step: three times those of the forward pass, by convention.
     """
-
-    def work() -> int:
-        batch = task.batch_spec()
-        program_lib.lower(program, batch).compile()
-        abstract = task.model.abstract_params, batch, jax.random.key(0)
-        return 3 * metrics_lib.count_flops(task.loss, *abstract)
-
-    thread = futures.ThreadPoolExecutor(1, "compile")
-    done = thread.submit(work)
-    thread.shutdown(wait=False)
-    if program.mesh.devices.flat[0].platform == "gpu":
-        futures.wait([done])
-    return done
+    model, loss, batch = sketch
+    program_lib.lower(program, batch).compile()
+    return 3 * metrics_lib.count_flops(loss, model.abstract_params, batch, jax.random.key(0))
 
 
 def _due(step: int, every: int) -> bool:

@@ -71,10 +71,15 @@ class LineTask:
         return []
 
 
+def sketch_of(task):
+    return tasks.Sketch(task.model, task.loss, task.batch_spec())
+
+
 @pytest.fixture
 def line_run(vae_run, replace, monkeypatch):
     """Returns the config of a run of four steps of `LineTask`."""
     monkeypatch.setattr(tasks, "make_task", LineTask)
+    monkeypatch.setattr(tasks, "sketch", lambda config: sketch_of(LineTask(config)))
     return replace(vae_run, steps=4)
 
 

@@ -36,19 +36,10 @@ class Sketch(NamedTuple):
 
 
 def sketch(config: TrainConfig) -> Sketch:
-    """Describes the train step of a run without reading weights or data.
-
-    Raises:
-        ValueError: for the small text models, which are never trained at scale.
-    """
+    """Describes the train step of a run; reads no weights, of text models the tokenizer alone."""
     if config.task.kind == "text_to_video":
         model = text_to_video.make_model(config.task)
         loss = functools.partial(text_to_video.velocity_loss, config.task, model)
         return Sketch(model, loss, text_to_video.batch_spec(config))
-    if config.task.kind == "vae":
-        task = VAETask(config)
-        return Sketch(task.model, task.loss, vae.batch_spec(config))
-    raise ValueError(
-        f"task.kind must be text_to_video or vae to be compiled ahead, got {config.task.kind!r}; "
-        "choose another --config"
-    )
+    task = TASKS[config.task.kind](config)
+    return Sketch(task.model, task.loss, task.batch_spec())
