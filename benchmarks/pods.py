@@ -40,7 +40,8 @@ byte of scratch: programs do more. `links` is the time for what the collectives 
 others, twice for an all-reduce, over all links that a chip has in the slice. `least` is the
 slowest of arithmetic, memory and links, as if the others hid behind it entirely; `no overlap` adds
 links to the slower of the other two. Weak scaling compares clips a second and chip with the
-smallest slice of the same model that is listed, by either bound.
+smallest slice of the same model that is listed, by either bound. Blocks are recomputed whole
+(`dit.remat=full`) unless the case says what is kept.
 """
 
 
@@ -51,12 +52,14 @@ class Case(NamedTuple):
     topology: str
     mesh: tuple[tuple[str, int], ...]
     batch: int
+    remat: str = "full"
 
     @property
     def name(self) -> str:
         """Name of the report's file."""
         mesh = "-".join(f"{axis}{ways}" for axis, ways in self.mesh)
-        return f"{self.size}-{self.topology.replace(':', '-')}-{mesh}-b{self.batch}"
+        remat = "" if self.remat == "full" else f"-{self.remat}"
+        return f"{self.size}-{self.topology.replace(':', '-')}-{mesh}-b{self.batch}{remat}"
 
     @property
     def arguments(self) -> list[str]:
@@ -66,6 +69,7 @@ class Case(NamedTuple):
             "--topology", self.topology,
             *(f"--config.mesh.{axis}={ways}" for axis, ways in self.mesh),
             f"--config.batch_size={self.batch}",
+            *(() if self.remat == "full" else (f"--config.task.model.dit.remat={self.remat}",)),
             KERNEL,
             *NO_WEIGHTS,
         ]  # fmt: skip
@@ -80,6 +84,7 @@ CASES = [
     ),
     Case("5b", "v5p:4x4x4", (("fsdp", 16), ("context", 4)), 16),
     Case("2b", "v5p:4x4x4", (("fsdp", 16), ("context", 4)), 16),
+    Case("5b", "v5p:4x4x4", (("fsdp", 64),), 64, "products"),
 ]
 
 
@@ -147,7 +152,8 @@ def page(folder: pathlib.Path) -> str:
 
 def _label(case: Case) -> str:
     mesh = ", ".join(f"{axis} {ways}" for axis, ways in case.mesh)
-    return f"{case.size} on {case.topology}, {mesh}"
+    remat = "" if case.remat == "full" else f", {case.remat} kept"
+    return f"{case.size} on {case.topology}, {mesh}{remat}"
 
 
 def _memory(case: Case, report: dict) -> dict[str, str]:
@@ -173,7 +179,8 @@ def _memory(case: Case, report: dict) -> dict[str, str]:
 
 def _bound(case: Case, report: dict, reports: dict[Case, dict]) -> dict[str, str]:
     seconds = report["seconds"]
-    first = next(r for c, r in reports.items() if c.size == case.size)
+    alike = (case.size, case.remat)
+    first = next(r for c, r in reports.items() if (c.size, c.remat) == alike)
 
     def scaling(bound: Callable[[dict], float]) -> float:
         speed = [r["batch_size"] / r["devices"] / bound(r) for r in (report, first)]

@@ -277,7 +277,7 @@ def _writing() -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:  # a full disk surfaces as several types
-        raise OSError(" ".join(str(error).split())[:160]) from error
+        raise OSError(_reason(error)) from error
 
 
 @contextlib.contextmanager
@@ -329,11 +329,17 @@ def readable(path: pathlib.Path, remedy: str = "write it again") -> Iterator[Non
         with _quiet():
             yield
     except Exception as error:  # a damaged file surfaces as any of a dozen types
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        reason = f"{type(error).__name__}: {_reason(error)}"
         raise ValueError(
             f"checkpoint {path} must be whole and of this model, reading it failed with {reason}; "
             f"{remedy}"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Returns the beginning of what an error says, on one line."""
+    text = " ".join(str(error).split())
+    return text.partition(" See full TensorStore details")[0][:160]  # the details are a repr
 
 
 def _groups(params: Mapping[str, Tensor]) -> Iterator[list[str]]:
