@@ -1,11 +1,16 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Test run settings: CPU, eight fake devices, strict numerics."""
+"""Test run settings: CPU, eight fake devices, strict numerics, quick compilation."""
 
+import os
 import tempfile
 
-import jax
-import pytest
+# Most of a test is compilation, and LLVM without optimisations takes three quarters of its time. It
+# changes no result but for rounding. The launch scripts that tests start inherit it.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)

@@ -50,7 +50,7 @@ def alone(request):
     config = dataclasses.replace(request.getfixturevalue(request.param), steps=STEPS)
     task = tasks.make_task(config)
     source, size = task.source(), config.batch_size
-    records = [source[i] for i in range(STEPS * size)]
+    records = [source[i % len(source)] for i in range(STEPS * size)]
     batches = [
         task.prepare(
             {
