@@ -76,9 +76,17 @@ class Case(NamedTuple):
 
 
 SLICES = {"v5p:2x2x1": 4, "v5p:4x4x4": 64, "v5p:4x8x8": 256, "v5p:8x8x8": 512}
+
+
+def _split(size: str, chips: int) -> tuple[tuple[str, int], ...]:
+    """Splits a model over all chips, or as many as divide its width; clips over the others."""
+    fsdp = min(chips, {"5b": 512, "2b": 64}[size])
+    return (("fsdp", fsdp),) if fsdp == chips else (("data", chips // fsdp), ("fsdp", fsdp))
+
+
 CASES = [
     *(
-        Case(size, topology, (("fsdp", chips),), chips)
+        Case(size, topology, _split(size, chips), chips)
         for topology, chips in SLICES.items()
         for size in ("5b", "2b")
     ),
