@@ -127,7 +127,8 @@ class TextEncoder:
         tokenizer = self._t5.tokenizer
         ids = tokenizer(caption, truncation=True, max_length=length)["input_ids"]
         ids, mask = tokenizers.pad([ids], length, tokenizer.pad_token_id)
-        features = {"t5": self._t5_states(self._t5.params, jnp.asarray(ids))[0], "t5_mask": mask[0]}
+        states = self._t5_states(self._t5.params, jax.device_put(ids))
+        features = {"t5": states[0], "t5_mask": mask[0]}
         if self._llm is not None:
             states, mask, answers = self._llm_states(caption)
             features |= {"llm": states, "llm_mask": mask, _ANSWERS: answers}
@@ -143,7 +144,7 @@ class TextEncoder:
         query = self._query(caption)
         if mode == "query":
             ids, mask = tokenizers.pad([query], length, pad_id)
-            states = self._encode_llm(self._llm.params, jnp.asarray(ids), jnp.asarray(mask))
+            states = self._encode_llm(self._llm.params, jax.device_put(ids), jax.device_put(mask))
             return np.where(mask[..., None], states, 0), mask, np.zeros((0, length), np.int32)
         generation = jax.device_get(self._generate(caption))
         count = self._config.num_answers
@@ -170,8 +171,8 @@ class TextEncoder:
         return decoding.generate_states(
             llm.model,
             llm.params,
-            jnp.asarray(ids),
-            jnp.asarray(mask),
+            jax.device_put(ids),
+            jax.device_put(mask),
             max_new_tokens=config.answer_length or config.length,
             temperature=config.answer_temperature,
             top_p=config.answer_top_p,
@@ -189,7 +190,7 @@ class TextEncoder:
         llm = self._llm
         rows = self._instruction_rows(self._cut_for_instructions(caption)[0])
         ids, mask = tokenizers.pad(rows, self._config.instruction_length, llm.pad_id)
-        states = self._encode_llm(llm.params, jnp.asarray(ids), jnp.asarray(mask))
+        states = self._encode_llm(llm.params, jax.device_put(ids), jax.device_put(mask))
         return states[np.arange(len(rows)), mask.sum(1) - 1]
 
     def _instruction_rows(self, caption: str) -> list[list[int]]:
