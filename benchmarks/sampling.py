@@ -10,7 +10,6 @@ compiled by torch, with the attention that it picks and with cuDNN's. Writes doc
 the `test` extra.
 """
 
-import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -180,13 +179,9 @@ class Theirs:
     def __init__(self, size: Size, folder: pathlib.Path, device: str, *, cudnn: bool = False):
         import diffusers
         import torch
-        from torch.nn import attention
 
         self._torch, self._size, self._device = torch, size, device
-        self._attention = contextlib.nullcontext
-        if cudnn:
-            backend = attention.SDPBackend.CUDNN_ATTENTION
-            self._attention = lambda: attention.sdpa_kernel(backend)
+        self._attention = sides.torch_attention(cudnn=cudnn)
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
         kind = diffusers.CogVideoXPipeline
         self._pipeline = kind.from_pretrained(folder / "pipeline", torch_dtype=dtype).to(device)

@@ -95,6 +95,15 @@ def main(benchmark: Benchmark) -> None:
     return None
 
 
+def torch_attention(*, cudnn: bool) -> Callable[[], contextlib.AbstractContextManager]:
+    """Returns what makes contexts in which PyTorch attends by cuDNN, or as it picks."""
+    if not cudnn:
+        return contextlib.nullcontext
+    from torch.nn import attention
+
+    return lambda: attention.sdpa_kernel(attention.SDPBackend.CUDNN_ATTENTION)
+
+
 def device_name(device: str) -> str:
     """Returns what the page calls the device."""
     if device != "cpu":
@@ -271,8 +280,9 @@ def _page(benchmark: Benchmark, args: argparse.Namespace, rows: list[dict]) -> s
             cells += [f"{row['first'][name]:.1f}", f"{row['peak'][name] / 2**30:.2f}"]
             cells.append("" if name == ours else f"{row['difference'][name]:.1e}")
             lines.append(f"| {' | '.join(cells)} |")
-    if benchmark.conclude is not None:
-        lines += ["", benchmark.conclude(benchmark.cases[args.case], args.device, rows)]
+    case = benchmark.cases[args.case]
+    if benchmark.conclude is not None and (text := benchmark.conclude(case, args.device, rows)):
+        lines += ["", text]
     return "\n".join(lines) + "\n"
 
 

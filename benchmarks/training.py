@@ -16,7 +16,6 @@ policies, PyTorch with compiled blocks that it recomputes, with the attention th
 cuDNN's. Writes docs/results/. Needs the `test` extra.
 """
 
-import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -236,15 +235,11 @@ class Theirs:
     ):
         import diffusers
         import torch
-        from torch.nn import attention
 
         from tests.models import dit_reference
 
         self._torch, self._case, self._device = torch, case, device
-        self._attention = contextlib.nullcontext
-        if cudnn:
-            backend = attention.SDPBackend.CUDNN_ATTENTION
-            self._attention = lambda: attention.sdpa_kernel(backend)
+        self._attention = sides.torch_attention(cudnn=cudnn)
         kind = diffusers.CogVideoXTransformer3DModel
         self._model = kind.from_pretrained(folder / "transformer").to(device).train()
         if device != "cpu":

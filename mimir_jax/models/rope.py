@@ -73,7 +73,7 @@ def rotary_3d(
 def rotate(x: Float[Array, "b s heads head_dim"], rotary: Rotary) -> Float[Array, "..."]:
     """Rotates adjacent channel pairs `(x0, x1)` by the table's angles, in float32.
 
-    A flip of the pairs, unlike slices of them, fuses with what comes before and after.
+    The partner of each channel comes by a flip of the pairs, which needs no concatenation.
     """
     cos, sin = (jnp.repeat(table, 2, axis=-1)[None, :, None] for table in rotary)  # (1, s, 1, d)
     sin = sin * jnp.tile(jnp.array([-1.0, 1.0]), sin.shape[-1] // 2)[None, None, None]

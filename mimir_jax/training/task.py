@@ -43,7 +43,7 @@ class Task(Protocol):
     def batch_spec(self) -> Batch:
         """Returns shapes and dtypes of what `prepare` makes of `batch_size` records.
 
-        The train step is compiled for them while the first batch is prepared.
+        The train step is compiled for them before there is a batch.
         """
         ...
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from mimir_jax.config import TrainConfig
 from mimir_jax.models import functional
 from mimir_jax.training.task import Task
-from mimir_jax.training.tasks import text_to_video, vae
+from mimir_jax.training.tasks import text_to_video
 from mimir_jax.training.tasks.language import CausalLMTask, MaskedLMTask
 from mimir_jax.training.tasks.text_to_video import TextToVideoTask
 from mimir_jax.training.tasks.vae import VAETask

@@ -20,13 +20,6 @@ from mimir_jax.parallel import distributed
 from mimir_jax.sampling import video as video_lib
 
 
-def batch_spec(config: TrainConfig) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns shapes and dtypes of the batch that `VAETask.prepare` makes."""
-    data = config.data
-    shape = (config.batch_size, data.frames, data.height, data.width, 3)
-    return {"video": jax.ShapeDtypeStruct(shape, jnp.uint8)}
-
-
 class VAETask:
     """Reconstruct clips through the sampled posterior."""
 
@@ -45,7 +38,9 @@ class VAETask:
 
     def batch_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns what `prepare` makes."""
-        return batch_spec(self._config)
+        data = self._config.data
+        shape = (self._config.batch_size, data.frames, data.height, data.width, 3)
+        return {"video": jax.ShapeDtypeStruct(shape, jnp.uint8)}
 
     def loss(
         self, params: functional.Params, batch: Mapping[str, Array], key: jax.Array
