@@ -4,6 +4,8 @@
 
 import ctypes
 import gc
+import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import re
@@ -52,7 +54,9 @@ def run(main: Callable[[Sequence[str]], None], *, config: str | None = None) -> 
 
 
 def prepare_host() -> None:
-    """Caches compiled programs for the next run and reuses memory in this; call before JAX starts.
+    """Makes this process start and run fast on its host; call before JAX starts.
+
+    Compiled programs are cached for the next run.
 
     Python looks for cycles less often: tracing makes so many objects that it spent an eighth of the
     start on that.
@@ -66,12 +70,35 @@ def prepare_host() -> None:
     cache = pathlib.Path.home() / ".cache" / "mimir_jax" / "xla"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    if _only_cpu():
+        os.environ["XLA_FLAGS"] = f"{_quick_compilation()} {os.environ.get('XLA_FLAGS', '')}"
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc alone has it
         trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # malloc.h
         mallopt(arena_max, os.cpu_count())
         mallopt(top_pad, 2**26)  # no heap of an arena is larger, so none is given back
         mallopt(mmap_max, 0)
         mallopt(trim_threshold, 2**31 - 1)
+
+
+def _only_cpu() -> bool:
+    """Whether JAX will run on CPUs: it was told to, or finds no plugin of an accelerator."""
+    if platforms := os.environ.get("JAX_PLATFORMS"):
+        return platforms == "cpu"
+    plugins = importlib.metadata.entry_points(group="jax_plugins")
+    return not plugins and not any(map(importlib.util.find_spec, ("jax_plugins", "libtpu")))
+
+
+def _quick_compilation() -> str:
+    """Returns flags of XLA that take a third off the compilation of a train step on a CPU.
+
+    The step takes its time in matrix products of a library; what XLA writes around them runs as
+    fast when LLVM optimises at its first level, and when emitted the older way, which went with
+    jaxlib 0.11.
+    """
+    flags = ["--xla_backend_optimization_level=1"]
+    if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+    return " ".join(flags)
 
 
 def define_processes() -> Callable[[], dict[str, Any]]:

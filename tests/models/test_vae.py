@@ -24,9 +24,6 @@ TWO_STAGES = VAEConfig(
     sample_height=24,
     sample_width=40,
 )
-# The models here are tiny: what costs is compiling them.
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-jit = functools.partial(jax.jit, compiler_options=QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +42,7 @@ def reference(cfg):
     shapes = jax.tree.map(lambda x: x.shape, params)
     assert shapes == jax.tree.map(lambda x: x.shape, model.abstract_params)
     calls = [
-        [jit(functools.partial(f, params, tiled=tiled)) for f in (model.encode, model.decode)]
+        [jax.jit(functools.partial(f, params, tiled=tiled)) for f in (model.encode, model.decode)]
         for tiled in (False, True)
     ]
     return torch_model, calls
@@ -163,7 +160,7 @@ def test_every_parameter_has_axes(small):
 def test_future_chunks_never_change_the_past(small):
     model, params = small
     video = jnp.float32(video_of(9, 4, 4))  # 5 + 4 frames, 3 + 2 latents
-    encode, decode = jit(model.encode), jit(model.decode)
+    encode, decode = jax.jit(model.encode), jax.jit(model.decode)
     latents = encode(params, video).mode()
     changed = encode(params, video.at[:, 5:].multiply(-1.0)).mode()
     np.testing.assert_array_equal(changed[:, :3], latents[:, :3])
@@ -183,7 +180,7 @@ def test_gradients_are_finite_and_reach_every_parameter(small):
         decoded = model.decode(params, moments.sample(jax.random.key(0)))
         return jnp.mean(jnp.square(decoded - video)) + 1e-4 * moments.kl().mean()
 
-    grads = jit(jax.grad(loss))(params)
+    grads = jax.jit(jax.grad(loss))(params)
     assert all(np.isfinite(g).all() and np.abs(g).max() > 0 for g in jax.tree.leaves(grads))
 
 
@@ -193,7 +190,7 @@ def test_moments_are_clamped_and_sampled(small):
     bias = jnp.float32([0.5] * 16 + [99.0, -99.0] + [0.0] * 14)
     conv = {"kernel": jnp.zeros_like(conv["kernel"]), "bias": bias}
     params = params | {"encoder": params["encoder"] | {"conv_out": conv}}
-    moments = jit(model.encode)(params, jnp.float32(video_of(1, 4, 4)))
+    moments = jax.jit(model.encode)(params, jnp.float32(video_of(1, 4, 4)))
     np.testing.assert_array_equal(moments.logvar[0, 0, 0, 0, :3], [20.0, -30.0, 0.0])
     np.testing.assert_array_equal(moments.mode(), moments.mean)
     sample = moments.sample(jax.random.key(3))
@@ -248,7 +245,7 @@ def test_cpu_and_direct_convolutions_agree(in_dim, out_dim):
     kernel = random(3, 3, 3, in_dim, out_dim)
     dy = random(2, 4, 5, 7, out_dim)
 
-    @jit
+    @jax.jit
     def both(x, kernel, dy):
         expected, vjp = jax.vjp(causal.conv3d_direct, x, kernel)
         ours = (causal.conv3d_taps(x, kernel), *causal.conv3d_taps_vjp(x, kernel, dy))
@@ -266,7 +263,7 @@ def test_frame_convolution_gradient_matches_autodiff(stride, padding, size):
     kernel = random(3, 3, 4, 5)
     padding = (padding, padding)
 
-    @jit
+    @jax.jit
     def gradients(x, kernel):
         plain = functools.partial(causal._nhwc, padding=padding, stride=stride)
         y, vjp = jax.vjp(plain, x, kernel)

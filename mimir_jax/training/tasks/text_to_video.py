@@ -167,13 +167,7 @@ class TextToVideoTask:
 
     @functools.cached_property
     def _encode(self):
-        # On a CPU the encoder lives in convolutions of a library; what XLA writes around them runs
-        # as fast from LLVM's first level, which takes two thirds of the time.
-        level = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-        return jax.jit(
-            lambda params, clip: self._vae.encode(params, transforms.to_float(clip)),
-            compiler_options=level,
-        )
+        return jax.jit(lambda params, clip: self._vae.encode(params, transforms.to_float(clip)))
 
     @functools.cached_property
     def _band_loss(self):

@@ -1,0 +1,26 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Signals and what they ask of a run."""
+
+import signal
+
+import pytest
+
+from mimir_jax.training import interrupt
+
+
+def test_signals_at_once_are_one_wish():
+    with interrupt.watched() as asked:
+        assert not asked(1)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert asked(2)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_later_interrupt_ends_at_once(monkeypatch):
+    monkeypatch.setattr(interrupt, "_SAME_SECONDS", -1.0)
+    with pytest.raises(KeyboardInterrupt), interrupt.watched() as asked:
+        signal.raise_signal(signal.SIGTERM)
+        assert asked(1)
+        signal.raise_signal(signal.SIGINT)
