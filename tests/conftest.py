@@ -6,8 +6,8 @@ import importlib.metadata
 import os
 import tempfile
 
-# Most of a test is compilation. Code that is written the older way, which went with jaxlib 0.11, and
-# that LLVM does not optimise takes a fifth of the time and changes results by rounding alone. The
+# Most of a test is compilation. Code that is written the older way, which went with jaxlib 0.11,
+# and that LLVM does not optimise takes a fifth of the time and differs by rounding alone. The
 # launch scripts that tests start inherit it.
 _quick = ["--xla_backend_optimization_level=0"]
 if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
