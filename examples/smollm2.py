@@ -99,7 +99,7 @@ def greedy(
 
 def prompt_rows(speaker: Speaker, prompts: Sequence[str]) -> list[list[int]]:
     """Returns each prompt as the tokens of a user's turn."""
-    chats = map(instructions.caption_turn, prompts)
+    chats = [instructions.caption_turn(prompt, TextConfig()) for prompt in prompts]
     return [instructions.tokenize(speaker.tokenizer, chat) for chat in chats]
 
 

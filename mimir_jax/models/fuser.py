@@ -107,7 +107,7 @@ class TokenFuser(nnx.Module):
         if features.llm is None:
             raise ValueError(
                 "features.llm must be given to a fuser with use_llm, got None; encode captions "
-                "with the LLM too or set --config.task.ablation=baseline"
+                "with the LLM too or choose row 'baseline' of the ablation"
             )
         mask = features.llm_mask if self.cfg.llm_pad == "zero" else None
         x = _zero_pads(features.llm, mask)

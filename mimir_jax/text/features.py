@@ -9,6 +9,7 @@ one fixed shape, alone, so its features never depend on what else is in the batc
 import dataclasses
 import functools
 import json
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,9 @@ class TextEncoder:
         values = dataclasses.asdict(self._config)
         del values["t5_path"], values["llm_path"]  # the weights themselves are hashed
         text = {name: values.pop(name) for name in ("length", "null")}
-        llm = None if self._llm is None else {**self._llm.identity(), **values}
+        llm = None
+        if self._llm is not None:
+            llm = {**self._llm.identity(), "end_ids": self._llm.end_ids, **values}
         return {"text": text, "t5": self._t5.identity(), "llm": llm}
 
     @context.local()
@@ -173,11 +176,11 @@ class TextEncoder:
             llm.params,
             jax.device_put(ids),
             jax.device_put(mask),
-            max_new_tokens=config.answer_length or config.length,
+            max_new_tokens=config.length if config.answer_length is None else config.answer_length,
             temperature=config.answer_temperature,
             top_p=config.answer_top_p,
             key=key,
-            eos_ids=(llm.tokenizer.eos_token_id,),
+            eos_ids=llm.end_ids,
             pad_id=llm.pad_id,
             layer=config.llm_layer,
         )
@@ -217,13 +220,13 @@ class TextEncoder:
                 )
 
     def _query(self, caption: str) -> list[int]:
-        turn = instructions.caption_turn(caption)
+        turn = instructions.caption_turn(caption, self._config)
         return instructions.tokenize(self._llm.tokenizer, turn)[: self._config.length]
 
     def _unqueried(self, caption: str) -> str:
         """Returns the end of `caption` that `_query` leaves out."""
         tokenizer = self._llm.tokenizer
-        turn = instructions.render(tokenizer, instructions.caption_turn(caption))
+        turn = instructions.render(tokenizer, instructions.caption_turn(caption, self._config))
         starts = _starts(tokenizer, turn)
         if len(starts) <= self._config.length:
             return ""
@@ -288,11 +291,19 @@ def _starts(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
 class _Encoder:
     """A frozen network with its tokenizer."""
 
-    def __init__(self, model: functional.Model, params: functional.Params, tokenizer):
+    def __init__(
+        self, model: functional.Model, params: functional.Params, tokenizer, folder: pathlib.Path
+    ):
         self.model = model
         self.params = params
         self.tokenizer = tokenizer
         self.pad_id = tokenizer.pad_token_id
+        self._folder = folder
+
+    @functools.cached_property
+    def end_ids(self) -> tuple[int, ...]:
+        """The tokens that end an answer of an LLM."""
+        return instructions.end_ids(self.tokenizer, self._folder)
 
     def identity(self) -> dict[str, Any]:
         """Returns config, and hashes of weights and tokenizer."""
@@ -313,4 +324,5 @@ def _load(path: str | None, kind: str, field: str, mesh: Mesh | None) -> _Encode
             f"set it with --config.task.{field}=FOLDER"
         )
     model, params = weights.load(path, kind=kind, mesh=mesh)
-    return _Encoder(model, params, tokenizers.load(weights.resolve(path)))
+    folder = weights.resolve(path)
+    return _Encoder(model, params, tokenizers.load(folder), folder)

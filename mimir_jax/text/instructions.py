@@ -2,27 +2,60 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prompts of the LLM: the caption's own turn, and the four instruction turns of the stabilizer."""
 
+import json
+import pathlib
 from typing import Any
 
 from mimir_jax.config import TextConfig
 
-
-def caption_turn(caption: str) -> list[dict[str, str]]:
-    """Returns the chat whose states and answers enter the fuser: no system turn (M-U27)."""
-    return [{"role": "user", "content": caption}]
+Chat = list[dict[str, str]]
 
 
-def instruction_turns(caption: str, config: TextConfig) -> list[list[dict[str, str]]]:
+def caption_turn(caption: str, config: TextConfig) -> Chat:
+    """Returns the chat whose states and answers enter the fuser (M-U27)."""
+    return _chat(caption, config)
+
+
+def instruction_turns(caption: str, config: TextConfig) -> list[Chat]:
     """Returns one chat per instruction, with or without the caption before it (M-U12, M-U13)."""
     prefix = f"{caption}\n" if config.instruction_prompt == "caption+instruction" else ""
-    return [[{"role": "user", "content": prefix + text}] for text in config.instructions]
+    return [_chat(prefix + text, config) for text in config.instructions]
 
 
-def render(tokenizer: Any, chat: list[dict[str, str]]) -> str:
+def render(tokenizer: Any, chat: Chat) -> str:
     """Renders a chat up to where the assistant begins, by the tokenizer's own template."""
     return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
 
 
-def tokenize(tokenizer: Any, chat: list[dict[str, str]]) -> list[int]:
+def end_ids(tokenizer: Any, folder: pathlib.Path) -> tuple[int, ...]:
+    """Returns the tokens that end an answer, in order.
+
+    They are the tokenizer's own end, those of `generation_config.json` in `folder`, and the marker
+    that closes the assistant's turn in the chat template. Phi-3 ends turns in `<|end|>`, which its
+    tokenizer does not call an end.
+    """
+    ends = {tokenizer.eos_token_id}
+    settings = folder / "generation_config.json"
+    if settings.is_file():
+        named = json.loads(settings.read_text()).get("eos_token_id")
+        ends.update(named if isinstance(named, list) else [named])
+    chat = [{"role": "user", "content": "?"}]
+    begun = render(tokenizer, chat) + "!"
+    whole = tokenizer.apply_chat_template(
+        [*chat, {"role": "assistant", "content": "!"}], tokenize=False
+    )
+    if whole.startswith(begun):
+        rest = whole.removeprefix(begun).strip()
+        first = tokenizer(rest, add_special_tokens=False)["input_ids"][:1]
+        ends.update(set(first) & set(tokenizer.added_tokens_decoder))
+    return tuple(sorted(ends - {None}))
+
+
+def tokenize(tokenizer: Any, chat: Chat) -> list[int]:
     """Returns the tokens of a rendered chat."""
     return tokenizer(render(tokenizer, chat), add_special_tokens=False)["input_ids"]
+
+
+def _chat(text: str, config: TextConfig) -> Chat:
+    system = [] if config.system is None else [{"role": "system", "content": config.system}]
+    return [*system, {"role": "user", "content": text}]

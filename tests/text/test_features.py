@@ -1,11 +1,13 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
+import json
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mimir_jax import weights
 from mimir_jax.config import TextConfig
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.text import features, instructions, tokenizers
@@ -175,6 +177,30 @@ def test_instruction_turns_with_and_without_the_caption():
         "a star", dataclasses.replace(CONFIG, instruction_prompt="instruction")
     )
     assert alone[0][0]["content"] == CONFIG.instructions[0]
+
+
+def test_system_turn_comes_first():
+    config = dataclasses.replace(CONFIG, system="Be brief.")
+    for chat in (
+        instructions.caption_turn("a star", config),
+        *instructions.instruction_turns("a star", config),
+    ):
+        assert [turn["role"] for turn in chat] == ["system", "user"]
+        assert chat[0]["content"] == "Be brief."
+    assert instructions.caption_turn("a star", CONFIG) == [{"role": "user", "content": "a star"}]
+
+
+def test_answers_end_with_the_turn_as_well(tmp_path):
+    # Phi-3 calls another token its end than the one that closes its turns.
+    tokenizer = tokenizers.load(weights.resolve("package:tiny/llm"))
+    close, end, other = tokenizer.convert_tokens_to_ids(["<|end|>", "<|endoftext|>", "<|user|>"])
+    assert instructions.end_ids(tokenizer, tmp_path) == (close,)
+    tokenizer.eos_token = "<|endoftext|>"
+    assert set(instructions.end_ids(tokenizer, tmp_path)) == {close, end}
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [end, other]}))
+    assert set(instructions.end_ids(tokenizer, tmp_path)) == {close, end, other}
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
+    assert set(instructions.end_ids(tokenizer, tmp_path)) == {end, other}
 
 
 def test_tokenizer_without_files_is_named(tmp_path):

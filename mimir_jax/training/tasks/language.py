@@ -115,6 +115,10 @@ class _LanguageTask(abc.ABC):
     def _heldout_loss(self):
         return jax.jit(functools.partial(self.loss, key=jax.random.key(0)))
 
+    def read_heldout(self) -> None:
+        """Tokenises the held-out texts."""
+        _ = self._heldout_batch
+
     def evaluate(self, params: functional.Params) -> dict[str, float]:
         """Returns loss and accuracy on held-out texts, masks fixed."""
         loss, values = self._heldout_loss(params, self._heldout_batch)
@@ -182,7 +186,7 @@ class CausalLMTask(_LanguageTask):
         config = TextConfig()
         lines = []
         for index, record in enumerate(self._heldout[:6]):
-            turns = [instructions.caption_turn(record["caption"])]
+            turns = [instructions.caption_turn(record["caption"], config)]
             turns += instructions.instruction_turns(record["caption"], config)
             rows = [instructions.tokenize(self.tokenizer, turn) for turn in turns]
             ids, mask = tokenizers.pad(rows, self._task.length, self.tokenizer.pad_token_id)
@@ -204,7 +208,7 @@ class CausalLMTask(_LanguageTask):
         return _write_text(folder, lines)
 
     def _tokens(self, caption: str, instruction: int, reply: str) -> list[int]:
-        chat = instructions.caption_turn(caption)
+        chat = instructions.caption_turn(caption, TextConfig())
         if instruction >= 0:
             chat = instructions.instruction_turns(caption, TextConfig())[instruction]
         answer = self.tokenizer(reply, add_special_tokens=False)["input_ids"]
