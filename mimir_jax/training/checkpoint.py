@@ -19,7 +19,8 @@ from mimir_jax.weights import native
 CONFIG_FILE = "config.json"
 _REMEDY = "delete that folder to go on from the one before it"
 
-# Fields a resumed run may change: they steer the machine or the reporting, not the mathematics.
+# Fields a resumed run may change: they steer the machine or the reporting, not the mathematics; but
+# more `steps` stretch the cosine of the learning rate, which then rises again.
 RESUMABLE = (
     "steps", "log_every", "eval_every", "sample_every", "checkpoint_every", "keep_checkpoints",
     "mesh", "optimizer.offload", "data.num_workers", "data.path", "resume_from", "init_from",
@@ -123,27 +124,8 @@ def open_params(workdir: pathlib.Path) -> native.Stored:
     return native.open_checkpoint(folder, item="state", parts=("ema", "params"), remedy=_REMEDY)
 
 
-def claim_workdir(workdir: pathlib.Path, config: TrainConfig) -> None:
-    """Writes the config of a new work directory, or checks that of an old one.
-
-    Process 0 does, and the others look whether they see the same folder.
-
-    Raises:
-        ValueError: if `workdir` holds a run of another config, or processes see different folders.
-    """
-    if distributed.is_first():
-        _claim(workdir, config)
-    distributed.gather(None)
-    path = workdir / CONFIG_FILE
-    everywhere = distributed.gather(path.is_file() and path.read_text() == bridge.to_json(config))
-    if not all(everywhere):
-        raise ValueError(
-            f"workdir {workdir} must be on storage that all processes share, process "
-            f"{everywhere.index(False)} sees another folder; choose another --workdir"
-        )
-
-
-def _claim(workdir: pathlib.Path, config: TrainConfig) -> None:
+def require_claimable(workdir: pathlib.Path, config: TrainConfig) -> None:
+    """Raises `ValueError` if `workdir` holds a run of another config, or other files."""
     path = workdir / CONFIG_FILE
     if path.exists():
         old = bridge.from_json(TrainConfig, path.read_text())
@@ -165,6 +147,31 @@ def _claim(workdir: pathlib.Path, config: TrainConfig) -> None:
             f"workdir {workdir} must be empty or hold a run of mimir_jax, found other files; "
             "choose another --workdir"
         )
+
+
+def claim_workdir(workdir: pathlib.Path, config: TrainConfig) -> None:
+    """Writes the config of a new work directory, or checks that of an old one.
+
+    Process 0 does, and the others look whether they see the same folder.
+
+    Raises:
+        ValueError: if `workdir` holds a run of another config, or processes see different folders.
+    """
+    if distributed.is_first():
+        _claim(workdir, config)
+    distributed.gather(None)
+    path = workdir / CONFIG_FILE
+    everywhere = distributed.gather(path.is_file() and path.read_text() == bridge.to_json(config))
+    if not all(everywhere):
+        raise ValueError(
+            f"workdir {workdir} must be on storage that all processes share, process "
+            f"{everywhere.index(False)} sees another folder; choose another --workdir"
+        )
+
+
+def _claim(workdir: pathlib.Path, config: TrainConfig) -> None:
+    require_claimable(workdir, config)
+    path = workdir / CONFIG_FILE
     workdir.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(bridge.to_json(config))

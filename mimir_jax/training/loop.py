@@ -73,7 +73,9 @@ def train(
         ValueError: for input that cannot work, before any state is allocated.
         FloatingPointError: if the loss stops being finite.
     """
-    # The program is compiled while its task is read.
+    # The program is compiled while its task is read. Until all is read, nothing is written.
+    if distributed.is_first():
+        checkpoint.require_claimable(workdir, config)
     mesh = mesh_lib.make_mesh(config.mesh.sizes)
     program_lib.require_runnable(config, mesh)
     if say is not None and not isinstance(config.task, LanguageTaskConfig):
@@ -94,8 +96,11 @@ def train(
         sharding=program.batch,
     )
 
-    # Nothing was written so far; from here on the work directory is ours.
     loaded = None if started else _load_init(config, task)
+    if not finished:
+        task.read_heldout()
+
+    # From here on the work directory is ours.
     checkpoint.claim_workdir(workdir, config)
     checkpointer = checkpoint.Checkpointer(workdir, keep=config.keep_checkpoints)
     state, position = _restore_or_init(config, task, checkpointer, program, loaded)

@@ -39,7 +39,7 @@ def trainable(config: OptimizerConfig, axes: Any, frozen: tuple[str, ...] = ()) 
     """
     paths = _paths(axes)
     names = jax.tree.leaves(paths)
-    for pattern in (*config.freeze, *config.lr_scale):
+    for pattern in (*config.freeze, *(pattern for pattern, _ in config.lr_scale)):
         if not any(re.search(pattern, name) for name in names):
             raise ValueError(
                 f"optimizer pattern {pattern!r} must match a parameter, got none of "
@@ -70,7 +70,7 @@ def make_optimizer(
     labels = jax.tree.map(lambda t: "train" if t else "freeze", trainable(config, axes, frozen))
 
     def factor(name: str) -> float:
-        return next((f for p, f in config.lr_scale.items() if re.search(p, name)), 1.0)
+        return next((f for p, f in config.lr_scale if re.search(p, name)), 1.0)
 
     factors = jax.tree.map(factor, _paths(axes))
     decays = jax.tree.map(

@@ -53,6 +53,13 @@ class Task(Protocol):
         """Returns the mean loss over the batch and scalar metrics; pure."""
         ...
 
+    def read_heldout(self) -> None:
+        """Reads and encodes what `evaluate` needs, and keeps it.
+
+        Called before the work directory is claimed, so that bad data leaves nothing behind.
+        """
+        ...
+
     def evaluate(self, params: functional.Params) -> Metrics:
         """Returns held-out metrics; the one called `loss` is printed before and after."""
         ...

@@ -64,6 +64,9 @@ class LineTask:
         error = self.model.apply(params, batch["x"]) - batch["x"].sum(1, keepdims=True) ** 2
         return (error**2).mean(), {}
 
+    def read_heldout(self):
+        pass
+
     def evaluate(self, params):
         return {"loss": 0.0}
 
@@ -176,6 +179,16 @@ def test_vae_trains_with_accumulation(vae_run, tmp_path, replace):
     result = loop.train(replace(vae_run, optimizer=optimizer), tmp_path / "run")
     assert result.step == 2 and np.isfinite(result.after["psnr"])
     assert result.samples[0].name == "sheet.png"
+
+
+def test_heldout_data_that_cannot_be_read_leaves_nothing_behind(line_run, tmp_path, monkeypatch):
+    def fail(self):
+        raise ValueError("clips must have 17 frames")
+
+    monkeypatch.setattr(LineTask, "read_heldout", fail)
+    with pytest.raises(ValueError, match="must have 17 frames"):
+        loop.train(line_run, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_diverged_loss_stops_the_run(line_run, tmp_path, monkeypatch):

@@ -106,6 +106,10 @@ class TextToVideoTask:
         """Returns `velocity_loss`."""
         return velocity_loss(self._task, self.model, params, batch, key)
 
+    def read_heldout(self) -> None:
+        """Encodes the held-out clips and captions."""
+        _ = self._heldout_batches
+
     def evaluate(self, params: functional.Params) -> dict[str, float]:
         """Returns the held-out loss, overall and by timestep band.
 

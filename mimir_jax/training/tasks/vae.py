@@ -59,6 +59,10 @@ class VAETask:
         loss += weights.kl_weight * kl
         return loss, {"l1": l1, "mse": mse, "gradient": gradient, "kl": kl}
 
+    def read_heldout(self) -> None:
+        """Reads the held-out clips."""
+        _ = self._heldout
+
     def evaluate(self, params: functional.Params) -> dict[str, float]:
         """Reconstructs held-out clips from the posterior mean; `loss` is their L1 in [-1, 1]."""
         clips, _ = self._heldout
