@@ -33,7 +33,7 @@ TINY = c.TrainConfig(
     optimizer=c.OptimizerConfig(
         learning_rate=2e-5,
         schedule="cosine",
-        lr_scale={"^(fuser|stabilizer)/": 12.5},
+        lr_scale=(("^(fuser|stabilizer)/", 12.5),),
         warmup_steps=50,
         ema_decay=0.99,
     ),
@@ -48,7 +48,7 @@ PAPER = c.TrainConfig(
     task=c.TextToVideoConfig(sampler=c.SamplerConfig(name="dpm", steps=50, guidance=6.0)),
     data=c.DataConfig(source="folder", path="data/videos", frames=49, height=480, width=720),
     optimizer=c.OptimizerConfig(
-        learning_rate=1e-5, lr_scale={"^(fuser|stabilizer)/": 10.0}, warmup_steps=100,
+        learning_rate=1e-5, lr_scale=(("^(fuser|stabilizer)/", 10.0),), warmup_steps=100,
         ema_decay=0.9999, clip_norm=1.0,
     ),
     mesh=c.MeshConfig(data=1, fsdp=-1, shard_frozen=True),
@@ -94,5 +94,5 @@ def get_config(preset: str = "tiny") -> ml_collections.ConfigDict:
     if row:
         run = dataclasses.replace(run, task=dataclasses.replace(run.task, ablation=row))
     if row == "baseline":  # has no parts of its own to train faster
-        run = dataclasses.replace(run, optimizer=dataclasses.replace(run.optimizer, lr_scale={}))
+        run = dataclasses.replace(run, optimizer=dataclasses.replace(run.optimizer, lr_scale=()))
     return c.to_config_dict(run)

@@ -18,7 +18,9 @@ PRESETS = {
             kind="t5", model=c.TINY_T5, tokenizer_path="package:tiny/t5", length=64
         ),
         # Position enters through the relative bias alone, which must grow from 0.1 to several.
-        optimizer=dataclasses.replace(OPTIMIZER, lr_scale={"^relative_bias": 30.0, "^embed/": 3.0}),
+        optimizer=dataclasses.replace(
+            OPTIMIZER, lr_scale=(("^relative_bias", 30.0), ("^embed/", 3.0))
+        ),
         steps=1500,
         batch_size=32,
         eval_every=500,

@@ -92,7 +92,8 @@ def _conclude(console, config: TrainConfig, workdir: pathlib.Path, result) -> No
         print_line(f"samples: {result.samples[0]}")
     print_line(f"curves: tensorboard --logdir {workdir}")
     command += flags_lib.overrides(without="steps")
-    print_line(f"train longer: {command} --config.steps={2 * config.steps}")
+    stretched = " (its cosine stretched)" if config.optimizer.schedule == "cosine" else ""
+    print_line(f"train longer{stretched}: {command} --config.steps={2 * config.steps}")
 
 
 def _config_path() -> str:

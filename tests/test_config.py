@@ -11,7 +11,7 @@ PALLAS = c.MimirConfig(dit=c.DiTConfig(attention="pallas"))
 
 
 def test_round_trip_through_flags_and_json():
-    run = c.TrainConfig(optimizer=c.OptimizerConfig(lr_scale={"^fuser/": 10.0}, freeze=("dit",)))
+    run = c.TrainConfig(optimizer=c.OptimizerConfig(lr_scale=(("^fuser/", 10.0),), freeze=("dit",)))
     assert bridge.from_config_dict(c.TrainConfig, bridge.to_config_dict(run)) == run
     assert bridge.from_json(c.TrainConfig, bridge.to_json(run)) == run
 
@@ -37,6 +37,47 @@ def test_counts_of_a_task_are_checked():
         c.TextToVideoConfig(heldout_clips=0)
     with pytest.raises(ValueError, match="task.sample_prompts must be at least 0, got -1"):
         c.TextToVideoConfig(sample_prompts=-1)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: c.DataConfig(frames=-7), "data.frames must be at least 1, got -7; set it with"),
+        (lambda: c.DataConfig(height=0), "data.height must be at least 1, got 0"),
+        (lambda: c.DataConfig(fps=24.0), "data.fps must be 8 for Toyworld"),
+        (lambda: c.DataConfig(source="folder", path="x", fps=0.0), "data.fps must be above 0"),
+        (lambda: c.TextConfig(answer_top_p=0.0), "answer_top_p must be above 0 and at most 1"),
+        (lambda: c.TextConfig(answer_length=0), "answer_length must be at least 1, got 0"),
+        (lambda: c.TextToVideoConfig(caption_dropout=1.5), "at least 0 and at most 1, got 1.5"),
+        (lambda: c.OptimizerConfig(ema_decay=1.0), "at least 0 and below 1, got 1.0"),
+        (lambda: c.OptimizerConfig(learning_rate=float("nan")), "must be above 0, got nan"),
+        (lambda: c.OptimizerConfig(freeze=("^dit/(",)), "freeze must hold regular expressions"),
+        (lambda: c.TrainConfig(eval_every=-1), "eval_every must be at least 0, got -1"),
+    ],
+)
+def test_values_out_of_range_give_one_line(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_patterns_keep_their_order_and_flags_can_write_them():
+    values = bridge.to_config_dict(c.TrainConfig())
+    values.optimizer.lr_scale = (("^dit/blocks.*", 0.1), ("^dit/", 2))
+    run = bridge.from_config_dict(c.TrainConfig, values)
+    assert run.optimizer.lr_scale == (("^dit/blocks.*", 0.1), ("^dit/", 2.0))
+    values.optimizer.lr_scale = ("^dit/", 2.0)
+    with pytest.raises(ValueError, match="config.optimizer.lr_scale must be tuple"):
+        bridge.from_config_dict(c.TrainConfig, values)
+
+
+def test_parts_are_chosen_one_by_one_where_no_row_is():
+    values = bridge.to_config_dict(c.TrainConfig())
+    values.task.model.stabilizer.enabled = False
+    with pytest.raises(ValueError, match="stabilizer.enabled must be True in row 'mimir'"):
+        bridge.from_config_dict(c.TrainConfig, values)
+    values.task.ablation = "None"
+    network = bridge.from_config_dict(c.TrainConfig, values).task.network
+    assert network.fuser.zero_conv and not network.stabilizer.enabled
 
 
 def test_override_is_validated():
@@ -95,8 +136,8 @@ def test_data_sources_need_their_paths():
 
 def test_differences_are_dotted():
     a = c.TrainConfig()
-    b = dataclasses.replace(a, seed=1, data=dataclasses.replace(a.data, fps=4.0))
-    assert bridge.differences(a, b) == ["data.fps", "seed"]
+    b = dataclasses.replace(a, seed=1, data=dataclasses.replace(a.data, start="first"))
+    assert bridge.differences(a, b) == ["data.start", "seed"]
 
 
 def test_an_interrupt_ends_in_one_line():

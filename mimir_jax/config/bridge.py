@@ -24,8 +24,6 @@ def to_config_dict(config: Any) -> ml_collections.ConfigDict:
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             value = to_config_dict(value)
-        elif isinstance(value, Mapping):
-            value = ml_collections.ConfigDict(dict(value))
         elif value is None:
             value = config_dict.placeholder(_optional(hints[field.name]))
         out[field.name] = value
@@ -104,8 +102,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if isinstance(value, Mapping):
         value = dict(value)
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
-    if value is None and type(None) in options:
-        return None
+    if (value is None or value == "None") and type(None) in options:
+        return None  # a flag cannot say it in another way
     classes = [option for option in options if dataclasses.is_dataclass(option)]
     if classes:
         if not isinstance(value, dict):
@@ -124,9 +122,7 @@ def _convert(option: Any, value: Any) -> tuple[bool, Any]:
     if origin is typing.Literal:
         return value in typing.get_args(option), value
     if origin is tuple:
-        return isinstance(value, (tuple, list)), tuple(value) if value is not None else None
-    if origin is dict:
-        return isinstance(value, dict), value
+        return _convert_tuple(typing.get_args(option), value)
     if option is float and isinstance(value, int) and not isinstance(value, bool):
         return True, float(value)
     if option is int and isinstance(value, bool):
@@ -134,13 +130,25 @@ def _convert(option: Any, value: Any) -> tuple[bool, Any]:
     return isinstance(value, option), value
 
 
+def _convert_tuple(hints: tuple[Any, ...], value: Any) -> tuple[bool, Any]:
+    if not isinstance(value, (tuple, list)):
+        return False, value
+    if hints[-1] is Ellipsis:
+        hints = hints[:1] * len(value)
+    if len(hints) != len(value):
+        return False, value
+    converted = [_convert(hint, part) for hint, part in zip(hints, value, strict=True)]
+    return all(ok for ok, _ in converted), tuple(part for _, part in converted)
+
+
 def _describe(options: list[Any]) -> str:
     parts = []
     for option in options:
-        if typing.get_origin(option) is typing.Literal:
+        origin = typing.get_origin(option)
+        if origin is typing.Literal:
             parts.append("one of " + ", ".join(map(repr, typing.get_args(option))))
         else:
-            parts.append(getattr(option, "__name__", str(option)))
+            parts.append(str(option) if origin else getattr(option, "__name__", str(option)))
     return " or ".join(parts)
 
 

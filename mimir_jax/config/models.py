@@ -7,6 +7,7 @@ Ids such as M-U6 name choices that the Mimir paper leaves open; see `docs/choice
 """
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 DType = Literal["float32", "bfloat16", "float16"]
@@ -18,6 +19,36 @@ def require(condition: bool, message: str) -> None:
     """Raises `ValueError(message)` unless `condition` holds."""
     if not condition:
         raise ValueError(message)
+
+
+def require_within(
+    name: str,
+    value: float | None,
+    low: float,
+    high: float = math.inf,
+    *,
+    above: bool = False,
+    below: bool = False,
+) -> None:
+    """Raises `ValueError` unless `low <= value <= high`, or it is None.
+
+    Args:
+        name: Of the field, after `--config.`.
+        value: Its value.
+        low, high: Bounds; a value is finite all the same.
+        above: Exclude `low`.
+        below: Exclude `high`.
+    """
+    if value is None:
+        return
+    fine = math.isfinite(value) and low <= value <= high
+    fine = fine and not (above and value == low) and not (below and value == high)
+    bounds = [f"{'above' if above else 'at least'} {low}"]
+    if high < math.inf:
+        bounds.append(f"{'below' if below else 'at most'} {high}")
+    require(
+        fine, f"{name} must be {' and '.join(bounds)}, got {value}; set it with --config.{name}"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -261,7 +292,7 @@ class FuserConfig:
         bridge: Where the LLM width becomes the T5 width (M-U1): `zero_conv` inside Z_beta, or
             `linear` in a plain bias-free linear before it.
         llm_pad, t5_pad: What pad positions of a branch add to the sum (M-U5): `zero` nothing,
-            `keep` whatever their states give.
+            `keep` what becomes of their states; those of LLM pads are zeros, so a bias at most.
         attend_pads: Let the DiT attend to positions where every branch has a pad (M-U5).
         norm: Normalisation of the LLM states, without affine (M-U6).
         scale_init, scale_shape: Start and shape of the learnable scale (M-U7). Start it at the RMS
@@ -406,6 +437,15 @@ class MimirConfig:
             "set it with --config.task.ablation",
         )
         flags = dict(ABLATIONS[row])
+        for part, name, on in (
+            *(("fuser", name, flags[name]) for name in ("use_llm", "norm_scale", "zero_conv")),
+            ("stabilizer", "enabled", flags["stabilizer"]),
+        ):
+            require(
+                getattr(getattr(self, part), name) or not on,
+                f"{part}.{name} must be True in row {row!r} of the ablation, got False; set "
+                "--config.task.ablation=None to choose the parts one by one, or another row",
+            )
         stabilizer = dataclasses.replace(self.stabilizer, enabled=flags.pop("stabilizer"))
         fuser = dataclasses.replace(self.fuser, **flags)
         return dataclasses.replace(self, fuser=fuser, stabilizer=stabilizer)

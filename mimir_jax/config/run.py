@@ -3,6 +3,7 @@
 """Configuration of a run: data, text, task, optimizer, mesh and loop."""
 
 import dataclasses
+import re
 import typing
 from typing import Literal
 
@@ -15,6 +16,7 @@ from mimir_jax.config.models import (
     T5Config,
     VAEConfig,
     require,
+    require_within,
 )
 
 Ablation = Literal[
@@ -40,7 +42,7 @@ class DataConfig:
             under `path`; `tfds` reads dataset `name` in ArrayRecord format under `path`.
         num_scenes: Training scenes of Toyworld; a finite pool lets frozen features be reused.
         caption_style: Toyworld captions: short, long, coarse, paraphrase or mixed.
-        fps: Frames a second of a record, picked by time stamp.
+        fps: Frames a second of a record, picked by time stamp; Toyworld has 8.
         scenery: Of Toyworld: `varied` backgrounds, light and camera; `plain`, objects alone;
             `single`, one kind of object alone, mostly large, in few places, doing one thing.
         source_fps: Frame rate of the stored videos of a tfds dataset, which has no time stamps.
@@ -70,11 +72,20 @@ class DataConfig:
     features: str | None = None
 
     def __post_init__(self):
+        for name in ("frames", "height", "width", "num_scenes"):
+            require_within(f"data.{name}", getattr(self, name), 1)
+        require_within("data.fps", self.fps, 0, above=True)
+        require_within("data.num_workers", self.num_workers, 0)
         nearest = max(1, round((self.frames - 1) / 8)) * 8 + 1
         require(
             self.frames % 8 == 1,
             f"data.frames must be 8N+1 so that the VAE returns as many frames as it reads, got "
             f"{self.frames}; the nearest is {nearest}, set it with --config.data.frames",
+        )
+        require(
+            self.source != "toyworld" or self.fps == 8,
+            f"data.fps must be 8 for Toyworld, whose scenes move at that rate, got {self.fps}; "
+            "leave it out",
         )
         require(
             self.source == "toyworld" or self.path is not None,
@@ -107,6 +118,7 @@ class TextConfig:
         num_answers: Sampled answers kept per caption; training draws one each step (M-U3).
         answer_length: New tokens per answer; None fills what the prompt leaves of `length`.
         answer_temperature, answer_top_p: Decoding of answers (M-U28).
+        system: System turn before the caption's and the instructions' turns; None has none (M-U27).
         instructions: One instruction per stabilizer token (M-U12).
         instruction_length: Tokens of an instruction turn; its caption is cut on the right (M-U4).
         instruction_prompt: Whether the caption accompanies each instruction (M-U13).
@@ -122,34 +134,38 @@ class TextConfig:
     answer_length: int | None = None
     answer_temperature: float = 0.8
     answer_top_p: float = 0.9
+    system: str | None = None
     instructions: tuple[str, ...] = INSTRUCTIONS
     instruction_prompt: Literal["caption+instruction", "instruction"] = "caption+instruction"
     instruction_length: int = 320
     null: Literal["zero", "empty"] = "zero"
 
     def __post_init__(self):
-        require(
-            self.num_answers >= 1,
-            f"text.num_answers must be at least 1, got {self.num_answers}; "
-            "set it with --config.task.text.num_answers",
-        )
+        for name in ("num_answers", "length", "instruction_length", "answer_length"):
+            require_within(f"task.text.{name}", getattr(self, name), 1)
+        require_within("task.text.answer_temperature", self.answer_temperature, 0)
+        require_within("task.text.answer_top_p", self.answer_top_p, 0, 1, above=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
-    """Sampling from noise (M-U24)."""
+    """Sampling from noise (M-U24).
+
+    Attributes:
+        dynamic: How guidance changes over the steps: `off` keeps it.
+        previous: Where a step leads: one stride down, as in the `reference`, or to the next point
+            of the `grid` of visited timesteps.
+    """
 
     name: Literal["ddim", "dpm"] = "dpm"
     steps: int = 50
     guidance: float = 6.0
     dynamic: Literal["off", "reference", "smooth"] = "smooth"
+    previous: Literal["reference", "grid"] = "reference"
 
     def __post_init__(self):
-        require(
-            1 <= self.steps <= 1000,
-            f"sampler.steps must be within 1..1000, got {self.steps}; "
-            "set it with --config.task.sampler.steps",
-        )
+        require_within("task.sampler.steps", self.steps, 1, 1000)
+        require_within("task.sampler.guidance", self.guidance, 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,7 +173,8 @@ class TextToVideoConfig:
     """Train a video diffusion model on text: Mimir, its ablation rows, or the bare base.
 
     Attributes:
-        ablation: Row of Mimir's Table 3, applied to `model`; None takes `model` as it is.
+        ablation: Row of Mimir's Table 3, which switches off parts of `model`; None takes `model` as
+            it is.
         lora: Adapters in place of the DiT's own parameters; fuser and stabilizer train whole.
         caption_dropout: Share of samples trained without text, all parts together (M-U18).
         heldout_clips: Clips of the fixed-noise held-out loss.
@@ -193,7 +210,9 @@ class TextToVideoConfig:
                 "set either with --config.task.*",
             )
         for name, least in (("heldout_clips", 1), ("loss_bands", 1), ("sample_prompts", 0)):
-            _require_count(name, getattr(self, name), least)
+            require_within(f"task.{name}", getattr(self, name), least)
+        require_within("task.caption_dropout", self.caption_dropout, 0, 1)
+        _ = self.network  # raises where row and model contradict each other
 
     @property
     def network(self) -> MimirConfig:
@@ -237,7 +256,7 @@ class VAETaskConfig:
     heldout_clips: int = 8
 
     def __post_init__(self):
-        _require_count("heldout_clips", self.heldout_clips, 1)
+        require_within("task.heldout_clips", self.heldout_clips, 1)
 
     def check_geometry(self, data: DataConfig) -> None:
         """Raises `ValueError` unless the VAE can encode clips of the size of `data`."""
@@ -279,17 +298,12 @@ class LanguageTaskConfig:
     heldout_texts: int = 128
 
     def __post_init__(self):
-        _require_count("heldout_texts", self.heldout_texts, 1)
+        require_within("task.heldout_texts", self.heldout_texts, 1)
+        require_within("task.length", self.length, 1)
+        require_within("task.mask_rate", self.mask_rate, 0, 1)
 
     def check_geometry(self, data: DataConfig) -> None:
         """Text has no geometry."""
-
-
-def _require_count(name: str, value: int, least: int) -> None:
-    require(
-        value >= least,
-        f"task.{name} must be at least {least}, got {value}; set it with --config.task.{name}",
-    )
 
 
 TaskConfig = TextToVideoConfig | VAETaskConfig | LanguageTaskConfig
@@ -306,8 +320,8 @@ class OptimizerConfig:
         momentum_dtype: Of the first moment. Adafactor keeps none with `b1` 0.
         offload: Keep the moments in host memory and bring them in for every step.
         schedule: `constant` after warm-up, or `cosine` down to `end_fraction`.
-        lr_scale: Learning-rate factor by regular expression on the `/`-joined parameter path; the
-            first match counts.
+        lr_scale: Pairs of a regular expression on the `/`-joined parameter path and a factor of the
+            learning rate; the first match counts.
         freeze: Regular expressions of parameter paths that do not train (M-U19).
         clip_norm: Global gradient norm limit over the trained parameters.
         accumulate: Micro-batches per step.
@@ -327,9 +341,28 @@ class OptimizerConfig:
     offload: bool = False
     clip_norm: float = 1.0
     accumulate: int = 1
-    lr_scale: dict[str, float] = dataclasses.field(default_factory=dict)
+    lr_scale: tuple[tuple[str, float], ...] = ()
     freeze: tuple[str, ...] = ()
     ema_decay: float = 0.0
+
+    def __post_init__(self):
+        for name in ("learning_rate", "eps", "clip_norm"):
+            require_within(f"optimizer.{name}", getattr(self, name), 0, above=True)
+        for name in ("warmup_steps", "weight_decay"):
+            require_within(f"optimizer.{name}", getattr(self, name), 0)
+        for name in ("b1", "b2", "ema_decay"):
+            require_within(f"optimizer.{name}", getattr(self, name), 0, 1, below=True)
+        require_within("optimizer.end_fraction", self.end_fraction, 0, 1)
+        require_within("optimizer.accumulate", self.accumulate, 1)
+        patterns = {"freeze": self.freeze, "lr_scale": [pattern for pattern, _ in self.lr_scale]}
+        for name, pattern in ((name, p) for name, several in patterns.items() for p in several):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(
+                    f"optimizer.{name} must hold regular expressions, got {pattern!r} ({error}); "
+                    f"set it with --config.optimizer.{name}"
+                ) from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -385,13 +418,12 @@ class TrainConfig:
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "log_every", "keep_checkpoints"):
-            value = getattr(self, name)
-            require(
-                value >= 1, f"{name} must be at least 1, got {value}; set it with --config.{name}"
-            )
+            require_within(name, getattr(self, name), 1)
+        for name in ("eval_every", "sample_every", "checkpoint_every"):
+            require_within(name, getattr(self, name), 0)
         accumulate = self.optimizer.accumulate
         require(
-            accumulate >= 1 and self.batch_size % accumulate == 0,
+            self.batch_size % accumulate == 0,
             f"batch_size must be a multiple of optimizer.accumulate, got {self.batch_size} and "
             f"{accumulate}; set either with --config.*",
         )

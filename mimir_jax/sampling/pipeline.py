@@ -123,7 +123,7 @@ def make_denoise(task: TextToVideoConfig, model: functional.Model) -> Callable[.
     (b, t, h, w, c), static; one key a row.
     """
     cfg, schedule = task.sampler, schedules.DiscreteSchedule(task.diffusion)
-    sampler = samplers.make_sampler(cfg.name, schedule, cfg.steps)
+    sampler = samplers.make_sampler(cfg.name, schedule, cfg.steps, cfg.previous)
 
     @functools.partial(jax.jit, static_argnames=("shape",))
     def denoise(params, text, null, shape, keys):

@@ -67,7 +67,7 @@ def mimir_run(frozen):
         ),
         data=c.DataConfig(frames=9, height=32, width=32, num_scenes=32, caption_style="short"),
         optimizer=c.OptimizerConfig(
-            learning_rate=1e-3, warmup_steps=2, ema_decay=0.9, lr_scale={"^fuser/": 5.0}
+            learning_rate=1e-3, warmup_steps=2, ema_decay=0.9, lr_scale=(("^fuser/", 5.0),)
         ),
         mesh=c.MeshConfig(data=1, fsdp=-1),
         steps=6,

@@ -41,7 +41,7 @@ def test_frozen_parameters_get_zero_updates_and_no_moments():
 
 def test_lr_scale_multiplies_the_first_match_only():
     plain, _ = updates(OptimizerConfig(weight_decay=0.0))
-    scaled, _ = updates(OptimizerConfig(weight_decay=0.0, lr_scale={"^fuser/": 10.0, "r": 3.0}))
+    scaled, _ = updates(OptimizerConfig(weight_decay=0.0, lr_scale=(("^fuser/", 10.0), ("r", 3.0))))
     np.testing.assert_allclose(scaled["fuser"]["kernel"], 10 * plain["fuser"]["kernel"], rtol=1e-6)
     np.testing.assert_allclose(scaled["dit"]["kernel"], 3 * plain["dit"]["kernel"], rtol=1e-6)
 
@@ -71,7 +71,7 @@ def test_schedules_start_above_zero_and_end_where_promised():
     np.testing.assert_allclose([cosine(0), cosine(10), cosine(100)], [0.1, 1, 0.05], rtol=1e-6)
 
 
-@pytest.mark.parametrize("field", [dict(freeze=("wings",)), dict(lr_scale={"wings": 2.0})])
+@pytest.mark.parametrize("field", [dict(freeze=("wings",)), dict(lr_scale=(("wings", 2.0),))])
 def test_a_pattern_without_a_parameter_is_refused(field):
     with pytest.raises(ValueError, match="pattern 'wings' must match a parameter"):
         optimizer.make_optimizer(OptimizerConfig(**field), 100, AXES)
