@@ -33,6 +33,7 @@ def main(argv) -> None:
     kind, _, size = _TOPOLOGY.value.partition(":")
     os.environ["JAX_PLATFORMS"] = "cpu"  # what runs here; devices to compile for are named
     if kind == "cpu" and size.isdigit():
+        os.environ.pop("JAX_NUM_CPU_DEVICES", None)  # would count for more
         flag = f"--xla_force_host_platform_device_count={size}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
     from mimir_jax.parallel import mesh as mesh_lib
@@ -45,7 +46,13 @@ def main(argv) -> None:
         mesh = mesh_lib.make_mesh(config.mesh.sizes, place.devices)
         frozen = mesh_lib.device_bytes(ahead.frozen(config, mesh))
         print(memory.estimate(config, place.devices, frozen=frozen, capacity=capacity))
-    report = ahead.compile_run(config, place, _WHAT.value)
+    try:
+        report = ahead.compile_run(config, place, _WHAT.value)
+    except ahead.DoesNotFitError as error:
+        if out is not None:
+            found = {"what": _WHAT.value, "topology": place.name, "fits": False}
+            out.write_text(json.dumps({**found, "error": str(error)}, indent=2) + "\n")
+        raise
     print(ahead.text(report))
     if out is not None:
         out.write_text(json.dumps(report.to_json(), indent=2) + "\n")

@@ -75,6 +75,11 @@ def find(name: str) -> Topology:
             f"{name!r}"
         )
     kind, sizes = match[1], [int(size) for size in match[2].split("x")]
+    axes = {"cpu": len(sizes), "v5e": 2, "v6e": 2}.get(kind, 3)
+    if len(sizes) != axes or not all(sizes):
+        raise ValueError(
+            f"topology of {kind} must have {axes} sizes of at least 1, got {name!r}; name another"
+        )
     if kind == "cpu":
         devices = jax.devices("cpu")
         number = math.prod(sizes)
@@ -85,9 +90,12 @@ def find(name: str) -> Topology:
             )
         return Topology(name, devices[:number], None)
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # asks a metadata server that is not there
+    options = dict(_MEGACORE.get(kind, {}))
+    if math.prod(sizes) == 1:  # else libtpu takes a host to have four
+        options["chips_per_host_bounds"] = (1, 1, 1)
     try:
         devices = topologies.get_topology_desc(
-            platform="tpu", topology_name=name, **_MEGACORE.get(kind, {})
+            platform="tpu", topology_name=name, **options
         ).devices
     except Exception as error:  # the plugin raises several types
         reason = " ".join(str(error).split())[:160]

@@ -195,7 +195,7 @@ def test_topologies(monkeypatch):
     for name, links, extra in (
         ("v4:2x2x1", 2, {"chip_config_name": "megacore"}),
         ("v5p:4x4x8", 6, {}),
-        ("v6e:1x1", 0, {}),
+        ("v6e:1x1", 0, {"chips_per_host_bounds": (1, 1, 1)}),
     ):
         asked.clear()
         assert topology.find(name).links == links
@@ -203,6 +203,8 @@ def test_topologies(monkeypatch):
     for name, message in (
         ("cpu:900", "needs 900 CPU devices, got 8; set XLA_FLAGS"),
         ("v5p", "must be KIND:SIZE such as v5p:4x4x4"),
+        ("cpu:0", "topology of cpu must have 1 sizes of at least 1, got 'cpu:0'"),
+        ("v5e:4x4x4", "topology of v5e must have 2 sizes of at least 1, got 'v5e:4x4x4'"),
         ("v9:2x2", "of v4, v5e, v5p, v6e, cpu, got 'v9:2x2'"),
     ):
         with pytest.raises(ValueError, match=message):
