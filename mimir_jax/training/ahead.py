@@ -31,12 +31,17 @@ from mimir_jax.parallel import rules as rules_lib
 from mimir_jax.parallel import topology as topology_lib
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import pipeline as pipeline_lib
+from mimir_jax.training import flops as flops_lib
 from mimir_jax.training import metrics, tasks
 from mimir_jax.training import program as program_lib
 from mimir_jax.training.tasks import text_to_video
 from mimir_jax.weights import opening
 
 What = Literal["train", "sample", "decode"]
+
+
+class DoesNotFitError(ValueError):
+    """The compiler found no way to run a program in the memory of its device."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +116,7 @@ def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What
 
     Raises:
         ValueError: for a mesh or task that does not fit, or a batch that does not split.
+        DoesNotFitError: where the compiler finds no memory for the program.
     """
     if what == "decode":
         mesh = _bands(config, topology.devices)
@@ -120,7 +126,7 @@ def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What
     start = time.monotonic()
     make = {"train": _train, "sample": _sample, "decode": _decode}[what]
     lowered, parts, flops, executed = make(config, mesh)
-    compiled = lowered.compile()
+    compiled = _compile(lowered, what, topology)
     compile_seconds = time.monotonic() - start
     analysis = compiled.memory_analysis()
     results, scratch = analysis.output_size_in_bytes, analysis.temp_size_in_bytes
@@ -156,6 +162,21 @@ def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What
         seconds=seconds,
         compile_seconds=compile_seconds,
     )
+
+
+def _compile(
+    lowered: jax.stages.Lowered, what: What, topology: topology_lib.Topology
+) -> jax.stages.Compiled:
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = str(error).partition("RESOURCE_EXHAUSTED: ")[2].splitlines()[0]
+        raise DoesNotFitError(
+            f"{what} must fit the memory of a device of {topology.name}, got from its compiler: "
+            f"{reason[:200]}; split the mesh further, or see docs/scale.md on memory"
+        ) from None
 
 
 def frozen(config: TrainConfig, mesh: jax.sharding.Mesh) -> Any:
@@ -225,20 +246,18 @@ def _train(config: TrainConfig, mesh: jax.sharding.Mesh):
     program = program_lib.make(config, model, loss, mesh)
     batch = jax.tree.map(lambda x: program_lib.with_sharding(x, program.batch), batch)
     lowered = program_lib.lower(program, batch)
-    with context.use(mesh, program.rules):
-        forward = metrics.count_flops(loss, program.state.params, batch, jax.random.key(0))
     state = program.state
     parts = {"parameters": state.params, "optimizer": state.opt_state, "batch": batch}
     if state.ema is not None:
         parts["average"] = state.ema
-    key = jax.random.key(0)
     again = {
         "none": lambda: 0,
         "products": lambda: 0,
-        "attention": lambda: metrics.count_flops(loss, state.params, batch, key, attention=False),
-        "full": lambda: forward,
+        "attention": lambda: flops_lib.forward_flops(config, attention=False),
+        "full": lambda: flops_lib.forward_flops(config),
     }[_remat(config)]()
-    return lowered, parts, 3 * forward, 3 * forward + again
+    flops = flops_lib.step_flops(config)
+    return lowered, parts, flops, flops + again
 
 
 def _sample(config: TrainConfig, mesh: jax.sharding.Mesh):

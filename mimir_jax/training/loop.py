@@ -22,7 +22,7 @@ from mimir_jax.data import loader as loader_lib
 from mimir_jax.models import functional
 from mimir_jax.parallel import context, distributed
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.training import checkpoint, interrupt, memory, tasks
+from mimir_jax.training import checkpoint, flops, interrupt, memory, tasks
 from mimir_jax.training import init as init_lib
 from mimir_jax.training import metrics as metrics_lib
 from mimir_jax.training import program as program_lib
@@ -84,7 +84,7 @@ def train(
     program = program_lib.make(config, sketch.model, sketch.loss, mesh)
     started = checkpoint.has_checkpoint(workdir)
     finished = started and checkpoint.latest_step(workdir) >= config.steps
-    compiling = None if finished else background.submit(lambda: _compile(program, sketch))
+    compiling = None if finished else background.submit(lambda: _compile(config, program, sketch))
     if compiling and mesh.devices.flat[0].platform == "gpu":
         compiling.result()  # XLA chooses its kernels by timing them: nothing else may run there
     task = tasks.make_task(config)
@@ -183,15 +183,10 @@ def _restore_or_init(config, task, checkpointer, program, loaded):
     return jax.jit(program.make_state, out_shardings=shardings, donate_argnums=0)(params), None
 
 
-def _compile(program: program_lib.Program, sketch: tasks.Sketch) -> int:
-    """Compiles the step.
-
-    Returns:
-        The FLOPs of a step: three times those of the forward pass, by convention.
-    """
-    model, loss, batch = sketch
-    program_lib.lower(program, batch).compile()
-    return 3 * metrics_lib.count_flops(loss, model.abstract_params, batch, jax.random.key(0))
+def _compile(config: TrainConfig, program: program_lib.Program, sketch: tasks.Sketch) -> int:
+    """Compiles the step and returns its FLOPs."""
+    program_lib.lower(program, sketch.batch).compile()
+    return flops.step_flops(config)
 
 
 def _due(step: int, every: int) -> bool:

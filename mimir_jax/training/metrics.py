@@ -86,10 +86,11 @@ def count_flops(function: Callable, *args: Any, attention: bool = True) -> int:
     heads of zeros) is left out; so is all that attention kernels do unless `attention`.
     """
     with context.local():
-        return _jaxpr_flops(jax.make_jaxpr(function)(*args).jaxpr, attention)
+        return jaxpr_flops(jax.make_jaxpr(function)(*args).jaxpr, attention)
 
 
-def _jaxpr_flops(jaxpr: Any, attention: bool) -> int:
+def jaxpr_flops(jaxpr: Any, attention: bool) -> int:
+    """Counts as `count_flops` does, in what was traced."""
     total = 0
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
@@ -106,11 +107,11 @@ def _jaxpr_flops(jaxpr: Any, attention: bool) -> int:
             taps = int(np.prod([kernel[d] for d in spec[1:]]))  # in-channels x window
             total += 2 * math.prod(eqn.outvars[0].aval.shape) * taps
         elif name == "cond":  # branches are alternatives
-            total += max(_jaxpr_flops(branch.jaxpr, attention) for branch in eqn.params["branches"])
+            total += max(jaxpr_flops(branch.jaxpr, attention) for branch in eqn.params["branches"])
         else:
             times = eqn.params.get("length", 1) if name == "scan" else 1
             for value in eqn.params.values():
                 inner_jaxpr = getattr(value, "jaxpr", value)
                 if hasattr(inner_jaxpr, "eqns"):
-                    total += times * _jaxpr_flops(inner_jaxpr, attention)
+                    total += times * jaxpr_flops(inner_jaxpr, attention)
     return total

@@ -1,6 +1,7 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -110,6 +111,15 @@ def test_a_clip_of_the_paper_decodes_within_the_stated_memory(devices, most):
     report = ahead.compile_run(config, topology.find(f"cpu:{devices}"), "decode")
     assert report.memory["total"] < most
     assert "all-gather" not in report.traffic
+
+
+def test_what_the_compiler_finds_no_memory_for_does_not_fit():
+    def compile():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Used 20G of 15.75G hbm.\nMost: 1G")
+
+    lowered = types.SimpleNamespace(compile=compile)
+    with pytest.raises(ahead.DoesNotFitError, match="train must fit .* of cpu:8, .* 15.75G hbm.;"):
+        ahead._compile(lowered, "train", topology.find("cpu:8"))
 
 
 def test_what_cannot_be_compiled_is_named(sharded, vae_run):

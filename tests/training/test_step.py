@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mimir_jax import config as c
 from mimir_jax.config import OptimizerConfig
 from mimir_jax.parallel import mesh, topology
-from mimir_jax.training import metrics, optimizer, state, step
+from mimir_jax.training import flops, metrics, optimizer, state, step, tasks
 
 AXES = {"a": ("embed", "mlp"), "b": ("mlp",)}
 
@@ -81,6 +82,20 @@ def test_flops_count_scans_and_products():
 
     x, w = jax.ShapeDtypeStruct((4, 8), jnp.float32), jax.ShapeDtypeStruct((8, 8), jnp.float32)
     assert metrics.count_flops(f, x, w) == 5 * 2 * 4 * 8 * 8
+
+
+def test_frozen_parameters_take_no_products_of_their_own(mimir_run, replace):
+    task = replace(mimir_run.task, lora=c.LoraConfig(rank=2))
+    forward, whole = flops.forward_flops(mimir_run), flops.step_flops(mimir_run)
+    assert whole == 3 * forward
+    some = flops.step_flops(replace(mimir_run, task=task))
+    assert 2 * forward < some < whole
+    # The count that adapters need is the convention where all trains.
+    model = tasks.sketch(mimir_run).model
+    every = jax.tree.map(lambda x: True, model.abstract_params)
+    products = forward - flops.forward_flops(mimir_run, attention=False)
+    counted = flops._gradient_flops(mimir_run, every) + 3 * products
+    np.testing.assert_allclose(counted, whole, rtol=0.02)
 
 
 def test_flops_count_convolutions():
