@@ -269,7 +269,8 @@ class DiffusionConfig:
 
     Attributes:
         snr_shift: s in `abar / (s + (1 - s) abar)`; 3.0 for 2B, 1.0 for the 5B family.
-        stratified: Each sample of the global batch draws its timestep from its own sub-interval.
+        stratified: Each sample of the global batch, or of the micro-batch with
+            `optimizer.accumulate`, draws its timestep from its own sub-interval.
     """
 
     num_train_steps: int = 1000
@@ -472,6 +473,16 @@ class LoraConfig:
             self.rank >= 0,
             f"lora.rank must be positive, or 0 for none, got {self.rank}; "
             "set it with --config.task.lora.rank",
+        )
+        changed = [
+            field.name
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        require(
+            self.rank > 0 or not changed,
+            f"lora.{(changed or [''])[0]} must be left out without adapters, got lora.rank=0; set "
+            "--config.task.lora.rank",
         )
         require(
             bool(self.targets),

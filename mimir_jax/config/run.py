@@ -5,7 +5,7 @@
 import dataclasses
 import re
 import typing
-from typing import Literal
+from typing import Any, Literal
 
 from mimir_jax.config.models import (
     ABLATIONS,
@@ -213,6 +213,11 @@ class TextToVideoConfig:
             require_within(f"task.{name}", getattr(self, name), least)
         require_within("task.caption_dropout", self.caption_dropout, 0, 1)
         _ = self.network  # raises where row and model contradict each other
+
+    def with_dit(self, **fields: Any) -> "TextToVideoConfig":
+        """Returns this task with other `fields` of its video transformer."""
+        dit = dataclasses.replace(self.model.dit, **fields)
+        return dataclasses.replace(self, model=dataclasses.replace(self.model, dit=dit))
 
     @property
     def network(self) -> MimirConfig:

@@ -42,6 +42,14 @@ def missing(kernel: str, platform: str) -> str | None:
     return None
 
 
+def here(kernel: str) -> str:
+    """Returns `kernel` where it runs on the default devices, else `xla`.
+
+    A run on other devices may have trained with a kernel of its own.
+    """
+    return kernel if missing(kernel, jax.default_backend()) is None else "xla"
+
+
 def require_available(kernel: str, platform: str) -> None:
     """Raises `ValueError` unless `kernel` runs on devices of `platform`."""
     lack = missing(kernel, platform)

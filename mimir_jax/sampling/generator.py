@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mimir_jax import weights
-from mimir_jax.config import MimirConfig, TextToVideoConfig, TrainConfig, require
+from mimir_jax.config import TextToVideoConfig, TrainConfig, require
 from mimir_jax.diffusion import samplers
 from mimir_jax.models import functional, kernels, mimir
 from mimir_jax.models.vae import autoencoder
@@ -182,7 +182,9 @@ class Trained(Generator):
             self._params = init.start_of(config, model)
         else:
             model, self._params = weights.load(workdir, kind="mimir")
-        model = functional.build(mimir.Mimir, _with_kernel(model.config))
+        dit = model.config.dit
+        dit = dataclasses.replace(dit, attention=kernels.here(dit.attention))
+        model = functional.build(mimir.Mimir, dataclasses.replace(model.config, dit=dit))
         seed = config.seed if options.answer_seed is None else options.answer_seed
         use_llm = text_to_video.uses_llm(task)
         self._text = features_lib.TextEncoder(
@@ -327,13 +329,6 @@ class Spread(Generator):
         rows = distributed.split_rows(len(prompts))
         own = self._own.answers([prompts[i] for i in rows])
         return [said for part in distributed.gather(own) for said in part][: len(prompts)]
-
-
-def _with_kernel(config: MimirConfig) -> MimirConfig:
-    """Returns a model that runs here: a run on a TPU may have trained with a kernel of its own."""
-    if kernels.missing(config.dit.attention, jax.default_backend()) is None:
-        return config
-    return dataclasses.replace(config, dit=dataclasses.replace(config.dit, attention="xla"))
 
 
 def _with_options(config: TrainConfig, options: Options) -> TrainConfig:

@@ -24,6 +24,7 @@ _REMEDY = "delete that folder to go on from the one before it"
 RESUMABLE = (
     "steps", "log_every", "eval_every", "sample_every", "checkpoint_every", "keep_checkpoints",
     "mesh", "optimizer.offload", "data.num_workers", "data.path", "resume_from", "init_from",
+    "task.model.dit.attention", "task.model.dit.remat", "task.model.dit.unroll",
 )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ block written out. A compiler may keep less by computing again, or more by copyi
 
 import collections
 import dataclasses
-import functools
 import math
 import os
 import pathlib
@@ -33,7 +32,8 @@ from mimir_jax.weights import tree
 Change = Callable[[TrainConfig], TrainConfig]
 
 SLACK = 3.0
-"""A run is refused where even an SLACK-th of its gradients and activations would not fit."""
+"""A run is refused where even an SLACK-th of its gradients and activations would not fit; where
+`tensor` devices share them, that part of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +44,14 @@ class Estimate:
         fixed: What certainly lies there all the time, by part.
         passing: Gradients and activations of a step, by part, as estimated.
         capacity: Bytes that the device has, None where it does not say.
+        tensor: Devices over which heads and MLPs are split. How much of the activations they share
+            depends on the remat policy, so that they are counted whole.
     """
 
     fixed: dict[str, int]
     passing: dict[str, int]
     capacity: int | None
+    tensor: int = 1
 
     @property
     def total(self) -> int:
@@ -58,7 +61,7 @@ class Estimate:
     @property
     def possible(self) -> bool:
         """Whether the run may fit, if the compiler does well."""
-        least = sum(self.fixed.values()) + sum(self.passing.values()) / SLACK
+        least = sum(self.fixed.values()) + sum(self.passing.values()) / (SLACK * self.tensor)
         return self.capacity is None or least <= self.capacity
 
     def __str__(self) -> str:
@@ -115,6 +118,7 @@ def estimate(
             "activations": activations,
         },
         capacity=capacity,
+        tensor=mesh.shape["tensor"],
     )
 
 
@@ -195,9 +199,7 @@ def _remedies(config: TrainConfig, devices: Sequence[jax.Device]) -> dict[str, C
     found: dict[str, Change] = {}
     video = config.task.kind == "text_to_video"
     if video and config.task.model.dit.remat != "full":
-        found["--config.task.model.dit.remat=full"] = task(
-            functools.partial(_with_dit, remat="full")
-        )
+        found["--config.task.model.dit.remat=full"] = task(lambda t: t.with_dit(remat="full"))
     if len(devices) > 1 and config.mesh.fsdp == 1:
         mesh = dataclasses.replace(config.mesh, data=1, fsdp=-1)
         found["--config.mesh.data=1 --config.mesh.fsdp=-1"] = lambda c: dataclasses.replace(
@@ -219,16 +221,11 @@ def _remedies(config: TrainConfig, devices: Sequence[jax.Device]) -> dict[str, C
     return found
 
 
-def _with_dit(task: Any, **fields: Any) -> Any:
-    network = dataclasses.replace(task.model.dit, **fields)
-    return dataclasses.replace(task, model=dataclasses.replace(task.model, dit=network))
-
-
 def _activations(config: TrainConfig) -> int:
     """Returns the bytes kept for the backward pass on all devices, and of one block in full."""
     total = _kept(config)
     if config.task.kind == "text_to_video" and config.task.model.dit.remat != "none":
-        one = _with_dit(config.task, num_layers=1, remat="none", unroll=1)
+        one = config.task.with_dit(num_layers=1, remat="none", unroll=1)
         total += _kept(dataclasses.replace(config, task=one))
     return total
 

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The held-out loss of a run, by timestep band where it has any."""
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mimir_jax import tables, weights
+from mimir_jax.models import kernels
 from mimir_jax.training import export, init, tasks
 
 
@@ -25,6 +27,9 @@ def run(workdir: pathlib.Path, *, start: bool = False) -> dict[str, float]:
         ValueError: if `workdir` holds no run.
     """
     config = export.read_config(workdir)
+    if config.task.kind == "text_to_video":
+        kernel = kernels.here(config.task.model.dit.attention)
+        config = dataclasses.replace(config, task=config.task.with_dit(attention=kernel))
     task = tasks.make_task(config)
     params = init.start_of(config, task.model) if start else weights.load(workdir)[1]
     return {name: float(value) for name, value in task.evaluate(params).items()}

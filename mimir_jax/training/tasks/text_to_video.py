@@ -31,6 +31,8 @@ from mimir_jax.text import features as features_lib
 
 Batch = Mapping[str, Array]
 HELDOUT_BATCH = 8
+WHOLE_PIXELS = 256 * 256
+"""Larger frames are decoded in tiles for the samples of a run, beside whose state they must fit."""
 
 
 class TextToVideoTask:
@@ -135,8 +137,10 @@ class TextToVideoTask:
         captions = self._heldout[1][: self._task.sample_prompts]
         if not captions:
             return []
+        data = self._config.data
+        tiled = data.height * data.width > WHOLE_PIXELS
         videos = self.pipeline.generate(
-            params, captions, self._config.data, seeds=range(len(captions))
+            params, captions, data, seeds=range(len(captions)), tiled=tiled
         )
         if not distributed.is_first():
             return []
