@@ -184,6 +184,7 @@ def page(args: argparse.Namespace, decoding: dict[str, Any], features: dict[str,
     )
     spans = {name: f"{min(x):.1f} to {max(x):.1f}" for name, x in decoding["rates"].items()}
     loads, steps = features["median"]["batches"], features["median"]["steps"]
+    eaten = decoding["median"]["ours"] / (features["batch_size"] * steps)
     return f"""# Input
 
 ```bash
@@ -214,6 +215,7 @@ The embedded default, batches of {features["batch_size"]}: read, put on the devi
 | batches of prepared features | {loads:.1f} |
 | train steps | {steps:.2f} |
 | batches over steps | {features["ratio"]:.1f} |
+| records decoded, as above, over clips trained on | {eaten:.1f} |
 
 {args.clips} records took {features["prepared_seconds"]:.0f} s to prepare, compiling included, and
 {features["bytes"] / args.clips / 1e3:.0f} kB each.

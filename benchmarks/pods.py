@@ -42,6 +42,11 @@ slowest of arithmetic, memory and links, as if the others hid behind it entirely
 links to the slower of the other two. Weak scaling compares clips a second and chip with the
 smallest slice of the same model that is listed, by either bound. Blocks are recomputed whole
 (`dit.remat=full`) unless the case says what is kept.
+
+Where `fsdp` leaves a chip less than 128 of a width, the lanes of its registers, the compiler makes
+a matrix whole by an all-reduce of parts padded with zeros, and reduces gradients whole as well:
+FSDP's own gathers and scatters, at up to twice their bytes. `fsdp=16` with clips split over `data`
+keeps the parts large.
 """
 
 
@@ -90,6 +95,7 @@ CASES = [
         for topology, chips in SLICES.items()
         for size in ("5b", "2b")
     ),
+    Case("5b", "v5p:4x4x4", (("data", 4), ("fsdp", 16)), 64),
     Case("5b", "v5p:4x4x4", (("fsdp", 16), ("context", 4)), 16),
     Case("2b", "v5p:4x4x4", (("fsdp", 16), ("context", 4)), 16),
     Case("5b", "v5p:4x4x4", (("fsdp", 64),), 64, "products"),

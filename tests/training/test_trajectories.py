@@ -18,11 +18,12 @@ from mimir_jax.training import init, program, tasks
 
 STEPS = 10
 SHAPES = [sizes for sizes in itertools.product((1, 2, 4, 8), repeat=4) if math.prod(sizes) == 8]
-FEW = [(8, 1, 1, 1), (2, 4, 1, 1), (1, 2, 2, 2), (1, 1, 8, 1), (1, 1, 2, 4)]
 FORMS = [
-    (strategy, sequence, SHAPES if (strategy, sequence) == ("fsdp", "ulysses") else FEW)
+    (strategy, sequence, sizes)
     for strategy in rules.STRATEGIES
     for sequence in ("ulysses", "ring")
+    for sizes in SHAPES
+    if sequence == "ulysses" or sizes[mesh_lib.AXES.index("context")] > 1
 ]
 # One float32 sum in another order moves a loss by 1e-6 of itself; AdamW divides gradients by their
 # size, so that where one is all but zero a step may turn round, and ten steps add that up.
@@ -67,11 +68,12 @@ def alone(request):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "sequence", "shapes"), FORMS)
-def test_ten_steps_are_the_same_on_every_mesh(alone, strategy, sequence, shapes):
+@pytest.mark.parametrize(("strategy", "sequence", "sizes"), FORMS)
+def test_ten_steps_are_the_same_on_every_mesh(alone, strategy, sequence, sizes):
     config, task, batches, losses = alone
-    for sizes in shapes:
-        axes = dict(zip(mesh_lib.AXES, sizes, strict=True))
-        mesh = MeshConfig(**axes, strategy=strategy, sequence=sequence)
-        eight = trajectory(dataclasses.replace(config, mesh=mesh), task, batches, jax.devices())
-        np.testing.assert_allclose(eight, losses, rtol=RTOL, err_msg=f"{mesh}")
+    if sequence == "ring" and config.task.kind == "vae":
+        pytest.skip("a VAE has no sequence")
+    axes = dict(zip(mesh_lib.AXES, sizes, strict=True))
+    mesh = MeshConfig(**axes, strategy=strategy, sequence=sequence)
+    eight = trajectory(dataclasses.replace(config, mesh=mesh), task, batches, jax.devices())
+    np.testing.assert_allclose(eight, losses, rtol=RTOL)
