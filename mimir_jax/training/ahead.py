@@ -175,7 +175,7 @@ def _compile(
         reason = str(error).partition("RESOURCE_EXHAUSTED: ")[2].splitlines()[0]
         raise DoesNotFitError(
             f"{what} must fit the memory of a device of {topology.name}, got from its compiler: "
-            f"{reason[:200]}; split the mesh further, or see docs/scale.md on memory"
+            f"{reason[:200].rstrip('.')}; split the mesh further, or see docs/scale.md on memory"
         ) from None
 
 
