@@ -8,14 +8,10 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from configs import text as text_configs
 from mimir_jax.config import TrainConfig, bridge
-from mimir_jax.data import loader
 from mimir_jax.models import functional, layers
-from mimir_jax.parallel import context, rules
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.training import checkpoint, loop, metrics, tasks
 from mimir_jax.training import program as program_lib
@@ -265,35 +261,6 @@ def test_utilisation_is_of_the_peak_of_all_devices(line_run, tmp_path, monkeypat
     known, unknown = (records(tmp_path / name)[-2] for name in ("known", "unknown"))
     np.testing.assert_allclose(known["mfu"], known["model_tflops_per_second"] / 8)
     assert "mfu" not in unknown and unknown["model_tflops_per_second"] > 0
-
-
-@pytest.mark.slow
-def test_loss_is_the_same_on_one_device_and_on_every_mesh_of_eight(mimir_run):
-    task = tasks.make_task(mimir_run)
-    source = task.source()
-    rows = [source[i] for i in range(8)]
-    batch = task.prepare({name: [r[name] for r in rows] for name in ("video", "caption")})
-    params = task.model.init(jax.random.key(0))
-    params = jax.tree.map(lambda x: x + 0.02, params)  # a fresh DiT predicts zero
-    key = jax.random.key(1)
-    one, _ = jax.jit(task.loss)(params, batch, key)
-    table = rules.STRATEGIES["fsdp"]
-    for sizes in (
-        (8, 1, 1, 1),
-        (2, 4, 1, 1),
-        (1, 8, 1, 1),
-        (1, 2, 2, 2),
-        (2, 1, 4, 1),
-        (1, 1, 2, 4),
-    ):
-        grid = mesh_lib.make_mesh(sizes)
-        shardings = rules.param_shardings(task.model.abstract_params, task.model.axes, table, grid)
-        placed = loader.device_put(batch, NamedSharding(grid, P(("data", "fsdp"))))
-        with context.use(grid, table):
-            # A new function a mesh: the constraints inside are part of what is traced.
-            loss = jax.jit(lambda *args: task.loss(*args))  # noqa: B023
-            eight, _ = loss(jax.device_put(params, shardings), placed, key)
-        np.testing.assert_allclose(one, eight, rtol=1e-5, err_msg=str(sizes))
 
 
 @pytest.mark.slow
