@@ -43,10 +43,9 @@ links to the slower of the other two. Weak scaling compares clips a second and c
 smallest slice of the same model that is listed, by either bound. Blocks are recomputed whole
 (`dit.remat=full`) unless the case says what is kept.
 
-Where `fsdp` leaves a chip less than 128 of a width, the lanes of its registers, the compiler makes
-a matrix whole by an all-reduce of parts padded with zeros, and reduces gradients whole as well:
-FSDP's own gathers and scatters, at up to twice their bytes. `fsdp=16` with clips split over `data`
-keeps the parts large.
+Where `fsdp` spans all of 64 chips or more, the compiler makes matrices whole by all-reduces of
+parts padded with zeros, and reduces gradients whole as well: FSDP's own gathers and scatters, at up
+to twice their bytes. With clips split over `data` beside it, it gathers and scatters.
 """
 
 

@@ -232,3 +232,9 @@ def test_padding_prepends_copies_of_the_first_frame(variant, frames, padded):
     ours = dit.pad_frames(latents, cfg)
     np.testing.assert_array_equal(ours[:, padded - frames :], latents)
     np.testing.assert_array_equal(ours[:, 0], latents[:, 0])
+
+
+def test_parts_of_a_split_sequence_are_whole_tiles():
+    assert dit._pad(17780, 1) == 0
+    assert (17780 + dit._pad(17780, 4)) / 4 == 4448
+    assert dit._pad(76, 8) == 4
