@@ -140,7 +140,7 @@ def page(folder: pathlib.Path) -> str:
     parts = [
         INTRODUCTION,
         f"{versions}. Made by `python benchmarks/pods.py`; {len(reports)} of {len(CASES)} cases "
-        "compiled so far.\n",
+        "compiled.\n",
         "## Memory of a chip, GB\n",
         _table([_memory(case, report) for case, report in done.items()]),
         *(["\nThe compiler refused:\n", *refused] if refused else []),
