@@ -140,6 +140,16 @@ def test_differences_are_dotted():
     assert bridge.differences(a, b) == ["data.start", "seed"]
 
 
+def test_memory_that_runs_out_ends_in_one_line():
+    def main(argv):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nMore")
+
+    with pytest.raises(SystemExit, match="error: a device must have memory .* 9 bytes; see docs"):
+        flags._one_line(main)([])
+    with pytest.raises(RuntimeError, match="something else"):
+        flags._one_line(lambda argv: (_ for _ in ()).throw(RuntimeError("something else")))([])
+
+
 def test_an_interrupt_ends_in_one_line():
     def main(argv):
         raise KeyboardInterrupt

@@ -160,6 +160,14 @@ def _one_line(call: Callable) -> Callable:
             if "--debug" in sys.argv:
                 raise
             background.leave(f"error: {_explain(error)} (--debug shows where)")
+        except RuntimeError as error:  # of JAX, whose own class would import it here
+            if "--debug" in sys.argv or "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            reason = str(error).partition("RESOURCE_EXHAUSTED: ")[2].splitlines()[0]
+            background.leave(
+                f"error: a device must have memory for the run, got: {reason[:200].rstrip('.')}; "
+                "see docs/scale.md, When memory is short (--debug shows where)"
+            )
         except KeyboardInterrupt:
             if "--debug" in sys.argv:
                 raise

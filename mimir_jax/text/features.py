@@ -80,7 +80,7 @@ class TextEncoder:
         text = {name: values.pop(name) for name in ("length", "null")}
         llm = None
         if self._llm is not None:
-            llm = {**self._llm.identity(), "end_ids": self._llm.end_ids, **values}
+            llm = {**self._llm.identity(), "end_ids": list(self._llm.end_ids), **values}
         return {"text": text, "t5": self._t5.identity(), "llm": llm}
 
     @context.local()
