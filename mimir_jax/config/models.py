@@ -23,9 +23,9 @@ def require(condition: bool, message: str) -> None:
 
 def require_within(
     name: str,
-    value: float | None,
-    low: float,
-    high: float = math.inf,
+    value: int | float | None,
+    low: int | float,
+    high: int | float = math.inf,
     *,
     above: bool = False,
     below: bool = False,
