@@ -13,7 +13,7 @@ a program cannot do without. The compiler's own count of bytes takes a loop for 
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -126,7 +126,7 @@ def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What
     start = time.monotonic()
     make = {"train": _train, "sample": _sample, "decode": _decode}[what]
     lowered, parts, flops, executed = make(config, mesh)
-    compiled = _compile(lowered, what, topology)
+    compiled = _compile(lowered.compile, what, topology)
     compile_seconds = time.monotonic() - start
     analysis = compiled.memory_analysis()
     results, scratch = analysis.output_size_in_bytes, analysis.temp_size_in_bytes
@@ -165,10 +165,10 @@ def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What
 
 
 def _compile(
-    lowered: jax.stages.Lowered, what: What, topology: topology_lib.Topology
+    run: Callable[[], jax.stages.Compiled], what: What, topology: topology_lib.Topology
 ) -> jax.stages.Compiled:
     try:
-        return lowered.compile()
+        return run()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

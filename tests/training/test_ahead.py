@@ -1,7 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
-import types
 
 import jax
 import jax.numpy as jnp
@@ -117,9 +116,8 @@ def test_what_the_compiler_finds_no_memory_for_does_not_fit():
     def compile():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Used 20G of 15.75G hbm.\nMost: 1G")
 
-    lowered = types.SimpleNamespace(compile=compile)
-    with pytest.raises(ahead.DoesNotFitError, match="train must fit .* of cpu:8, .* 15.75G hbm.;"):
-        ahead._compile(lowered, "train", topology.find("cpu:8"))
+    with pytest.raises(ahead.DoesNotFitError, match="train must fit .* of cpu:8, .* 15.75G hbm;"):
+        ahead._compile(compile, "train", topology.find("cpu:8"))
 
 
 def test_what_cannot_be_compiled_is_named(sharded, vae_run):

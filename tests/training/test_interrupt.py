@@ -9,6 +9,14 @@ import pytest
 from mimir_jax.training import interrupt
 
 
+@pytest.fixture(autouse=True)
+def handler():
+    """Python's own handler, which a process that was started in the background lacks."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_signals_at_once_are_one_wish():
     with interrupt.watched() as asked:
         assert not asked(1)
