@@ -430,6 +430,10 @@ class MimirConfig:
             "set either with --config.task.model.*",
         )
 
+    def with_dit(self, **fields: Any) -> "MimirConfig":
+        """Returns this config with other `fields` of its video transformer."""
+        return dataclasses.replace(self, dit=dataclasses.replace(self.dit, **fields))
+
     def with_ablation(self, row: str) -> "MimirConfig":
         """Returns this config as the Table 3 row `row` (a key of `ABLATIONS`)."""
         require(

@@ -216,8 +216,7 @@ class TextToVideoConfig:
 
     def with_dit(self, **fields: Any) -> "TextToVideoConfig":
         """Returns this task with other `fields` of its video transformer."""
-        dit = dataclasses.replace(self.model.dit, **fields)
-        return dataclasses.replace(self, model=dataclasses.replace(self.model, dit=dit))
+        return dataclasses.replace(self, model=self.model.with_dit(**fields))
 
     @property
     def network(self) -> MimirConfig:

@@ -182,9 +182,8 @@ class Trained(Generator):
             self._params = init.start_of(config, model)
         else:
             model, self._params = weights.load(workdir, kind="mimir")
-        dit = model.config.dit
-        dit = dataclasses.replace(dit, attention=kernels.here(dit.attention))
-        model = functional.build(mimir.Mimir, dataclasses.replace(model.config, dit=dit))
+        kernel = kernels.here(model.config.dit.attention)
+        model = functional.build(mimir.Mimir, model.config.with_dit(attention=kernel))
         seed = config.seed if options.answer_seed is None else options.answer_seed
         use_llm = text_to_video.uses_llm(task)
         self._text = features_lib.TextEncoder(
