@@ -21,6 +21,7 @@ from rich import progress as rich_progress
 from mimir_jax.config import flags as flags_lib
 
 _PROCESSES = flags_lib.define_processes()
+_MESH = flags_lib.define_mesh()
 _SUITE = flags.DEFINE_enum(
     "suite", "toyworld", ["toyworld", "loss", "vbench", "features"], "What to measure."
 )
@@ -29,7 +30,7 @@ _COMPARE = flags.DEFINE_multi_string("compare", [], "Runs or folders of results;
 _OUT = flags.DEFINE_string("out", None, "Folder of results; RUN/evaluation/SUITE-STEP by default.")
 _START = flags.DEFINE_bool("start", False, "Evaluate what the run started from.")
 _BATCH = flags.DEFINE_integer(
-    "batch_size", None, "Videos at a time; default one a device.", lower_bound=1
+    "batch_size", None, "Videos at a time; default what --mesh splits.", lower_bound=1
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of the first video of each prompt.", lower_bound=0)
 
@@ -107,11 +108,12 @@ def _toyworld() -> None:
         "styles": _STYLES.value,
         "seeds": _SEEDS.value,
         "seed": _SEED.value,
-        "batch_size": _batch_size(),
+        "batch_size": _BATCH.value or maker.ways,
     }
     existed = distributed.from_first(lambda: folder.claim(place, settings))
     with _unwritten(place, existed), _bar(len(asks)) as report:
-        lines = toyworld.run(asks, maker, place, batch_size=_batch_size(), report=report)
+        size = settings["batch_size"]
+        lines = toyworld.run(asks, maker, place, batch_size=size, report=report)
     if not distributed.is_first():
         return
     summary = toyworld.summarise(lines)
@@ -130,13 +132,15 @@ def _toyworld() -> None:
 def _loss() -> None:
     from mimir_jax.evaluation.suites import folder, heldout
     from mimir_jax.parallel import distributed
+    from mimir_jax.parallel import mesh as mesh_lib
 
+    mesh = mesh_lib.own_mesh(mesh_lib.parse_sizes(_MESH()), setting="--mesh")
     run, step = _run_folder(), _step()
     place = _place("loss", step)
     settings = {"suite": "loss", "checkpoint": str(run), "step": step}
     existed = distributed.from_first(lambda: folder.claim(place, settings))
     with _unwritten(place, existed):
-        losses = heldout.run(run, start=_START.value)
+        losses = heldout.run(run, start=_START.value, mesh=mesh)
     if not distributed.is_first():
         return
     folder.write_json(place / folder.RESULTS, {**settings, "heldout": losses})
@@ -163,11 +167,11 @@ def _vbench() -> None:
         "enhanced": enhanced and vbench.describe(enhanced),
         "videos_per_prompt": _VIDEOS.value,
         "seed": _SEED.value,
-        "batch_size": _batch_size(),
+        "batch_size": _BATCH.value or maker.ways,
     }
     existed = distributed.from_first(lambda: folder.claim(place, settings))
     with _unwritten(place, existed), _bar(len(asks)) as report:
-        vbench.run(asks, maker, place, batch_size=_batch_size(), report=report)
+        vbench.run(asks, maker, place, batch_size=settings["batch_size"], report=report)
     if not distributed.is_first():
         return
     print(f"{len(asks)} videos named as VBench reads them")
@@ -238,10 +242,15 @@ def _compare(suite: str, places: list[pathlib.Path]) -> None:
 
 
 def _open_maker():
+    from mimir_jax.parallel import mesh
     from mimir_jax.sampling import generator
 
     options = generator.Options(
-        sampler=_SAMPLER.value, steps=_STEPS.value, guidance=_GUIDANCE.value, start=_START.value
+        sampler=_SAMPLER.value,
+        steps=_STEPS.value,
+        guidance=_GUIDANCE.value,
+        start=_START.value,
+        mesh=mesh.parse_sizes(_MESH()),
     )
     return generator.open_generator(_CHECKPOINT.value, options)
 
@@ -254,12 +263,6 @@ def _tell_unread(maker, prompts: Iterable[str]) -> None:
         lost = maker.unread(prompt)
         if lost and distributed.is_first():
             print(f"prompt {prompt[:40]!r}... is too long, cut: {lost!r}", file=sys.stderr)
-
-
-def _batch_size() -> int:
-    import jax
-
-    return _BATCH.value or jax.device_count()
 
 
 def _run_folder() -> pathlib.Path:

@@ -19,6 +19,7 @@ from rich import progress as rich_progress
 from mimir_jax.config import flags as flags_lib
 
 _PROCESSES = flags_lib.define_processes()
+_MESH = flags_lib.define_mesh()
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run, or folder of a pipeline.")
 _PROMPT = flags.DEFINE_multi_string("prompt", [], "What to show; may be given several times.")
 _PROMPTS = flags.DEFINE_string("prompts", None, "File with a prompt a line, as text or JSONL.")
@@ -26,7 +27,7 @@ _OUT = flags.DEFINE_string("out", "samples", "Folder to write; must not exist.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the first video of each prompt.", lower_bound=0)
 _VIDEOS = flags.DEFINE_integer("videos_per_prompt", 1, "Videos of each prompt.", lower_bound=1)
 _BATCH = flags.DEFINE_integer(
-    "batch_size", None, "Videos at a time; default one a device.", lower_bound=1
+    "batch_size", None, "Videos at a time; default what --mesh splits.", lower_bound=1
 )
 _SAMPLER = flags.DEFINE_enum("sampler", None, ["ddim", "dpm"], "Default: the checkpoint's.")
 _STEPS = flags.DEFINE_integer("steps", None, "Sampling steps.")
@@ -62,8 +63,6 @@ def main(argv) -> None:
 
 
 def _sample() -> None:
-    import jax
-
     from mimir_jax.parallel import distributed
     from mimir_jax.sampling import gallery, generator, prompts
     from mimir_jax.weights import native
@@ -81,7 +80,7 @@ def _sample() -> None:
             if (rest := maker.unread(text)) and first:
                 print(f"prompt {number} is too long, cut: {rest!r}", file=sys.stderr)
         samples = []
-        size = _BATCH.value or jax.device_count()
+        size = _BATCH.value or maker.ways
         start = time.monotonic()
         columns = [*rich_progress.Progress.get_default_columns()]
         with rich_progress.Progress(*columns, console=console) as bar:
@@ -108,6 +107,7 @@ def _sample() -> None:
 
 
 def _options():
+    from mimir_jax.parallel import mesh
     from mimir_jax.sampling import generator, prompts
 
     instructions = None
@@ -126,6 +126,7 @@ def _options():
         instructions=instructions,
         answer_temperature=_TEMPERATURE.value,
         answer_seed=_ANSWER_SEED.value,
+        mesh=mesh.parse_sizes(_MESH()),
     )
 
 

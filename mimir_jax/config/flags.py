@@ -119,6 +119,21 @@ def define_processes() -> Callable[[], dict[str, Any]]:
     return lambda: {name: flags.FLAGS[name].value for name in _PROCESSES}
 
 
+def define_mesh() -> Callable[[], str]:
+    """Defines the flag by which a script splits a model that does not train.
+
+    Returns:
+        What gives its value, for `parallel.mesh.parse_sizes`.
+    """
+    flags.DEFINE_string(
+        "mesh",
+        "",
+        "How the devices of a process split the model and its videos, such as fsdp=2,tensor=4; "
+        "default: each holds the model and makes videos of its own.",
+    )
+    return lambda: flags.FLAGS.mesh
+
+
 def overrides(*, without: str = "") -> str:
     """Returns the `--config.*` arguments of this command as a shell reads them, each after a space.
 

@@ -26,6 +26,11 @@ def use(mesh: Mesh, rules: rules_lib.Rules) -> Iterator[None]:
         yield
 
 
+def on(mesh: Mesh | None) -> contextlib.AbstractContextManager:
+    """Puts what samples or evaluates by itself on `mesh`; None changes nothing."""
+    return contextlib.nullcontext() if mesh is None else use(mesh, rules_lib.table("fsdp"))
+
+
 @contextlib.contextmanager
 def local() -> Iterator[None]:
     """Leaves arrays where they are inside the block, or inside the function that this decorates.

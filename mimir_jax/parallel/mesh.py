@@ -9,6 +9,7 @@ stay inside a granule.
 
 import collections
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,9 +23,17 @@ HOST_MEMORY = "pinned_host"
 
 
 def make_mesh(
-    sizes: Sequence[int] = (-1, 1, 1, 1), devices: Sequence[jax.Device] | None = None
+    sizes: Sequence[int] = (-1, 1, 1, 1),
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    setting: str = "--config.mesh.*",
 ) -> Mesh:
     """Builds a mesh of `sizes` over `AXES`; one size may be -1 and takes what is left.
+
+    Args:
+        sizes: One an axis.
+        devices: All devices of all processes unless given.
+        setting: What sets the sizes, for errors.
 
     Raises:
         ValueError: if the sizes do not multiply to the number of devices, or cannot be laid over
@@ -38,22 +47,45 @@ def make_mesh(
     ):
         raise ValueError(
             f"mesh must give a positive size for each of {', '.join(AXES)}, at most one of them "
-            f"-1, got {tuple(sizes)}; set them with --config.mesh.*"
+            f"-1, got {tuple(sizes)}; set them with {setting}"
         )
     known = math.prod(s for s in sizes if s != -1)
     if len(devices) % known or (-1 not in sizes and known != len(devices)):
         raise ValueError(
             f"mesh sizes {tuple(sizes)} must multiply to the {len(devices)} devices; "
-            "set them with --config.mesh.*"
+            f"set them with {setting}"
         )
     shape = tuple(len(devices) // known if s == -1 else s for s in sizes)
     return Mesh(_grid(shape, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def own_mesh(axis: str) -> Mesh | None:
-    """Returns a mesh of this process's devices, all along `axis`; None where it has but one."""
-    devices = jax.local_devices()
-    return None if len(devices) == 1 else line(axis, devices)
+def own_mesh(sizes: Sequence[int], *, setting: str = "--config.mesh.*") -> Mesh | None:
+    """Returns `make_mesh` of this process's devices; None where it has but one.
+
+    Raises:
+        ValueError: as `make_mesh`.
+    """
+    mesh = make_mesh(sizes, jax.local_devices(), setting=setting)
+    return None if mesh.size == 1 else mesh
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """Returns the sizes of a flag `--mesh`, such as `fsdp=2,tensor=4`; `data` takes what is left.
+
+    Raises:
+        ValueError: if `text` is no list of axes and sizes.
+    """
+    given: dict[str, int] = {}
+    for part in text.split(",") if text else []:
+        name, _, size = part.partition("=")
+        if name not in AXES or name in given or not re.fullmatch(r"-1|[1-9]\d*", size):
+            raise ValueError(
+                f"--mesh must give {', '.join(AXES)} sizes, each once, as in fsdp=2,tensor=4, got "
+                f"{text!r}; change {part!r}"
+            )
+        given[name] = int(size)
+    rest = 1 if -1 in given.values() else -1
+    return tuple(given.get(name, rest if name == "data" else 1) for name in AXES)
 
 
 def line(axis: str, devices: Sequence[jax.Device]) -> Mesh:

@@ -5,7 +5,6 @@
 prompts -> T5 -> DiT under one scan, guided -> causal VAE -> frames
 """
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -210,7 +209,7 @@ class CogVideoXPipeline:
         states = [self._encode(part, prompts) for part in parts]
         condition = jnp.concatenate([jnp.repeat(x, num_videos_per_prompt, axis=0) for x in states])
         condition, key = self._on_rows(condition), self._on_rows(key)
-        with self._on_mesh():
+        with context.on(self.mesh):
             drawn = self._denoise(
                 self.transformer.params,
                 condition,
@@ -236,7 +235,7 @@ class CogVideoXPipeline:
             logging.warning("prompts are cut to %d tokens, the longest has %d", length, longest)
         tokens = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True)
         ids = self._on_rows(jnp.asarray(np.array(tokens["input_ids"], np.int32)))
-        with self._on_mesh():
+        with context.on(self.mesh):
             return self._text_states(self.text_encoder.params, ids)
 
     def decode(
@@ -288,11 +287,6 @@ class CogVideoXPipeline:
             return jnp.asarray(text.states)
         one = isinstance(text.words, str)
         return self.encode_prompt([text.words] * prompts if one else text.words)
-
-    def _on_mesh(self) -> contextlib.AbstractContextManager:
-        if self.mesh is None:
-            return contextlib.nullcontext()
-        return context.use(self.mesh, rules_lib.table("fsdp"))
 
     def _on_rows(self, x: Array | None) -> Array | None:
         """Splits the rows of an array over the devices that videos are spread over."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import UInt8
 
 from mimir_jax import weights
@@ -20,7 +21,7 @@ from mimir_jax.config import TextToVideoConfig, TrainConfig, require
 from mimir_jax.diffusion import samplers
 from mimir_jax.models import functional, kernels, mimir
 from mimir_jax.models.vae import autoencoder
-from mimir_jax.parallel import distributed
+from mimir_jax.parallel import context, distributed
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.sampling import cogvideox, pipeline, sizes
 from mimir_jax.sampling import latents as latents_lib
@@ -47,6 +48,8 @@ class Options:
         answer_temperature: How freely the LLM answers.
         answer_seed: Draws other answers.
         start: Whether to sample from what a run started from, in place of its newest checkpoint.
+        mesh: Sizes of `parallel.mesh.AXES`: how the devices of a process split the model and its
+            videos, which changes nothing but rounding; -1 takes what is left.
     """
 
     sampler: Literal["ddim", "dpm"] | None = None
@@ -61,6 +64,7 @@ class Options:
     answer_temperature: float | None = None
     answer_seed: int | None = None
     start: bool = False
+    mesh: tuple[int, ...] = (-1, 1, 1, 1)
 
     def __post_init__(self):
         for name in ("frames", "height", "width", "steps"):
@@ -79,6 +83,14 @@ class Options:
             f"--answer_temperature must be a finite number from 0, got {temperature}; 0 always "
             "gives the likeliest answer",
         )
+
+    def make_mesh(self) -> Mesh | None:
+        """Returns the mesh of this process; None where it has one device.
+
+        Raises:
+            ValueError: if its devices cannot be laid out as `mesh` asks.
+        """
+        return mesh_lib.own_mesh(self.mesh, setting="--mesh")
 
     def check_steps(self, most: int) -> None:
         """Raises `ValueError` for more steps than the model was trained for."""
@@ -117,10 +129,12 @@ class Generator(abc.ABC):
 
     Attributes:
         fps: Frames a second of what it makes.
+        ways: Videos at a time that give every device one.
         settings: Everything besides prompt and seed that a video depends on, for its record.
     """
 
     fps: float
+    ways: int
     settings: dict[str, Any]
 
     @abc.abstractmethod
@@ -176,12 +190,12 @@ class Trained(Generator):
         options.check_read(workdir, what, instructions=asks, answers=self._reads_answers)
         config = _with_options(config, options)
         self._config = config
-        task = config.task
+        task, mesh = config.task, options.make_mesh()
         if options.start:
             model = functional.build(mimir.Mimir, task.network)
-            self._params = init.start_of(config, model)
+            self._params = init.start_of(config, model, mesh)
         else:
-            model, self._params = weights.load(workdir, kind="mimir")
+            model, self._params = weights.load(workdir, kind="mimir", mesh=mesh)
         kernel = kernels.here(model.config.dit.attention)
         model = functional.build(mimir.Mimir, model.config.with_dit(attention=kernel))
         seed = config.seed if options.answer_seed is None else options.answer_seed
@@ -198,9 +212,9 @@ class Trained(Generator):
             self._text,
             functional.build(autoencoder.VAE, task.vae),
             text_to_video.load_vae(task),
-            mesh=mesh_lib.own_mesh("data"),
+            mesh=mesh,
         )
-        self.fps = config.data.fps
+        self.fps, self.ways = config.data.fps, _ways(mesh)
         self.settings = {
             "checkpoint": str(workdir),
             "step": 0 if options.start else checkpoint.latest_step(workdir),
@@ -251,7 +265,8 @@ class Published(Generator):
         }
         cfg, vae = cogvideox.read_configs(folder)
         shape = sizes.latent_shape(cfg, vae, 1, **size, names=_SIZES)
-        loaded = cogvideox.load_pipeline(folder, mesh=mesh_lib.own_mesh("data"))
+        mesh = options.make_mesh()
+        loaded = cogvideox.load_pipeline(folder, mesh=mesh)
         if options.sampler is not None:
             fields = {f.name for f in dataclasses.fields(loaded.scheduler)}
             values = {name: getattr(loaded.scheduler, name) for name in fields}
@@ -259,7 +274,7 @@ class Published(Generator):
         self._pipeline, self._options = loaded, options
         options.check_steps(loaded.scheduler.schedule.num_train_steps)
         scale = vae.spatial_compression
-        self.fps = 8.0 if cfg.temporal_patch is None else 16.0
+        self.fps, self.ways = 8.0 if cfg.temporal_patch is None else 16.0, _ways(mesh)
         self.settings = {
             "checkpoint": str(folder),
             "sampler": {
@@ -279,8 +294,9 @@ class Published(Generator):
         self, prompts: Sequence[str], seeds: Sequence[int]
     ) -> UInt8[np.ndarray, "b f h w 3"]:
         """Returns one video a prompt."""
-        how, mesh = self.settings["sampler"], self._pipeline.mesh
-        ways = 1 if mesh is None else mesh.shape["data"]
+        how = self.settings["sampler"]
+        with context.on(self._pipeline.mesh):
+            ways = latents_lib.ways()
         length = self._pipeline.transformer.model.config.text_length
         read = [features_lib.cut(self._pipeline.tokenizer, text, length)[0] for text in prompts]
         seeds = jnp.asarray(latents_lib.fill(seeds, ways), jnp.uint32)
@@ -308,7 +324,7 @@ class Spread(Generator):
     """A generator on each of many processes, which share the videos out and get all of them."""
 
     def __init__(self, generator: Generator):
-        self._own = generator
+        self._own, self.ways = generator, generator.ways * jax.process_count()
         self.fps, self.settings = generator.fps, generator.settings
 
     def generate(
@@ -328,6 +344,11 @@ class Spread(Generator):
         rows = distributed.split_rows(len(prompts))
         own = self._own.answers([prompts[i] for i in rows])
         return [said for part in distributed.gather(own) for said in part][: len(prompts)]
+
+
+def _ways(mesh: Mesh | None) -> int:
+    with context.on(mesh):
+        return context.ways("act_batch")
 
 
 def _with_options(config: TrainConfig, options: Options) -> TrainConfig:

@@ -3,6 +3,7 @@
 """Noise to latents and latents to frames, the two steps that every pipeline takes."""
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -19,7 +20,6 @@ from mimir_jax.models import dit, functional
 from mimir_jax.models.vae import autoencoder
 from mimir_jax.parallel import context
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.parallel import rules as rules_lib
 
 T = TypeVar("T")
 
@@ -81,6 +81,11 @@ def fill(rows: Sequence[T], ways: int) -> list[T]:
     return [*rows, *[rows[-1]] * (-len(rows) % ways)]
 
 
+def ways() -> int:
+    """Returns what must divide guided rows, twice as many as videos, for the mesh to split them."""
+    return math.lcm(2, context.ways("act_batch")) // 2
+
+
 def bands(height: int, devices: Sequence[Any]) -> Mesh:
     """Returns a mesh of as many of `devices` as divide the `height` of latents.
 
@@ -116,5 +121,5 @@ class Decoder:
         mesh = bands(latents.shape[2], self._devices)
         everywhere = NamedSharding(mesh, P())
         self._params, latents = jax.device_put((self._params, latents), everywhere)
-        with context.use(mesh, rules_lib.table("fsdp")):
+        with context.on(mesh):
             return np.asarray(self._decode(self._params, latents, tiled=tiled))

@@ -2,9 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From captions to videos with the networks of a task: condition once, denoise, decode."""
 
-import contextlib
 import functools
-import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -18,7 +16,6 @@ from mimir_jax.config import DataConfig, TextToVideoConfig
 from mimir_jax.diffusion import guidance, samplers, schedules
 from mimir_jax.models import functional
 from mimir_jax.parallel import context, distributed
-from mimir_jax.parallel import rules as rules_lib
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import video as video_lib
 from mimir_jax.text import features as features_lib
@@ -32,9 +29,10 @@ class Pipeline:
         model: The Mimir network.
         text: Frozen text encoders.
         vae, vae_params: Frozen VAE.
-        mesh: Spreads the videos of a batch over its `data` axis, and the rows of each over all its
-            devices when it is decoded; None stands for one device, or for the mesh of the training
-            run around it. A batch that does not split is filled up with copies of its last.
+        mesh: Spreads the videos of a batch over its `data` and `fsdp` axes, each over `context` and
+            `tensor`, and the rows of each over all its devices when it is decoded; None stands for
+            one device, or for the mesh of the training run around it. A batch that does not split
+            is filled up with copies of its last.
     """
 
     def __init__(
@@ -72,7 +70,9 @@ class Pipeline:
             tiled: Whether to decode overlapping tiles and blend them, which saves memory.
         """
         count = len(captions)
-        captions, seeds = (latents_lib.fill(rows, self._ways()) for rows in (captions, seeds))
+        with context.on(self._mesh):
+            ways = latents_lib.ways()
+        captions, seeds = (latents_lib.fill(rows, ways) for rows in (captions, seeds))
         text = self._text.encode(captions)
         null = self._text.encode([""] * len(captions)) if self._task.text.null == "empty" else None
         vae = self._task.vae
@@ -81,9 +81,9 @@ class Pipeline:
         shape = (len(captions), frames, data.height // scale, data.width // scale)
         keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
         if self._mesh is not None:
-            rows = NamedSharding(self._mesh, P("data"))
-            text, null, keys = jax.device_put((text, null, keys), rows)
-        with self._on_mesh():
+            everywhere = NamedSharding(self._mesh, P())
+            text, null, keys = jax.device_put((text, null, keys), everywhere)
+        with context.on(self._mesh):
             latents = self._denoise(params, text, null, (*shape, vae.latent_channels), keys)
         if latents.is_fully_addressable:
             return np.stack([self.decode(row[None], tiled=tiled) for row in latents[:count]])
@@ -98,17 +98,6 @@ class Pipeline:
     ) -> UInt8[np.ndarray, "f h w 3"]:
         """Decodes the scaled latents of one clip."""
         return video_lib.to_uint8(self._decode(latents, tiled=tiled)[0])
-
-    def _ways(self) -> int:
-        """Returns what must divide the rows for the mesh to split them."""
-        if self._mesh is not None:
-            return self._mesh.shape["data"]
-        return math.lcm(2, context.ways("act_batch")) // 2  # guidance doubles the rows
-
-    def _on_mesh(self) -> contextlib.AbstractContextManager:
-        if self._mesh is None:  # or that of a training run around this
-            return contextlib.nullcontext()
-        return context.use(self._mesh, rules_lib.table("fsdp"))
 
     @functools.cached_property
     def _denoise(self):

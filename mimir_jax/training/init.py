@@ -7,10 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
+from jax.sharding import Mesh
 
 from mimir_jax import weights
 from mimir_jax.config import DiTConfig, MimirConfig, TrainConfig, bridge
 from mimir_jax.models import functional
+from mimir_jax.parallel import rules as rules_lib
 from mimir_jax.weights import tree
 
 # Settings of the DiT that say how it is run, not what it computes at its native size.
@@ -84,8 +86,15 @@ def _place(value: jax.Array | np.ndarray, sharding: Any) -> jax.Array:
     return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
 
-def start_of(config: TrainConfig, model: functional.Model) -> functional.Params:
+def start_of(
+    config: TrainConfig, model: functional.Model, mesh: Mesh | None = None
+) -> functional.Params:
     """Returns the parameters that a run of `config` begins with.
+
+    Args:
+        config: The run.
+        model: Its network.
+        mesh: What they are split over, as `weights.load` splits them.
 
     Raises:
         ValueError: if it continued another run, or its `init_from` cannot be opened.
@@ -96,4 +105,8 @@ def start_of(config: TrainConfig, model: functional.Model) -> functional.Params:
             "evaluate that run"
         )
     loaded = None if config.init_from is None else read_init(config.init_from, model)
-    return start(config, model, loaded)
+    shardings = None
+    if mesh is not None:
+        table = rules_lib.table("fsdp")
+        shardings = rules_lib.param_shardings(model.abstract_params, model.axes, table, mesh)
+    return start(config, model, loaded, shardings)

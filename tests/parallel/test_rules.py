@@ -25,6 +25,35 @@ def test_mesh_refuses_sizes_that_do_not_fit(sizes):
         mesh.make_mesh(sizes)
 
 
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("", (-1, 1, 1, 1)),
+        ("tensor=4,fsdp=2", (-1, 2, 1, 4)),
+        ("context=-1", (1, 1, -1, 1)),
+        ("data=2,fsdp=-1", (2, -1, 1, 1)),
+    ],
+)
+def test_a_flag_gives_the_sizes_of_a_mesh(text, sizes):
+    assert mesh.parse_sizes(text) == sizes
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("fsdp", "fsdp"),
+        ("fsdp=2,model=4", "model=4"),
+        ("fsdp=0", "fsdp=0"),
+        ("fsdp=2,fsdp=2", "fsdp=2"),
+        ("tensor=two", "tensor=two"),
+        ("fsdp=2,", ""),
+    ],
+)
+def test_a_flag_that_gives_no_sizes_is_refused(text, part):
+    with pytest.raises(ValueError, match=f"as in fsdp=2,tensor=4, got {text!r}; change {part!r}"):
+        mesh.parse_sizes(text)
+
+
 @dataclasses.dataclass(frozen=True)
 class Chip:
     id: int

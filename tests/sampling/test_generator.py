@@ -137,6 +137,32 @@ def test_any_number_of_videos_runs_on_all_devices_with_one_decoding(open_run, mo
     assert [len(said) for said in answers] == [2, 2, 2] and answers[0][0] != answers[1][0]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "ways"),
+    [
+        ((1, 2, 2, 2), 2),
+        pytest.param((1, 1, 1, 8), 1, marks=pytest.mark.slow),
+        pytest.param((1, 8, 1, 1), 8, marks=pytest.mark.slow),
+    ],
+)
+def test_a_model_split_over_a_mesh_makes_the_same_videos(open_run, sizes, ways):
+    prompts, seeds = ["a red ball", "a blue box"], [4, 5]
+    maker = open_run(Options(mesh=sizes))
+    assert maker.ways == ways
+    matrix = maker._params["dit"]["blocks"]["block"]["mlp"]["up"]["kernel"]
+    assert matrix.size // matrix.addressable_shards[0].data.size == sizes[1] * sizes[3]
+    expected = open_run(Options()).generate(prompts, seeds).astype(int)
+    made = maker.generate(prompts, seeds)
+    np.testing.assert_allclose(made, expected, atol=1)  # of 255
+    one = open_run(Options(mesh=sizes)).generate(prompts[1:], seeds[1:])
+    np.testing.assert_allclose(one, expected[1:], atol=1)
+
+
+def test_a_mesh_that_the_devices_cannot_form_is_named_by_its_flag(open_run):
+    with pytest.raises(ValueError, match=r"mesh sizes .* to the 8 devices; set them with --mesh"):
+        open_run(Options(mesh=(1, 3, 1, 1)))
+
+
 def test_what_no_part_of_the_condition_reads_is_told(open_run):
     prompt = " ".join(["a red ball and a blue box"] * 5)
     text = dataclasses.replace(RUN.task.text, length=64)
@@ -148,7 +174,7 @@ def test_what_no_part_of_the_condition_reads_is_told(open_run):
 
 def test_answers_of_many_processes_are_joined(monkeypatch):
     class Own(generator.Generator):
-        fps, settings, generate, unread = 8.0, {}, None, None
+        fps, ways, settings, generate, unread = 8.0, 1, {}, None, None
 
         def answers(self, prompts):
             return [[prompt.upper()] for prompt in prompts]

@@ -8,17 +8,23 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jax.sharding import Mesh
+
 from mimir_jax import tables, weights
 from mimir_jax.models import kernels
+from mimir_jax.parallel import context
 from mimir_jax.training import export, init, tasks
 
 
-def run(workdir: pathlib.Path, *, start: bool = False) -> dict[str, float]:
+def run(
+    workdir: pathlib.Path, *, start: bool = False, mesh: Mesh | None = None
+) -> dict[str, float]:
     """Evaluates a run as its training does: fixed clips, noise and timesteps.
 
     Args:
         workdir: Any run of launch/train.py.
         start: Evaluate what the run started from, in place of its newest checkpoint.
+        mesh: Devices that model and batches are split over; None stands for one.
 
     Returns:
         Held-out metrics by name, `loss` first.
@@ -31,8 +37,11 @@ def run(workdir: pathlib.Path, *, start: bool = False) -> dict[str, float]:
         kernel = kernels.here(config.task.model.dit.attention)
         config = dataclasses.replace(config, task=config.task.with_dit(attention=kernel))
     task = tasks.make_task(config)
-    params = init.start_of(config, task.model) if start else weights.load(workdir)[1]
-    return {name: float(value) for name, value in task.evaluate(params).items()}
+    params = (
+        init.start_of(config, task.model, mesh) if start else weights.load(workdir, mesh=mesh)[1]
+    )
+    with context.on(mesh):
+        return {name: float(value) for name, value in task.evaluate(params).items()}
 
 
 def read(results: Mapping[str, Any], place: pathlib.Path) -> dict[str, float]:

@@ -320,7 +320,7 @@ def uses_llm(task: TextToVideoConfig) -> bool:
 
 def encoder_mesh(config: TrainConfig) -> Mesh | None:
     """Returns the mesh of the frozen text encoders, None where they lie on one device."""
-    return mesh_lib.own_mesh("fsdp") if config.mesh.shard_frozen else None
+    return mesh_lib.own_mesh((1, -1, 1, 1)) if config.mesh.shard_frozen else None
 
 
 def load_vae(task: TextToVideoConfig) -> functional.Params:
