@@ -53,7 +53,7 @@ class TextEncoder:
         self._t5 = _load(config.t5_path, "t5", "text.t5_path", mesh)
         self._llm = _load(config.llm_path, "llm", "text.llm_path", mesh) if use_llm else None
         if self._llm is not None:
-            self._check_instructions()
+            self._check_turns()
 
     @property
     def t5_width(self) -> int:
@@ -109,7 +109,7 @@ class TextEncoder:
         """
         rests = {"t5": cut(self._t5.tokenizer, caption, self._config.length)[1]}
         if self._llm is not None:
-            rests["llm"] = self._unqueried(caption)
+            rests["llm"] = self._cut_for_query(caption)[1]
             rests["instructions"] = self._cut_for_instructions(caption)[1]
         return rests
 
@@ -209,7 +209,14 @@ class TextEncoder:
 
         return _split(self._llm.tokenizer, caption, excess)
 
-    def _check_instructions(self) -> None:
+    def _check_turns(self) -> None:
+        """Raises `ValueError` if the turns leave no room for a caption."""
+        length, row = self._config.length, self._query_row("")
+        if len(row) > length:
+            raise ValueError(
+                f"text.length must hold the LLM's turn of an empty caption, {len(row)} tokens, got "
+                f"{length}; set a larger --config.task.text.length"
+            )
         limit = self._config.instruction_length
         for text, row in zip(self._config.instructions, self._instruction_rows(""), strict=True):
             if len(row) > limit:
@@ -220,18 +227,20 @@ class TextEncoder:
                 )
 
     def _query(self, caption: str) -> list[int]:
-        turn = instructions.caption_turn(caption, self._config)
-        return instructions.tokenize(self._llm.tokenizer, turn)[: self._config.length]
+        """Returns the tokens of the caption's turn; too long a caption is cut, its turn is closed.
 
-    def _unqueried(self, caption: str) -> str:
-        """Returns the end of `caption` that `_query` leaves out."""
-        tokenizer = self._llm.tokenizer
-        turn = instructions.render(tokenizer, instructions.caption_turn(caption, self._config))
-        starts = _starts(tokenizer, turn)
-        if len(starts) <= self._config.length:
-            return ""
-        read = starts[self._config.length] - max(turn.find(caption), 0)
-        return caption[max(read, 0) :].strip()
+        An open turn would be continued by the LLM, not answered (M-U4).
+        """
+        return self._query_row(self._cut_for_query(caption)[0])
+
+    def _query_row(self, caption: str) -> list[int]:
+        turn = instructions.caption_turn(caption, self._config)
+        return instructions.tokenize(self._llm.tokenizer, turn)
+
+    def _cut_for_query(self, caption: str) -> tuple[str, str]:
+        """Splits `caption` into what its turn holds and the rest."""
+        tokenizer, length = self._llm.tokenizer, self._config.length
+        return _split(tokenizer, caption, lambda text: len(self._query_row(text)) - length)
 
     @functools.cached_property
     def _t5_states(self):

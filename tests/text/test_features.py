@@ -41,7 +41,8 @@ def test_features_do_not_depend_on_the_batch(encoder):
 
 
 def test_encoders_split_over_devices_give_the_same_features(encoder):
-    split = features.TextEncoder(CONFIG, use_llm=True, seed=0, mesh=mesh_lib.own_mesh("fsdp"))
+    mesh = mesh_lib.own_mesh((1, -1, 1, 1))
+    split = features.TextEncoder(CONFIG, use_llm=True, seed=0, mesh=mesh)
     for own, other in ((split._t5, encoder._t5), (split._llm, encoder._llm)):
         placed, whole = (mesh_lib.device_bytes(e.params) for e in (own, other))
         assert placed < 0.2 * whole
@@ -127,7 +128,16 @@ def test_a_long_caption_is_cut_for_every_reader_and_stops_nothing(encoder):
     assert (alike != encoder.encode([kept[: len(kept) // 2]])["instructions"]).any()
     read = encoder._llm.tokenizer.decode(encoder._query(LONG), skip_special_tokens=True).strip()
     assert read == LONG.strip().removesuffix(rests["llm"]).strip()
+    assert len(encoder._query(LONG)) <= CONFIG.length
+    begun = encoder._query("")[-1]  # where the assistant begins
+    assert encoder._query(LONG)[-1] == encoder._query(CAPTION)[-1] == begun
     assert not any(encoder.unread(CAPTION).values())
+
+
+def test_a_length_without_room_for_a_turn_is_refused():
+    message = "text.length must hold the LLM's turn of an empty caption, .* tokens, got 2; set"
+    with pytest.raises(ValueError, match=message):
+        features.TextEncoder(dataclasses.replace(CONFIG, length=2), use_llm=True)
 
 
 @pytest.mark.parametrize("text", ["漢字" * 30, "a café " * 30], ids=["chinese", "accents"])
