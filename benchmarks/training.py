@@ -10,10 +10,11 @@ and AdamW) on the same weights, clips, noise and timesteps; losses and gradient 
 The two depths give what a layer takes, and by it what the whole model would; the matrix product
 says what the device can do.
 
-On a CPU all compute in float32 and keep their activations; PyTorch runs eagerly and with compiled
-blocks. On a GPU all compute in bfloat16 on float32 masters: ours with several kernels and remat
-policies, PyTorch with compiled blocks that it recomputes, with the attention that it picks and with
-cuDNN's. Writes docs/results/. Needs the `test` extra.
+On a CPU all compute in float32 and keep their activations; ours runs with its layers written out,
+as `configs/cogvideox.py` trains them (`dit.unroll`), and as a loop; PyTorch runs eagerly and with
+compiled blocks. On a GPU all compute in bfloat16 on float32 masters: ours with several kernels and
+remat policies, PyTorch with compiled blocks that it recomputes, with the attention that it picks
+and with cuDNN's. Writes docs/results/. Needs the `test` extra.
 """
 
 import dataclasses
@@ -135,6 +136,7 @@ class Ours:
         *,
         attention: Kernel = "xla",
         remat: Remat = "none",
+        loop: bool = True,
     ):
         flags_lib.prepare_host()
         import jax
@@ -150,8 +152,13 @@ class Ours:
         _, params = mimir_jax.load(folder / "transformer")
         dtype = "float32" if device == "cpu" else "bfloat16"
         cfg = dataclasses.replace(case.dit, dtype=dtype, attention=attention, remat=remat)
-        model = functional.build(dit.DiT, cfg)
-        half = functional.build(dit.DiT, dataclasses.replace(cfg, num_layers=case.layers(HALF)))
+        model, half = (
+            functional.build(
+                dit.DiT,
+                dataclasses.replace(cfg, num_layers=number, unroll=1 if loop else number),
+            )
+            for number in (cfg.num_layers, case.layers(HALF))
+        )
         schedule = schedules.DiscreteSchedule(DIFFUSION)
 
         def loss(params, batch, key, model=model):
@@ -387,7 +394,8 @@ if __name__ == "__main__":
         sides.Benchmark(
             name="training",
             sides={
-                "ours": Ours,
+                "ours": functools.partial(Ours, loop=False),
+                "ours, a loop over layers": Ours,
                 "diffusers": Theirs,
                 "diffusers compiled": functools.partial(Theirs, compiled=True),
             },
