@@ -49,7 +49,10 @@ class JointAttention(nnx.Module):
         heads = self.cfg.num_heads
         more = -heads % context.ways("act_heads")  # zero heads, so that the mesh divides them
 
+        # Products are split along the sequence and attention is along heads. Said on both sides,
+        # that is an all-to-all; unsaid, the sequence is gathered for the products.
         def split(y: Array) -> Array:
+            y = context.constrain(y, "act_batch", "act_length", "act_columns")
             y = y.reshape(*y.shape[:2], heads, self.cfg.head_dim)
             y = jnp.pad(y, ((0, 0), (0, 0), (0, more), (0, 0))) if more else y
             return context.constrain(y, "act_batch", "act_queries", "act_heads", None)
@@ -61,7 +64,8 @@ class JointAttention(nnx.Module):
         q, k = place(self.norm_q(q)), place(self.norm_k(k))
         y = attend(q, k, v, text_mask, kernel=self.cfg.attention, pad=pad)
         y = context.constrain(y, "act_batch", "act_queries", "act_heads", None)
-        return self.out(y[:, :, :heads].reshape(x.shape))  # (b, s, d)
+        y = y[:, :, :heads].reshape(x.shape)  # (b, s, d)
+        return self.out(context.constrain(y, "act_batch", "act_length", "act_columns"))
 
 
 def attend(

@@ -19,7 +19,8 @@ _ACTIVATIONS: Rules = {
     "act_length": "context",
     "act_embed": None,
     "act_queries": None,  # inside attention the sequence is whole and heads are split
-    "act_heads": ("context", "tensor"),
+    "act_columns": "tensor",  # of queries, keys and values before they are heads
+    "act_heads": ("tensor", "context"),  # each cuts up the heads that it has of `tensor`
     "act_mlp": "tensor",
     "act_frames": None,
     "act_height": "context",

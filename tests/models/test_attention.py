@@ -5,10 +5,12 @@ import jax.flatten_util
 import jax.numpy as jnp
 import pytest
 from flax import nnx
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from mimir_jax.config import DiTConfig
 from mimir_jax.models import attention, functional, kernels, layers, ring
-from mimir_jax.parallel import context, mesh, rules
+from mimir_jax.parallel import context, hlo, mesh, rules
 from mimir_jax.training import metrics
 from tests.helpers import relative_error
 
@@ -178,6 +180,28 @@ def test_sequence_parallel_layer_and_gradients_are_those_of_one_device(sequence,
         many = jax.jit(jax.value_and_grad(lambda *x: loss(*x), (0, 1)))(params, x)
     one, many = (jax.flatten_util.ravel_pytree(x)[0] for x in (one, many))
     assert relative_error(many, one) < 1e-5  # all at once: the bias of a key has no gradient
+
+
+@pytest.mark.parametrize("sizes", [(2, 1, 4, 1), (1, 2, 2, 2)], ids=["context", "tensor"])
+def test_ulysses_exchanges_heads_for_sequence_and_gathers_nothing(sizes):
+    cfg = DiTConfig(num_heads=8, head_dim=16)
+    layer = functional.build(attention.JointAttention, cfg)
+    grid, table = mesh.make_mesh(sizes), rules.table("fsdp")
+    shardings = rules.param_shardings(layer.abstract_params, layer.axes, table, grid)
+    params = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        layer.abstract_params,
+        shardings,
+    )
+    rows = NamedSharding(grid, P(("data", "fsdp"), "context"))
+    x = jax.ShapeDtypeStruct((2, 16, cfg.width), jnp.float32, sharding=rows)
+    with context.use(grid, table):
+        compiled = jax.jit(layer.apply, out_shardings=rows).lower(params, x).compile()
+    found = hlo.collectives(compiled.as_text())
+    assert found["all-to-all"].count == 4  # queries, keys, values, and back
+    gathered = found["all-gather"].bytes if "all-gather" in found else 0
+    parameters = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
+    assert gathered <= (parameters if sizes[1] > 1 else 0)  # not the sequence
 
 
 def test_ring_takes_queries_in_chunks_and_keeps_its_statistics(monkeypatch):
