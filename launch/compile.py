@@ -38,12 +38,13 @@ def main(argv) -> None:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
     from mimir_jax.parallel import mesh as mesh_lib
     from mimir_jax.parallel import topology
-    from mimir_jax.training import ahead, memory
+    from mimir_jax.training import ahead, memory, program
 
     place = topology.find(_TOPOLOGY.value)
     if _WHAT.value == "train":
         capacity = None if place.chip is None else int(place.chip.memory)
         mesh = mesh_lib.make_mesh(config.mesh.sizes, place.devices)
+        program.require_runnable(config, mesh)
         frozen = mesh_lib.device_bytes(ahead.frozen(config, mesh))
         print(memory.estimate(config, place.devices, frozen=frozen, capacity=capacity))
     try:

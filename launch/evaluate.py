@@ -30,7 +30,7 @@ _COMPARE = flags.DEFINE_multi_string("compare", [], "Runs or folders of results;
 _OUT = flags.DEFINE_string("out", None, "Folder of results; RUN/evaluation/SUITE-STEP by default.")
 _START = flags.DEFINE_bool("start", False, "Evaluate what the run started from.")
 _BATCH = flags.DEFINE_integer(
-    "batch_size", None, "Videos at a time; default what --mesh splits.", lower_bound=1
+    "batch_size", None, "Videos at a time; by default what keeps all devices busy.", lower_bound=1
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of the first video of each prompt.", lower_bound=0)
 
@@ -190,6 +190,11 @@ def _features() -> None:
     from mimir_jax.evaluation.suites import features, folder
     from mimir_jax.parallel import distributed
 
+    if _MESH():
+        raise ValueError(
+            f"--mesh splits a video transformer, which --suite features does not run, got "
+            f"{_MESH()}; leave --mesh out"
+        )
     run, step = _run_folder(), _step()
     prompts = _feature_prompts(run)
     place = _place("features", step)

@@ -27,7 +27,7 @@ _OUT = flags.DEFINE_string("out", "samples", "Folder to write; must not exist.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the first video of each prompt.", lower_bound=0)
 _VIDEOS = flags.DEFINE_integer("videos_per_prompt", 1, "Videos of each prompt.", lower_bound=1)
 _BATCH = flags.DEFINE_integer(
-    "batch_size", None, "Videos at a time; default what --mesh splits.", lower_bound=1
+    "batch_size", None, "Videos at a time; by default what keeps all devices busy.", lower_bound=1
 )
 _SAMPLER = flags.DEFINE_enum("sampler", None, ["ddim", "dpm"], "Default: the checkpoint's.")
 _STEPS = flags.DEFINE_integer("steps", None, "Sampling steps.")
@@ -86,12 +86,11 @@ def _sample() -> None:
         with rich_progress.Progress(*columns, console=console) as bar:
             task = bar.add_task("sampling", total=len(asked))
             for row in range(0, len(asked), size):
-                # A short last batch is filled up, so that every video comes from one program.
                 batch = asked[row : row + size]
-                filled = batch + [batch[-1]] * (size - len(batch))
-                words, seeds = zip(*filled, strict=True)
-                made = zip(maker.generate(words, seeds), maker.answers(words), strict=True)
-                for (text, seed), (frames, said) in zip(batch, made, strict=False):
+                words, seeds = zip(*batch, strict=True)
+                videos = maker.generate(words, seeds, batch_size=size)
+                made = zip(batch, videos, maker.answers(words), strict=True)
+                for (text, seed), frames, said in made:
                     record = {"prompt": text, "seed": seed, **maker.settings, "batch_size": size}
                     record |= {"answer": said[0] if said else None, "other_answers": said[1:]}
                     samples.append(gallery.Sample(frames, record))

@@ -75,6 +75,12 @@ def test_text_model_trains_exports_and_refuses_another_config(tmp_path):
     assert code == 1 and "must hold a config.json" in errors(err)[0]
 
 
+@pytest.mark.parametrize("script", ["sample.py", "evaluate.py"])
+def test_help_has_the_flags_that_all_processes_must_share(script):
+    _, out, _ = run(script, "--help")
+    assert "--mesh:" in out and "--coordinator:" in out and "--debug" not in out
+
+
 def test_bare_command_trains_mimir(tmp_path):
     code, out, err = run(
         "train.py",
@@ -135,6 +141,8 @@ def test_bare_command_trains_mimir(tmp_path):
     }  # fmt: skip
     (tmp_path / "prompts.txt").write_text("a red ball\na blue ball\na star\ntwo boxes\n")
     drawn = ["--suite", "features", "--prompts", "prompts.txt", "--runs", 4]
+    code, _, err = run("evaluate.py", *evaluate, *drawn, "--mesh", "fsdp=2", cwd=tmp_path)
+    assert code == 1 and "--suite features does not run, got fsdp=2" in errors(err)[0]
     code, out, err = run("evaluate.py", *evaluate, *drawn, cwd=tmp_path)
     assert code == 0, err
     assert "query tokens" in out

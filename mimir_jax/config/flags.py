@@ -21,6 +21,7 @@ from mimir_jax.config import bridge
 from mimir_jax.config.run import TrainConfig
 
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
+flags.disclaim_key_flags()  # what `define_...` defines is of the script: in its --help and `shared`
 _PROCESSES = ("coordinator", "num_processes", "process_id", "join_seconds")
 _JSON = (str, int, float, list, type(None))
 

@@ -26,7 +26,7 @@ from array_record.python import array_record_data_source, array_record_module
 
 from mimir_jax.data.cache import content_key
 
-FORMAT = "mimir_jax prepared features 1"
+FORMAT = "mimir_jax prepared features 2"
 MANIFEST = "manifest.json"
 DTYPES = ("float16", "float32")
 _SUFFIX = ".array_record"

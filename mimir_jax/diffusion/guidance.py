@@ -55,6 +55,11 @@ def scales(
     return np.interp(timestep, listed[::-1], curve(np.arange(cfg.steps) / cfg.steps)[::-1])
 
 
+def guides(cfg: SamplerConfig) -> bool:
+    """Returns whether guidance changes anything, and so takes two rows a video."""
+    return cfg.dynamic != "off" or cfg.guidance != 1.0
+
+
 def guided(
     predict: Predict,
     cfg: SamplerConfig,
@@ -73,7 +78,7 @@ def guided(
         A function of b rows of `xt` and `timestep` and of a condition with 2b rows, a pytree: first
         all unconditional rows, then the conditional ones. It returns at least float32.
     """
-    if cfg.dynamic != "off" or cfg.guidance != 1.0:
+    if guides(cfg):
         return guided_by(predict, jnp.asarray(scales(cfg, schedule, listed)))
 
     def conditional(

@@ -129,7 +129,7 @@ class Generator(abc.ABC):
 
     Attributes:
         fps: Frames a second of what it makes.
-        ways: Videos at a time that give every device one.
+        ways: Fewest videos at a time that give every device work.
         settings: Everything besides prompt and seed that a video depends on, for its record.
     """
 
@@ -139,9 +139,13 @@ class Generator(abc.ABC):
 
     @abc.abstractmethod
     def generate(
-        self, prompts: Sequence[str], seeds: Sequence[int]
+        self, prompts: Sequence[str], seeds: Sequence[int], *, batch_size: int = 1
     ) -> UInt8[np.ndarray, "b f h w 3"]:
-        """Returns one video a prompt, each from the noise of its own seed."""
+        """Returns one video a prompt, each from the noise of its own seed.
+
+        Fewer prompts than `batch_size` are sampled as if they were as many, so that every batch
+        runs the same program and a video does not depend on what else is asked for.
+        """
 
     @abc.abstractmethod
     def unread(self, prompt: str) -> str:
@@ -191,6 +195,7 @@ class Trained(Generator):
         config = _with_options(config, options)
         self._config = config
         task, mesh = config.task, options.make_mesh()
+        config = text_to_video.with_encoders_on(config, mesh)
         if options.start:
             model = functional.build(mimir.Mimir, task.network)
             self._params = init.start_of(config, model, mesh)
@@ -214,7 +219,7 @@ class Trained(Generator):
             text_to_video.load_vae(task),
             mesh=mesh,
         )
-        self.fps, self.ways = config.data.fps, _ways(mesh)
+        self.fps, self.ways = config.data.fps, self._pipeline.ways
         self.settings = {
             "checkpoint": str(workdir),
             "step": 0 if options.start else checkpoint.latest_step(workdir),
@@ -230,11 +235,16 @@ class Trained(Generator):
             self.settings["answer_seed"] = seed
 
     def generate(
-        self, prompts: Sequence[str], seeds: Sequence[int]
+        self, prompts: Sequence[str], seeds: Sequence[int], *, batch_size: int = 1
     ) -> UInt8[np.ndarray, "b f h w 3"]:
         """Returns one video a prompt."""
         return self._pipeline.generate(
-            self._params, prompts, self._config.data, seeds=seeds, tiled=self._tiled
+            self._params,
+            prompts,
+            self._config.data,
+            seeds=seeds,
+            batch_size=batch_size,
+            tiled=self._tiled,
         )
 
     def unread(self, prompt: str) -> str:
@@ -274,7 +284,9 @@ class Published(Generator):
         self._pipeline, self._options = loaded, options
         options.check_steps(loaded.scheduler.schedule.num_train_steps)
         scale = vae.spatial_compression
-        self.fps, self.ways = 8.0 if cfg.temporal_patch is None else 16.0, _ways(mesh)
+        self.fps = 8.0 if cfg.temporal_patch is None else 16.0
+        with context.on(mesh):
+            self.ways = latents_lib.ways(guided=options.guidance is None or options.guidance > 1.0)
         self.settings = {
             "checkpoint": str(folder),
             "sampler": {
@@ -291,17 +303,15 @@ class Published(Generator):
         }
 
     def generate(
-        self, prompts: Sequence[str], seeds: Sequence[int]
+        self, prompts: Sequence[str], seeds: Sequence[int], *, batch_size: int = 1
     ) -> UInt8[np.ndarray, "b f h w 3"]:
         """Returns one video a prompt."""
         how = self.settings["sampler"]
-        with context.on(self._pipeline.mesh):
-            ways = latents_lib.ways()
         length = self._pipeline.transformer.model.config.text_length
         read = [features_lib.cut(self._pipeline.tokenizer, text, length)[0] for text in prompts]
-        seeds = jnp.asarray(latents_lib.fill(seeds, ways), jnp.uint32)
+        seeds = jnp.asarray(latents_lib.fill(seeds, self.ways, batch_size), jnp.uint32)
         latents = self._pipeline(
-            latents_lib.fill(read, ways),
+            latents_lib.fill(read, self.ways, batch_size),
             num_frames=self.settings["frames"],
             height=self.settings["height"],
             width=self.settings["width"],
@@ -328,11 +338,13 @@ class Spread(Generator):
         self.fps, self.settings = generator.fps, generator.settings
 
     def generate(
-        self, prompts: Sequence[str], seeds: Sequence[int]
+        self, prompts: Sequence[str], seeds: Sequence[int], *, batch_size: int = 1
     ) -> UInt8[np.ndarray, "b f h w 3"]:
         """Returns one video a prompt."""
+        each = -(-batch_size // jax.process_count())
         rows = distributed.split_rows(len(prompts))
-        made = self._own.generate([prompts[i] for i in rows], [seeds[i] for i in rows])
+        words, drawn = [prompts[i] for i in rows], [seeds[i] for i in rows]
+        made = self._own.generate(words, drawn, batch_size=each)
         return distributed.join_rows(made, len(prompts))
 
     def unread(self, prompt: str) -> str:
@@ -344,11 +356,6 @@ class Spread(Generator):
         rows = distributed.split_rows(len(prompts))
         own = self._own.answers([prompts[i] for i in rows])
         return [said for part in distributed.gather(own) for said in part][: len(prompts)]
-
-
-def _ways(mesh: Mesh | None) -> int:
-    with context.on(mesh):
-        return context.ways("act_batch")
 
 
 def _with_options(config: TrainConfig, options: Options) -> TrainConfig:

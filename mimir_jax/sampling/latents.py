@@ -76,14 +76,16 @@ def decode(
     return model.decode(params, latents, tiled=tiled).astype(jnp.float32)
 
 
-def fill(rows: Sequence[T], ways: int) -> list[T]:
-    """Repeats the last of `rows` until `ways` divides them."""
-    return [*rows, *[rows[-1]] * (-len(rows) % ways)]
+def fill(rows: Sequence[T], ways: int, least: int = 1) -> list[T]:
+    """Repeats the last of `rows` until there are `least` and `ways` divides them."""
+    length = max(len(rows), least)
+    return [*rows, *[rows[-1]] * (length + -length % ways - len(rows))]
 
 
-def ways() -> int:
-    """Returns what must divide guided rows, twice as many as videos, for the mesh to split them."""
-    return math.lcm(2, context.ways("act_batch")) // 2
+def ways(*, guided: bool) -> int:
+    """Returns what must divide videos for the mesh to split their rows, two of each if guided."""
+    rows = context.ways("act_batch")
+    return math.lcm(2, rows) // 2 if guided else rows
 
 
 def bands(height: int, devices: Sequence[Any]) -> Mesh:

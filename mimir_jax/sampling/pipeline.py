@@ -56,6 +56,7 @@ class Pipeline:
         data: DataConfig,
         *,
         seeds: Sequence[int],
+        batch_size: int = 1,
         tiled: bool = False,
     ) -> UInt8[np.ndarray, "b f h w 3"]:
         """Returns one video a caption, each from the noise of its own seed.
@@ -67,12 +68,14 @@ class Pipeline:
             captions: What to show.
             data: Frames, height and width.
             seeds: One a caption.
+            batch_size: Fewer captions are filled up to as many by copies that are not decoded, so
+                that a video does not depend on how many there are.
             tiled: Whether to decode overlapping tiles and blend them, which saves memory.
         """
         count = len(captions)
-        with context.on(self._mesh):
-            ways = latents_lib.ways()
-        captions, seeds = (latents_lib.fill(rows, ways) for rows in (captions, seeds))
+        captions, seeds = (
+            latents_lib.fill(rows, self.ways, batch_size) for rows in (captions, seeds)
+        )
         text = self._text.encode(captions)
         null = self._text.encode([""] * len(captions)) if self._task.text.null == "empty" else None
         vae = self._task.vae
@@ -91,6 +94,12 @@ class Pipeline:
         return distributed.join_rows(
             np.stack([self.decode(row[None], tiled=tiled) for row in rows]), count
         )
+
+    @property
+    def ways(self) -> int:
+        """Fewest videos that give every device work."""
+        with context.on(self._mesh):
+            return latents_lib.ways(guided=guidance.guides(self._task.sampler))
 
     @context.local()
     def decode(

@@ -212,10 +212,10 @@ class TextEncoder:
     def _check_turns(self) -> None:
         """Raises `ValueError` if the turns leave no room for a caption."""
         length, row = self._config.length, self._query_row("")
-        if len(row) > length:
+        if len(row) >= length:
             raise ValueError(
-                f"text.length must hold the LLM's turn of an empty caption, {len(row)} tokens, got "
-                f"{length}; set a larger --config.task.text.length"
+                f"text.length must be more than the {len(row)} tokens of the LLM's turn of an "
+                f"empty caption, got {length}; set a larger --config.task.text.length"
             )
         limit = self._config.instruction_length
         for text, row in zip(self._config.instructions, self._instruction_rows(""), strict=True):

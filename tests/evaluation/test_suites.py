@@ -22,7 +22,7 @@ class Renderer:
         self.wrong = dict.fromkeys(wrong)
         self.calls = 0
 
-    def generate(self, prompts, seeds):
+    def generate(self, prompts, seeds, *, batch_size):
         self.calls += 1
         scenes = [self.scenes[prompt] for prompt in prompts]
         scenes = [
@@ -169,6 +169,9 @@ def test_result_folders(tmp_path):
     assert folder.claim(tmp_path / "a", {"suite": "loss", "step": 1})
     with pytest.raises(ValueError, match="another evaluation: step is 1 there and 2 here"):
         folder.claim(tmp_path / "a", {"suite": "loss", "step": 2})
+    folder.claim(tmp_path / "c", {"batch_size": 4})
+    with pytest.raises(ValueError, match="4 there and 8 here; give --batch_size 4, choose another"):
+        folder.claim(tmp_path / "c", {"batch_size": 8})
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "x").touch()
     with pytest.raises(ValueError, match="must be a new or empty folder"):
@@ -252,7 +255,7 @@ def test_vbench_videos_are_made_once(tmp_path):
         fps = 8.0
         calls = 0
 
-        def generate(self, prompts, seeds):
+        def generate(self, prompts, seeds, *, batch_size):
             self.calls += 1
             return np.zeros((len(prompts), 9, 32, 48, 3), np.uint8)
 

@@ -295,6 +295,8 @@ def test_a_generator_spreads_any_number_of_videos_over_all_devices(pipelines, mo
     videos = maker.generate(prompts, [3, 4, 5])
     assert drawn[0].shape == (4, 1, 8, 12, 4)  # one more, for a guided row on each device
     assert len(drawn[0].sharding.device_set) == 8
+    assert (maker.ways, maker.generate(prompts[:1], [3], batch_size=3).shape[0]) == (4, 1)
+    assert drawn[1].shape == drawn[0].shape  # of the program that ran before
     keys = jax.vmap(jax.random.key)(np.array([3, 4, 5], np.uint32))
     alone = ours(prompts, num_frames=1, num_inference_steps=2, guidance_scale=4.0, key=keys)
     assert np.abs(videos - video_lib.to_uint8(2.0 * alone - 1.0).astype(int)).max() <= 1

@@ -135,7 +135,7 @@ def test_a_long_caption_is_cut_for_every_reader_and_stops_nothing(encoder):
 
 
 def test_a_length_without_room_for_a_turn_is_refused():
-    message = "text.length must hold the LLM's turn of an empty caption, .* tokens, got 2; set"
+    message = "text.length must be more than the . tokens of the LLM's turn .* got 2; set a larger"
     with pytest.raises(ValueError, match=message):
         features.TextEncoder(dataclasses.replace(CONFIG, length=2), use_llm=True)
 

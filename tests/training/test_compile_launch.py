@@ -13,6 +13,16 @@ SMALL = ["--config.data.frames=9", "--config.data.height=32", "--config.data.wid
          "--config.task.model.dit.num_layers=1"]  # fmt: skip
 
 
+def test_a_kernel_that_the_topology_lacks_is_refused_in_one_line(tmp_path):
+    command = [sys.executable, ROOT / "launch/compile.py", "--topology=cpu:2"]
+    done = subprocess.run(
+        [*command, *SMALL, "--config.task.model.dit.attention=cudnn"], cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 1 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 and "dit.attention=cudnn" in done.stderr
+
+
 @pytest.mark.slow
 def test_a_run_is_compiled_and_told_with_its_frozen_networks(tmp_path):
     out = tmp_path / "report.json"

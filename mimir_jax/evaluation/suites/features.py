@@ -70,13 +70,11 @@ def measure(
     task = config.task
     model = functional.build(fuser_lib.TokenFuser, task.network.fuser)
     params = _fuser_params(config, workdir, start)
-    encoder = features_lib.TextEncoder(
-        task.text, use_llm=True, seed=config.seed, mesh=text_to_video.encoder_mesh(config)
-    )
+    encoder = _encoder(config, task.text)
     rows = [_prompt_row(model, params, encoder, prompt) for prompt in prompts]
     branches = {name: np.stack([row[0][name] for row in rows]) for name in rows[0][0]}
     values = {name: np.concatenate([row[1][name] for row in rows]) for name in rows[0][1]}
-    repeated = _repeated(model, params, task.text, prompts[0], runs, config.seed)
+    repeated = _repeated(model, params, config, prompts[0], runs)
     return Features(tuple(prompts), branches, prompts[0], repeated, values)
 
 
@@ -136,6 +134,11 @@ def _config(workdir: pathlib.Path) -> TrainConfig:
     return config
 
 
+def _encoder(config: TrainConfig, text: TextConfig) -> features_lib.TextEncoder:
+    mesh = text_to_video.encoder_mesh(config)
+    return features_lib.TextEncoder(text, use_llm=True, seed=config.seed, mesh=mesh)
+
+
 def _fuser_params(config: TrainConfig, workdir: pathlib.Path, start: bool) -> functional.Params:
     if not start:
         return weights.load(workdir, kind="mimir")[1]["fuser"]
@@ -175,14 +178,13 @@ def _prompt_row(
 def _repeated(
     model: functional.Model,
     params: functional.Params,
-    config: TextConfig,
+    config: TrainConfig,
     prompt: str,
     runs: int,
-    seed: int,
 ) -> dict[str, Points]:
     """Returns the mean query, answer and final token of every run of one prompt."""
-    config = dataclasses.replace(config, num_answers=runs, llm_tokens="query+answer")
-    encoder = features_lib.TextEncoder(config, use_llm=True, seed=seed)
+    text = dataclasses.replace(config.task.text, num_answers=runs, llm_tokens="query+answer")
+    encoder = _encoder(config, text)
     query, answers = encoder.llm_branches(prompt)
     row = encoder.encode([prompt])
     features = condition.TextFeatures(

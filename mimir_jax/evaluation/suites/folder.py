@@ -41,10 +41,11 @@ def claim(folder: pathlib.Path, settings: Mapping[str, Any]) -> bool:
 def _require_same(folder: pathlib.Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     names = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
     if names:
+        was = _short(old.get(names[0]))
+        again = f"give --batch_size {was}, " if names == ["batch_size"] else ""
         raise ValueError(
-            f"--out {folder} holds results of another evaluation: {names[0]} is "
-            f"{_short(old.get(names[0]))} there and {_short(new.get(names[0]))} here; "
-            "choose another --out or delete that one"
+            f"--out {folder} holds results of another evaluation: {names[0]} is {was} there and "
+            f"{_short(new.get(names[0]))} here; {again}choose another --out or delete that one"
         )
 
 

@@ -14,6 +14,7 @@ from mimir_jax import tables, weights
 from mimir_jax.models import kernels
 from mimir_jax.parallel import context
 from mimir_jax.training import export, init, tasks
+from mimir_jax.training.tasks import text_to_video
 
 
 def run(
@@ -36,6 +37,7 @@ def run(
     if config.task.kind == "text_to_video":
         kernel = kernels.here(config.task.model.dit.attention)
         config = dataclasses.replace(config, task=config.task.with_dit(attention=kernel))
+        config = text_to_video.with_encoders_on(config, mesh)
     task = tasks.make_task(config)
     params = (
         init.start_of(config, task.model, mesh) if start else weights.load(workdir, mesh=mesh)[1]

@@ -44,7 +44,7 @@ class Maker(Protocol):
     fps: float
 
     def generate(
-        self, prompts: Sequence[str], seeds: Sequence[int]
+        self, prompts: Sequence[str], seeds: Sequence[int], *, batch_size: int
     ) -> UInt8[np.ndarray, "b f h w 3"]:
         """Returns one video a prompt."""
         ...
@@ -153,11 +153,11 @@ def run(
     report(len(asks) - len(open_asks))
     for first in range(0, len(open_asks), batch_size):
         batch = open_asks[first : first + batch_size]
-        filled = batch + [batch[-1]] * (batch_size - len(batch))  # one compiled shape
-        videos = maker.generate([a.prompt for a in filled], [a.seed for a in filled])
+        prompts, seeds = [ask.prompt for ask in batch], [ask.seed for ask in batch]
+        videos = maker.generate(prompts, seeds, batch_size=batch_size)
         if not first_process:
             continue
-        for ask, frames in zip(batch, videos, strict=False):
+        for ask, frames in zip(batch, videos, strict=True):
             scale = max(1, 256 // min(frames.shape[1:3]))
             path = folder / "videos" / f"{ask.name}.mp4"
             video_lib.write_mp4(path, frames, fps=maker.fps, scale=scale)

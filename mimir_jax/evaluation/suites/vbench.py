@@ -136,11 +136,11 @@ def run(
     report(len(asks) - len(open_asks))
     for first in range(0, len(open_asks), batch_size):
         batch = open_asks[first : first + batch_size]
-        filled = batch + [batch[-1]] * (batch_size - len(batch))  # one compiled shape
-        frames = maker.generate([a.prompt for a in filled], [a.seed for a in filled])
+        prompts, seeds = [ask.prompt for ask in batch], [ask.seed for ask in batch]
+        frames = maker.generate(prompts, seeds, batch_size=batch_size)
         if not first_process:
             continue
-        for ask, clip in zip(batch, frames, strict=False):
+        for ask, clip in zip(batch, frames, strict=True):
             aside = folder / "unfinished.mp4"
             video_lib.write_mp4(aside, clip, fps=maker.fps)
             aside.rename(videos / ask.file)

@@ -323,6 +323,13 @@ def encoder_mesh(config: TrainConfig) -> Mesh | None:
     return mesh_lib.own_mesh((1, -1, 1, 1)) if config.mesh.shard_frozen else None
 
 
+def with_encoders_on(config: TrainConfig, mesh: Mesh | None) -> TrainConfig:
+    """Returns `config` with its text encoders split where `mesh` splits parameters."""
+    if mesh is None or mesh.shape["fsdp"] * mesh.shape["tensor"] == 1:
+        return config
+    return dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, shard_frozen=True))
+
+
 def load_vae(task: TextToVideoConfig) -> functional.Params:
     """Loads the frozen VAE of `task`.
 
