@@ -1,5 +1,7 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
+import functools
+
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
@@ -85,6 +87,18 @@ def test_pallas_kernel_runs_on_each_device_of_a_mesh():
         assert "manual_computation" in lowered.as_text()
         ours = lowered.compile()(*qkv)
     assert relative_error(ours, kernels.xla(*qkv, TEXT_MASK)) < 1e-5
+
+
+@pytest.mark.parametrize("pad", [0, 7])
+@pytest.mark.parametrize("text_mask", [None, TEXT_MASK], ids=["whole", "masked"])
+def test_tokamax_and_its_gradient_match_the_xla_kernel(text_mask, pad):
+    pytest.importorskip("tokamax")  # falls back to its own XLA kernel here
+    qkv = tuple(jax.random.normal(jax.random.key(0), (3, 2, 150, 3, 16)))
+    attend = functools.partial(attention.attend, text_mask=text_mask, pad=pad)
+    expected = value_and_grads(attend, qkv, pad)
+    with jax.numpy_rank_promotion("allow"):  # its own code promotes
+        ours = value_and_grads(functools.partial(attend, kernel="tokamax"), qkv, pad)
+    assert max(jax.tree.leaves(jax.tree.map(relative_error, ours, expected))) < 1e-5
 
 
 def test_kernels_that_are_not_here_are_named():
