@@ -126,7 +126,7 @@ def test_any_number_of_videos_runs_on_all_devices_with_one_decoding(open_run, mo
     assert jax.local_device_count() == 8
     maker = open_run(Options())
     prompts = ["a red ball", "a blue box", "a star"]
-    three = maker.generate(prompts, [4, 5, 6])
+    three = maker.generate(prompts, [4, 5, 6], batch_size=8)
     assert three.shape == (3, 1, 16, 16, 3)
     answers = maker.answers(prompts)
     assert len(calls) == 3
