@@ -56,7 +56,8 @@ def test_text_model_trains_exports_and_refuses_another_config(tmp_path):
     small = ["--config.steps=2", "--config.batch_size=4", "--config.task.heldout_texts=4"]
     code, out, err = run("train.py", *common, *small)
     assert code == 0, err
-    assert "held-out loss:" in out and "train longer: python launch/train.py" in out
+    assert "held-out loss:" in out
+    assert "train longer (its cosine stretched): python launch/train.py" in out
 
     code, out, _ = run("train.py", *common, *small)
     assert code == 0 and "already at step 2" in out

@@ -172,7 +172,7 @@ def test_foreign_folder_is_refused_and_left_alone(vae_run, tmp_path):
 @pytest.mark.slow
 def test_vae_trains_with_accumulation(vae_run, tmp_path, replace):
     optimizer = replace(vae_run.optimizer, accumulate=2)
-    result = loop.train(replace(vae_run, optimizer=optimizer), tmp_path / "run")
+    result = loop.train(replace(vae_run, optimizer=optimizer, batch_size=16), tmp_path / "run")
     assert result.step == 2 and np.isfinite(result.after["psnr"])
     assert result.samples[0].name == "sheet.png"
 
