@@ -285,8 +285,6 @@ class Published(Generator):
         options.check_steps(loaded.scheduler.schedule.num_train_steps)
         scale = vae.spatial_compression
         self.fps = 8.0 if cfg.temporal_patch is None else 16.0
-        with context.on(mesh):
-            self.ways = latents_lib.ways(guided=options.guidance is None or options.guidance > 1.0)
         self.settings = {
             "checkpoint": str(folder),
             "sampler": {
@@ -301,6 +299,8 @@ class Published(Generator):
             "fps": self.fps,
             "tiled": options.tiled,
         }
+        with context.on(mesh):
+            self.ways = latents_lib.ways(guided=self.settings["sampler"]["guidance"] > 1.0)
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], *, batch_size: int = 1
