@@ -286,24 +286,24 @@ def _quiet() -> Iterator[None]:
 
     One failed array ends the whole; the reads and writes still under way then find their event loop
     closed, and say so on threads of their own, after this has ended. So the hooks stay after a
-    failure.
+    failure, and the loops silent.
     """
     previous = sys.excepthook, sys.unraisablehook
     sys.excepthook = _without_late(previous[0], lambda args: args[1])
     sys.unraisablehook = _without_late(previous[1], lambda args: args[0].exc_value)
-    noisy = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    levels = [logger.level for logger in noisy]
-    for logger in noisy:
+    orbax, loops = logging.getLogger("absl"), logging.getLogger("asyncio")
+    levels = orbax.level, loops.level
+    for logger in (orbax, loops):
         logger.setLevel(logging.CRITICAL)
     try:
         yield
         sys.excepthook, sys.unraisablehook = previous
+        loops.setLevel(levels[1])
     except Exception:
         gc.collect()  # tasks that nobody awaits complain when they are collected
         raise
     finally:
-        for logger, level in zip(noisy, levels, strict=True):
-            logger.setLevel(level)
+        orbax.setLevel(levels[0])
 
 
 def _without_late(previous: Callable, exception: Callable) -> Callable:
