@@ -32,10 +32,10 @@ from absl import flags
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for `benchmarks`, which is no package of the distribution
 
-from benchmarks import sides as harness  # noqa: E402
+from benchmarks import harness  # noqa: E402
 from mimir_jax.config import TrainConfig, bridge  # noqa: E402
-from mimir_jax.data import folder as folder_lib  # noqa: E402
 from mimir_jax.data import loader as loader_lib  # noqa: E402
+from mimir_jax.data.sources import folder as folder_lib  # noqa: E402
 
 AHEAD = 2  # batches that either side holds ready for each worker
 GEOMETRY = {"frames": 17, "height": 64, "width": 64, "fps": 8}
@@ -124,15 +124,16 @@ def compare_features(args: argparse.Namespace, folder: pathlib.Path) -> dict[str
 
     from mimir_jax.parallel import context
     from mimir_jax.parallel import mesh as mesh_lib
-    from mimir_jax.training import prepare, program, tasks
+    from mimir_jax.preparation import precompute
+    from mimir_jax.training import compiled_step, tasks
 
     config = default_run(args.clips, folder)
     started = time.perf_counter()
-    prepare.prepare(config, folder)
+    precompute.prepare(config, folder)
     prepared_seconds = time.perf_counter() - started
     mesh = mesh_lib.make_mesh(config.mesh.sizes)
     task = tasks.make_task(config)
-    step = program.make(config, task.model, task.loss, mesh)
+    step = compiled_step.make(config, task.model, task.loss, mesh)
     batches = loader_lib.make_loader(
         task.source(), global_batch=config.batch_size, seed=0, sharding=step.batch
     )

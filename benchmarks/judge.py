@@ -31,7 +31,8 @@ import mimir_jax
 from mimir_jax import evaluation
 from mimir_jax.data import toyworld
 from mimir_jax.data.toyworld import vocabulary
-from mimir_jax.evaluation import footage, ideal, intervals, observation, quality, verdict
+from mimir_jax.evaluation import confidence
+from mimir_jax.evaluation.judge import frames, ground_truth, observation, quality, scoring
 
 ROOT = pathlib.Path(__file__).parents[1]
 FRAMES, SIZE = 17, 64
@@ -148,12 +149,12 @@ def read(scenes: Sequence[toyworld.Scene], cache: pathlib.Path | None) -> Iterat
             RENDERED: evaluation.observe(rendered),
             RECODED: evaluation.observe(recoded),
         }
-        yield Clip(scene, seen, ideal.observe(scene, FRAMES), damage(rendered, recoded))
+        yield Clip(scene, seen, ground_truth.observe(scene, FRAMES), damage(rendered, recoded))
 
 
 def damage(rendered: np.ndarray, recoded: np.ndarray) -> float:
     """Returns the root mean square difference on objects and their rims, in grey levels."""
-    near = ~footage.read(rendered).free
+    near = ~frames.read(rendered).free
     return float(np.sqrt(np.mean((rendered[near].astype(float) - recoded[near]) ** 2)))
 
 
@@ -268,7 +269,7 @@ def measure_spoilt(scenes: Sequence[toyworld.Scene], tallies: Tallies) -> None:
             ("blur of 2 pixels", blurred),
             ("noise of 15 grey levels", noisy),
         ):
-            passed = quality.imaging_quality(spoilt) >= verdict.SHARP
+            passed = quality.imaging_quality(spoilt) >= scoring.SHARP
             tallies[f"{how}: `imaging_quality`"].add(passed)
 
 
@@ -358,7 +359,7 @@ def shown(tally: Tally) -> str:
     """Returns a share in percent with its interval."""
     if not tally.all:
         return "-"
-    low, high = intervals.wilson(tally.share, tally.all)
+    low, high = confidence.wilson(tally.share, tally.all)
     return f"{percent(tally.share)} ({percent(low)} to {percent(high)})"
 
 

@@ -27,7 +27,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for `tests`, which is no package of the distribution
 
 import mimir_jax  # noqa: E402
-from benchmarks import sides  # noqa: E402
+from benchmarks import harness  # noqa: E402
 from mimir_jax.diffusion import load_scheduler  # noqa: E402
 from mimir_jax.models import dit, functional  # noqa: E402
 from tests.diffusion import test_scheduler_config as schedulers  # noqa: E402
@@ -225,7 +225,7 @@ def page(rows: list[Row], device: str) -> str:
     """Returns the page of what was measured on a device."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
     lines = [
-        INTRODUCTION.format(device=sides.device_name(device) if device == "cuda" else "a CPU"),
+        INTRODUCTION.format(device=harness.device_name(device) if device == "cuda" else "a CPU"),
         "```bash",
         f"python benchmarks/parity.py --device {device}",
         "```",

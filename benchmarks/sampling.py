@@ -21,9 +21,9 @@ import numpy as np
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for `tests`, which is no package of the distribution
 
-from benchmarks import sides  # noqa: E402
+from benchmarks import harness  # noqa: E402
+from mimir_jax.cli import flags as flags_lib  # noqa: E402
 from mimir_jax.config import COGVIDEOX, DiTConfig, VAEConfig  # noqa: E402
-from mimir_jax.config import flags as flags_lib  # noqa: E402
 
 PHASES = ("transformer forward", "guided loop", "VAE encode", "VAE decode")
 TRANSFORMER, VAE = PHASES[:2], PHASES[2:]
@@ -84,7 +84,7 @@ def make(size: Size, folder: pathlib.Path, device: str) -> None:
     import torch
     import transformers
 
-    from mimir_jax.text import tokenizers
+    from mimir_jax.encoders import tokenizers
     from tests.models import dit_reference, vae_reference
 
     torch.manual_seed(0)
@@ -181,7 +181,7 @@ class Theirs:
         import torch
 
         self._torch, self._size, self._device = torch, size, device
-        self._attention = sides.torch_attention(cudnn=cudnn)
+        self._attention = harness.torch_attention(cudnn=cudnn)
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
         kind = diffusers.CogVideoXPipeline
         self._pipeline = kind.from_pretrained(folder / "pipeline", torch_dtype=dtype).to(device)
@@ -258,8 +258,8 @@ def conclude(size: Size, device: str, rows: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    sides.main(
-        sides.Benchmark(
+    harness.main(
+        harness.Benchmark(
             name="sampling",
             sides={"ours": Ours, "diffusers": Theirs},
             gpu_sides={

@@ -21,9 +21,9 @@ import numpy as np
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for `benchmarks`, which is no package of the distribution
 
-from benchmarks import sides  # noqa: E402
+from benchmarks import harness  # noqa: E402
+from mimir_jax.cli import flags as flags_lib  # noqa: E402
 from mimir_jax.config import MeshConfig, TrainConfig, bridge  # noqa: E402
-from mimir_jax.config import flags as flags_lib  # noqa: E402
 
 MESHES = {
     "one device": MeshConfig(data=1, fsdp=1),
@@ -62,13 +62,14 @@ class Split:
         from mimir_jax.data import loader
         from mimir_jax.parallel import context
         from mimir_jax.parallel import mesh as mesh_lib
-        from mimir_jax.training import init, program, tasks
+        from mimir_jax.training import compiled_step, tasks
+        from mimir_jax.weights import initialization
 
         jax.config.update("jax_num_cpu_devices", math.prod(mesh.sizes))
         config = bridge.from_config_dict(TrainConfig, mimir.get_config("tiny"))
         config = dataclasses.replace(config, mesh=mesh, batch_size=case.batch_size)
         model, loss, spec = tasks.sketch(config)
-        made = program.make(config, model, loss, mesh_lib.make_mesh(mesh.sizes))
+        made = compiled_step.make(config, model, loss, mesh_lib.make_mesh(mesh.sizes))
         self._jax, self._steps, self._program = jax, case.steps, made
         self._use = functools.partial(context.use, made.mesh, made.rules)
         rng = np.random.default_rng(0)
@@ -81,7 +82,7 @@ class Split:
             spec,
         )
         with self._use():
-            params = init.start(config, model, None, made.shardings.params)
+            params = initialization.start(config, model, None, made.shardings.params)
             make_state = jax.jit(made.make_state, out_shardings=made.shardings)
             self._state = make_state(params)
             self._batch = loader.device_put(batch, made.batch)
@@ -109,8 +110,8 @@ def describe(case: Case, device: str) -> str:
 
 
 if __name__ == "__main__":
-    sides.main(
-        sides.Benchmark(
+    harness.main(
+        harness.Benchmark(
             name="scaling",
             sides={name: functools.partial(Split, mesh=mesh) for name, mesh in MESHES.items()},
             phases=("train steps",),

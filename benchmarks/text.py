@@ -18,9 +18,9 @@ import numpy as np
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for `benchmarks`, which is no package of the distribution
 
-from benchmarks import sides  # noqa: E402
+from benchmarks import harness  # noqa: E402
+from mimir_jax.cli import flags as flags_lib  # noqa: E402
 from mimir_jax.config import LLMConfig, T5Config  # noqa: E402
-from mimir_jax.config import flags as flags_lib  # noqa: E402
 
 PHASES = ("T5 states", "LLM states", "LLM answers")
 
@@ -98,7 +98,7 @@ class Ours:
         import jax.numpy as jnp
 
         import mimir_jax
-        from mimir_jax.text import decoding
+        from mimir_jax.encoders import decoding
 
         self._case, self._decoding = case, decoding
         dtype = jnp.float32 if device == "cpu" else jnp.bfloat16
@@ -172,8 +172,8 @@ def describe(case: Case, device: str) -> str:
 
 
 if __name__ == "__main__":
-    sides.main(
-        sides.Benchmark(
+    harness.main(
+        harness.Benchmark(
             name="text",
             sides={"ours": Ours, "transformers": Theirs},
             phases=PHASES,

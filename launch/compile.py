@@ -14,8 +14,9 @@ import pathlib
 from absl import flags
 from ml_collections import config_flags
 
+from mimir_jax.cli import flags as flags_lib
 from mimir_jax.config import TrainConfig, bridge
-from mimir_jax.config import flags as flags_lib
+from mimir_jax.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File[:preset] of the run.")
 _TOPOLOGY = flags.DEFINE_string("topology", "cpu:8", "KIND:SIZE such as v5p:4x4x4 or cpu:8.")
@@ -29,32 +30,33 @@ def main(argv) -> None:
     config = bridge.from_config_dict(TrainConfig, _CONFIG.value)
     out = None if _JSON.value is None else pathlib.Path(_JSON.value).expanduser()
     if out is not None and (out.exists() or not out.parent.is_dir()):
-        raise ValueError(f"--json must be a new file in an existing folder, got {out}")
+        raise InputError(f"--json must be a new file in an existing folder, got {out}")
     kind, _, size = _TOPOLOGY.value.partition(":")
     os.environ["JAX_PLATFORMS"] = "cpu"  # what runs here; devices to compile for are named
     if kind == "cpu" and size.isdigit():
         os.environ.pop("JAX_NUM_CPU_DEVICES", None)  # would count for more
         flag = f"--xla_force_host_platform_device_count={size}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+    from mimir_jax.parallel import hardware
     from mimir_jax.parallel import mesh as mesh_lib
-    from mimir_jax.parallel import topology
-    from mimir_jax.training import ahead, memory, program
+    from mimir_jax.planning import aot, memory
+    from mimir_jax.training import compiled_step
 
-    place = topology.find(_TOPOLOGY.value)
+    place = hardware.find(_TOPOLOGY.value)
     if _WHAT.value == "train":
         capacity = None if place.chip is None else int(place.chip.memory)
         mesh = mesh_lib.make_mesh(config.mesh.sizes, place.devices)
-        program.require_runnable(config, mesh)
-        frozen = mesh_lib.device_bytes(ahead.frozen(config, mesh))
+        compiled_step.require_runnable(config, mesh)
+        frozen = mesh_lib.device_bytes(aot.frozen(config, mesh))
         print(memory.estimate(config, place.devices, frozen=frozen, capacity=capacity))
     try:
-        report = ahead.compile_run(config, place, _WHAT.value)
-    except ahead.DoesNotFitError as error:
+        report = aot.compile_run(config, place, _WHAT.value)
+    except aot.DoesNotFitError as error:
         if out is not None:
             found = {"what": _WHAT.value, "topology": place.name, "fits": False}
             out.write_text(json.dumps({**found, "error": str(error)}, indent=2) + "\n")
         raise
-    print(ahead.text(report))
+    print(aot.text(report))
     if out is not None:
         out.write_text(json.dumps(report.to_json(), indent=2) + "\n")
         print(f"-> {out}")

@@ -13,7 +13,8 @@ import time
 
 from absl import flags
 
-from mimir_jax.config import flags as flags_lib
+from mimir_jax.cli import flags as flags_lib
+from mimir_jax.errors import InputError
 
 _DTYPE = flags.DEFINE_enum(
     "dtype",
@@ -30,7 +31,7 @@ _TO = flags.DEFINE_enum("to", "native", ["native", "transformers", "diffusers"],
 def main(argv) -> None:
     """Converts and says what was written."""
     if len(argv) != 3:
-        raise ValueError(f"convert takes SRC and DST, got {len(argv) - 1} arguments; see --help")
+        raise InputError(f"convert takes SRC and DST, got {len(argv) - 1} arguments; see --help")
     from mimir_jax import weights
 
     start = time.monotonic()

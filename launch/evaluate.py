@@ -18,7 +18,8 @@ from absl import flags
 from rich import console as rich_console
 from rich import progress as rich_progress
 
-from mimir_jax.config import flags as flags_lib
+from mimir_jax.cli import flags as flags_lib
+from mimir_jax.errors import InputError
 
 _PROCESSES = flags_lib.define_processes()
 _MESH = flags_lib.define_mesh()
@@ -62,7 +63,7 @@ def main(argv) -> None:
     """Evaluates, or compares."""
     more = argv[1:]
     if more and not (_COMPARE.value or _RESULTS.value):
-        raise ValueError(f"evaluate takes flags alone, got {more[0]!r}; see --help")
+        raise InputError(f"evaluate takes flags alone, got {more[0]!r}; see --help")
     flags_lib.prepare_host()
     suite = _SUITE.value
     if _COMPARE.value:
@@ -70,7 +71,7 @@ def main(argv) -> None:
     if suite == "vbench" and _RESULTS.value:
         return _vbench_table([pathlib.Path(p).expanduser() for p in [*_RESULTS.value, *more]])
     if _CHECKPOINT.value is None:
-        raise ValueError("--checkpoint must name a run or the folder of a pipeline, got none")
+        raise InputError("--checkpoint must name a run or the folder of a pipeline, got none")
     from mimir_jax.parallel import distributed
 
     suites = {"toyworld": _toyworld, "loss": _loss, "vbench": _vbench, "features": _features}
@@ -81,12 +82,13 @@ def main(argv) -> None:
 def _toyworld() -> None:
     from mimir_jax.data.toyworld import captions, sampling
     from mimir_jax.evaluation import plots
-    from mimir_jax.evaluation.suites import folder, toyworld
+    from mimir_jax.evaluation import results as results_lib
+    from mimir_jax.evaluation.suites import toyworld
     from mimir_jax.parallel import distributed
 
     unknown = [style for style in _STYLES.value if style not in captions.STYLES]
     if unknown:
-        raise ValueError(f"--styles must be of {', '.join(captions.STYLES)}, got {unknown[0]!r}")
+        raise InputError(f"--styles must be of {', '.join(captions.STYLES)}, got {unknown[0]!r}")
     asks = toyworld.plan(
         split=_SPLIT.value,
         scenery=_scenery(),
@@ -110,15 +112,15 @@ def _toyworld() -> None:
         "seed": _SEED.value,
         "batch_size": _BATCH.value or maker.ways,
     }
-    existed = distributed.from_first(lambda: folder.claim(place, settings))
+    existed = distributed.from_first(lambda: results_lib.claim(place, settings))
     with _unwritten(place, existed), _bar(len(asks)) as report:
         size = settings["batch_size"]
         lines = toyworld.run(asks, maker, place, batch_size=size, report=report)
     if not distributed.is_first():
         return
     summary = toyworld.summarise(lines)
-    folder.write_json(place / folder.RESULTS, {**settings, "categories": summary})
-    folder.write_text(place / "results.csv", toyworld.csv_text(summary))
+    results_lib.write_json(place / results_lib.RESULTS, {**settings, "categories": summary})
+    results_lib.write_text(place / "results.csv", toyworld.csv_text(summary))
     shares = {
         name: (cells["all"]["passed"], *cells["all"]["interval"]) for name, cells in summary.items()
     }
@@ -130,7 +132,8 @@ def _toyworld() -> None:
 
 
 def _loss() -> None:
-    from mimir_jax.evaluation.suites import folder, heldout
+    from mimir_jax.evaluation import results as results_lib
+    from mimir_jax.evaluation.suites import heldout
     from mimir_jax.parallel import distributed
     from mimir_jax.parallel import mesh as mesh_lib
 
@@ -138,22 +141,23 @@ def _loss() -> None:
     run, step = _run_folder(), _step()
     place = _place("loss", step)
     settings = {"suite": "loss", "checkpoint": str(run), "step": step}
-    existed = distributed.from_first(lambda: folder.claim(place, settings))
+    existed = distributed.from_first(lambda: results_lib.claim(place, settings))
     with _unwritten(place, existed):
         losses = heldout.run(run, start=_START.value, mesh=mesh)
     if not distributed.is_first():
         return
-    folder.write_json(place / folder.RESULTS, {**settings, "heldout": losses})
+    results_lib.write_json(place / results_lib.RESULTS, {**settings, "heldout": losses})
     print(heldout.text({_title(): losses}))
     _tell(place, "results.json")
 
 
 def _vbench() -> None:
-    from mimir_jax.evaluation.suites import folder, vbench
+    from mimir_jax.evaluation import results as results_lib
+    from mimir_jax.evaluation.suites import vbench
     from mimir_jax.parallel import distributed
 
     if _PROMPTS.value is None:
-        raise ValueError("--prompts must name VBench's file of prompts, got none")
+        raise InputError("--prompts must name VBench's file of prompts, got none")
     prompts = pathlib.Path(_PROMPTS.value).expanduser()
     enhanced = None if _ENHANCED.value is None else pathlib.Path(_ENHANCED.value).expanduser()
     asks = vbench.plan(prompts, enhanced=enhanced, videos=_VIDEOS.value, seed=_SEED.value)
@@ -169,7 +173,7 @@ def _vbench() -> None:
         "seed": _SEED.value,
         "batch_size": _BATCH.value or maker.ways,
     }
-    existed = distributed.from_first(lambda: folder.claim(place, settings))
+    existed = distributed.from_first(lambda: results_lib.claim(place, settings))
     with _unwritten(place, existed), _bar(len(asks)) as report:
         vbench.run(asks, maker, place, batch_size=settings["batch_size"], report=report)
     if not distributed.is_first():
@@ -187,11 +191,12 @@ def _vbench_table(files: list[pathlib.Path]) -> None:
 
 def _features() -> None:
     from mimir_jax.evaluation import plots
-    from mimir_jax.evaluation.suites import features, folder
+    from mimir_jax.evaluation import results as results_lib
+    from mimir_jax.evaluation.suites import features
     from mimir_jax.parallel import distributed
 
     if _MESH():
-        raise ValueError(
+        raise InputError(
             f"--mesh splits a video transformer, which --suite features does not run, got "
             f"{_MESH()}; leave --mesh out"
         )
@@ -199,13 +204,15 @@ def _features() -> None:
     prompts = _feature_prompts(run)
     place = _place("features", step)
     settings = {"suite": "features", "checkpoint": str(run), "step": step, "runs": _RUNS.value}
-    existed = distributed.from_first(lambda: folder.claim(place, {**settings, "prompts": prompts}))
+    existed = distributed.from_first(
+        lambda: results_lib.claim(place, {**settings, "prompts": prompts})
+    )
     with _unwritten(place, existed):
         measured = features.measure(run, prompts, runs=_RUNS.value, start=_START.value)
         if not distributed.is_first():
             return
         result = features.summary(measured)
-        folder.write_json(place / folder.RESULTS, {**settings, **result})
+        results_lib.write_json(place / results_lib.RESULTS, {**settings, **result})
         plots.features(place / "features.png", measured)
     print(features.text(result))
     _tell(place, "results.json", "features.png")
@@ -213,10 +220,11 @@ def _features() -> None:
 
 def _compare(suite: str, places: list[pathlib.Path]) -> None:
     from mimir_jax.evaluation import plots
-    from mimir_jax.evaluation.suites import folder, heldout, toyworld
+    from mimir_jax.evaluation import results as results_lib
+    from mimir_jax.evaluation.suites import heldout, toyworld
 
     if suite not in ("toyworld", "loss") or len(places) < 2:
-        raise ValueError(
+        raise InputError(
             "--compare takes two or more runs, of --suite toyworld or loss, got "
             f"{len(places)} and {suite}"
         )
@@ -224,8 +232,8 @@ def _compare(suite: str, places: list[pathlib.Path]) -> None:
     for place in places:
         name = place.name if place.name not in found else str(place)
         if name in found:
-            raise ValueError(f"--compare must name each run once, got {place} twice")
-        found[name] = folder.find_results(place, suite)
+            raise InputError(f"--compare must name each run once, got {place} twice")
+        found[name] = results_lib.find_results(place, suite)
     if suite == "loss":
         losses = {name: heldout.read(results, place) for name, (place, results) in found.items()}
         return print(heldout.text(losses))
@@ -237,9 +245,9 @@ def _compare(suite: str, places: list[pathlib.Path]) -> None:
         return None
     place = pathlib.Path(_OUT.value).expanduser()
     with _unwritten(
-        place, folder.claim(place, {"suite": "compare", "runs": list(map(str, places))})
+        place, results_lib.claim(place, {"suite": "compare", "runs": list(map(str, places))})
     ):
-        folder.write_json(place / folder.RESULTS, result)
+        results_lib.write_json(place / results_lib.RESULTS, result)
         shared = toyworld.shares(result)
         plots.bars(place / "results.png", shared, label="clips that pass, %")
     _tell(place, "results.json", "results.png")
@@ -287,32 +295,33 @@ def _scenery() -> str:
     """The scenery asked for, else that of the run's training, else varied."""
     if _SCENERY.value is not None:
         return _SCENERY.value
-    from mimir_jax.training import checkpoint, export
+    from mimir_jax.training import checkpoint
+    from mimir_jax.weights import runs as runs_lib
 
     run = _run_folder()
-    return export.read_config(run).data.scenery if checkpoint.has_checkpoint(run) else "varied"
+    return runs_lib.read_config(run).data.scenery if checkpoint.has_checkpoint(run) else "varied"
 
 
 def _feature_prompts(run: pathlib.Path) -> list[str]:
     from mimir_jax.data import sources
     from mimir_jax.sampling import prompts
-    from mimir_jax.training import export
+    from mimir_jax.weights import runs as runs_lib
 
     if _PROMPTS.value is not None:
         return prompts.check(prompts.read(pathlib.Path(_PROMPTS.value).expanduser()))
-    config = export.read_config(run)
+    config = runs_lib.read_config(run)
     if config.data.source != "toyworld":
-        raise ValueError("--prompts must name a file of prompts for a run on videos, got none")
+        raise InputError("--prompts must name a file of prompts for a run on videos, got none")
     source = sources.make_source(config.data, "heldout", seed=config.seed)
     return [source.text(index) for index in range(min(50, len(source)))]
 
 
 def _place(suite: str, step: int | None) -> pathlib.Path:
-    from mimir_jax.evaluation.suites import folder
+    from mimir_jax.evaluation import results as results_lib
 
     if _OUT.value is not None:
         return pathlib.Path(_OUT.value).expanduser()
-    return folder.default(_run_folder(), suite, step, start=_START.value)
+    return results_lib.default(_run_folder(), suite, step, start=_START.value)
 
 
 def _title() -> str:

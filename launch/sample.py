@@ -16,7 +16,8 @@ from absl import flags
 from rich import console as rich_console
 from rich import progress as rich_progress
 
-from mimir_jax.config import flags as flags_lib
+from mimir_jax.cli import flags as flags_lib
+from mimir_jax.errors import InputError
 
 _PROCESSES = flags_lib.define_processes()
 _MESH = flags_lib.define_mesh()
@@ -52,9 +53,9 @@ _SHOW_ANSWERS = flags.DEFINE_bool(
 def main(argv) -> None:
     """Samples and writes."""
     if len(argv) > 1:
-        raise ValueError(f"sample takes flags alone, got {argv[1]!r}; quote prompts")
+        raise InputError(f"sample takes flags alone, got {argv[1]!r}; quote prompts")
     if _CHECKPOINT.value is None:
-        raise ValueError("--checkpoint must name a run or the folder of a pipeline, got none")
+        raise InputError("--checkpoint must name a run or the folder of a pipeline, got none")
     flags_lib.prepare_host()
     from mimir_jax.parallel import distributed
 

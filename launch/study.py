@@ -11,7 +11,8 @@ import pathlib
 
 from absl import flags
 
-from mimir_jax.config import flags as flags_lib
+from mimir_jax.cli import flags as flags_lib
+from mimir_jax.errors import InputError
 
 _SYSTEM = flags.DEFINE_multi_string("system", [], "NAME=FOLDER of videos with their prompts")
 _OUT = flags.DEFINE_string(
@@ -29,14 +30,14 @@ def main(argv) -> None:
     if _TALLY.value:
         return _count(argv[1:])
     if len(argv) > 1 or not _OUT.value or not _SYSTEM.value:
-        raise ValueError("study takes --system NAME=FOLDER ... --out DIR, or --tally; see --help")
+        raise InputError("study takes --system NAME=FOLDER ... --out DIR, or --tally; see --help")
     systems: dict[str, str] = {}
     for text in _SYSTEM.value:
         name, _, folder = text.partition("=")
         if not name.strip() or not folder:
-            raise ValueError(f"--system must be NAME=FOLDER, got {text!r}")
+            raise InputError(f"--system must be NAME=FOLDER, got {text!r}")
         if name.strip() in systems:
-            raise ValueError(f"--system must name each system once, got {name.strip()!r} twice")
+            raise InputError(f"--system must name each system once, got {name.strip()!r} twice")
         systems[name.strip()] = folder
     from mimir_jax.study import clips, page
 
@@ -51,7 +52,7 @@ def main(argv) -> None:
 
 def _count(files: list[str]) -> None:
     if _SYSTEM.value or not _KEY.value or not files:
-        raise ValueError("study takes --tally ANSWERS.json ... --key KEY.json; see --help")
+        raise InputError("study takes --tally ANSWERS.json ... --key KEY.json; see --help")
     from mimir_jax.study import form, tally
 
     key = form.read_key(_KEY.value)

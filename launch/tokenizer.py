@@ -6,11 +6,12 @@ import pathlib
 
 from absl import flags
 
+from mimir_jax.cli import flags as flags_lib
 from mimir_jax.config import INSTRUCTIONS, DataConfig
-from mimir_jax.config import flags as flags_lib
 from mimir_jax.data import sources
 from mimir_jax.data.toyworld import captions
-from mimir_jax.text import tokenizers
+from mimir_jax.encoders import tokenizers
+from mimir_jax.errors import InputError
 
 _KIND = flags.DEFINE_enum("kind", "llm", ["t5", "llm"], "Special tokens of T5 or of Phi-3.")
 _OUT = flags.DEFINE_string("out", None, "Folder to write; must not exist.", required=True)
@@ -23,7 +24,7 @@ def main(argv) -> None:
     del argv
     out = pathlib.Path(_OUT.value)
     if out.exists():
-        raise ValueError(f"--out must not exist, found {out}; delete it or choose another")
+        raise InputError(f"--out must not exist, found {out}; delete it or choose another")
     source = sources.make_source(DataConfig(), "train", seed=0)
     texts = list(INSTRUCTIONS)
     for index in range(_SCENES.value):

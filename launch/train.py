@@ -12,8 +12,8 @@ from ml_collections import config_flags
 from rich import console as rich_console
 from rich import progress as rich_progress
 
+from mimir_jax.cli import flags as flags_lib
 from mimir_jax.config import TrainConfig, bridge
-from mimir_jax.config import flags as flags_lib
 
 _STARTED = time.monotonic()
 _PROCESSES = flags_lib.define_processes()

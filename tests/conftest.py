@@ -37,9 +37,9 @@ def pytest_collection_modifyitems(items):
 def nothing_goes_on():
     """Waits for what a test left compiling, which would slow down or end the next one."""
     yield
-    from mimir_jax import background  # only now, so that jaxtyping has seen to the package
+    from mimir_jax import threads  # only now, so that jaxtyping has seen to the package
 
-    background.wait()
+    threads.wait()
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from mimir_jax.weights import opening, rules, tensors, tree
+from mimir_jax.models import params as params_lib
+from mimir_jax.weights import opening, rules, tensors
 
 
 def relative_error(ours, reference) -> float:
@@ -24,4 +25,4 @@ def params_of(kind, model, cfg, name=None):
     table, abstract = family.rules(cfg, name), family.abstract(cfg)
     rules.check(table, abstract, state, ignored=family.ignored, source="test")
     params = rules.import_params(table, abstract, state)
-    return tree.unflatten({path: jnp.asarray(x.read()) for path, x in params.items()})
+    return params_lib.unflatten({path: jnp.asarray(x.read()) for path, x in params.items()})

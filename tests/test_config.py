@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from mimir_jax import config as c
-from mimir_jax.config import bridge, flags
+from mimir_jax.cli import flags
+from mimir_jax.config import bridge
 
 PALLAS = c.MimirConfig(dit=c.DiTConfig(attention="pallas"))
 

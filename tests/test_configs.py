@@ -11,13 +11,14 @@ import pytest
 
 from mimir_jax import config as c
 from mimir_jax.config import bridge
-from mimir_jax.models import functional, mimir, phi3, t5
+from mimir_jax.encoders import text as features_lib
+from mimir_jax.models import functional, llm, t5
+from mimir_jax.models.mimir import model as model_lib
 from mimir_jax.models.vae import autoencoder
-from mimir_jax.text import features as features_lib
 from mimir_jax.training import optimizer, state, step, tasks
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
-MODULES = {"vae": autoencoder.VAE, "t5": t5.T5Encoder, "llm": phi3.LLM}
+MODULES = {"vae": autoencoder.VAE, "t5": t5.T5Encoder, "llm": llm.LLM}
 
 
 def load(name):
@@ -40,7 +41,7 @@ def test_preset_builds_and_its_optimizer_fits_its_parameters(name, preset):
     values = load(name).get_config(preset)
     config = bridge.from_config_dict(c.TrainConfig, values)
     if config.task.kind == "text_to_video":
-        model = functional.build(mimir.Mimir, config.task.network)
+        model = functional.build(model_lib.Mimir, config.task.network)
     else:
         model = functional.build(MODULES[config.task.kind], config.task.model)
     tx = optimizer.make_optimizer(config.optimizer, config.steps, model.axes)
@@ -63,7 +64,7 @@ def test_unknown_preset_names_the_valid_ones(name):
 )
 def test_paper_presets_hold_the_published_number_of_parameters(preset, base):
     config = bridge.from_config_dict(c.TrainConfig, load("mimir").get_config(preset))
-    params = functional.build(mimir.Mimir, config.task.network).abstract_params
+    params = functional.build(model_lib.Mimir, config.task.network).abstract_params
     assert sum(x.size for x in jax.tree.leaves(params["dit"])) == base
 
 

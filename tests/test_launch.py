@@ -176,16 +176,16 @@ def test_bare_command_trains_mimir(tmp_path):
 def test_prepare_completes_a_folder_and_refuses_others(tmp_path):
     small = ["--config", "configs/mimir.py:tiny/baseline", "--config.data.frames=1"]
     small += ["--out", tmp_path / "f", "--count", 2, "--shard_size", 1, "--dtype", "float32"]
-    code, out, err = run("prepare.py", *small, "--process_id", 1, "--num_processes", 2)
+    code, out, err = run("precompute.py", *small, "--process_id", 1, "--num_processes", 2)
     assert code == 0, err
     assert "1 shards of other processes are still missing" in out
-    code, out, err = run("prepare.py", *small)
+    code, out, err = run("precompute.py", *small)
     assert code == 0, err
     assert "1 shards made, 1 were there" in out and "--config.data.features=" in out
 
-    code, _, err = run("prepare.py", *small, "--count", 3)
+    code, _, err = run("precompute.py", *small, "--count", 3)
     assert code == 1 and "records is 2 there and 3 here" in errors(err)[0]
-    code, _, err = run("prepare.py", "--config", "configs/vae.py", "--out", tmp_path / "g")
+    code, _, err = run("precompute.py", "--config", "configs/vae.py", "--out", tmp_path / "g")
     assert code == 1 and "task.kind must be text_to_video" in errors(err)[0]
 
 

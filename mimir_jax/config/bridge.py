@@ -12,6 +12,8 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
+from mimir_jax.errors import InputError
+
 
 def to_config_dict(config: Any) -> ml_collections.ConfigDict:
     """Turns a dataclass into a `ConfigDict` that flags can override, field by field.
@@ -33,7 +35,7 @@ def to_config_dict(config: Any) -> ml_collections.ConfigDict:
 def pick_preset(presets: Mapping[str, Any], name: str) -> ml_collections.ConfigDict:
     """Returns the run `name` of a config file, or raises a `ValueError` naming the valid ones."""
     if name not in presets:
-        raise ValueError(f"preset must be one of {', '.join(presets)}, got {name!r}")
+        raise InputError(f"preset must be one of {', '.join(presets)}, got {name!r}")
     return to_config_dict(presets[name])
 
 
@@ -94,7 +96,7 @@ def _build(cls: type, values: dict[str, Any], where: str) -> Any:
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]
     if unknown := sorted(set(values) - set(names)):
-        raise ValueError(f"{where} has no field {unknown[0]!r}; it has {', '.join(names)}")
+        raise InputError(f"{where} has no field {unknown[0]!r}; it has {', '.join(names)}")
     return cls(**{n: _value(hints[n], value, f"{where}.{n}") for n, value in values.items()})
 
 
@@ -107,14 +109,14 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     classes = [option for option in options if dataclasses.is_dataclass(option)]
     if classes:
         if not isinstance(value, dict):
-            raise ValueError(f"{where} must be a mapping, got {value!r}")
+            raise InputError(f"{where} must be a mapping, got {value!r}")
         return _build(_pick(classes, value, where), value, where)
     options = [option for option in options if option is not type(None)]
     for option in options:
         ok, converted = _convert(option, value)
         if ok:
             return converted
-    raise ValueError(f"{where} must be {_describe(options)}, got {value!r}")
+    raise InputError(f"{where} must be {_describe(options)}, got {value!r}")
 
 
 def _convert(option: Any, value: Any) -> tuple[bool, Any]:
@@ -167,8 +169,8 @@ def _pick(classes: list[type], value: dict[str, Any], where: str) -> type:
             return cls
     if kinds:
         kind = value.get("kind")
-        raise ValueError(f"{where}.kind must be one of {', '.join(kinds)}, got {kind!r}")
-    raise ValueError(f"{where} must hold the fields of {' or '.join(c.__name__ for c in classes)}")
+        raise InputError(f"{where}.kind must be one of {', '.join(kinds)}, got {kind!r}")
+    raise InputError(f"{where} must hold the fields of {' or '.join(c.__name__ for c in classes)}")
 
 
 def _optional(hint: Any) -> type:

@@ -10,6 +10,8 @@ import dataclasses
 import math
 from typing import Any, Literal
 
+from mimir_jax.errors import InputError
+
 DType = Literal["float32", "bfloat16", "float16"]
 Kernel = Literal["xla", "cudnn", "pallas", "tokamax"]
 Remat = Literal["none", "products", "attention", "full"]
@@ -18,7 +20,7 @@ Remat = Literal["none", "products", "attention", "full"]
 def require(condition: bool, message: str) -> None:
     """Raises `ValueError(message)` unless `condition` holds."""
     if not condition:
-        raise ValueError(message)
+        raise InputError(message)
 
 
 def require_within(

@@ -18,6 +18,7 @@ from mimir_jax.config.models import (
     require,
     require_within,
 )
+from mimir_jax.errors import InputError
 
 Ablation = Literal[
     "baseline", "decoder_only", "norm", "norm_ss", "zeroconv", "zeroconv_ss", "mimir"
@@ -49,8 +50,8 @@ class DataConfig:
         start: Window of a longer clip: `random` for every pass, or the `first` frames.
         short: Videos too short for a record: `skip` them, or `repeat` their last frame.
         num_workers: Decoding processes; 0 decodes on threads of the training process.
-        features: Folder that launch/prepare.py wrote for this source; training then reads latents
-            and text features from it. None runs the frozen networks as it goes.
+        features: Folder that launch/precompute.py wrote for this source; training then reads
+            latents and text features from it. None runs the frozen networks as it goes.
     """
 
     source: Literal["toyworld", "folder", "tfds"] = "toyworld"
@@ -363,7 +364,7 @@ class OptimizerConfig:
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(
+                raise InputError(
                     f"optimizer.{name} must hold regular expressions, got {pattern!r} ({error}); "
                     f"set it with --config.optimizer.{name}"
                 ) from None

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from mimir_jax.data import decode, transforms
+from mimir_jax.data import transforms, video_io
+from mimir_jax.errors import InputError
 
 Start = Literal["random", "first"]
 Short = Literal["skip", "repeat"]
@@ -68,7 +69,7 @@ class ClipSource(abc.ABC):
 
     @abc.abstractmethod
     def _load(
-        self, index: int, pick: decode.Pick
+        self, index: int, pick: video_io.Pick
     ) -> tuple[UInt8[np.ndarray, "f h w 3"], tuple[str, ...]]:
         """Returns the frames `pick` chooses and the captions, or raises `UnreadableClip`."""
 
@@ -105,7 +106,7 @@ class ClipSource(abc.ABC):
         for number in (*range(index, count), *range(index)):
             try:
                 video, captions = self._load(number, lambda line: self._pick(line, rng))
-            except decode.UnreadableClip as error:
+            except video_io.UnreadableClip as error:
                 skipped.append(f"{self.name(number)}: {error}")
                 continue
             choice = 0 if rng is None or len(captions) == 1 else int(rng.integers(len(captions)))
@@ -115,20 +116,20 @@ class ClipSource(abc.ABC):
                 "index": number,
                 "skipped": tuple(skipped),
             }
-        raise ValueError(
+        raise InputError(
             f"{type(self).__name__} needs at least one readable clip, all {count} failed "
             f"({skipped[0]}); repair them or change frames, fps or short"
         )
 
     def _pick(
-        self, timeline: decode.Timeline, rng: np.random.Generator | None
+        self, timeline: video_io.Timeline, rng: np.random.Generator | None
     ) -> Int64[np.ndarray, "frames"]:
         rate = {"frames": self.frames, "fps": self.fps, "tick": timeline.tick}
         starts = transforms.window_starts(timeline.times, timeline.end, **rate)
         if not len(starts) and self.short == "skip":
             need = f"{self.frames} frames" + (f" at {self.fps} fps" if self.fps else "")
             have = f"{len(timeline.times)} frames, {timeline.end:.2f} s"
-            raise decode.UnreadableClip(f"too short for {need}, has {have}")
+            raise video_io.UnreadableClip(f"too short for {need}, has {have}")
         start = 0
         if rng is not None and len(starts):
             start = int(starts[rng.integers(len(starts))])
@@ -141,4 +142,4 @@ class ClipSource(abc.ABC):
 
     def _require(self, condition: bool, rule: str) -> None:
         if not condition:
-            raise ValueError(f"{type(self).__name__} {rule}")
+            raise InputError(f"{type(self).__name__} {rule}")

@@ -20,6 +20,7 @@ from absl import flags, logging
 from jax.sharding import Sharding
 
 from mimir_jax.data import sources
+from mimir_jax.errors import InputError
 
 Batch = dict[str, Any]
 Record = dict[str, Any]
@@ -81,7 +82,7 @@ class Loader(Iterator[Batch]):
         """
         for key, value in self._identity.items():
             if state.get(key) != value:
-                raise ValueError(
+                raise InputError(
                     f"data state must have {key}={value!r} to continue this run, got "
                     f"{state.get(key)!r}; restore the old data settings or start a new run"
                 )
@@ -266,4 +267,4 @@ def device_put(batch: Mapping[str, Any], sharding: Sharding) -> dict[str, Any]:
 
 def _require(condition: bool, rule: str) -> None:
     if not condition:
-        raise ValueError(rule)
+        raise InputError(rule)

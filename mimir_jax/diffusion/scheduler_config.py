@@ -12,6 +12,7 @@ from absl import logging
 
 from mimir_jax.config import DiffusionConfig, require
 from mimir_jax.diffusion import samplers, schedules
+from mimir_jax.errors import InputError
 
 FILE = "scheduler_config.json"
 
@@ -89,7 +90,7 @@ def load_scheduler(
         sampler = _sampler(_CLASSES[name], options, num_steps)
         sampler.coefficients()
     except ValueError as error:
-        raise ValueError(f"scheduler of {path}: {error}") from None
+        raise InputError(f"scheduler of {path}: {error}") from None
     return sampler
 
 
@@ -148,7 +149,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
         stored = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ValueError(
+        raise InputError(
             f"scheduler {path} must be a {FILE} of diffusers, got none: {reason}"
         ) from None
     require(

@@ -9,9 +9,9 @@ verdict = evaluation.judge(scene, clip)
 print(verdict["colour"].passed, verdict["colour"].reason)
 """
 
-from mimir_jax.evaluation.observation import Group, Observation
-from mimir_jax.evaluation.recognise import observe
-from mimir_jax.evaluation.verdict import (
+from mimir_jax.evaluation.judge.observation import Group, Observation
+from mimir_jax.evaluation.judge.recognition import observe
+from mimir_jax.evaluation.judge.scoring import (
     CATEGORIES,
     Score,
     Summary,

@@ -18,7 +18,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from mimir_jax.config import DiTConfig, require
-from mimir_jax.models import attention, functional, kernels, layers, rope
+from mimir_jax.models import functional, layers, rope
+from mimir_jax.models.attention import kernels
+from mimir_jax.models.attention import video as video_lib
 from mimir_jax.parallel import context
 
 OFS = 2.0
@@ -61,7 +63,7 @@ class Block(nnx.Module):
 
     def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
         self.norm1 = AdaptiveNorm(cfg, rngs=rngs)
-        self.attention = attention.JointAttention(cfg, rngs=rngs)
+        self.attention = video_lib.JointAttention(cfg, rngs=rngs)
         self.norm2 = AdaptiveNorm(cfg, rngs=rngs)
         self.mlp = layers.Mlp(cfg.width, cfg.mlp_ratio * cfg.width, rngs=rngs, dtype=cfg.dtype)
 

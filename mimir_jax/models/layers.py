@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mimir_jax import noise as noise_lib
 from mimir_jax.config import DType
+from mimir_jax.errors import InputError
 
 Axes = tuple[str | None, ...]
 Initializer = Callable[..., Array]
@@ -32,7 +33,7 @@ def fan_in(key: PRNGKeyArray, shape: Sequence[int], dtype: DTypeLike) -> Float[A
 def param(shape: Sequence[int], axes: Axes, init: Initializer, *, rngs: nnx.Rngs) -> nnx.Param:
     """Returns a float32 parameter; `axes` names each dimension of `shape`."""
     if len(shape) != len(axes):
-        raise ValueError(f"axes must name every dimension, got shape {shape} and axes {axes}")
+        raise InputError(f"axes must name every dimension, got shape {shape} and axes {axes}")
     return nnx.Param(init(rngs.params(), tuple(shape), jnp.float32), axes=axes)
 
 

@@ -21,6 +21,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
 from mimir_jax.config import LoraConfig
+from mimir_jax.errors import InputError
 from mimir_jax.models import functional
 
 NAME = "lora"
@@ -99,7 +100,7 @@ class Adapted(functional.Model):
         kernels = [path for path in paths if path.startswith("dit/") and path.endswith(_KERNEL)]
         for pattern in self.lora.targets:
             if not any(re.search(pattern, path) for path in kernels):
-                raise ValueError(
+                raise InputError(
                     f"task.lora.targets pattern {pattern!r} must match a kernel of the DiT, got "
                     f"none of {len(kernels)} such as {kernels[0]!r}; set --config.task.lora.targets"
                 )

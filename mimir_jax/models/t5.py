@@ -17,7 +17,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from mimir_jax.config import DType, T5Config
-from mimir_jax.models import functional, layers, text_attention
+from mimir_jax.models import functional, layers
+from mimir_jax.models.attention import text
 from mimir_jax.parallel.context import constrain
 
 
@@ -48,7 +49,7 @@ class Attention(nnx.Module):
             rearrange(linear(x), "b l (n h) -> b l n h", n=self.num_heads)
             for linear in (self.q, self.k, self.v)
         )
-        h = text_attention.attend(q, k, v, scale=1.0, bias=bias, mask=mask)
+        h = text.attend(q, k, v, scale=1.0, bias=bias, mask=mask)
         return self.out(rearrange(h, "b l n h -> b l (n h)"))
 
 

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
+from mimir_jax.errors import InputError
 from mimir_jax.parallel import rules as rules_lib
 
 _CURRENT: contextvars.ContextVar[tuple[Mesh, rules_lib.Rules] | None] = contextvars.ContextVar(
@@ -98,7 +99,7 @@ def constrain(x: Array, *axes: str | None) -> Array:
         ValueError: if `axes` does not name every dimension of `x`.
     """
     if len(axes) != x.ndim:
-        raise ValueError(f"constrain needs one axis per dimension, got {axes} for shape {x.shape}")
+        raise InputError(f"constrain needs one axis per dimension, got {axes} for shape {x.shape}")
     if (current := _CURRENT.get()) is None:
         return x
     mesh, rules = current

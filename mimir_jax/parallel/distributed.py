@@ -32,6 +32,7 @@ from jax.experimental import multihost_utils
 
 import mimir_jax
 from mimir_jax.config import require
+from mimir_jax.errors import InputError
 from mimir_jax.parallel import rendezvous
 
 T = TypeVar("T")
@@ -186,7 +187,7 @@ def _find(launch: Launch) -> tuple[str, int, int] | None:
             None, None, None, None, None, round(launch.join_seconds)
         )
     except RuntimeError as error:
-        raise ValueError(
+        raise InputError(
             f"the scheduler must tell where process 0 is: {error}; or give --coordinator, "
             "--num_processes and --process_id"
         ) from None

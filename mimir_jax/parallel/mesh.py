@@ -18,6 +18,8 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
+from mimir_jax.errors import InputError
+
 AXES = ("data", "fsdp", "context", "tensor")
 HOST_MEMORY = "pinned_host"
 
@@ -45,13 +47,13 @@ def make_mesh(
         or sum(s == -1 for s in sizes) > 1
         or any(s < 1 and s != -1 for s in sizes)
     ):
-        raise ValueError(
+        raise InputError(
             f"mesh must give a positive size for each of {', '.join(AXES)}, at most one of them "
             f"-1, got {tuple(sizes)}; set them with {setting}"
         )
     known = math.prod(s for s in sizes if s != -1)
     if len(devices) % known or (-1 not in sizes and known != len(devices)):
-        raise ValueError(
+        raise InputError(
             f"mesh sizes {tuple(sizes)} must multiply to the {len(devices)} devices; "
             f"set them with {setting}"
         )
@@ -79,7 +81,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     for part in text.split(",") if text else []:
         name, _, size = part.partition("=")
         if name not in AXES or name in given or not re.fullmatch(r"-1|[1-9]\d*", size):
-            raise ValueError(
+            raise InputError(
                 f"--mesh must give {', '.join(AXES)} sizes, each once, as in fsdp=2,tensor=4, got "
                 f"{text!r}; change {part!r}"
             )
@@ -103,7 +105,7 @@ def host_memory(mesh: Mesh) -> str:
     device = mesh.devices.flat[0]
     kinds = [memory.kind for memory in device.addressable_memories()]
     if HOST_MEMORY not in kinds:
-        raise ValueError(
+        raise InputError(
             f"optimizer.offload needs devices with {HOST_MEMORY} memory, {device.platform} has "
             f"{', '.join(kinds)}; set --config.optimizer.offload=False"
         )
@@ -130,7 +132,7 @@ def _grid(shape: Sequence[int], devices: Sequence[Any]) -> np.ndarray:
     outer_fsdp = number // outer_data
     if fsdp % outer_fsdp or len(set(granules.values())) > 1:
         sizes = " and ".join(map(str, sorted(set(granules.values()))))
-        raise ValueError(
+        raise InputError(
             f"mesh axes data and fsdp must span {number} slices or hosts of equally many devices, "
             f"got data={data}, fsdp={fsdp} and {sizes} devices each; context and tensor must fit "
             "into one: set them with --config.mesh.*"

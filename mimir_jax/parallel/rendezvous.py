@@ -19,6 +19,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mimir_jax.errors import InputError
+
 _HELLO_SECONDS = 5.0  # a connection that says nothing is none of ours
 _MOST_BYTES = 16 << 20
 _RETRY_SECONDS = 0.2
@@ -47,7 +49,7 @@ def meet(coordinator: str, count: int, index: int, facts: Facts, *, seconds: flo
     else:
         verdict = _visit(host, port, hello, seconds)
     if verdict is not None:
-        raise ValueError(verdict)
+        raise InputError(verdict)
 
 
 def split_address(coordinator: str) -> tuple[str, int]:
@@ -58,7 +60,7 @@ def split_address(coordinator: str) -> tuple[str, int]:
     """
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"--coordinator must be HOST:PORT of process 0, got {coordinator!r}")
+        raise InputError(f"--coordinator must be HOST:PORT of process 0, got {coordinator!r}")
     return host.strip("[]"), int(port)
 
 
@@ -124,7 +126,7 @@ def _listen(port: int) -> socket.socket:
             backlog=1024,
         )
     except OSError as error:
-        raise ValueError(
+        raise InputError(
             f"--coordinator must name a free port of the host of process 0, got {port}: "
             f"{error.strerror or error}; choose another"
         ) from None

@@ -10,6 +10,8 @@ import jax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from mimir_jax.errors import InputError
+
 MeshAxes = str | tuple[str, ...] | None
 Rules = Mapping[str, MeshAxes]
 AnyMesh = Mesh | AbstractMesh
@@ -82,14 +84,14 @@ def spec(
     used: set[str] = set()
     for dim, axis in enumerate(axes):
         if axis is not None and axis not in rules:
-            raise ValueError(f"unknown logical axis {axis!r}; the table knows {sorted(rules)}")
+            raise InputError(f"unknown logical axis {axis!r}; the table knows {sorted(rules)}")
         names = mesh_axes(axis, rules) if axis is not None else ()
         names = tuple(name for name in names if mesh.shape.get(name, 1) > 1)
         ways = math.prod(mesh.shape[name] for name in names)
         if shape is not None and shape[dim] % ways:
             names = ()
         if clash := used & set(names):
-            raise ValueError(f"mesh axis {sorted(clash)} used twice for logical axes {axes}")
+            raise InputError(f"mesh axis {sorted(clash)} used twice for logical axes {axes}")
         used |= set(names)
         parts.append(names[0] if len(names) == 1 else names or None)
     return P(*parts)
@@ -111,11 +113,11 @@ def param_shardings(abstract: Any, axes: Any, rules: Rules, mesh: AnyMesh) -> An
     def one(path, leaf, names):
         where = jax.tree_util.keystr(path, simple=True, separator=".")
         if len(names) != leaf.ndim:
-            raise ValueError(f"parameter {where} needs {leaf.ndim} axes, got {names}")
+            raise InputError(f"parameter {where} needs {leaf.ndim} axes, got {names}")
         try:
             return NamedSharding(mesh, spec(names, rules, mesh, shape=leaf.shape))
         except ValueError as error:
-            raise ValueError(f"parameter {where}: {error}") from None
+            raise InputError(f"parameter {where}: {error}") from None
 
     return jax.tree_util.tree_map_with_path(
         one, abstract, axes, is_leaf=lambda x: isinstance(x, jax.ShapeDtypeStruct)

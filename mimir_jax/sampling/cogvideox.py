@@ -24,12 +24,13 @@ from jaxtyping import Array, Float, Float32, Key
 from mimir_jax import weights
 from mimir_jax.config import DiTConfig, SamplerConfig, VAEConfig, require
 from mimir_jax.diffusion import guidance, load_scheduler, samplers
+from mimir_jax.encoders import tokenizers
+from mimir_jax.errors import InputError
 from mimir_jax.models import dit, functional
 from mimir_jax.parallel import context
 from mimir_jax.parallel import rules as rules_lib
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import sizes
-from mimir_jax.text import tokenizers
 from mimir_jax.weights import loading
 
 if TYPE_CHECKING:
@@ -392,7 +393,7 @@ def _check_index(folder: pathlib.Path) -> None:
         name = index["_class_name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ValueError(
+        raise InputError(
             f"pipeline {folder} must hold the model_index.json of diffusers, got none: {reason}; "
             "name the folder that a pipeline was saved to"
         ) from None

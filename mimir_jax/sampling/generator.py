@@ -19,14 +19,17 @@ from jaxtyping import UInt8
 from mimir_jax import weights
 from mimir_jax.config import TextToVideoConfig, TrainConfig, require
 from mimir_jax.diffusion import samplers
-from mimir_jax.models import functional, kernels, mimir
+from mimir_jax.encoders import text as features_lib
+from mimir_jax.errors import InputError
+from mimir_jax.models import functional
+from mimir_jax.models.attention import kernels
+from mimir_jax.models.mimir import model as model_lib
 from mimir_jax.models.vae import autoencoder
 from mimir_jax.parallel import context, distributed
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.sampling import cogvideox, pipeline, sizes
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import video as video_lib
-from mimir_jax.text import features as features_lib
 
 _SIZES = ("--frames", "--height", "--width")
 
@@ -178,12 +181,13 @@ class Trained(Generator):
     """The newest checkpoint of a run, with the frozen networks it was trained with."""
 
     def __init__(self, workdir: pathlib.Path, options: Options):
-        from mimir_jax.training import checkpoint, export, init  # training builds on sampling
+        from mimir_jax.training import checkpoint  # training builds on sampling
         from mimir_jax.training.tasks import text_to_video
+        from mimir_jax.weights import initialization, runs  # training builds on sampling
 
-        config = export.read_config(workdir)
+        config = runs.read_config(workdir)
         if not isinstance(config.task, TextToVideoConfig):
-            raise ValueError(
+            raise InputError(
                 f"checkpoint {workdir} must be a run of a text-to-video model, got one of a "
                 f"{config.task.kind}; choose another --checkpoint"
             )
@@ -197,12 +201,12 @@ class Trained(Generator):
         task, mesh = config.task, options.make_mesh()
         config = text_to_video.with_encoders_on(config, mesh)
         if options.start:
-            model = functional.build(mimir.Mimir, task.network)
-            self._params = init.start_of(config, model, mesh)
+            model = functional.build(model_lib.Mimir, task.network)
+            self._params = initialization.start_of(config, model, mesh)
         else:
             model, self._params = weights.load(workdir, kind="mimir", mesh=mesh)
         kernel = kernels.here(model.config.dit.attention)
-        model = functional.build(mimir.Mimir, model.config.with_dit(attention=kernel))
+        model = functional.build(model_lib.Mimir, model.config.with_dit(attention=kernel))
         seed = config.seed if options.answer_seed is None else options.answer_seed
         use_llm = text_to_video.uses_llm(task)
         self._text = features_lib.TextEncoder(
@@ -264,7 +268,7 @@ class Published(Generator):
 
     def __init__(self, folder: pathlib.Path, options: Options):
         if options.start:
-            raise ValueError(
+            raise InputError(
                 f"checkpoint {folder} must be a run to have a start; leave --start out"
             )
         options.check_read(folder, "CogVideoX alone", instructions=False, answers=False)

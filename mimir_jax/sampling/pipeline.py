@@ -14,11 +14,11 @@ from jaxtyping import UInt8
 
 from mimir_jax.config import DataConfig, TextToVideoConfig
 from mimir_jax.diffusion import guidance, samplers, schedules
+from mimir_jax.encoders import text as features_lib
 from mimir_jax.models import functional
 from mimir_jax.parallel import context, distributed
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import video as video_lib
-from mimir_jax.text import features as features_lib
 
 
 class Pipeline:

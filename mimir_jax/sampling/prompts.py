@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Literal
 
+from mimir_jax.errors import InputError
+
 Kind = Literal["prompt", "instruction"]
 _FLAGS = {"prompt": "--prompt TEXT or --prompts FILE", "instruction": "--instructions FILE"}
 
@@ -21,7 +23,7 @@ def read(path: pathlib.Path, kind: Kind = "prompt") -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ValueError(f"{kind} file {path} must be readable text: {reason}") from None
+        raise InputError(f"{kind} file {path} must be readable text: {reason}") from None
     numbered = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
     if path.suffix == ".jsonl":
         return [_field(path, number, line, kind) for number, line in numbered]
@@ -35,12 +37,12 @@ def check(texts: Sequence[str], kind: Kind = "prompt") -> list[str]:
         ValueError: if there is none, or one is empty or not text.
     """
     if not texts:
-        raise ValueError(f"at least one {kind} must be given; use {_FLAGS[kind]}")
+        raise InputError(f"at least one {kind} must be given; use {_FLAGS[kind]}")
     spaced = [" ".join(text.split()) for text in texts]
     for number, text in enumerate(spaced, 1):
         if not text or not text.isprintable():
             what = "an empty one" if not text else f"{text[:40]!r}"
-            raise ValueError(f"{kind} {number} must be printable text, got {what}; rewrite it")
+            raise InputError(f"{kind} {number} must be printable text, got {what}; rewrite it")
     return spaced
 
 
@@ -50,7 +52,7 @@ def _field(path: pathlib.Path, number: int, line: str, kind: Kind) -> str:
         if not isinstance(text, str):
             raise TypeError(f"{kind} is {type(text).__name__}")
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
+        raise InputError(
             f'{kind} file {path} line {number} must be JSON such as {{"{kind}": "TEXT"}}: {error!r}'
         ) from None
     return text

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import av
 
+from mimir_jax.errors import InputError
 from mimir_jax.study import form
 
 SUFFIXES = (".mp4", ".webm")
@@ -35,7 +36,7 @@ def read_folder(folder: str | os.PathLike[str]) -> list[Clip]:
     """
     folder = pathlib.Path(folder).expanduser()
     if not folder.is_dir():
-        raise ValueError(f"a system needs an existing folder, found none at {folder}")
+        raise InputError(f"a system needs an existing folder, found none at {folder}")
     try:
         files = [
             path
@@ -44,7 +45,7 @@ def read_folder(folder: str | os.PathLike[str]) -> list[Clip]:
         ]
         files.sort(key=lambda path: form.natural(path.name))
         if not files:
-            raise ValueError(f"{folder} needs at least one video ({' '.join(SUFFIXES)}), has none")
+            raise InputError(f"{folder} needs at least one video ({' '.join(SUFFIXES)}), has none")
         captions = folder / "captions.txt"
         if captions.is_file():
             prompts = _read_captions(captions, len(files))
@@ -52,9 +53,9 @@ def read_folder(folder: str | os.PathLike[str]) -> list[Clip]:
             prompts = [_read_prompt(file) for file in files]
     except OSError as error:
         name = error.filename or folder
-        raise ValueError(f"{name} cannot be read: {error.strerror or error}") from None
+        raise InputError(f"{name} cannot be read: {error.strerror or error}") from None
     if silent := [file.name for file, prompt in zip(files, prompts, strict=True) if not prompt]:
-        raise ValueError(
+        raise InputError(
             f"every video in {folder} needs a prompt, found none for {some(silent)}; write "
             "captions.txt, or NAME.json or NAME.txt beside each video"
         )
@@ -76,7 +77,7 @@ def match(
         ValueError: if there are fewer than two systems or no common prompts.
     """
     if len(systems) < 2:
-        raise ValueError(f"a study compares at least two systems, got {len(systems)}")
+        raise InputError(f"a study compares at least two systems, got {len(systems)}")
     indexed: dict[str, dict[tuple[str, int], Clip]] = {}
     for name, found in systems.items():
         index = indexed[name] = {}
@@ -87,7 +88,7 @@ def match(
     first, *others = indexed.values()
     common = [key for key in first if all(key in index for index in others)]
     if not common:
-        raise ValueError(f"systems {', '.join(systems)} need a common prompt, they share none")
+        raise InputError(f"systems {', '.join(systems)} need a common prompt, they share none")
     groups = [{name: index[key] for name, index in indexed.items()} for key in common]
     chosen = set(common)
     unmatched = {
@@ -111,7 +112,7 @@ def copy_bare(source: pathlib.Path, target: pathlib.Path) -> None:
             stream = _playable(old, source)
             packets = [packet for packet in old.demux(stream) if packet.dts is not None]
         except av.FFmpegError as error:
-            raise ValueError(f"{source} cannot be read as a video: {error.strerror}") from None
+            raise InputError(f"{source} cannot be read as a video: {error.strerror}") from None
         options = {"fflags": "+bitexact"}  # keeps the muxer from signing the file
         if target.suffix == ".mp4":
             options["movflags"] = "+faststart"
@@ -124,7 +125,7 @@ def copy_bare(source: pathlib.Path, target: pathlib.Path) -> None:
         except av.FFmpegError as error:
             if isinstance(error, OSError):  # the disk, not the video
                 raise
-            raise ValueError(f"{source} cannot be copied: {error.strerror}") from None
+            raise InputError(f"{source} cannot be copied: {error.strerror}") from None
 
 
 def some(names: Sequence[str], most: int = 5) -> str:
@@ -136,12 +137,12 @@ def some(names: Sequence[str], most: int = 5) -> str:
 def _playable(container: av.container.InputContainer, source: pathlib.Path) -> av.VideoStream:
     """Returns the video stream, if browsers play what it holds."""
     if not container.streams.video:
-        raise ValueError(f"{source} must hold a video, holds none")
+        raise InputError(f"{source} must hold a video, holds none")
     stream = container.streams.video[0]
     context = stream.codec_context  # None for what no decoder is known for
     codec, pixels = (context.codec.canonical_name, context.pix_fmt) if context else ("unknown", "")
     if codec not in CODECS or (codec == "h264" and pixels not in ("yuv420p", "yuvj420p")):
-        raise ValueError(
+        raise InputError(
             f"{source} must be 8-bit 4:2:0 H.264, VP8, VP9 or AV1 to play in every browser, got "
             f"{codec} {pixels}; encode it anew: ffmpeg -i OLD -c:v libx264 -pix_fmt yuv420p NEW.mp4"
         )
@@ -153,7 +154,7 @@ def _read_captions(path: pathlib.Path, count: int) -> list[str]:
     while len(prompts) > count and not prompts[-1]:
         prompts.pop()
     if len(prompts) != count:
-        raise ValueError(f"{path} needs a line for each of {count} videos, has {len(prompts)}")
+        raise InputError(f"{path} needs a line for each of {count} videos, has {len(prompts)}")
     return prompts
 
 
@@ -164,7 +165,7 @@ def _read_prompt(video: pathlib.Path) -> str:
             prompt = json.loads(_read_text(record))["prompt"]
             return _clean(prompt)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise ValueError(f'{record} must be a JSON object with a text "prompt"') from None
+            raise InputError(f'{record} must be a JSON object with a text "prompt"') from None
     return _clean(_read_text(text)) if text.is_file() else ""
 
 
@@ -172,7 +173,7 @@ def _read_text(path: pathlib.Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{path} must be UTF-8 text; save it as such") from None
+        raise InputError(f"{path} must be UTF-8 text; save it as such") from None
 
 
 def _clean(text: str) -> str:

@@ -13,6 +13,8 @@ import pathlib
 import re
 from typing import Any, Literal, NamedTuple
 
+from mimir_jax.errors import InputError
+
 Choice = Literal["left", "right", "tie"]
 
 
@@ -122,7 +124,7 @@ def read_key(path: str | os.PathLike[str]) -> Key:
     except (KeyError, TypeError, AttributeError):
         good = False
     if not good or len({pair.id for pair in pairs}) != len(pairs):
-        raise ValueError(f"key {path} is damaged; use the key.json written beside the study's page")
+        raise InputError(f"key {path} is damaged; use the key.json written beside the study's page")
     return key
 
 
@@ -135,13 +137,13 @@ def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     try:
         raw = json.loads(pathlib.Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError):
-        raise ValueError(f"{path} must be a {kind} in JSON, found no valid JSON") from None
+        raise InputError(f"{path} must be a {kind} in JSON, found no valid JSON") from None
     found = raw.get("kind") if isinstance(raw, dict) else None
     if found != kind:
         what = f"a {found}" if isinstance(found, str) else "other JSON"
-        raise ValueError(f"{path} must be a {kind}, found {what}")
+        raise InputError(f"{path} must be a {kind}, found {what}")
     return raw
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from itertools import combinations
 
+from mimir_jax.errors import InputError
 from mimir_jax.study import clips, form
 
 
@@ -109,7 +110,7 @@ def _draw_pairs(
     total = len(duels) * len(groups)
     count = total if count is None else count
     if not 0 < count <= total:
-        raise ValueError(
+        raise InputError(
             f"pairs must be 1 to {total}, {len(duels)} of systems times {len(groups)} common "
             f"prompts, got {count}"
         )

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mimir_jax import tables
+from mimir_jax.errors import InputError
 from mimir_jax.study import form
 
 RESAMPLES, CHUNK = 2000, 200
@@ -52,7 +53,7 @@ def read_answers(paths: Sequence[str | os.PathLike[str]], key: form.Key) -> Vote
             offer, or repeats the session of another file.
     """
     if not paths:
-        raise ValueError("a tally needs at least one file of answers, got none")
+        raise InputError("a tally needs at least one file of answers, got none")
     systems = list(key.systems)
     pairs = {pair.id: pair for pair in key.pairs}
     prompts = {prompt: i for i, prompt in enumerate(dict.fromkeys(p.prompt for p in key.pairs))}
@@ -61,14 +62,14 @@ def read_answers(paths: Sequence[str | os.PathLike[str]], key: form.Key) -> Vote
     for rater, path in enumerate(map(str, paths)):
         raw = form.read_json(path, "study answers")
         if raw.get("study") != key.study:
-            raise ValueError(
+            raise InputError(
                 f"{path} must answer study {key.study}, of the key, got {raw.get('study')!r}"
             )
         session = raw.get("session")
         if not isinstance(session, str) or not session:
-            raise ValueError(f"{path} must name its session, got {session!r}")
+            raise InputError(f"{path} must name its session, got {session!r}")
         if session in sessions:
-            raise ValueError(
+            raise InputError(
                 f"{path} repeats the session of {sessions[session]}; a rater counts once, keep the "
                 "later file"
             )
@@ -79,7 +80,7 @@ def read_answers(paths: Sequence[str | os.PathLike[str]], key: form.Key) -> Vote
             score = {"left": 1.0, "right": 0.0, "tie": 0.5}[choice]
             rows.append((axis, left, right, score, rater, prompts[pair.prompt]))
         if len(rows) == before:
-            raise ValueError(f"{path} must hold at least one answer, holds none")
+            raise InputError(f"{path} must hold at least one answer, holds none")
     columns = np.asarray(rows, np.float64).T
     return Votes(*(c if i == 3 else c.astype(np.int64) for i, c in enumerate(columns)))
 
@@ -167,7 +168,7 @@ def write_result(result: dict[str, Any], path: str | os.PathLike[str]) -> None:
         except ValueError:
             same = False
         if not same:
-            raise ValueError(
+            raise InputError(
                 f"--out must not exist or be a tally of study {result['study']}, found {path}"
             )
     aside = path.with_name(f".{path.name}-{os.getpid()}")
@@ -175,7 +176,7 @@ def write_result(result: dict[str, Any], path: str | os.PathLike[str]) -> None:
         aside.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(aside, path)
     except OSError as error:
-        raise ValueError(f"{path} could not be written: {error.strerror or error}") from None
+        raise InputError(f"{path} could not be written: {error.strerror or error}") from None
     finally:
         aside.unlink(missing_ok=True)
 
@@ -184,22 +185,22 @@ def _choices(answers, path: str, pairs: dict[str, form.Pair], offered: Sequence[
     """Yields pair, index of the axis and choice, after checking each."""
     axes = {axis.id: i for i, axis in enumerate(form.AXES)}
     if not isinstance(answers, list):
-        raise ValueError(f"{path} must hold a list of answers, got {type(answers).__name__}")
+        raise InputError(f"{path} must hold a list of answers, got {type(answers).__name__}")
     seen: set[str] = set()
     for entry in answers:
         name = entry.get("pair") if isinstance(entry, dict) else None
         if not isinstance(name, str) or name not in pairs:
-            raise ValueError(f"{path} must answer pairs of the study, got {name!r}")
+            raise InputError(f"{path} must answer pairs of the study, got {name!r}")
         if name in seen:
-            raise ValueError(f"{path} must answer a pair once, got {name} again")
+            raise InputError(f"{path} must answer a pair once, got {name} again")
         seen.add(name)
         for axis, choice in entry.items():
             if axis == "pair":
                 continue
             if axis not in axes:
-                raise ValueError(f"{path} must answer {', '.join(axes)}, got {axis!r}")
+                raise InputError(f"{path} must answer {', '.join(axes)}, got {axis!r}")
             if choice not in offered:
-                raise ValueError(
+                raise InputError(
                     f"{path} must answer {axis} of pair {name} with {' or '.join(offered)}, got "
                     f"{choice!r}"
                 )

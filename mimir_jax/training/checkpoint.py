@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from mimir_jax.config import TrainConfig, bridge
+from mimir_jax.errors import InputError
 from mimir_jax.parallel import distributed
 from mimir_jax.training import state as state_lib
 from mimir_jax.weights import native
@@ -91,7 +92,7 @@ def has_checkpoint(workdir: pathlib.Path) -> bool:
 def require_run(workdir: pathlib.Path) -> None:
     """Raises `ValueError` unless `workdir` holds a run with a checkpoint."""
     if not has_checkpoint(workdir):
-        raise ValueError(f"resume_from must be a work directory with checkpoints, got {workdir}")
+        raise InputError(f"resume_from must be a work directory with checkpoints, got {workdir}")
 
 
 def restore_from(
@@ -111,7 +112,7 @@ def latest_step(workdir: pathlib.Path) -> int:
     """
     steps = [int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdigit()]
     if not steps:
-        raise ValueError(f"run {workdir} must have a checkpoint, found none; train it first")
+        raise InputError(f"run {workdir} must have a checkpoint, found none; train it first")
     return max(steps)
 
 
@@ -137,14 +138,14 @@ def require_claimable(workdir: pathlib.Path, config: TrainConfig) -> None:
         ]
         if changed:
             name = changed[0]
-            raise ValueError(
+            raise InputError(
                 f"workdir {workdir} holds a run with another config: {name} is "
                 f"{_lookup(old, name)!r} there and {_lookup(config, name)!r} here"
                 + (f" ({len(changed) - 1} more fields differ)" if len(changed) > 1 else "")
                 + "; choose another --workdir or delete that one"
             )
     elif workdir.exists() and any(workdir.iterdir()):
-        raise ValueError(
+        raise InputError(
             f"workdir {workdir} must be empty or hold a run of mimir_jax, found other files; "
             "choose another --workdir"
         )
@@ -164,7 +165,7 @@ def claim_workdir(workdir: pathlib.Path, config: TrainConfig) -> None:
     path = workdir / CONFIG_FILE
     everywhere = distributed.gather(path.is_file() and path.read_text() == bridge.to_json(config))
     if not all(everywhere):
-        raise ValueError(
+        raise InputError(
             f"workdir {workdir} must be on storage that all processes share, process "
             f"{everywhere.index(False)} sees another folder; choose another --workdir"
         )

@@ -9,10 +9,10 @@ import jax
 from jax.interpreters import partial_eval
 
 from mimir_jax.config import TrainConfig
+from mimir_jax.models import params as params_lib
 from mimir_jax.parallel import context
 from mimir_jax.training import metrics, tasks
 from mimir_jax.training import optimizer as optimizer_lib
-from mimir_jax.weights import tree
 
 
 def forward_flops(config: TrainConfig, *, attention: bool = True) -> int:
@@ -51,10 +51,10 @@ def _gradient_flops(config: TrainConfig, trainable: Any) -> int:
 
     def gradient(trained, params, batch, key):
         return jax.grad(
-            lambda trained: loss(tree.replace(params, trained), batch, key), has_aux=True
+            lambda trained: loss(params_lib.replace(params, trained), batch, key), has_aux=True
         )(trained)[0]
 
-    trained = tree.prune(params, trainable)
+    trained = params_lib.prune(params, trainable)
     with context.local():
         made = jax.make_jaxpr(gradient)(trained, params, batch, jax.random.key(0)).jaxpr
     used, _ = partial_eval.dce_jaxpr(made, [True] * len(made.outvars))

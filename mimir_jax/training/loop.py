@@ -16,17 +16,19 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh, NamedSharding
 
-from mimir_jax import background
+from mimir_jax import threads
 from mimir_jax.config import LanguageTaskConfig, TrainConfig
 from mimir_jax.data import loader as loader_lib
+from mimir_jax.errors import DivergenceError
 from mimir_jax.models import functional
 from mimir_jax.parallel import context, distributed
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.training import checkpoint, flops, interrupt, memory, tasks
-from mimir_jax.training import init as init_lib
+from mimir_jax.planning import memory
+from mimir_jax.training import checkpoint, flops, interrupt, tasks
+from mimir_jax.training import compiled_step as program_lib
 from mimir_jax.training import metrics as metrics_lib
-from mimir_jax.training import program as program_lib
 from mimir_jax.training.task import Task
+from mimir_jax.weights import initialization as init_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +86,7 @@ def train(
     program = program_lib.make(config, sketch.model, sketch.loss, mesh)
     started = checkpoint.has_checkpoint(workdir)
     finished = started and checkpoint.latest_step(workdir) >= config.steps
-    compiling = None if finished else background.submit(lambda: _compile(config, program, sketch))
+    compiling = None if finished else threads.submit(lambda: _compile(config, program, sketch))
     if compiling and mesh.devices.flat[0].platform == "gpu":
         compiling.result()  # XLA chooses its kernels by timing them: nothing else may run there
     task = tasks.make_task(config)
@@ -275,7 +277,7 @@ class _Meter:
         now = time.perf_counter()
         since, then = self._last
         if not np.isfinite(values["loss"]):
-            raise FloatingPointError(
+            raise DivergenceError(
                 f"loss must stay finite, got {values['loss']} between steps {since or 0} and "
                 f"{step}; lower optimizer.learning_rate or clip_norm and continue from the last "
                 "checkpoint"

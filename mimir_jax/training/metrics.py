@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from mimir_jax.models import functional
 from mimir_jax.parallel import context, distributed
-from mimir_jax.parallel import topology as topology_lib
+from mimir_jax.parallel import hardware as topology_lib
 
 _TPUS = {
     "v4": ("TPU v4",),

@@ -12,6 +12,7 @@ import optax
 import optax.contrib
 
 from mimir_jax.config import OptimizerConfig
+from mimir_jax.errors import InputError
 
 _MUON_MOMENTUM = 0.95
 _RMS = 0.2  # of an update of AdamW, before the learning rate
@@ -41,7 +42,7 @@ def trainable(config: OptimizerConfig, axes: Any, frozen: tuple[str, ...] = ()) 
     names = jax.tree.leaves(paths)
     for pattern in (*config.freeze, *(pattern for pattern, _ in config.lr_scale)):
         if not any(re.search(pattern, name) for name in names):
-            raise ValueError(
+            raise InputError(
                 f"optimizer pattern {pattern!r} must match a parameter, got none of "
                 f"{len(names)} such as {names[0]!r}; set optimizer.freeze or optimizer.lr_scale"
             )
@@ -137,7 +138,7 @@ def _muon(
         is_leaf=_is_axes,
     )
     if "muon" not in jax.tree.leaves(labels):
-        raise ValueError(
+        raise InputError(
             "optimizer.name=muon needs a network with stacked blocks, got one without matrices in "
             "any; set --config.optimizer.name=adamw"
         )

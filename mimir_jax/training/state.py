@@ -13,8 +13,8 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
 from mimir_jax.models import functional
+from mimir_jax.models import params as params_lib
 from mimir_jax.parallel import rules as rules_lib
-from mimir_jax.weights import tree
 
 Params = functional.Params
 
@@ -37,7 +37,7 @@ class TrainState(NamedTuple):
     @property
     def eval_params(self) -> Params:
         """The average where there is one, else the parameters."""
-        return self.params if self.ema is None else tree.replace(self.params, self.ema)
+        return self.params if self.ema is None else params_lib.replace(self.params, self.ema)
 
 
 def create(
@@ -51,7 +51,7 @@ def create(
         trainable: Tree of bools like the parameters.
         ema: Whether to average those that train.
     """
-    average = jax.tree.map(jnp.copy, tree.prune(params, trainable)) if ema else None
+    average = jax.tree.map(jnp.copy, params_lib.prune(params, trainable)) if ema else None
     return TrainState(
         step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params), ema=average
     )
@@ -96,8 +96,8 @@ def shardings(
 
     average = None
     if abstract.ema is not None:
-        names, found = tree.flatten(abstract.ema), tree.flatten(params)
-        average = tree.unflatten({name: found[name] for name in names})
+        names, found = params_lib.flatten(abstract.ema), params_lib.flatten(params)
+        average = params_lib.unflatten({name: found[name] for name in names})
     return TrainState(
         step=replicated,
         params=params,

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mimir_jax.models import params as params_lib
 from mimir_jax.training import state as state_lib
-from mimir_jax.weights import tree
 
 LossFn = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 
@@ -45,21 +45,21 @@ def train_step(
     key = jax.random.fold_in(key, state.step)
 
     def trained_loss(trained, batch, key):
-        return loss_fn(tree.replace(state.params, trained), batch, key)
+        return loss_fn(params_lib.replace(state.params, trained), batch, key)
 
-    trained = tree.prune(state.params, trainable)
+    trained = params_lib.prune(state.params, trainable)
     value_and_grad = jax.value_and_grad(trained_loss, has_aux=True)
     if accumulate == 1:
         (loss, metrics), grads = value_and_grad(trained, batch, key)
     else:
         (loss, metrics), grads = _accumulated(value_and_grad, trained, batch, key, accumulate)
-    grads = tree.replace(jax.tree.map(jnp.zeros_like, state.params), grads)
+    grads = params_lib.replace(jax.tree.map(jnp.zeros_like, state.params), grads)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema is not None:
         decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))  # warms up from 0.1
-        trained = tree.prune(params, trainable)
+        trained = params_lib.prune(params, trainable)
         ema = jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), ema, trained)
     metrics = {**metrics, "loss": loss, "grad_norm": optax.tree.norm(grads)}
     next_state = state_lib.TrainState(

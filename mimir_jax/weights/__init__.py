@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights in and out: published checkpoints, native folders, runs, and the tables between them."""
 
+from mimir_jax.models.params import flatten, overlay, unflatten
 from mimir_jax.weights.convert import convert, convert_adapters
 from mimir_jax.weights.loading import load, read
 from mimir_jax.weights.native import save
 from mimir_jax.weights.opening import open_weights, resolve
-from mimir_jax.weights.tree import flatten, overlay, unflatten
 
 __all__ = [
     "convert",

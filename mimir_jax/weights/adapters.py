@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mimir_jax.config import TextToVideoConfig
+from mimir_jax.errors import InputError
 from mimir_jax.models import lora
 from mimir_jax.weights import dit
 from mimir_jax.weights.rules import LINEAR
@@ -34,7 +35,7 @@ def export(task: TextToVideoConfig, params: Mapping[str, np.ndarray]) -> dict[st
     for target in lora.targets(params):
         rule = table[target]
         if rule.layout is not LINEAR:
-            raise ValueError(
+            raise InputError(
                 f"adapters must be on linear layers to be exported, {target} is a convolution in "
                 "diffusers; convert the run whole, without --adapters"
             )

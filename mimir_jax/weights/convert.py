@@ -17,6 +17,7 @@ from absl import logging
 from jax.typing import DTypeLike
 
 from mimir_jax.config import MimirConfig
+from mimir_jax.errors import InputError
 from mimir_jax.models import lora
 from mimir_jax.weights import adapters, dit, family, gguf, native, opening, rules, tensors
 
@@ -78,7 +79,7 @@ def convert(
             _write_published(folder, opened.family, opened, cast)
         else:
             library = getattr(opened.family, "library", "diffusers")
-            raise ValueError(
+            raise InputError(
                 f"--to must be native or {library} for a {opened.family.kind}, got {to!r}"
             )
         count = sum(math.prod(tensor.shape) for tensor in opened.params.values())
@@ -104,12 +105,12 @@ def convert_adapters(
     Raises:
         ValueError: if `source` is no such run, or `target` exists or cannot be written.
     """
-    from mimir_jax.training import export  # training builds on weights
+    from mimir_jax.weights import runs  # training builds on weights
 
     target = pathlib.Path(target).expanduser()
     cast = None if dtype is None else np.dtype(dtype)
     with native.aside(target) as folder:
-        task, stored = export.open_adapters(opening.resolve(source))
+        task, stored = runs.open_adapters(opening.resolve(source))
         values = {p: x.read() for p, x in stored.tensors.items() if p.startswith(f"{lora.NAME}/")}
         factors = {n: tensors.of_array(x) for n, x in adapters.export(task, values).items()}
         _write_tensors(folder, adapters.FILE, factors, cast)

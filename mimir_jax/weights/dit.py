@@ -5,6 +5,7 @@
 from collections.abc import Mapping
 
 from mimir_jax.config import COGVIDEOX, DiTConfig
+from mimir_jax.errors import InputError
 from mimir_jax.models import dit
 from mimir_jax.weights import family, sat
 from mimir_jax.weights.rules import (
@@ -56,7 +57,7 @@ class DiT(family.Published):
         learned = raw.get("use_learned_positional_embeddings", False) or _TABLE in tensors
         rotary = raw.get("use_rotary_positional_embeddings", False)
         if learned and not rotary:
-            raise ValueError(
+            raise InputError(
                 "config.json must set use_rotary_positional_embeddings beside a learned position "
                 "table, as CogVideoX-5B-I2V does, got False"
             )
@@ -179,7 +180,7 @@ def released_config(tensors: Mapping[str, Tensor]) -> family.Raw:
         config = DiTConfig(**overrides)
         if expected_shapes(known.rules(config, ""), known.abstract(config)) == shapes:
             return known.write_config(config, known.classes[0])
-    raise ValueError(
+    raise InputError(
         f"a checkpoint without config.json must be one of {', '.join(COGVIDEOX)} of CogVideoX, got "
         f"other tensors ({len(shapes)}); put the config.json of diffusers beside it"
     )

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 
 from flax import nnx
 
-from mimir_jax.models import functional
-from mimir_jax.weights import tree
+from mimir_jax.errors import InputError
+from mimir_jax.models import functional, params
 from mimir_jax.weights.rules import Rule
 from mimir_jax.weights.tensors import Tensor, Tensors
 
@@ -39,7 +39,7 @@ class Family:
 
     def abstract(self, config: Any) -> dict[str, Any]:
         """Returns the shapes of our parameters by path."""
-        return tree.flatten(self.build(config).abstract_params)
+        return params.flatten(self.build(config).abstract_params)
 
     def with_dtype(self, config: Any, dtype: str) -> Any:
         """Returns the config with another compute dtype."""
@@ -99,7 +99,7 @@ def field(raw: Raw, name: str, kind: type = int) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"config.json must give {name} as {kind.__name__}, got {value!r}")
+        raise InputError(f"config.json must give {name} as {kind.__name__}, got {value!r}")
     return value
 
 
@@ -112,7 +112,7 @@ def demand(raw: Raw, **values: Any) -> None:
     for name, value in values.items():
         accepted = value if isinstance(value, tuple) else (value,)
         if raw.get(name, accepted[0]) not in accepted:
-            raise ValueError(
+            raise InputError(
                 f"config.json must have {name} {' or '.join(map(repr, accepted))}, got "
                 f"{raw[name]!r}, which this network does not implement"
             )

@@ -11,6 +11,7 @@ import re
 
 import numpy as np
 
+from mimir_jax.errors import InputError
 from mimir_jax.weights.tensors import Tensor, Tensors
 
 _NAMES = {
@@ -48,13 +49,13 @@ def open_file(path: pathlib.Path) -> tuple[dict, Tensors]:
     try:
         reader = gguf.GGUFReader(path)
     except Exception as error:  # the reader raises whatever a damaged file provokes
-        raise ValueError(f"file {path} must be whole and in GGUF format: {error}") from None
+        raise InputError(f"file {path} must be whole and in GGUF format: {error}") from None
     raw = _config(reader, path)
     heads = {"q": raw["num_attention_heads"], "k": raw["num_key_value_heads"]}
     tensors: Tensors = {}
     for tensor in reader.tensors:
         if tensor.name == "rope_freqs.weight":
-            raise ValueError(f"file {path} must have plain RoPE, got frequency factors")
+            raise InputError(f"file {path} must have plain RoPE, got frequency factors")
         name = _rename(tensor.name)
         match = re.search(r"\.([qk])_proj\.weight$", name)
         tensors[name] = _lazy(tensor, heads[match[1]] if match else None)
@@ -78,7 +79,7 @@ def read_tokenizer(path: pathlib.Path):
     reader = gguf.GGUFReader(path)
     kind = _value(reader, "tokenizer.ggml.model")
     if kind != "gpt2":
-        raise ValueError(f"file {path} must have a byte-level BPE tokenizer, got {kind!r}")
+        raise InputError(f"file {path} must have a byte-level BPE tokenizer, got {kind!r}")
     tokens = _value(reader, "tokenizer.ggml.tokens")
     merges = [tuple(pair.split(" ")) for pair in _value(reader, "tokenizer.ggml.merges")]
     vocabulary = {token: index for index, token in enumerate(tokens)}
@@ -86,7 +87,7 @@ def read_tokenizer(path: pathlib.Path):
     pre = _value(reader, "tokenizer.ggml.pre")
     if pre not in (*_PLAIN_SPLITS, *_DIGIT_SPLITS):
         known = ", ".join((*_PLAIN_SPLITS, *_DIGIT_SPLITS))
-        raise ValueError(f"file {path} must split words as one of {known}, got {pre!r}")
+        raise InputError(f"file {path} must split words as one of {known}, got {pre!r}")
     steps = [pre_tokenizers.ByteLevel(add_prefix_space=False)]
     if pre in _DIGIT_SPLITS:
         steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
@@ -114,23 +115,23 @@ def read_tokenizer(path: pathlib.Path):
 def _config(reader, path: pathlib.Path) -> dict:
     kind = _value(reader, "general.architecture")
     if kind != "llama":
-        raise ValueError(f"file {path} must have architecture llama, got {kind!r}")
+        raise InputError(f"file {path} must have architecture llama, got {kind!r}")
 
     def get(name: str, default=None):
         value = _value(reader, f"llama.{name}")
         if value is None and default is None:
-            raise ValueError(f"file {path} must give llama.{name}, which it lacks")
+            raise InputError(f"file {path} must give llama.{name}, which it lacks")
         return default if value is None else value
 
     scaling = _value(reader, "llama.rope.scaling.type")
     if scaling not in (None, "none"):
-        raise ValueError(f"file {path} must have plain RoPE, got scaling {scaling!r}")
+        raise InputError(f"file {path} must have plain RoPE, got scaling {scaling!r}")
     heads, width = get("attention.head_count"), get("embedding_length")
     head_dim = get("attention.key_length", width // heads)
     if get("rope.dimension_count", head_dim) != head_dim:
-        raise ValueError(f"file {path} must rotate whole heads, got partial rotary positions")
+        raise InputError(f"file {path} must rotate whole heads, got partial rotary positions")
     if _value(reader, "llama.attention.sliding_window"):
-        raise ValueError(f"file {path} must attend to everything, got a sliding window")
+        raise InputError(f"file {path} must attend to everything, got a sliding window")
     eps = float(np.float32(get("attention.layer_norm_rms_epsilon")))
     vocabulary = next(t for t in reader.tensors if t.name == "token_embd.weight").shape[1]
     return {

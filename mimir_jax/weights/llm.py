@@ -5,7 +5,8 @@
 from collections.abc import Mapping
 
 from mimir_jax.config import LLMConfig, RopeConfig
-from mimir_jax.models import phi3
+from mimir_jax.errors import InputError
+from mimir_jax.models import llm
 from mimir_jax.weights import family
 from mimir_jax.weights.rules import Rule, in_blocks, linear, norm
 from mimir_jax.weights.tensors import Tensor, Tensors
@@ -23,7 +24,7 @@ class LLM(family.Published):
     """The three layouts: Phi-3 keeps q, k, v and gate, up together, the others apart."""
 
     kind = "llm"
-    module = phi3.LLM
+    module = llm.LLM
     library = "transformers"
     classes = tuple(_TYPES)
     stem = "model"
@@ -128,7 +129,7 @@ def _read_rope(raw: family.Raw) -> RopeConfig:
     scaling = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind not in _ROPE_KINDS:
-        raise ValueError(
+        raise InputError(
             f"config.json must have a rope type among {', '.join(_ROPE_KINDS)}, got {kind!r}"
         )
     max_length = raw.get("max_position_embeddings", 4096)

@@ -11,9 +11,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from mimir_jax.models import functional
+from mimir_jax.errors import InputError
+from mimir_jax.models import functional, params
 from mimir_jax.parallel import rules as sharding_rules
-from mimir_jax.weights import opening, tree
+from mimir_jax.weights import opening
 
 
 def load(
@@ -58,27 +59,27 @@ def load(
     else:
         table = sharding_rules.table("fsdp")
         axes = model.axes
-        place = tree.flatten(
+        place = params.flatten(
             sharding_rules.param_shardings(model.abstract_params, axes, table, mesh)
         )
     values = {}
     for name, tensor in opened.params.items():
         value = tensor.read().astype(target[name], copy=False)
         values[name] = jax.device_put(value, place[name])  # compiles nothing, unlike asarray
-    return model, tree.unflatten(values)
+    return model, params.unflatten(values)
 
 
 def read(path: str | os.PathLike[str], *, dtype: str) -> tuple[opening.Weights, functional.Params]:
     """Reads parameters into host memory as numpy arrays of `dtype`, with what they are."""
     opened = opening.open_weights(path)
     values = {name: x.read().astype(dtype, copy=False) for name, x in opened.params.items()}
-    return opened, tree.unflatten(values)
+    return opened, params.unflatten(values)
 
 
 def check_kind(opened: opening.Weights, kind: str | None) -> None:
     """Raises `ValueError` unless the weights are of `kind`; None takes any."""
     if kind is not None and opened.family.kind != kind:
-        raise ValueError(
+        raise InputError(
             f"weights {opened.path} must hold a {kind}, got a {opened.family.kind}; "
             "choose another folder"
         )

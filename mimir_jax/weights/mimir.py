@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from mimir_jax.config import MimirConfig
-from mimir_jax.models import mimir
+from mimir_jax.models.mimir import model
 from mimir_jax.weights import family
 
 
@@ -14,7 +14,7 @@ class Mimir(family.Family):
     """Fuser, stabilizer and DiT."""
 
     kind = "mimir"
-    module = mimir.Mimir
+    module = model.Mimir
 
     def with_dtype(self, config: Any, dtype: str) -> MimirConfig:
         """Returns the config with every part in another compute dtype."""

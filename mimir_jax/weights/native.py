@@ -25,8 +25,9 @@ from orbax.checkpoint import v1 as ocp
 
 import mimir_jax
 from mimir_jax.config import KINDS, bridge
+from mimir_jax.errors import InputError
+from mimir_jax.models import params as params_lib
 from mimir_jax.models.functional import Params
-from mimir_jax.weights import tree
 from mimir_jax.weights.tensors import Tensor, Tensors
 
 FORMAT = "mimir_jax"
@@ -55,7 +56,7 @@ def aside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         ValueError: if `folder` exists, or the disk refuses.
     """
     if folder.exists() or folder.is_symlink():
-        raise ValueError(f"destination {folder} must not exist; delete it or choose another")
+        raise InputError(f"destination {folder} must not exist; delete it or choose another")
     temporary = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def aside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
             file.chmod(0o755 if file.is_dir() else 0o644)
         os.rename(temporary, folder)
     except OSError as error:
-        raise ValueError(
+        raise InputError(
             f"destination {folder} could not be written: {error.strerror or error}; nothing is left"
         ) from error
     finally:
@@ -103,7 +104,7 @@ def write(
         for names in _groups(params):
             group = {name: _cast(params[name].read(), dtype) for name in names}
             with _writing():
-                ocp.partial.save(target, tree.unflatten(group))
+                ocp.partial.save(target, params_lib.unflatten(group))
             del group
         with _writing():
             ocp.partial.finalize(target)
@@ -152,7 +153,7 @@ def save(
     """
     flat = {
         name: Tensor(np.shape(x), np.dtype(x.dtype), lambda x=x: np.asarray(x))
-        for name, x in tree.flatten(params).items()
+        for name, x in params_lib.flatten(params).items()
     }
     with aside(folder) as temporary:
         write(temporary, kind, config, flat, dtype=None if dtype is None else np.dtype(dtype))
@@ -168,7 +169,7 @@ def read_header(folder: pathlib.Path, header: Mapping[str, Any]) -> tuple[str, A
     """
     kind = header.get("kind")
     if kind not in KINDS:
-        raise ValueError(
+        raise InputError(
             f"weights folder {folder} must hold one of {', '.join(KINDS)}, its config.json names "
             f"{kind!r}"
         )
@@ -185,14 +186,14 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
         manifest = json.loads((folder / MANIFEST).read_text())
         sizes = dict(manifest["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
+        raise InputError(
             f"weights folder {folder} must hold a {MANIFEST}: {error!r}; convert it again"
         ) from None
     for name, size in sizes.items():
         file = folder / name
         found = file.stat().st_size if file.is_file() else None
         if found != size:
-            raise ValueError(
+            raise InputError(
                 f"weights folder {folder} must be whole: {name} must have {size} bytes, "
                 f"got {found}; copy or convert it again"
             )
@@ -227,7 +228,7 @@ def open_checkpoint(
     with readable(path, remedy):
         whole = ocp.metadata(path, checkpointable_name=item).metadata
         if not isinstance(whole, dict):  # what the reader gives for arrays it cannot open
-            raise ValueError("its arrays cannot be opened")
+            raise InputError("its arrays cannot be opened")
     leaves = _by_path(whole)
     places = {path: path for path in leaves}
     if parts:
@@ -330,7 +331,7 @@ def readable(path: pathlib.Path, remedy: str = "write it again") -> Iterator[Non
             yield
     except Exception as error:  # a damaged file surfaces as any of a dozen types
         reason = f"{type(error).__name__}: {_reason(error)}"
-        raise ValueError(
+        raise InputError(
             f"checkpoint {path} must be whole and of this model, reading it failed with {reason}; "
             f"{remedy}"
         ) from error

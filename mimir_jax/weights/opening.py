@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mimir_jax.errors import InputError
 from mimir_jax.weights import dit, family, gguf, llm, mimir, native, rules, sat, t5, tensors, vae
 
 ASSETS = pathlib.Path(__file__).parents[1] / "assets"
@@ -68,7 +69,7 @@ def resolve(path: str | os.PathLike[str]) -> pathlib.Path:
     else:
         place = pathlib.Path(text).expanduser()
     if not place.exists():
-        raise ValueError(f"weights {text} must be a folder or a file, found none at {place}")
+        raise InputError(f"weights {text} must be a folder or a file, found none at {place}")
     return place
 
 
@@ -84,15 +85,15 @@ def open_weights(path: str | os.PathLike[str]) -> Weights:
     if place.suffix == ".pt":
         return _open_sat(place)
     if not place.is_dir():
-        raise ValueError(f"weights {place} must be a folder, a .gguf or a .pt file")
+        raise InputError(f"weights {place} must be a folder, a .gguf or a .pt file")
     if not (place / "config.json").is_file():
         return _open_without_config(place)
     try:
         raw = json.loads((place / "config.json").read_text())
         if not isinstance(raw, dict):
-            raise ValueError(f"got {type(raw).__name__}")
+            raise InputError(f"got {type(raw).__name__}")
     except (OSError, ValueError) as error:
-        raise ValueError(f"config.json of {place} must be a JSON object: {error}") from None
+        raise InputError(f"config.json of {place} must be a JSON object: {error}") from None
     if raw.get("format") == native.FORMAT:
         return _open_native(place, raw)
     if "task" in raw and "optimizer" in raw:
@@ -118,12 +119,12 @@ def _open_native(folder: pathlib.Path, header: dict[str, Any]) -> Weights:
 
 
 def _open_run(folder: pathlib.Path) -> Weights:
-    from mimir_jax.training import export  # training builds on weights
+    from mimir_jax.weights import runs  # training builds on weights
 
-    kind, config, stored = export.open_run(folder)
+    kind, config, stored = runs.open_run(folder)
     known = FAMILIES[kind]
     params = _checked_params(folder, known, config, stored)
-    home = export.tokenizer_path(folder)
+    home = runs.tokenizer_path(folder)
     return Weights(
         path=folder,
         family=known,
@@ -144,7 +145,7 @@ def _checked_params(
     expected = {name: tuple(x.shape) for name, x in known.abstract(config).items()}
     found = {name: x.shape for name, x in stored.tensors.items()}
     if wrong := sorted(name for name in expected | found if expected.get(name) != found.get(name)):
-        raise ValueError(
+        raise InputError(
             f"weights {folder} must hold the parameters of their config, {len(wrong)} differ: "
             f"{', '.join(wrong[:5])}; convert them again"
         )
@@ -162,7 +163,7 @@ def _open_published(folder: pathlib.Path, raw: family.Raw) -> Weights:
     known = next((f for f in FAMILIES.values() if name in f.classes), None)
     if known is None:
         names = ", ".join(n for f in FAMILIES.values() for n in f.classes)
-        raise ValueError(
+        raise InputError(
             f"config.json of {folder} must name a class among {names}, got {name or None!r}"
         )
     pickles = sorted(folder.rglob(_SAT_FILE))
@@ -179,11 +180,11 @@ def _open_without_config(folder: pathlib.Path) -> Weights:
     if len(pickles) == 1:
         return _open_sat(pickles[0])
     if (folder / "model_index.json").is_file():
-        raise ValueError(
+        raise InputError(
             f"weights {folder} is a whole pipeline; name one of its folders, such as "
             f"{folder / 'transformer'}, or use load_pipeline"
         )
-    raise ValueError(
+    raise InputError(
         f"weights folder {folder} must hold a config.json (or one .gguf file, or {_SAT_FILE}); "
         "download it whole"
     )
@@ -219,7 +220,7 @@ def _checked(
         table = known.rules(config, name)
         abstract = known.abstract(config)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"weights {place}: {error}") from None
+        raise InputError(f"weights {place}: {error}") from None
     rules.check(table, abstract, found, ignored=known.ignored, source=str(place))
     params = rules.import_params(table, abstract, found)
     used = {name: found[name].dtype for name in rules.expected_shapes(table, abstract)}

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mimir_jax.errors import InputError
 from mimir_jax.weights.tensors import Tensor, Tensors
 
 Shape = tuple[int, ...]
@@ -171,7 +172,7 @@ def check(
         if names
     ]
     if problems:
-        raise ValueError(
+        raise InputError(
             f"weights {source} must hold the tensors of its config, "
             f"{'; '.join(problems)}; use the config.json that belongs to them"
         )

@@ -5,6 +5,7 @@
 from collections.abc import Mapping
 
 from mimir_jax.config import T5Config
+from mimir_jax.errors import InputError
 from mimir_jax.models import t5
 from mimir_jax.weights import family
 from mimir_jax.weights.rules import Rule, in_blocks, linear, norm
@@ -27,7 +28,7 @@ class T5(family.Published):
         """Reads a `T5Config` of transformers."""
         activation = raw.get("feed_forward_proj", "relu")
         if activation not in ("gated-gelu", "relu"):
-            raise ValueError(
+            raise InputError(
                 f"config.json must have feed_forward_proj 'gated-gelu' or 'relu', got "
                 f"{activation!r}, which this network does not implement"
             )

@@ -17,6 +17,8 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from mimir_jax.errors import InputError
+
 SHARD_BYTES = 10_000_000_000
 """Size above which a written checkpoint is split into files."""
 
@@ -81,12 +83,12 @@ def open_folder(folder: pathlib.Path) -> tuple[Tensors, list[pathlib.Path]]:
         found = sorted(p for p in folder.glob(pattern) if not p.name.startswith("."))
         if len(found) > 1:
             names = ", ".join(p.name for p in found)
-            raise ValueError(
+            raise InputError(
                 f"weights folder {folder} must hold one checkpoint, found {names}; keep one of them"
             )
         if found:
             return reader(found[0])
-    raise ValueError(
+    raise InputError(
         f"weights folder {folder} must hold *.safetensors or *.bin, found none; download it whole"
     )
 
@@ -103,14 +105,14 @@ def open_sharded(index: pathlib.Path) -> tuple[Tensors, list[pathlib.Path]]:
         where: dict[str, str] = json.loads(index.read_text())["weight_map"]
         names = sorted(set(where.values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"index {index} must be JSON with a weight_map: {error!r}") from None
+        raise InputError(f"index {index} must be JSON with a weight_map: {error!r}") from None
     files = [index.parent / name for name in names]
     outside = [name for name in names if pathlib.PurePath(name).name != name]
     if outside:
-        raise ValueError(f"index {index} must name files beside it, got {outside[0]!r}")
+        raise InputError(f"index {index} must name files beside it, got {outside[0]!r}")
     absent = [path.name for path in files if not path.is_file()]
     if absent:
-        raise ValueError(
+        raise InputError(
             f"index {index} names {len(files)} files of which {len(absent)} are absent: "
             f"{', '.join(absent)}; download them"
         )
@@ -119,11 +121,11 @@ def open_sharded(index: pathlib.Path) -> tuple[Tensors, list[pathlib.Path]]:
     for path in files:
         for name, tensor in open_single(path)[0].items():
             if name in tensors:
-                raise ValueError(f"tensor {name} must lie in one shard, is in {homes[name]} too")
+                raise InputError(f"tensor {name} must lie in one shard, is in {homes[name]} too")
             tensors[name], homes[name] = tensor, path.name
     wrong = [name for name, home in where.items() if homes.get(name) != home]
     if wrong:
-        raise ValueError(
+        raise InputError(
             f"index {index} names {len(wrong)} tensors that are not in the file it gives, such as "
             f"{wrong[0]} in {where[wrong[0]]}; download the folder again"
         )
@@ -142,7 +144,7 @@ def _open_safetensors(path: pathlib.Path) -> Tensors:
             view = file.get_slice(name)
             code = view.get_dtype()
             if code not in _DTYPES:
-                raise ValueError(f"tensor {name} of {path} has dtype {code}, which is not read")
+                raise InputError(f"tensor {name} of {path} has dtype {code}, which is not read")
             tensors[name] = Tensor(
                 tuple(view.get_shape()), _DTYPES[code], lambda name=name: read(name)
             )
@@ -153,7 +155,7 @@ def _safetensors(path: pathlib.Path) -> safe_open:
     try:
         return safe_open(path, "np")
     except (SafetensorError, OSError) as error:
-        raise ValueError(
+        raise InputError(
             f"file {path} must be whole and in safetensors format: {error}; download it again"
         ) from None
 
@@ -162,7 +164,7 @@ def _open_torch(path: pathlib.Path) -> Tensors:
     try:
         import torch
     except ModuleNotFoundError:
-        raise ValueError(
+        raise InputError(
             f"file {path} is a pickle, which takes torch to read safely; install torch, or use a "
             "safetensors copy"
         ) from None
@@ -170,7 +172,7 @@ def _open_torch(path: pathlib.Path) -> Tensors:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # the reader raises whatever a damaged or hostile file provokes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
+        raise InputError(
             f"file {path} must be a torch checkpoint of plain tensors: {reason[:160]}"
         ) from None
     while isinstance(state, dict) and len(state) < 8 and isinstance(state.get("module"), dict):
@@ -178,7 +180,7 @@ def _open_torch(path: pathlib.Path) -> Tensors:
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict):
-        raise ValueError(f"file {path} must hold a dict of tensors, got {type(state).__name__}")
+        raise InputError(f"file {path} must hold a dict of tensors, got {type(state).__name__}")
     tensors = {}
     for name, value in state.items():
         if isinstance(value, torch.Tensor):
@@ -238,7 +240,7 @@ def write_safetensors(
         for name, array in arrays:
             shape, dtype = expected[name]
             if array.shape != shape or array.dtype != dtype or name not in left:
-                raise ValueError(
+                raise InputError(
                     f"tensor {name} must come once, {shape} of {dtype}, got {array.shape} of "
                     f"{array.dtype}"
                 )
@@ -247,7 +249,7 @@ def write_safetensors(
             files[index].seek(offset)
             files[index].write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         if left:
-            raise ValueError(f"{len(left)} tensors were never written, such as {min(left)}")
+            raise InputError(f"{len(left)} tensors were never written, such as {min(left)}")
         for file in files:
             file.flush()
             os.fsync(file.fileno())

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from mimir_jax.config import VAEConfig
+from mimir_jax.errors import InputError
 from mimir_jax.models.vae import autoencoder
 from mimir_jax.weights import family, sat
 from mimir_jax.weights.rules import CONV, SAME, Rule
@@ -37,7 +38,7 @@ class VAE(family.Published):
         family.demand(raw, **_FIXED)
         for name, block in (("down", "CogVideoXDownBlock3D"), ("up", "CogVideoXUpBlock3D")):
             if set(raw.get(f"{name}_block_types", [block])) != {block}:
-                raise ValueError(f"config.json must have {name}_block_types of {block} alone")
+                raise InputError(f"config.json must have {name}_block_types of {block} alone")
         return VAEConfig(
             in_channels=raw.get("in_channels", 3),
             out_channels=raw.get("out_channels", 3),

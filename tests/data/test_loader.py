@@ -11,7 +11,8 @@ import video_files
 from jax.sharding import NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 
-from mimir_jax.data import folder, loader
+from mimir_jax.data import loader
+from mimir_jax.data.sources import folder
 from mimir_jax.parallel import mesh as mesh_lib
 
 STEPS = 12

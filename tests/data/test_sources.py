@@ -17,7 +17,8 @@ import video_files
 from PIL import Image
 
 from mimir_jax.config import DataConfig
-from mimir_jax.data import decode, folder, sources, tfds, transforms
+from mimir_jax.data import sources, transforms, video_io
+from mimir_jax.data.sources import folder, tfds
 
 SIZE = dict(height=12, width=16)
 FORMATS = ("mp4", "webm", "gif", "webp", "mkv", "mov", "avi")
@@ -275,11 +276,11 @@ def test_folder_jumps_past_frames_that_need_an_earlier_key(tmp_path):
     options = {"x264-params": "keyint=8:open-gop=1:bframes=3:scenecut=0"}
     video_files.write_video(path, pictures, options=options)
     fit = lambda frame, aspect: np.ascontiguousarray(frame)  # noqa: E731
-    whole = decode.read_clip(path, lambda line: np.arange(len(line.times)), fit)
+    whole = video_io.read_clip(path, lambda line: np.arange(len(line.times)), fit)
     assert len(whole) == 48
     for start in range(44):
         chosen = np.arange(start, start + 4)
-        part = decode.read_clip(path, lambda line, chosen=chosen: chosen, fit)
+        part = video_io.read_clip(path, lambda line, chosen=chosen: chosen, fit)
         np.testing.assert_array_equal(part, whole[chosen])
 
 
@@ -413,8 +414,8 @@ def test_folder_refuses_a_bad_geometry(tmp_path, wrong):
 
 
 def test_read_clip_reports_missing_files_and_films_without_pictures(tmp_path):
-    with pytest.raises(decode.UnreadableClip, match="No such file"):
-        decode.read_clip(tmp_path / "a.mp4", lambda line: np.zeros(1, int), lambda f, a: f)
+    with pytest.raises(video_io.UnreadableClip, match="No such file"):
+        video_io.read_clip(tmp_path / "a.mp4", lambda line: np.zeros(1, int), lambda f, a: f)
 
 
 # TensorFlow Datasets.

@@ -12,7 +12,7 @@ from scipy import ndimage
 from mimir_jax import evaluation
 from mimir_jax.data import toyworld
 from mimir_jax.data.toyworld import Action, Background, Group, Relation, Scene, vocabulary
-from mimir_jax.evaluation import footage, ideal, recognise
+from mimir_jax.evaluation.judge import frames, ground_truth, recognition
 
 SQUARE = Group("square", "blue", "large", 1, None, ((-0.5, -0.1),))
 STARS = Group("star", "yellow", "small", 2, "column", ((0.5, -0.2), (0.5, 0.55)))
@@ -95,7 +95,7 @@ def test_credit_for_other_prompts_is_that_of_a_perfect_eye(sampled):
         for b, (shown, seen) in enumerate(sampled):
             if a == b:
                 continue
-            exact = evaluation.compare(asked, ideal.observe(shown))
+            exact = evaluation.compare(asked, ground_truth.observe(shown))
             for name, score in evaluation.compare(asked, seen).items():
                 if score is not None and not exact[name].passed:
                     pairs += 1
@@ -106,10 +106,10 @@ def test_credit_for_other_prompts_is_that_of_a_perfect_eye(sampled):
 def test_a_perfect_eye_passes_every_scene_and_fails_wrong_ones():
     for index in range(40):
         scene = toyworld.sample(5, "validation", index)
-        verdict = evaluation.compare(scene, ideal.observe(scene))
+        verdict = evaluation.compare(scene, ground_truth.observe(scene))
         assert all(score is None or score.passed for score in verdict.values())
         light = "night" if scene.light == "day" else "day"
-        dark = ideal.observe(edit(scene, light=light))
+        dark = ground_truth.observe(edit(scene, light=light))
         assert not evaluation.compare(scene, dark)["light"].passed
 
 
@@ -271,7 +271,9 @@ CLIPS = {
 def test_clip_that_shows_nothing_earns_nothing(name):
     assert evaluation.observe(CLIPS[name]).describe()
     for scene in (ACTING, LONE):
-        exercised = {n for n, s in evaluation.compare(scene, ideal.observe(scene)).items() if s}
+        exercised = {
+            n for n, s in evaluation.compare(scene, ground_truth.observe(scene)).items() if s
+        }
         assert failures(scene, CLIPS[name]) >= exercised - {"light"}
     assert "light" in failures(edit(ACTING, light="dim"), CLIPS[name])
 
@@ -289,7 +291,7 @@ def test_clip_that_shows_nothing_earns_nothing(name):
 )
 def test_bad_clip_gives_one_clear_line(clip, words):
     with pytest.raises(ValueError, match=words) as error:
-        inspect.unwrap(footage.read)(clip)  # annotations are checked in tests alone
+        inspect.unwrap(frames.read)(clip)  # annotations are checked in tests alone
     assert "\n" not in str(error.value)
 
 
@@ -320,7 +322,7 @@ def test_observe_finds_times_and_places():
 def test_judge_reads_the_clip_alone():
     clip = toyworld.render(LONE)
     before = clip.copy()
-    assert list(inspect.signature(recognise.observe).parameters) == ["clip"]
+    assert list(inspect.signature(recognition.observe).parameters) == ["clip"]
     verdicts = [evaluation.judge(scene, clip) for scene in (LONE, ACTING)]
     assert verdicts[0] == evaluation.compare(LONE, evaluation.observe(clip))
     np.testing.assert_array_equal(clip, before)

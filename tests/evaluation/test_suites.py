@@ -8,8 +8,9 @@ import pytest
 
 from mimir_jax import evaluation
 from mimir_jax.data import toyworld as world
-from mimir_jax.evaluation import intervals, told
-from mimir_jax.evaluation.suites import folder, heldout, toyworld, vbench
+from mimir_jax.evaluation import confidence, results
+from mimir_jax.evaluation.judge import prompt_coverage
+from mimir_jax.evaluation.suites import heldout, toyworld, vbench
 
 
 class Renderer:
@@ -43,14 +44,14 @@ def test_long_captions_tell_everything_and_others_no_more_than_they_say():
     for index in range(60):
         scene = world.sample(1, "validation", index)
         for variant in range(6):
-            long = told.told(scene, world.caption(scene, "long", variant))
+            long = prompt_coverage.told(scene, world.caption(scene, "long", variant))
             assert long >= set(evaluation.CATEGORIES) - {"multiple_objects"}
             assert ("multiple_objects" in long) or len(scene.groups) < 2
-            coarse = told.told(scene, world.caption(scene, "coarse", variant))
+            coarse = prompt_coverage.told(scene, world.caption(scene, "coarse", variant))
             assert not coarse & {"size", "action_order"} or not scene.actions
     scene = world.sample(1, "validation", 0, "single")
     (group,) = scene.groups
-    assert told.told(scene, f"a {group.colour} thing") == {
+    assert prompt_coverage.told(scene, f"a {group.colour} thing") == {
         "colour", "spatial_relation", "background_consistency", "imaging_quality",
         *({"count"} if group.count == 1 else set()),
         *({"action", "action_order"} if not scene.actions else set()),
@@ -58,13 +59,13 @@ def test_long_captions_tell_everything_and_others_no_more_than_they_say():
 
 
 def test_wilson_interval_against_known_values():
-    np.testing.assert_allclose(intervals.wilson(0.5, 10), (0.2366, 0.7634), atol=1e-4)
-    np.testing.assert_allclose(intervals.wilson(0.0, 20), (0.0, 0.1611), atol=1e-4)
-    assert intervals.wilson(0.3, 0) == (0.0, 1.0)
-    low, high = intervals.bootstrap_mean(np.arange(10.0), np.ones(10, int))
+    np.testing.assert_allclose(confidence.wilson(0.5, 10), (0.2366, 0.7634), atol=1e-4)
+    np.testing.assert_allclose(confidence.wilson(0.0, 20), (0.0, 0.1611), atol=1e-4)
+    assert confidence.wilson(0.3, 0) == (0.0, 1.0)
+    low, high = confidence.bootstrap_mean(np.arange(10.0), np.ones(10, int))
     assert 2.5 < low < 3.5 and 5.5 < high < 6.5
     # A large group weighs as much as its values do in the mean itself, 300 / 309.
-    low, high = intervals.bootstrap_mean(np.array([300.0] + [0.0] * 9), np.array([300] + [1] * 9))
+    low, high = confidence.bootstrap_mean(np.array([300.0] + [0.0] * 9), np.array([300] + [1] * 9))
     assert low < 300 / 309 <= high
 
 
@@ -165,33 +166,33 @@ def test_systems_are_compared_where_all_were_judged():
 
 
 def test_result_folders(tmp_path):
-    assert not folder.claim(tmp_path / "a", {"suite": "loss", "step": 1})
-    assert folder.claim(tmp_path / "a", {"suite": "loss", "step": 1})
+    assert not results.claim(tmp_path / "a", {"suite": "loss", "step": 1})
+    assert results.claim(tmp_path / "a", {"suite": "loss", "step": 1})
     with pytest.raises(ValueError, match="another evaluation: step is 1 there and 2 here"):
-        folder.claim(tmp_path / "a", {"suite": "loss", "step": 2})
-    folder.claim(tmp_path / "c", {"batch_size": 4})
+        results.claim(tmp_path / "a", {"suite": "loss", "step": 2})
+    results.claim(tmp_path / "c", {"batch_size": 4})
     with pytest.raises(ValueError, match="4 there and 8 here; give --batch_size 4, choose another"):
-        folder.claim(tmp_path / "c", {"batch_size": 8})
+        results.claim(tmp_path / "c", {"batch_size": 8})
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "x").touch()
     with pytest.raises(ValueError, match="must be a new or empty folder"):
-        folder.claim(tmp_path / "b", {})
+        results.claim(tmp_path / "b", {})
     with pytest.raises(ValueError, match="found none; make them with launch/evaluate.py"):
-        folder.find_results(tmp_path / "a", "loss")
-    (tmp_path / "a" / folder.RESULTS).write_text("[1]")
+        results.find_results(tmp_path / "a", "loss")
+    (tmp_path / "a" / results.RESULTS).write_text("[1]")
     with pytest.raises(ValueError, match="must hold a JSON object: it holds a list"):
-        folder.find_results(tmp_path / "a", "loss")
+        results.find_results(tmp_path / "a", "loss")
     with pytest.raises(ValueError, match="must be writable: Not a directory; choose another"):
-        folder.claim(tmp_path / "a" / folder.SETTINGS / "x", {})
-    folder.write_json(tmp_path / "a" / folder.RESULTS, {"suite": "loss"})
+        results.claim(tmp_path / "a" / results.SETTINGS / "x", {})
+    results.write_json(tmp_path / "a" / results.RESULTS, {"suite": "loss"})
     with pytest.raises(ValueError, match='of the suite toyworld, got "loss"'):
-        folder.find_results(tmp_path / "a", "toyworld")
+        results.find_results(tmp_path / "a", "toyworld")
 
     for step in (300, 1000, None):
-        place = folder.default(tmp_path, "loss", step, start=step is None)
+        place = results.default(tmp_path, "loss", step, start=step is None)
         place.mkdir(parents=True)
-        folder.write_json(place / folder.RESULTS, {"suite": "loss", "step": step})
-    assert folder.find_results(tmp_path, "loss")[1]["step"] == 1000  # of a run, its newest
+        results.write_json(place / results.RESULTS, {"suite": "loss", "step": step})
+    assert results.find_results(tmp_path, "loss")[1]["step"] == 1000  # of a run, its newest
 
 
 def test_heldout_losses():

@@ -11,8 +11,10 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mimir_jax.config import DiTConfig
-from mimir_jax.models import attention, functional, kernels, layers, ring
-from mimir_jax.parallel import context, hlo, mesh, rules
+from mimir_jax.models import functional, layers
+from mimir_jax.models.attention import kernels, ring, video
+from mimir_jax.parallel import context, mesh, rules
+from mimir_jax.planning import collectives
 from mimir_jax.training import metrics
 from tests.helpers import relative_error
 
@@ -51,7 +53,7 @@ def test_xla_kernel_and_gradient_match_plain_attention(qkv, text_mask, max_score
 def test_xla_kernel_takes_queries_in_chunks_by_the_scores_of_one_device(monkeypatch):
     monkeypatch.setattr(kernels, "MAX_SCORES", 4 * 4 * 20 * 20 // 8)
     q = jnp.ones((4, 20, 4, 8))
-    scans = lambda: str(jax.make_jaxpr(lambda q: attention.attend(q, q, q))(q)).count("scan[")  # noqa: E731
+    scans = lambda: str(jax.make_jaxpr(lambda q: video.attend(q, q, q))(q)).count("scan[")  # noqa: E731
     assert kernels.num_chunks(4, 20, 4) == 8 and scans() == 1
     with context.use(mesh.make_mesh((2, 1, 2, 2)), rules.table("fsdp")):
         assert kernels.num_chunks(4, 20, 4) == 1 and scans() == 0
@@ -83,7 +85,7 @@ def test_pallas_kernel_and_gradient_match_xla_at_a_length_that_is_no_multiple(mo
 def test_pallas_kernel_runs_on_each_device_of_a_mesh():
     qkv = jax.random.normal(jax.random.key(0), (3, 2, 20, 2, 16))
     with context.use(mesh.make_mesh((2, 1, 2, 2)), rules.table("fsdp")):
-        lowered = jax.jit(lambda *x: attention.attend(*x, TEXT_MASK, kernel="pallas")).lower(*qkv)
+        lowered = jax.jit(lambda *x: video.attend(*x, TEXT_MASK, kernel="pallas")).lower(*qkv)
         assert "manual_computation" in lowered.as_text()
         ours = lowered.compile()(*qkv)
     assert relative_error(ours, kernels.xla(*qkv, TEXT_MASK)) < 1e-5
@@ -94,7 +96,7 @@ def test_pallas_kernel_runs_on_each_device_of_a_mesh():
 def test_tokamax_and_its_gradient_match_the_xla_kernel(text_mask, pad):
     pytest.importorskip("tokamax")  # falls back to its own XLA kernel here
     qkv = tuple(jax.random.normal(jax.random.key(0), (3, 2, 150, 3, 16)))
-    attend = functools.partial(attention.attend, text_mask=text_mask, pad=pad)
+    attend = functools.partial(video.attend, text_mask=text_mask, pad=pad)
     expected = value_and_grads(attend, qkv, pad)
     with jax.numpy_rank_promotion("allow"):  # its own code promotes
         ours = value_and_grads(functools.partial(attend, kernel="tokamax"), qkv, pad)
@@ -115,7 +117,7 @@ def test_kernels_that_are_not_here_are_named():
 
 
 def test_attention_runs_in_half_precision(qkv):
-    ours = attention.attend(*(x.astype(jnp.bfloat16) for x in qkv))
+    ours = video.attend(*(x.astype(jnp.bfloat16) for x in qkv))
     assert ours.dtype == jnp.bfloat16
     assert relative_error(ours.astype(jnp.float32), plain(*qkv)) < 2e-2
 
@@ -127,7 +129,7 @@ class Layer(nnx.Module):
 
 def stack_loss(q, remat, kernel):
     def body(layer, x, _):
-        y = attention.attend(x, x, x, kernel=kernel)
+        y = video.attend(x, x, x, kernel=kernel)
         return jnp.sin(y * layers.along_last(layer.scale[...], y)), None
 
     stack = functional.Stack(Layer, 2, remat, rngs=nnx.Rngs(params=0))
@@ -182,7 +184,7 @@ def test_attention_policy_keeps_the_output_and_gradients(qkv):
 )
 def test_sequence_parallel_layer_and_gradients_are_those_of_one_device(sequence, sizes):
     cfg = DiTConfig(num_heads=3, head_dim=16)  # neither heads nor length divide
-    layer = functional.build(attention.JointAttention, cfg)
+    layer = functional.build(video.JointAttention, cfg)
     params = jax.jit(layer.init)(jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (2, 13, 48))
 
@@ -199,7 +201,7 @@ def test_sequence_parallel_layer_and_gradients_are_those_of_one_device(sequence,
 @pytest.mark.parametrize("sizes", [(2, 1, 4, 1), (1, 2, 2, 2)], ids=["context", "tensor"])
 def test_ulysses_exchanges_heads_for_sequence_and_gathers_nothing(sizes):
     cfg = DiTConfig(num_heads=8, head_dim=16)
-    layer = functional.build(attention.JointAttention, cfg)
+    layer = functional.build(video.JointAttention, cfg)
     grid, table = mesh.make_mesh(sizes), rules.table("fsdp")
     shardings = rules.param_shardings(layer.abstract_params, layer.axes, table, grid)
     params = jax.tree.map(
@@ -211,7 +213,7 @@ def test_ulysses_exchanges_heads_for_sequence_and_gathers_nothing(sizes):
     x = jax.ShapeDtypeStruct((2, 16, cfg.width), jnp.float32, sharding=rows)
     with context.use(grid, table):
         compiled = jax.jit(layer.apply, out_shardings=rows).lower(params, x).compile()
-    found = hlo.collectives(compiled.as_text())
+    found = collectives.collectives(compiled.as_text())
     assert found["all-to-all"].count == 4  # queries, keys, values, and back
     gathered = found["all-gather"].bytes if "all-gather" in found else 0
     parameters = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
@@ -237,5 +239,5 @@ def test_flops_do_not_depend_on_the_kernel(kernel, monkeypatch):
         "jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91000
     )
     q = jax.ShapeDtypeStruct((2, 150, 3, 16), jnp.bfloat16)
-    count = metrics.count_flops(lambda q: attention.attend(q, q, q, kernel=kernel), q)
+    count = metrics.count_flops(lambda q: video.attend(q, q, q, kernel=kernel), q)
     assert count == 2 * 2 * 2 * 3 * 16 * 150**2

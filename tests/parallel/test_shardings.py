@@ -11,7 +11,8 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from mimir_jax import config as c
-from mimir_jax.models import functional, mimir, phi3, t5
+from mimir_jax.models import functional, llm, t5
+from mimir_jax.models.mimir import model as model_lib
 from mimir_jax.models.vae import autoencoder
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.parallel import rules as rules_lib
@@ -20,11 +21,11 @@ from mimir_jax.weights import flatten
 FOLDER = pathlib.Path(__file__).parent / "shardings"
 SIZES = (2, 8, 2, 2)
 MODELS = {
-    "mimir-5b": (mimir.Mimir, c.MimirConfig()),
-    "mimir-2b": (mimir.Mimir, c.MimirConfig(dit=c.DiTConfig(**c.COGVIDEOX["2b"]))),
+    "mimir-5b": (model_lib.Mimir, c.MimirConfig()),
+    "mimir-2b": (model_lib.Mimir, c.MimirConfig(dit=c.DiTConfig(**c.COGVIDEOX["2b"]))),
     "vae": (autoencoder.VAE, c.VAEConfig()),
     "t5-xxl": (t5.T5Encoder, c.T5Config()),
-    "phi-3.5-mini": (phi3.LLM, c.LLMConfig()),
+    "phi-3.5-mini": (llm.LLM, c.LLMConfig()),
 }
 
 

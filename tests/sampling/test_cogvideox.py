@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from mimir_jax.config import COGVIDEOX, DiTConfig, VAEConfig
+from mimir_jax.encoders import tokenizers
 from mimir_jax.models import dit, functional
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.sampling import generator, sizes
 from mimir_jax.sampling import video as video_lib
 from mimir_jax.sampling.cogvideox import CogVideoXPipeline, Network, load_pipeline
-from mimir_jax.text import tokenizers
 from tests.helpers import relative_error
 from tests.models import dit_reference, vae_reference
 

@@ -9,10 +9,10 @@ import pytest
 
 from mimir_jax import config as c
 from mimir_jax.config import bridge
+from mimir_jax.encoders import decoding
 from mimir_jax.parallel import distributed
 from mimir_jax.sampling import generator
 from mimir_jax.sampling.generator import Options
-from mimir_jax.text import decoding
 
 RUN = c.TrainConfig(
     task=c.TextToVideoConfig(

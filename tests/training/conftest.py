@@ -9,7 +9,7 @@ import pytest
 
 from mimir_jax import config as c
 from mimir_jax import weights
-from mimir_jax.models import functional, phi3, t5
+from mimir_jax.models import functional, llm, t5
 from mimir_jax.models.vae import autoencoder
 
 VAE = c.VAEConfig(
@@ -30,7 +30,7 @@ DIT = c.DiTConfig(
 def frozen(tmp_path_factory):
     """Folders of random VAE, T5 and LLM, with tokenizers."""
     root = tmp_path_factory.mktemp("frozen")
-    parts = {"vae": (autoencoder.VAE, VAE), "t5": (t5.T5Encoder, T5), "llm": (phi3.LLM, LLM)}
+    parts = {"vae": (autoencoder.VAE, VAE), "t5": (t5.T5Encoder, T5), "llm": (llm.LLM, LLM)}
     for index, (kind, (module, config)) in enumerate(parts.items()):
         params = jax.jit(functional.build(module, config).init)(jax.random.key(index))
         weights.save(root / kind, kind, config, params, dtype="float32")

@@ -14,7 +14,7 @@ from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.models import functional, layers
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.training import checkpoint, loop, metrics, tasks
-from mimir_jax.training import program as program_lib
+from mimir_jax.training import compiled_step as program_lib
 
 
 class Line(nnx.Module):

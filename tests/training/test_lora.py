@@ -8,11 +8,13 @@ from safetensors.numpy import load_file
 
 from mimir_jax import config as c
 from mimir_jax import weights
-from mimir_jax.models import condition, functional, lora, mimir
+from mimir_jax.models import condition, functional, lora
+from mimir_jax.models.mimir import model as model_lib
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.training import checkpoint, init, loop, tasks
-from mimir_jax.training import program as program_lib
+from mimir_jax.training import checkpoint, loop, tasks
+from mimir_jax.training import compiled_step as program_lib
 from mimir_jax.training.tasks import text_to_video
+from mimir_jax.weights import initialization
 
 LORA = c.LoraConfig(rank=2, alpha=6.0, targets=(r"/attention/[qk]/kernel$", "^dit/patch/"))
 
@@ -21,7 +23,7 @@ LORA = c.LoraConfig(rank=2, alpha=6.0, targets=(r"/attention/[qk]/kernel$", "^di
 def lora_run(mimir_run, replace, tmp_path):
     """A run of four steps with adapters on stacked kernels and on a plain one, over all devices."""
     bare = replace(mimir_run.task, ablation="baseline").network
-    base = moved(functional.build(mimir.Mimir, bare).init(jax.random.key(0)))
+    base = moved(functional.build(model_lib.Mimir, bare).init(jax.random.key(0)))
     weights.save(tmp_path / "base", "mimir", bare, base)  # a fresh head would let nothing through
     task = replace(mimir_run.task, lora=LORA)
     return replace(mimir_run, task=task, steps=4, init_from=str(tmp_path / "base"))
@@ -45,7 +47,7 @@ def velocity(model, params, task):
 def test_adapters_begin_as_the_base_and_equal_merged_kernels(mimir_run, replace):
     task = replace(mimir_run.task, lora=LORA)
     model = text_to_video.make_model(task)
-    plain = functional.build(mimir.Mimir, task.network)
+    plain = functional.build(model_lib.Mimir, task.network)
     params = model.init(jax.random.key(0))
     base = plain.init(jax.random.key(0))
     jax.tree.map(np.testing.assert_array_equal, base, {k: params[k] for k in base})
@@ -91,7 +93,7 @@ def test_only_adapters_and_conditioners_train_and_the_run_resumes_and_exports(
     jax.tree.map(np.testing.assert_array_equal, state, other)
 
     model = text_to_video.make_model(lora_run.task)
-    start = jax.device_get(init.start_of(lora_run, model))
+    start = jax.device_get(initialization.start_of(lora_run, model))
     jax.tree.map(np.testing.assert_array_equal, start["dit"], state.params["dit"])
     for part in ("lora", "fuser"):
         changed = jax.tree.map(lambda a, b: (a != b).any(), start[part], state.params[part])

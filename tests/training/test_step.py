@@ -7,7 +7,7 @@ import pytest
 
 from mimir_jax import config as c
 from mimir_jax.config import OptimizerConfig
-from mimir_jax.parallel import mesh, topology
+from mimir_jax.parallel import hardware, mesh
 from mimir_jax.training import flops, metrics, optimizer, state, step, tasks
 
 AXES = {"a": ("embed", "mlp"), "b": ("mlp",)}
@@ -114,4 +114,4 @@ def test_peak_is_that_of_all_devices_where_their_kind_is_known(monkeypatch):
     assert metrics.peak_flops(grid) is None
     monkeypatch.setitem(metrics.PEAK_FLOPS, jax.devices()[0].device_kind, 2.5)
     assert metrics.peak_flops(grid) == 8 * 2.5
-    assert metrics.PEAK_FLOPS["TPU v5 lite"] == topology.CHIPS["v5e"].flops
+    assert metrics.PEAK_FLOPS["TPU v5 lite"] == hardware.CHIPS["v5e"].flops

@@ -14,7 +14,7 @@ from mimir_jax.config import MeshConfig
 from mimir_jax.data import loader
 from mimir_jax.parallel import context, rules
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.training import program, tasks
+from mimir_jax.training import compiled_step, tasks
 
 STEPS = 10
 SHAPES = [sizes for sizes in itertools.product((1, 2, 4, 8), repeat=4) if math.prod(sizes) == 8]
@@ -35,7 +35,7 @@ RTOL = 2e-4
 def trajectory(config, task, params, batches, devices):
     """Losses of `STEPS` steps."""
     mesh = mesh_lib.make_mesh(config.mesh.sizes, devices)
-    made = program.make(config, task.model, task.loss, mesh)
+    made = compiled_step.make(config, task.model, task.loss, mesh)
     state = jax.device_put(made.make_state(params), made.shardings)
     key = jax.device_put(jax.random.key(1), made.replicated)
     losses = []

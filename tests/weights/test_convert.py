@@ -17,7 +17,8 @@ from safetensors.numpy import load_file
 import mimir_jax
 from mimir_jax import config as c
 from mimir_jax import weights
-from mimir_jax.models import functional, mimir, t5
+from mimir_jax.models import functional, t5
+from mimir_jax.models.mimir import model as model_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
 WIDE = c.T5Config(vocab_size=4096, width=512, num_layers=4, num_heads=8, head_dim=64, mlp_dim=2048)
@@ -40,7 +41,7 @@ def test_mimir_goes_out_as_a_transformer_and_a_conditioner(tmp_path):
     config = c.MimirConfig(
         dit=dit, fuser=c.FuserConfig(**part), stabilizer=c.StabilizerConfig(**part)
     )
-    params = jax.jit(functional.build(mimir.Mimir, config).init)(jax.random.key(0))
+    params = jax.jit(functional.build(model_lib.Mimir, config).init)(jax.random.key(0))
     weights.save(tmp_path / "mimir", "mimir", config, params)
     weights.convert(tmp_path / "mimir", tmp_path / "out", to="diffusers")
     model, found = mimir_jax.load(tmp_path / "out" / "transformer")

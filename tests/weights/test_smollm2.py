@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from examples import smollm2
-from mimir_jax.text import tokenizers
+from mimir_jax.encoders import tokenizers
 from mimir_jax.weights import gguf
 
 pytest.importorskip("torch")

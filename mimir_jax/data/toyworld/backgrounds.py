@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from mimir_jax.data.toyworld import scene as scene_lib
 from mimir_jax.data.toyworld import vocabulary
+from mimir_jax.errors import InputError
 
 PERIOD = 0.5
 """Length of one repeat of a pattern: a quarter of the frame."""
@@ -71,7 +72,7 @@ def paint(background: scene_lib.Background, u: U, v: V, pixel: Pixel) -> Image:
             inside = 0.27 - np.sqrt((x - np.round(x)) ** 2 + (y - np.round(y)) ** 2)
             amount = 0.25 + np.clip(0.5 + 0.5 * inside / soft, 0.0, 1.0)
         case _:
-            raise ValueError(f"background.kind must be a known pattern, got {background.kind!r}")
+            raise InputError(f"background.kind must be a known pattern, got {background.kind!r}")
     shade = _DARK + (_LIGHT - _DARK) * amount
     return tone[:, None, None, None] * shade
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from mimir_jax.data.toyworld import grammar, vocabulary
 from mimir_jax.data.toyworld import scene as scene_lib
 from mimir_jax.data.toyworld.grammar import Words
+from mimir_jax.errors import InputError
 
 STYLES = ("short", "long", "coarse", "paraphrase")
 
@@ -63,7 +64,7 @@ def answers(scene: scene_lib.Scene) -> tuple[str, str, str, str]:
 
 def _templates(style: str) -> Sequence[Callable[[scene_lib.Scene, Words], str]]:
     if style not in _TEMPLATES:
-        raise ValueError(f"style must be one of {', '.join(STYLES)}, got {style!r}")
+        raise InputError(f"style must be one of {', '.join(STYLES)}, got {style!r}")
     return _TEMPLATES[style]
 
 

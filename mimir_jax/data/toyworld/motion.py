@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mimir_jax.data.toyworld import scene as scene_lib
+from mimir_jax.errors import InputError
 
 PAN = 0.27
 """Half the distance that the camera travels in a pan, in half frames."""
@@ -143,7 +144,7 @@ def light_level(light: str, times: Float[np.ndarray, "t"]) -> Float[np.ndarray, 
             return 1.0 - _smooth(1.0 - np.abs(2.0 * times - 1.0))
         case "glow":
             return _smooth(1.0 - np.abs(2.0 * times - 1.0))
-    raise ValueError(f"light must be a key of vocabulary.LIGHT, got {light!r}")
+    raise InputError(f"light must be a key of vocabulary.LIGHT, got {light!r}")
 
 
 def states(scene: scene_lib.Scene, frames: int = 17) -> tuple[FrameState, ...]:

@@ -20,6 +20,7 @@ from mimir_jax.data.toyworld import layout as layout_lib
 from mimir_jax.data.toyworld import scene as scene_lib
 from mimir_jax.data.toyworld import vocabulary
 from mimir_jax.data.toyworld.draws import Draws
+from mimir_jax.errors import InputError
 
 VERSION = 3
 """Raised whenever the scene of some (seed, split, index) changes."""
@@ -119,7 +120,7 @@ def sample(seed: int, split: str, index: int, scenery: Scenery = "varied") -> sc
 def split_number(split: str) -> int:
     """Returns the number of a split by name."""
     if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        raise InputError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     return SPLITS.index(split)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, SupportsIndex
 from mimir_jax.data.toyworld import captions, renderer, sampling
 from mimir_jax.data.toyworld import scene as scene_lib
 from mimir_jax.data.toyworld.draws import Draws
+from mimir_jax.errors import InputError
 
 _MIXED = {"short": 0.4, "long": 0.35, "paraphrase": 0.25}
 _CAPTION_STREAM = 1
@@ -47,11 +48,11 @@ class ToyworldSource:
             captions.num_templates(self.caption_style)
         for name in ("num_scenes", "frames", "height", "width"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+                raise InputError(f"{name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.seed < 1 << 64:
-            raise ValueError(f"seed must be within 0..2^64-1, got {self.seed}")
+            raise InputError(f"seed must be within 0..2^64-1, got {self.seed}")
         if self.version != sampling.VERSION:
-            raise ValueError(
+            raise InputError(
                 f"version must be {sampling.VERSION}, the one that this code makes, got "
                 f"{self.version}; leave it out"
             )

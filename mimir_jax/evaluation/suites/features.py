@@ -20,11 +20,13 @@ from sklearn import manifold
 
 from mimir_jax import tables, weights
 from mimir_jax.config import MimirConfig, TextConfig, TextToVideoConfig, TrainConfig
+from mimir_jax.encoders import text as features_lib
+from mimir_jax.errors import InputError
 from mimir_jax.models import condition, functional
-from mimir_jax.models import fuser as fuser_lib
-from mimir_jax.text import features as features_lib
-from mimir_jax.training import export, init
+from mimir_jax.models.mimir import fuser as fuser_lib
 from mimir_jax.training.tasks import text_to_video
+from mimir_jax.weights import initialization
+from mimir_jax.weights import runs as runs_lib
 
 Points = Float[np.ndarray, "n d"]
 
@@ -64,7 +66,7 @@ def measure(
     """
     config = _config(workdir)
     if len(prompts) < 4 or runs < 4:
-        raise ValueError(
+        raise InputError(
             f"the figure needs at least 4 prompts and 4 runs, got {len(prompts)} and {runs}"
         )
     task = config.task
@@ -123,11 +125,11 @@ def text(result: dict[str, Any]) -> str:
 
 
 def _config(workdir: pathlib.Path) -> TrainConfig:
-    config = export.read_config(workdir)
+    config = runs_lib.read_config(workdir)
     task = config.task
     if not isinstance(task, TextToVideoConfig) or not task.network.fuser.use_llm:
         what = task.kind if not isinstance(task, TextToVideoConfig) else f"{task.ablation} row"
-        raise ValueError(
+        raise InputError(
             f"checkpoint {workdir} must be a Mimir that reads an LLM, got a {what}; choose another "
             "--checkpoint"
         )
@@ -142,10 +144,10 @@ def _encoder(config: TrainConfig, text: TextConfig) -> features_lib.TextEncoder:
 def _fuser_params(config: TrainConfig, workdir: pathlib.Path, start: bool) -> functional.Params:
     if not start:
         return weights.load(workdir, kind="mimir")[1]["fuser"]
-    from mimir_jax.models import mimir
+    from mimir_jax.models.mimir import model as model_lib
 
     network: MimirConfig = config.task.network
-    return init.start_of(config, functional.build(mimir.Mimir, network))["fuser"]
+    return initialization.start_of(config, functional.build(model_lib.Mimir, network))["fuser"]
 
 
 def _prompt_row(

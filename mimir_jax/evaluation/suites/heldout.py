@@ -11,10 +11,13 @@ from typing import Any
 from jax.sharding import Mesh
 
 from mimir_jax import tables, weights
-from mimir_jax.models import kernels
+from mimir_jax.errors import InputError
+from mimir_jax.models.attention import kernels
 from mimir_jax.parallel import context
-from mimir_jax.training import export, init, tasks
+from mimir_jax.training import tasks
 from mimir_jax.training.tasks import text_to_video
+from mimir_jax.weights import initialization
+from mimir_jax.weights import runs as runs_lib
 
 
 def run(
@@ -33,14 +36,16 @@ def run(
     Raises:
         ValueError: if `workdir` holds no run.
     """
-    config = export.read_config(workdir)
+    config = runs_lib.read_config(workdir)
     if config.task.kind == "text_to_video":
         kernel = kernels.here(config.task.model.dit.attention)
         config = dataclasses.replace(config, task=config.task.with_dit(attention=kernel))
         config = text_to_video.with_encoders_on(config, mesh)
     task = tasks.make_task(config)
     params = (
-        init.start_of(config, task.model, mesh) if start else weights.load(workdir, mesh=mesh)[1]
+        initialization.start_of(config, task.model, mesh)
+        if start
+        else weights.load(workdir, mesh=mesh)[1]
     )
     with context.on(mesh):
         return {name: float(value) for name, value in task.evaluate(params).items()}
@@ -55,7 +60,7 @@ def read(results: Mapping[str, Any], place: pathlib.Path) -> dict[str, float]:
     losses = results.get("heldout")
     numbers = isinstance(losses, dict) and all(isinstance(x, float) for x in losses.values())
     if not losses or not numbers:
-        raise ValueError(
+        raise InputError(
             f"results in {place} must hold held-out losses, got {json.dumps(losses)[:40]}; delete "
             "the folder and evaluate again"
         )

@@ -20,8 +20,10 @@ from jaxtyping import UInt8
 from mimir_jax import evaluation, tables
 from mimir_jax.data.toyworld import captions, sampling
 from mimir_jax.data.toyworld import scene as scene_lib
-from mimir_jax.evaluation import ideal, intervals, told
-from mimir_jax.evaluation.suites import folder as folder_lib
+from mimir_jax.errors import InputError
+from mimir_jax.evaluation import confidence
+from mimir_jax.evaluation import results as folder_lib
+from mimir_jax.evaluation.judge import ground_truth, prompt_coverage
 from mimir_jax.parallel import distributed
 from mimir_jax.sampling import video as video_lib
 
@@ -102,7 +104,7 @@ def plan(
     """
     for name, value in {"scenes": scenes, "seeds": seeds, "styles": len(styles)}.items():
         if value < 1:
-            raise ValueError(f"{name} must be at least 1 to evaluate any video, got {value}")
+            raise InputError(f"{name} must be at least 1 to evaluate any video, got {value}")
     lacking = dict.fromkeys(evaluation.CATEGORIES, scenes)
     asks = []
     for index in range(_SCANNED * scenes):
@@ -114,7 +116,7 @@ def plan(
             lacking[name] -= 1
         for style in styles:
             prompt = captions.caption(scene, style, index)
-            facts = told.told(scene, prompt)
+            facts = prompt_coverage.told(scene, prompt)
             names = tuple(name for name in exercised if name in facts)
             asks += [
                 Ask(index, scene, style, prompt, number, names)
@@ -179,7 +181,7 @@ def read_clips(folder: pathlib.Path) -> list[dict[str, Any]]:
         complete = path.read_text(encoding="utf-8").rpartition("\n")[0]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ValueError(
+        raise InputError(
             f"result file {path} must hold the judged clips: {reason}; delete the folder and "
             "evaluate again"
         ) from None
@@ -188,7 +190,7 @@ def read_clips(folder: pathlib.Path) -> list[dict[str, Any]]:
         try:
             lines.append(_checked(json.loads(line)))
         except ValueError as error:
-            raise ValueError(
+            raise InputError(
                 f"result file {path} line {number} must be a judged clip: {error}; delete the "
                 "folder and evaluate again"
             ) from None
@@ -275,11 +277,11 @@ def compare(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
             row["passed"][system] = float(values.mean())
             if system != first:
                 gain = values - passed[first]
-                interval = intervals.bootstrap_mean(np.bincount(scenes, gain), sizes)
+                interval = confidence.bootstrap_mean(np.bincount(scenes, gain), sizes)
                 row["difference"][system] = {"mean": float(gain.mean()), "interval": interval}
         result["categories"][category] = row
     if not result["categories"]:
-        raise ValueError(
+        raise InputError(
             f"--compare needs clips of the same prompts and seeds, {' and '.join(clips)} share "
             "none; evaluate them with the same --split, --scenery, --scenes, --styles and --seeds"
         )
@@ -307,13 +309,13 @@ def shares(result: Mapping[str, Any]) -> dict[str, dict[str, tuple[float, float,
     table: dict[str, dict[str, tuple[float, float, float]]] = {}
     for category, row in result["categories"].items():
         for system, passed in row["passed"].items():
-            bounds = intervals.wilson(passed, row["scenes"])
+            bounds = confidence.wilson(passed, row["scenes"])
             table.setdefault(system, {})[category] = (passed, *bounds)
     return table
 
 
 def _exercised(scene: scene_lib.Scene) -> tuple[str, ...]:
-    scores = evaluation.compare(scene, ideal.observe(scene))
+    scores = evaluation.compare(scene, ground_truth.observe(scene))
     return tuple(name for name, score in scores.items() if score is not None)
 
 
@@ -332,14 +334,14 @@ def _checked(line: Any) -> dict[str, Any]:
     fields = line if isinstance(line, dict) else {}
     for name, kind, what in _FIELDS:
         if not isinstance(fields.get(name), kind):
-            raise ValueError(f"{name} must be {what}, got {json.dumps(fields.get(name))[:40]}")
+            raise InputError(f"{name} must be {what}, got {json.dumps(fields.get(name))[:40]}")
     for category, score in line["scores"].items():
         parts = score if isinstance(score, dict) else {}
         value, passed = parts.get("value"), parts.get("passed")
         if not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise ValueError(f"value of {category} must be 0 to 1, got {json.dumps(value)[:40]}")
+            raise InputError(f"value of {category} must be 0 to 1, got {json.dumps(value)[:40]}")
         if not isinstance(passed, bool):
-            raise ValueError(
+            raise InputError(
                 f"passed of {category} must be true or false, got {json.dumps(passed)[:40]}"
             )
     return line
@@ -364,7 +366,7 @@ def _cell(lines: Sequence[Mapping[str, Any]], category: str) -> dict[str, Any]:
         "clips": len(lines),
         "value": float(np.mean([line["scores"][category]["value"] for line in lines])),
         "passed": passed,
-        "interval": intervals.wilson(passed, scenes),
+        "interval": confidence.wilson(passed, scenes),
     }
 
 

@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mimir_jax import tables
-from mimir_jax.evaluation.suites import folder as folder_lib
+from mimir_jax.errors import InputError
+from mimir_jax.evaluation import results as folder_lib
 from mimir_jax.evaluation.suites.toyworld import Maker
 from mimir_jax.parallel import distributed
 from mimir_jax.sampling import video as video_lib
@@ -85,11 +86,11 @@ def plan(
         ValueError: if a file cannot be read, holds no prompts, or the two do not match.
     """
     if videos < 1:
-        raise ValueError(f"videos of a prompt must be at least 1 to evaluate any, got {videos}")
+        raise InputError(f"videos of a prompt must be at least 1 to evaluate any, got {videos}")
     listed = _read_prompts(prompts)
     spoken = [name for name, _ in listed] if enhanced is None else _read_lines(enhanced)
     if len(spoken) != len(listed):
-        raise ValueError(
+        raise InputError(
             f"enhanced prompts {enhanced} must be as many as the prompts of {prompts}, got "
             f"{len(spoken)} for {len(listed)}; give the file that belongs to it"
         )
@@ -97,7 +98,7 @@ def plan(
     spoken_of = {name: text for (name, scored), text in zip(listed, spoken, strict=True) if scored}
     for name in spoken_of:
         if "/" in name or len(name.encode()) > 240:
-            raise ValueError(
+            raise InputError(
                 f"prompt {name[:60]!r} must fit a file name: no slash, at most 240 bytes; VBench "
                 "finds a video by its prompt"
             )
@@ -161,14 +162,14 @@ def read_results(paths: Sequence[pathlib.Path]) -> dict[str, float]:
         content = folder_lib.read_json(path)
         found = {name: content[name] for name in COLUMNS if name in content}
         if not found:
-            raise ValueError(
+            raise InputError(
                 f"result file {path} must hold scores of VBench, got none of "
                 f"{', '.join(COLUMNS)}; give its *_eval_results.json"
             )
         for name, value in found.items():
             score = _score(path, name, value)
             if scores.setdefault(name, score) != score:
-                raise ValueError(
+                raise InputError(
                     f"result file {path} must agree with the others, {name} is {score:.2f} here "
                     f"and {scores[name]:.2f} before; give results of one set of videos"
                 )
@@ -191,11 +192,11 @@ def text(runs: Mapping[str, Mapping[str, float]]) -> str:
 def _score(path: pathlib.Path, name: str, value: Any) -> float:
     score = value[0] if isinstance(value, list) and value else value
     if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-        raise ValueError(
+        raise InputError(
             f"result file {path} must give a number for {name}, got {json.dumps(score)[:40]}"
         )
     if not 0 <= score <= 1:
-        raise ValueError(
+        raise InputError(
             f"result file {path} must give scores of 0 to 1, got {score} for {name}; give the file "
             "as VBench wrote it"
         )
@@ -211,7 +212,7 @@ def _read_prompts(path: pathlib.Path) -> list[tuple[str, bool]]:
         entries = json.loads(path.read_text(encoding="utf-8"))
         prompts = [(e["prompt_en"].strip(), bool(wanted & {*e["dimension"]})) for e in entries]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
+        raise InputError(
             f"prompt file {path} must be VBench's JSON of prompts: {error!r}"
         ) from None
     _require_some(path, [prompt for prompt, scored in prompts if scored])
@@ -223,11 +224,11 @@ def _read_lines(path: pathlib.Path) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ValueError(f"prompt file {path} must be readable text: {reason}") from None
+        raise InputError(f"prompt file {path} must be readable text: {reason}") from None
     return _require_some(path, [line.strip() for line in lines if line.strip()])
 
 
 def _require_some(path: pathlib.Path, prompts: list[str]) -> list[str]:
     if not prompts:
-        raise ValueError(f"prompt file {path} must hold at least one prompt, got none")
+        raise InputError(f"prompt file {path} must hold at least one prompt, got none")
     return prompts

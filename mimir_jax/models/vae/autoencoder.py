@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from mimir_jax import noise as noise_lib
 from mimir_jax.config import VAEConfig
+from mimir_jax.errors import InputError
 from mimir_jax.models.vae import blocks, causal, tiling
 
 
@@ -155,7 +156,7 @@ class VAE(nnx.Module):
         """
         step = self.cfg.spatial_compression
         if video.shape[2] % step or video.shape[3] % step:
-            raise ValueError(
+            raise InputError(
                 f"video height and width must be multiples of {step}, got {video.shape[2]} and "
                 f"{video.shape[3]}; resize or crop the video"
             )

@@ -18,9 +18,11 @@ from mimir_jax import weights
 from mimir_jax.config import INSTRUCTIONS, TextConfig, TrainConfig
 from mimir_jax.data import sources
 from mimir_jax.data.toyworld import captions
-from mimir_jax.models import functional, phi3, t5
+from mimir_jax.encoders import chat as chat_lib
+from mimir_jax.encoders import decoding, tokenizers
+from mimir_jax.errors import InputError
+from mimir_jax.models import functional, llm, t5
 from mimir_jax.parallel import distributed
-from mimir_jax.text import decoding, instructions, tokenizers
 
 Batch = Mapping[str, Array]
 
@@ -66,14 +68,14 @@ class _LanguageTask(abc.ABC):
     def __init__(self, config: TrainConfig):
         self._config, self._task = config, config.task
         if config.data.source != "toyworld":
-            raise ValueError(
+            raise InputError(
                 f"task.kind {config.task.kind!r} needs data.source 'toyworld', got "
                 f"{config.data.source!r}; set it with --config.data.source"
             )
         self.model = functional.build(self.module, config.task.model)
         self.tokenizer = tokenizers.load(weights.resolve(config.task.tokenizer_path))
         if len(self.tokenizer) > config.task.model.vocab_size:
-            raise ValueError(
+            raise InputError(
                 f"task.model.vocab_size must hold the {len(self.tokenizer)} tokens of "
                 f"{config.task.tokenizer_path}, got {config.task.model.vocab_size}"
             )
@@ -170,7 +172,7 @@ class MaskedLMTask(_LanguageTask):
 class CausalLMTask(_LanguageTask):
     """Answer a caption with its elaboration, or a caption and an instruction with their answer."""
 
-    module = phi3.LLM
+    module = llm.LLM
 
     def loss(
         self, params: functional.Params, batch: Batch, key: jax.Array
@@ -186,9 +188,9 @@ class CausalLMTask(_LanguageTask):
         config = TextConfig()
         lines = []
         for index, record in enumerate(self._heldout[:6]):
-            turns = [instructions.caption_turn(record["caption"], config)]
-            turns += instructions.instruction_turns(record["caption"], config)
-            rows = [instructions.tokenize(self.tokenizer, turn) for turn in turns]
+            turns = [chat_lib.caption_turn(record["caption"], config)]
+            turns += chat_lib.instruction_turns(record["caption"], config)
+            rows = [chat_lib.tokenize(self.tokenizer, turn) for turn in turns]
             ids, mask = tokenizers.pad(rows, self._task.length, self.tokenizer.pad_token_id)
             tokens = decoding.generate(
                 self.model,
@@ -208,11 +210,11 @@ class CausalLMTask(_LanguageTask):
         return _write_text(folder, lines)
 
     def _tokens(self, caption: str, instruction: int, reply: str) -> list[int]:
-        chat = instructions.caption_turn(caption, TextConfig())
+        chat = chat_lib.caption_turn(caption, TextConfig())
         if instruction >= 0:
-            chat = instructions.instruction_turns(caption, TextConfig())[instruction]
+            chat = chat_lib.instruction_turns(caption, TextConfig())[instruction]
         answer = self.tokenizer(reply, add_special_tokens=False)["input_ids"]
-        prompt = instructions.tokenize(self.tokenizer, chat)
+        prompt = chat_lib.tokenize(self.tokenizer, chat)
         return [*prompt, *answer, self.tokenizer.eos_token_id]
 
 

@@ -18,16 +18,18 @@ from jaxtyping import Array, Float, UInt8
 from mimir_jax import noise as noise_lib
 from mimir_jax import weights
 from mimir_jax.config import TextToVideoConfig, TrainConfig
-from mimir_jax.data import prepared, sources, transforms
-from mimir_jax.data.cache import ContentCache, content_key, tree_digest
+from mimir_jax.data import feature_store, sources, transforms
 from mimir_jax.diffusion import objectives, schedules
-from mimir_jax.models import dit, functional, lora, mimir
+from mimir_jax.encoders import text as features_lib
+from mimir_jax.encoders.cache import ContentCache, content_key, tree_digest
+from mimir_jax.errors import InputError
+from mimir_jax.models import dit, functional, lora
+from mimir_jax.models.mimir import model as model_lib
 from mimir_jax.models.vae import autoencoder
 from mimir_jax.parallel import context, distributed
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.sampling import pipeline as pipeline_lib
 from mimir_jax.sampling import video as video_lib
-from mimir_jax.text import features as features_lib
 
 Batch = Mapping[str, Array]
 HELDOUT_BATCH = 8
@@ -147,11 +149,13 @@ class TextToVideoTask:
         return video_lib.write_samples(folder, list(videos), captions, fps=self._config.data.fps)
 
     @functools.cached_property
-    def _prepared(self) -> prepared.FeatureSource | None:
+    def _prepared(self) -> feature_store.FeatureSource | None:
         folder = self._config.data.features
         if folder is None:
             return None
-        return prepared.FeatureSource(pathlib.Path(folder).expanduser(), self.feature_content())
+        return feature_store.FeatureSource(
+            pathlib.Path(folder).expanduser(), self.feature_content()
+        )
 
     def _collect(self, records: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the batch of prepared records."""
@@ -212,7 +216,7 @@ class TextToVideoTask:
 
 def make_model(task: TextToVideoConfig) -> functional.Model:
     """Returns the network that trains, with the adapters of `task.lora`."""
-    return lora.adapt(functional.build(mimir.Mimir, task.network), task.lora)
+    return lora.adapt(functional.build(model_lib.Mimir, task.network), task.lora)
 
 
 def batch_spec(config: TrainConfig) -> dict[str, Any]:
@@ -337,14 +341,14 @@ def load_vae(task: TextToVideoConfig) -> functional.Params:
         ValueError: if there is none, or its config is not that of the task.
     """
     if task.vae_path is None:
-        raise ValueError(
+        raise InputError(
             "task.vae_path must name a folder with VAE weights, got None; "
             "set it with --config.task.vae_path=FOLDER"
         )
     model, params = weights.load(task.vae_path, kind="vae", dtype=task.vae.dtype)
     config = model.config
     if config != task.vae:
-        raise ValueError(
+        raise InputError(
             f"task.vae must be the config of {task.vae_path}, got {task.vae} and {config}; "
             "set task.vae to the sizes of the weights"
         )
@@ -359,7 +363,7 @@ def check_widths(task: TextToVideoConfig, text: features_lib.TextEncoder) -> Non
         pairs.append(("llm_width", fuser.llm_width, text.llm_width, task.text.llm_path))
     for name, value, width, path in pairs:
         if value != width:
-            raise ValueError(
+            raise InputError(
                 f"fuser.{name} must be the width {width} of {path}, got {value}; "
                 f"set it with --config.task.model.fuser.{name}"
             )

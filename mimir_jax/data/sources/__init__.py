@@ -1,0 +1,100 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What every data source is, and the one a run's configuration names.
+
+A source has `__len__`, a `__repr__` that identifies its content, and `source[i]` giving
+`{"video": uint8 [f, h, w, 3], "caption": str, "index": int}`. A source whose records are partly
+drawn also has `read(i, rng)`; the loader keys `rng` by the seed and the record's place in the run.
+A source that passes over unreadable clips lists them in a fourth field, `skipped`.
+"""
+
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from absl import logging
+from jaxtyping import UInt8
+
+from mimir_jax.config import DataConfig
+
+Split = Literal["train", "heldout"]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Random access to records."""
+
+    def __len__(self) -> int:
+        """Returns the number of records."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Returns record `index`."""
+
+
+def make_source(config: DataConfig, split: Split, *, seed: int) -> Source:
+    """Builds the source that `config` names; only its libraries are imported.
+
+    Args:
+        config: Where clips come from, and their geometry.
+        split: Records to train on, or to evaluate on. Held-out clips start at their first frame.
+        seed: Fixes the scenes of Toyworld.
+    """
+    geometry: dict[str, Any] = {
+        "frames": config.frames,
+        "height": config.height,
+        "width": config.width,
+    }
+    if config.source == "toyworld":
+        from mimir_jax.data.toyworld import source as toyworld
+
+        return toyworld.ToyworldSource(
+            split,
+            seed=seed,
+            num_scenes=config.num_scenes,
+            caption_style=config.caption_style,
+            scenery=config.scenery,
+            **geometry,
+        )
+    geometry |= {
+        "fps": config.fps,
+        "start": config.start if split == "train" else "first",
+        "short": config.short,
+    }
+    if config.source == "folder":
+        from mimir_jax.data.sources import folder
+
+        return folder.VideoFolder(config.path, split=split, **geometry)
+    from mimir_jax.data.sources import tfds
+
+    return tfds.TfdsSource(
+        config.name,
+        data_dir=config.path,
+        split=tfds.choose_split(config.name, config.path, split),
+        video_key=config.video_key,
+        caption_key=config.caption_key,
+        source_fps=config.source_fps,
+        **geometry,
+    )
+
+
+def read_heldout(
+    config: DataConfig, count: int, *, seed: int
+) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
+    """Reads the first `count` held-out clips, or all there are, and their captions.
+
+    Clips that cannot be read are named in a warning and left out.
+    """
+    source = make_source(config, "heldout", seed=seed)
+    records: dict[int, dict[str, Any]] = {}
+    skipped: set[str] = set()
+    for index in range(len(source)):
+        if len(records) == count:
+            break
+        record = source[index]
+        records.setdefault(record["index"], record)
+        skipped.update(record.get("skipped", ()))
+    for line in sorted(skipped):
+        logging.warning("held-out clip left out: %s", line)
+    return (
+        np.stack([record["video"] for record in records.values()]),
+        [record["caption"] for record in records.values()],
+    )

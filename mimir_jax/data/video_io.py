@@ -1,0 +1,231 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Chosen frames of one video file, exact in time: PyAV for video, Pillow for GIF and WebP.
+
+A file is listed first (packet times, nothing decoded), frames are chosen by their times, and only
+the stretch that holds them is decoded. Whatever is wrong with a file ends as `UnreadableClip`.
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Callable
+from fractions import Fraction
+
+import av
+import numpy as np
+from jaxtyping import Float64, Int64, UInt8
+from PIL import Image, ImageSequence
+
+from mimir_jax.errors import InputError
+
+ANIMATIONS = (".gif", ".webp")
+SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm", *ANIMATIONS)
+
+_CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # 00:00:01.333000000
+_DECODER_ERRORS = (
+    av.FFmpegError,
+    Image.DecompressionBombError,
+    EOFError,
+    LookupError,
+    OSError,
+    SyntaxError,  # Pillow's answer to a broken PNG or GIF header
+    ValueError,
+)
+
+Pick = Callable[["Timeline"], Int64[np.ndarray, "frames"]]
+Fit = Callable[[UInt8[np.ndarray, "h w 3"], float], UInt8[np.ndarray, "height width 3"]]
+
+
+class UnreadableClip(InputError):
+    """A clip that cannot give the frames asked for; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeline:
+    """When each frame of a clip is on screen, in seconds from the first.
+
+    Attributes:
+        times: Start of each frame, ascending.
+        end: End of the last frame.
+        tick: Precision of the times.
+    """
+
+    times: Float64[np.ndarray, "n"]
+    end: float
+    tick: float = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class _Listing:
+    """A timeline with the container's own time stamps; `stamps` None means count frames."""
+
+    timeline: Timeline
+    stamps: Int64[np.ndarray, "n"] | None
+    keys: Int64[np.ndarray, "k"]
+
+
+def read_clip(path: str | os.PathLike, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
+    """Reads the frames that `pick` chooses.
+
+    Args:
+        path: The video file.
+        pick: Maps the clip's `Timeline` to frame numbers, repeats allowed.
+        fit: Maps a frame and its pixel aspect to the output size.
+
+    Raises:
+        UnreadableClip: if the file cannot be decoded or `pick` refuses it.
+    """
+    read = _read_animation if pathlib.Path(path).suffix.lower() in ANIMATIONS else _read_container
+    try:
+        return read(os.fspath(path), pick, fit)
+    except UnreadableClip:
+        raise
+    except _DECODER_ERRORS as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UnreadableClip(reason.splitlines()[0]) from error
+
+
+def _read_animation(path: str, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
+    frames, durations = [], []
+    with Image.open(path) as image:
+        for page in ImageSequence.Iterator(image):
+            page.load()  # WebP knows the duration of a page only then
+            milliseconds = page.info.get("duration", 0)
+            durations.append(0.1 if milliseconds <= 10 else milliseconds / 1e3)  # as browsers do
+            frames.append(fit(_on_white(page), 1.0))
+        tick = 1e-2 if image.format == "GIF" else 1e-3
+    ends = np.cumsum(durations)
+    times = np.concatenate([[0.0], ends[:-1]])
+    return np.stack(frames)[pick(Timeline(times, float(ends[-1]), tick))]  # (f, h, w, 3)
+
+
+def _on_white(page: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    if page.has_transparency_data:
+        page = page.convert("RGBA")
+        page = Image.alpha_composite(Image.new("RGBA", page.size, "white"), page)
+    return np.array(page.convert("RGB"))
+
+
+def _read_container(path: str, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
+    listing = _list_frames(path)
+    chosen = pick(listing.timeline)
+    wanted = np.unique(chosen)
+    found = {}
+    if listing.stamps is not None and (start := _key_before(listing, wanted[0])) is not None:
+        with contextlib.suppress(*_DECODER_ERRORS):  # frames that refer to before the key frame
+            found = _decode(path, listing, wanted, fit, start)
+    if len(found) < len(wanted):
+        found = _decode(path, listing, wanted, fit, None)
+    if len(found) < len(wanted):
+        raise UnreadableClip(f"decodes only {len(found)} of {len(wanted)} chosen frames")
+    return np.stack([found[i] for i in chosen.tolist()])  # (f, h, w, 3)
+
+
+def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    stream = container.streams.best("video")  # never the cover picture of a film
+    if stream is None:
+        raise UnreadableClip("holds no video stream")
+    return stream
+
+
+def _list_frames(path: str) -> _Listing:
+    """Reads the time of every frame without decoding any.
+
+    Raises:
+        UnreadableClip: if the file ends well before the duration its header declares.
+    """
+    with av.open(path) as container:
+        stream = _video_stream(container)
+        declared = _declared_seconds(container, stream)
+        base, rate = stream.time_base, stream.average_rate
+        packets = [
+            (p.pts, p.duration or 0, p.is_keyframe, p.is_discard)
+            for p in container.demux(stream)
+            if p.size
+        ]
+        # AVI numbers frames in decoding order, so only the count can be trusted.
+        counted = container.format.name == "avi" or any(p[0] is None for p in packets)
+    if not packets:
+        raise UnreadableClip("holds no frames")
+    if counted:
+        if not rate:
+            raise UnreadableClip("has neither time stamps nor a frame rate")
+        base = 1 / rate
+        packets = [(i, 1, False, False) for i in range(len(packets))]
+    shown = {stamp: (length, key) for stamp, length, key, hidden in packets if not hidden}
+    if not shown:
+        raise UnreadableClip("shows none of its frames")
+    stamps = np.array(sorted(shown), np.int64)
+    usual = float(np.median(np.diff(stamps)) if len(stamps) > 1 else 1 / (base * (rate or 25)))
+    times = (stamps - stamps[0]) * float(base)
+    length = shown[int(stamps[-1])][0] or usual
+    spread = max(p[0] for p in packets) - min(p[0] for p in packets) + length  # with hidden ones
+    if declared is not None and declared - spread * base > 3 * usual * base + declared / 20:
+        raise UnreadableClip(
+            f"ends early, at {float(spread * base):.2f} of {float(declared):.2f} s"
+        )
+    keys = np.array([s for s in stamps.tolist() if shown[s][1]], np.int64)
+    even = len(np.unique(np.diff(stamps))) <= 1  # then the stamps are not rounded
+    tick = 1e-3 if even else min(max(float(base), 1e-3), usual * float(base) / 2)
+    timeline = Timeline(times, float(times[-1] + length * base), tick)
+    return _Listing(timeline, None if counted else stamps, keys)
+
+
+def _declared_seconds(
+    container: av.container.InputContainer, stream: av.VideoStream
+) -> Fraction | float | None:
+    """Returns what the header says of the video stream's length, if it says so."""
+    if stream.duration:
+        return stream.duration * stream.time_base
+    if clock := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):  # Matroska and WebM
+        hours, minutes, seconds = map(float, clock.groups())
+        return hours * 3600 + minutes * 60 + seconds
+    if container.duration and len(container.streams) == 1:
+        return container.duration / av.time_base
+    return None
+
+
+def _key_before(listing: _Listing, index: np.integer) -> int | None:
+    """Returns the stamp of the last key frame up to frame `index`, None for the first frame."""
+    keys = listing.keys[listing.keys <= listing.stamps[index]]
+    return int(keys[-1]) if len(keys) and keys[-1] > listing.stamps[0] else None
+
+
+def _decode(
+    path: str, listing: _Listing, wanted: np.ndarray, fit: Fit, start: int | None
+) -> dict[int, UInt8[np.ndarray, "h w 3"]]:
+    """Decodes from key frame `start` (None: the beginning) until it has the `wanted` frames.
+
+    A frame the decoder calls corrupt, and those that build on it, are left out. VP9 and HEVC
+    decoders do not notice damage inside a packet.
+    """
+    stamps = listing.stamps if listing.stamps is not None else range(int(wanted[-1]) + 1)
+    number = {int(stamps[i]): i for i in wanted.tolist()}
+    last = max(number)
+    found, spoilt = {}, False
+    with av.open(path) as container:
+        stream = _video_stream(container)
+        stream.codec_context.thread_count = 1  # the loader reads several clips at once
+        aspect = float(stream.sample_aspect_ratio or 1)
+        if start is not None:
+            container.seek(start, stream=stream)
+        for count, frame in enumerate(container.decode(stream)):
+            stamp = frame.pts if listing.stamps is not None else count
+            if stamp is None or stamp > last:
+                break
+            spoilt = frame.is_corrupt or (spoilt and not frame.key_frame)
+            if stamp in number and not spoilt:
+                found[number[stamp]] = _upright(frame, aspect, fit)
+            if stamp == last:
+                break
+    return found
+
+
+def _upright(frame: av.VideoFrame, aspect: float, fit: Fit) -> UInt8[np.ndarray, "h w 3"]:
+    """Converts to RGB and turns a phone's sideways frame."""
+    quarters = round(frame.rotation / 90) % 4
+    pixels = np.rot90(frame.to_ndarray(format="rgb24"), quarters)
+    return fit(pixels, 1 / aspect if quarters % 2 else aspect)

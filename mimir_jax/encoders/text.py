@@ -1,0 +1,338 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Captions to the features that condition the video model, by frozen T5 and LLM (M-U2 to M-U4).
+
+Features are a pure function of caption, encoders and seed: every caption goes through programs of
+one fixed shape, alone, so its features never depend on what else is in the batch.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from mimir_jax import weights
+from mimir_jax.config import TextConfig
+from mimir_jax.encoders import chat, decoding, tokenizers
+from mimir_jax.encoders.cache import ContentCache, content_key, tree_digest
+from mimir_jax.errors import InputError
+from mimir_jax.models import condition, functional
+from mimir_jax.parallel import context
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Features = dict[str, np.ndarray | jax.Array]
+T5_NAMES = ("t5", "t5_mask")
+LLM_NAMES = ("llm", "llm_mask", "instructions")
+_ANSWERS = "answers"  # tokens of the answers in `llm`, kept beside the features
+
+
+class TextEncoder:
+    """Frozen text encoders with a cache by caption.
+
+    Args:
+        config: What to read from which encoder.
+        use_llm: False leaves the LLM out entirely, for the bare base.
+        seed: Seeds the sampled answers.
+        mesh: Devices of this process to split the networks over; None keeps them on the first.
+    """
+
+    def __init__(
+        self, config: TextConfig, *, use_llm: bool, seed: int = 0, mesh: Mesh | None = None
+    ):
+        self._config = config
+        self._seed = seed
+        self.cache = ContentCache()
+        self._t5 = _load(config.t5_path, "t5", "text.t5_path", mesh)
+        self._llm = _load(config.llm_path, "llm", "text.llm_path", mesh) if use_llm else None
+        if self._llm is not None:
+            self._check_turns()
+
+    @property
+    def t5_width(self) -> int:
+        """Width of the T5 states."""
+        return self._t5.model.config.width
+
+    @property
+    def llm_width(self) -> int | None:
+        """Width of the LLM states, None without an LLM."""
+        return self._llm.model.config.width if self._llm else None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features that `encode` returns."""
+        return T5_NAMES + (LLM_NAMES if self._llm else ())
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what the features are a function of besides caption and seed, as JSON values.
+
+        `text` and `t5` decide the features of T5, `llm` the others; it is None without an LLM.
+        """
+        values = dataclasses.asdict(self._config)
+        del values["t5_path"], values["llm_path"]  # the weights themselves are hashed
+        text = {name: values.pop(name) for name in ("length", "null")}
+        llm = None
+        if self._llm is not None:
+            llm = {**self._llm.identity(), "end_ids": list(self._llm.end_ids), **values}
+        return {"text": text, "t5": self._t5.identity(), "llm": llm}
+
+    @context.local()
+    def encode(self, captions: Sequence[str]) -> Features:
+        """Returns the features of `captions`, stacked.
+
+        Returns:
+            `t5` (b, n, d), `t5_mask` (b, n) and, with an LLM, `llm` (b, k, n, e), `llm_mask`
+            (b, k, n) for each of the k answers, `instructions` (b, i, e).
+        """
+        rows = [self._row(caption) for caption in captions]
+        return {name: np.stack([row[name] for row in rows]) for name in self.names}
+
+    @context.local()
+    def answers(self, caption: str) -> list[str]:
+        """Returns the text of each answer in `llm`; none where it holds no answers."""
+        if self._llm is None:
+            return []
+        rows, tokenizer = self._row(caption)[_ANSWERS], self._llm.tokenizer
+        return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in rows]
+
+    def unread(self, caption: str) -> dict[str, str]:
+        """Returns the end of `caption` that `t5`, `llm` and `instructions` leave out (M-U4).
+
+        It is empty where all is read.
+        """
+        rests = {"t5": cut(self._t5.tokenizer, caption, self._config.length)[1]}
+        if self._llm is not None:
+            rests["llm"] = self._cut_for_query(caption)[1]
+            rests["instructions"] = self._cut_for_instructions(caption)[1]
+        return rests
+
+    @context.local()
+    def llm_branches(self, caption: str) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Returns the LLM's states at the caption (n, e), and at each sampled answer (k_i, e)."""
+        query = self._query(caption)
+        generation = jax.device_get(self._generate(caption))
+        pairs = zip(generation.states, generation.mask, strict=True)
+        return generation.prompt_states[0][: len(query)], [states[keep] for states, keep in pairs]
+
+    def _row(self, caption: str) -> Features:
+        """Returns the features of one caption and the tokens of its answers."""
+        return self.cache.get(content_key(caption), functools.partial(self._encode_one, caption))
+
+    def _encode_one(self, caption: str) -> Features:
+        length = self._config.length
+        tokenizer = self._t5.tokenizer
+        ids = tokenizer(caption, truncation=True, max_length=length)["input_ids"]
+        ids, mask = tokenizers.pad([ids], length, tokenizer.pad_token_id)
+        states = self._t5_states(self._t5.params, jax.device_put(ids))
+        features = {"t5": states[0], "t5_mask": mask[0]}
+        if self._llm is not None:
+            states, mask, answers = self._llm_states(caption)
+            features |= {"llm": states, "llm_mask": mask, _ANSWERS: answers}
+            features["instructions"] = self._instruction_states(caption)
+        return jax.device_get(features)
+
+    def _llm_states(self, caption: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns states (k, n, e) and mask (k, n) of the tokens that `llm_tokens` names.
+
+        The third result (k, n) is the answer tokens among them.
+        """
+        length, mode, pad_id = self._config.length, self._config.llm_tokens, self._llm.pad_id
+        query = self._query(caption)
+        if mode == "query":
+            ids, mask = tokenizers.pad([query], length, pad_id)
+            states = self._encode_llm(self._llm.params, jax.device_put(ids), jax.device_put(mask))
+            return np.where(mask[..., None], states, 0), mask, np.zeros((0, length), np.int32)
+        generation = jax.device_get(self._generate(caption))
+        count = self._config.num_answers
+        first = len(query) if mode == "query+answer" else 0  # place of the answer
+        states = np.zeros((count, length, generation.states.shape[-1]), np.float32)
+        mask = np.zeros((count, length), bool)
+        answers = np.full((count, length), pad_id, np.int32)
+        for row, wrote in enumerate(generation.mask):
+            parts = (generation.prompt_states[row][:first], generation.states[row][wrote])
+            joined = np.concatenate(parts)[:length]
+            states[row, : len(joined)] = joined
+            mask[row, : len(joined)] = True
+            said = generation.tokens[row][wrote][: length - first]
+            answers[row, : len(said)] = said
+        return states, mask, answers
+
+    def _generate(self, caption: str) -> decoding.Generation:
+        """Samples `num_answers` answers; their keys depend on caption and seed alone."""
+        config, llm = self._config, self._llm
+        query = self._query(caption)
+        ids, mask = tokenizers.pad([query] * config.num_answers, config.length, llm.pad_id)
+        digest = content_key(caption, str(self._seed))
+        key = jax.random.key(int.from_bytes(digest[:4], "little"))
+        return decoding.generate_states(
+            llm.model,
+            llm.params,
+            jax.device_put(ids),
+            jax.device_put(mask),
+            max_new_tokens=config.length if config.answer_length is None else config.answer_length,
+            temperature=config.answer_temperature,
+            top_p=config.answer_top_p,
+            key=key,
+            eos_ids=llm.end_ids,
+            pad_id=llm.pad_id,
+            layer=config.llm_layer,
+        )
+
+    def _instruction_states(self, caption: str) -> jax.Array:
+        """Returns the LLM state at the last prompt position of each instruction turn (i, e).
+
+        A caption too long for them is cut, not the instruction behind it (M-U4).
+        """
+        llm = self._llm
+        rows = self._instruction_rows(self._cut_for_instructions(caption)[0])
+        ids, mask = tokenizers.pad(rows, self._config.instruction_length, llm.pad_id)
+        states = self._encode_llm(llm.params, jax.device_put(ids), jax.device_put(mask))
+        return states[np.arange(len(rows)), mask.sum(1) - 1]
+
+    def _instruction_rows(self, caption: str) -> list[list[int]]:
+        turns = chat.instruction_turns(caption, self._config)
+        return [chat.tokenize(self._llm.tokenizer, turn) for turn in turns]
+
+    def _cut_for_instructions(self, caption: str) -> tuple[str, str]:
+        """Splits `caption` into what fits every instruction turn and the rest."""
+
+        def excess(text: str) -> int:
+            longest = max((len(row) for row in self._instruction_rows(text)), default=0)
+            return longest - self._config.instruction_length
+
+        return _split(self._llm.tokenizer, caption, excess)
+
+    def _check_turns(self) -> None:
+        """Raises `ValueError` if the turns leave no room for a caption."""
+        length, row = self._config.length, self._query_row("")
+        if len(row) >= length:
+            raise InputError(
+                f"text.length must be more than the {len(row)} tokens of the LLM's turn of an "
+                f"empty caption, got {length}; set a larger --config.task.text.length"
+            )
+        limit = self._config.instruction_length
+        for text, row in zip(self._config.instructions, self._instruction_rows(""), strict=True):
+            if len(row) > limit:
+                raise InputError(
+                    f"instruction {text[:60]!r} must fit text.instruction_length={limit} tokens as "
+                    f"a chat turn, got {len(row)}; shorten it, or train with a larger "
+                    "--config.task.text.instruction_length"
+                )
+
+    def _query(self, caption: str) -> list[int]:
+        """Returns the tokens of the caption's turn; too long a caption is cut, its turn is closed.
+
+        An open turn would be continued by the LLM, not answered (M-U4).
+        """
+        return self._query_row(self._cut_for_query(caption)[0])
+
+    def _query_row(self, caption: str) -> list[int]:
+        turn = chat.caption_turn(caption, self._config)
+        return chat.tokenize(self._llm.tokenizer, turn)
+
+    def _cut_for_query(self, caption: str) -> tuple[str, str]:
+        """Splits `caption` into what its turn holds and the rest."""
+        tokenizer, length = self._llm.tokenizer, self._config.length
+        return _split(tokenizer, caption, lambda text: len(self._query_row(text)) - length)
+
+    @functools.cached_property
+    def _t5_states(self):
+        # The mask is not passed: CogVideoX encodes and attends to pads.
+        return jax.jit(lambda params, ids: self._t5.model.apply(params, ids, None))
+
+    @functools.cached_property
+    def _encode_llm(self):
+        layer = self._config.llm_layer
+        return jax.jit(functools.partial(self._llm.model.encode, layer=layer))
+
+
+def to_condition(features: Features, answer: jax.Array | None = None) -> condition.TextFeatures:
+    """Picks one answer a row and returns what the conditioner takes; traceable.
+
+    Args:
+        features: What `TextEncoder.encode` returns, as arrays.
+        answer: Index of the answer of each row (b,); None takes the first.
+    """
+    if "llm" not in features:
+        return condition.TextFeatures(t5=features["t5"], t5_mask=features["t5_mask"])
+    rows = jnp.arange(features["llm"].shape[0])
+    answer = jnp.zeros_like(rows) if answer is None else answer
+    return condition.TextFeatures(
+        t5=features["t5"],
+        t5_mask=features["t5_mask"],
+        llm=features["llm"][rows, answer],
+        llm_mask=features["llm_mask"][rows, answer],
+        instructions=features["instructions"],
+    )
+
+
+def cut(tokenizer: "PreTrainedTokenizerBase", text: str, length: int) -> tuple[str, str]:
+    """Splits `text` into what fits `length` tokens and the rest, empty if all of it fits."""
+    return _split(
+        tokenizer, text, lambda part: len(tokenizer(part, verbose=False)["input_ids"]) - length
+    )
+
+
+def _split(
+    tokenizer: "PreTrainedTokenizerBase", text: str, excess: Callable[[str], int]
+) -> tuple[str, str]:
+    """Splits `text` so that the first part is no token in excess, between characters."""
+    kept = text
+    while kept and (over := excess(kept)) > 0:
+        start = _starts(tokenizer, kept)[-over:][0]
+        kept = kept[: min(start, len(kept) - 1)].rstrip()
+    return kept, text[len(kept) :].strip()
+
+
+def _starts(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """Returns the first character of each token; those that share one have the same."""
+    out = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return [start for start, _ in out["offset_mapping"]]
+
+
+class _Encoder:
+    """A frozen network with its tokenizer."""
+
+    def __init__(
+        self, model: functional.Model, params: functional.Params, tokenizer, folder: pathlib.Path
+    ):
+        self.model = model
+        self.params = params
+        self.tokenizer = tokenizer
+        self.pad_id = tokenizer.pad_token_id
+        self._folder = folder
+
+    @functools.cached_property
+    def end_ids(self) -> tuple[int, ...]:
+        """The tokens that end an answer of an LLM."""
+        return chat.end_ids(self.tokenizer, self._folder)
+
+    def identity(self) -> dict[str, Any]:
+        """Returns config, and hashes of weights and tokenizer."""
+        rules = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        rules |= {"truncation": None, "padding": None}  # of the last call
+        words = json.dumps([rules, self.tokenizer.chat_template], sort_keys=True)
+        return {
+            "weights": tree_digest(self.params),
+            "tokenizer": content_key(words).hex(),
+            "config": dataclasses.asdict(self.model.config),
+        }
+
+
+def _load(path: str | None, kind: str, field: str, mesh: Mesh | None) -> _Encoder:
+    if path is None:
+        raise InputError(
+            f"{field} must name a folder with {kind} weights, config and tokenizer, got None; "
+            f"set it with --config.task.{field}=FOLDER"
+        )
+    model, params = weights.load(path, kind=kind, mesh=mesh)
+    folder = weights.resolve(path)
+    return _Encoder(model, params, tokenizers.load(folder), folder)

@@ -1,0 +1,111 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Hugging Face tokenizers from a folder, and the small ones that ship with the package."""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Int32
+
+from mimir_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "<|{{ message['role'] }}|>{{ message['content'] }}<|end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""Chat form of the small LLM, after that of the Phi-3 family."""
+
+
+def load(folder: str | os.PathLike[str]) -> "PreTrainedTokenizerBase":
+    """Loads the tokenizer of the text model in `folder`; never asks a hub.
+
+    It lies in the folder itself, in `tokenizer` beside it, as pipelines of diffusers have it, or in
+    a GGUF file.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    folder = pathlib.Path(folder)
+    own = any(folder.glob("*token*"))
+    ggufs = [folder] if folder.suffix == ".gguf" else [] if own else list(folder.glob("*.gguf"))
+    if len(ggufs) == 1:
+        from mimir_jax.weights import gguf
+
+        return gguf.read_tokenizer(ggufs[0])
+    if not own and (folder.parent / "tokenizer").is_dir():
+        folder = folder.parent / "tokenizer"
+    # Torch is never needed here, so its absence is no news.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    from transformers import AutoTokenizer  # imports in seconds, so only where it is used
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"folder {folder} must hold a Hugging Face tokenizer: {reason}") from None
+
+
+def pad(
+    rows: Sequence[Sequence[int]], length: int, pad_id: int, *, side: str = "right"
+) -> tuple[Int32[np.ndarray, "b l"], Bool[np.ndarray, "b l"]]:
+    """Pads or truncates token rows to `length`, keeping their beginning.
+
+    Returns:
+        Ids and a mask that is True at real tokens.
+    """
+    ids = np.full((len(rows), length), pad_id, np.int32)
+    mask = np.zeros((len(rows), length), bool)
+    for i, row in enumerate(rows):
+        row = row[:length]
+        where = slice(0, len(row)) if side == "right" else slice(length - len(row), length)
+        ids[i, where] = row
+        mask[i, where] = True
+    return ids, mask
+
+
+def train(texts: Iterable[str], folder: pathlib.Path, *, kind: str, vocab_size: int) -> None:
+    """Trains a byte-level BPE tokenizer on `texts` and writes it to `folder`.
+
+    Args:
+        texts: Training text.
+        folder: Receives `tokenizer.json` and `tokenizer_config.json`.
+        kind: `t5` (closing `</s>`, a mask token, pad 0) or `llm` (chat markers of Phi-3).
+        vocab_size: Upper bound; every byte is a token, so any text can be encoded.
+    """
+    import tokenizers
+    from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+    special = {
+        "t5": ["<pad>", "</s>", "<mask>"],
+        "llm": ["<|endoftext|>", "<s>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"],
+    }[kind]
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    if kind == "t5":
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A </s>", special_tokens=[("</s>", 1)]
+        )
+        names = {"pad_token": "<pad>", "eos_token": "</s>", "mask_token": "<mask>"}
+    else:
+        names = {"pad_token": "<|endoftext|>", "bos_token": "<s>", "eos_token": "<|end|>"}
+        names["chat_template"] = CHAT_TEMPLATE
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 512, **names}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -1,0 +1,169 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The background: what it shows, and whether it stays the same.
+
+All frames are brought into daylight and into one view; their median shows the background behind
+the objects wherever it is ever seen. It is compared with the renderer's backgrounds at all phases,
+and every frame is compared with it.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from mimir_jax.data.toyworld import backgrounds, renderer, vocabulary
+from mimir_jax.data.toyworld import scene as scene_lib
+from mimir_jax.evaluation.judge import camera as camera_lib
+from mimir_jax.evaluation.judge import frames as footage_lib
+
+_ROWS = 32  # shorter side of the pictures that are compared
+_UNLIKE = 0.12  # relative error beyond which a background is none that the renderer draws
+_SCALE = 3.0  # how much a wrong overall brightness counts, against an error of the picture
+_STEADY = 0.08  # relative error of a pixel that has not changed
+
+
+@dataclasses.dataclass(frozen=True)
+class Backdrop:
+    """What hangs behind the objects.
+
+    Attributes:
+        kind: Key of `vocabulary.PATTERNS` or `vocabulary.LANDSCAPES`; None for anything else.
+        tone: Key of `vocabulary.TONES`; None for landscapes.
+        steadiness: Share of background pixels, over all frames, that look as they usually do once
+            light and camera are taken away, 0 to 1.
+    """
+
+    kind: str | None
+    tone: str | None
+    steadiness: float
+
+
+def find(footage: footage_lib.Footage, camera: camera_lib.Camera) -> Backdrop:
+    """Recognises the background of a clip."""
+    views, known = _one_view(footage, camera)
+    seen = known.any(axis=0)
+    hidden = np.where(known[..., None], views, np.nan)
+    picture = np.zeros(views.shape[1:], np.float32)
+    picture[seen] = np.nanmedian(hidden[:, seen], axis=0)
+    kind, tone = _recognise(picture, seen)
+    return Backdrop(kind, tone, _steadiness(views, known, picture))
+
+
+def _one_view(
+    footage: footage_lib.Footage, camera: camera_lib.Camera
+) -> tuple[Float[np.ndarray, "f h w 3"], Bool[np.ndarray, "f h w"]]:
+    """Returns all frames by daylight and in the view of a still camera, and where they show."""
+    dark = np.array(renderer.NIGHT_SCENERY, np.float32)
+    gain = dark + (1.0 - dark) * footage.level[:, None].astype(np.float32)
+    blur = 0.025 * footage.half
+    video = ndimage.gaussian_filter(footage.video, (0.0, blur, blur, 0.0)) / gain[:, None, None]
+    views, known = np.empty_like(video), np.empty(video.shape[:3], bool)
+    for frame, image in enumerate(video):
+        place = (camera.pan[frame], camera.zoom[frame])
+        for channel in range(3):
+            views[frame, ..., channel], inside = camera_lib.view(
+                image[..., channel], place, (0.0, 1.0)
+            )
+        free, _ = camera_lib.view(footage.free[frame].astype(np.float32), place, (0.0, 1.0))
+        known[frame] = inside & (free > 0.99)
+    return _level(views, known), known
+
+
+def _level(views: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Takes away what is left of the light: frames agree with their neighbours in brightness."""
+    grey = views.mean(axis=-1)
+    gains = [1.0]
+    for frame in range(1, len(views)):
+        here = known[frame] & known[frame - 1]
+        before, after = grey[frame - 1][here], grey[frame][here]
+        inner = (before * after).sum()
+        step = inner / (after**2).sum() if inner > 0.0 else 1.0
+        gains.append(gains[-1] * step)
+    gains = np.array(gains) / np.median(gains)
+    return views * gains[:, None, None, None].astype(np.float32)
+
+
+def _steadiness(views: np.ndarray, known: np.ndarray, picture: np.ndarray) -> float:
+    error = np.abs(views - picture).max(axis=-1)
+    scale = max(float(picture[known.any(axis=0)].mean()), 1.0) if known.any() else 1.0
+    return float((error[known] < _STEADY * scale).mean()) if known.any() else 0.0
+
+
+def _recognise(picture: np.ndarray, seen: np.ndarray) -> tuple[str | None, str | None]:
+    """Finds the kind and tone of the nearest of the renderer's backgrounds."""
+    if seen.mean() < 0.1:
+        return None, None
+    height, width = seen.shape
+    block = max(1, min(height, width) // _ROWS)
+    rows, columns = height // block, width // block
+    weight = _blocks(seen.astype(np.float32), rows, columns, block)
+    target = _blocks(picture * seen[..., None], rows, columns, block)
+    target = target / np.maximum(weight, 1e-3)[:, None]  # (n, 3)
+    weight = (weight > 0.5).astype(np.float32)
+    names, pictures = _library(rows, columns)
+    inner = np.einsum("mnc,nc->m", pictures, target * weight[:, None], optimize=True)
+    square = np.einsum("mnc,n->m", pictures**2, weight, optimize=True)
+    own = float((target**2 * weight[:, None]).sum())
+    gain = inner / square
+    error = np.sqrt(np.maximum(own - gain * inner, 0.0) / max(own, 1.0))
+    error = np.hypot(error, np.maximum(np.abs(np.log(np.maximum(gain, 1e-3))) - 0.1, 0.0) / _SCALE)
+    best = int(error.argmin())
+    return names[best] if error[best] < _UNLIKE else (None, None)
+
+
+def _blocks(image: np.ndarray, rows: int, columns: int, block: int) -> np.ndarray:
+    image = image[: rows * block, : columns * block]
+    tail = image.shape[2:]
+    image = image.reshape(rows, block, columns, block, *tail).mean(axis=(1, 3))
+    return image.reshape(rows * columns, *tail)
+
+
+@functools.lru_cache(maxsize=4)
+def _library(
+    rows: int, columns: int
+) -> tuple[tuple[tuple[str | None, str | None], ...], Float[np.ndarray, "m n 3"]]:
+    """Pictures of all backgrounds at all phases, and flat ones, which are none."""
+    half = min(rows, columns) / 2
+    u = ((np.arange(columns) + 0.5 - columns / 2) / half)[None, None, :].astype(np.float32)
+    v = ((np.arange(rows) + 0.5 - rows / 2) / half)[None, :, None].astype(np.float32)
+    pixel = np.full((1, 1, 1), 1.0 / half, np.float32)
+    names, pictures = [], []
+
+    def add(kind: str, tone: str | None, phase: tuple[float, float]) -> None:
+        image = backgrounds.paint(scene_lib.Background(kind, tone, phase), u, v, pixel)
+        image = np.broadcast_to(image[:, 0], (3, rows, columns))
+        names.append((kind, tone))
+        pictures.append(image.reshape(3, rows * columns).T)
+
+    for tone, rgb in vocabulary.TONES.items():
+        for kind in vocabulary.PATTERNS:
+            for phase in _phases(kind):
+                add(kind, tone, phase)
+        names.append((None, None))
+        pictures.append(np.broadcast_to(np.array(rgb, np.float32), (rows * columns, 3)))
+    for kind in vocabulary.LANDSCAPES:
+        for phase in _phases(kind):
+            add(kind, None, phase)
+    return tuple(names), np.stack(pictures).astype(np.float32)
+
+
+def _phases(kind: str) -> list[tuple[float, float]]:
+    """Phases of a background, close enough to one another for any to be near one of them."""
+    match kind:
+        case "plain":
+            return [(0.0, 0.0)]
+        case "vertical stripes":
+            return [(x / 12, 0.0) for x in range(12)]
+        case "horizontal stripes":
+            return [(0.0, y / 12) for y in range(12)]
+        case "diagonal stripes":
+            return [(x / 12 / 0.7, 0.0) for x in range(12)]
+        case "checks":
+            return [(x / 6, y / 6) for x in range(12) for y in range(6)]
+        case "dots":
+            return [(x / 6, y / 6) for x in range(6) for y in range(6)]
+        case _:
+            return [(x / 12, y / 4) for x in range(12) for y in range(5)]

@@ -1,0 +1,47 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a perfect eye would see in the clip of a scene: an observation without pixels.
+
+The judge of such an observation tells whether a clip of one scene truly answers the prompt of
+another; what is then credited to the pixels alone is false credit.
+"""
+
+import numpy as np
+
+from mimir_jax.data.toyworld import motion
+from mimir_jax.data.toyworld import scene as scene_lib
+from mimir_jax.evaluation.judge import actions, observation
+
+
+def observe(scene: scene_lib.Scene, frames: int = 17) -> observation.Observation:
+    """Returns the exact observation of a scene's clip."""
+    times = motion.frame_times(frames)
+    groups = []
+    for index, group in enumerate(scene.groups):
+        moves = motion.group_motion(scene, index, times)
+        path = np.stack([moves.dx, moves.dy], axis=-1)[:, None]  # (f, 1, 2)
+        events = [
+            actions.Event(action.verb, action.start, action.stop)
+            for action in scene.actions
+            if action.group == index
+        ]
+        groups.append(
+            observation.Group(
+                shape=group.shape,
+                colour=group.colour,
+                size=group.size,
+                count=group.count,
+                radius=scene.radius(group.size),
+                places=np.array(group.positions) + path,
+                events=tuple(events),
+            )
+        )
+    return observation.Observation(
+        groups=tuple(groups),
+        light=scene.light,
+        camera=scene.camera,
+        background=scene.background.kind,
+        tone=scene.background.tone,
+        steadiness=1.0,
+        quality=1.0,
+    )

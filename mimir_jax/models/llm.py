@@ -1,0 +1,271 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Decoder-only LLM of the Phi-3 layout (arXiv 2404.14219): states, logits, cached decoding.
+
+Llama and Mistral are the same network once q, k, v and gate, up are fused, so one class holds all
+three. The cache is an argument and a result: `extend` reads more tokens, whether a whole prompt
+into an empty cache or one new token.
+
+LongRoPE picks its factors by the length of the longest sequence of the batch: the padded length in
+a plain forward, the real tokens read so far in `extend`. Keys and values of a cache that was filled
+under the short factors stay as they are; `text.decoding` reads the tokens again when a generation
+outgrows them.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from mimir_jax.config import LLMConfig
+from mimir_jax.errors import InputError
+from mimir_jax.models import functional, layers, rope_text
+from mimir_jax.models.attention import text
+from mimir_jax.parallel.context import constrain
+
+Mask = Bool[Array, "b t"] | Int[Array, "b t"] | None
+
+
+class Output(NamedTuple):
+    """States of the requested layer and next-token scores of a plain forward."""
+
+    last_hidden_state: Float[Array, "b t d"]
+    logits: Float[Array, "b t vocab"]
+
+
+class Cache(NamedTuple):
+    """Keys and values of the tokens read so far, in slots allocated ahead.
+
+    Attributes:
+        keys: Keys, rotated to their positions.
+        values: Values.
+        valid: Which slots hold a real token.
+        used: Number of slots written, common to all rows.
+    """
+
+    keys: Float[Array, "layers b s kv h"]
+    values: Float[Array, "layers b s kv h"]
+    valid: Bool[Array, "b s"]
+    used: Int[Array, ""]
+
+
+class Extension(NamedTuple):
+    """What `extend` returns.
+
+    Attributes:
+        final: States after the last norm; `logits` takes these.
+        states: States of the requested layer.
+        cache: The cache with the tokens added.
+    """
+
+    final: Float[Array, "b t d"]
+    states: Float[Array, "b t d"]
+    cache: Cache
+
+
+def init_cache(cfg: LLMConfig, batch: int, max_length: int) -> Cache:
+    """Returns an empty cache of `max_length` slots a row, in the compute dtype."""
+    shape = (cfg.num_layers, batch, max_length, cfg.num_kv_heads, cfg.head_dim)
+    return Cache(
+        keys=jnp.zeros(shape, cfg.dtype),
+        values=jnp.zeros(shape, cfg.dtype),
+        valid=jnp.zeros((batch, max_length), bool),
+        used=jnp.zeros((), jnp.int32),
+    )
+
+
+class _Memory(NamedTuple):
+    """The part of a cache that flows through the layer scan, and the slot to write next."""
+
+    keys: Array
+    values: Array
+    slot: Array
+
+    def write(self, layer: Array, k: Array, v: Array) -> tuple["_Memory", Array, Array]:
+        """Stores `k` and `v` (b, t, kv, h); returns also all keys and values of the layer."""
+        start = (layer, 0, self.slot, 0, 0)
+        keys = jax.lax.dynamic_update_slice(self.keys, k[None], start)
+        values = jax.lax.dynamic_update_slice(self.values, v[None], start)
+        return _Memory(keys, values, self.slot), keys[layer], values[layer]
+
+
+class Attention(nnx.Module):
+    """Causal self-attention with fused q, k, v and grouped key heads."""
+
+    def __init__(self, cfg: LLMConfig, *, rngs: nnx.Rngs):
+        inner = cfg.num_heads * cfg.head_dim
+        fused = inner + 2 * cfg.num_kv_heads * cfg.head_dim
+        options = dict(bias=False, dtype=cfg.dtype, rngs=rngs)
+        self.qkv = layers.Linear(cfg.width, fused, axes=("embed", "heads"), **options)
+        self.out = layers.Linear(inner, cfg.width, axes=("heads", "embed"), **options)
+        self.cfg = cfg
+
+    def __call__(
+        self,
+        x: Float[Array, "b t d"],
+        tables: rope_text.Rotation,
+        mask: Bool[Array, "#b 1 t s"],
+        memory: _Memory | None,
+        layer: Int[Array, ""],
+    ) -> tuple[Float[Array, "b t d"], _Memory | None]:
+        """Attends over `x`, or over all slots of this layer's memory when there is one."""
+        cfg = self.cfg
+        heads = rearrange(self.qkv(x), "b t (n h) -> b t n h", h=cfg.head_dim)
+        q, k, v = jnp.split(heads, (cfg.num_heads, cfg.num_heads + cfg.num_kv_heads), axis=2)
+        q, k = rope_text.rotate(q, tables), rope_text.rotate(k, tables)
+        if memory is not None:
+            memory, k, v = memory.write(layer, k, v)
+        h = text.attend(q, k, v, scale=cfg.head_dim**-0.5, mask=mask)
+        return self.out(rearrange(h, "b t n h -> b t (n h)")), memory
+
+
+class Mlp(nnx.Module):
+    """SiLU-gated feed-forward with fused gate and up."""
+
+    def __init__(self, cfg: LLMConfig, *, rngs: nnx.Rngs):
+        options = dict(bias=False, dtype=cfg.dtype, rngs=rngs)
+        self.gate_up = layers.Linear(cfg.width, 2 * cfg.mlp_dim, axes=("embed", "mlp"), **options)
+        self.down = layers.Linear(cfg.mlp_dim, cfg.width, axes=("mlp", "embed"), **options)
+
+    def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+        """Applies `down(silu(gate) * up)`."""
+        gate, up = jnp.split(self.gate_up(x), 2, axis=-1)  # (b, t, f) each
+        return self.down(constrain(jax.nn.silu(gate) * up, "act_batch", "act_length", "act_mlp"))
+
+
+class Block(nnx.Module):
+    """Pre-norm self-attention and feed-forward."""
+
+    def __init__(self, cfg: LLMConfig, *, rngs: nnx.Rngs):
+        norm = dict(eps=cfg.norm_eps, dtype=cfg.dtype, rngs=rngs)
+        self.attention_norm = layers.RMSNorm(cfg.width, **norm)
+        self.attention = Attention(cfg, rngs=rngs)
+        self.mlp_norm = layers.RMSNorm(cfg.width, **norm)
+        self.mlp = Mlp(cfg, rngs=rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "b t d"],
+        tables: rope_text.Rotation,
+        mask: Bool[Array, "#b 1 t s"],
+        memory: _Memory | None,
+        layer: Int[Array, ""],
+    ) -> tuple[Float[Array, "b t d"], _Memory | None]:
+        """Adds both halves to the residual stream."""
+        h, memory = self.attention(self.attention_norm(x), tables, mask, memory, layer)
+        x = x + h
+        return x + self.mlp(self.mlp_norm(x)), memory
+
+
+class LLM(nnx.Module):
+    """Decoder-only language model.
+
+    Methods take `layer` to choose the states they return, counted as transformers counts
+    `hidden_states`: 0 is the embedding, `i` the output of block `i`, and `num_layers` or -1 the
+    output of the last block after the final norm (M-U2). Logits always come from the latter.
+    """
+
+    def __init__(self, cfg: LLMConfig, *, rngs: nnx.Rngs):
+        self.embed = layers.Embedding(cfg.vocab_size, cfg.width, dtype=cfg.dtype, rngs=rngs)
+        self.blocks = functional.Stack(
+            lambda *, rngs: Block(cfg, rngs=rngs), cfg.num_layers, cfg.remat, rngs=rngs
+        )
+        self.norm = layers.RMSNorm(cfg.width, eps=cfg.norm_eps, dtype=cfg.dtype, rngs=rngs)
+        head = dict(axes=("embed", "vocab"), bias=False, dtype=cfg.dtype, rngs=rngs)
+        tied = cfg.tie_embeddings
+        self.head = None if tied else layers.Linear(cfg.width, cfg.vocab_size, **head)
+        self.cfg = cfg
+
+    def __call__(
+        self, input_ids: Int[Array, "b t"], attention_mask: Mask = None, *, layer: int = -1
+    ) -> Output:
+        """Reads `input_ids` at positions 0, 1, ...; padding may lie on either side."""
+        final, states = self._read(input_ids, attention_mask, layer)
+        return Output(last_hidden_state=states, logits=self.logits(final))
+
+    def encode(
+        self, input_ids: Int[Array, "b t"], attention_mask: Mask = None, *, layer: int = -1
+    ) -> Float[Array, "b t d"]:
+        """Returns the states alone, without the cost of the logits."""
+        return self._read(input_ids, attention_mask, layer)[1]
+
+    def logits(self, final: Float[Array, "*b d"]) -> Float[Array, "*b vocab"]:
+        """Scores the next token from states after the final norm."""
+        return self.embed.attend(final) if self.head is None else self.head(final)
+
+    def extend(
+        self,
+        input_ids: Int[Array, "b t"],
+        attention_mask: Mask,
+        cache: Cache,
+        *,
+        layer: int = -1,
+    ) -> Extension:
+        """Reads `t` more tokens a row; positions count the real tokens of the row.
+
+        Args:
+            input_ids: Token ids, for slots `cache.used` to `cache.used + t`, which must exist.
+            attention_mask: True or 1 at real tokens; None when all are.
+            cache: What was read before; from `init_cache` at the start.
+            layer: Which states to return.
+        """
+        batch, length = input_ids.shape
+        new = jnp.ones((batch, length), bool) if attention_mask is None else attention_mask
+        valid = jax.lax.dynamic_update_slice(cache.valid, new.astype(bool), (0, cache.used))
+        slots = jnp.cumsum(valid, axis=1, dtype=jnp.int32) - 1  # position of each slot (b, s)
+        positions = jax.lax.dynamic_slice_in_dim(slots, cache.used, length, axis=1)
+        mask = text.causal_mask(positions, slots, valid, self.cfg.sliding_window)
+        memory = _Memory(cache.keys, cache.values, cache.used)
+        final, states, memory = self._run(
+            input_ids, positions, slots.max() + 1, mask, layer, memory
+        )
+        used = cache.used + length
+        return Extension(final, states, Cache(memory.keys, memory.values, valid, used))
+
+    def _read(self, ids: Array, attention_mask: Mask, layer: int) -> tuple[Array, Array]:
+        length = ids.shape[1]
+        positions = jnp.arange(length, dtype=jnp.int32)[None]
+        valid = None if attention_mask is None else attention_mask.astype(bool)
+        mask = text.causal_mask(positions, positions, valid, self.cfg.sliding_window)
+        return self._run(ids, positions, length, mask, layer, None)[:2]
+
+    def _run(
+        self,
+        ids: Array,
+        positions: Array,
+        length: int | Array,
+        mask: Array,
+        layer: int,
+        memory: _Memory | None,
+    ) -> tuple[Array, Array, _Memory | None]:
+        """Runs every block; returns the final states, those of `layer`, and the memory."""
+        num_layers = self.cfg.num_layers
+        wanted = _layer_index(layer, num_layers)
+        tables = rope_text.rotation(self.cfg.rope, self.cfg.head_dim, positions, length)
+        x = constrain(self.embed(ids), "act_batch", "act_length", "act_embed")
+
+        def body(block, carry, index):
+            x, kept, memory = carry
+            x, memory = block(x, tables, mask, memory, index)
+            x = constrain(x, "act_batch", "act_length", "act_embed")
+            if kept is not None:
+                kept = jnp.where(index + 1 == wanted, x, kept)
+            return (x, kept, memory), None
+
+        kept = None if wanted == num_layers else x
+        indices = jnp.arange(num_layers, dtype=jnp.int32)
+        (x, kept, memory), _ = self.blocks(body, (x, kept, memory), indices)
+        final = self.norm(x)
+        return final, final if kept is None else kept, memory
+
+
+def _layer_index(layer: int, num_layers: int) -> int:
+    if not -num_layers - 1 <= layer <= num_layers:
+        raise InputError(
+            f"layer must lie between {-num_layers - 1} and {num_layers} (0 is the embedding, "
+            f"-1 the final states), got {layer}"
+        )
+    return layer % (num_layers + 1)

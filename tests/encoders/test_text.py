@@ -1,0 +1,227 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mimir_jax import weights
+from mimir_jax.config import TextConfig
+from mimir_jax.encoders import chat as chat_lib
+from mimir_jax.encoders import text as text_lib
+from mimir_jax.encoders import tokenizers
+from mimir_jax.parallel import mesh as mesh_lib
+
+CONFIG = TextConfig(
+    t5_path="package:tiny/t5", llm_path="package:tiny/llm", length=64, num_answers=3,
+    answer_length=24, instruction_length=128,
+)  # fmt: skip
+CAPTION = "two red circles to the left of a blue star"
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return text_lib.TextEncoder(CONFIG, use_llm=True, seed=0)
+
+
+def test_shapes_and_masks(encoder):
+    out = encoder.encode([CAPTION, "a green heart"])
+    assert out["t5"].shape == (2, 64, 128) and out["t5_mask"].shape == (2, 64)
+    assert out["llm"].shape == (2, 3, 64, 160) and out["llm_mask"].shape == (2, 3, 64)
+    assert out["instructions"].shape == (2, 4, 160)
+    assert not out["llm"][~out["llm_mask"]].any()
+    assert out["t5"][~out["t5_mask"]].any()  # pads are encoded, as the base attends to them
+
+
+def test_features_do_not_depend_on_the_batch(encoder):
+    alone = text_lib.TextEncoder(CONFIG, use_llm=True, seed=0).encode([CAPTION])
+    among = encoder.encode(["a green heart", CAPTION, "a pink ring moves up"])
+    for name in alone:
+        np.testing.assert_array_equal(alone[name][0], among[name][1])
+
+
+def test_encoders_split_over_devices_give_the_same_features(encoder):
+    mesh = mesh_lib.own_mesh((1, -1, 1, 1))
+    split = text_lib.TextEncoder(CONFIG, use_llm=True, seed=0, mesh=mesh)
+    for own, other in ((split._t5, encoder._t5), (split._llm, encoder._llm)):
+        placed, whole = (mesh_lib.device_bytes(e.params) for e in (own, other))
+        assert placed < 0.2 * whole
+    want = encoder.encode([CAPTION])
+    for name, value in split.encode([CAPTION]).items():
+        np.testing.assert_allclose(value, want[name], rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_answers_differ_by_seed_while_the_rest_stays(encoder):
+    # Invariant 5 of the reference sheet, M-U3 and M-U13.
+    first = encoder.encode([CAPTION])
+    second = text_lib.TextEncoder(CONFIG, use_llm=True, seed=1).encode([CAPTION])
+    query = len(encoder._query(CAPTION))
+    np.testing.assert_array_equal(first["llm"][:, :, :query], second["llm"][:, :, :query])
+    assert (first["llm"] != second["llm"]).any()
+    assert (first["llm"][0, 0] != first["llm"][0, 1]).any()
+    np.testing.assert_array_equal(first["instructions"], second["instructions"])
+
+
+@pytest.mark.parametrize("mode", ["query", "answer"])
+def test_token_modes_are_parts_of_both(encoder, mode):
+    both = encoder.encode([CAPTION])
+    config = dataclasses.replace(CONFIG, llm_tokens=mode)
+    part = text_lib.TextEncoder(config, use_llm=True, seed=0).encode([CAPTION])
+    query = len(encoder._query(CAPTION))
+    assert part["llm"].shape[1] == (1 if mode == "query" else 3)
+    for k in range(part["llm"].shape[1]):
+        got = part["llm"][0, k][part["llm_mask"][0, k]]
+        whole = both["llm"][0, k][both["llm_mask"][0, k]]
+        expected = whole[:query] if mode == "query" else whole[query:]
+        np.testing.assert_allclose(got, expected, atol=2e-5)
+
+
+def test_cache_counts(encoder):
+    hits = encoder.cache.hits
+    encoder.encode([CAPTION])
+    encoder.encode([CAPTION])
+    assert encoder.cache.hits >= hits + 1
+
+
+def test_answers_are_the_text_of_what_was_decoded_once(monkeypatch):
+    generate, calls = text_lib.decoding.generate_states, []
+    monkeypatch.setattr(
+        text_lib.decoding, "generate_states", lambda *a, **k: calls.append(0) or generate(*a, **k)
+    )
+    encoder = text_lib.TextEncoder(CONFIG, use_llm=True, seed=0)
+    answers = encoder.answers(CAPTION)
+    assert len(answers) == 3 and all("red circles" in a.lower() for a in answers)
+    out = encoder.encode([CAPTION])
+    assert set(out) == set(encoder.names) and len(calls) == 1
+    states = encoder.llm_branches(CAPTION)[1][0]  # of the whole answer
+    query = len(encoder._query(CAPTION))
+    np.testing.assert_array_equal(out["llm"][0, 0, query : query + len(states)], states)
+
+
+def test_answers_end_where_their_states_do():
+    tight = dataclasses.replace(CONFIG, length=24)
+    encoder = text_lib.TextEncoder(tight, use_llm=True, seed=0)
+    room = 24 - len(encoder._query(CAPTION))
+    for answer in encoder.answers(CAPTION):
+        ids = encoder._llm.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        assert 0 < len(ids) <= room
+    query = text_lib.TextEncoder(dataclasses.replace(tight, llm_tokens="query"), use_llm=True)
+    assert query.answers(CAPTION) == []
+    assert text_lib.TextEncoder(tight, use_llm=False).answers(CAPTION) == []
+
+
+LONG = "a red ball " + "and a blue box " * 60
+
+
+def test_a_long_caption_is_cut_for_every_reader_and_stops_nothing(encoder):
+    out = encoder.encode([LONG])
+    rests = encoder.unread(LONG)
+    for name in ("t5", "llm", "instructions"):
+        assert rests[name] and LONG.strip().endswith(rests[name])
+    kept = LONG.strip().removesuffix(rests["instructions"]).strip()
+    assert encoder.unread(kept)["instructions"] == ""
+    # As many tokens as fit, and the instructions whole behind them.
+    rows = encoder._instruction_rows(kept)
+    assert 120 < max(len(row) for row in rows) <= 128
+    alike = encoder.encode([kept])["instructions"]
+    np.testing.assert_array_equal(out["instructions"], alike)
+    assert (alike != encoder.encode([kept[: len(kept) // 2]])["instructions"]).any()
+    read = encoder._llm.tokenizer.decode(encoder._query(LONG), skip_special_tokens=True).strip()
+    assert read == LONG.strip().removesuffix(rests["llm"]).strip()
+    assert len(encoder._query(LONG)) <= CONFIG.length
+    begun = encoder._query("")[-1]  # where the assistant begins
+    assert encoder._query(LONG)[-1] == encoder._query(CAPTION)[-1] == begun
+    assert not any(encoder.unread(CAPTION).values())
+
+
+def test_a_length_without_room_for_a_turn_is_refused():
+    message = "text.length must be more than the . tokens of the LLM's turn .* got 2; set a larger"
+    with pytest.raises(ValueError, match=message):
+        text_lib.TextEncoder(dataclasses.replace(CONFIG, length=2), use_llm=True)
+
+
+@pytest.mark.parametrize("text", ["漢字" * 30, "a café " * 30], ids=["chinese", "accents"])
+def test_text_is_cut_between_characters(encoder, text):
+    tokenizer = encoder._t5.tokenizer
+    for length in range(20, 27):  # ends inside a character for some of them
+        kept, rest = text_lib.cut(tokenizer, text, length)
+        assert kept and rest and text.strip() in (kept + rest, f"{kept} {rest}")
+        ids = tokenizer(text, truncation=True, max_length=length)["input_ids"]
+        own = tokenizer(kept)["input_ids"]
+        assert own[:-1] == ids[: len(own) - 1] and length - len(own) < 4
+    assert text_lib.cut(tokenizer, "漢字", 64) == ("漢字", "")
+
+
+def test_to_condition_picks_an_answer_a_row(encoder):
+    out = encoder.encode([CAPTION, "a green heart"])
+    picked = text_lib.to_condition(out, jnp.array([2, 0]))
+    np.testing.assert_array_equal(picked.llm[0], out["llm"][0, 2])
+    np.testing.assert_array_equal(picked.llm_mask[1], out["llm_mask"][1, 0])
+    np.testing.assert_array_equal(text_lib.to_condition(out).llm, out["llm"][:, 0])
+
+
+def test_errors_name_the_field():
+    with pytest.raises(ValueError, match="text.t5_path must name a folder .* got None"):
+        text_lib.TextEncoder(TextConfig(), use_llm=False)
+    config = dataclasses.replace(CONFIG, instruction_length=8)
+    message = "instruction 'List every .* must fit text.instruction_length=8 tokens as a chat turn"
+    with pytest.raises(ValueError, match=message):
+        text_lib.TextEncoder(config, use_llm=True)
+    with pytest.raises(ValueError, match="text.llm_path|must hold a llm, got a t5"):
+        text_lib.TextEncoder(dataclasses.replace(CONFIG, llm_path="package:tiny/t5"), use_llm=True)
+
+
+def test_pad_truncates_and_sides():
+    ids, mask = tokenizers.pad([[1, 2, 3], [4]], 2, 9)
+    assert ids.tolist() == [[1, 2], [4, 9]] and mask.tolist() == [[True, True], [True, False]]
+    ids, mask = tokenizers.pad([[4]], 2, 9, side="left")
+    assert ids.tolist() == [[9, 4]] and mask.tolist() == [[False, True]]
+
+
+def test_instruction_turns_with_and_without_the_caption():
+    with_caption = chat_lib.instruction_turns("a star", CONFIG)
+    assert [turn[0]["content"] for turn in with_caption] == [
+        f"a star\n{text}" for text in CONFIG.instructions
+    ]
+    alone = chat_lib.instruction_turns(
+        "a star", dataclasses.replace(CONFIG, instruction_prompt="instruction")
+    )
+    assert alone[0][0]["content"] == CONFIG.instructions[0]
+
+
+def test_system_turn_comes_first():
+    config = dataclasses.replace(CONFIG, system="Be brief.")
+    for chat in (
+        chat_lib.caption_turn("a star", config),
+        *chat_lib.instruction_turns("a star", config),
+    ):
+        assert [turn["role"] for turn in chat] == ["system", "user"]
+        assert chat[0]["content"] == "Be brief."
+    assert chat_lib.caption_turn("a star", CONFIG) == [{"role": "user", "content": "a star"}]
+
+
+def test_answers_end_with_the_turn_as_well(tmp_path):
+    # Phi-3 calls another token its end than the one that closes its turns.
+    tokenizer = tokenizers.load(weights.resolve("package:tiny/llm"))
+    close, end, other = tokenizer.convert_tokens_to_ids(["<|end|>", "<|endoftext|>", "<|user|>"])
+    assert chat_lib.end_ids(tokenizer, tmp_path) == (close,)
+    tokenizer.eos_token = "<|endoftext|>"
+    assert set(chat_lib.end_ids(tokenizer, tmp_path)) == {close, end}
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [end, other]}))
+    assert set(chat_lib.end_ids(tokenizer, tmp_path)) == {close, end, other}
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
+    assert set(chat_lib.end_ids(tokenizer, tmp_path)) == {end, other}
+
+
+def test_tokenizer_without_files_is_named(tmp_path):
+    with pytest.raises(ValueError, match="must hold a Hugging Face tokenizer"):
+        tokenizers.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["Zebra ééé 漢字 42%", "  two   spaces"])
+def test_shipped_tokenizers_encode_any_text(encoder, text):
+    for tokenizer in (encoder._t5.tokenizer, encoder._llm.tokenizer):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(ids).strip() == text.strip()

@@ -1,0 +1,191 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from mimir_jax import config as c
+from mimir_jax.models.attention import kernels
+from mimir_jax.parallel import hardware
+from mimir_jax.parallel import mesh as mesh_lib
+from mimir_jax.planning import aot, memory
+from mimir_jax.training import compiled_step as program_lib
+from mimir_jax.training import loop, tasks
+
+
+@pytest.fixture
+def small(mimir_run, replace):
+    """A run whose DiT is wide enough that its moments are factored, over two by four devices."""
+    dit = replace(mimir_run.task.model.dit, num_layers=3, num_heads=8, remat="full")
+    task = replace(mimir_run.task, model=replace(mimir_run.task.model, dit=dit))
+    return replace(mimir_run, task=task, mesh=c.MeshConfig(data=1, fsdp=4, tensor=2))
+
+
+def steps(config, number=2):
+    """Takes steps from a fresh state on random data, and returns losses and state."""
+    model, loss, batch = tasks.sketch(config)
+    program = program_lib.make(config, model, loss, mesh_lib.make_mesh(config.mesh.sizes))
+    rng = np.random.default_rng(0)
+    batch = jax.tree.map(
+        lambda x: jax.device_put(
+            np.ones(x.shape, bool) if x.dtype == bool else rng.normal(size=x.shape).astype("f"),
+            program.batch,
+        ),
+        batch,
+    )
+    make = jax.jit(lambda key: program.make_state(model.init(key)), out_shardings=program.shardings)
+    state, losses = make(jax.random.key(0)), []
+    key = jax.device_put(jax.random.key(1), program.replicated)
+    for _ in range(number):
+        state, values = program.step(state, batch, key)
+        losses.append(float(values["loss"]))
+    return losses, state
+
+
+def test_factored_moments_follow_the_split_of_their_parameter(small, replace):
+    optimizer = replace(small.optimizer, name="adafactor", b1=0.0)
+    model, loss, _ = tasks.sketch(small)
+    mesh = mesh_lib.make_mesh(small.mesh.sizes)
+    program = program_lib.make(replace(small, optimizer=optimizer), model, loss, mesh)
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(program.state.opt_state):
+        name = jax.tree_util.keystr(path)
+        for kind in ("v_row", "v_col"):
+            if f".{kind}[" in name and leaf.size > 1:
+                found[kind, name.rpartition("['block']")[2]] = leaf.shape, leaf.sharding.spec
+    up = "['mlp']['up']['kernel']"  # (layers, embed, mlp) = (3, 128, 512)
+    assert found["v_row", up] == ((3, 128), P(None, "fsdp"))
+    assert found["v_col", up] == ((3, 512), P(None, "tensor"))
+    query = "['attention']['q']['kernel']"  # square
+    assert found["v_row", query] == ((3, 128), P(None, "fsdp"))
+    assert found["v_col", query] == ((3, 128), P(None, "tensor"))
+    size = lambda tree: sum(x.size for x in jax.tree.leaves(tree))  # noqa: E731
+    assert size(program.state.opt_state) < 0.2 * size(program.state.params)
+
+
+@pytest.mark.slow
+def test_moments_in_host_memory_train_alike(small, replace):
+    held = replace(small, optimizer=replace(small.optimizer, offload=True))
+    (losses, state), (others, other) = steps(small), steps(held)
+    kinds = {x.sharding.memory_kind for x in jax.tree.leaves(other.opt_state) if x.ndim > 0}
+    assert kinds == {"pinned_host"}
+    np.testing.assert_allclose(losses, others, rtol=1e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.params, other.params
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_estimate_is_near_what_the_compiler_reserves(small, replace, remat):
+    dit = replace(small.task.model.dit, remat=remat)
+    task = replace(small.task, model=replace(small.task.model, dit=dit))
+    config = replace(small, task=task)
+    place = hardware.find("cpu:8")
+    told = aot.compile_run(config, place, "train").memory
+    found = memory.estimate(config, place.devices)
+    for part in ("parameters", "optimizer", "average"):
+        assert found.fixed[part] == told[part]
+    passing = sum(found.passing.values())
+    assert told["temporary"] / memory.SLACK < passing < told["temporary"] * memory.SLACK
+
+
+@pytest.mark.slow
+def test_a_run_that_cannot_fit_is_refused_with_what_would_help(small, replace, monkeypatch):
+    devices = jax.devices()
+    whole = replace(small, mesh=c.MeshConfig())
+    found = memory.estimate(whole, devices)
+    monkeypatch.setattr(memory, "device_memory", lambda device, held: found.total + held)
+    line = str(memory.check(whole, devices))
+    assert "memory of a device, estimated" in line and "optimizer" in line
+    limit = sum(found.fixed.values())
+    monkeypatch.setattr(memory, "device_memory", lambda *args: limit)
+    with pytest.raises(ValueError, match="must fit .* use one of --config.mesh.data=1") as error:
+        memory.check(whole, devices)
+    assert "adafactor" in str(error.value) and "remat=full" not in str(error.value)
+    monkeypatch.setattr(memory, "device_memory", lambda *args: 1000)
+    with pytest.raises(ValueError, match="use more devices or a smaller model"):
+        memory.check(whole, devices)
+
+
+def test_frozen_networks_count_before_they_are_read(mimir_run, replace, monkeypatch):
+    monkeypatch.setattr(memory, "device_memory", lambda device, held: held + 10**9)
+    kept = jax.live_arrays()  # so that nothing of other tests is freed between the two counts
+    counted = lambda run: memory.check(run, jax.devices()).fixed["frozen networks"]  # noqa: E731
+    before = counted(mimir_run)
+    task = tasks.make_task(mimir_run)
+    frozen = (task._vae_params, task.text._t5.params, task.text._llm.params)
+    read = sum(x.nbytes for x in jax.tree.leaves(frozen))
+    assert counted(mimir_run) - before == read  # what lies there counts as well
+    del kept
+    with pytest.raises(ValueError, match="task.vae_path must name a folder of weights, got None"):
+        counted(replace(mimir_run, task=replace(mimir_run.task, vae_path=None)))
+
+
+def test_a_run_that_cannot_fit_is_refused_before_anything_is_read(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "device_memory", lambda *args: 1000)
+    monkeypatch.setattr(tasks, "make_task", None)
+    with pytest.raises(ValueError, match="run must fit the memory of a device"):
+        loop.train(small, tmp_path / "run", say=print)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_does_not_split_is_refused_before_anything_is_read(
+    mimir_run, replace, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tasks, "make_task", None)
+    optimizer = replace(mimir_run.optimizer, accumulate=2)
+    odd = replace(mimir_run, mesh=c.MeshConfig(data=2, fsdp=-1), optimizer=optimizer)
+    for run, sizes in ((odd, "2 x 4 x 2, got 8"), (replace(mimir_run, batch_size=6), "1 x 8 x 1")):
+        with pytest.raises(ValueError, match=f"optimizer.accumulate = {sizes}"):
+            loop.train(run, tmp_path / "run")
+
+
+def test_attention_scores_are_those_of_one_device(small, monkeypatch):
+    tokens = 24 + 4 + 3 * 4 * 4  # of the caption, of instructions, of the clip
+    scores = 8 * 8 * tokens**2 // 8  # clips and heads, over eight devices
+
+    def activations(budget):
+        monkeypatch.setattr(kernels, "MAX_SCORES", budget)
+        return memory.estimate(small, jax.devices()).passing["activations"]
+
+    half, quarter = activations(scores // 2), activations(scores // 4)
+    assert half - quarter == 3 * 4 * (scores // 4)
+    # Whole, they are kept for the gradient of the block at hand.
+    assert activations(scores) == activations(8 * scores) > quarter
+
+
+def test_adapters_and_accumulation_take_less(small):
+    import dataclasses
+
+    devices = jax.devices()
+    whole = memory.estimate(small, devices)
+    lora = c.LoraConfig(rank=2, base_dtype="bfloat16")
+    adapted = dataclasses.replace(small, task=dataclasses.replace(small.task, lora=lora))
+    found = memory.estimate(adapted, devices)
+    assert found.fixed["optimizer"] < whole.fixed["optimizer"] / 4
+    assert found.fixed["parameters"] < 0.7 * whole.fixed["parameters"]
+    assert found.passing["gradients"] < whole.passing["gradients"] / 4
+    optimizer = dataclasses.replace(small.optimizer, accumulate=2)
+    found = memory.estimate(dataclasses.replace(small, optimizer=optimizer), devices)
+    assert found.passing["activations"] < whole.passing["activations"]
+
+
+def test_host_memory_is_named_where_it_is_missing(monkeypatch):
+    monkeypatch.setattr(mesh_lib, "HOST_MEMORY", "stone")
+    with pytest.raises(ValueError, match="offload needs devices with stone memory, cpu has"):
+        mesh_lib.host_memory(mesh_lib.make_mesh())
+
+
+def test_float32_and_bfloat16_momentum_are_kept_as_asked(small, replace):
+    optimizer = replace(small.optimizer, momentum_dtype="bfloat16")
+    model, loss, _ = tasks.sketch(small)
+    mesh = mesh_lib.make_mesh(small.mesh.sizes)
+    half = memory.estimate(replace(small, optimizer=optimizer), jax.devices())
+    whole = memory.estimate(small, jax.devices())
+    np.testing.assert_allclose(half.fixed["optimizer"] / whole.fixed["optimizer"], 0.75, atol=0.01)
+    program = program_lib.make(replace(small, optimizer=optimizer), model, loss, mesh)
+    kinds = {x.dtype for x in jax.tree.leaves(program.state.opt_state) if x.ndim > 0}
+    assert kinds == {jnp.dtype("float32"), jnp.dtype("bfloat16")}

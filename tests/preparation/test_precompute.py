@@ -1,0 +1,212 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Features prepared once and read in place of clips and captions."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from mimir_jax.config import bridge
+from mimir_jax.data import loader
+from mimir_jax.parallel import mesh
+from mimir_jax.preparation import precompute
+from mimir_jax.training import compiled_step, loop, tasks
+from tests import processes
+from tests.training import test_processes
+
+RECORDS = 5
+FLOAT32 = {"dtype": "float32", "shard_size": 2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keep_programs():
+    """Keeps even small compiled programs: every task here builds the same ones again."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    yield
+    jax.config.update(name, before)
+
+
+@pytest.fixture(scope="module")
+def run(mimir_run, replace):
+    """A run on five images, its null condition the empty caption."""
+    data = replace(mimir_run.data, frames=1, num_scenes=RECORDS)
+    text = replace(mimir_run.task.text, llm_tokens="query", null="empty")
+    task = replace(mimir_run.task, text=text, heldout_clips=1, sample_prompts=1)
+    return replace(mimir_run, task=task, data=data, batch_size=8, steps=2)
+
+
+@pytest.fixture(scope="module")
+def folder(run, tmp_path_factory):
+    """The features of `run` in float32, three shards by two processes."""
+    folder = tmp_path_factory.mktemp("features") / "f"
+    for process in (1, 0):
+        before = files(folder)
+        result = precompute.prepare(run, folder, process_index=process, process_count=2, **FLOAT32)
+        assert before.items() < files(folder).items()  # no shard is written twice
+        assert (result.made, result.found, result.missing) == [(2, 0, 0), (1, 0, 2)][process]
+        if process:
+            with pytest.raises(ValueError, match="must be complete, 2 of 3 shards are missing"):
+                tasks.make_task(with_features(run, folder)).source()
+    return folder
+
+
+def with_features(run, folder):
+    return dataclasses.replace(run, data=dataclasses.replace(run.data, features=str(folder)))
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.array_record")}
+
+
+def batches(run, count=3, **options):
+    task = tasks.make_task(run)
+    rows = loader.make_loader(task.source(), global_batch=4, seed=run.seed, **options)
+    out = [task.prepare(next(rows)) for _ in range(count)]
+    rows.close()
+    return out
+
+
+@pytest.mark.slow
+def test_batches_equal_those_of_the_ordinary_path(run, folder):
+    for expected, got in zip(batches(run), batches(with_features(run, folder)), strict=True):
+        forms = [jax.tree.map(lambda x: (x.shape, x.dtype), batch) for batch in (expected, got)]
+        assert forms[0] == forms[1]
+        jax.tree.map(np.testing.assert_array_equal, expected, got)
+
+
+@pytest.mark.slow
+def test_only_missing_shards_are_made_again_and_are_the_same(run, folder, tmp_path):
+    copy = pathlib.Path(shutil.copytree(folder, tmp_path / "f"))
+    next(copy.glob("*-00002-of-*")).unlink()
+    result = precompute.prepare(run, copy, **FLOAT32)
+    assert (result.made, result.found, result.missing) == (1, 2, 0)
+    assert files(copy) == files(folder)
+    assert not list(copy.glob(".*"))  # nothing is left aside
+
+
+@pytest.mark.slow
+def test_processes_that_meet_share_the_shards_and_tell_it_once(run, folder, tmp_path):
+    (tmp_path / "run.json").write_text(bridge.to_json(run))
+    (tmp_path / "run.py").write_text(test_processes.CONFIG)
+
+    def command(address, index):
+        script = [str(processes.ROOT / "launch/precompute.py"), "--config", "run.py", "--out", "f"]
+        place = ["--coordinator", address, "--num_processes", "2", "--process_id", str(index)]
+        return [*script, "--dtype", "float32", "--shard_size", "2", *place]
+
+    with processes.Pair(command, tmp_path) as pair:
+        ends = pair.wait()
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    assert "3 shards made, 0 were there" in ends[0][1] and "missing" not in ends[0][1]
+    assert ends[1][1] == ""
+    assert set(files(tmp_path / "f")) == set(files(folder))
+
+
+@pytest.mark.slow
+def test_steps_on_features_have_the_losses_of_the_ordinary_ones(run, folder, monkeypatch):
+    one = mesh.make_mesh((1, 1, 1, 1), jax.devices()[:1])
+    task, ready = tasks.make_task(run), tasks.make_task(with_features(run, folder))
+    step = compiled_step.make(run, task.model, task.loss, one)
+    monkeypatch.setattr(ready, "_encode_clip", None)  # the frozen networks must not be called
+    monkeypatch.setattr(ready.text, "_encode_one", None)
+
+    def losses(task):
+        rows = loader.make_loader(task.source(), global_batch=4, seed=run.seed)
+        state = step.make_state(task.model.init(jax.random.key(0)))
+        found = []
+        for _ in range(3):
+            batch = loader.device_put(task.prepare(next(rows)), step.batch)
+            state, values = step.step(state, batch, jax.random.key(1))
+            found.append(float(values["loss"]))
+        rows.close()
+        return found
+
+    assert losses(ready) == losses(task)
+
+
+@pytest.mark.slow
+def test_run_on_features_equals_the_ordinary_run(run, folder, tmp_path):
+    ordinary = loop.train(run, tmp_path / "ordinary")
+    ready = loop.train(with_features(run, folder), tmp_path / "ready")
+    assert ready.after == ordinary.after != ordinary.before == ready.before
+
+
+@pytest.mark.slow
+def test_features_with_an_llm_serve_a_run_without_one(run, folder, replace):
+    base = replace(run, task=replace(run.task, ablation="baseline"))
+    (expected,) = batches(base, 1)
+    (got,) = batches(with_features(base, folder), 1)
+    jax.tree.map(np.testing.assert_array_equal, expected, got)
+    with pytest.raises(ValueError, match="content is '.*' there and '.*' here"):
+        precompute.prepare(base, folder, **FLOAT32)
+
+
+@pytest.mark.slow
+def test_float16_features_of_some_records_are_close(run, folder, tmp_path):
+    half = tmp_path / "half"
+    precompute.prepare(run, half, count=2)
+    exact = tasks.make_task(with_features(run, folder)).source()
+    close = tasks.make_task(with_features(run, half)).source()
+    assert len(exact) == RECORDS and len(close) == 2
+    for record, other in ((exact[1], close[1]), (exact.empty, close.empty)):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=2**-10, atol=2**-14), record, other
+        )
+
+
+@pytest.mark.slow
+def test_other_content_is_refused_by_the_name_of_the_field(run, folder, tmp_path, replace):
+    task, text = run.task, run.task.text
+    others = {
+        "seed": replace(run, seed=1),
+        "source": replace(run, data=replace(run.data, caption_style="long")),
+        "text.length": replace(run, task=replace(task, text=replace(text, length=16))),
+        "llm.llm_layer": replace(run, task=replace(task, text=replace(text, llm_layer=0))),
+    }
+    for name, other in others.items():
+        expected = "source" if name == "seed" else name  # Toyworld itself is drawn by the seed
+        with pytest.raises(ValueError, match=f"must be those of this run, {expected} is .* there"):
+            tasks.make_task(with_features(other, folder)).source()
+        with pytest.raises(ValueError, match=f"{expected} is .* launch/precompute.py .* --out"):
+            precompute.prepare(other, folder, **FLOAT32)
+    for name, options in {"records": {"count": 3}, "dtype": {"dtype": "float16"}}.items():
+        with pytest.raises(ValueError, match=f"{name} is .* there and .* here"):
+            precompute.prepare(run, folder, **{**FLOAT32, **options})
+
+    # Weights are known by their values.
+    stored = json.loads((folder / "manifest.json").read_text())
+    stored["content"]["vae"]["weights"] = "0" * 32
+    (tmp_path / "manifest.json").write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match="vae.weights is '0{32}' there"):
+        tasks.make_task(with_features(run, tmp_path)).source()
+
+
+def test_bad_requests_write_nothing(run, vae_run, tmp_path, replace):
+    folder = tmp_path / "none"
+    endless = replace(run, data=replace(run.data, num_scenes=1 << 60))
+    for other, options, message in (
+        (vae_run, {}, "task.kind must be text_to_video to prepare features, got 'vae'"),
+        (run, {"count": 9}, "--count must be within 1..5"),
+        (run, {"process_index": 2, "process_count": 2}, "process must be within 0..1, got 2"),
+        (run, {"shard_size": 0}, "shard_size must be at least 1, got 0"),
+        (endless, {}, "take at least .* GB, .* has .* GB; pass --count"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            precompute.prepare(other, folder, **options)
+    assert not folder.exists()
+    with pytest.raises(ValueError, match="data.start must be 'first' for prepared features"):
+        replace(run.data, source="folder", path="x", features="f")
+    with pytest.raises(ValueError, match="data.features must be None for a task"):
+        replace(vae_run, data=replace(vae_run.data, features="f"))
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(ValueError, match="holds other files; choose another"):
+        precompute.prepare(run, tmp_path)
+    with pytest.raises(ValueError, match="must hold a manifest.json, found none"):
+        tasks.make_task(with_features(run, folder)).source()
