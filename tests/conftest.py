@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Test run settings: CPU, eight fake devices, strict numerics, quick compilation."""
 
+import dataclasses
 import importlib.metadata
 import os
 import tempfile
@@ -29,7 +30,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 def pytest_collection_modifyitems(items):
     """Puts the longest files first, so that no worker is left alone with one at the end."""
-    longest = ("test_loop.py", "test_launch.py", "test_ahead.py")
+    longest = ("test_loop.py", "test_launch.py", "test_aot.py")
     items.sort(key=lambda item: item.path.name not in longest)
 
 
@@ -47,3 +48,38 @@ def strict_dtypes():
     """Refuses implicit dtype promotion inside a model test."""
     with jax.numpy_dtype_promotion("strict"):
         yield
+
+
+# What imports the package does so inside the fixtures: jaxtyping must see to it first.
+
+
+@pytest.fixture(scope="session")
+def frozen(tmp_path_factory):
+    """Folders of random VAE, T5 and LLM, with tokenizers."""
+    from tests import runs
+
+    root = tmp_path_factory.mktemp("frozen")
+    runs.write_frozen(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def mimir_run(frozen):
+    """Returns the config of a Mimir run of six steps."""
+    from tests import runs
+
+    return runs.mimir_run(frozen)
+
+
+@pytest.fixture(scope="session")
+def vae_run():
+    """Returns the config of a VAE run of two steps."""
+    from tests import runs
+
+    return runs.vae_run()
+
+
+@pytest.fixture(scope="session")
+def replace():
+    """Returns `dataclasses.replace`, for nested edits in one line."""
+    return dataclasses.replace

@@ -2,10 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A complete Mimir run in miniature: random frozen networks, the shipped tokenizers, Toyworld."""
 
-import dataclasses
-
 import jax
-import pytest
 
 from mimir_jax import config as c
 from mimir_jax import weights
@@ -26,10 +23,8 @@ DIT = c.DiTConfig(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def frozen(tmp_path_factory):
-    """Folders of random VAE, T5 and LLM, with tokenizers."""
-    root = tmp_path_factory.mktemp("frozen")
+def write_frozen(root):
+    """Writes folders of random VAE, T5 and LLM, with tokenizers."""
     parts = {"vae": (autoencoder.VAE, VAE), "t5": (t5.T5Encoder, T5), "llm": (llm.LLM, LLM)}
     for index, (kind, (module, config)) in enumerate(parts.items()):
         params = jax.jit(functional.build(module, config).init)(jax.random.key(index))
@@ -37,10 +32,8 @@ def frozen(tmp_path_factory):
         if kind != "vae":
             for file in weights.resolve(f"package:tiny/{kind}").glob("tokenizer*"):
                 (root / kind / file.name).write_bytes(file.read_bytes())
-    return root
 
 
-@pytest.fixture(scope="session")
 def mimir_run(frozen):
     """Returns the config of a Mimir run of six steps."""
     return c.TrainConfig(
@@ -76,16 +69,9 @@ def mimir_run(frozen):
     )
 
 
-@pytest.fixture(scope="session")
 def vae_run():
     """Returns the config of a VAE run of two steps."""
     task = c.VAETaskConfig(model=VAE, heldout_clips=1)
     data = c.DataConfig(frames=9, height=32, width=32)
     mesh = c.MeshConfig(data=2, fsdp=-1)
     return c.TrainConfig(task=task, data=data, mesh=mesh, steps=2, batch_size=8, log_every=1)
-
-
-@pytest.fixture(scope="session")
-def replace():
-    """Returns `dataclasses.replace`, for nested edits in one line."""
-    return dataclasses.replace
