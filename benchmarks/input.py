@@ -140,7 +140,7 @@ def compare_features(args: argparse.Namespace, folder: pathlib.Path) -> dict[str
     ready = (task.prepare(batch) for batch in batches)
     placed = (loader_lib.device_put(batch, step.batch) for batch in ready)
     key = jax.device_put(jax.random.key(1), step.replicated)
-    with context.use(mesh, step.rules):
+    with context.use_mesh(mesh, step.rules):
         init = jax.jit(
             lambda key: step.make_state(task.model.init(key)), out_shardings=step.shardings
         )

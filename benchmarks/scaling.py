@@ -71,7 +71,7 @@ class Split:
         model, loss, spec = tasks.sketch(config)
         made = compiled_step.make(config, model, loss, mesh_lib.make_mesh(mesh.sizes))
         self._jax, self._steps, self._program = jax, case.steps, made
-        self._use = functools.partial(context.use, made.mesh, made.rules)
+        self._use = functools.partial(context.use_mesh, made.mesh, made.rules)
         rng = np.random.default_rng(0)
         batch = jax.tree.map(
             lambda x: (

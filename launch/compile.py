@@ -42,7 +42,7 @@ def main(argv) -> None:
     from mimir_jax.planning import aot, memory
     from mimir_jax.training import compiled_step
 
-    place = hardware.find(_TOPOLOGY.value)
+    place = hardware.find_topology(_TOPOLOGY.value)
     if _WHAT.value == "train":
         capacity = None if place.chip is None else int(place.chip.memory)
         mesh = mesh_lib.make_mesh(config.mesh.sizes, place.devices)

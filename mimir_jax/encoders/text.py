@@ -84,7 +84,7 @@ class TextEncoder:
             llm = {**self._llm.identity(), "end_ids": list(self._llm.end_ids), **values}
         return {"text": text, "t5": self._t5.identity(), "llm": llm}
 
-    @context.local()
+    @context.no_mesh()
     def encode(self, captions: Sequence[str]) -> Features:
         """Returns the features of `captions`, stacked.
 
@@ -95,7 +95,7 @@ class TextEncoder:
         rows = [self._row(caption) for caption in captions]
         return {name: np.stack([row[name] for row in rows]) for name in self.names}
 
-    @context.local()
+    @context.no_mesh()
     def answers(self, caption: str) -> list[str]:
         """Returns the text of each answer in `llm`; none where it holds no answers."""
         if self._llm is None:
@@ -114,7 +114,7 @@ class TextEncoder:
             rests["instructions"] = self._cut_for_instructions(caption)[1]
         return rests
 
-    @context.local()
+    @context.no_mesh()
     def llm_branches(self, caption: str) -> tuple[np.ndarray, list[np.ndarray]]:
         """Returns the LLM's states at the caption (n, e), and at each sampled answer (k_i, e)."""
         query = self._query(caption)

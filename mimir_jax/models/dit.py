@@ -159,7 +159,7 @@ class DiT(nnx.Module):
         x = jnp.concatenate([self.text(text), self.patch(self._patchify(latents))], axis=1)
         x = self._add_positions(x, grid, length)  # (b, s, d)
         tokens = x.shape[1]
-        pad = _pad(tokens, context.ways("act_length"))
+        pad = _pad(tokens, context.num_shards("act_length"))
         x = jnp.pad(x, ((0, 0), (0, pad), (0, 0))) if pad else x
         x = context.constrain(x, "act_batch", "act_length", "act_embed")
         is_text = jnp.arange(x.shape[1]) < length

@@ -20,24 +20,26 @@ _CURRENT: contextvars.ContextVar[tuple[Mesh, rules_lib.Rules] | None] = contextv
 )
 
 
+def use_mesh(
+    mesh: Mesh | None, rules: rules_lib.Rules | None = None
+) -> contextlib.AbstractContextManager:
+    """Makes `constrain` shard activations over `mesh` inside the block.
+
+    Args:
+        mesh: The devices; None leaves the mesh that is already in force.
+        rules: Logical to mesh axes; None takes the table `fsdp`.
+    """
+    if mesh is None:
+        return contextlib.nullcontext()
+    return _set((mesh, rules_lib.table("fsdp") if rules is None else rules))
+
+
 @contextlib.contextmanager
-def use(mesh: Mesh, rules: rules_lib.Rules) -> Iterator[None]:
-    """Makes `constrain` place activations on `mesh` by `rules` inside the block."""
-    with _set((mesh, rules)):
-        yield
+def no_mesh() -> Iterator[None]:
+    """Leaves arrays where they are inside the block, or inside the decorated function.
 
-
-def on(mesh: Mesh | None) -> contextlib.AbstractContextManager:
-    """Puts what samples or evaluates by itself on `mesh`; None changes nothing."""
-    return contextlib.nullcontext() if mesh is None else use(mesh, rules_lib.table("fsdp"))
-
-
-@contextlib.contextmanager
-def local() -> Iterator[None]:
-    """Leaves arrays where they are inside the block, or inside the function that this decorates.
-
-    For what a process does with rows of its own: a mesh of many processes would make it a program
-    that all of them must run together.
+    Use it for work on the rows of one process: with a mesh of many processes in force, that work
+    would become a program that all of them must run together.
     """
     with _set(None):
         yield
@@ -52,8 +54,8 @@ def _set(current: tuple[Mesh, rules_lib.Rules] | None) -> Iterator[None]:
         _CURRENT.reset(token)
 
 
-def ways(axis: str) -> int:
-    """Returns into how many parts the mesh splits a logical axis; 1 where no mesh is set."""
+def num_shards(axis: str) -> int:
+    """Returns the number of parts into which the mesh splits a logical axis; 1 without a mesh."""
     if (current := _CURRENT.get()) is None:
         return 1
     mesh, rules = current
@@ -72,7 +74,7 @@ def on_shards(
     arrays: Sequence[Array | None],
     axes: Sequence[tuple[str | None, ...]],
 ) -> Array:
-    """Calls `function` on every device with its part of `arrays`; plainly where no mesh is set.
+    """Calls `function` on every device with its shards of `arrays`; directly without a mesh.
 
     Args:
         function: Its result is shaped and split as its first argument.
@@ -93,7 +95,7 @@ def on_shards(
 
 
 def constrain(x: Array, *axes: str | None) -> Array:
-    """Shards an activation by its logical axes; the identity where no mesh is set.
+    """Shards an activation by its logical axes; the identity without a mesh.
 
     Raises:
         ValueError: if `axes` does not name every dimension of `x`.

@@ -1,12 +1,12 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A run of many processes: start-up, what they tell each other outside programs, and a common end.
+"""A run of many processes: start-up, messages outside programs, and a common end.
 
-    with distributed.session(launch, facts):   # all meet, and run the same
+    with distributed.session(launch, facts):   # all processes, running the same
         ...                                    # collectives; process 0 writes and prints
 
-An error on one process ends them all, each with its line: the others may be waiting inside a
-collective for the one that failed.
+An error on one process ends all of them, each with one line: the others may be waiting inside a
+collective for the failed one.
 """
 
 import atexit
@@ -37,8 +37,10 @@ from mimir_jax.parallel import rendezvous
 
 T = TypeVar("T")
 
-_FAILED = "mimir_jax/failed"  # key-value folder: a line from who failed, nothing from who heard it
-_LEFT = "mimir_jax/left"  # and who is about to exit
+_FAILED = (
+    "mimir_jax/failed"  # key-value folder: a line from a failed process, "" from one that read it
+)
+_LEFT = "mimir_jax/left"  # key-value folder: processes about to exit
 _POLL_SECONDS = 1.0
 _FAREWELL_SECONDS = 15.0
 _DAY = 24 * 3600
@@ -103,12 +105,12 @@ def session(launch: Launch, facts: Mapping[str, Any]) -> Iterator[None]:
     Raises:
         ValueError: on every process, if one is missing or would run something else.
     """
-    place = _find(launch)
-    if place is None:
+    address = _find_coordinator(launch)
+    if address is None:
         yield
         return
-    coordinator, count, index = place
-    rendezvous.meet(
+    coordinator, count, index = address
+    rendezvous.handshake(
         coordinator, count, index, {**_versions(), **facts}, seconds=launch.join_seconds
     )
     jax.distributed.initialize(
@@ -148,13 +150,14 @@ def from_first(value: Callable[[], T]) -> T:
 
 
 def gather(value: T) -> list[T]:
-    """Returns the JSON values of all processes, in their order, once all have come here."""
+    """Returns the JSON values of all processes in order, once all have called it."""
     if jax.process_count() == 1:
         return [value]
     client, folder = jax_distributed.global_state.client, f"mimir_jax/gather/{next(_numbers)}"
     client.key_value_set(f"{folder}/{jax.process_index()}", json.dumps(value))
-    places = range(jax.process_count())
-    return [json.loads(client.blocking_key_value_get(f"{folder}/{i}", 1000 * _DAY)) for i in places]
+    processes = range(jax.process_count())
+    keys = [f"{folder}/{index}" for index in processes]
+    return [json.loads(client.blocking_key_value_get(key, 1000 * _DAY)) for key in keys]
 
 
 def to_host(array: jax.Array | np.ndarray) -> np.ndarray:
@@ -176,7 +179,7 @@ def join_rows(rows: np.ndarray, count: int) -> np.ndarray:
     return multihost_utils.process_allgather(rows, tiled=True)[:count]
 
 
-def _find(launch: Launch) -> tuple[str, int, int] | None:
+def _find_coordinator(launch: Launch) -> tuple[str, int, int] | None:
     """Returns coordinator, number of processes and own index; None for a single process."""
     if launch.coordinator is not None:
         return launch.coordinator, launch.num_processes, launch.process_id
@@ -219,7 +222,7 @@ class _End:
         self._thread.join()
 
     def fail(self, line: str) -> None:
-        """Tells the others and waits until they know; JAX's own wait at the exit is left out."""
+        """Tells the others and waits until they know; skips JAX's own wait at exit."""
         self._client.key_value_set(f"{_FAILED}/{self._index}", line)
         self._wait(_FAILED)
         atexit.register(self._leave)
@@ -238,12 +241,12 @@ class _End:
         sys.stdout.flush()
         sys.stderr.flush()
         self._client.key_value_set(f"{_LEFT}/{self._index}", "")
-        if self._index == 0:  # JAX aborts who outlives process 0
+        if self._index == 0:  # JAX aborts processes that outlive process 0
             self._wait(_LEFT)
         os._exit(1)
 
     def _wait(self, folder: str) -> None:
-        """Waits for an entry of every process, but not for ever."""
+        """Waits for an entry of every process, up to a deadline."""
         deadline = time.monotonic() + _FAREWELL_SECONDS
         while time.monotonic() < deadline:
             complete = len(self._client.key_value_dir_get(folder)) == self._count

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Devices that are not there: TPU slices by name, to compile for and to reckon with."""
+"""Data sheets of TPU chips, and device topologies for ahead-of-time compilation."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ from mimir_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What one chip can do, by its maker's public figures.
+    """Public figures of one chip.
 
     Attributes:
         memory: Bytes of device memory.
@@ -39,11 +39,11 @@ CHIPS = {
 }
 """Chips by the name of their topologies (cloud.google.com/tpu/docs/system-architecture).
 
-What the maker calls bidirectional bandwidth of a chip, 1,200 GB/s for v5p, is the sum of its six
-links (four of v5e and v6e), both ways.
+The maker's bidirectional bandwidth per chip, 1,200 GB/s for v5p, is the sum of its six links (four
+for v5e and v6e) in both directions.
 """
 
-_MEGACORE = {"v4": {"chip_config_name": "megacore"}}  # one device a chip, as JAX runs them
+_MEGACORE = {"v4": {"chip_config_name": "megacore"}}  # one device per chip, as JAX runs them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Topology:
 
     Attributes:
         name: As given, such as `v5p:4x4x4`.
-        devices: Of the platform; they run nothing unless the platform is here.
-        chip: None for CPU devices, whose speed is not reckoned.
+        devices: Devices of the platform; they run programs only if the platform is present.
+        chip: None for CPU devices, whose speed is not estimated.
         links: Of the best connected chip to others of the slice.
     """
 
@@ -63,11 +63,11 @@ class Topology:
     links: int = 0
 
 
-def find(name: str) -> Topology:
-    """Returns the devices of a topology such as `v5p:4x4x4`, `v5e:4x8` or `cpu:8`.
+def find_topology(name: str) -> Topology:
+    """Returns a topology such as `v5p:4x4x4`, `v5e:4x8` or `cpu:8`.
 
     Raises:
-        ValueError: for a name that is none, a size that no slice has, or missing libraries.
+        ValueError: for an unknown name, a size that no slice has, or missing libraries.
     """
     match = re.fullmatch(r"(\w+):(\d+(?:x\d+){0,2})", name)
     kinds = [*CHIPS, "cpu"]
@@ -91,7 +91,7 @@ def find(name: str) -> Topology:
                 f"XLA_FLAGS=--xla_force_host_platform_device_count={number}"
             )
         return Topology(name, devices[:number], None)
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # asks a metadata server that is not there
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server to ask
     options = dict(_MEGACORE.get(kind, {}))
     if math.prod(sizes) == 1:  # else libtpu takes a host to have four
         options["chips_per_host_bounds"] = (1, 1, 1)

@@ -51,13 +51,13 @@ def make_mesh(
             f"mesh must give a positive size for each of {', '.join(AXES)}, at most one of them "
             f"-1, got {tuple(sizes)}; set them with {setting}"
         )
-    known = math.prod(s for s in sizes if s != -1)
-    if len(devices) % known or (-1 not in sizes and known != len(devices)):
+    given = math.prod(s for s in sizes if s != -1)
+    if len(devices) % given or (-1 not in sizes and given != len(devices)):
         raise InputError(
             f"mesh sizes {tuple(sizes)} must multiply to the {len(devices)} devices; "
             f"set them with {setting}"
         )
-    shape = tuple(len(devices) // known if s == -1 else s for s in sizes)
+    shape = tuple(len(devices) // given if s == -1 else s for s in sizes)
     return Mesh(_grid(shape, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 

@@ -52,15 +52,15 @@ STRATEGIES: dict[str, Rules] = {
 _RING: Rules = {"act_queries": "context", "act_heads": "tensor"}
 
 
-def table(strategy: str, sequence: str = "ulysses") -> Rules:
-    """Returns the table of a strategy, for one form of splitting the sequence in attention.
+def table(strategy: str, context_parallel: str = "ulysses") -> Rules:
+    """Returns the table of a strategy, with one form of context parallelism in attention.
 
     Args:
         strategy: A key of `STRATEGIES`.
-        sequence: `ulysses` splits heads over `context` inside attention, `ring` leaves the
+        context_parallel: `ulysses` splits heads over `context` inside attention, `ring` leaves the
             sequence split and passes keys and values around.
     """
-    return {**STRATEGIES[strategy], **(_RING if sequence == "ring" else {})}
+    return {**STRATEGIES[strategy], **(_RING if context_parallel == "ring" else {})}
 
 
 def mesh_axes(axis: str, rules: Rules) -> tuple[str, ...]:
@@ -87,8 +87,8 @@ def spec(
             raise InputError(f"unknown logical axis {axis!r}; the table knows {sorted(rules)}")
         names = mesh_axes(axis, rules) if axis is not None else ()
         names = tuple(name for name in names if mesh.shape.get(name, 1) > 1)
-        ways = math.prod(mesh.shape[name] for name in names)
-        if shape is not None and shape[dim] % ways:
+        shards = math.prod(mesh.shape[name] for name in names)
+        if shape is not None and shape[dim] % shards:
             names = ()
         if clash := used & set(names):
             raise InputError(f"mesh axis {sorted(clash)} used twice for logical axes {axes}")

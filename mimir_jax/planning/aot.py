@@ -276,7 +276,7 @@ def _sample(config: TrainConfig, mesh: jax.sharding.Mesh):
     shape, keys = batch["mean"].shape, _key((config.batch_size,), rows)
     denoise = pipeline_lib.make_denoise(config.task, model)
     arguments = (params, batch["text"], batch.get("null"), shape, keys)
-    with context.use(mesh, rules):
+    with context.use_mesh(mesh, rules):
         lowered = denoise.lower(*arguments)
         flops = metrics.count_flops(
             lambda params, text, null, keys: denoise(params, text, null, shape, keys),
@@ -306,7 +306,7 @@ def _decode(config: TrainConfig, mesh: jax.sharding.Mesh):
     def decode(params, latents):
         return latents_lib.decode(vae, params, latents, tiled=mesh.size == 1)
 
-    with context.use(mesh, rules_lib.table("fsdp")):
+    with context.use_mesh(mesh, rules_lib.table("fsdp")):
         lowered = jax.jit(decode).lower(params, latents)
     flops = metrics.count_flops(decode, params, latents)
     return lowered, {"parameters": params, "latents": latents}, flops, flops

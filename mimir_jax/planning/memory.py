@@ -104,7 +104,7 @@ def estimate(
         optimizer=dataclasses.replace(config.optimizer, accumulate=1),
     )
     ways = math.prod(mesh.shape[name] for name in ("data", "fsdp", "context"))
-    with context.use(mesh, program.rules):
+    with context.use_mesh(mesh, program.rules):
         activations = _activations(micro) // ways + _scores(micro, mesh)
     if mesh.shape["fsdp"] > 1:
         activations += _gathered(state.params, sketch.model.axes)
@@ -267,8 +267,10 @@ def _scores(config: TrainConfig, mesh: Mesh) -> int:
     if config.task.network.stabilizer.enabled:
         text += len(config.task.text.instructions)
     tokens = math.prod(dit.token_grid(cfg, (shape[0], frames, *shape[2:]))) + text
-    around = context.ways("act_queries")  # the ring's queries meet a part of the keys at a time
-    heads = cfg.num_heads + -cfg.num_heads % context.ways("act_heads")
+    around = context.num_shards(
+        "act_queries"
+    )  # the ring's queries meet a part of the keys at a time
+    heads = cfg.num_heads + -cfg.num_heads % context.num_shards("act_heads")
     if around == 1 and kernels.num_chunks(shape[0], tokens, heads) == 1:
         return 0
     scores = shape[0] * heads * tokens**2 // (mesh.size * around)

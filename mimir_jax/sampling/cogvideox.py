@@ -210,7 +210,7 @@ class CogVideoXPipeline:
         states = [self._encode(part, prompts) for part in parts]
         condition = jnp.concatenate([jnp.repeat(x, num_videos_per_prompt, axis=0) for x in states])
         condition, key = self._on_rows(condition), self._on_rows(key)
-        with context.on(self.mesh):
+        with context.use_mesh(self.mesh):
             drawn = self._denoise(
                 self.transformer.params,
                 condition,
@@ -236,7 +236,7 @@ class CogVideoXPipeline:
             logging.warning("prompts are cut to %d tokens, the longest has %d", length, longest)
         tokens = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True)
         ids = self._on_rows(jnp.asarray(np.array(tokens["input_ids"], np.int32)))
-        with context.on(self.mesh):
+        with context.use_mesh(self.mesh):
             return self._text_states(self.text_encoder.params, ids)
 
     def decode(

@@ -303,7 +303,7 @@ class Published(Generator):
             "fps": self.fps,
             "tiled": options.tiled,
         }
-        with context.on(mesh):
+        with context.use_mesh(mesh):
             self.ways = latents_lib.ways(guided=self.settings["sampler"]["guidance"] > 1.0)
 
     def generate(

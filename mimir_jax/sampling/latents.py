@@ -84,7 +84,7 @@ def fill(rows: Sequence[T], ways: int, least: int = 1) -> list[T]:
 
 def ways(*, guided: bool) -> int:
     """Returns what must divide videos for the mesh to split their rows, two of each if guided."""
-    rows = context.ways("act_batch")
+    rows = context.num_shards("act_batch")
     return math.lcm(2, rows) // 2 if guided else rows
 
 
@@ -123,5 +123,5 @@ class Decoder:
         mesh = bands(latents.shape[2], self._devices)
         everywhere = NamedSharding(mesh, P())
         self._params, latents = jax.device_put((self._params, latents), everywhere)
-        with context.on(mesh):
+        with context.use_mesh(mesh):
             return np.asarray(self._decode(self._params, latents, tiled=tiled))

@@ -86,7 +86,7 @@ class Pipeline:
         if self._mesh is not None:
             everywhere = NamedSharding(self._mesh, P())
             text, null, keys = jax.device_put((text, null, keys), everywhere)
-        with context.on(self._mesh):
+        with context.use_mesh(self._mesh):
             latents = self._denoise(params, text, null, (*shape, vae.latent_channels), keys)
         if latents.is_fully_addressable:
             return np.stack([self.decode(row[None], tiled=tiled) for row in latents[:count]])
@@ -98,10 +98,10 @@ class Pipeline:
     @property
     def ways(self) -> int:
         """Fewest videos that give every device work."""
-        with context.on(self._mesh):
+        with context.use_mesh(self._mesh):
             return latents_lib.ways(guided=guidance.guides(self._task.sampler))
 
-    @context.local()
+    @context.no_mesh()
     def decode(
         self, latents: jax.Array | np.ndarray, *, tiled: bool = False
     ) -> UInt8[np.ndarray, "f h w 3"]:

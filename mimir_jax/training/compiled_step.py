@@ -128,7 +128,7 @@ def lower(program: Program, batch: Any) -> jax.stages.Lowered:
     """
     key = jax.eval_shape(lambda: jax.random.key(0))
     batch = jax.tree.map(lambda x: with_sharding(x, program.batch), batch)
-    with context.use(program.mesh, program.rules):
+    with context.use_mesh(program.mesh, program.rules):
         return program.step.lower(program.state, batch, with_sharding(key, program.replicated))
 
 

@@ -55,7 +55,7 @@ def _gradient_flops(config: TrainConfig, trainable: Any) -> int:
         )(trained)[0]
 
     trained = params_lib.prune(params, trainable)
-    with context.local():
+    with context.no_mesh():
         made = jax.make_jaxpr(gradient)(trained, params, batch, jax.random.key(0)).jaxpr
     used, _ = partial_eval.dce_jaxpr(made, [True] * len(made.outvars))
     return metrics.jaxpr_flops(used, attention=False)

@@ -120,7 +120,7 @@ def train(
         contextlib.closing(checkpointer),
         contextlib.closing(metrics_lib.Writer(workdir)) as writer,
         contextlib.closing(_Ahead(config, task, data, program.batch)) as batches,
-        context.use(mesh, program.rules),
+        context.use_mesh(mesh, program.rules),
         interrupt.watched() as asked,
     ):
         before = after = _evaluate(task, state, writer, step) if step < config.steps else {}

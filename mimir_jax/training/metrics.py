@@ -85,7 +85,7 @@ def count_flops(function: Callable, *args: Any, attention: bool = True) -> int:
     attention costs follows from its shapes, whatever kernel computes it; what a mesh adds (pads,
     heads of zeros) is left out; so is all that attention kernels do unless `attention`.
     """
-    with context.local():
+    with context.no_mesh():
         return jaxpr_flops(jax.make_jaxpr(function)(*args).jaxpr, attention)
 
 

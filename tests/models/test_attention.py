@@ -55,7 +55,7 @@ def test_xla_kernel_takes_queries_in_chunks_by_the_scores_of_one_device(monkeypa
     q = jnp.ones((4, 20, 4, 8))
     scans = lambda: str(jax.make_jaxpr(lambda q: video.attend(q, q, q))(q)).count("scan[")  # noqa: E731
     assert kernels.num_chunks(4, 20, 4) == 8 and scans() == 1
-    with context.use(mesh.make_mesh((2, 1, 2, 2)), rules.table("fsdp")):
+    with context.use_mesh(mesh.make_mesh((2, 1, 2, 2)), rules.table("fsdp")):
         assert kernels.num_chunks(4, 20, 4) == 1 and scans() == 0
         assert kernels.num_chunks(3, 20, 4) == 2  # clips that two do not divide are on both
         assert kernels.num_chunks(4, 20, 6) == 6
@@ -84,7 +84,7 @@ def test_pallas_kernel_and_gradient_match_xla_at_a_length_that_is_no_multiple(mo
 
 def test_pallas_kernel_runs_on_each_device_of_a_mesh():
     qkv = jax.random.normal(jax.random.key(0), (3, 2, 20, 2, 16))
-    with context.use(mesh.make_mesh((2, 1, 2, 2)), rules.table("fsdp")):
+    with context.use_mesh(mesh.make_mesh((2, 1, 2, 2)), rules.table("fsdp")):
         lowered = jax.jit(lambda *x: video.attend(*x, TEXT_MASK, kernel="pallas")).lower(*qkv)
         assert "manual_computation" in lowered.as_text()
         ours = lowered.compile()(*qkv)
@@ -192,7 +192,7 @@ def test_sequence_parallel_layer_and_gradients_are_those_of_one_device(sequence,
         return (layer.apply(params, x, None, TEXT_MASK, 2)[:, :11] ** 2).sum()
 
     one = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, x)
-    with context.use(mesh.make_mesh(sizes), rules.table("fsdp", sequence)):
+    with context.use_mesh(mesh.make_mesh(sizes), rules.table("fsdp", sequence)):
         many = jax.jit(jax.value_and_grad(lambda *x: loss(*x), (0, 1)))(params, x)
     one, many = (jax.flatten_util.ravel_pytree(x)[0] for x in (one, many))
     assert relative_error(many, one) < 1e-5  # all at once: the bias of a key has no gradient
@@ -211,7 +211,7 @@ def test_ulysses_exchanges_heads_for_sequence_and_gathers_nothing(sizes):
     )
     rows = NamedSharding(grid, P(("data", "fsdp"), "context"))
     x = jax.ShapeDtypeStruct((2, 16, cfg.width), jnp.float32, sharding=rows)
-    with context.use(grid, table):
+    with context.use_mesh(grid, table):
         compiled = jax.jit(layer.apply, out_shardings=rows).lower(params, x).compile()
     found = collectives.collectives(compiled.as_text())
     assert found["all-to-all"].count == 4  # queries, keys, values, and back
@@ -224,7 +224,7 @@ def test_ring_takes_queries_in_chunks_and_keeps_its_statistics(monkeypatch):
     q = jax.random.normal(jax.random.key(0), (2, 13, 3, 8))
     expected = jax.jit(jax.grad(lambda q: stack_loss(q, "none", "xla")))(q)
     monkeypatch.setattr(ring, "MAX_SCORES", 2 * 3 * 7 * 3)
-    with context.use(mesh.make_mesh((4, 1, 2, 1)), rules.table("fsdp", "ring")):
+    with context.use_mesh(mesh.make_mesh((4, 1, 2, 1)), rules.table("fsdp", "ring")):
         grad = jax.grad(lambda q: stack_loss(q, "attention", "xla"))
         ours = jax.jit(grad)(q)
         jaxpr = str(jax.make_jaxpr(grad)(q))

@@ -175,7 +175,7 @@ def test_sharded_output_is_that_of_one_device(small, sequence):
     params = jax.device_put(
         params, rules.param_shardings(model.abstract_params, model.axes, table, mesh_)
     )
-    with context.use(mesh_, table):
+    with context.use_mesh(mesh_, table):
         ours = jax.jit(lambda *x: model.apply(*x))(params, *arguments)
     assert relative_error(ours, expected) < 1e-5
 

@@ -20,7 +20,7 @@ def meet(arrivals, *, seconds=20.0):
     def one(arrival):
         index, count, facts = arrival
         try:
-            return rendezvous.meet(coordinator, count, index, facts, seconds=seconds)
+            return rendezvous.handshake(coordinator, count, index, facts, seconds=seconds)
         except ValueError as error:
             return str(error)
 
@@ -68,7 +68,7 @@ def test_taken_port_is_refused():
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(ValueError, match=f"must name a free port .* got {port}"):
-            rendezvous.meet(f"localhost:{port}", 2, 0, {}, seconds=1.0)
+            rendezvous.handshake(f"localhost:{port}", 2, 0, {}, seconds=1.0)
 
 
 @pytest.mark.parametrize("address", ["here", "here:", ":80", "here:0", "here:99999", "here:x"])
@@ -81,7 +81,7 @@ def test_stranger_on_the_port_is_ignored():
     port = free_port()
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         address = f"127.0.0.1:{port}"
-        first = threads.submit(rendezvous.meet, address, 2, 0, {}, seconds=20.0)
+        first = threads.submit(rendezvous.handshake, address, 2, 0, {}, seconds=20.0)
         while not first.done():
             try:
                 with socket.create_connection(("127.0.0.1", port)) as stranger:
@@ -89,5 +89,5 @@ def test_stranger_on_the_port_is_ignored():
                 break
             except ConnectionRefusedError:
                 continue
-        second = threads.submit(rendezvous.meet, address, 2, 1, {}, seconds=20.0)
+        second = threads.submit(rendezvous.handshake, address, 2, 1, {}, seconds=20.0)
         assert first.result() is None and second.result() is None

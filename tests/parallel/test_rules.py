@@ -154,6 +154,6 @@ def test_constrain_checks_rank_and_places_on_the_mesh():
     with pytest.raises(ValueError, match="one axis per dimension"):
         context.constrain(x, "act_batch")
     grid = mesh.make_mesh((8, 1, 1, 1))
-    with context.use(grid, TABLE):
+    with context.use_mesh(grid, TABLE):
         y = jax.jit(lambda x: context.constrain(x, "act_batch", "act_embed"))(x)
     assert y.sharding.spec[0] == "data"

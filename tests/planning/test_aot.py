@@ -24,7 +24,7 @@ def sharded(mimir_run):
 
 
 def test_a_train_step_is_compiled_for_a_mesh(sharded):
-    place = hardware.find("cpu:8")
+    place = hardware.find_topology("cpu:8")
     report = aot.compile_run(sharded, place, "train")
     assert report.mesh == {"data": 2, "fsdp": 2, "context": 1, "tensor": 2}
     assert report.memory["frozen networks"] > report.memory["parameters"]
@@ -59,7 +59,7 @@ def test_chips_bound_the_time():
 
 def test_rates_of_a_chip_become_times(sharded, monkeypatch):
     chip = hardware.Chip(memory=1e12, flops=1e9, bandwidth=1e6, link=1e3)
-    place = dataclasses.replace(hardware.find("cpu:8"), chip=chip, links=3)
+    place = dataclasses.replace(hardware.find_topology("cpu:8"), chip=chip, links=3)
     monkeypatch.setattr(aot, "_train", _sum)
     report = aot.compile_run(sharded, place, "train")
     numbers = 1 << 20
@@ -108,7 +108,7 @@ def test_bands_are_as_many_as_divide_the_latent_rows():
 def test_a_clip_of_the_paper_decodes_within_the_stated_memory(devices, most):
     values = mimir.get_config("5b")
     config = bridge.from_config_dict(c.TrainConfig, values)
-    report = aot.compile_run(config, hardware.find(f"cpu:{devices}"), "decode")
+    report = aot.compile_run(config, hardware.find_topology(f"cpu:{devices}"), "decode")
     assert report.memory["total"] < most
     assert "all-gather" not in report.traffic
 
@@ -118,11 +118,11 @@ def test_what_the_compiler_finds_no_memory_for_does_not_fit():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Used 20G of 15.75G hbm.\nMost: 1G")
 
     with pytest.raises(aot.DoesNotFitError, match="train must fit .* of cpu:8, .* 15.75G hbm;"):
-        aot._compile(compile, "train", hardware.find("cpu:8"))
+        aot._compile(compile, "train", hardware.find_topology("cpu:8"))
 
 
 def test_what_cannot_be_compiled_is_named(sharded, vae_run):
-    place = hardware.find("cpu:8")
+    place = hardware.find_topology("cpu:8")
     odd = dataclasses.replace(sharded, batch_size=6)
     with pytest.raises(ValueError, match="optimizer.accumulate = 2 x 2 x 1, got 6"):
         aot.compile_run(odd, place, "train")

@@ -186,7 +186,7 @@ def test_collectives_of_a_compiled_program():
 
 
 def test_topologies(monkeypatch):
-    found = hardware.find("cpu:2x4")
+    found = hardware.find_topology("cpu:2x4")
     assert len(found.devices) == 8 and found.chip is None
     asked = {}
 
@@ -201,7 +201,7 @@ def test_topologies(monkeypatch):
         ("v6e:1x1", 0, {"chips_per_host_bounds": (1, 1, 1)}),
     ):
         asked.clear()
-        assert hardware.find(name).links == links
+        assert hardware.find_topology(name).links == links
         assert asked == {"platform": "tpu", "topology_name": name, **extra}
     for name, message in (
         ("cpu:900", "needs 900 CPU devices, got 8; set XLA_FLAGS"),
@@ -211,4 +211,4 @@ def test_topologies(monkeypatch):
         ("v9:2x2", "of v4, v5e, v5p, v6e, cpu, got 'v9:2x2'"),
     ):
         with pytest.raises(ValueError, match=message):
-            hardware.find(name)
+            hardware.find_topology(name)

@@ -83,7 +83,7 @@ def test_estimate_is_near_what_the_compiler_reserves(small, replace, remat):
     dit = replace(small.task.model.dit, remat=remat)
     task = replace(small.task, model=replace(small.task.model, dit=dit))
     config = replace(small, task=task)
-    place = hardware.find("cpu:8")
+    place = hardware.find_topology("cpu:8")
     told = aot.compile_run(config, place, "train").memory
     found = memory.estimate(config, place.devices)
     for part in ("parameters", "optimizer", "average"):

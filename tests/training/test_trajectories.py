@@ -39,7 +39,7 @@ def trajectory(config, task, params, batches, devices):
     state = jax.device_put(made.make_state(params), made.shardings)
     key = jax.device_put(jax.random.key(1), made.replicated)
     losses = []
-    with context.use(mesh, made.rules):
+    with context.use_mesh(mesh, made.rules):
         for batch in batches:
             state, values = made.step(state, loader.device_put(batch, made.batch), key)
             losses.append(float(values["loss"]))

@@ -47,7 +47,7 @@ def run(
         if start
         else weights.load(workdir, mesh=mesh)[1]
     )
-    with context.on(mesh):
+    with context.use_mesh(mesh):
         return {name: float(value) for name, value in task.evaluate(params).items()}
 
 

@@ -71,7 +71,7 @@ def num_chunks(b: int, s: int, heads: int, max_scores: int | None = None) -> int
     """Returns into how many chunks `xla` takes its queries, under the mesh in force."""
     budget = MAX_SCORES if max_scores is None else max_scores
     for axis, size in (("act_batch", b), ("act_heads", heads)):
-        ways = context.ways(axis)
+        ways = context.num_shards(axis)
         budget *= ways if size % ways == 0 else 1  # else every device has all of them
     return min(s, math.ceil(b * heads * s * s / budget))
 

@@ -48,7 +48,7 @@ def attend(
         valid: True at the keys to attend to, at least one in each row.
     """
     length = q.shape[1]
-    more = -length % context.ways("act_queries")
+    more = -length % context.num_shards("act_queries")
     if more:
         q, k, v = (jnp.pad(x, ((0, 0), (0, more), (0, 0), (0, 0))) for x in (q, k, v))
         valid = jnp.pad(valid, ((0, 0), (0, more)))

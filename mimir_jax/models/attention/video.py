@@ -48,7 +48,7 @@ class JointAttention(nnx.Module):
         """
 
         heads = self.cfg.num_heads
-        more = -heads % context.ways("act_heads")  # zero heads, so that the mesh divides them
+        more = -heads % context.num_shards("act_heads")  # zero heads, so that the mesh divides them
 
         # Products are split along the sequence and attention is along heads. Said on both sides,
         # that is an all-to-all; unsaid, the sequence is gathered for the products.
@@ -91,7 +91,7 @@ def attend(
     """
 
     def call(q: Heads, k: Heads, v: Heads, text_mask: TextMask | None) -> Heads:
-        if context.ways("act_queries") > 1:
+        if context.num_shards("act_queries") > 1:
             valid = kernels.valid_keys(text_mask, *q.shape[:2], pad)
             return ring.attend(q, k, v, valid)
         compute = functools.partial(kernels.KERNELS[kernel], pad=pad)

@@ -172,7 +172,7 @@ class TextToVideoTask:
         """The sampler of this model, with the frozen networks already loaded."""
         return pipeline_lib.Pipeline(self._task, self.model, self.text, self._vae, self._vae_params)
 
-    @context.local()
+    @context.no_mesh()
     def _encode_clip(self, clip: UInt8[np.ndarray, "f h w 3"]) -> tuple[Array, Array]:
         moments = self._encode(self._vae_params, clip[None])
         return moments.mean, moments.logvar
@@ -307,7 +307,7 @@ def _velocity_error(
 def _fill_mesh(rows: Any) -> Any:
     """Repeats the last row of every array until the mesh divides them and so splits them."""
     size = jax.tree.leaves(rows)[0].shape[0]
-    extra = -size % context.ways("act_batch")
+    extra = -size % context.num_shards("act_batch")
     fill = lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], extra, axis=0)])  # noqa: E731
     return jax.tree.map(fill, rows) if extra else rows
 

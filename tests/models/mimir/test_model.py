@@ -320,7 +320,7 @@ def test_condition_is_the_same_on_a_mesh():
     for part in ("fuser", "stabilizer"):
         params[part] = jax.device_put(params[part], shardings[part])
     features = jax.device_put(features, NamedSharding(grid, P("fsdp")))
-    with context.use(grid, table):
+    with context.use_mesh(grid, table):
         out = jax.jit(model.condition)(params, features)
     assert helpers.relative_error(out.tokens, expected.tokens) < 1e-5
     assert out.tokens.sharding.spec[0] == "fsdp"
