@@ -9,11 +9,11 @@ and neither weights nor data. `--topology cpu:8` compiles for fake CPU devices.
 
 import json
 import os
-import pathlib
 
 from absl import flags
 from ml_collections import config_flags
 
+from mimir_jax import files
 from mimir_jax.cli import flags as flags_lib
 from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.errors import InputError
@@ -28,7 +28,7 @@ def main(argv) -> None:
     """Compiles and reports."""
     del argv
     config = bridge.from_config_dict(TrainConfig, _CONFIG.value)
-    out = None if _JSON.value is None else pathlib.Path(_JSON.value).expanduser()
+    out = None if _JSON.value is None else files.expand_path(_JSON.value)
     if out is not None and (out.exists() or not out.parent.is_dir()):
         raise InputError(f"--json must be a new file in an existing folder, got {out}")
     kind, _, size = _TOPOLOGY.value.partition(":")

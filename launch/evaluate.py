@@ -18,6 +18,7 @@ from absl import flags
 from rich import console as rich_console
 from rich import progress as rich_progress
 
+from mimir_jax import files
 from mimir_jax.cli import flags as flags_lib
 from mimir_jax.errors import InputError
 
@@ -119,8 +120,8 @@ def _toyworld() -> None:
     if not distributed.is_first():
         return
     summary = toyworld.summarise(lines)
-    results_lib.write_json(place / results_lib.RESULTS, {**settings, "categories": summary})
-    results_lib.write_text(place / "results.csv", toyworld.csv_text(summary))
+    files.write_json(place / results_lib.RESULTS, {**settings, "categories": summary})
+    files.write_text(place / "results.csv", toyworld.csv_text(summary))
     shares = {
         name: (cells["all"]["passed"], *cells["all"]["interval"]) for name, cells in summary.items()
     }
@@ -146,7 +147,7 @@ def _loss() -> None:
         losses = heldout.run(run, start=_START.value, mesh=mesh)
     if not distributed.is_first():
         return
-    results_lib.write_json(place / results_lib.RESULTS, {**settings, "heldout": losses})
+    files.write_json(place / results_lib.RESULTS, {**settings, "heldout": losses})
     print(heldout.text({_title(): losses}))
     _tell(place, "results.json")
 
@@ -212,7 +213,7 @@ def _features() -> None:
         if not distributed.is_first():
             return
         result = features.summary(measured)
-        results_lib.write_json(place / results_lib.RESULTS, {**settings, **result})
+        files.write_json(place / results_lib.RESULTS, {**settings, **result})
         plots.features(place / "features.png", measured)
     print(features.text(result))
     _tell(place, "results.json", "features.png")
@@ -247,7 +248,7 @@ def _compare(suite: str, places: list[pathlib.Path]) -> None:
     with _unwritten(
         place, results_lib.claim(place, {"suite": "compare", "runs": list(map(str, places))})
     ):
-        results_lib.write_json(place / results_lib.RESULTS, result)
+        files.write_json(place / results_lib.RESULTS, result)
         shared = toyworld.shares(result)
         plots.bars(place / "results.png", shared, label="clips that pass, %")
     _tell(place, "results.json", "results.png")

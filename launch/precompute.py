@@ -20,6 +20,7 @@ from ml_collections import config_flags
 from rich import console as rich_console
 from rich import progress as rich_progress
 
+from mimir_jax import files
 from mimir_jax.cli import flags as flags_lib
 from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.errors import InputError
@@ -40,7 +41,7 @@ def main(argv) -> None:
     if _OUT.value is None:
         raise InputError("--out must name the folder of features, got none")
     config = bridge.from_config_dict(TrainConfig, _CONFIG.value)
-    folder = pathlib.Path(_OUT.value).expanduser()
+    folder = files.expand_path(_OUT.value)
 
     flags_lib.prepare_host()
     from mimir_jax.parallel import distributed

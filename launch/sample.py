@@ -16,6 +16,7 @@ from absl import flags
 from rich import console as rich_console
 from rich import progress as rich_progress
 
+from mimir_jax import files
 from mimir_jax.cli import flags as flags_lib
 from mimir_jax.errors import InputError
 
@@ -66,7 +67,6 @@ def main(argv) -> None:
 def _sample() -> None:
     from mimir_jax.parallel import distributed
     from mimir_jax.sampling import gallery, generator, prompts
-    from mimir_jax.weights import native
 
     file = _PROMPTS.value
     texts = [*_PROMPT.value, *(prompts.read(pathlib.Path(file)) if file else [])]
@@ -74,8 +74,8 @@ def _sample() -> None:
     asked = [(text, _SEED.value + i) for text in texts for i in range(_VIDEOS.value)]
     first = distributed.is_first()
     console = rich_console.Console(quiet=not first)
-    out = pathlib.Path(_OUT.value).expanduser()
-    with native.aside(out) if first else contextlib.nullcontext() as folder:
+    out = files.expand_path(_OUT.value)
+    with files.atomic_directory(out) if first else contextlib.nullcontext() as folder:
         maker = generator.open_generator(_CHECKPOINT.value, options)
         for number, text in enumerate(texts, 1):
             if (rest := maker.unread(text)) and first:

@@ -15,16 +15,14 @@ import functools
 import json
 import math
 import operator
-import os
 import pathlib
-import tempfile
 from collections.abc import Iterable, Mapping
 from typing import Any, SupportsIndex
 
 import numpy as np
 from array_record.python import array_record_data_source, array_record_module
 
-from mimir_jax.encoders.cache import content_key
+from mimir_jax import files, hashing
 from mimir_jax.errors import InputError
 
 FORMAT = "mimir_jax prepared features 2"
@@ -68,7 +66,7 @@ class Manifest:
     @functools.cached_property
     def digest(self) -> str:
         """Hash of everything here."""
-        return content_key(json.dumps(dataclasses.asdict(self), sort_keys=True)).hex()
+        return hashing.content_key(json.dumps(dataclasses.asdict(self), sort_keys=True)).hex()
 
     @property
     def rows(self) -> int:
@@ -171,7 +169,7 @@ def claim(folder: pathlib.Path, manifest: Manifest) -> None:
             )
         folder.mkdir(parents=True, exist_ok=True)
         values = {"format": FORMAT, **dataclasses.asdict(manifest)}
-        _replace(path, lambda aside: aside.write_text(json.dumps(values, indent=2) + "\n"))
+        files.write_json(path, values)
     found = read_manifest(folder)  # another process may have been faster, with something else
     check_content(folder, found.content, manifest.content)
     for name in ("records", "empty", "shard_size", "dtype"):
@@ -217,21 +215,19 @@ def check_content(folder: pathlib.Path, found: Content, content: Content) -> Non
 def write_shard(
     folder: pathlib.Path, manifest: Manifest, number: int, records: Iterable[Record]
 ) -> None:
-    """Writes the records of a shard aside and renames it.
+    """Writes the records of a shard, which is complete or absent.
 
     Raises:
         ValueError: if a value does not fit the dtype of the manifest.
     """
 
-    def write(aside: pathlib.Path) -> None:
-        writer = array_record_module.ArrayRecordWriter(str(aside), "group_size:1")
+    with files.atomic_file(folder / manifest.shard(number)) as temporary:
+        writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")
         try:
             for record in records:
                 writer.write(pack(record, manifest.dtype))
         finally:
             writer.close()
-
-    _replace(folder / manifest.shard(number), write)
 
 
 def pack(record: Record, dtype: str) -> bytes:
@@ -287,19 +283,6 @@ def _narrow(name: str, values: np.ndarray, dtype: str) -> np.ndarray:
             "store it with --dtype float32"
         )
     return narrow
-
-
-def _replace(path: pathlib.Path, write: Any) -> None:
-    """Lets `write` make a hidden file beside `path`, which then takes its name."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
-    aside = pathlib.Path(name)
-    try:
-        write(aside)
-        aside.chmod(0o644)
-        aside.rename(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _flat(content: Content, prefix: str = "") -> dict[str, Any]:

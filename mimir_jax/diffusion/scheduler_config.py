@@ -10,6 +10,7 @@ from typing import Any
 
 from absl import logging
 
+from mimir_jax import files
 from mimir_jax.config import DiffusionConfig, require
 from mimir_jax.diffusion import samplers, schedules
 from mimir_jax.errors import InputError
@@ -64,7 +65,7 @@ def load_scheduler(
         ValueError: for a missing or unreadable file, another class, an impossible value, or
             options that `num_steps` steps cannot satisfy.
     """
-    path = pathlib.Path(folder).expanduser()
+    path = files.expand_path(folder)
     path = path / FILE if path.is_dir() else path
     stored = _read(path)
     name = stored.get("_class_name")
@@ -138,7 +139,7 @@ def save_scheduler(
         "snr_shift_scale": diffusion.snr_shift,
         **_NO_EFFECT,
     }
-    path = pathlib.Path(folder).expanduser() / FILE
+    path = files.expand_path(folder) / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(options, indent=2, sort_keys=True) + "\n")
     return path

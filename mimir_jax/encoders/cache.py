@@ -1,38 +1,12 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a frozen network made of some content, kept by the content itself."""
+"""A content-addressed cache of what frozen networks computed."""
 
 import collections
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
-
-
-def content_key(*parts: str | bytes | np.ndarray) -> bytes:
-    """Hashes strings, bytes and arrays (their shape and dtype included)."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            digest.update(f"{part.dtype}{part.shape}".encode())
-            part = np.ascontiguousarray(part).tobytes()
-        elif isinstance(part, str):
-            part = part.encode()
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part)
-    return digest.digest()
-
-
-def tree_digest(tree: Any) -> str:
-    """Hashes a tree of arrays, names, shapes and dtypes included; one leaf at a time is on host."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    keys = (
-        content_key(jax.tree_util.keystr(path), np.asarray(jax.device_get(leaf)))
-        for path, leaf in leaves
-    )
-    return content_key(*keys).hex()
 
 
 class ContentCache:

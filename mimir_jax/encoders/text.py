@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mimir_jax import weights
+from mimir_jax import hashing, weights
 from mimir_jax.config import TextConfig
 from mimir_jax.encoders import chat, decoding, tokenizers
-from mimir_jax.encoders.cache import ContentCache, content_key, tree_digest
+from mimir_jax.encoders.cache import ContentCache
 from mimir_jax.errors import InputError
 from mimir_jax.models import condition, functional
 from mimir_jax.parallel import context
@@ -124,7 +124,9 @@ class TextEncoder:
 
     def _row(self, caption: str) -> Features:
         """Returns the features of one caption and the tokens of its answers."""
-        return self.cache.get(content_key(caption), functools.partial(self._encode_one, caption))
+        return self.cache.get(
+            hashing.content_key(caption), functools.partial(self._encode_one, caption)
+        )
 
     def _encode_one(self, caption: str) -> Features:
         length = self._config.length
@@ -170,7 +172,7 @@ class TextEncoder:
         config, llm = self._config, self._llm
         query = self._query(caption)
         ids, mask = tokenizers.pad([query] * config.num_answers, config.length, llm.pad_id)
-        digest = content_key(caption, str(self._seed))
+        digest = hashing.content_key(caption, str(self._seed))
         key = jax.random.key(int.from_bytes(digest[:4], "little"))
         return decoding.generate_states(
             llm.model,
@@ -321,8 +323,8 @@ class _Encoder:
         rules |= {"truncation": None, "padding": None}  # of the last call
         words = json.dumps([rules, self.tokenizer.chat_template], sort_keys=True)
         return {
-            "weights": tree_digest(self.params),
-            "tokenizer": content_key(words).hex(),
+            "weights": hashing.tree_digest(self.params),
+            "tokenizer": hashing.content_key(words).hex(),
             "config": dataclasses.asdict(self.model.config),
         }
 

@@ -3,11 +3,11 @@
 """A folder of results: settings first, then what was measured, so that a stopped run goes on."""
 
 import json
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from mimir_jax import files
 from mimir_jax.errors import InputError
 
 SETTINGS = "settings.json"
@@ -32,7 +32,7 @@ def claim(folder: pathlib.Path, settings: Mapping[str, Any]) -> bool:
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"--out {folder} must be a new or empty folder; choose another")
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, settings)  # also where it is there: what cannot be written shows now
+        files.write_json(path, settings)  # also where it is there: what cannot be written shows now
     except OSError as error:
         raise InputError(
             f"--out {folder} must be writable: {error.strerror or error}; choose another"
@@ -49,18 +49,6 @@ def _require_same(folder: pathlib.Path, old: dict[str, Any], new: dict[str, Any]
             f"--out {folder} holds results of another evaluation: {names[0]} is {was} there and "
             f"{_short(new.get(names[0]))} here; {again}choose another --out or delete that one"
         )
-
-
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes JSON aside and renames it."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes text aside and renames it."""
-    aside = path.with_name(f".{path.name}-{os.getpid()}")
-    aside.write_text(text)
-    aside.rename(path)
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

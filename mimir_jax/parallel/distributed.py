@@ -12,7 +12,6 @@ collective for the failed one.
 import atexit
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 import json
 import os
@@ -31,6 +30,7 @@ from jax._src import distributed as jax_distributed  # the only way to the key-v
 from jax.experimental import multihost_utils
 
 import mimir_jax
+from mimir_jax import hashing
 from mimir_jax.config import require
 from mimir_jax.errors import InputError
 from mimir_jax.parallel import rendezvous
@@ -200,7 +200,7 @@ def _find_coordinator(launch: Launch) -> tuple[str, int, int] | None:
 def _versions() -> dict[str, Any]:
     root = pathlib.Path(mimir_jax.__file__).parent
     code = {
-        str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+        str(file.relative_to(root)): hashing.sha256_file(file)[:12]
         for file in sorted(root.rglob("*.py"))
     }
     return {"mimir_jax": mimir_jax.__version__, "jax": jax.__version__, "code": code}

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import av
 
+from mimir_jax import files as files_lib
 from mimir_jax.errors import InputError
 from mimir_jax.study import form
 
@@ -34,7 +35,7 @@ def read_folder(folder: str | os.PathLike[str]) -> list[Clip]:
     Raises:
         ValueError: if there is no video, or a video without a prompt.
     """
-    folder = pathlib.Path(folder).expanduser()
+    folder = files_lib.expand_path(folder)
     if not folder.is_dir():
         raise InputError(f"a system needs an existing folder, found none at {folder}")
     try:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from itertools import combinations
 
+from mimir_jax import files
 from mimir_jax.errors import InputError
 from mimir_jax.study import clips, form
 
@@ -42,7 +43,7 @@ def build(
     Raises:
         ValueError: if the folders cannot be compared, or `out` exists or cannot be written.
     """
-    folders = {name: pathlib.Path(folder).expanduser() for name, folder in systems.items()}
+    folders = {name: files.expand_path(folder) for name, folder in systems.items()}
     groups, unmatched = clips.match({n: clips.read_folder(f) for n, f in folders.items()})
     seed = secrets.randbits(64) if seed is None else seed
     rng = random.Random(seed)
@@ -61,9 +62,7 @@ def build(
         for pair in key.pairs
         for side in (pair.left, pair.right)
     }
-    from mimir_jax.weights import native  # comes with JAX, which takes a while
-
-    with native.aside(pathlib.Path(out).expanduser()) as folder:
+    with files.atomic_directory(files.expand_path(out)) as folder:
         videos = folder / "page" / "videos"
         videos.mkdir(parents=True)
         digest = hashlib.sha256(json.dumps([key.to_json()["pairs"], seed, ties]).encode())

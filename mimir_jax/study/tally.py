@@ -7,10 +7,8 @@ prefer it; "no difference" is half a win for both. In a full round robin each ax
 times the number of systems, as the rows of Table 2 do (M-U26).
 """
 
-import json
 import math
 import os
-import pathlib
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -18,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from mimir_jax import tables
+from mimir_jax import files, tables
 from mimir_jax.errors import InputError
 from mimir_jax.study import form
 
@@ -156,12 +154,12 @@ def table(result: dict[str, Any]) -> str:
 
 
 def write_result(result: dict[str, Any], path: str | os.PathLike[str]) -> None:
-    """Writes a tally aside and renames it; replaces only an earlier tally of the same study.
+    """Writes a tally; replaces only an earlier tally of the same study.
 
     Raises:
         ValueError: if something else is at `path`, or it cannot be written.
     """
-    path = pathlib.Path(path).expanduser()
+    path = files.expand_path(path)
     if path.exists() or path.is_symlink():
         try:
             same = form.read_json(path, "study tally").get("study") == result["study"]
@@ -171,14 +169,7 @@ def write_result(result: dict[str, Any], path: str | os.PathLike[str]) -> None:
             raise InputError(
                 f"--out must not exist or be a tally of study {result['study']}, found {path}"
             )
-    aside = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        aside.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(aside, path)
-    except OSError as error:
-        raise InputError(f"{path} could not be written: {error.strerror or error}") from None
-    finally:
-        aside.unlink(missing_ok=True)
+    files.write_json(path, result, indent=1, ensure_ascii=False)
 
 
 def _choices(answers, path: str, pairs: dict[str, form.Pair], offered: Sequence[str]):

@@ -11,6 +11,7 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 
+from mimir_jax import files
 from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.errors import InputError
 from mimir_jax.parallel import distributed
@@ -175,9 +176,7 @@ def _claim(workdir: pathlib.Path, config: TrainConfig) -> None:
     require_claimable(workdir, config)
     path = workdir / CONFIG_FILE
     workdir.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(bridge.to_json(config))
-    temporary.rename(path)
+    files.write_text(path, bridge.to_json(config))
     logging.info("config written to %s", path)
 
 

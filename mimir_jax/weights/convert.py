@@ -4,7 +4,6 @@
 
 import concurrent.futures
 import dataclasses
-import hashlib
 import json
 import math
 import os
@@ -16,6 +15,7 @@ import numpy as np
 from absl import logging
 from jax.typing import DTypeLike
 
+from mimir_jax import files, hashing
 from mimir_jax.config import MimirConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import lora
@@ -64,8 +64,8 @@ def convert(
         ValueError: if `source` cannot be opened or has no such form, or `target` exists or cannot
             be written.
     """
-    target = pathlib.Path(target).expanduser()
-    with native.aside(target) as folder:
+    target = files.expand_path(target)
+    with files.atomic_directory(target) as folder:
         opened = opening.open_weights(source)
         cast = None if dtype is None else np.dtype(dtype)
         licence = None
@@ -107,9 +107,9 @@ def convert_adapters(
     """
     from mimir_jax.weights import runs  # training builds on weights
 
-    target = pathlib.Path(target).expanduser()
+    target = files.expand_path(target)
     cast = None if dtype is None else np.dtype(dtype)
-    with native.aside(target) as folder:
+    with files.atomic_directory(target) as folder:
         task, stored = runs.open_adapters(opening.resolve(source))
         values = {p: x.read() for p, x in stored.tensors.items() if p.startswith(f"{lora.NAME}/")}
         factors = {n: tensors.of_array(x) for n, x in adapters.export(task, values).items()}
@@ -123,7 +123,7 @@ def _write_native(
     folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype | None, licence: str | None
 ) -> None:
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        hashes = [(file, pool.submit(_sha256, file)) for file in opened.files]
+        hashes = [(file, pool.submit(hashing.sha256_file, file)) for file in opened.files]
         config = opened.config
         if dtype is not None and opened.class_name is not None:
             config = opened.family.with_dtype(config, str(dtype))  # ours keep their compute dtype
@@ -249,8 +249,3 @@ def _copy_companions(opened: opening.Weights, folder: pathlib.Path) -> None:
             for file in sorted(where.glob(pattern)):
                 if file.is_file():
                     shutil.copyfile(file, folder / file.name)
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

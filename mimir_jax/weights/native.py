@@ -3,7 +3,7 @@
 """Native folders: an Orbax checkpoint in `params/` beside `config.json` and `manifest.json`.
 
 `config.json` says what the network is; `manifest.json` where its values come from. A folder is
-complete or absent: it is written aside and renamed.
+complete or absent: see `files.atomic_directory`.
 """
 
 import contextlib
@@ -11,11 +11,8 @@ import gc
 import json
 import logging
 import math
-import os
 import pathlib
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -24,6 +21,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 import mimir_jax
+from mimir_jax import files as files_lib
 from mimir_jax.config import KINDS, bridge
 from mimir_jax.errors import InputError
 from mimir_jax.models import params as params_lib
@@ -46,33 +44,6 @@ class Stored(NamedTuple):
 
     tensors: Tensors
     read_all: Callable[[], dict[str, np.ndarray]]
-
-
-@contextlib.contextmanager
-def aside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a folder to write to, which becomes `folder` at the end, or nothing does.
-
-    Raises:
-        ValueError: if `folder` exists, or the disk refuses.
-    """
-    if folder.exists() or folder.is_symlink():
-        raise InputError(f"destination {folder} must not exist; delete it or choose another")
-    temporary = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        yield temporary
-        temporary.chmod(0o755)
-        for file in temporary.rglob("*"):
-            file.chmod(0o755 if file.is_dir() else 0o644)
-        os.rename(temporary, folder)
-    except OSError as error:
-        raise InputError(
-            f"destination {folder} could not be written: {error.strerror or error}; nothing is left"
-        ) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write(
@@ -155,7 +126,7 @@ def save(
         name: Tensor(np.shape(x), np.dtype(x.dtype), lambda x=x: np.asarray(x))
         for name, x in params_lib.flatten(params).items()
     }
-    with aside(folder) as temporary:
+    with files_lib.atomic_directory(folder) as temporary:
         write(temporary, kind, config, flat, dtype=None if dtype is None else np.dtype(dtype))
         for name, content in (files or {}).items():
             (temporary / name).write_bytes(content)

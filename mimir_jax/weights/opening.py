@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mimir_jax import files as files_lib
 from mimir_jax.errors import InputError
 from mimir_jax.weights import dit, family, gguf, llm, mimir, native, rules, sat, t5, tensors, vae
 
@@ -67,7 +68,7 @@ def resolve(path: str | os.PathLike[str]) -> pathlib.Path:
     if text.startswith("package:"):
         place = ASSETS / text.removeprefix("package:")
     else:
-        place = pathlib.Path(text).expanduser()
+        place = files_lib.expand_path(text)
     if not place.exists():
         raise InputError(f"weights {text} must be a folder or a file, found none at {place}")
     return place

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from mimir_jax import evaluation
+from mimir_jax import evaluation, files
 from mimir_jax.data import toyworld as world
 from mimir_jax.evaluation import confidence, results
 from mimir_jax.evaluation.judge import prompt_coverage
@@ -184,14 +184,14 @@ def test_result_folders(tmp_path):
         results.find_results(tmp_path / "a", "loss")
     with pytest.raises(ValueError, match="must be writable: Not a directory; choose another"):
         results.claim(tmp_path / "a" / results.SETTINGS / "x", {})
-    results.write_json(tmp_path / "a" / results.RESULTS, {"suite": "loss"})
+    files.write_json(tmp_path / "a" / results.RESULTS, {"suite": "loss"})
     with pytest.raises(ValueError, match='of the suite toyworld, got "loss"'):
         results.find_results(tmp_path / "a", "toyworld")
 
     for step in (300, 1000, None):
         place = results.default(tmp_path, "loss", step, start=step is None)
         place.mkdir(parents=True)
-        results.write_json(place / results.RESULTS, {"suite": "loss", "step": step})
+        files.write_json(place / results.RESULTS, {"suite": "loss", "step": step})
     assert results.find_results(tmp_path, "loss")[1]["step"] == 1000  # of a run, its newest
 
 

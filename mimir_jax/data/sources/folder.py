@@ -3,7 +3,6 @@
 """A folder of videos with captions as a data source."""
 
 import functools
-import hashlib
 import itertools
 import json
 import os
@@ -15,6 +14,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 
+from mimir_jax import hashing
 from mimir_jax.data import clips, video_io
 from mimir_jax.errors import InputError
 
@@ -86,7 +86,7 @@ class VideoFolder(clips.ClipSource):
     def _choose(self, split: Literal["train", "heldout"]) -> list[str]:
         """Returns the files of a split, at least one of which can be read."""
         is_readable = functools.cache(self._is_readable)
-        codes = {f: int(hashlib.sha256(f.encode()).hexdigest()[:8], 16) for f in self.files}
+        codes = {f: int(hashing.sha256(f)[:8], 16) for f in self.files}
         order = sorted(self.files, key=codes.get)
         heldout = [file for file in order if codes[file] % 20 == 0]
         if not any(is_readable(file) for file in heldout):
@@ -123,7 +123,7 @@ def _digest(folder: pathlib.Path, files: Sequence[str], captions: Sequence[tuple
     """Hashes names, sizes and captions, so that a moved folder is the same and a changed is not."""
     sizes = [(folder / file).stat().st_size for file in files]
     content = json.dumps([list(files), sizes, list(captions)])
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    return hashing.sha256(content)[:16]
 
 
 def _read_captions(folder: pathlib.Path, files: Sequence[str]) -> dict[str, tuple[str, ...]]:

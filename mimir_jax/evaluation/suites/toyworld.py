@@ -17,12 +17,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from mimir_jax import evaluation, tables
+from mimir_jax import evaluation, files, tables
 from mimir_jax.data.toyworld import captions, sampling
 from mimir_jax.data.toyworld import scene as scene_lib
 from mimir_jax.errors import InputError
 from mimir_jax.evaluation import confidence
-from mimir_jax.evaluation import results as folder_lib
 from mimir_jax.evaluation.judge import ground_truth, prompt_coverage
 from mimir_jax.parallel import distributed
 from mimir_jax.sampling import video as video_lib
@@ -325,7 +324,7 @@ def _judged(folder: pathlib.Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = read_clips(folder)
-    folder_lib.write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+    files.write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
     return lines
 
 

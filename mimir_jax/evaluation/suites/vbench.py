@@ -9,14 +9,13 @@ are always named after the raw prompt.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mimir_jax import tables
+from mimir_jax import files, hashing, tables
 from mimir_jax.errors import InputError
 from mimir_jax.evaluation import results as folder_lib
 from mimir_jax.evaluation.suites.toyworld import Maker
@@ -111,7 +110,7 @@ def plan(
 
 def describe(file: pathlib.Path) -> dict[str, str]:
     """Returns a prompt file's hash and name, to tell whether a folder of videos is of it."""
-    return {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()[:12], "file": file.name}
+    return {"sha256": hashing.sha256_file(file)[:12], "file": file.name}
 
 
 def run(
@@ -124,14 +123,14 @@ def run(
 ) -> None:
     """Writes the videos that `folder/videos` lacks, and their seeds.
 
-    A video is complete or absent: it is written aside and renamed. Of many processes, all make and
+    A video is complete or absent: see `files.atomic_file`. Of many processes, all make and
     process 0 writes.
     """
     first_process = distributed.is_first()
     videos = folder / "videos"
     if first_process:
         videos.mkdir(exist_ok=True)
-        folder_lib.write_json(folder / SEEDS, {ask.file: ask.seed for ask in asks})
+        files.write_json(folder / SEEDS, {ask.file: ask.seed for ask in asks})
     done = distributed.from_first(lambda: [path.name for path in videos.iterdir()])
     open_asks = [ask for ask in asks if ask.file not in done]
     report(len(asks) - len(open_asks))
@@ -142,9 +141,8 @@ def run(
         if not first_process:
             continue
         for ask, clip in zip(batch, frames, strict=True):
-            aside = folder / "unfinished.mp4"
-            video_lib.write_mp4(aside, clip, fps=maker.fps)
-            aside.rename(videos / ask.file)
+            with files.atomic_file(videos / ask.file) as temporary:
+                video_lib.write_mp4(temporary, clip, fps=maker.fps)
         report(len(asks) - len(open_asks) + first + len(batch))
 
 

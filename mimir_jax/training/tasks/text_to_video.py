@@ -15,13 +15,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
+from mimir_jax import files, hashing, weights
 from mimir_jax import noise as noise_lib
-from mimir_jax import weights
 from mimir_jax.config import TextToVideoConfig, TrainConfig
 from mimir_jax.data import feature_store, sources, transforms
 from mimir_jax.diffusion import objectives, schedules
 from mimir_jax.encoders import text as features_lib
-from mimir_jax.encoders.cache import ContentCache, content_key, tree_digest
+from mimir_jax.encoders.cache import ContentCache
 from mimir_jax.errors import InputError
 from mimir_jax.models import dit, functional, lora
 from mimir_jax.models.mimir import model as model_lib
@@ -69,7 +69,7 @@ class TextToVideoTask:
         """Returns all that the prepared features of the training clips are a function of."""
         data = self._config.data
         vae = {
-            "weights": tree_digest(self._vae_params),
+            "weights": hashing.tree_digest(self._vae_params),
             "config": dataclasses.asdict(self._task.vae),
         }
         return {
@@ -91,7 +91,9 @@ class TextToVideoTask:
         with futures.ThreadPoolExecutor(1, "text") as thread:  # networks compile side by side
             text = thread.submit(self.text.encode, records["caption"])
             moments = [
-                self._moments.get(content_key(clip), functools.partial(self._encode_clip, clip))
+                self._moments.get(
+                    hashing.content_key(clip), functools.partial(self._encode_clip, clip)
+                )
                 for clip in records["video"]
             ]
         mean, logvar = (np.concatenate(part) for part in zip(*moments, strict=True))
@@ -153,9 +155,7 @@ class TextToVideoTask:
         folder = self._config.data.features
         if folder is None:
             return None
-        return feature_store.FeatureSource(
-            pathlib.Path(folder).expanduser(), self.feature_content()
-        )
+        return feature_store.FeatureSource(files.expand_path(folder), self.feature_content())
 
     def _collect(self, records: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the batch of prepared records."""

@@ -1,0 +1,101 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Files and folders that are complete or absent, and paths as users write them."""
+
+import contextlib
+import json
+import os
+import pathlib
+import secrets
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+from mimir_jax.errors import InputError
+
+
+def expand_path(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Returns `path` with a leading `~` replaced by the home folder."""
+    return pathlib.Path(path).expanduser()
+
+
+def write_json(
+    path: pathlib.Path, content: Any, *, indent: int = 2, ensure_ascii: bool = True
+) -> None:
+    """Writes JSON and a line end to `path` atomically; see `atomic_file`."""
+    write_text(path, json.dumps(content, indent=indent, ensure_ascii=ensure_ascii) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes UTF-8 text to `path` atomically; see `atomic_file`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Writes bytes to `path` atomically; see `atomic_file`."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def atomic_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a hidden path in the same folder; what the caller writes there replaces `path`.
+
+    A reader sees the old file or the new one, never a part. Several processes may write the same
+    `path`: each has a temporary file of its own, and the last one stays.
+
+    Raises:
+        InputError: if the file cannot be written; `path` is unchanged.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        _require_own(error, temporary)
+        raise InputError(
+            f"file {path} could not be written: {reason(error)}; choose another place or free space"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a temporary folder beside `folder`, which takes its name at the end.
+
+    After an exception neither of the two is left.
+
+    Raises:
+        InputError: if `folder` exists or cannot be written.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise InputError(f"destination {folder} must not exist; delete it or choose another")
+    temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for file in (temporary, *temporary.rglob("*")):
+            file.chmod(0o755 if file.is_dir() else 0o644)  # copies may have narrower modes
+        os.rename(temporary, folder)
+    except OSError as error:
+        _require_own(error, temporary)
+        raise InputError(
+            f"destination {folder} could not be written: {reason(error)}; nothing is left"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def reason(error: OSError) -> str:
+    """Returns why the system refused, without the path that a message names anyway."""
+    return error.strerror or " ".join(str(error).split())
+
+
+def _require_own(error: OSError, temporary: pathlib.Path) -> None:
+    """Raises `error` again if it names a file that has nothing to do with `temporary`."""
+    if isinstance(error.filename, str | bytes):  # else a descriptor, or none
+        named, own = (pathlib.Path(os.fsdecode(p)).absolute() for p in (error.filename, temporary))
+        if not (named.is_relative_to(own) or own.is_relative_to(named)):
+            raise error

@@ -1,0 +1,56 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import json
+import pathlib
+
+import pytest
+
+from mimir_jax import files
+from mimir_jax.errors import InputError
+
+
+def test_a_file_replaces_the_old_one_or_leaves_it(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_json(path, {"a": "é"})
+    assert json.loads(path.read_text()) == {"a": "é"} and path.read_text().endswith("\n")
+    with pytest.raises(KeyError), files.atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise KeyError("stopped")
+    assert json.loads(path.read_text()) == {"a": "é"}
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_directory_is_complete_or_absent(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    with pytest.raises(KeyError), files.atomic_directory(folder) as temporary:
+        (temporary / "a").write_text("half")
+        raise KeyError("stopped")
+    assert list(folder.parent.iterdir()) == []
+    with files.atomic_directory(folder) as temporary:
+        (temporary / "a").write_text("whole")
+        (temporary / "a").chmod(0o600)
+    assert [file.name for file in folder.iterdir()] == ["a"]
+    assert folder.stat().st_mode & 0o777 == 0o755 and (folder / "a").stat().st_mode & 0o777 == 0o644
+    with pytest.raises(InputError, match="must not exist"), files.atomic_directory(folder):
+        pass
+
+
+def test_a_refusal_of_the_system_is_bad_input_and_another_file_s_error_is_not(tmp_path):
+    (tmp_path / "file").write_text("x")
+    below = tmp_path / "file" / "a"
+    with pytest.raises(InputError, match="a could not be written: Not a directory"):
+        files.write_text(below, "x")
+    with pytest.raises(InputError, match="a could not be written: Not a directory"):
+        with files.atomic_directory(below):
+            pass
+    for context in (files.atomic_file, files.atomic_directory):
+        with pytest.raises(FileNotFoundError), context(tmp_path / "b"):
+            (tmp_path / "other").read_text()
+        with pytest.raises(InputError, match="could not be written: No space left"):
+            with context(tmp_path / "b"):
+                raise OSError(28, "No space left on device")
+
+
+def test_home_is_expanded():
+    assert files.expand_path("~/a") == pathlib.Path.home() / "a"
+    assert files.expand_path("a/~") == pathlib.Path("a/~")
