@@ -1,0 +1,93 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Frozen networks: a description that needs no weights, and loading by it."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+
+from mimir_jax import weights
+from mimir_jax.config import KINDS
+from mimir_jax.errors import InputError
+from mimir_jax.models import functional
+from mimir_jax.weights import opening
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenNetwork:
+    """A network that a system runs and does not train.
+
+    Attributes:
+        kind: Kind of its weights, a key of `config.KINDS`.
+        path: Folder of its weights; None where the run names none.
+        field: Config field that names the folder, relative to the system's section.
+        config: The network's config where the run states it; None takes that of the folder.
+        split: Whether its parameters are split over the devices of a process, not kept whole on the
+            first one.
+    """
+
+    kind: str
+    path: str | None
+    field: str
+    config: Any = None
+    split: bool = False
+
+    def require_path(self) -> str:
+        """Returns `path`.
+
+        Raises:
+            InputError: if it is None or does not exist.
+        """
+        if self.path is None:
+            raise InputError(
+                f"system.{self.field} must name a folder of {self.kind} weights, got None; set it "
+                f"with --config.system.{self.field}=FOLDER"
+            )
+        weights.resolve(self.path)
+        return self.path
+
+    def load(
+        self, mesh: Mesh | None = None, *, dtype: str | None = None
+    ) -> tuple[functional.Model, functional.Params]:
+        """Loads the network.
+
+        Args:
+            mesh: Devices to split the parameters over; None keeps them on the first device.
+            dtype: Dtype of parameters and compute; None keeps that of the folder.
+
+        Raises:
+            InputError: for a missing folder, or one whose config is not the stated one.
+        """
+        model, params = weights.load(self.require_path(), kind=self.kind, dtype=dtype, mesh=mesh)
+        if self.config is not None and model.config != self.config:
+            raise InputError(
+                f"system.{self.kind} must be the config of {self.path}, got {self.config} and "
+                f"{model.config}; set system.{self.kind} to the sizes of the weights"
+            )
+        return model, params
+
+    def describe(self) -> tuple[functional.Model, functional.Params]:
+        """Returns the network with shapes and dtypes of its parameters; reads no weights.
+
+        Where the folder is absent, the published default of the kind in 16 bits stands in for it.
+        """
+        family = opening.FAMILIES[self.kind]
+        if self.config is not None:
+            model, dtype = family.build(self.config), self.config.dtype
+        else:
+            try:
+                opened = weights.open_weights(self.require_path())
+                model, dtype = family.build(opened.config), opened.config.dtype
+            except InputError:
+                model, dtype = family.build(KINDS[self.kind]()), "bfloat16"
+        return model, param_spec(model, dtype)
+
+
+def param_spec(model: functional.Model, dtype: DTypeLike) -> functional.Params:
+    """Returns shape and dtype of every parameter of a network stored in `dtype`."""
+    dtype = jnp.dtype(dtype)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), model.abstract_params)

@@ -1,0 +1,114 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Latent codecs: clips to the latents that a diffusion network denoises, and back.
+
+A codec is pure: it takes its parameters as an argument. The causal 3D VAE of CogVideoX is the one
+that exists; a 2D VAE applied frame by frame meets the same interface.
+"""
+
+from typing import Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mimir_jax.config import VAEConfig
+from mimir_jax.encoders import frozen
+from mimir_jax.models import functional
+from mimir_jax.models.vae import autoencoder
+
+
+@runtime_checkable
+class LatentCodec(Protocol):
+    """Encodes clips to moments of latents and decodes latents to clips.
+
+    Attributes:
+        channels: Channels of the latents.
+        spatial_compression: Pixels per latent along height and width.
+        param_spec: Shape and dtype of every parameter.
+    """
+
+    channels: int
+    spatial_compression: int
+    param_spec: functional.Params
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """Returns the latent shape (t, h, w, c) of a clip of `frames`, `height` and `width`."""
+        ...
+
+    def nearest_frames(self, frames: int) -> int:
+        """Returns the nearest clip length that decodes to as many frames as were encoded."""
+        ...
+
+    def encode(
+        self, params: functional.Params, video: Float[Array, "b f h w 3"]
+    ) -> autoencoder.Moments:
+        """Returns the moments of the unscaled latents of clips in [-1, 1]."""
+        ...
+
+    def scale(self, latents: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
+        """Scales latents to about unit variance, as the diffusion network sees them."""
+        ...
+
+    def decode(
+        self, params: functional.Params, latents: Float[Array, "b t h w c"], *, tiled: bool = False
+    ) -> Float[Array, "b f h2 w2 3"]:
+        """Returns the clips of scaled latents, about in [-1, 1], in float32.
+
+        Args:
+            params: Parameters of the codec.
+            latents: Scaled latents.
+            tiled: Whether to decode and blend overlapping tiles, which bounds memory.
+        """
+        ...
+
+
+class CausalVAECodec:
+    """`LatentCodec` of the causal 3D VAE of CogVideoX (arXiv 2408.06072).
+
+    Args:
+        config: Sizes of the VAE.
+    """
+
+    def __init__(self, config: VAEConfig):
+        self.config = config
+        self.model = functional.build(autoencoder.VAE, config)
+        self.channels = config.latent_channels
+        self.spatial_compression = config.spatial_compression
+
+    @property
+    def param_spec(self) -> functional.Params:
+        """Shape and dtype of every parameter, stored in the compute dtype."""
+        return frozen.param_spec(self.model, self.config.dtype)
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """Returns the latent shape (t, h, w, c)."""
+        scale = self.spatial_compression
+        return (
+            self.config.latent_frames(frames),
+            height // scale,
+            width // scale,
+            self.channels,
+        )
+
+    def nearest_frames(self, frames: int) -> int:
+        """Returns the nearest clip length of whole chunks after the first frame."""
+        period = self.config.temporal_compression * self.config.latent_chunk
+        period = period if self.config.temporal_compression > 1 else 1
+        return max(0, round((frames - 1) / period)) * period + 1
+
+    def encode(
+        self, params: functional.Params, video: Float[Array, "b f h w 3"]
+    ) -> autoencoder.Moments:
+        """Returns the moments of the unscaled latents."""
+        return self.model.encode(params, video)
+
+    def scale(self, latents: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
+        """Multiplies latents by the VAE's scaling factor."""
+        return autoencoder.scale_latents(self.config, latents)
+
+    def decode(
+        self, params: functional.Params, latents: Float[Array, "b t h w c"], *, tiled: bool = False
+    ) -> Float[Array, "b f h2 w2 3"]:
+        """Returns the clips of scaled latents in float32."""
+        latents = autoencoder.unscale_latents(self.config, latents)
+        return self.model.decode(params, latents, tiled=tiled).astype(jnp.float32)

@@ -1,0 +1,255 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The interfaces of a system: the pure half, the host half and the evaluators.
+
+    System        network, frozen networks, batch shapes, loss; pure, reads no weights
+    Encoder       loads the frozen networks once; records or requests -> arrays on the host
+    Evaluator     held-out metrics, and examples that people look at
+
+The trainer, the memory estimate, the FLOP counter, the ahead-of-time compiler, precomputation,
+sampling and evaluation take these and never ask which system they have.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt8
+
+from mimir_jax.data import feature_store, sources
+from mimir_jax.encoders import frozen as frozen_lib
+from mimir_jax.encoders import latents
+from mimir_jax.models import functional
+
+Metrics = Mapping[str, Any]
+Batch = Any
+"""A registered dataclass of arrays with a leading batch axis; each system defines its own."""
+
+Features = Any
+"""A pytree of arrays with a leading batch axis: what conditions a diffusion network."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bucket:
+    """Size of the clips of one batch; the train step is compiled once per bucket.
+
+    Attributes:
+        frames: Frames per clip.
+        height: Pixel rows.
+        width: Pixel columns.
+        batch: Clips (or texts) per batch over all processes.
+    """
+
+    frames: int
+    height: int
+    width: int
+    batch: int
+
+
+@runtime_checkable
+class System(Protocol):
+    """A network with its training loss, described without reading weights.
+
+    Attributes:
+        config: The system's section of the run's config.
+        model: The network that trains.
+        frozen: The frozen networks that its `Encoder` loads, by name.
+        buckets: Batch sizes that training uses.
+        backbone: Config of the network's scanned transformer, which has `attention`, `remat`,
+            `num_layers` and `unroll`; None for a network without one.
+    """
+
+    config: Any
+    model: functional.Model
+    frozen: Mapping[str, frozen_lib.FrozenNetwork]
+    buckets: tuple[Bucket, ...]
+    backbone: Any
+
+    def with_backbone(self, **fields: Any) -> "System":
+        """Returns this system with other `fields` of its backbone's config."""
+        ...
+
+    def num_tokens(self, bucket: Bucket) -> int:
+        """Returns the length of the sequence over which the backbone attends."""
+        ...
+
+    def batch_spec(self, bucket: Bucket) -> Batch:
+        """Returns shape and dtype of every array that `Encoder.encode` returns for `bucket`."""
+        ...
+
+    def loss(
+        self, params: functional.Params, batch: Batch, key: jax.Array
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """Returns the mean loss over the batch and scalar metrics; pure."""
+        ...
+
+
+@runtime_checkable
+class DiffusionSystem(System, Protocol):
+    """A system that denoises the latents of clips.
+
+    Attributes:
+        codec: Clips to latents and back.
+    """
+
+    codec: latents.LatentCodec
+
+    def feature_spec(self, rows: int) -> Features:
+        """Returns shape and dtype of what `DiffusionEncoder.features` returns for `rows`."""
+        ...
+
+    def padded_frames(self, frames: int) -> int:
+        """Returns the number of latent frames the network sees for `frames`.
+
+        The extra ones come first: a sampler draws them and drops them at the end.
+        """
+        ...
+
+    def condition(
+        self, params: functional.Params, features: Features, drop: Bool[Array, " b"] | None = None
+    ) -> Any:
+        """Returns the network's condition, a pytree with a leading batch axis.
+
+        Args:
+            params: Parameters of the network.
+            features: What `DiffusionEncoder.features` returns.
+            drop: Rows that get the null condition instead; None drops no row.
+        """
+        ...
+
+    def denoise(
+        self,
+        params: functional.Params,
+        xt: Float[Array, "b t h w c"],
+        time: Array,
+        condition: Any,
+        aux: Any = None,
+    ) -> tuple[Float[Array, "b t h w c_out"], Any]:
+        """Returns the network's prediction at `xt` and the next `aux`.
+
+        Args:
+            params: Parameters of the network.
+            xt: Noisy scaled latents, `padded_frames` long.
+            time: Timestep (int) or noise level (float) per row.
+            condition: What `condition` returned.
+            aux: State carried from one sampling step to the next; None at the first step and for a
+                network that carries none.
+        """
+        ...
+
+
+class Request(Protocol):
+    """The part of a `sampling.request.Request` that conditions a network."""
+
+    @property
+    def prompt(self) -> str: ...  # noqa: D102
+
+    @property
+    def negative_prompt(self) -> str | None: ...  # noqa: D102
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """The host half of a system: reads records and runs the frozen networks, loaded once."""
+
+    def source(self, split: sources.Split) -> sources.Source:
+        """Returns the records of a split, random access."""
+        ...
+
+    def encode(self, records: Mapping[str, Any]) -> Batch:
+        """Turns a batch of records into the arrays that `System.loss` takes.
+
+        Training calls it outside the train step, in a thread while the step before runs, unless
+        frozen networks are split over devices (`mesh.shard_frozen`). Every row must be a function
+        of its record alone, bit for bit, whatever else is in the batch: resuming relies on it.
+        """
+        ...
+
+
+@runtime_checkable
+class DiffusionEncoder(Encoder, Protocol):
+    """The host half of a `DiffusionSystem`.
+
+    Attributes:
+        codec_params: Parameters of the system's codec.
+    """
+
+    codec_params: functional.Params
+
+    def features(self, requests: Sequence[Request]) -> Features:
+        """Returns what conditions the network on each request."""
+        ...
+
+    def null_features(self, requests: Sequence[Request]) -> Features | None:
+        """Returns what conditions the unconditional branch of each request.
+
+        None means that the null condition is a rule of the network: `System.condition` with `drop`.
+        """
+        ...
+
+    def truncated_text(self, prompt: str) -> str:
+        """Returns the end of `prompt` that is too long to condition the network, "" if none is."""
+        ...
+
+    def answers(self, prompt: str) -> list[str]:
+        """Returns the LLM's answers that condition the network, the first one when sampling.
+
+        The list is empty for a network that reads no answers.
+        """
+        ...
+
+    def heldout(self) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
+        """Returns the held-out clips of the run and their captions."""
+        ...
+
+    def clips(self) -> sources.Source:
+        """Returns the training clips themselves, also where `source` reads stored features."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """Returns JSON values that the encoded training clips are a function of."""
+        ...
+
+    def to_record(self, batch: Batch) -> feature_store.Record:
+        """Returns the first row of an encoded batch as a record of the feature store."""
+        ...
+
+    def empty_record(self) -> feature_store.Record | None:
+        """Returns the record of the empty caption; None if training reads none."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Outputs of a model for people to look at: captioned videos, or lines of text.
+
+    Attributes:
+        videos: Clips (frames, height, width, 3) in uint8.
+        captions: One per video.
+        lines: Text.
+    """
+
+    videos: Sequence[UInt8[np.ndarray, "f h w 3"]] = ()
+    captions: Sequence[str] = ()
+    lines: Sequence[str] = ()
+
+
+class Evaluator(Protocol):
+    """Measures a model while it trains. All processes of a run call it together."""
+
+    def read(self) -> None:
+        """Reads and encodes all held-out data.
+
+        Training calls it before it writes anything, so that bad data leaves no files behind.
+        """
+        ...
+
+    def evaluate(self, params: functional.Params) -> dict[str, float]:
+        """Returns held-out metrics by name; the system's main loss is called `loss`."""
+        ...
+
+    def make_examples(self, params: functional.Params) -> Examples:
+        """Returns examples; empty for an evaluator that only measures."""
+        ...
