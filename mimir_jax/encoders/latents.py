@@ -6,7 +6,7 @@ A codec is pure: it takes its parameters as an argument. The causal 3D VAE of Co
 that exists; a 2D VAE applied frame by frame meets the same interface.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -22,11 +22,13 @@ class LatentCodec(Protocol):
     """Encodes clips to moments of latents and decodes latents to clips.
 
     Attributes:
+        config: Its dataclass; with the parameters it determines the latents.
         channels: Channels of the latents.
         spatial_compression: Pixels per latent along height and width.
         param_spec: Shape and dtype of every parameter.
     """
 
+    config: Any
     channels: int
     spatial_compression: int
     param_spec: functional.Params

@@ -182,10 +182,12 @@ class DiffusionEncoder(Encoder, Protocol):
         """Returns what conditions the network on each request."""
         ...
 
-    def null_features(self, requests: Sequence[Request]) -> Features | None:
-        """Returns what conditions the unconditional branch of each request.
+    def null_features(self, requests: Sequence[Request]) -> tuple[Features, Bool[np.ndarray, " b"]]:
+        """Returns what conditions the unconditional branch of each request, and which rows to drop.
 
-        None means that the null condition is a rule of the network: `System.condition` with `drop`.
+        Features are encoded negative prompts, or empty ones where the system encodes its null
+        condition. The network's own null rule (`drop` of `System.condition`) applies to the rows
+        marked True.
         """
         ...
 
@@ -202,6 +204,10 @@ class DiffusionEncoder(Encoder, Protocol):
 
     def heldout(self) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
         """Returns the held-out clips of the run and their captions."""
+        ...
+
+    def encode_clips(self, records: Mapping[str, Any]) -> Batch:
+        """Returns the batch of clips and captions, also where `encode` takes stored features."""
         ...
 
     def clips(self) -> sources.Source:
