@@ -101,9 +101,9 @@ def guided_by(predict: Predict, table: Float[Array, " steps"]) -> Predict:
     ) -> Float[Array, "b *d"]:
         _check_rows(condition, xt.shape[0])
         both = predict(jnp.concatenate([xt, xt]), jnp.concatenate([timestep, timestep]), condition)
-        both = both.astype(objectives.wide(both.dtype))
+        both = both.astype(objectives.at_least_float32(both.dtype))
         uncond, cond = jnp.split(both, 2)
-        scale = objectives.along_rows(table[timestep].astype(both.dtype), cond)
+        scale = objectives.broadcast_rows(table[timestep].astype(both.dtype), cond)
         return uncond + scale * (cond - uncond)
 
     return wrapped

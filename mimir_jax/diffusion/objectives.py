@@ -24,12 +24,12 @@ from mimir_jax.diffusion import schedules
 Kind = Literal["velocity", "noise", "x0", "flow"]
 
 
-def along_rows(weight: Float[Array, " b"], x: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
+def broadcast_rows(weight: Float[Array, " b"], x: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
     """Shapes one weight a row to broadcast over the other axes of `x`."""
     return jax.lax.expand_dims(weight, range(1, x.ndim))
 
 
-def wide(dtype: jnp.dtype) -> jnp.dtype:
+def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
     """Returns the dtype to compute in: float32, or float64 for float64."""
     return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
 
@@ -144,7 +144,8 @@ def sample_timesteps(
 def _weights(
     schedule: schedules.DiscreteSchedule, timestep: Array, x: Array
 ) -> tuple[Array, Array]:
-    dtype = wide(x.dtype)
+    dtype = at_least_float32(x.dtype)
     return tuple(
-        along_rows(weight(timestep).astype(dtype), x) for weight in (schedule.alpha, schedule.sigma)
+        broadcast_rows(weight(timestep).astype(dtype), x)
+        for weight in (schedule.alpha, schedule.sigma)
     )

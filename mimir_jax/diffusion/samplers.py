@@ -102,7 +102,7 @@ class _Discrete:
         self, state: State, pred: Array, step: Coefficients
     ) -> tuple[Array, Array, Coefficients]:
         """Returns `xt`, the clean sample and the step's coefficients, at least in float32."""
-        dtype = objectives.wide(state.xt.dtype)
+        dtype = objectives.at_least_float32(state.xt.dtype)
         xt, pred = state.xt.astype(dtype), pred.astype(dtype)
         step = {name: value.astype(dtype) for name, value in step.items()}
         x0 = objectives.to_x0(self.prediction, pred, xt, step["alpha"], step["sigma"])
@@ -184,7 +184,7 @@ class DPM(_Discrete):
 
     def initialize(self, latents: Float[Array, "*d"]) -> State:
         """Starts at noise."""
-        return State(latents, jnp.zeros(latents.shape, objectives.wide(latents.dtype)))
+        return State(latents, jnp.zeros(latents.shape, objectives.at_least_float32(latents.dtype)))
 
     def update(
         self,

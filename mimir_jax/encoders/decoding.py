@@ -94,7 +94,7 @@ def generate(
     """Continues each prompt by up to `max_new_tokens` tokens.
 
     Args:
-        model: A built `phi3.LLM`.
+        model: A built `llm.LLM`.
         params: Its parameters.
         input_ids: Prompts, padded on either side.
         attention_mask: True or 1 at prompt tokens; None when all are.
@@ -127,7 +127,7 @@ def generate_states(
     """Continues each prompt; returns the answers with the states of prompts and answers.
 
     The states are those of one forward over prompt and answer. Arguments are those of `generate`,
-    with `layer` as in `phi3.LLM`.
+    with `layer` as in `llm.LLM`.
     """
     settings = _Settings(
         max_new_tokens, float(temperature), float(top_p), tuple(eos_ids), pad_id, layer

@@ -273,14 +273,14 @@ def pad_frames(latents: Float[Array, "b t h w c"], cfg: DiTConfig) -> Float[Arra
     return jnp.concatenate([latents[:, :1]] * extra + [latents], axis=1)
 
 
-def _pad(tokens: int, ways: int) -> int:
-    """Returns what a sequence lacks to be split over `ways` devices, each part in whole tiles.
+def _pad(tokens: int, num_shards: int) -> int:
+    """Returns the padding that splits a sequence into `num_shards` equal parts of whole tiles.
 
-    A tile of a TPU holds 16 rows of 16-bit numbers; its compiler fails on parts that end within one
-    (`bitcast` of 4,445 rows, libtpu 0.0.42). Short parts, as in tests, are not padded to tiles.
+    A TPU tile holds 16 rows of 16-bit numbers. The TPU compiler fails on parts that end within a
+    tile (`bitcast` of 4,445 rows, libtpu 0.0.42). Short parts, as in tests, skip the tile rule.
     """
-    rows = 16 if ways > 1 and tokens >= 128 * ways else 1
-    return -tokens % (ways * rows)
+    rows = 16 if num_shards > 1 and tokens >= 128 * num_shards else 1
+    return -tokens % (num_shards * rows)
 
 
 def _rotary(cfg: DiTConfig, grid: rope.Grid, length: int, pad: int) -> rope.Rotary:

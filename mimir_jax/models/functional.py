@@ -18,8 +18,9 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_policies
 
 from mimir_jax.config import Remat
+from mimir_jax.models import params as params_lib
 
-Params = dict[str, Any]
+Params = params_lib.Params
 
 ATTENTION_OUTPUT = "attention_output"
 """Checkpoint name that the `attention` remat policy keeps."""
@@ -58,9 +59,8 @@ class Model:
     @functools.cached_property
     def axes(self) -> dict[str, Any]:
         """Logical axes of every parameter, in the structure of the parameters."""
-        return _unflatten(
-            {path: _axes(v, path) for path, v in nnx.to_flat_state(self._abstract[1])}
-        )
+        flat = nnx.to_flat_state(self._abstract[1])
+        return params_lib.unflatten({"/".join(path): _axes(v, path) for path, v in flat})
 
     @property
     def num_params(self) -> int:
@@ -187,13 +187,3 @@ def _fill(abstract: nnx.State, params: Params) -> nnx.State:
     state = jax.tree.map(lambda x: x, abstract)
     nnx.replace_by_pure_dict(state, params)
     return state
-
-
-def _unflatten(flat: dict[tuple, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for path, leaf in flat.items():
-        node = tree
-        for part in path[:-1]:
-            node = node.setdefault(part, {})
-        node[path[-1]] = leaf
-    return tree

@@ -1,17 +1,19 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Nested parameter dicts and their flat form with `/`-joined paths."""
+"""Parameters as nested dicts of arrays, and as flat dicts with `/`-joined paths."""
 
 from typing import Any
 
 import numpy as np
 
 from mimir_jax.errors import InputError
-from mimir_jax.models.functional import Params
+
+Params = dict[str, Any]
+"""Nested dict whose leaves are arrays, or whatever describes one (shapes, axes, shardings)."""
 
 
 def flatten(params: Params, prefix: str = "") -> dict[str, Any]:
-    """Flattens a nested dict to `/`-joined names."""
+    """Returns the leaves of a nested dict by their `/`-joined paths."""
     out = {}
     for name, value in params.items():
         if isinstance(value, dict):
@@ -22,7 +24,7 @@ def flatten(params: Params, prefix: str = "") -> dict[str, Any]:
 
 
 def unflatten(flat: dict[str, Any]) -> Params:
-    """Inverse of `flatten`."""
+    """Returns the nested dict of leaves by `/`-joined paths; the inverse of `flatten`."""
     tree: Params = {}
     for name, value in flat.items():
         *parents, leaf = name.split("/")
@@ -34,24 +36,29 @@ def unflatten(flat: dict[str, Any]) -> Params:
 
 
 def prune(params: Params, keep: Params) -> Params:
-    """Returns the leaves of `params` where the tree of bools `keep` is True, and nothing else."""
+    """Returns `params` without the leaves where the tree of bools `keep` is False."""
     kept = flatten(keep)
     return unflatten({name: leaf for name, leaf in flatten(params).items() if kept[name]})
 
 
 def replace(params: Params, part: Params) -> Params:
-    """Returns `params` with the leaves of `part`, some of theirs, in their place."""
+    """Returns `params` with the leaves of `part`, a subset of its paths, in place of its own."""
     return unflatten({**flatten(params), **flatten(part)})
 
 
 def overlay(params: Params, loaded: Params, *, source: str) -> tuple[Params, list[str]]:
-    """Puts `loaded` over freshly drawn `params`.
+    """Puts `loaded` in place of freshly drawn `params`.
+
+    Args:
+        params: Every parameter of the network.
+        loaded: Some of them.
+        source: Names the origin of `loaded` in errors.
 
     Returns:
-        The merged tree and the names that `loaded` lacks.
+        The merged tree and the paths that `loaded` lacks.
 
     Raises:
-        ValueError: if `loaded` has a name or shape that `params` has not.
+        InputError: if `loaded` has a path or shape that `params` has not.
     """
     target, given = flatten(params), flatten(loaded)
     wrong = [

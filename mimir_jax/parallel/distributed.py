@@ -25,15 +25,13 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from absl import logging
-from jax._src import clusters  # what jax.distributed.initialize() itself asks
-from jax._src import distributed as jax_distributed  # the only way to the key-value store
 from jax.experimental import multihost_utils
 
 import mimir_jax
 from mimir_jax import hashing
 from mimir_jax.config import require
 from mimir_jax.errors import InputError
-from mimir_jax.parallel import rendezvous
+from mimir_jax.parallel import jax_internals, rendezvous
 
 T = TypeVar("T")
 
@@ -143,7 +141,7 @@ def from_first(value: Callable[[], T]) -> T:
     """Returns on every process what `value` returns on process 0, a JSON value."""
     if jax.process_count() == 1:
         return value()
-    client, key = jax_distributed.global_state.client, f"mimir_jax/first/{next(_numbers)}"
+    client, key = jax_internals.key_value_client(), f"mimir_jax/first/{next(_numbers)}"
     if is_first():
         client.key_value_set(key, json.dumps(value()))
     return json.loads(client.blocking_key_value_get(key, 1000 * _DAY))
@@ -153,7 +151,7 @@ def gather(value: T) -> list[T]:
     """Returns the JSON values of all processes in order, once all have called it."""
     if jax.process_count() == 1:
         return [value]
-    client, folder = jax_distributed.global_state.client, f"mimir_jax/gather/{next(_numbers)}"
+    client, folder = jax_internals.key_value_client(), f"mimir_jax/gather/{next(_numbers)}"
     client.key_value_set(f"{folder}/{jax.process_index()}", json.dumps(value))
     processes = range(jax.process_count())
     keys = [f"{folder}/{index}" for index in processes]
@@ -186,9 +184,7 @@ def _find_coordinator(launch: Launch) -> tuple[str, int, int] | None:
     if launch.alone:
         return None
     try:
-        coordinator, count, index, _ = clusters.ClusterEnv.auto_detect_unset_distributed_params(
-            None, None, None, None, None, round(launch.join_seconds)
-        )
+        coordinator, count, index = jax_internals.detect_cluster(round(launch.join_seconds))
     except RuntimeError as error:
         raise InputError(
             f"the scheduler must tell where process 0 is: {error}; or give --coordinator, "
@@ -211,7 +207,7 @@ class _End:
 
     def __init__(self, index: int, count: int):
         self._index, self._count = index, count
-        self._client = jax_distributed.global_state.client
+        self._client = jax_internals.key_value_client()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()

@@ -205,7 +205,7 @@ class Trained(Generator):
             self._params = initialization.start_of(config, model, mesh)
         else:
             model, self._params = weights.load(workdir, kind="mimir", mesh=mesh)
-        kernel = kernels.here(model.config.dit.attention)
+        kernel = kernels.available_or_xla(model.config.dit.attention)
         model = functional.build(model_lib.Mimir, model.config.with_dit(attention=kernel))
         seed = config.seed if options.answer_seed is None else options.answer_seed
         use_llm = text_to_video.uses_llm(task)

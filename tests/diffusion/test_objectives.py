@@ -18,7 +18,7 @@ def pair():
 
 
 def weights(x, timestep=TIMESTEP):
-    return (objectives.along_rows(f(timestep), x) for f in (SCHEDULE.alpha, SCHEDULE.sigma))
+    return (objectives.broadcast_rows(f(timestep), x) for f in (SCHEDULE.alpha, SCHEDULE.sigma))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -38,7 +38,7 @@ def run(
     """
     config = runs_lib.read_config(workdir)
     if config.task.kind == "text_to_video":
-        kernel = kernels.here(config.task.model.dit.attention)
+        kernel = kernels.available_or_xla(config.task.model.dit.attention)
         config = dataclasses.replace(config, task=config.task.with_dit(attention=kernel))
         config = text_to_video.with_encoders_on(config, mesh)
     task = tasks.make_task(config)

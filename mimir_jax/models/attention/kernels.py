@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention kernels: plain XLA, cuDNN, JAX's Pallas kernel for TPUs, and tokamax.
 
-All compute softmax attention with scale `head_dim ** -0.5` and every query, and leave out the same
-keys: text keys that a mask names, and `pad` positions at the end that are no tokens. What a kernel
-puts out at pads is never read.
+All kernels compute softmax attention with scale `head_dim ** -0.5`. Every query attends to the same
+keys: all except the text keys that `text_mask` excludes and the last `pad` positions, which hold no
+tokens. The outputs at these last positions are undefined and never read.
 """
 
 import importlib.util
@@ -25,15 +25,15 @@ Heads = Float[Array, "b s heads head_dim"]
 TextMask = Bool[Array, "b l"]
 
 MAX_SCORES = 2**28
-"""Attention scores that the `xla` kernel holds at once on a device (1 GiB in float32)."""
+"""Most attention scores that the `xla` kernel holds per device at a time (1 GiB in float32)."""
 
 LANES = 128
 BLOCK = 512
-"""Queries and keys that the `pallas` kernel takes at once; a shorter sequence is one block."""
+"""Block size of the `pallas` kernel, queries and keys; a shorter sequence is one block."""
 
 
 def missing(kernel: str, platform: str) -> str | None:
-    """Returns what `kernel` lacks on devices of `platform`, None if nothing."""
+    """Returns why `kernel` cannot run on devices of `platform`, or None if it can."""
     needed = {"cudnn": "gpu", "pallas": "tpu"}.get(kernel, platform)
     if platform != needed:
         return f"needs {needed} devices, got {platform}; run it there"
@@ -42,10 +42,10 @@ def missing(kernel: str, platform: str) -> str | None:
     return None
 
 
-def here(kernel: str) -> str:
-    """Returns `kernel` where it runs on the default devices, else `xla`.
+def available_or_xla(kernel: str) -> str:
+    """Returns `kernel` if it runs on the default devices, else `xla`.
 
-    A run on other devices may have trained with a kernel of its own.
+    Weights trained with a kernel of one platform then run on any other.
     """
     return kernel if missing(kernel, jax.default_backend()) is None else "xla"
 
@@ -61,18 +61,18 @@ def require_available(kernel: str, platform: str) -> None:
 
 
 def valid_keys(text_mask: TextMask | None, batch: int, length: int, pad: int) -> Bool[Array, "b s"]:
-    """Returns the keys to attend to: unmasked text, then video, then no pads."""
+    """Returns True at the keys to attend to, of a sequence `[text; video; pads]`."""
     text = jnp.ones((batch, 0), bool) if text_mask is None else text_mask
     video = jnp.ones((batch, length - pad - text.shape[1]), bool)
     return jnp.concatenate([text, video, jnp.zeros((batch, pad), bool)], axis=1)
 
 
 def num_chunks(b: int, s: int, heads: int, max_scores: int | None = None) -> int:
-    """Returns into how many chunks `xla` takes its queries, under the mesh in force."""
+    """Returns the number of query chunks of the `xla` kernel under the current mesh."""
     budget = MAX_SCORES if max_scores is None else max_scores
     for axis, size in (("act_batch", b), ("act_heads", heads)):
-        ways = context.num_shards(axis)
-        budget *= ways if size % ways == 0 else 1  # else every device has all of them
+        shards = context.num_shards(axis)
+        budget *= shards if size % shards == 0 else 1  # an axis that does not divide stays whole
     return min(s, math.ceil(b * heads * s * s / budget))
 
 
@@ -85,7 +85,7 @@ def xla(
     pad: int = 0,
     max_scores: int | None = None,
 ) -> Heads:
-    """Plain attention, in query chunks where a device's scores would exceed `max_scores`."""
+    """Attention without fusion; splits queries into chunks of at most `max_scores` scores."""
     b, s, heads, head_dim = q.shape
     q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))  # (b, heads, s, head_dim)
     bias = None
@@ -137,13 +137,13 @@ def pallas(
     pad: int = 0,
     interpret: bool = False,
 ) -> Heads:
-    """JAX's splash attention for TPUs, with sequences padded to whole blocks.
+    """JAX's splash attention for TPUs; pads sequences to whole blocks.
 
     Args:
-        q, k, v: On one device; under a mesh call it inside `shard_map`.
+        q, k, v: Arrays on one device; under a mesh, call the kernel inside `shard_map`.
         text_mask: True at the text keys to attend to.
-        pad: Positions at the end that are no tokens.
-        interpret: Runs the kernel anywhere, slowly.
+        pad: Number of positions at the end that hold no tokens.
+        interpret: Run the kernel on any device, slowly.
     """
     from jax.experimental.pallas.ops.tpu import splash_attention as splash  # imports in 1 s
 
@@ -174,7 +174,7 @@ def pallas(
 def tokamax(
     q: Heads, k: Heads, v: Heads, text_mask: TextMask | None = None, *, pad: int = 0
 ) -> Heads:
-    """The first of tokamax's kernels that can do it: Mosaic, Triton, else chunked XLA."""
+    """The first kernel of tokamax that supports the inputs: Mosaic, Triton or chunked XLA."""
     import tokamax as library
 
     k, v, count = _masked_last(k, v, text_mask, pad)
@@ -189,8 +189,8 @@ def _masked_last(
 ) -> tuple[Array, Array, Array | None]:
     """Moves masked keys to the end, before the pads, and counts the others.
 
-    Attention does not see the order of its keys, so a count replaces a mask of size s x s, which
-    is all that fused kernels offer for holes in the middle. The count is None where all keys count.
+    Attention does not depend on the order of its keys. Fused kernels take the number of valid keys
+    or an s x s mask, and the number is far cheaper. It is None if all keys are valid.
     """
     b, s = k.shape[:2]
     if text_mask is None:
