@@ -44,14 +44,18 @@ def test_long_captions_tell_everything_and_others_no_more_than_they_say():
     for index in range(60):
         scene = world.sample(1, "validation", index)
         for variant in range(6):
-            long = prompt_coverage.told(scene, world.caption(scene, "long", variant))
+            long = prompt_coverage.mentioned_categories(
+                scene, world.caption(scene, "long", variant)
+            )
             assert long >= set(evaluation.CATEGORIES) - {"multiple_objects"}
             assert ("multiple_objects" in long) or len(scene.groups) < 2
-            coarse = prompt_coverage.told(scene, world.caption(scene, "coarse", variant))
+            coarse = prompt_coverage.mentioned_categories(
+                scene, world.caption(scene, "coarse", variant)
+            )
             assert not coarse & {"size", "action_order"} or not scene.actions
     scene = world.sample(1, "validation", 0, "single")
     (group,) = scene.groups
-    assert prompt_coverage.told(scene, f"a {group.colour} thing") == {
+    assert prompt_coverage.mentioned_categories(scene, f"a {group.colour} thing") == {
         "colour", "spatial_relation", "background_consistency", "imaging_quality",
         *({"count"} if group.count == 1 else set()),
         *({"action", "action_order"} if not scene.actions else set()),

@@ -12,11 +12,11 @@ _LINES = ("from left to right", "from top to bottom")
 _ALWAYS = ("background_consistency", "imaging_quality")
 
 
-def told(scene: scene_lib.Scene, text: str) -> frozenset[str]:
-    """Returns the categories of `verdict.CATEGORIES` that `text`, a caption of `scene`, fixes.
+def mentioned_categories(scene: scene_lib.Scene, text: str) -> frozenset[str]:
+    """Returns the categories of `scoring.CATEGORIES` that `text`, a caption of `scene`, fixes.
 
-    A category counts as told when everything that its score compares is: sizes of all groups, all
-    actions, and so on. A long caption tells every category that its scene exercises.
+    A category counts as mentioned when everything that its score compares is: sizes of all groups,
+    all actions, and so on. A long caption mentions every category that its scene exercises.
     """
     text = text.lower()
     groups = scene.groups

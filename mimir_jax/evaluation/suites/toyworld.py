@@ -115,7 +115,7 @@ def plan(
             lacking[name] -= 1
         for style in styles:
             prompt = captions.caption(scene, style, index)
-            facts = prompt_coverage.told(scene, prompt)
+            facts = prompt_coverage.mentioned_categories(scene, prompt)
             names = tuple(name for name in exercised if name in facts)
             asks += [
                 Ask(index, scene, style, prompt, number, names)
