@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Files and folders that are complete or absent, and paths as users write them."""
+"""Files and folders that are complete or absent, and one line where the system refuses one."""
 
 import contextlib
 import json
@@ -17,6 +17,57 @@ from mimir_jax.errors import InputError
 def expand_path(path: str | os.PathLike[str]) -> pathlib.Path:
     """Returns `path` with a leading `~` replaced by the home folder."""
     return pathlib.Path(path).expanduser()
+
+
+def read_text(path: pathlib.Path, subject: str) -> str:
+    """Reads UTF-8 text, without a byte order mark.
+
+    Args:
+        path: The file.
+        subject: What a message calls it, such as "prompt file".
+
+    Raises:
+        InputError: if it cannot be read or is not UTF-8.
+    """
+    with reading(path, subject):
+        return path.read_text(encoding="utf-8-sig")
+
+
+def read_json(path: pathlib.Path, subject: str) -> dict[str, Any]:
+    """Reads a JSON object; see `read_text`."""
+    try:
+        content = json.loads(read_text(path, subject))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{subject} {path} must be JSON: {error}; write it again") from None
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise InputError(f"{subject} {path} must be a JSON object, got a {kind}; write it again")
+    return content
+
+
+@contextlib.contextmanager
+def reading(path: pathlib.Path, subject: str) -> Iterator[None]:
+    """Turns a refusal of the system to read `path` into an `InputError`."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{subject} {path} must be UTF-8 text, got byte {error.object[error.start]:#04x} at "
+            f"{error.start}; save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{subject} {path} must be readable: {reason(error)}") from error
+
+
+@contextlib.contextmanager
+def writing(path: pathlib.Path, subject: str) -> Iterator[None]:
+    """Turns a refusal of the system to write to `path` into an `InputError`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{subject} {path} must be writable: {reason(error)}; free space or choose another"
+        ) from error
 
 
 def write_json(

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Work in threads that nothing can stop, such as compilation, and commands that end meanwhile."""
+"""Background threads that cannot be interrupted, such as compilation, and exits that skip them."""
 
 import os
 import sys
@@ -14,22 +14,22 @@ _PREFIX = "background"
 
 def submit(work: Callable[[], Any]) -> futures.Future:
     """Starts `work` in a thread of its own."""
-    thread = futures.ThreadPoolExecutor(1, _PREFIX)
-    done = thread.submit(work)
-    thread.shutdown(wait=False)
-    return done
+    executor = futures.ThreadPoolExecutor(1, _PREFIX)
+    future = executor.submit(work)
+    executor.shutdown(wait=False)
+    return future
 
 
 def wait() -> None:
-    """Returns when no such thread is left."""
+    """Waits until every background thread has ended."""
     for thread in _threads():
         thread.join()
 
 
 def leave(text: str) -> NoReturn:
-    """Ends the process with a line on standard error and exit code 1, now.
+    """Prints a line to standard error and ends the process with exit code 1, at once.
 
-    Python itself would wait for all threads first. Call it when nothing is left to be written.
+    Python would wait for the background threads first. Call it only when no file is left to write.
     """
     if not _threads():
         sys.exit(text)

@@ -54,3 +54,26 @@ def test_a_refusal_of_the_system_is_bad_input_and_another_file_s_error_is_not(tm
 def test_home_is_expanded():
     assert files.expand_path("~/a") == pathlib.Path.home() / "a"
     assert files.expand_path("a/~") == pathlib.Path("a/~")
+
+
+def test_what_cannot_be_read_gives_one_line(tmp_path):
+    path = tmp_path / "a"
+    for content, message in (
+        (b"\xff", "run config .*a must be UTF-8 text, got byte 0xff at 0"),
+        (b"{", "run config .*a must be JSON: "),
+        (b"[]", "run config .*a must be a JSON object, got a list"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            files.read_json(path, "run config")
+    with pytest.raises(InputError, match="config .* must be readable: No such file or directory"):
+        files.read_json(tmp_path / "none", "run config")
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert files.read_json(path, "run config") == {"a": 1}
+
+
+def test_what_cannot_be_written_gives_one_line(tmp_path):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(InputError, match="workdir .* must be writable: Not a directory; free"):
+        with files.writing(tmp_path / "a" / "b", "workdir"):
+            (tmp_path / "a" / "b").mkdir()

@@ -7,10 +7,10 @@ from mimir_jax import threads
 
 ENDLESS = """
 import threading
-from mimir_jax import background
-background.submit(threading.Event().wait)
+from mimir_jax import threads
+threads.submit(threading.Event().wait)
 print("told", end="")
-background.leave("error: no such folder")
+threads.leave("error: no such folder")
 """
 
 

@@ -167,7 +167,8 @@ def claim(folder: pathlib.Path, manifest: Manifest) -> None:
                 f"--out must be a new folder or one of prepared features, {folder} holds other "
                 "files; choose another"
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        with files.writing(folder, "--out"):
+            folder.mkdir(parents=True, exist_ok=True)
         values = {"format": FORMAT, **dataclasses.asdict(manifest)}
         files.write_json(path, values)
     found = read_manifest(folder)  # another process may have been faster, with something else

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prompts of the LLM: the caption's own turn, and the four instruction turns of the stabilizer."""
 
-import json
 import pathlib
 from typing import Any
 
+from mimir_jax import files
 from mimir_jax.config import TextConfig
 
 Chat = list[dict[str, str]]
@@ -37,7 +37,7 @@ def end_ids(tokenizer: Any, folder: pathlib.Path) -> tuple[int, ...]:
     ends = {tokenizer.eos_token_id}
     settings = folder / "generation_config.json"
     if settings.is_file():
-        named = json.loads(settings.read_text()).get("eos_token_id")
+        named = files.read_json(settings, "generation config").get("eos_token_id")
         ends.update(named if isinstance(named, list) else [named])
     chat = [{"role": "user", "content": "?"}]
     begun = render(tokenizer, chat) + "!"

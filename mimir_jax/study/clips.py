@@ -171,10 +171,7 @@ def _read_prompt(video: pathlib.Path) -> str:
 
 
 def _read_text(path: pathlib.Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path} must be UTF-8 text; save it as such") from None
+    return files_lib.read_text(path, "caption file")
 
 
 def _clean(text: str) -> str:

@@ -5,6 +5,7 @@
 import contextlib
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -53,14 +54,13 @@ class Checkpointer:
         step = int(jax.device_get(state.step))
         if step == self.latest_step:
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                data=ocp.args.JsonSave(data),
-                config=ocp.args.JsonSave(json.loads(bridge.to_json(config))),
-            ),
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            data=ocp.args.JsonSave(data),
+            config=ocp.args.JsonSave(json.loads(bridge.to_json(config))),
         )
+        with self._writing():
+            self._manager.save(step, args=args)
 
     def restore(
         self, abstract: state_lib.TrainState
@@ -80,8 +80,15 @@ class Checkpointer:
 
     def close(self) -> None:
         """Waits for saves under way."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with self._writing():
+            self._manager.wait_until_finished()
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        folder = pathlib.Path(self._manager.directory)
+        with files.writing(folder, "checkpoint folder"), native.writing():
+            yield
 
 
 def has_checkpoint(workdir: pathlib.Path) -> bool:
@@ -131,7 +138,7 @@ def require_claimable(workdir: pathlib.Path, config: TrainConfig) -> None:
     """Raises `ValueError` if `workdir` holds a run of another config, or other files."""
     path = workdir / CONFIG_FILE
     if path.exists():
-        old = bridge.from_json(TrainConfig, path.read_text())
+        old = bridge.from_config_dict(TrainConfig, files.read_json(path, "run config"))
         changed = [
             name
             for name in bridge.differences(old, config)
@@ -145,7 +152,7 @@ def require_claimable(workdir: pathlib.Path, config: TrainConfig) -> None:
                 + (f" ({len(changed) - 1} more fields differ)" if len(changed) > 1 else "")
                 + "; choose another --workdir or delete that one"
             )
-    elif workdir.exists() and any(workdir.iterdir()):
+    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise InputError(
             f"workdir {workdir} must be empty or hold a run of mimir_jax, found other files; "
             "choose another --workdir"
@@ -175,7 +182,8 @@ def claim_workdir(workdir: pathlib.Path, config: TrainConfig) -> None:
 def _claim(workdir: pathlib.Path, config: TrainConfig) -> None:
     require_claimable(workdir, config)
     path = workdir / CONFIG_FILE
-    workdir.mkdir(parents=True, exist_ok=True)
+    with files.writing(workdir, "workdir"):
+        workdir.mkdir(parents=True, exist_ok=True)
     files.write_text(path, bridge.to_json(config))
     logging.info("config written to %s", path)
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from mimir_jax import files
 from mimir_jax.models import functional
 from mimir_jax.parallel import context, distributed
 from mimir_jax.parallel import hardware as topology_lib
@@ -48,17 +49,19 @@ class Writer:
         if self._active:
             from tensorboard.summary import Writer as TensorBoard  # imports in 0.6 s
 
-            self._file = (workdir / "metrics.jsonl").open("a")
-            self._board = TensorBoard(str(workdir / "tensorboard"))
+            with files.writing(workdir, "workdir"):
+                self._file = (workdir / "metrics.jsonl").open("a")
+                self._board = TensorBoard(str(workdir / "tensorboard"))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Writes one record of scalars."""
         if not self._active:
             return
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        with files.writing(pathlib.Path(self._file.name), "metrics file"):
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flushes and closes both files."""

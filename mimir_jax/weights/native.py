@@ -11,7 +11,9 @@ import gc
 import json
 import logging
 import math
+import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -31,6 +33,7 @@ from mimir_jax.weights.tensors import Tensor, Tensors
 FORMAT = "mimir_jax"
 PARAMS = "params"
 MANIFEST = "manifest.json"
+_OS_ERROR = re.compile(r"os_error_code='(\d+)'")  # as TensorStore reports one
 _GROUP_BYTES = 256 << 20  # small parameters are written together
 
 
@@ -74,10 +77,10 @@ def write(
     with context:
         for names in _groups(params):
             group = {name: _cast(params[name].read(), dtype) for name in names}
-            with _writing():
+            with writing():
                 ocp.partial.save(target, params_lib.unflatten(group))
             del group
-        with _writing():
+        with writing():
             ocp.partial.finalize(target)
             if (committed := target / "commit_success.txt").exists():
                 committed.write_text("committed\n")  # Orbax names the folder it was written in
@@ -241,15 +244,18 @@ def _name(path: Any) -> str:
 
 
 @contextlib.contextmanager
-def _writing() -> Iterator[None]:
-    """Turns whatever a writer of checkpoints raises inside into an `OSError`."""
+def writing() -> Iterator[None]:
+    """Turns a refusal of the system, which Orbax raises as several types, into an `OSError`."""
     try:
         with _quiet():
             yield
     except OSError:
         raise
-    except Exception as error:  # a full disk surfaces as several types
-        raise OSError(_reason(error)) from error
+    except Exception as error:
+        if match := _OS_ERROR.search(str(error)):
+            code = int(match[1])
+            raise OSError(code, os.strerror(code)) from error
+        raise
 
 
 @contextlib.contextmanager

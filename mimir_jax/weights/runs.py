@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run holds, opened as weights."""
 
-import json
 import pathlib
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mimir_jax import files
 from mimir_jax.config import LoraConfig, TextToVideoConfig, TrainConfig, bridge
 from mimir_jax.errors import InputError
 from mimir_jax.models import lora
@@ -27,10 +27,10 @@ def read_config(workdir: pathlib.Path) -> TrainConfig:
     path = workdir / checkpoint.CONFIG_FILE
     if not path.is_file():
         raise InputError(f"run folder must hold {checkpoint.CONFIG_FILE}, found none in {workdir}")
-    text = path.read_text()
-    if "task" not in json.loads(text):
+    values = files.read_json(path, "run config")
+    if "task" not in values:
         raise InputError(f"run folder must hold the config of a run, {path} is of something else")
-    return bridge.from_json(TrainConfig, text)
+    return bridge.from_config_dict(TrainConfig, values)
 
 
 def open_run(workdir: pathlib.Path) -> tuple[str, Any, native.Stored]:

@@ -51,6 +51,13 @@ def test_save_is_complete_or_absent(params, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 
 
+def test_writing_tells_a_full_disk_from_a_bug():
+    with pytest.raises(OSError, match="No space left on device"), native.writing():
+        raise ValueError("Failed to write 9 bytes to file 7 [os_error_code='28']")
+    with pytest.raises(ValueError, match="of ours"), native.writing():
+        raise ValueError("a bug of ours")
+
+
 def test_load_refuses_what_it_cannot_read(params, tmp_path):
     with pytest.raises(ValueError, match="nowhere must be a folder or a file"):
         weights.load("nowhere")

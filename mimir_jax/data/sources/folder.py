@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 
+from mimir_jax import files as files_lib
 from mimir_jax import hashing
 from mimir_jax.data import clips, video_io
 from mimir_jax.errors import InputError
@@ -198,10 +199,4 @@ def _read_texts(folder: pathlib.Path, files: Sequence[str]) -> dict[str, tuple[s
 
 
 def _read_text(path: pathlib.Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"captions must be UTF-8 text, got byte {error.object[error.start]:#04x} at "
-            f"{error.start} in {str(path)!r}; save the file as UTF-8"
-        ) from None
+    return files_lib.read_text(path, "caption file")

@@ -8,7 +8,6 @@ images, which is decoded here.
 """
 
 import io
-import json
 import os
 import pathlib
 import re
@@ -21,6 +20,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from tensorflow_datasets.core import dataset_info, features, naming, splits
 
+from mimir_jax import files
 from mimir_jax.data import clips, video_io
 from mimir_jax.errors import InputError
 
@@ -68,7 +68,9 @@ class TfdsSource(clips.ClipSource):
         folder = _find_dataset(pathlib.Path(data_dir), name)
         info = dataset_info.read_proto_from_builder_dir(folder)
         part = _find_split(folder, info, split)
-        specs = json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
+        stored = files.read_json(folder / "features.json", "dataset description")
+        self._require("featuresDict" in stored, f"features.json of {folder} must list the features")
+        specs = stored["featuresDict"]["features"]
         self.source_fps = None if source_fps is None else float(source_fps)
         self.video_key = _find_feature(specs, video_key, "video", _is_video)
         self.caption_key = _find_feature(specs, caption_key, "caption", _is_text)

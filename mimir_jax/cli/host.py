@@ -1,0 +1,56 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the process that make JAX start and run faster on its host."""
+
+import ctypes
+import gc
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+
+
+def prepare_host() -> None:
+    """Tunes compilation, garbage collection and memory allocation; call before importing JAX.
+
+    - Compiled programs are cached on disk for the next run.
+    - Python collects cyclic garbage less often: tracing creates so many objects that the
+      collector takes an eighth of the start-up time otherwise.
+    - glibc keeps freed memory. XLA on a CPU allocates and frees large buffers in every step; by
+      default glibc returns them to the kernel, which zeroes each page again, and that is a fifth
+      of a small model's step. One arena per core: with fewer, compiling threads wait for each
+      other; with more, each arena holds memory that the others could use.
+    """
+    gc.set_threshold(100_000)
+    cache = pathlib.Path.home() / ".cache" / "mimir_jax" / "xla"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    if _only_cpu():
+        os.environ["XLA_FLAGS"] = f"{_quick_compilation()} {os.environ.get('XLA_FLAGS', '')}"
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # only glibc has it
+        trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # malloc.h
+        mallopt(arena_max, os.cpu_count())
+        mallopt(top_pad, 2**26)  # the size of an arena's heap, so that none is returned
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
+
+
+def _only_cpu() -> bool:
+    """Returns whether JAX will use CPUs alone: by JAX_PLATFORMS, or for lack of a plugin."""
+    if platforms := os.environ.get("JAX_PLATFORMS"):
+        return platforms == "cpu"
+    plugins = importlib.metadata.entry_points(group="jax_plugins")
+    return not plugins and not any(map(importlib.util.find_spec, ("jax_plugins", "libtpu")))
+
+
+def _quick_compilation() -> str:
+    """Returns XLA flags that compile a train step for a CPU in two thirds of the time.
+
+    The step spends its time in matrix products, which a library computes. The code that XLA
+    generates around them runs as fast when LLVM optimises at level 1 and when XLA uses the older
+    emitters, which jaxlib 0.11 removed.
+    """
+    flags = ["--xla_backend_optimization_level=1"]
+    if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+    return " ".join(flags)
