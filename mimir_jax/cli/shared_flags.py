@@ -1,205 +1,68 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Command-line flags of the launch scripts: bad input becomes one line, never a traceback."""
+"""Flags that several commands share."""
 
-import ctypes
-import gc
-import importlib.metadata
-import importlib.util
-import os
-import pathlib
-import re
-import shlex
-import sys
-from collections.abc import Callable, Sequence
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from mimir_jax import threads
-from mimir_jax.config import bridge
-from mimir_jax.config.run import TrainConfig
-from mimir_jax.errors import InputError
-
-_DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
-flags.disclaim_key_flags()  # what `define_...` defines is of the script: in its --help and `shared`
 _PROCESSES = ("coordinator", "num_processes", "process_id", "join_seconds")
+_COMMON = ("verbosity", "debug", "print_config")
 _JSON = (str, int, float, list, type(None))
 
 
-def run(main: Callable[[Sequence[str]], None], *, config: str | None = None) -> None:
-    """Runs `main` under absl; bad input ends it with one line and exit code 1.
+def define_common(values: flags.FlagValues, *, config: bool) -> None:
+    """Defines the flags of every command.
 
     Args:
-        main: Called with the arguments that are not flags.
-        config: Value of the flag `--config` where the command line has none.
+        values: Receives them.
+        config: Whether the command reads the config of a run.
     """
-
-    def parse(argv: list[str]) -> list[str]:
-        if config and not any(
-            a in ("--config", "-config") or a.startswith(("--config=", "-config=")) for a in argv
-        ):
-            argv = [argv[0], f"--config={config}", *argv[1:]]
-        for flag, following in zip(argv, [*argv[1:], ""], strict=True):
-            name, _, value = flag.partition("=")
-            path = (value or following).partition(":")[0]
-            if name in ("--config", "-config") and not os.path.isfile(path):
-                raise InputError(f"--config must name FILE[:PRESET], found no file {path!r}")
-        return flags.FLAGS(argv)
-
-    def quietly(argv: Sequence[str]) -> None:
-        if not flags.FLAGS["verbosity"].present:  # --verbosity=0 shows what libraries log
-            logging.set_verbosity(logging.WARNING)
-        return main(argv)
-
-    app.run(_one_line(quietly), flags_parser=_one_line(parse))
+    if config:
+        text = "Print the resolved config as JSON; run nothing."
+        flags.DEFINE_bool("print_config", False, text, values)
+    levels = "-1 logs warnings, 0 also what libraries report, 1 also debugging."
+    flags.DEFINE_integer("verbosity", logging.WARNING, levels, flag_values=values)
+    flags.DEFINE_bool("debug", False, "Show the traceback of bad input.", values)
 
 
-def prepare_host() -> None:
-    """Makes this process start and run fast on its host; call before JAX starts.
-
-    Compiled programs are cached for the next run.
-
-    Python looks for cycles less often: tracing makes so many objects that it spent an eighth of the
-    start on that.
-
-    XLA on a CPU takes and frees large buffers all the time, and glibc hands these back to the
-    kernel, which zeroes every page again: a fifth of a small model's step. It is told to keep them,
-    in an arena a core: with fewer, threads that compile wait for each other; with more, each keeps
-    what the others could use.
-    """
-    gc.set_threshold(100_000)
-    cache = pathlib.Path.home() / ".cache" / "mimir_jax" / "xla"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-    if _only_cpu():
-        os.environ["XLA_FLAGS"] = f"{_quick_compilation()} {os.environ.get('XLA_FLAGS', '')}"
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc alone has it
-        trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # malloc.h
-        mallopt(arena_max, os.cpu_count())
-        mallopt(top_pad, 2**26)  # no heap of an arena is larger, so none is given back
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
-
-
-def _only_cpu() -> bool:
-    """Whether JAX will run on CPUs: it was told to, or finds no plugin of an accelerator."""
-    if platforms := os.environ.get("JAX_PLATFORMS"):
-        return platforms == "cpu"
-    plugins = importlib.metadata.entry_points(group="jax_plugins")
-    return not plugins and not any(map(importlib.util.find_spec, ("jax_plugins", "libtpu")))
-
-
-def _quick_compilation() -> str:
-    """Returns flags of XLA that take a third off the compilation of a train step on a CPU.
-
-    The step takes its time in matrix products of a library; what XLA writes around them runs as
-    fast when LLVM optimises at its first level, and when emitted the older way, which went with
-    jaxlib 0.11.
-    """
-    flags = ["--xla_backend_optimization_level=1"]
-    if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
-        flags.append("--xla_cpu_use_fusion_emitters=false")
-    return " ".join(flags)
-
-
-def define_processes() -> Callable[[], dict[str, Any]]:
-    """Defines the flags by which several processes find each other; call in a launch script.
-
-    Returns:
-        What gives their values, as arguments of `parallel.distributed.Launch`.
-    """
+def define_processes(values: flags.FlagValues) -> None:
+    """Defines the flags by which several processes find each other."""
     texts = {
         "coordinator": "HOST:PORT of process 0; TPU pods, Slurm, Open MPI and Kubernetes know it.",
         "num_processes": "Number of processes; 1 alone ignores the scheduler.",
         "process_id": "Which of them this is, from 0.",
+        "join_seconds": "How long to wait for all processes.",
     }
-    flags.DEFINE_string("coordinator", None, texts["coordinator"])
-    flags.DEFINE_integer("num_processes", None, texts["num_processes"], lower_bound=1)
-    flags.DEFINE_integer("process_id", None, texts["process_id"], lower_bound=0)
-    flags.DEFINE_float("join_seconds", 300.0, "How long to wait for all processes.")
-    return lambda: {name: flags.FLAGS[name].value for name in _PROCESSES}
-
-
-def define_mesh() -> Callable[[], str]:
-    """Defines the flag by which a script splits a model that does not train.
-
-    Returns:
-        What gives its value, for `parallel.mesh.parse_sizes`.
-    """
-    flags.DEFINE_string(
-        "mesh",
-        "",
-        "How the devices of a process split the model and its videos, such as fsdp=2,tensor=4; "
-        "default: each holds the model and makes videos of its own.",
+    flags.DEFINE_string("coordinator", None, texts["coordinator"], values)
+    flags.DEFINE_integer(
+        "num_processes", None, texts["num_processes"], lower_bound=1, flag_values=values
     )
-    return lambda: flags.FLAGS.mesh
+    flags.DEFINE_integer("process_id", None, texts["process_id"], lower_bound=0, flag_values=values)
+    flags.DEFINE_float("join_seconds", 300.0, texts["join_seconds"], flag_values=values)
 
 
-def overrides(*, without: str = "") -> str:
-    """Returns the `--config.*` arguments of this command as a shell reads them, each after a space.
+def processes(values: flags.FlagValues) -> dict[str, Any]:
+    """Returns the arguments of `parallel.distributed.Launch` that the flags give."""
+    return {name: values[name].value for name in _PROCESSES}
 
-    Args:
-        without: A field whose argument is left out.
+
+def define_mesh(values: flags.FlagValues) -> None:
+    """Defines the flag by which a command splits a model that does not train.
+
+    Its value is for `parallel.mesh.parse_sizes`.
     """
-    found, name = [], ""
-    for word in sys.argv[1:]:
-        if word.startswith("--"):
-            name, equals, _ = word.removeprefix("--").partition("=")
-        if name.startswith("config.") and name != f"config.{without}":
-            found.append(word)
-        name = "" if not word.startswith("--") or equals else name  # a value ends its flag
-    return "".join(f" {shlex.quote(word)}" for word in found)
+    text = (
+        "How the devices of a process split the model and its videos, such as fsdp=2,tensor=4; "
+        "by default each device holds the whole model and makes its own videos."
+    )
+    flags.DEFINE_string("mesh", "", text, values)
 
 
-def shared() -> dict[str, Any]:
-    """Returns the flags of the launch script that all processes must be given alike."""
-    script = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
+def shared(values: flags.FlagValues) -> dict[str, Any]:
+    """Returns the flags that all processes must be given alike, as JSON values."""
     return {
-        f"--{flag.name}": flag.value
-        for flag in script
-        if flag.name not in _PROCESSES and isinstance(flag.value, _JSON)
+        f"--{name}": values[name].value
+        for name in values
+        if name not in (*_PROCESSES, *_COMMON) and isinstance(values[name].value, _JSON)
     }
-
-
-def _one_line(call: Callable) -> Callable:
-    def wrapped(argv):
-        try:
-            return call(argv)
-        except (
-            ValueError,
-            ArithmeticError,
-            AttributeError,
-            KeyError,
-            flags.Error,
-            OSError,
-        ) as error:
-            if "--debug" in sys.argv:
-                raise
-            threads.leave(f"error: {_explain(error)} (--debug shows where)")
-        except RuntimeError as error:  # of JAX, whose own class would import it here
-            if "--debug" in sys.argv or "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            reason = str(error).partition("RESOURCE_EXHAUSTED: ")[2].splitlines()[0]
-            threads.leave(
-                f"error: a device must have memory for the run, got: {reason[:200].rstrip('.')}; "
-                "see docs/scale.md, When memory is short (--debug shows where)"
-            )
-        except KeyboardInterrupt:
-            if "--debug" in sys.argv:
-                raise
-            threads.leave("stopped; the same command starts again")
-
-    return wrapped
-
-
-def _explain(error: Exception) -> str:
-    """Returns one line for an error; a config field that does not exist is named."""
-    for argument in sys.argv if isinstance(error, (AttributeError, KeyError)) else ():
-        if match := re.match(r"--?config\.([\w.]+)", argument):
-            names = bridge.missing_field(TrainConfig, match[1])
-            if names is not None:
-                return f"config has no field {match[1]!r}; there are {', '.join(names)}"
-    text = " ".join(str(error).split())
-    # ml_collections reports an error of the config file with its traceback inside.
-    return text.rpartition("ValueError: ")[2] if "Traceback" in text else text
