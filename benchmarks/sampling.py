@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for `tests`, which is no package of the distribution
 
 from benchmarks import harness  # noqa: E402
-from mimir_jax.cli import flags as flags_lib  # noqa: E402
+from mimir_jax.cli import host  # noqa: E402
 from mimir_jax.config import COGVIDEOX, DiTConfig, VAEConfig  # noqa: E402
 
 PHASES = ("transformer forward", "guided loop", "VAE encode", "VAE decode")
@@ -124,7 +124,7 @@ class Ours:
     """This package."""
 
     def __init__(self, size: Size, folder: pathlib.Path, device: str):
-        flags_lib.prepare_host()
+        host.prepare_host()
         import jax
         import jax.numpy as jnp
 

@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for `benchmarks`, which is no package of the distribution
 
 from benchmarks import harness  # noqa: E402
-from mimir_jax.cli import flags as flags_lib  # noqa: E402
+from mimir_jax.cli import host  # noqa: E402
 from mimir_jax.config import MeshConfig, TrainConfig, bridge  # noqa: E402
 
 MESHES = {
@@ -55,7 +55,7 @@ class Split:
 
     def __init__(self, case: Case, folder: pathlib.Path, device: str, *, mesh: MeshConfig):
         del folder, device
-        flags_lib.prepare_host()
+        host.prepare_host()
         import jax
 
         from configs import mimir

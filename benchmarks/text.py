@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for `benchmarks`, which is no package of the distribution
 
 from benchmarks import harness  # noqa: E402
-from mimir_jax.cli import flags as flags_lib  # noqa: E402
+from mimir_jax.cli import host  # noqa: E402
 from mimir_jax.config import LLMConfig, T5Config  # noqa: E402
 
 PHASES = ("T5 states", "LLM states", "LLM answers")
@@ -93,7 +93,7 @@ class Ours:
     """This package."""
 
     def __init__(self, case: Case, folder: pathlib.Path, device: str):
-        flags_lib.prepare_host()
+        host.prepare_host()
         import jax
         import jax.numpy as jnp
 

@@ -29,7 +29,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for `tests`, which is no package of the distribution
 
 from benchmarks import harness  # noqa: E402
-from mimir_jax.cli import flags as flags_lib  # noqa: E402
+from mimir_jax.cli import host  # noqa: E402
 from mimir_jax.config import (  # noqa: E402
     COGVIDEOX,
     TINY_DIT,
@@ -138,7 +138,7 @@ class Ours:
         remat: Remat = "none",
         loop: bool = True,
     ):
-        flags_lib.prepare_host()
+        host.prepare_host()
         import jax
         import jax.numpy as jnp
         import optax

@@ -157,20 +157,3 @@ def test_an_interrupt_ends_in_one_line():
 
     with pytest.raises(SystemExit, match="stopped; the same command starts again"):
         flags._one_line(main)([])
-
-
-@pytest.mark.parametrize(
-    ("platforms", "plugin", "quick"),
-    [("", False, True), ("", True, False), ("cpu", True, True), ("cuda,cpu", False, False)],
-)
-def test_only_what_runs_on_cpus_alone_is_compiled_the_quicker_way(
-    platforms, plugin, quick, monkeypatch, tmp_path
-):
-    monkeypatch.setattr(flags.importlib.metadata, "entry_points", lambda group: ())
-    if plugin:
-        (tmp_path / "jax_plugins").mkdir()
-        monkeypatch.syspath_prepend(tmp_path)
-    else:
-        monkeypatch.setattr(flags.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setenv("JAX_PLATFORMS", platforms)
-    assert flags._only_cpu() == quick
