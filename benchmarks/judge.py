@@ -149,12 +149,14 @@ def read(scenes: Sequence[toyworld.Scene], cache: pathlib.Path | None) -> Iterat
             RENDERED: evaluation.observe(rendered),
             RECODED: evaluation.observe(recoded),
         }
-        yield Clip(scene, seen, ground_truth.observe(scene, FRAMES), damage(rendered, recoded))
+        yield Clip(
+            scene, seen, ground_truth.observe_scene(scene, FRAMES), damage(rendered, recoded)
+        )
 
 
 def damage(rendered: np.ndarray, recoded: np.ndarray) -> float:
     """Returns the root mean square difference on objects and their rims, in grey levels."""
-    near = ~frames.read(rendered).free
+    near = ~frames.read_clip(rendered).background
     return float(np.sqrt(np.mean((rendered[near].astype(float) - recoded[near]) ** 2)))
 
 
@@ -269,7 +271,7 @@ def measure_spoilt(scenes: Sequence[toyworld.Scene], tallies: Tallies) -> None:
             ("blur of 2 pixels", blurred),
             ("noise of 15 grey levels", noisy),
         ):
-            passed = quality.imaging_quality(spoilt) >= scoring.SHARP
+            passed = quality.imaging_quality(spoilt) >= scoring.MIN_QUALITY
             tallies[f"{how}: `imaging_quality`"].add(passed)
 
 
@@ -295,7 +297,7 @@ def confuse(clips: Iterable[Clip], source: str) -> Confusions:
             holds = [
                 name
                 for name in vocabulary.RELATIONS
-                if a is not None and b is not None and observation.holds(a, name, b)
+                if a is not None and b is not None and observation.relation_holds(a, name, b)
             ]
             table["relation"][relation.name, holds[0] if holds else NONE] += 1
         for name in ("light", "camera", "background", "tone"):
@@ -311,7 +313,7 @@ def _match(
     ways = np.full((len(exact), len(seen)), np.inf)
     for a, group in enumerate(exact):
         for b, other in enumerate(seen):
-            way = group.places.mean(axis=1) - other.places.mean(axis=1)  # (f, 2)
+            way = group.positions.mean(axis=1) - other.positions.mean(axis=1)  # (f, 2)
             ways[a, b] = np.hypot(way[:, 0], way[:, 1]).mean()
     found: list[observation.Group | None] = [None] * len(exact)
     for a, b in zip(*optimize.linear_sum_assignment(ways), strict=True):

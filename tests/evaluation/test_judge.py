@@ -95,7 +95,7 @@ def test_credit_for_other_prompts_is_that_of_a_perfect_eye(sampled):
         for b, (shown, seen) in enumerate(sampled):
             if a == b:
                 continue
-            exact = evaluation.compare(asked, ground_truth.observe(shown))
+            exact = evaluation.compare(asked, ground_truth.observe_scene(shown))
             for name, score in evaluation.compare(asked, seen).items():
                 if score is not None and not exact[name].passed:
                     pairs += 1
@@ -106,10 +106,10 @@ def test_credit_for_other_prompts_is_that_of_a_perfect_eye(sampled):
 def test_a_perfect_eye_passes_every_scene_and_fails_wrong_ones():
     for index in range(40):
         scene = toyworld.sample(5, "validation", index)
-        verdict = evaluation.compare(scene, ground_truth.observe(scene))
+        verdict = evaluation.compare(scene, ground_truth.observe_scene(scene))
         assert all(score is None or score.passed for score in verdict.values())
         light = "night" if scene.light == "day" else "day"
-        dark = ground_truth.observe(edit(scene, light=light))
+        dark = ground_truth.observe_scene(edit(scene, light=light))
         assert not evaluation.compare(scene, dark)["light"].passed
 
 
@@ -272,7 +272,7 @@ def test_clip_that_shows_nothing_earns_nothing(name):
     assert evaluation.observe(CLIPS[name]).describe()
     for scene in (ACTING, LONE):
         exercised = {
-            n for n, s in evaluation.compare(scene, ground_truth.observe(scene)).items() if s
+            n for n, s in evaluation.compare(scene, ground_truth.observe_scene(scene)).items() if s
         }
         assert failures(scene, CLIPS[name]) >= exercised - {"light"}
     assert "light" in failures(edit(ACTING, light="dim"), CLIPS[name])
@@ -291,7 +291,7 @@ def test_clip_that_shows_nothing_earns_nothing(name):
 )
 def test_bad_clip_gives_one_clear_line(clip, words):
     with pytest.raises(ValueError, match=words) as error:
-        inspect.unwrap(frames.read)(clip)  # annotations are checked in tests alone
+        inspect.unwrap(frames.read_clip)(clip)  # annotations are checked in tests alone
     assert "\n" not in str(error.value)
 
 
@@ -308,7 +308,7 @@ def test_describe_tells_what_is_seen():
 def test_observe_finds_times_and_places():
     seen = evaluation.observe(toyworld.render(ACTING))
     square, stars = sorted(seen.groups, key=lambda group: group.count)
-    np.testing.assert_allclose(square.places[0], SQUARE.positions, atol=0.02)
+    np.testing.assert_allclose(square.positions[0], SQUARE.positions, atol=0.02)
     assert square.radius == pytest.approx(toyworld.RADII["large"], abs=0.02)
     (shrink,), (jump,) = square.events, stars.events
     assert shrink.middle == pytest.approx(0.26, abs=0.06)

@@ -1,10 +1,10 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Actions from curves: who moves, changes size, turns, comes or goes, and when.
+"""Actions of a group from its curves of position, size and shape, with their times.
 
-A curve is cut at its turning points into swings; a swing up with a swing down after it is a jump.
-An object turns while its picture changes although it rests, or while it fits its own shape badly
-upright; the latter shows even where blur leaves no angle to read.
+A curve is split at its turning points into swings; a swing up followed by a swing down is a jump.
+An object spins while its crop changes although it rests, or while it matches its own upright shape
+badly; the latter is visible even where blur hides the angle.
 """
 
 import dataclasses
@@ -12,27 +12,27 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-_MOVE = 0.32  # least way of a move or jump, in half frames; the renderer's begin at 0.45
+_MOVE = 0.32  # least distance of a move or jump, in half frames; the renderer's is 0.45
 _GROWTH = 0.3  # least change of size, as a logarithm; the renderer's is 0.54
-_LATE = 0.16  # least time without an object before it appears, or after it disappears
-_FADING = 0.14  # time around coming and going in which size means nothing
-_EDGE = 0.15  # share of a swing that is cut off at either end to time it
-_SIZE_EDGE = 0.3  # ... of a swing in size, to which blur adds
-_TAIL, _TAIL_LEAST = 0.09, 0.26  # time around another action in which no turn can be seen
-_TURN_WINDOW = 0.3  # time for which an object must not fit upright
-_TURN_MARGIN = 0.004  # correlation by which it must fit, upright, better than any other shape
-_TURN_CHANGE = 0.05  # change from frame to frame that only a turn makes
+_LATE = 0.16  # least time without an object before it appears or after it disappears
+_FADING = 0.14  # time around appearing and disappearing in which size is unreliable
+_EDGE = 0.15  # share of a swing cut off at either end to time it
+_SIZE_EDGE = 0.3  # ... of a swing in size, which blur lengthens
+_TAIL, _TAIL_LEAST = 0.09, 0.26  # time around another action in which no spin is visible
+_SPIN_WINDOW = 0.3  # time for which an object must not match upright
+_SPIN_MARGIN = 0.004  # correlation margin of an upright object over other shapes
+_SPIN_CHANGE = 0.05  # change per frame that only a spin makes
 
 Curve = Float[np.ndarray, "f"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """Something that a group does.
+    """An action of a group.
 
     Attributes:
         verb: Key of `vocabulary.VERBS`.
-        start, stop: When most of it happens, 0 the first frame and 1 the last.
+        start, stop: Times between which most of it happens, from 0 (first frame) to 1 (last).
     """
 
     verb: str
@@ -41,19 +41,19 @@ class Event:
 
     @property
     def middle(self) -> float:
-        """Half way."""
+        """Time half way."""
         return (self.start + self.stop) / 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Curves:
-    """What the objects of a group have in common, by frame; NaN where they are not seen.
+    """Median curves of the objects of a group, by frame; NaN where none is visible.
 
     Attributes:
-        x, y: Way from where they were first seen, in the world.
+        x, y: Displacement from the first position, in world coordinates.
         size: Logarithm of their radius.
-        fit: How much better they fit their own shape upright than any other.
-        change: How much their picture differs from that of the frame before.
+        fit: How much better they match their own upright shape than any other.
+        change: How much their crop differs from the crop before.
     """
 
     x: Curve
@@ -63,19 +63,19 @@ class Curves:
     change: Curve
 
 
-def find(curves: Curves, can_turn: bool, needs_change: float) -> tuple[Event, ...]:
-    """Finds what a group does, in order.
+def find_events(curves: Curves, can_turn: bool, needs_change: float) -> tuple[Event, ...]:
+    """Finds the actions of a group, in order of time.
 
     Args:
         curves: Of the group.
-        can_turn: Whether a turn of its shape shows at all.
-        needs_change: Least `change` of a turning object; for shapes that fit badly when blurred.
+        can_turn: Whether a turn of its shape is visible.
+        needs_change: Least `change` of a spinning object; for shapes that match badly when blurred.
     """
     events = []
     for start, stop, amount in _swings(curves.x, _MOVE):
         events.append(Event("right" if amount > 0 else "left", start, stop))
-    events += _vertical(_swings(curves.y, _MOVE))
-    fades = _fades(curves.x)
+    events += _read_vertical(_swings(curves.y, _MOVE))
+    fades = _find_fades(curves.x)
     size = curves.size.copy()
     times = np.linspace(0.0, 1.0, len(size))
     for fade in fades:
@@ -83,13 +83,13 @@ def find(curves: Curves, can_turn: bool, needs_change: float) -> tuple[Event, ..
     for start, stop, amount in _swings(size, _GROWTH, _SIZE_EDGE):
         events.append(Event("grow" if amount > 0 else "shrink", start, stop))
     if can_turn:
-        events += _turn(curves, events, needs_change)
+        events += _find_spin(curves, events, needs_change)
     events += fades
     return tuple(sorted(events, key=lambda event: event.middle))
 
 
 def _swings(curve: Curve, least: float, edge: float = _EDGE) -> list[tuple[float, float, float]]:
-    """Cuts a curve where it turns back by `least`; returns start, stop and amount of each part."""
+    """Splits a curve where it turns back by `least`; returns start, stop, amount of each part."""
     seen = np.flatnonzero(np.isfinite(curve))
     if len(seen) < 2:
         return []
@@ -120,8 +120,8 @@ def _swings(curve: Curve, least: float, edge: float = _EDGE) -> list[tuple[float
     return swings
 
 
-def _vertical(swings: list[tuple[float, float, float]]) -> list[Event]:
-    """Tells jumps from moves up and down; `y` points down."""
+def _read_vertical(swings: list[tuple[float, float, float]]) -> list[Event]:
+    """Separates jumps from moves up and down; `y` points down."""
     events = []
     index = 0
     while index < len(swings):
@@ -132,14 +132,14 @@ def _vertical(swings: list[tuple[float, float, float]]) -> list[Event]:
         elif after is None:
             events.append(Event("up", start, stop))
         else:
-            events += _jump(swings[index], after)
+            events += _read_jump(swings[index], after)
             index += 1
         index += 1
     return events
 
 
-def _jump(rise: tuple[float, float, float], fall: tuple[float, float, float]) -> list[Event]:
-    """Reads a rise and the fall after it: a jump, perhaps with a move up before or down after."""
+def _read_jump(rise: tuple[float, float, float], fall: tuple[float, float, float]) -> list[Event]:
+    """Splits a rise and fall into a jump and, if they differ, a move up before or down after it."""
     (start, peak, up), (_, stop, down) = rise, fall
     extra = down + up  # how much lower it ends than it began
     if abs(extra) < _MOVE:
@@ -151,7 +151,7 @@ def _jump(rise: tuple[float, float, float], fall: tuple[float, float, float]) ->
     return [Event("up", start, left), Event("jump", left, stop)]
 
 
-def _fades(curve: Curve) -> list[Event]:
+def _find_fades(curve: Curve) -> list[Event]:
     seen = np.flatnonzero(np.isfinite(curve))
     steps = max(len(curve) - 1, 1)
     events = []
@@ -165,8 +165,8 @@ def _fades(curve: Curve) -> list[Event]:
     return events
 
 
-def _turn(curves: Curves, others: list[Event], needs_change: float) -> list[Event]:
-    """Finds the time in which a resting group does not fit upright."""
+def _find_spin(curves: Curves, others: list[Event], needs_change: float) -> list[Event]:
+    """Finds the time in which a resting group does not match its upright shape."""
     steps = max(len(curves.fit) - 1, 1)
     times = np.arange(len(curves.fit)) / steps
     fit, change = curves.fit.copy(), curves.change.copy()
@@ -175,17 +175,17 @@ def _turn(curves: Curves, others: list[Event], needs_change: float) -> list[Even
         moving = (times > event.start - reach) & (times < event.stop + reach)
         fit[moving] = np.nan
         change[moving] = np.nan
-    window = max(2, round(_TURN_WINDOW * steps))
+    window = max(2, round(_SPIN_WINDOW * steps))
     turning = np.zeros(len(fit), bool)
     for first in range(len(fit) - window + 1):
         part = slice(first, first + window)
-        known = np.isfinite(fit[part])
-        if known.sum() < 0.6 * window:
+        finite = np.isfinite(fit[part])
+        if finite.sum() < 0.6 * window:
             continue
         moved = change[part][np.isfinite(change[part])]
         moved = float(np.median(moved)) if len(moved) else 0.0
-        unlike = fit[part][known].mean() < _TURN_MARGIN and moved >= needs_change
-        turning[part] |= unlike or moved >= _TURN_CHANGE
+        unlike = fit[part][finite].mean() < _SPIN_MARGIN and moved >= needs_change
+        turning[part] |= unlike or moved >= _SPIN_CHANGE
     if not turning.any():
         return []
     edges = np.flatnonzero(np.diff(np.concatenate([[False], turning, [False]])))

@@ -1,10 +1,10 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The background: what it shows, and whether it stays the same.
+"""Kind, tone and steadiness of the background.
 
-All frames are brought into daylight and into one view; their median shows the background behind
-the objects wherever it is ever seen. It is compared with the renderer's backgrounds at all phases,
-and every frame is compared with it.
+Light and camera motion are removed from all frames. Their median over time is the background
+without the objects, wherever it is visible in some frame. The median is matched with the renderer's
+backgrounds at all phases, and every frame is compared with the median.
 """
 
 import dataclasses
@@ -17,23 +17,23 @@ from scipy import ndimage
 from mimir_jax.data.toyworld import backgrounds, renderer, vocabulary
 from mimir_jax.data.toyworld import scene as scene_lib
 from mimir_jax.evaluation.judge import camera as camera_lib
-from mimir_jax.evaluation.judge import frames as footage_lib
+from mimir_jax.evaluation.judge import frames as frames_lib
 
 _ROWS = 32  # shorter side of the pictures that are compared
-_UNLIKE = 0.12  # relative error beyond which a background is none that the renderer draws
-_SCALE = 3.0  # how much a wrong overall brightness counts, against an error of the picture
-_STEADY = 0.08  # relative error of a pixel that has not changed
+_MAX_ERROR = 0.12  # relative error beyond which the match with a rendered background fails
+_SCALE = 3.0  # weight of an error of the picture relative to one of overall brightness
+_STEADY = 0.08  # largest relative error of a pixel that counts as unchanged
 
 
 @dataclasses.dataclass(frozen=True)
-class Backdrop:
-    """What hangs behind the objects.
+class BackgroundEstimate:
+    """The background of a clip.
 
     Attributes:
-        kind: Key of `vocabulary.PATTERNS` or `vocabulary.LANDSCAPES`; None for anything else.
+        kind: Key of `vocabulary.PATTERNS` or `vocabulary.LANDSCAPES`; None if none matches.
         tone: Key of `vocabulary.TONES`; None for landscapes.
-        steadiness: Share of background pixels, over all frames, that look as they usually do once
-            light and camera are taken away, 0 to 1.
+        steadiness: Share of background pixels, over all frames, that equal their median once light
+            and camera motion are removed, 0 to 1.
     """
 
     kind: str | None
@@ -41,43 +41,47 @@ class Backdrop:
     steadiness: float
 
 
-def find(footage: footage_lib.Footage, camera: camera_lib.Camera) -> Backdrop:
-    """Recognises the background of a clip."""
-    views, known = _one_view(footage, camera)
-    seen = known.any(axis=0)
-    hidden = np.where(known[..., None], views, np.nan)
+def estimate_background(
+    clip: frames_lib.ClipFrames, camera: camera_lib.Camera
+) -> BackgroundEstimate:
+    """Estimates the background of a clip."""
+    views, visible = _stabilise(clip, camera)
+    seen = visible.any(axis=0)
+    hidden = np.where(visible[..., None], views, np.nan)
     picture = np.zeros(views.shape[1:], np.float32)
     picture[seen] = np.nanmedian(hidden[:, seen], axis=0)
-    kind, tone = _recognise(picture, seen)
-    return Backdrop(kind, tone, _steadiness(views, known, picture))
+    kind, tone = _classify(picture, seen)
+    return BackgroundEstimate(kind, tone, _steadiness(views, visible, picture))
 
 
-def _one_view(
-    footage: footage_lib.Footage, camera: camera_lib.Camera
+def _stabilise(
+    clip: frames_lib.ClipFrames, camera: camera_lib.Camera
 ) -> tuple[Float[np.ndarray, "f h w 3"], Bool[np.ndarray, "f h w"]]:
-    """Returns all frames by daylight and in the view of a still camera, and where they show."""
+    """Returns all frames in daylight as a still camera sees them, and where they are visible."""
     dark = np.array(renderer.NIGHT_SCENERY, np.float32)
-    gain = dark + (1.0 - dark) * footage.level[:, None].astype(np.float32)
-    blur = 0.025 * footage.half
-    video = ndimage.gaussian_filter(footage.video, (0.0, blur, blur, 0.0)) / gain[:, None, None]
-    views, known = np.empty_like(video), np.empty(video.shape[:3], bool)
+    gain = dark + (1.0 - dark) * clip.light_level[:, None].astype(np.float32)
+    blur = 0.025 * clip.half
+    video = ndimage.gaussian_filter(clip.video, (0.0, blur, blur, 0.0)) / gain[:, None, None]
+    views, visible = np.empty_like(video), np.empty(video.shape[:3], bool)
     for frame, image in enumerate(video):
-        place = (camera.pan[frame], camera.zoom[frame])
+        pose = (camera.pan[frame], camera.zoom[frame])
         for channel in range(3):
-            views[frame, ..., channel], inside = camera_lib.view(
-                image[..., channel], place, (0.0, 1.0)
+            views[frame, ..., channel], inside = camera_lib.reproject(
+                image[..., channel], pose, (0.0, 1.0)
             )
-        free, _ = camera_lib.view(footage.free[frame].astype(np.float32), place, (0.0, 1.0))
-        known[frame] = inside & (free > 0.99)
-    return _level(views, known), known
+        background, _ = camera_lib.reproject(
+            clip.background[frame].astype(np.float32), pose, (0.0, 1.0)
+        )
+        visible[frame] = inside & (background > 0.99)
+    return _equalise_brightness(views, visible), visible
 
 
-def _level(views: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Takes away what is left of the light: frames agree with their neighbours in brightness."""
+def _equalise_brightness(views: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """Removes residual changes of light: scales each frame to the brightness of the one before."""
     grey = views.mean(axis=-1)
     gains = [1.0]
     for frame in range(1, len(views)):
-        here = known[frame] & known[frame - 1]
+        here = visible[frame] & visible[frame - 1]
         before, after = grey[frame - 1][here], grey[frame][here]
         inner = (before * after).sum()
         step = inner / (after**2).sum() if inner > 0.0 else 1.0
@@ -86,14 +90,14 @@ def _level(views: np.ndarray, known: np.ndarray) -> np.ndarray:
     return views * gains[:, None, None, None].astype(np.float32)
 
 
-def _steadiness(views: np.ndarray, known: np.ndarray, picture: np.ndarray) -> float:
+def _steadiness(views: np.ndarray, visible: np.ndarray, picture: np.ndarray) -> float:
     error = np.abs(views - picture).max(axis=-1)
-    scale = max(float(picture[known.any(axis=0)].mean()), 1.0) if known.any() else 1.0
-    return float((error[known] < _STEADY * scale).mean()) if known.any() else 0.0
+    scale = max(float(picture[visible.any(axis=0)].mean()), 1.0) if visible.any() else 1.0
+    return float((error[visible] < _STEADY * scale).mean()) if visible.any() else 0.0
 
 
-def _recognise(picture: np.ndarray, seen: np.ndarray) -> tuple[str | None, str | None]:
-    """Finds the kind and tone of the nearest of the renderer's backgrounds."""
+def _classify(picture: np.ndarray, seen: np.ndarray) -> tuple[str | None, str | None]:
+    """Returns kind and tone of the nearest rendered background."""
     if seen.mean() < 0.1:
         return None, None
     height, width = seen.shape
@@ -103,7 +107,7 @@ def _recognise(picture: np.ndarray, seen: np.ndarray) -> tuple[str | None, str |
     target = _blocks(picture * seen[..., None], rows, columns, block)
     target = target / np.maximum(weight, 1e-3)[:, None]  # (n, 3)
     weight = (weight > 0.5).astype(np.float32)
-    names, pictures = _library(rows, columns)
+    names, pictures = _reference_backgrounds(rows, columns)
     inner = np.einsum("mnc,nc->m", pictures, target * weight[:, None], optimize=True)
     square = np.einsum("mnc,n->m", pictures**2, weight, optimize=True)
     own = float((target**2 * weight[:, None]).sum())
@@ -111,7 +115,7 @@ def _recognise(picture: np.ndarray, seen: np.ndarray) -> tuple[str | None, str |
     error = np.sqrt(np.maximum(own - gain * inner, 0.0) / max(own, 1.0))
     error = np.hypot(error, np.maximum(np.abs(np.log(np.maximum(gain, 1e-3))) - 0.1, 0.0) / _SCALE)
     best = int(error.argmin())
-    return names[best] if error[best] < _UNLIKE else (None, None)
+    return names[best] if error[best] < _MAX_ERROR else (None, None)
 
 
 def _blocks(image: np.ndarray, rows: int, columns: int, block: int) -> np.ndarray:
@@ -122,10 +126,10 @@ def _blocks(image: np.ndarray, rows: int, columns: int, block: int) -> np.ndarra
 
 
 @functools.lru_cache(maxsize=4)
-def _library(
+def _reference_backgrounds(
     rows: int, columns: int
 ) -> tuple[tuple[tuple[str | None, str | None], ...], Float[np.ndarray, "m n 3"]]:
-    """Pictures of all backgrounds at all phases, and flat ones, which are none."""
+    """Renders all backgrounds at all phases, and flat ones, which count as no background."""
     half = min(rows, columns) / 2
     u = ((np.arange(columns) + 0.5 - columns / 2) / half)[None, None, :].astype(np.float32)
     v = ((np.arange(rows) + 0.5 - rows / 2) / half)[None, :, None].astype(np.float32)
@@ -151,7 +155,7 @@ def _library(
 
 
 def _phases(kind: str) -> list[tuple[float, float]]:
-    """Phases of a background, close enough to one another for any to be near one of them."""
+    """Returns a grid of phases, fine enough for any phase to be near one of them."""
     match kind:
         case "plain":
             return [(0.0, 0.0)]

@@ -1,15 +1,16 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A clip made ready for measuring: checked, at a working size, with its light read.
+"""Preparation of a clip: checks, working size, background mask and light.
 
-The light comes first, since every colour depends on it: backgrounds darken to under half at night,
-objects by a fifth.
+The light is estimated first because every colour depends on it: at night backgrounds darken to
+under half of their brightness, objects by a fifth.
 """
 
 import dataclasses
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
+from scipy import ndimage
 
 from mimir_jax.data.toyworld import motion, renderer, vocabulary
 from mimir_jax.errors import InputError
@@ -18,8 +19,8 @@ DAYLIGHT = (106.0, 235.0)
 NIGHT = (40.0, 106.0)
 """Median brightness of a background by day and at night, 0 to 255."""
 
-_MUTED = 0.45  # saturation below which a pixel is background, at first sight
-_BESIDE = 0.06  # width of the rim around saturated pixels, in half shorter sides
+_MUTED = 0.45  # saturation below which a pixel is background
+_RIM = 0.06  # width of the rim around saturated pixels, in half shorter sides
 _WORKING = 96  # half shorter sides in pixels; larger clips are averaged down to half of it or more
 _SMALLEST = 16
 
@@ -30,42 +31,42 @@ Curve = Float[np.ndarray, "f"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Footage:
+class ClipFrames:
     """A clip at its working size.
 
     Attributes:
         video: 0 to 255.
-        half: Half the shorter side in pixels, the unit of lengths in a scene.
-        free: Pixels that are clearly background: muted, and not beside a saturated one.
+        half: Half the shorter side in pixels; the unit of length of a scene.
+        background: Pixels that are certainly background: unsaturated, and far from saturated ones.
         brightness: Median brightness of the background by frame, 0 to 255.
-        light: Key of `vocabulary.LIGHT` that fits best, or None where it is no such light.
-        level: Its level by frame, 0 at night to 1 by day.
+        light: Best matching key of `vocabulary.LIGHT`; None if none matches.
+        light_level: Level of that light by frame, from 0 (night) to 1 (day).
     """
 
     video: Video
     half: float
-    free: Mask
+    background: Mask
     brightness: Curve
     light: str | None
-    level: Curve
+    light_level: Curve
 
     @property
-    def glow(self) -> Float[np.ndarray, "f 3"]:
+    def object_brightness(self) -> Float[np.ndarray, "f 3"]:
         """Brightness of objects by frame and channel, relative to daylight."""
         dark = np.array(renderer.NIGHT_OBJECTS, np.float32)
-        return dark + (1.0 - dark) * self.level[:, None].astype(np.float32)
+        return dark + (1.0 - dark) * self.light_level[:, None].astype(np.float32)
 
-    def screen(self, x: Curve, y: Curve) -> tuple[Curve, Curve]:
-        """Returns pixel indices as positions on the screen, -1 to 1."""
+    def to_screen(self, x: Curve, y: Curve) -> tuple[Curve, Curve]:
+        """Converts pixel indices to screen positions, -1 to 1."""
         height, width = self.video.shape[1:3]
         return (x + 0.5) * (2.0 / width) - 1.0, (y + 0.5) * (2.0 / height) - 1.0
 
 
-def read(clip: Clip) -> Footage:
-    """Checks a clip and reads its light.
+def read_clip(clip: Clip) -> ClipFrames:
+    """Checks a clip, finds its background and estimates its light.
 
     Raises:
-        ValueError: for anything but `uint8 [f, h, w, 3]` of at least 32 pixels a side.
+        InputError: for anything but `uint8 [f, h, w, 3]` of at least 32 pixels a side.
     """
     clip = np.asarray(clip)
     if clip.ndim != 4 or clip.shape[-1] != 3 or clip.dtype != np.uint8 or not len(clip):
@@ -82,14 +83,15 @@ def read(clip: Clip) -> Footage:
     half = min(video.shape[1:3]) / 2
     high, low = video.max(axis=-1), video.min(axis=-1)
     vivid = high - low > _MUTED * np.maximum(high, 1.0)
-    free = ~_dilate(vivid, max(1, round(_BESIDE * half)))
-    brightness = _brightness(video, free)
+    side = 2 * max(1, round(_RIM * half)) + 1
+    background = ~ndimage.maximum_filter(vivid, (1, side, side), mode="constant")
+    brightness = _brightness(video, background)
     light, level = _light(brightness)
-    return Footage(video, half, free, brightness, light, level)
+    return ClipFrames(video, half, background, brightness, light, level)
 
 
 def _shrink(clip: Clip) -> Float[np.ndarray, "f rows columns 3"]:
-    """Averages blocks of pixels where a clip is larger than measuring needs."""
+    """Averages blocks of pixels of large clips down to the working size."""
     block = max(1, 2 * min(clip.shape[1:3]) // 2 // _WORKING)
     video = clip.astype(np.float32)
     if block == 1:
@@ -99,31 +101,17 @@ def _shrink(clip: Clip) -> Float[np.ndarray, "f rows columns 3"]:
     return video.reshape(frames, height, block, width, block, 3).mean(axis=(2, 4))
 
 
-def _dilate(mask: Mask, reach: int) -> Mask:
-    """Widens a mask by a square of `reach` pixels, along rows and then along columns."""
-    for axis in (1, 2):
-        wide = mask.copy()
-        for step in range(1, reach + 1):
-            ahead = [slice(None)] * 3
-            behind = [slice(None)] * 3
-            ahead[axis], behind[axis] = slice(step, None), slice(None, -step)
-            wide[tuple(ahead)] |= mask[tuple(behind)]
-            wide[tuple(behind)] |= mask[tuple(ahead)]
-        mask = wide
-    return mask
-
-
-def _brightness(video: Video, free: Mask) -> Curve:
+def _brightness(video: Video, background: Mask) -> Curve:
     grey = video.mean(axis=-1)
     least = 0.02 * grey[0].size
     return np.array([
         np.median(image[here]) if here.sum() > least else np.median(image)
-        for image, here in zip(grey, free, strict=True)
+        for image, here in zip(grey, background, strict=True)
     ])  # fmt: skip
 
 
 def _light(brightness: Curve) -> tuple[str | None, Curve]:
-    """Fits every program of light up to a factor; the factor tells day from night."""
+    """Fits every light curve up to a factor; the factor separates steady day from steady night."""
     times = motion.frame_times(len(brightness))
     night = float(np.mean(renderer.NIGHT_SCENERY))
     seen = np.log(np.maximum(brightness, 1.0))

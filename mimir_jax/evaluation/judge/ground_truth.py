@@ -1,9 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a perfect eye would see in the clip of a scene: an observation without pixels.
+"""The exact observation of a scene, computed from its scene graph without pixels.
 
-The judge of such an observation tells whether a clip of one scene truly answers the prompt of
-another; what is then credited to the pixels alone is false credit.
+Comparing it with another scene shows whether a clip of one scene truly answers the prompt of the
+other. Credit beyond that is false credit of the judge.
 """
 
 import numpy as np
@@ -13,8 +13,8 @@ from mimir_jax.data.toyworld import scene as scene_lib
 from mimir_jax.evaluation.judge import actions, observation
 
 
-def observe(scene: scene_lib.Scene, frames: int = 17) -> observation.Observation:
-    """Returns the exact observation of a scene's clip."""
+def observe_scene(scene: scene_lib.Scene, frames: int = 17) -> observation.Observation:
+    """Returns the exact observation of a scene's clip with `frames` frames."""
     times = motion.frame_times(frames)
     groups = []
     for index, group in enumerate(scene.groups):
@@ -32,7 +32,7 @@ def observe(scene: scene_lib.Scene, frames: int = 17) -> observation.Observation
                 size=group.size,
                 count=group.count,
                 radius=scene.radius(group.size),
-                places=np.array(group.positions) + path,
+                positions=np.array(group.positions) + path,
                 events=tuple(events),
             )
         )

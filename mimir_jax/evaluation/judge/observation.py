@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What can be seen in a clip, in the words of a scene graph."""
+"""The content of a clip in the vocabulary of a scene graph."""
 
 import dataclasses
 
@@ -11,25 +11,25 @@ from mimir_jax.data.toyworld import grammar, vocabulary
 from mimir_jax.data.toyworld import scene as scene_lib
 from mimir_jax.evaluation.judge import actions as actions_lib
 
-MARGIN = 0.2
+MIN_GAP = 0.2
 """Least distance between two objects along the axis of a relation; scenes keep twice that."""
-DOMINANCE = 1.0
-"""Least ratio of a relation's offset to that across it, at the start; scenes keep 1.2."""
-ALWAYS = 0.9
-"""Share of frames in which a relation holds."""
+MIN_DOMINANCE = 1.0
+"""Least ratio of the offset along the axis to that across it, at the start; scenes keep 1.2."""
+MIN_FRAME_SHARE = 0.9
+"""Least share of frames in which a relation holds."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Equal objects, as seen.
+    """Equal objects, as observed.
 
     Attributes:
         shape, colour, size: As in a scene.
-        count: How many there are, in most frames.
+        count: Number of objects in most frames.
         radius: Nominal radius at the start, in half shorter sides.
-        places: Centres in the world, x and y in -1 to 1, frames by objects; an object that is not
-            seen stays where it was seen last, or is seen first.
-        events: What they do, in order.
+        positions: World coordinates x and y of the centres, -1 to 1, frames by objects. An object
+            that is not visible stays at its last position, or is at its first.
+        events: Their actions, in order.
     """
 
     shape: str
@@ -37,18 +37,18 @@ class Group:
     size: str
     count: int
     radius: float
-    places: Float[np.ndarray, "f n 2"]
+    positions: Float[np.ndarray, "f n 2"]
     events: tuple[actions_lib.Event, ...] = ()
 
     @property
     def arrangement(self) -> str | None:
         """Key of `vocabulary.ARRANGEMENTS` at the start; None for one object or no arrangement."""
-        return _arrangement(self.places[0])
+        return _arrangement(self.positions[0])
 
 
 @dataclasses.dataclass(frozen=True)
 class Observation:
-    """A clip as it is seen.
+    """The content of a clip.
 
     Attributes:
         groups: Objects that share shape and colour, most certain first.
@@ -56,7 +56,7 @@ class Observation:
         camera: Key of `vocabulary.CAMERA`.
         background: Kind, a key of `vocabulary.PATTERNS` or `vocabulary.LANDSCAPES`, or None.
         tone: Key of `vocabulary.TONES`, or None.
-        steadiness: Share of the background that stays what it is, 0 to 1.
+        steadiness: Share of the background that stays the same, 0 to 1.
         quality: See `quality.imaging_quality`.
     """
 
@@ -70,22 +70,22 @@ class Observation:
 
     @property
     def num_objects(self) -> int:
-        """Objects in the clip."""
+        """Number of objects."""
         return sum(group.count for group in self.groups)
 
     @property
     def relations(self) -> tuple[scene_lib.Relation, ...]:
-        """All relations that hold between two groups, told both ways."""
+        """All relations between two groups, in both directions."""
         return tuple(
             scene_lib.Relation(a, name, b)
             for a, first in enumerate(self.groups)
             for b, second in enumerate(self.groups)
             for name in vocabulary.RELATIONS
-            if a != b and holds(first, name, second)
+            if a != b and relation_holds(first, name, second)
         )
 
     def describe(self) -> str:
-        """Says what is seen, in plain sentences."""
+        """Describes the content in plain sentences."""
         lines = [_objects(self.groups)]
         for relation in self.relations:
             if relation.subject < relation.object:
@@ -107,24 +107,24 @@ class Observation:
         return grammar.sentences(*lines)
 
 
-def holds(first: Group, name: str, second: Group) -> bool:
-    """Tells whether every object of one group is left, right, above or below of all of another."""
+def relation_holds(first: Group, name: str, second: Group) -> bool:
+    """Returns whether all objects of `first` are left, right, above or below of all of `second`."""
     axis = 0 if name in ("left", "right") else 1
     sign = -1.0 if name in ("left", "above") else 1.0
-    a, b = sign * first.places[:, :, axis], sign * second.places[:, :, axis]
+    a, b = sign * first.positions[:, :, axis], sign * second.positions[:, :, axis]
     gap = a.min(axis=1) - b.max(axis=1)  # (f,)
-    centres = first.places[0].mean(axis=0) - second.places[0].mean(axis=0)
-    dominates = sign * centres[axis] >= DOMINANCE * abs(centres[1 - axis])
-    return bool((gap >= MARGIN).mean() >= ALWAYS and dominates)
+    centres = first.positions[0].mean(axis=0) - second.positions[0].mean(axis=0)
+    dominates = sign * centres[axis] >= MIN_DOMINANCE * abs(centres[1 - axis])
+    return bool((gap >= MIN_GAP).mean() >= MIN_FRAME_SHARE and dominates)
 
 
-def _arrangement(places: Float[np.ndarray, "n 2"]) -> str | None:
-    count = len(places)
-    spread = np.ptp(places, axis=0)
+def _arrangement(positions: Float[np.ndarray, "n 2"]) -> str | None:
+    count = len(positions)
+    spread = np.ptp(positions, axis=0)
     if count < 2:
         return None
     if count == 4:
-        middle = places - places.mean(axis=0)
+        middle = positions - positions.mean(axis=0)
         corners = {(x > 0, y > 0) for x, y in middle}
         even = 0.5 < spread[0] / max(spread[1], 1e-6) < 2.0
         return "grid" if len(corners) == 4 and even else None
@@ -133,10 +133,10 @@ def _arrangement(places: Float[np.ndarray, "n 2"]) -> str | None:
     if spread[1] > 2.5 * spread[0]:
         return "column"
     if count == 3:
-        top = places[:, 1].argmin()
-        low = np.delete(places, top, axis=0)
+        top = positions[:, 1].argmin()
+        low = np.delete(positions, top, axis=0)
         level = abs(low[0, 1] - low[1, 1]) < 0.4 * spread[0]
-        if level and low[:, 0].min() < places[top, 0] < low[:, 0].max():
+        if level and low[:, 0].min() < positions[top, 0] < low[:, 0].max():
             return "pyramid"
     return None
 

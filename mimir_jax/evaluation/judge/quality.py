@@ -1,10 +1,10 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Imaging quality without a reference: how sharp the edges are, and how clean the flat parts.
+"""Imaging quality without a reference: sharpness of edges and noise of flat regions.
 
-Sharpness is the share of an edge's whole step that falls within two pixels: 1 for the renderer's
-anti-aliased edges, 0.5 for edges that take four. Noise is the typical size of a second difference
-across both axes, in grey levels. Both are read at the working size of `footage`.
+Sharpness is the share of an edge's step that falls within two pixels: 1 for the renderer's
+anti-aliased edges, 0.5 for edges four pixels wide. Noise is the median second difference across
+both axes, in grey levels. Both are measured at the working size of `frames.ClipFrames`.
 """
 
 import numpy as np

@@ -1,9 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""An observation against the scene graph of a prompt: a score in every category, with a reason.
+"""Scores of an observation against the scene graph of a prompt, by category, with reasons.
 
 Names follow VBench (arXiv:2311.17982) where it has such a category. A scene is scored only in the
-categories that it exercises; the others are None, so that averages run over the scenes that do.
+categories that it exercises; the others are None and do not enter averages.
 """
 
 import dataclasses
@@ -22,23 +22,23 @@ CATEGORIES = (
 )  # fmt: skip
 """In the order of reports."""
 
-STEADY = 0.85
-"""Least steadiness of a background that counts as consistent."""
-SHARP = 0.25
+MIN_STEADINESS = 0.85
+"""Least steadiness of a consistent background."""
+MIN_QUALITY = 0.25
 """Least imaging quality that passes."""
 
-_APART = 0.2  # least time between the middles of two actions, one then the other
+_APART = 0.2  # least time between the middles of consecutive actions
 _BAND = (scene_lib.CENTRE_BAND + scene_lib.SIDE_BAND) / 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """How a clip does in one category.
+    """The score of a clip in one category.
 
     Attributes:
-        value: 0 to 1; the share of what was asked for that is seen, or a measure.
-        passed: Whether everything is.
-        reason: What is missing or wrong, or what was seen, in words.
+        value: 0 to 1; the share of the requirements that are met, or a measure.
+        passed: Whether all are met.
+        reason: What is missing or wrong, else what was observed.
     """
 
     value: float
@@ -53,38 +53,38 @@ def judge(scene: scene_lib.Scene, clip: frames.Clip) -> Verdict:
     """Scores a clip against the scene that its prompt describes.
 
     Args:
-        scene: What was asked for. Nothing else about it is needed than its graph.
-        clip: What came: uint8, any size from 32 pixels, 0 to 255.
+        scene: Scene graph of the prompt.
+        clip: uint8, 0 to 255, at least 32 pixels high and wide.
 
     Returns:
         A score for every one of `CATEGORIES`, None where the scene does not exercise it.
 
     Raises:
-        ValueError: in one line, for a clip of another shape or dtype.
+        InputError: for a clip of another shape or dtype.
     """
     return compare(scene, recognition.observe(clip))
 
 
 def compare(scene: scene_lib.Scene, seen: observation.Observation) -> Verdict:
-    """Scores what is seen against the scene that was asked for."""
-    match = _identify(scene.groups, seen.groups)
-    found = [None if index is None else seen.groups[index] for index in match]
+    """Scores an observation against the scene of a prompt."""
+    match = _match_groups(scene.groups, seen.groups)
+    matched = [None if index is None else seen.groups[index] for index in match]
     verdict: Verdict = {
         "object_class": _object_class(scene, seen),
-        "multiple_objects": _multiple_objects(scene, found),
-        "colour": _colour(scene, found),
-        "size": _size(scene, found),
+        "multiple_objects": _multiple_objects(scene, matched),
+        "colour": _colour(scene, matched),
+        "size": _size(scene, matched),
         "count": _count(scene, seen, match),
-        "spatial_relation": _spatial_relation(scene, found),
-        "layout": _layout(scene, found),
-        "action": _action(scene, found),
+        "spatial_relation": _spatial_relation(scene, matched),
+        "layout": _layout(scene, matched),
+        "action": _action(scene, matched),
         "action_order": _action_order(scene, seen, match),
         "light": _same("light", scene.light, seen.light),
         "temporal_style": _temporal_style(scene, seen),
         "background": _background(scene, seen),
         "background_consistency": _background_consistency(scene, seen),
         "imaging_quality": Score(
-            seen.quality, seen.quality >= SHARP, f"imaging quality is {seen.quality:.2f}"
+            seen.quality, seen.quality >= MIN_QUALITY, f"imaging quality is {seen.quality:.2f}"
         ),
     }
     return {name: verdict[name] for name in CATEGORIES}
@@ -92,7 +92,7 @@ def compare(scene: scene_lib.Scene, seen: observation.Observation) -> Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """One category over many clips: how many scenes exercise it, mean value, share that passes."""
+    """One category over many clips: number of scenes that exercise it, mean value, share passed."""
 
     scenes: int
     value: float
@@ -118,13 +118,13 @@ def summarise(verdicts: Iterable[Verdict]) -> dict[str, Summary | None]:
     }
 
 
-def _identify(
+def _match_groups(
     asked: Sequence[scene_lib.Group], seen: Sequence[observation.Group]
 ) -> list[int | None]:
-    """Finds which of the groups seen is which of those asked for.
+    """Matches the groups of the scene with the observed ones; returns an index for each.
 
-    A group is known by shape and colour; failing that by one of them, where it tells one group
-    from all others both in the scene and in the clip.
+    A group is identified by shape and colour, else by one of them if that is unique in the scene
+    and in the clip.
     """
     match: list[int | None] = [None] * len(asked)
     for keys in (("shape", "colour"), ("colour",), ("shape",)):
@@ -140,7 +140,7 @@ def _identify(
 
 
 def _share(checks: Sequence[tuple[bool, str]], good: str) -> Score | None:
-    """Scores a list of checks, each with what is wrong where it fails."""
+    """Scores a list of checks, each with the reason given if it fails."""
     if not checks:
         return None
     wrong = [reason for right, reason in checks if not right]
@@ -164,12 +164,12 @@ def _object_class(scene: scene_lib.Scene, seen: observation.Observation) -> Scor
     return _share([(shape in shown, f"no {shape}") for shape in asked], "all shapes are there")
 
 
-def _multiple_objects(scene, found) -> Score | None:
+def _multiple_objects(scene, matched) -> Score | None:
     if len(scene.groups) < 2:
         return None
     checks = [
         (other is not None and _is(group, other), f"no {_name(group)}")
-        for group, other in zip(scene.groups, found, strict=True)
+        for group, other in zip(scene.groups, matched, strict=True)
     ]
     return _share(checks, "all objects are there")
 
@@ -178,18 +178,18 @@ def _is(group: scene_lib.Group, other: observation.Group) -> bool:
     return (group.shape, group.colour) == (other.shape, other.colour)
 
 
-def _colour(scene, found) -> Score:
+def _colour(scene, matched) -> Score:
     checks = []
-    for group, other in zip(scene.groups, found, strict=True):
+    for group, other in zip(scene.groups, matched, strict=True):
         right = other is not None and other.colour == group.colour
         seen = "not seen" if other is None else f"{other.colour}"
         checks.append((right, f"the {_name(group)}: {seen}"))
     return _share(checks, "all colours are right")
 
 
-def _size(scene, found) -> Score:
+def _size(scene, matched) -> Score:
     checks = []
-    for group, other in zip(scene.groups, found, strict=True):
+    for group, other in zip(scene.groups, matched, strict=True):
         right = other is not None and other.size == group.size
         seen = "not seen" if other is None else f"radius {other.radius:.2f}"
         checks.append((right, f"the {_name(group)} must be {group.size}: {seen}"))
@@ -197,7 +197,7 @@ def _size(scene, found) -> Score:
 
 
 def _count(scene, seen, match) -> Score:
-    """Counts every group; anything that was not asked for counts as one more mistake."""
+    """Counts every group; groups that were not asked for are one more mistake."""
     checks = []
     for group, index in zip(scene.groups, match, strict=True):
         count = 0 if index is None else seen.groups[index].count
@@ -209,29 +209,29 @@ def _count(scene, seen, match) -> Score:
     return _share(checks, "all numbers are right")
 
 
-def _spatial_relation(scene, found) -> Score | None:
+def _spatial_relation(scene, matched) -> Score | None:
     checks = []
     for relation in scene.relations:
-        a, b = found[relation.subject], found[relation.object]
-        right = a is not None and b is not None and observation.holds(a, relation.name, b)
+        a, b = matched[relation.subject], matched[relation.object]
+        right = a is not None and b is not None and observation.relation_holds(a, relation.name, b)
         first, second = scene.groups[relation.subject], scene.groups[relation.object]
         words = vocabulary.RELATIONS[relation.name][0]
         checks.append((right, f"not seen: {_name(first)} {words} {_name(second)}"))
     return _share(checks, "all relations hold")
 
 
-def _layout(scene, found) -> Score | None:
-    """Arrangements of several, and the place of a lone object."""
+def _layout(scene, matched) -> Score | None:
+    """Scores arrangements of groups and the place of a lone object."""
     checks = []
-    for group, other in zip(scene.groups, found, strict=True):
+    for group, other in zip(scene.groups, matched, strict=True):
         if group.arrangement is not None:
             seen = None if other is None else other.arrangement
             right = seen == group.arrangement
             checks.append((right, f"{_name(group)} must form a {group.arrangement}, is {seen}"))
     if scene.place is not None:
-        place = None if found[0] is None else _place(found[0].places[0, 0])
-        told = vocabulary.PLACES[scene.place]
-        checks.append((place == scene.place, f"must be {told}, is {vocabulary.PLACES.get(place)}"))
+        place = None if matched[0] is None else _place(matched[0].positions[0, 0])
+        words = vocabulary.PLACES[scene.place]
+        checks.append((place == scene.place, f"must be {words}, is {vocabulary.PLACES.get(place)}"))
     return _share(checks, "all places are right")
 
 
@@ -240,19 +240,19 @@ def _place(point: np.ndarray) -> tuple[str, str]:
     return ("left", "centre", "right")[x], ("top", "middle", "bottom")[y]
 
 
-def _action(scene, found) -> Score | None:
+def _action(scene, matched) -> Score | None:
     checks = []
     for action in scene.actions:
-        other = found[action.group]
+        other = matched[action.group]
         seen = [] if other is None else [event.verb for event in other.events]
-        told = ", ".join(seen) or "nothing"
+        verbs = ", ".join(seen) or "nothing"
         name = _name(scene.groups[action.group])
-        checks.append((action.verb in seen, f"{name} must {_infinitive(action.verb)}: {told}"))
+        checks.append((action.verb in seen, f"{name} must {_infinitive(action.verb)}: {verbs}"))
     return _share(checks, "all actions are seen")
 
 
 def _action_order(scene, seen, match) -> Score | None:
-    """Order of two actions, or their being at once; nothing else may happen."""
+    """Scores the order of two actions; nothing else may happen."""
     if scene.timing not in ("then", "while"):
         return None
     events = []
@@ -282,7 +282,7 @@ def _infinitive(verb: str) -> str:
 
 
 def _temporal_style(scene, seen) -> Score | None:
-    """Camera moves; a camera that is to stay still exercises nothing."""
+    """Scores camera motion; a still camera does not exercise the category."""
     return None if scene.camera == "still" else _same("camera", scene.camera, seen.camera)
 
 
@@ -300,4 +300,4 @@ def _background_consistency(scene, seen) -> Score:
     value = seen.steadiness
     if scene.camera == "still" != seen.camera:
         return Score(0.5 * value, False, f"the camera must stay still, is {seen.camera}")
-    return Score(value, value >= STEADY, f"{value:.0%} of the background stays the same")
+    return Score(value, value >= MIN_STEADINESS, f"{value:.0%} of the background stays the same")

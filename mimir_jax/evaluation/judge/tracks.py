@@ -1,10 +1,10 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Blobs to tracks: which patches of paint are the same object at different times.
+"""Multi-object tracking: which blobs are the same object at different times.
 
-Frames are linked by the cheapest assignment. A fast object in a blurred clip fades from one place
-to the next, which breaks its track or leaves a ghost; pieces that follow one another are joined and
-short pieces beside a whole track of the same colour are dropped.
+Blobs of consecutive frames are linked by minimum cost assignment. In a blurred clip a fast object
+fades from one place to the next, which breaks its track or leaves a ghost. Track pieces that follow
+one another are joined, and short pieces beside a whole track of the same colour are dropped.
 """
 
 import dataclasses
@@ -14,35 +14,35 @@ import numpy as np
 from jaxtyping import Float
 from scipy import optimize
 
-from mimir_jax.evaluation.judge import segment
+from mimir_jax.evaluation.judge import segmentation
 
-_SPEED = 8.0  # most, in half shorter sides per clip; a jump begins at 6.7
-_STEP = 0.5  # least reach between two frames, whatever their number
-_BLINK = 0.13  # longest time out of sight after which a track is simply carried on
-_PAUSE = 0.35  # longest time out of sight within a track
-_OVERLAP = 0.15  # longest time for which two pieces of one track show together
-_LEAP = 1.0  # longest way between such pieces
-_GHOST = 0.45  # nearest possible objects are further apart
-_SHORT = 0.12  # of the clip; nothing real is seen for less
-_HUE = 0.15  # how much less a blob may be like a track's colour than like its own, as a cosine
+_MAX_SPEED = 8.0  # in half shorter sides per clip; a jump begins at 6.7
+_STEP = 0.5  # least search radius between two frames, whatever their number
+_BLINK = 0.13  # longest gap after which a track simply continues
+_PAUSE = 0.35  # longest gap within a track
+_OVERLAP = 0.15  # longest time for which two pieces of one track overlap
+_LEAP = 1.0  # longest distance between such pieces
+_GHOST = 0.45  # distance between a ghost and its object; two objects are further apart
+_SHORT = 0.12  # of the clip; no object is visible for less
+_HUE = 0.15  # largest colour difference between a blob and its track
 
 
 @dataclasses.dataclass(frozen=True)
 class Track:
-    """One object over time: its blobs, by frame, not necessarily without gaps."""
+    """One object over time: its blobs by frame, possibly with gaps."""
 
-    blobs: tuple[segment.Blob, ...]
+    blobs: tuple[segmentation.Blob, ...]
 
     @property
-    def likeness(self) -> Float[np.ndarray, "colours"]:
-        """Mean likeness to every colour; stronger paint counts more."""
-        weight = np.array([blob.level for blob in self.blobs])
-        return np.average([blob.likeness for blob in self.blobs], axis=0, weights=weight)
+    def similarity(self) -> Float[np.ndarray, "colours"]:
+        """Mean similarity to every colour, weighted by strength."""
+        weight = np.array([blob.strength for blob in self.blobs])
+        return np.average([blob.similarity for blob in self.blobs], axis=0, weights=weight)
 
     @property
     def colour(self) -> str:
-        """The colour that it is most like."""
-        return segment.COLOURS[int(self.likeness.argmax())]
+        """The most similar colour."""
+        return segmentation.COLOURS[int(self.similarity.argmax())]
 
     @property
     def first(self) -> int:
@@ -55,17 +55,18 @@ class Track:
         return self.blobs[-1].frame
 
 
-def follow(
-    paint: segment.Paint, half: float, alike: Callable[[Track, Track], bool]
+def track_objects(
+    mask: segmentation.ForegroundMask, half: float, may_match: Callable[[Track, Track], bool]
 ) -> tuple[Track, ...]:
-    """Returns the objects of a clip over time, by first frame.
+    """Returns the tracks of all objects, ordered by first frame.
 
     Args:
-        half: Of the shorter side, in pixels.
-        alike: Whether two pieces of one colour may be one object, by their shape.
+        mask: Foreground of the clip.
+        half: Half the shorter side, in pixels.
+        may_match: Whether the shapes of two pieces of one colour allow them to be one object.
     """
-    steps = max(len(paint.blobs) - 1, 1)
-    pieces = _join(_link(paint, half, steps), half, steps, alike)
+    steps = max(len(mask.blobs) - 1, 1)
+    pieces = _join(_link(mask, half, steps), half, steps, may_match)
     whole = [
         piece
         for piece in pieces
@@ -74,12 +75,12 @@ def follow(
     return tuple(sorted(whole, key=lambda track: track.first))
 
 
-def _link(paint: segment.Paint, half: float, steps: int) -> list[Track]:
-    """Carries tracks from frame to frame."""
-    reach = max(_SPEED / steps, _STEP)
-    open_tracks: list[list[segment.Blob]] = []
-    done: list[list[segment.Blob]] = []
-    for frame, blobs in enumerate(paint.blobs):
+def _link(mask: segmentation.ForegroundMask, half: float, steps: int) -> list[Track]:
+    """Links blobs from frame to frame."""
+    reach = max(_MAX_SPEED / steps, _STEP)
+    open_tracks: list[list[segmentation.Blob]] = []
+    done: list[list[segmentation.Blob]] = []
+    for frame, blobs in enumerate(mask.blobs):
         late = [t for t in open_tracks if frame - t[-1].frame > max(1, round(_BLINK * steps))]
         done += late
         open_tracks = [t for t in open_tracks if not any(t is other for other in late)]
@@ -97,27 +98,29 @@ def _link(paint: segment.Paint, half: float, steps: int) -> list[Track]:
 _NEVER = 1e3
 
 
-def _cost(track: list[segment.Blob], blob: segment.Blob, reach: float, half: float) -> float:
+def _cost(
+    track: list[segmentation.Blob], blob: segmentation.Blob, reach: float, half: float
+) -> float:
     last = track[-1]
-    way = np.hypot(blob.x - last.x, blob.y - last.y) / half
-    hue = _otherness(np.mean([b.likeness for b in track[-4:]], axis=0), blob.likeness)
-    if way > reach or hue > _HUE:
+    distance = np.hypot(blob.x - last.x, blob.y - last.y) / half
+    hue = _colour_difference(np.mean([b.similarity for b in track[-4:]], axis=0), blob.similarity)
+    if distance > reach or hue > _HUE:
         return _NEVER
-    return way**2 + hue + 0.1 * abs(np.log(blob.spread / last.spread))
+    return distance**2 + hue + 0.1 * abs(np.log(blob.spread / last.spread))
 
 
-def _otherness(a: np.ndarray, b: np.ndarray) -> float:
-    """How much less either is like the other's best colour than like its own."""
+def _colour_difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Returns how much less one of two is similar to the colour of the other than to its own."""
     return float(max(a.max() - a[b.argmax()], b.max() - b[a.argmax()]))
 
 
 def _join(
-    pieces: list[Track], half: float, steps: int, alike: Callable[[Track, Track], bool]
+    pieces: list[Track], half: float, steps: int, may_match: Callable[[Track, Track], bool]
 ) -> list[Track]:
-    """Joins pieces that follow one another, until no two do.
+    """Joins pieces that follow one another until no two do.
 
-    Where a group of like objects leaps, one may land where its neighbour was and take over the
-    neighbour's track. So all tracks of the colour are cut at the pause, and matched anew across.
+    When a group of equal objects leaps, one may land where its neighbour was and take over the
+    neighbour's track. Therefore all tracks of the colour are cut at the pause and matched again.
     """
     while True:
         for a, b in _followers(pieces, steps):
@@ -127,17 +130,19 @@ def _join(
                 if piece is not a and piece is not b and piece.colour == a.colour
                 if piece.first < b.first and piece.last > a.last and piece.first <= a.last
             ]
-            heads = [a] + [_part(piece, stop=a.last) for piece in spanning]
-            tails = [b] + [_part(piece, start=max(b.first, a.last + 1)) for piece in spanning]
+            heads = [a] + [_cut(piece, stop=a.last) for piece in spanning]
+            tails = [b] + [_cut(piece, start=max(b.first, a.last + 1)) for piece in spanning]
             if not all(heads) or not all(tails):
                 continue
-            ways = np.array([[_way(h.blobs[-1], t.blobs[0], half) for t in tails] for h in heads])
-            rows, columns = optimize.linear_sum_assignment(ways**2)
-            if (ways[rows, columns] > _LEAP).any() or not alike(a, b):
+            distances = np.array(
+                [[_distance(h.blobs[-1], t.blobs[0], half) for t in tails] for h in heads]
+            )
+            rows, columns = optimize.linear_sum_assignment(distances**2)
+            if (distances[rows, columns] > _LEAP).any() or not may_match(a, b):
                 continue
             old = [a, b, *spanning]
             pieces = [piece for piece in pieces if not any(piece is other for other in old)]
-            pieces += [_chain(heads[i], tails[j]) for i, j in zip(rows, columns, strict=True)]
+            pieces += [_merge(heads[i], tails[j]) for i, j in zip(rows, columns, strict=True)]
             break
         else:
             return pieces
@@ -151,45 +156,49 @@ def _followers(pieces: list[Track], steps: int) -> list[tuple[Track, Track]]:
             pause = (b.first - a.last - 1) / steps
             if a.first < b.first and a.last < b.last and -_OVERLAP <= pause <= _PAUSE:
                 if a.colour == b.colour:
-                    found.append((abs(pause), _way(a.blobs[-1], b.blobs[0], 1.0), a, b))
+                    found.append((abs(pause), _distance(a.blobs[-1], b.blobs[0], 1.0), a, b))
     return [(a, b) for _, _, a, b in sorted(found, key=lambda pair: pair[:2])]
 
 
-def _part(track: Track, start: int = 0, stop: int = 1 << 30) -> Track | None:
+def _cut(track: Track, start: int = 0, stop: int = 1 << 30) -> Track | None:
     blobs = tuple(blob for blob in track.blobs if start <= blob.frame <= stop)
     return Track(blobs) if blobs else None
 
 
-def _way(a: segment.Blob, b: segment.Blob, half: float) -> float:
+def _distance(a: segmentation.Blob, b: segmentation.Blob, half: float) -> float:
     return float(np.hypot(a.x - b.x, a.y - b.y)) / half
 
 
-def _chain(a: Track, b: Track) -> Track:
-    """Joins two tracks; where both show, the stronger paint is the object, the other its ghost."""
+def _merge(a: Track, b: Track) -> Track:
+    """Merges two tracks; the stronger of two blobs in a frame is kept, the other is a ghost."""
     shown = {blob.frame: blob for blob in a.blobs}
     for blob in b.blobs:
-        if blob.frame not in shown or blob.level >= shown[blob.frame].level:
+        if blob.frame not in shown or blob.strength >= shown[blob.frame].strength:
             shown[blob.frame] = blob
     return Track(tuple(shown[frame] for frame in sorted(shown)))
 
 
 def _is_ghost(track: Track, others: list[Track], half: float, steps: int) -> bool:
-    """Tells whether a short track stays closer to a longer one than two objects can be."""
+    """Returns whether a short track stays closer to a longer one than two objects can be."""
     frames, x, y = _path(track)
     for other in others:
         if other is track or len(other.blobs) < 2 * len(frames) or len(frames) > 0.5 * steps:
             continue
         if not other.first <= np.median(frames) <= other.last:
             continue
-        there, other_x, other_y = _path(other)
-        ways = np.hypot(
-            x - np.interp(frames, there, other_x), y - np.interp(frames, there, other_y)
+        other_frames, other_x, other_y = _path(other)
+        distances = np.hypot(
+            x - np.interp(frames, other_frames, other_x),
+            y - np.interp(frames, other_frames, other_y),
         )
-        if np.median(ways) < _GHOST * half and _otherness(track.likeness, other.likeness) < 0.5:
+        if (
+            np.median(distances) < _GHOST * half
+            and _colour_difference(track.similarity, other.similarity) < 0.5
+        ):
             return True
     return False
 
 
 def _path(track: Track) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns frames and places of a track."""
+    """Returns frames, x and y of a track."""
     return tuple(np.array([[b.frame, b.x, b.y] for b in track.blobs]).T)

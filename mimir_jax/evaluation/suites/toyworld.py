@@ -314,7 +314,7 @@ def shares(result: Mapping[str, Any]) -> dict[str, dict[str, tuple[float, float,
 
 
 def _exercised(scene: scene_lib.Scene) -> tuple[str, ...]:
-    scores = evaluation.compare(scene, ground_truth.observe(scene))
+    scores = evaluation.compare(scene, ground_truth.observe_scene(scene))
     return tuple(name for name, score in scores.items() if score is not None)
 
 
