@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Classifier-free guidance (arXiv 2207.12598), constant or dynamic over the steps.
 
-`velocity = uncond + scale * (cond - uncond)`; scale 1 is unguided.
+`guided = uncond + scale * (cond - uncond)`; scale 1 is unguided.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from mimir_jax.config import SamplerConfig, require
 from mimir_jax.diffusion import objectives, schedules
 
-Predict = Callable[[Array, Array, Any], Array]
-"""A network as `predict(xt, timestep, condition)`, one timestep a row; velocity, or what the
-sampler's `prediction` names."""
+Times = Shaped[Array, " b"]
+
+Predict = Callable[[Array, Array, Any, Any], tuple[Array, Any]]
+"""A network as `predict(xt, time, condition, aux) -> (prediction, aux)`.
+
+`time` has one entry per row: an integer timestep or a noise level, as the schedule counts. `aux` is
+the state that a network carries from one sampling step to the next, a pytree of fixed structure;
+None for a network that carries none. The prediction is of the kind that the sampler expects.
+"""
 
 
 def scales(
@@ -71,42 +77,69 @@ def guided(
     Args:
         predict: The network.
         cfg: Scale, dynamics and the number of steps.
-        schedule: Names the timesteps.
+        schedule: Defines the timesteps.
         listed: The timesteps that the sampler visits, as in `scales`.
 
     Returns:
-        A function of b rows of `xt` and `timestep` and of a condition with 2b rows, a pytree: first
-        all unconditional rows, then the conditional ones. It returns at least float32.
+        A function of b rows of `xt` and `time` and of a condition with 2b rows, a pytree: first
+        all unconditional rows, then the conditional ones. `aux` belongs to the rows that the
+        network sees. The prediction is at least float32.
     """
     if guides(cfg):
         return guided_by(predict, jnp.asarray(scales(cfg, schedule, listed)))
 
     def conditional(
-        xt: Float[Array, "b *d"], timestep: Int[Array, " b"], condition: Any
-    ) -> Float[Array, "b *d"]:
+        xt: Float[Array, "b *d"], time: Times, condition: Any, aux: Any
+    ) -> tuple[Float[Array, "b *d"], Any]:
         _check_rows(condition, xt.shape[0])
-        return predict(xt, timestep, jax.tree.map(lambda x: x[xt.shape[0] :], condition))
+        return predict(xt, time, jax.tree.map(lambda x: x[xt.shape[0] :], condition), aux)
 
     return conditional
 
 
-def guided_by(predict: Predict, table: Float[Array, " steps"]) -> Predict:
-    """Wraps `predict` in guidance by the scales of `table`, one a timestep; else as `guided`.
+def guided_by(
+    predict: Predict, table: Float[Array, " steps"], rescale_factor: float = 0.0
+) -> Predict:
+    """Wraps `predict` in guidance with given scales; otherwise as `guided`.
 
-    The table may be an argument of a compiled function, which then serves every scale.
+    Args:
+        predict: The network.
+        table: The scale at every timestep. It may be an argument of a compiled function, which
+            then serves every scale.
+        rescale_factor: Share of the rescaled prediction, phi of `rescale`.
     """
 
     def wrapped(
-        xt: Float[Array, "b *d"], timestep: Int[Array, " b"], condition: Any
-    ) -> Float[Array, "b *d"]:
+        xt: Float[Array, "b *d"], time: Times, condition: Any, aux: Any
+    ) -> tuple[Float[Array, "b *d"], Any]:
         _check_rows(condition, xt.shape[0])
-        both = predict(jnp.concatenate([xt, xt]), jnp.concatenate([timestep, timestep]), condition)
+        pair = jnp.concatenate([xt, xt]), jnp.concatenate([time, time])
+        both, aux = predict(*pair, condition, aux)
         both = both.astype(objectives.at_least_float32(both.dtype))
         uncond, cond = jnp.split(both, 2)
-        scale = objectives.broadcast_rows(table[timestep].astype(both.dtype), cond)
-        return uncond + scale * (cond - uncond)
+        scale = objectives.broadcast_rows(table[time].astype(both.dtype), cond)
+        pred = uncond + scale * (cond - uncond)
+        return (rescale(pred, cond, rescale_factor) if rescale_factor else pred), aux
 
     return wrapped
+
+
+def rescale(
+    guided: Float[Array, "b *d"], cond: Float[Array, "b *d"], factor: float
+) -> Float[Array, "b *d"]:
+    """Moves the standard deviation of a guided prediction towards that of the conditional one.
+
+    Large scales over-expose samples; this undoes it (arXiv 2305.08891, section 3.4).
+
+    Args:
+        guided: The guided prediction.
+        cond: The conditional prediction.
+        factor: phi, from 0 (`guided` itself) to 1 (the standard deviation of `cond`, per row).
+    """
+    axes = tuple(range(1, cond.ndim))
+    have, want = (jnp.std(x, axes, keepdims=True) for x in (guided, cond))
+    ratio = jnp.where(have > 0.0, want / jnp.where(have > 0.0, have, 1.0), 1.0)
+    return guided * (factor * ratio + (1.0 - factor))
 
 
 def _check_rows(condition: Any, rows: int) -> None:

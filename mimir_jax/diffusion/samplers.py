@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """DDIM and a stochastic second-order DPM solver, under one scan.
 
-    latents -> initialize -> [ predict -> update ] x steps -> finalize -> sample
+    latents -> initialize -> [ predict -> update ] x evaluations -> finalize -> sample
 
-A sampler is a frozen dataclass of pure methods. The coefficients of every step are computed in
-float64 on the host, limits included, so nothing infinite ever reaches the device. Steps run in at
-least float32 and return to the dtype of the latents.
+A sampler is a frozen dataclass of pure methods. The host computes the coefficients of every step in
+float64, limits included, so nothing infinite ever reaches the device. Steps run in at least float32
+and return to the dtype of the latents.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ End = Literal["clean", "first"]
 """Where the last step leads: to the clean sample, or to the noise level of timestep 0."""
 
 Coefficients = dict[str, Any]
-"""Host arrays with one row a step; inside the scan, the scalars of one step."""
+"""Host arrays with one row per step; inside the scan, the scalars of one step."""
 
 
 class State(NamedTuple):
@@ -38,19 +38,43 @@ class State(NamedTuple):
 
 @runtime_checkable
 class Sampler(Protocol):
-    """What `sample` needs of a sampler; `stochastic` ones get fresh noise at every step."""
+    """What `sample` needs: one `update` per evaluation of the network, in the order of `times`.
 
-    stochastic: ClassVar[bool]
-    schedule: schedules.DiscreteSchedule
+    The state is any pytree with a field `xt`, the noisy sample that the network sees next.
+    """
+
     num_steps: int
 
-    def timesteps(self) -> np.ndarray: ...  # noqa: D102
-    def coefficients(self) -> Coefficients: ...  # noqa: D102
-    def initialize(self, latents: Array) -> State: ...  # noqa: D102
-    def update(  # noqa: D102
-        self, state: State, pred: Array, step: Coefficients, noise: Array | None = None
-    ) -> State: ...
-    def finalize(self, state: State) -> Array: ...  # noqa: D102
+    @property
+    def stochastic(self) -> bool:
+        """Whether `update` takes fresh standard normal noise."""
+        ...
+
+    def times(self) -> np.ndarray:
+        """Returns the time of every evaluation, noisiest first: timesteps or noise levels."""
+        ...
+
+    def draws(self) -> Int[np.ndarray, " n"]:
+        """Returns a number of at least 1 per evaluation, from which its noise is drawn."""
+        ...
+
+    def coefficients(self) -> Coefficients:
+        """Returns the float64 coefficients of every evaluation."""
+        ...
+
+    def initialize(self, latents: Array) -> Any:
+        """Returns the first state, from standard normal latents."""
+        ...
+
+    def update(
+        self, state: Any, pred: Array, step: Coefficients, noise: Array | None = None
+    ) -> Any:
+        """Returns the next state, from a prediction at `state.xt`."""
+        ...
+
+    def finalize(self, state: Any) -> Array:
+        """Returns the sample."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +89,13 @@ class _Discrete:
     steps_offset: int = 0
     end: End = "clean"
 
-    def timesteps(self) -> Int[np.ndarray, " n"]:
+    def times(self) -> Int[np.ndarray, " n"]:
         """Returns the timestep of every step, noisiest first."""
         return self.schedule.timesteps(self.num_steps, self.spacing, self.steps_offset)
+
+    def draws(self) -> Int[np.ndarray, " n"]:
+        """Returns the number of each step's noise: its timestep, counted from 1."""
+        return 1 + self.times()
 
     def finalize(self, state: State) -> Float[Array, "*d"]:
         """Returns the sample."""
@@ -82,9 +110,9 @@ class _Discrete:
         the coefficients that estimate the clean sample.
 
         Raises:
-            ValueError: for predicted noise at a step of pure noise.
+            InputError: for predicted noise at a step of pure noise.
         """
-        now = self.schedule.signal(self.timesteps())
+        now = self.schedule.signal(self.times())
         after = self.schedule.previous(
             self.num_steps, self.previous, self.spacing, self.steps_offset
         )
@@ -92,7 +120,7 @@ class _Discrete:
         require(
             self.prediction != "noise" or bool((now > 0.0).all()),
             "sampling from predicted noise must start above alpha 0, where it has no clean sample, "
-            f"got alpha 0 at timestep {self.timesteps()[np.argmin(now)]}; train the model to "
+            f"got alpha 0 at timestep {self.times()[np.argmin(now)]}; train the model to "
             "predict velocity, or leave the schedule without zero terminal SNR",
         )
         level = self.schedule.signal(after if self.end == "clean" else np.maximum(after, 0))
@@ -111,7 +139,7 @@ class _Discrete:
 
 @dataclasses.dataclass(frozen=True)
 class DDIM(_Discrete):
-    """Deterministic first-order sampler (arXiv 2010.02502), `x = a x + b x0`.
+    """First-order sampler (arXiv 2010.02502), `x = a x + b x0 + s noise`.
 
     Attributes:
         schedule: The noise schedule.
@@ -120,20 +148,28 @@ class DDIM(_Discrete):
         prediction: What the network predicts.
         spacing, steps_offset: Which timesteps are visited; see `DiscreteSchedule.timesteps`.
         end: Where the last step leads.
+        eta: Share of fresh noise in every step: 0 is deterministic, 1 has the variance of DDPM.
     """
 
-    stochastic: ClassVar[bool] = False
+    eta: float = 0.0
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether steps add noise."""
+        return self.eta > 0.0
 
     def coefficients(self) -> Coefficients:
         """Returns the float64 coefficients of every step.
 
         Raises:
-            ValueError: for predicted noise at a step of pure noise.
+            InputError: for predicted noise at a step of pure noise.
         """
         now, after, _, estimate = self._levels()
-        a = np.sqrt((1.0 - after) / (1.0 - now))
+        variance = self.eta**2 * (1.0 - after) / (1.0 - now) * (1.0 - now / after)
+        a = np.sqrt(np.maximum(1.0 - after - variance, 0.0) / (1.0 - now))
         b = np.sqrt(after) - a * np.sqrt(now)
-        return {**estimate, "a": a, "b": b}
+        fresh = {"s": np.sqrt(variance)} if self.stochastic else {}
+        return {**estimate, "a": a, "b": b, **fresh}
 
     def initialize(self, latents: Float[Array, "*d"]) -> State:
         """Starts at noise."""
@@ -146,9 +182,12 @@ class DDIM(_Discrete):
         step: Coefficients,
         noise: Float[Array, "*d"] | None = None,
     ) -> State:
-        """Takes one step; `noise` is not used."""
+        """Takes one step, with standard normal `noise` if it is stochastic."""
         xt, x0, c = self._estimate(state, pred, step)
-        return State((c["a"] * xt + c["b"] * x0).astype(state.xt.dtype))
+        new = c["a"] * xt + c["b"] * x0
+        if self.stochastic:
+            new = new + c["s"] * noise.astype(xt.dtype)
+        return State(new.astype(state.xt.dtype))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +212,7 @@ class DPM(_Discrete):
         """Returns the float64 coefficients of every step.
 
         Raises:
-            ValueError: for predicted noise at a step of pure noise.
+            InputError: for predicted noise at a step of pure noise.
         """
         now, after, ends, estimate = self._levels()
         last = np.append(0.0, now[:-1])  # pure noise before the first step: first order there
@@ -203,6 +242,14 @@ class DPM(_Discrete):
 SAMPLERS = {"ddim": DDIM, "dpm": DPM}
 
 
+def with_name(sampler: _Discrete, name: str) -> _Discrete:
+    """Returns the sampler `name` with the options of `sampler` that both have."""
+    kind = SAMPLERS[name]
+    known = {field.name for field in dataclasses.fields(kind)}
+    options = {field.name: getattr(sampler, field.name) for field in dataclasses.fields(sampler)}
+    return kind(**{key: value for key, value in options.items() if key in known})
+
+
 def make_sampler(
     name: str,
     schedule: schedules.DiscreteSchedule,
@@ -227,22 +274,23 @@ def sample(
     key: Key[Array, ""] | Key[Array, " b"] | None = None,
     latents: Float[Array | np.ndarray, "b *d"] | None = None,
     noise: Float[Array | np.ndarray, "n b *d"] | None = None,
+    aux: Any = None,
 ) -> Float[Array, "b *d"]:
     """Denoises a batch.
 
     Args:
-        predict: The network, `predict(xt, timestep, condition)`; returns what the sampler's
-            `prediction` names.
+        predict: The network; its prediction is of the kind that the sampler's `prediction` names.
         sampler: One of `SAMPLERS`.
         shape: Shape of the batch.
-        condition: Passed to `predict` as it is.
-        key: Draws what of `latents` and `noise` is not given: one key for the batch, or one a row,
-            which makes a row's noise independent of its place.
-        latents: Noise to start from; its dtype is that of the sample, float32 without it.
+        condition: Passed to `predict` unchanged.
+        key: Draws `latents` and `noise` where they are not given: one key for the batch, or one
+            per row, which makes the noise of a row independent of its place.
+        latents: Standard normal noise to start from; the sample gets its dtype (float32 without).
         noise: Noise of every step of a stochastic sampler.
+        aux: What `predict` gets as `aux` at the first step; later steps get what it returned.
 
     Raises:
-        ValueError: without a key where noise must be drawn.
+        InputError: without a key where noise must be drawn.
     """
     drawn = latents is None or (sampler.stochastic and noise is None)
     require(key is not None or not drawn, "key must be a random key where noise is drawn, got None")
@@ -253,22 +301,26 @@ def sample(
     )
     latents = _draw(key, 0, shape) if latents is None else jnp.asarray(latents)
     steps = {name: jnp.asarray(column) for name, column in sampler.coefficients().items()}
-    timesteps = jnp.asarray(sampler.timesteps(), jnp.int32)
+    times = sampler.times()
+    times = jnp.asarray(times, jnp.int32 if times.dtype.kind == "i" else None)
+    draw = sampler.stochastic and noise is None
+    draws = jnp.asarray(sampler.draws(), jnp.int32) if draw else None
 
-    def body(state: State, inputs: tuple) -> tuple[State, None]:
-        timestep, step, fresh = inputs
-        if sampler.stochastic and noise is None:
-            fresh = _draw(key, 1 + timestep, shape)
-        pred = predict(state.xt, jnp.full(shape[:1], timestep), condition)
-        return sampler.update(state, pred, step, fresh), None
+    def body(carry: tuple, inputs: tuple) -> tuple[tuple, None]:
+        state, aux = carry
+        time, step, number, fresh = inputs
+        if draw:
+            fresh = _draw(key, number, shape)
+        pred, aux = predict(state.xt, jnp.full(shape[:1], time), condition, aux)
+        return (sampler.update(state, pred, step, fresh), aux), None
 
-    state = sampler.initialize(latents)
-    state, _ = jax.lax.scan(body, state, (timesteps, steps, noise))
+    start = (sampler.initialize(latents), aux)
+    (state, _), _ = jax.lax.scan(body, start, (times, steps, draws, noise))
     return sampler.finalize(state)
 
 
 def _draw(key: Array, index: int | Array, shape: tuple[int, ...]) -> Float[Array, "b *d"]:
-    """Returns standard normal noise number `index` of a key, or of one key a row."""
+    """Returns standard normal noise number `index` of a key, or of one key per row."""
     if key.ndim == 0:
         return noise_lib.normal(jax.random.fold_in(key, index), shape)
     keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(key, index)

@@ -117,6 +117,11 @@ def save_scheduler(
         f"sampler.previous must be reference, the one rule of diffusers, got {sampler.previous}; "
         "replace it to lose at most one timestep a step",
     )
+    require(
+        not sampler.stochastic or isinstance(sampler, samplers.DPM),
+        f"sampler.eta must be 0 for diffusers, whose CogVideoX scheduler ignores it, got "
+        f"{getattr(sampler, 'eta', 0.0)}; replace it with 0",
+    )
     names = {ours: theirs for theirs, ours in _PREDICTIONS.items()}
     require(
         sampler.prediction in names,

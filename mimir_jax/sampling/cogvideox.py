@@ -263,8 +263,8 @@ class CogVideoXPipeline:
 
         @functools.partial(jax.jit, static_argnames=("sampler", "shape"))
         def denoise(params, text, table, key, latents, noise, *, sampler, shape):
-            def predict(xt, timestep, text):
-                return model.apply(params, xt, text, timestep)
+            def predict(xt, timestep, text, aux):
+                return model.apply(params, xt, text, timestep), aux
 
             return latents_lib.denoise(
                 predict if table is None else guidance.guided_by(predict, table),
@@ -311,7 +311,7 @@ class CogVideoXPipeline:
         self, sampler: samplers.DDIM | samplers.DPM, scale: float, dynamic: str
     ) -> Float[Array, " steps"]:
         cfg = SamplerConfig(steps=sampler.num_steps, guidance=float(scale), dynamic=dynamic)
-        return jnp.asarray(guidance.scales(cfg, sampler.schedule, sampler.timesteps()))
+        return jnp.asarray(guidance.scales(cfg, sampler.schedule, sampler.times()))
 
     def _check_text(self, text: "_Text", negative: "_Text", *, guided: bool) -> int:
         """Returns the number of prompts.

@@ -282,9 +282,7 @@ class Published(Generator):
         mesh = options.make_mesh()
         loaded = cogvideox.load_pipeline(folder, mesh=mesh)
         if options.sampler is not None:
-            fields = {f.name for f in dataclasses.fields(loaded.scheduler)}
-            values = {name: getattr(loaded.scheduler, name) for name in fields}
-            loaded.scheduler = samplers.SAMPLERS[options.sampler](**values)
+            loaded.scheduler = samplers.with_name(loaded.scheduler, options.sampler)
         self._pipeline, self._options = loaded, options
         options.check_steps(loaded.scheduler.schedule.num_train_steps)
         scale = vae.spatial_compression

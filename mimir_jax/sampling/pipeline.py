@@ -131,8 +131,8 @@ def make_denoise(task: TextToVideoConfig, model: functional.Model) -> Callable[.
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, text)
         condition = model.condition(params, features_lib.to_condition(both), drop)
 
-        def predict(xt, timestep, condition):
-            return model.denoise(params, xt, timestep, condition)
+        def predict(xt, timestep, condition, aux):
+            return model.denoise(params, xt, timestep, condition), aux
 
         return latents_lib.denoise(
             guidance.guided(predict, cfg, schedule),

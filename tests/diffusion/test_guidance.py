@@ -11,8 +11,12 @@ SCHEDULE = schedules.DiscreteSchedule()
 TIMESTEP = jnp.array([999, 19])
 
 
-def predict(xt, timestep, condition):
-    return xt * condition + timestep[:, None].astype(jnp.float32)
+def predict(xt, timestep, condition, aux=None):
+    return xt * condition + timestep[:, None].astype(jnp.float32), aux
+
+
+def guide(cfg, xt, condition, network=predict):
+    return guidance.guided(network, cfg, SCHEDULE)(xt, TIMESTEP, condition, None)[0]
 
 
 def config(**overrides):
@@ -37,7 +41,7 @@ def test_smooth_scales_rise_at_the_end():
 def test_guidance_extrapolates_from_unconditional_to_conditional():
     xt = jnp.array([[1.0, 2.0], [3.0, 4.0]])
     condition = jnp.concatenate([jnp.zeros((2, 2)), jnp.ones((2, 2))])  # unconditional first
-    ours = guidance.guided(predict, config(guidance=6.0), SCHEDULE)(xt, TIMESTEP, condition)
+    ours = guide(config(guidance=6.0), xt, condition)
     np.testing.assert_allclose(ours, 6.0 * xt + TIMESTEP[:, None])
 
 
@@ -46,7 +50,7 @@ def test_dynamic_guidance_reads_the_scale_of_each_timestep(dynamic):
     cfg = config(dynamic=dynamic)
     xt = jnp.ones((2, 1))
     condition = jnp.array([[0.0], [0.0], [1.0], [1.0]])
-    ours = guidance.guided(predict, cfg, SCHEDULE)(xt, TIMESTEP, condition)
+    ours = guide(cfg, xt, condition)
     expected = guidance.scales(cfg, SCHEDULE)[np.asarray(TIMESTEP)] + np.asarray(TIMESTEP)
     np.testing.assert_allclose(ours[:, 0], expected, rtol=1e-6)
 
@@ -54,24 +58,49 @@ def test_dynamic_guidance_reads_the_scale_of_each_timestep(dynamic):
 def test_scale_one_is_the_conditional_branch_alone():
     calls = []
 
-    def spy(xt, timestep, condition):
+    def spy(xt, timestep, condition, aux):
         calls.append(xt.shape[0])
         return predict(xt, timestep, condition["a"])
 
     xt = jnp.array([[1.0, 2.0], [3.0, 4.0]])
     condition = {"a": jnp.arange(8.0).reshape(4, 2), "mask": None}
-    ours = guidance.guided(spy, config(guidance=1.0), SCHEDULE)(xt, TIMESTEP, condition)
-    np.testing.assert_array_equal(ours, predict(xt, TIMESTEP, condition["a"][2:]))
+    ours = guide(config(guidance=1.0), xt, condition, spy)
+    np.testing.assert_array_equal(ours, predict(xt, TIMESTEP, condition["a"][2:])[0])
     assert calls == [2]
 
 
 def test_guidance_runs_in_float32(strict_dtypes):
-    half = lambda xt, timestep, condition: (xt * condition).astype(jnp.bfloat16)  # noqa: E731
-    wrapped = guidance.guided(half, config(), SCHEDULE)
-    assert wrapped(jnp.ones((2, 1)), TIMESTEP, jnp.ones((4, 1))).dtype == jnp.float32
+    def half(xt, timestep, condition, aux):
+        return (xt * condition).astype(jnp.bfloat16), aux
+
+    assert guide(config(), jnp.ones((2, 1)), jnp.ones((4, 1)), half).dtype == jnp.float32
 
 
 def test_one_branch_alone_is_refused():
-    wrapped = guidance.guided(predict, config(), SCHEDULE)
     with pytest.raises(ValueError, match="condition must have 4 rows, .* got 2"):
-        wrapped(jnp.ones((2, 1)), TIMESTEP, jnp.ones((2, 1)))
+        guide(config(), jnp.ones((2, 1)), jnp.ones((2, 1)))
+
+
+def test_aux_belongs_to_the_rows_of_both_branches():
+    def remembers(xt, timestep, condition, aux):
+        return xt * condition + aux, xt
+
+    xt, condition = jnp.ones((2, 1)), jnp.ones((4, 1))
+    wrapped = guidance.guided(remembers, config(guidance=3.0), SCHEDULE)
+    aux = jnp.array([[0.0], [0.0], [1.0], [2.0]])
+    pred, aux = wrapped(xt, TIMESTEP, condition, aux)
+    np.testing.assert_allclose(pred, [[4.0], [7.0]])
+    assert aux.shape == (4, 1)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("phi", [0.0, 0.7, 1.0])
+def test_rescale_is_that_of_diffusers(phi):
+    torch = pytest.importorskip("torch")
+    from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion as reference
+
+    guided, cond = np.random.default_rng(0).normal(size=(2, 3, 5, 4, 2)).astype(np.float32)
+    theirs = reference.rescale_noise_cfg(torch.tensor(guided * 4.0), torch.tensor(cond), phi)
+    ours = guidance.rescale(jnp.asarray(guided * 4.0), jnp.asarray(cond), phi)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    assert jnp.isfinite(guidance.rescale(jnp.zeros((2, 3)), jnp.zeros((2, 3)), phi)).all()

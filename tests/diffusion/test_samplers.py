@@ -1,5 +1,7 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,10 +19,14 @@ def make(name, num_steps, shift=1.0, previous="reference", **overrides):
     return samplers.make_sampler(name, schedule, num_steps, previous)
 
 
-def predict(xt, timestep, condition=None):
+def velocity(xt, timestep):
     """A smooth stand-in for a network, the same in numpy and JAX."""
     module = jnp if isinstance(xt, jax.Array) else np
     return 0.7 * module.sin(xt) - 0.2 * xt + 1e-3 * timestep.reshape(-1, 1, 1)
+
+
+def predict(xt, timestep, condition, aux):
+    return velocity(xt, timestep), aux
 
 
 def run_reference(name, num_steps, shift, latents, noise):
@@ -39,15 +45,15 @@ def run_reference(name, num_steps, shift, latents, noise):
     scheduler.set_timesteps(num_steps)
     xt, old, trajectory = torch.tensor(latents), None, []
     for i, t in enumerate(scheduler.timesteps):
-        velocity = torch.tensor(predict(xt.numpy(), np.full(2, t.item())))
+        pred = torch.tensor(velocity(xt.numpy(), np.full(2, t.item())))
         if name == "ddim":
-            xt = scheduler.step(velocity, t, xt, return_dict=False)[0]
+            xt = scheduler.step(pred, t, xt, return_dict=False)[0]
         else:
             back = scheduler.timesteps[i - 1] if i else None
             with pytest.MonkeyPatch.context() as patch:
                 module = "diffusers.schedulers.scheduling_dpm_cogvideox.randn_tensor"
                 patch.setattr(module, lambda *a, i=i, **k: torch.tensor(noise[i]))
-                xt, old = scheduler.step(velocity, old, t, back, xt, return_dict=False)
+                xt, old = scheduler.step(pred, old, t, back, xt, return_dict=False)
         trajectory.append(xt.numpy())
     return np.stack(trajectory)
 
@@ -57,8 +63,7 @@ def trajectory(sampler, latents, noise):
 
     def body(state, inputs):
         timestep, step, fresh = inputs
-        velocity = predict(state.xt, jnp.full(2, timestep))
-        state = sampler.update(state, velocity, step, fresh)
+        state = sampler.update(state, velocity(state.xt, jnp.full(2, timestep)), step, fresh)
         return state, state.xt
 
     steps = jax.tree.map(jnp.asarray, sampler.coefficients())
@@ -93,6 +98,58 @@ def test_trajectory_is_that_of_diffusers(name, num_steps, shift):
     np.testing.assert_allclose(drawn, ours[-1], atol=1e-5)
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("end", ["clean", "first"])
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+def test_eta_is_that_of_diffusers(eta, end):
+    import torch
+    from diffusers import DDIMScheduler
+
+    rng = np.random.default_rng(0)
+    latents, noise = rng.normal(size=SHAPE), rng.normal(size=(7, *SHAPE))
+    zero = eta < 1.0  # at alpha 0 and eta 1 the reference takes the root of a rounding error
+    sampler = dataclasses.replace(make("ddim", 7, zero_terminal_snr=zero), eta=eta, end=end)
+    scheduler = DDIMScheduler(
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        set_alpha_to_one=end == "clean",
+        clip_sample=False,
+    )
+    scheduler.alphas_cumprod = torch.tensor(sampler.schedule.alphas_cumprod)  # theirs is float32
+    if end == "first":
+        scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
+    scheduler.set_timesteps(7)
+    xt, expected = torch.tensor(latents), []
+    for t, fresh in zip(scheduler.timesteps, noise, strict=True):
+        pred = torch.tensor(velocity(xt.numpy(), np.full(2, t.item())))
+        xt = scheduler.step(pred, t, xt, eta=eta, variance_noise=torch.tensor(fresh)).prev_sample
+        expected.append(xt.numpy())
+    with jax.enable_x64(True):
+        ours = trajectory(sampler, latents, noise)
+    assert relative_error(ours, np.stack(expected)) < 1e-12
+
+
+def test_eta_zero_has_the_coefficients_of_the_deterministic_sampler():
+    steps = make("ddim", 50).coefficients()
+    now, after = (steps["alpha"] ** 2, np.append(steps["alpha"][1:] ** 2, 1.0))
+    np.testing.assert_allclose(steps["a"], np.sqrt((1 - after) / (1 - now)), atol=1e-12)
+    assert set(steps) == {"alpha", "sigma", "a", "b"}
+
+
+def test_aux_goes_from_step_to_step():
+    def counting(xt, timestep, condition, aux):
+        return velocity(xt, timestep) * aux["scale"], {"scale": aux["scale"] + 1.0}
+
+    def by_timestep(xt, timestep, condition, aux):  # 999, 799, ...: step 0, 1, ...
+        return velocity(xt, timestep) * (1.0 + (999 - timestep) // 200)[:, None, None], aux
+
+    ours, expected = (
+        samplers.sample(f, make("ddim", 5), SHAPE, key=jax.random.key(0), aux=aux)
+        for f, aux in ((counting, {"scale": jnp.ones(())}), (by_timestep, None))
+    )
+    np.testing.assert_allclose(ours, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["ddim", "dpm"])
 @pytest.mark.parametrize("previous", ["reference", "grid"])
 @pytest.mark.parametrize("num_steps", [1, 2, 3, 7, 30, 1000])
@@ -104,18 +161,21 @@ def test_coefficients_are_finite(name, previous, num_steps, zero_terminal_snr):
     assert {column.shape for column in steps.values()} == {(num_steps,)}
 
 
-@pytest.mark.parametrize("name", ["ddim", "dpm"])
-def test_samplers_recover_a_gaussian(name):
+@pytest.mark.parametrize(
+    ("name", "num_steps", "options"),
+    [("ddim", 200, {}), ("ddim", 1000, {"eta": 1.0}), ("dpm", 200, {})],
+)
+def test_samplers_recover_a_gaussian(name, num_steps, options):
     mean, std = 0.8, 0.3
-    sampler = make(name, 200, previous="grid")
+    sampler = dataclasses.replace(make(name, num_steps, previous="grid"), **options)
 
-    def optimal(xt, timestep, condition):
+    def optimal(xt, timestep, condition, aux):
         alpha, sigma = (
             f(timestep)[:, None] for f in (sampler.schedule.alpha, sampler.schedule.sigma)
         )
         residual = (xt - alpha * mean) / ((alpha * std) ** 2 + sigma**2)
         x0, noise = mean + alpha * std**2 * residual, sigma * residual
-        return alpha * noise - sigma * x0
+        return alpha * noise - sigma * x0, aux
 
     draw = jax.jit(lambda key: samplers.sample(optimal, sampler, (4, 5000), key=key))
     x = draw(jax.random.key(0))
@@ -127,11 +187,11 @@ def test_samplers_recover_a_gaussian(name):
 def test_a_certain_prediction_is_returned(name):
     sampler = make(name, 10, previous="grid")
 
-    def certain(xt, timestep, condition):  # the velocity towards `condition`
+    def certain(xt, timestep, condition, aux):  # the velocity towards `condition`
         alpha, sigma = (
             f(timestep)[:, None, None] for f in (sampler.schedule.alpha, sampler.schedule.sigma)
         )
-        return (alpha * xt - condition) / sigma
+        return (alpha * xt - condition) / sigma, aux
 
     goal = jax.random.normal(jax.random.key(1), SHAPE)
     x = samplers.sample(certain, sampler, SHAPE, goal, key=jax.random.key(0))
@@ -147,7 +207,7 @@ def test_dpm_depends_on_its_key_alone():
 
 @pytest.mark.parametrize("name", ["ddim", "dpm"])
 def test_latents_keep_their_dtype(name, strict_dtypes):
-    half = lambda xt, timestep, condition: jnp.sin(xt)  # noqa: E731
+    half = lambda xt, timestep, condition, aux: (jnp.sin(xt), aux)  # noqa: E731
     latents = jnp.ones(SHAPE, jnp.bfloat16)
     x = samplers.sample(half, make(name, 3), SHAPE, key=jax.random.key(0), latents=latents)
     assert x.dtype == jnp.bfloat16

@@ -109,7 +109,7 @@ def trajectory(sampler, latents, noise):
     steps = jax.tree.map(jnp.asarray, sampler.coefficients())
     start = sampler.initialize(jnp.asarray(latents))
     run = jax.jit(lambda *xs: jax.lax.scan(body, start, xs)[1])
-    return run(jnp.asarray(sampler.timesteps()), steps, noise)
+    return run(jnp.asarray(sampler.times()), steps, noise)
 
 
 @pytest.mark.torch
@@ -129,7 +129,7 @@ def test_trajectory_is_that_of_diffusers(tmp_path, name, options, num_steps):
         exact = trajectory(sampler, latents, noise)
         assert exact.dtype == jnp.float64
     same = run_reference(scheduler, table, num_steps, latents, noise)
-    np.testing.assert_array_equal(sampler.timesteps(), scheduler.timesteps[:num_steps])
+    np.testing.assert_array_equal(sampler.times(), scheduler.timesteps[:num_steps])
     assert relative_error(exact, same) < 1e-12
     ours = trajectory(sampler, latents.astype(np.float32), noise.astype(np.float32))
     # Near the clean end one rounding of a float32 table is up to 1e-3 of the noise that is left.
@@ -195,7 +195,7 @@ def test_samplers_round_trip(tmp_path, name):
         assert options.pop("_class_name") == CLASSES[name]
         assert {key: x for key, x in theirs.config.items() if key[0] != "_"} == options
         theirs.set_timesteps(50)
-        np.testing.assert_array_equal(sampler.timesteps(), theirs.timesteps)
+        np.testing.assert_array_equal(sampler.times(), theirs.timesteps)
         table = sampler.schedule.alphas_cumprod
         np.testing.assert_allclose(table, theirs.alphas_cumprod, atol=3e-7)
 
@@ -263,7 +263,7 @@ def test_smooth_guidance_follows_the_steps_of_every_spacing(spacing, num_steps):
     schedule = schedules.DiscreteSchedule()
     sampler = samplers.DDIM(schedule, num_steps, spacing=spacing)
     cfg = SamplerConfig(steps=num_steps, dynamic="smooth")
-    scales = guidance.scales(cfg, schedule, sampler.timesteps())[sampler.timesteps()]
+    scales = guidance.scales(cfg, schedule, sampler.times())[sampler.times()]
     progress = np.arange(num_steps) / num_steps
     np.testing.assert_allclose(scales, 1 + 3 * (1 - np.cos(np.pi * progress**5)), rtol=1e-12)
 
