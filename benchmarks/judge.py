@@ -361,7 +361,7 @@ def shown(tally: Tally) -> str:
     """Returns a share in percent with its interval."""
     if not tally.all:
         return "-"
-    low, high = confidence.wilson(tally.share, tally.all)
+    low, high = confidence.wilson_interval(tally.share, tally.all)
     return f"{percent(tally.share)} ({percent(low)} to {percent(high)})"
 
 

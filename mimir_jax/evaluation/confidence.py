@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How far a measured share may be from the true one."""
+"""95 % confidence intervals of shares and means."""
 
 import math
 
@@ -11,13 +11,14 @@ Z95 = 1.959964
 """Two-sided 95 % quantile of the normal distribution."""
 
 
-def wilson(share: float, number: int, z: float = Z95) -> tuple[float, float]:
+def wilson_interval(share: float, number: int | float, z: float = Z95) -> tuple[float, float]:
     """Returns the Wilson score interval of a share.
 
     Args:
-        share: Observed, 0 to 1.
+        share: Observed share, 0 to 1.
         number: Independent observations behind it. Clips of one scene are not independent: count
-            scenes, and the interval is never too narrow.
+            scenes, and the interval is never too narrow. An effective sample size may be a
+            fraction.
         z: Quantile of the normal distribution.
     """
     if number == 0:
@@ -28,20 +29,20 @@ def wilson(share: float, number: int, z: float = Z95) -> tuple[float, float]:
     return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
 
 
-def bootstrap_mean(
+def bootstrap_interval(
     sums: Float[np.ndarray, " n"],
     sizes: Int[np.ndarray, " n"],
     *,
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Returns the 95 % percentile interval of a mean, whole groups resampled with replacement.
+    """Returns the 95 % percentile interval of a mean under resampling of whole groups.
 
     Args:
-        sums: Of the values of each independent group, such as the clips of a scene.
+        sums: Sum of the values of each independent group, such as the clips of a scene.
         sizes: Number of values of each group.
-        resamples: How many times the groups are drawn.
-        seed: Of the draws.
+        resamples: Number of draws of all groups with replacement.
+        seed: Seed of the draws.
     """
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, len(sums), (resamples, len(sums)))

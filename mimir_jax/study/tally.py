@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 
 from mimir_jax import files, tables
 from mimir_jax.errors import InputError
+from mimir_jax.evaluation import confidence
 from mimir_jax.study import form
 
 RESAMPLES, CHUNK = 2000, 200
@@ -224,7 +225,7 @@ def _interval(
     met: Float[np.ndarray, "s s"],
     rng: np.random.Generator,
 ) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
-    low, high = _wilson(_rates(wins, met), met)
+    low, high = _wilson_intervals(_rates(wins, met), met)
     resampled = _resample(votes, len(met), rng)  # (resamples, s)
     for system in range(len(met)):
         found = resampled[:, system]
@@ -235,19 +236,16 @@ def _interval(
     return low, high
 
 
-def _wilson(
+def _wilson_intervals(
     rate: Float[np.ndarray, " s"], met: Float[np.ndarray, "s s"]
 ) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
-    """Returns Wilson's interval; a mean over opponents counts as as many answers as it is worth."""
+    """Returns Wilson intervals of means over opponents, at their effective number of answers."""
     inverse = np.divide(1.0, met, out=np.zeros_like(met), where=met > 0).sum(-1)
     opponents = (met > 0).sum(-1)
     low, high = np.full((2, len(rate)), np.nan)
     for i in np.flatnonzero(opponents):
-        n = opponents[i] ** 2 / inverse[i]  # all its answers where opponents are met equally often
-        z = 1.959964
-        centre = (rate[i] + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z / (1 + z**2 / n) * math.sqrt(rate[i] * (1 - rate[i]) / n + z**2 / (4 * n**2))
-        low[i], high[i] = max(0.0, centre - half), min(1.0, centre + half)
+        answers = opponents[i] ** 2 / inverse[i]  # all, where opponents are met equally often
+        low[i], high[i] = confidence.wilson_interval(float(rate[i]), float(answers))
     return low, high
 
 

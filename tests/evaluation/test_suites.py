@@ -63,13 +63,15 @@ def test_long_captions_tell_everything_and_others_no_more_than_they_say():
 
 
 def test_wilson_interval_against_known_values():
-    np.testing.assert_allclose(confidence.wilson(0.5, 10), (0.2366, 0.7634), atol=1e-4)
-    np.testing.assert_allclose(confidence.wilson(0.0, 20), (0.0, 0.1611), atol=1e-4)
-    assert confidence.wilson(0.3, 0) == (0.0, 1.0)
-    low, high = confidence.bootstrap_mean(np.arange(10.0), np.ones(10, int))
+    np.testing.assert_allclose(confidence.wilson_interval(0.5, 10), (0.2366, 0.7634), atol=1e-4)
+    np.testing.assert_allclose(confidence.wilson_interval(0.0, 20), (0.0, 0.1611), atol=1e-4)
+    assert confidence.wilson_interval(0.3, 0) == (0.0, 1.0)
+    low, high = confidence.bootstrap_interval(np.arange(10.0), np.ones(10, int))
     assert 2.5 < low < 3.5 and 5.5 < high < 6.5
     # A large group weighs as much as its values do in the mean itself, 300 / 309.
-    low, high = confidence.bootstrap_mean(np.array([300.0] + [0.0] * 9), np.array([300] + [1] * 9))
+    low, high = confidence.bootstrap_interval(
+        np.array([300.0] + [0.0] * 9), np.array([300] + [1] * 9)
+    )
     assert low < 300 / 309 <= high
 
 

@@ -367,7 +367,7 @@ def mixed(pair, axis):
 def test_interval_of_independent_answers_is_wilson(tmp_path):
     key = studies.make_key(["a", "b"], 40)
     result = count(tmp_path, key, mixed, mixed)
-    low, high = tally._wilson(np.array([0.5, 0.5]), np.array([[0.0, 80.0], [80.0, 0.0]]))
+    low, high = tally._wilson_intervals(np.array([0.5, 0.5]), np.array([[0.0, 80.0], [80.0, 0.0]]))
     found = result["axes"][AXES[0]]["systems"]["a"]["interval"]
     assert found[0] <= 100 * low[0] + 0.01 and found[1] >= 100 * high[0] - 0.01
     half = 0.5 * (1.959964**2 / (80 + 1.959964**2)) ** 0.5

@@ -276,7 +276,7 @@ def compare(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
             row["passed"][system] = float(values.mean())
             if system != first:
                 gain = values - passed[first]
-                interval = confidence.bootstrap_mean(np.bincount(scenes, gain), sizes)
+                interval = confidence.bootstrap_interval(np.bincount(scenes, gain), sizes)
                 row["difference"][system] = {"mean": float(gain.mean()), "interval": interval}
         result["categories"][category] = row
     if not result["categories"]:
@@ -308,7 +308,7 @@ def shares(result: Mapping[str, Any]) -> dict[str, dict[str, tuple[float, float,
     table: dict[str, dict[str, tuple[float, float, float]]] = {}
     for category, row in result["categories"].items():
         for system, passed in row["passed"].items():
-            bounds = confidence.wilson(passed, row["scenes"])
+            bounds = confidence.wilson_interval(passed, row["scenes"])
             table.setdefault(system, {})[category] = (passed, *bounds)
     return table
 
@@ -365,7 +365,7 @@ def _cell(lines: Sequence[Mapping[str, Any]], category: str) -> dict[str, Any]:
         "clips": len(lines),
         "value": float(np.mean([line["scores"][category]["value"] for line in lines])),
         "passed": passed,
-        "interval": confidence.wilson(passed, scenes),
+        "interval": confidence.wilson_interval(passed, scenes),
     }
 
 
