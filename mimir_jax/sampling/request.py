@@ -1,0 +1,63 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What one video is made from."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key, UInt8
+
+from mimir_jax.errors import InputError
+
+MAX_SEED = 2**64 - 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Request:
+    """One video to make.
+
+    Attributes:
+        prompt: Text that the video shows.
+        negative_prompt: Text that guidance leads away from; None takes the null condition that the
+            model was trained with.
+        images: Pictures that the prompt refers to, RGB (h, w, 3) in 0..255; few models read them.
+        first_frame: First frame of the video, RGB (h, w, 3) in 0..255; image-to-video models read
+            it.
+        seed: Seed of the noise, 0 to 2**64 - 1.
+        frames: Frames of the video; None takes the size that the pipeline was opened with.
+        height: Rows of a frame in pixels; None likewise.
+        width: Columns of a frame in pixels; None likewise.
+
+    Raises:
+        InputError: for a seed outside the range or a size below 1.
+    """
+
+    prompt: str
+    _: dataclasses.KW_ONLY
+    negative_prompt: str | None = None
+    images: tuple[UInt8[np.ndarray, "_ _ 3"], ...] = ()
+    first_frame: UInt8[np.ndarray, "_ _ 3"] | None = None
+    seed: int = 0
+    frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+
+    def __post_init__(self):
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InputError(
+                f"seed must be within 0..{MAX_SEED}, got {self.seed}; choose another seed"
+            )
+        for name in ("frames", "height", "width"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(
+                    f"{name} must be at least 1, got {value}; leave it out for the default"
+                )
+
+
+def make_keys(seeds: Sequence[int]) -> Key[Array, " b"]:
+    """Returns one random key per seed, that of `jax.random.key` for seeds below 2**32."""
+    halves = [(seed >> 32, seed & 0xFFFFFFFF) for seed in seeds]
+    return jax.random.wrap_key_data(np.array(halves, np.uint32), impl="threefry2x32")
