@@ -6,10 +6,14 @@ Llama and Mistral are the same network once q, k, v and gate, up are fused, so o
 three. The cache is an argument and a result: `extend` reads more tokens, whether a whole prompt
 into an empty cache or one new token.
 
-LongRoPE picks its factors by the length of the longest sequence of the batch: the padded length in
-a plain forward, the real tokens read so far in `extend`. Keys and values of a cache that was filled
-under the short factors stay as they are; `text.decoding` reads the tokens again when a generation
-outgrows them.
+Every method reads token ids, or `embeddings` in their place (projected images, learned queries). An
+`attention_mask` marks the real tokens of a causal sequence; a `block_mask` replaces the causal rule
+by any set of (query, key) pairs, such as a block of queries that attend to each other.
+
+LongRoPE chooses its factors by the length of the longest sequence of the batch: the padded length
+in a plain forward, the real tokens read so far in `extend`. The keys and values of a cache that was
+filled under the short factors do not change; `encoders.decoding` reads the tokens again when a
+generation outgrows them.
 """
 
 from typing import NamedTuple
@@ -26,7 +30,10 @@ from mimir_jax.models import functional, layers, rope_text
 from mimir_jax.models.attention import text
 from mimir_jax.parallel.context import constrain
 
+Ids = Int[Array, "b t"] | None
 Mask = Bool[Array, "b t"] | Int[Array, "b t"] | None
+BlockMask = Bool[Array, "b t s"] | Bool[Array, "b 1 t s"] | None
+Embeddings = Float[Array, "b t d"] | None
 
 
 class Output(NamedTuple):
@@ -180,17 +187,45 @@ class LLM(nnx.Module):
         self.cfg = cfg
 
     def __call__(
-        self, input_ids: Int[Array, "b t"], attention_mask: Mask = None, *, layer: int = -1
+        self,
+        input_ids: Ids = None,
+        attention_mask: Mask = None,
+        *,
+        embeddings: Embeddings = None,
+        block_mask: BlockMask = None,
+        layer: int = -1,
     ) -> Output:
-        """Reads `input_ids` at positions 0, 1, ...; padding may lie on either side."""
-        final, states = self._read(input_ids, attention_mask, layer)
+        """Reads a sequence at positions 0, 1, ...; padding may be on either side.
+
+        Args:
+            input_ids: Token ids.
+            attention_mask: True or 1 at real tokens; None when all are.
+            embeddings: Inputs of the first block, in place of `input_ids`.
+            block_mask: True where a query (row) may attend to a key (column), in place of the
+                causal rule and the sliding window; `attention_mask` still applies to the keys.
+            layer: Which states to return.
+
+        Raises:
+            InputError: unless exactly one of `input_ids` and `embeddings` is given.
+        """
+        final, states = self._read(input_ids, attention_mask, embeddings, block_mask, layer)
         return Output(last_hidden_state=states, logits=self.logits(final))
 
     def encode(
-        self, input_ids: Int[Array, "b t"], attention_mask: Mask = None, *, layer: int = -1
+        self,
+        input_ids: Ids = None,
+        attention_mask: Mask = None,
+        *,
+        embeddings: Embeddings = None,
+        block_mask: BlockMask = None,
+        layer: int = -1,
     ) -> Float[Array, "b t d"]:
-        """Returns the states alone, without the cost of the logits."""
-        return self._read(input_ids, attention_mask, layer)[1]
+        """Returns the states of `__call__` alone, without the cost of the logits."""
+        return self._read(input_ids, attention_mask, embeddings, block_mask, layer)[1]
+
+    def embed_tokens(self, input_ids: Int[Array, "b t"]) -> Float[Array, "b t d"]:
+        """Returns the embeddings of token ids, to be joined with other embeddings."""
+        return self.embed(input_ids)
 
     def logits(self, final: Float[Array, "*b d"]) -> Float[Array, "*b vocab"]:
         """Scores the next token from states after the final norm."""
@@ -198,43 +233,75 @@ class LLM(nnx.Module):
 
     def extend(
         self,
-        input_ids: Int[Array, "b t"],
+        input_ids: Ids,
         attention_mask: Mask,
         cache: Cache,
         *,
+        embeddings: Embeddings = None,
+        block_mask: BlockMask = None,
         layer: int = -1,
     ) -> Extension:
-        """Reads `t` more tokens a row; positions count the real tokens of the row.
+        """Reads `t` more tokens per row; positions count the real tokens of the row.
 
         Args:
             input_ids: Token ids, for slots `cache.used` to `cache.used + t`, which must exist.
             attention_mask: True or 1 at real tokens; None when all are.
-            cache: What was read before; from `init_cache` at the start.
+            cache: The tokens read before; from `init_cache` at the start.
+            embeddings: Inputs of the first block, in place of `input_ids`.
+            block_mask: True where a new token (row) may attend to a slot (column) of the cache, in
+                place of the causal rule and the sliding window; slots without a real token stay
+                excluded.
             layer: Which states to return.
+
+        Raises:
+            InputError: unless exactly one of `input_ids` and `embeddings` is given.
         """
-        batch, length = input_ids.shape
+        x = self._inputs(input_ids, embeddings)
+        batch, length = x.shape[:2]
         new = jnp.ones((batch, length), bool) if attention_mask is None else attention_mask
         valid = jax.lax.dynamic_update_slice(cache.valid, new.astype(bool), (0, cache.used))
         slots = jnp.cumsum(valid, axis=1, dtype=jnp.int32) - 1  # position of each slot (b, s)
         positions = jax.lax.dynamic_slice_in_dim(slots, cache.used, length, axis=1)
-        mask = text.causal_mask(positions, slots, valid, self.cfg.sliding_window)
+        mask = self._mask(positions, slots, valid, block_mask)
         memory = _Memory(cache.keys, cache.values, cache.used)
-        final, states, memory = self._run(
-            input_ids, positions, slots.max() + 1, mask, layer, memory
-        )
+        final, states, memory = self._run(x, positions, slots.max() + 1, mask, layer, memory)
         used = cache.used + length
         return Extension(final, states, Cache(memory.keys, memory.values, valid, used))
 
-    def _read(self, ids: Array, attention_mask: Mask, layer: int) -> tuple[Array, Array]:
-        length = ids.shape[1]
+    def _read(
+        self,
+        ids: Ids,
+        attention_mask: Mask,
+        embeddings: Embeddings,
+        block_mask: BlockMask,
+        layer: int,
+    ) -> tuple[Array, Array]:
+        x = self._inputs(ids, embeddings)
+        length = x.shape[1]
         positions = jnp.arange(length, dtype=jnp.int32)[None]
         valid = None if attention_mask is None else attention_mask.astype(bool)
-        mask = text.causal_mask(positions, positions, valid, self.cfg.sliding_window)
-        return self._run(ids, positions, length, mask, layer, None)[:2]
+        mask = self._mask(positions, positions, valid, block_mask)
+        return self._run(x, positions, length, mask, layer, None)[:2]
+
+    def _inputs(self, ids: Ids, embeddings: Embeddings) -> Float[Array, "b t d"]:
+        if (ids is None) == (embeddings is None):
+            raise InputError(
+                "one of input_ids and embeddings must be given, got "
+                f"{'neither' if ids is None else 'both'}; pass one"
+            )
+        return self.embed(ids) if embeddings is None else embeddings.astype(self.cfg.dtype)
+
+    def _mask(
+        self, queries: Array, keys: Array, valid: Array | None, block_mask: BlockMask
+    ) -> Bool[Array, "#b 1 t s"]:
+        if block_mask is None:
+            return text.causal_mask(queries, keys, valid, self.cfg.sliding_window)
+        mask = block_mask if block_mask.ndim == 4 else block_mask[:, None]
+        return mask if valid is None else mask & valid[:, None, None, :]
 
     def _run(
         self,
-        ids: Array,
+        x: Array,
         positions: Array,
         length: int | Array,
         mask: Array,
@@ -245,7 +312,7 @@ class LLM(nnx.Module):
         num_layers = self.cfg.num_layers
         wanted = _layer_index(layer, num_layers)
         tables = rope_text.rotation(self.cfg.rope, self.cfg.head_dim, positions, length)
-        x = constrain(self.embed(ids), "act_batch", "act_length", "act_embed")
+        x = constrain(x, "act_batch", "act_length", "act_embed")
 
         def body(block, carry, index):
             x, kept, memory = carry

@@ -80,14 +80,18 @@ def frequencies(layout, cfg, long):
     return make(config, "cpu", seq_len=cfg.rope.original_max_length + long)
 
 
-def forward(model, ids, mask):
-    """All hidden states and the logits as arrays."""
+def forward(model, ids, mask, embeddings=None):
+    """All hidden states and the logits as arrays; `mask` is one of tokens or a 4D one of pairs."""
     import torch
 
+    if mask is not None:
+        pairs = mask.ndim == 4  # transformers adds these to the scores
+        mask = torch.tensor(np.where(mask, 0.0, -1e30).astype("f") if pairs else mask.astype(int))
     with torch.no_grad():
         out = model(
-            torch.tensor(ids),
-            attention_mask=None if mask is None else torch.tensor(mask.astype(np.int64)),
+            None if ids is None else torch.tensor(ids),
+            attention_mask=mask,
+            inputs_embeds=None if embeddings is None else torch.tensor(embeddings),
             output_hidden_states=True,
         )
     return [h.numpy() for h in out.hidden_states], out.logits.numpy()

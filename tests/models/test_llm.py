@@ -102,6 +102,33 @@ def test_forward_equals_transformers(case, strict_dtypes):
     assert relative_error(np.asarray(ours.logits)[mask], logits[mask]) < 1e-5
 
 
+def query_block(batch, length, start, stop):
+    """A causal mask whose positions start..stop attend to each other in both directions."""
+    mask = np.tril(np.ones((batch, 1, length, length), bool))
+    mask[:, :, start:stop, start:stop] = True
+    return mask
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("case", ["phi3", "phi3-longrope-long-partial", "mistral-window"])
+def test_embeddings_and_a_block_mask_equal_transformers(case, strict_dtypes):
+    layout, changes, length = CASES[case]
+    cfg = dataclasses.replace(CFG, **changes)
+    torch_model = llm_reference.build(layout, cfg)
+    model = functional.build(llm.LLM, cfg)
+    params = params_of("llm", torch_model, cfg, type(torch_model).__name__)
+    x = RNG.normal(size=(3, length, cfg.width)).astype(np.float32)
+    mask = query_block(3, length, 4, 11)
+    mask[1] &= RNG.random((length, length)) < 0.5  # any pairs, every row with at least itself
+    mask |= np.eye(length, dtype=bool)
+    hidden, logits = llm_reference.forward(torch_model, None, mask, x)
+    run = jax.jit(lambda p, x, m: model.apply(p, embeddings=x, block_mask=m))
+    for given in (mask, mask[:, 0]):
+        ours = run(params, jnp.asarray(x), jnp.asarray(given))
+        assert relative_error(ours.last_hidden_state, hidden[-1]) < 1e-5
+        assert relative_error(ours.logits, logits) < 1e-5
+
+
 @pytest.mark.torch
 def test_layers_are_counted_as_in_transformers():
     torch_model = llm_reference.build("phi3", CFG)
@@ -149,6 +176,36 @@ def test_cached_reading_equals_one_forward(windowed, side, strict_dtypes):
     for row in range(2):
         assert relative_error(np.concatenate(states[row]), whole[row, : start[row] + 3]) < 1e-5
     assert int(out.cache.used) == 9
+
+
+def test_embeddings_and_a_block_mask_in_a_cache_equal_one_forward(windowed, strict_dtypes):
+    model, params = windowed
+    tokens = jnp.asarray(RNG.integers(1, 60, (2, 5)))
+    queries = jnp.asarray(RNG.normal(size=(2, 3, CFG.width)), jnp.float32)
+    whole = jnp.concatenate([jax.jit(model.embed_tokens)(params, tokens), queries], axis=1)
+    mask = jnp.asarray(query_block(2, 8, 5, 8))
+    encode = jax.jit(lambda p, x, m: model.encode(p, embeddings=x, block_mask=m))
+    expected = encode(params, whole, mask)[:, 5:]
+
+    @jax.jit
+    def cached(params, tokens, queries, rows):  # prompt first, one pad; then the query block
+        cache = llm.init_cache(model.config, 2, 10)
+        prompt, real = jnp.pad(tokens, ((0, 0), (1, 0))), jnp.ones((2, 6), bool).at[:, 0].set(False)
+        causal = jnp.tril(jnp.ones((2, 6, 10), bool))
+        cache = model.extend(params, prompt, real, cache, block_mask=causal).cache
+        out = model.extend(params, None, None, cache, embeddings=queries, block_mask=rows)
+        return out.final
+
+    rows = jnp.pad(mask[:, 0, 5:], ((0, 0), (0, 0), (1, 1)), constant_values=True)
+    assert relative_error(cached(params, tokens, queries, rows), expected) < 1e-5
+
+
+def test_ids_or_embeddings_must_be_given(windowed):
+    model, params = windowed
+    with pytest.raises(ValueError, match="one of input_ids and embeddings .* got neither"):
+        model.apply(params)
+    with pytest.raises(ValueError, match="got both; pass one"):
+        model.encode(params, jnp.zeros((1, 2), int), embeddings=jnp.zeros((1, 2, CFG.width)))
 
 
 def test_extend_returns_the_chosen_layer(windowed):
