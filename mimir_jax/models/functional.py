@@ -67,6 +67,11 @@ class Model:
         """Number of scalar parameters."""
         return sum(x.size for x in jax.tree.leaves(self.abstract_params))
 
+    def paths_of(self, kind: type[nnx.Module]) -> tuple[str, ...]:
+        """Returns the `/`-joined paths of the modules of class `kind`."""
+        modules = nnx.iter_modules(nnx.merge(*self._abstract))
+        return tuple("/".join(map(str, path)) for path, m in modules if isinstance(m, kind))
+
     def init(self, key: jax.Array) -> Params:
         """Draws parameters; pure, so `jax.jit` it with `out_shardings` for large models."""
         module = self.module(self.config, rngs=nnx.Rngs(params=key))

@@ -1,28 +1,28 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Low-rank adapters (LoRA, arXiv 2106.09685) on the kernels of the video transformer.
+"""Low-rank adapters (LoRA, arXiv 2106.09685) on the linear layers of any network.
 
-An adapted network has the parameters of the plain one, its `dit` frozen, and below `lora` the two
-factors of every target: for `dit/x/kernel`, `lora/dit/x/a` and `lora/dit/x/b`. The sum of kernel
-and product is never formed: activations meet the factors one after the other, so a step needs
-neither a merged kernel nor the gradient of one.
+An adapted network has the parameters of the plain one, its adapted part frozen, and below `lora`
+the two factors of every target: for `dit/x/kernel`, `lora/dit/x/a` and `lora/dit/x/b`. Activations
+are multiplied by the factors one after the other. The sum of kernel and product is never formed, so
+a step needs neither a merged kernel nor the gradient of one.
 """
 
 import dataclasses
 import functools
 import re
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
 from mimir_jax.config import LoraConfig
 from mimir_jax.errors import InputError
-from mimir_jax.models import functional
+from mimir_jax.models import functional, layers
+from mimir_jax.models import params as params_lib
 
 NAME = "lora"
 """Top-level name of the adapters."""
@@ -33,7 +33,7 @@ _KERNEL = "/kernel"
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LowRankKernel:
-    """`kernel + scale * a @ b` for a product from the left, in place of the kernel of a linear.
+    """Stands for `kernel + scale * a @ b` where a linear layer computes `x @ kernel`.
 
     Attributes:
         kernel: (..., i, o), the leading axis over layers if there is one.
@@ -48,7 +48,7 @@ class LowRankKernel:
     scale: float = dataclasses.field(metadata={"static": True})
 
     def __getitem__(self, index: Any) -> "LowRankKernel":
-        """Returns itself: a linear reads its kernel as `kernel[...]`."""
+        """Returns itself, as a linear layer reads its kernel by `kernel[...]`."""
         if index is not Ellipsis:
             raise TypeError(f"an adapted kernel is read whole, got index {index!r}")
         return self
@@ -64,10 +64,21 @@ class LowRankKernel:
 
 @dataclasses.dataclass(frozen=True)
 class Adapted(functional.Model):
-    """A network with adapters; a `Model` in everything."""
+    """A network with adapters; a `Model` in everything.
+
+    Attributes:
+        lora: Rank, scale and targets.
+        base: Top-level name of the adapted part; "" adapts the whole network. The parameters of
+            this part are frozen.
+    """
 
     lora: LoraConfig
-    frozen: ClassVar[tuple[str, ...]] = ("^dit/",)
+    base: str
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Regular expressions of the paths of parameters that never train."""
+        return (f"^{self.base}/" if self.base else f"^(?!{NAME}/)",)
 
     @functools.cached_property
     def plain(self) -> functional.Model:
@@ -82,62 +93,71 @@ class Adapted(functional.Model):
     @functools.cached_property
     def axes(self) -> dict[str, Any]:
         """Logical axes; those of a kernel are split between its factors."""
-        axes = flatten_dict(self.plain.axes, sep="/")
+        axes = params_lib.flatten(self.plain.axes)
         for target in self.targets:
             *layers, rows, columns = axes[target]
             a, b = factor_paths(target)
             axes |= {a: (*layers, rows, None), b: (*layers, None, columns)}
-        return unflatten_dict(axes, sep="/")
+        return params_lib.unflatten(axes)
 
     @functools.cached_property
     def targets(self) -> tuple[str, ...]:
-        """Paths of the adapted kernels.
+        """Paths of the adapted kernels, all of linear layers.
 
         Raises:
-            ValueError: if a pattern matches none.
+            InputError: if a pattern matches none.
         """
-        paths = flatten_dict(self.plain.abstract_params, sep="/")
-        kernels = [path for path in paths if path.startswith("dit/") and path.endswith(_KERNEL)]
+        linear = {f"{path}{_KERNEL}" for path in self.plain.paths_of(layers.Linear)}
+        part = f"{self.base}/" if self.base else ""
+        paths = params_lib.flatten(self.plain.abstract_params)
+        kernels = [path for path in paths if path in linear and path.startswith(part)]
         for pattern in self.lora.targets:
             if not any(re.search(pattern, path) for path in kernels):
                 raise InputError(
-                    f"task.lora.targets pattern {pattern!r} must match a kernel of the DiT, got "
-                    f"none of {len(kernels)} such as {kernels[0]!r}; set --config.task.lora.targets"
+                    f"lora.targets pattern {pattern!r} must match the kernel of a linear layer of "
+                    f"{self.base or 'the network'}, got none of {len(kernels)}"
+                    f"{f' such as {kernels[0]!r}' if kernels else ''}; name others"
                 )
         return tuple(p for p in kernels if any(re.search(t, p) for t in self.lora.targets))
 
     def init(self, key: jax.Array) -> functional.Params:
         """Draws base and adapters; `b` is zero, so that the network begins as its base."""
-        params = self.plain.init(key)
-        dit = jax.tree.map(lambda x: x.astype(self.lora.base_dtype), params["dit"])
-        flat = flatten_dict({**params, "dit": dit}, sep="/")
+        flat = params_lib.flatten(self.plain.init(key))
+        for path in flat:
+            if re.search(self.frozen[0], path):
+                flat[path] = flat[path].astype(self.lora.base_dtype)
         keys = jax.random.split(jax.random.fold_in(key, 1), len(self.targets))
         for target, key in zip(self.targets, keys, strict=True):
             *layers, rows, columns = flat[target].shape
             a, b = factor_paths(target)
             flat[a] = jax.random.normal(key, (*layers, rows, self.lora.rank)) * rows**-0.5
             flat[b] = jnp.zeros((*layers, self.lora.rank, columns))
-        return unflatten_dict(flat, sep="/")
+        return params_lib.unflatten(flat)
 
     def _bind(self, params: functional.Params) -> Any:
         return super()._bind(attach(params, self.lora))
 
 
-def adapt(model: functional.Model, config: LoraConfig) -> functional.Model:
-    """Returns `model` with adapters, or as it is if `config` asks for none."""
+def adapt(model: functional.Model, config: LoraConfig, *, base: str) -> functional.Model:
+    """Returns `model` with adapters; unchanged if `config.rank` is 0.
+
+    Args:
+        model: Any network.
+        config: Rank, scale and targets, patterns of the paths of kernels.
+        base: Top-level name of the part to adapt and freeze; "" takes the whole network.
+    """
     if config.rank == 0:
         return model
-    return Adapted(config=model.config, module=model.module, lora=config)
+    return Adapted(config=model.config, module=model.module, lora=config, base=base)
 
 
 def attach(params: functional.Params, config: LoraConfig) -> functional.Params:
-    """Puts the adapters into the kernels: parameters that the plain network runs with."""
-
-    flat = flatten_dict(params, sep="/")
+    """Returns parameters for the plain network, with a `LowRankKernel` at every target."""
+    flat = params_lib.flatten(params)
     for target in targets(flat):
         factors = (flat.pop(path) for path in factor_paths(target))
         flat[target] = LowRankKernel(flat[target], *factors, config.scale)
-    return unflatten_dict(flat, sep="/")
+    return params_lib.unflatten(flat)
 
 
 def targets(paths: Iterable[str]) -> list[str]:
@@ -155,6 +175,6 @@ def factor_paths(target: str) -> tuple[str, str]:
 def merged(
     kernel: np.ndarray, a: np.ndarray, b: np.ndarray, config: LoraConfig
 ) -> Float[np.ndarray, "*layers i o"]:
-    """Returns the kernel that does what `kernel` and its factors do, in float32."""
+    """Returns `kernel + scale * a @ b` in float32."""
     a, b = a.astype(np.float32), b.astype(np.float32)
     return kernel.astype(np.float32) + np.float32(config.scale) * (a @ b)

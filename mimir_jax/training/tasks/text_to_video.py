@@ -216,7 +216,7 @@ class TextToVideoTask:
 
 def make_model(task: TextToVideoConfig) -> functional.Model:
     """Returns the network that trains, with the adapters of `task.lora`."""
-    return lora.adapt(functional.build(model_lib.Mimir, task.network), task.lora)
+    return lora.adapt(functional.build(model_lib.Mimir, task.network), task.lora, base="dit")
 
 
 def batch_spec(config: TrainConfig) -> dict[str, Any]:
