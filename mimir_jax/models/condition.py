@@ -1,16 +1,17 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The one door through which anything conditions the video transformer.
+"""The interface through which features condition the video transformer.
 
-    frozen encoders -> features -> conditioner -> Condition -> DiT text input
+    frozen encoders -> features -> conditioner -> Condition -> DiT.denoise
 
 A conditioner turns the features of frozen encoders into a `Condition`: tokens that join the
-sequence of the DiT, which of them may be attended to, and, by its null rule, what stands in for
-them in the unconditional branch. Mimir's fuser and stabilizer are two conditioners, put one after
-the other by `concatenate`; multimodal LLM tokens and clip tokens need nothing else to come in.
+sequence of the DiT, a mask of the tokens to attend to and, for image-to-video models, the latents
+of the image. Its null rule defines the condition of the unconditional branch. Mimir's fuser and
+stabilizer are two conditioners whose tokens `concatenate` joins.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 import jax
@@ -18,8 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from mimir_jax.config import require
+
 Leaf = jax.Array | np.ndarray | jax.ShapeDtypeStruct
-"""What a feature may be: a device array, a host array of the data loader, or the spec of one."""
+"""A device array, a host array of the data loader, or the shape and dtype of one."""
 
 _T = TypeVar("_T", bound=type)
 
@@ -47,10 +50,10 @@ def _register(cls: _T) -> _T:
 @_register
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class TextFeatures:
-    """What the frozen text encoders make of a batch of captions.
+    """Features of a batch of captions from the frozen text encoders.
 
     Both sequences are padded or truncated on the right to the same length, because the fuser adds
-    them position by position (M-U4). A model without an LLM leaves the last three fields None.
+    them position by position (M-U4). The last three fields are None for a model without an LLM.
 
     Attributes:
         t5: T5 states; pads included, as the base model attends to them.
@@ -70,16 +73,21 @@ class TextFeatures:
 @_register
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Condition:
-    """Tokens that condition the DiT.
+    """What conditions the DiT on each row.
 
     Attributes:
-        tokens: Rows for the text input of the DiT, of width `dit.text_width`.
-        mask: True where the DiT may attend. None means everywhere, the rule of CogVideoX: say so
-            with None rather than an array of True, and attention is compiled without a mask.
+        tokens: Text input of the DiT, of width `dit.text_width`.
+        mask: True where the DiT may attend. None means everywhere, the rule of CogVideoX; attention
+            is then compiled without a mask, which it is not for an array of True.
+        image_latents: Latents that follow the noisy ones along the channels, for image-to-video
+            models (`dit.in_channels` counts both); None for text-to-video models.
+        ofs: Value of the `ofs` embedding of 1.5 image-to-video models; None takes `dit.OFS`.
     """
 
     tokens: Float[Leaf, "b l d"]
     mask: Bool[Leaf, "b l"] | None = None
+    image_latents: Float[Leaf, "b t h w c"] | None = None
+    ofs: Float[Leaf, " b"] | None = None
 
 
 class Conditioner(Protocol):
@@ -88,10 +96,10 @@ class Conditioner(Protocol):
     Contract:
 
     1. Shapes depend on the features' shapes only, so conditional and null rows share one batch.
-    2. A row with `drop` True gets the null condition of the conditioner. It depends on parameters
-       and shapes alone, never on the features of that row; `drop=None` drops no row.
-    3. Null is part of the model, not of the data. The other convention, in which the empty caption
-       is encoded and nothing is dropped, needs no code here: pass the features of "".
+    2. A row with `drop` True gets the null condition of the conditioner, which depends on
+       parameters and shapes alone, never on the features of that row; `drop=None` drops no row.
+    3. The null condition is part of the model, not of the data. For the other convention, which
+       encodes the empty caption, pass the features of "" and drop nothing.
     """
 
     def __call__(self, features: Any, drop: Bool[Array, " b"] | None = None) -> Condition:
@@ -100,14 +108,32 @@ class Conditioner(Protocol):
 
 
 def zero_rows(x: Float[Array, "b l d"], drop: Bool[Array, " b"] | None) -> Float[Array, "b l d"]:
-    """Sets the rows of `x` with `drop` True to exact zeros, whatever they hold."""
+    """Sets the rows of `x` with `drop` True to exact zeros, NaNs included."""
     return x if drop is None else jnp.where(drop[:, None, None], jnp.zeros_like(x), x)
 
 
 def concatenate(*conditions: Condition) -> Condition:
-    """Joins conditions along tokens, in the order given."""
+    """Joins the tokens of conditions in the order given.
+
+    Raises:
+        InputError: if more than one has image latents, or an `ofs`.
+    """
     tokens = jnp.concatenate([c.tokens for c in conditions], axis=1)  # (b, l, d)
-    if all(c.mask is None for c in conditions):
-        return Condition(tokens=tokens)
-    masks = [jnp.ones(c.tokens.shape[:2], bool) if c.mask is None else c.mask for c in conditions]
-    return Condition(tokens=tokens, mask=jnp.concatenate(masks, axis=1))
+    mask = None
+    if any(c.mask is not None for c in conditions):
+        whole = [jnp.ones(c.tokens.shape[:2], bool) for c in conditions]
+        masks = [a if c.mask is None else c.mask for a, c in zip(whole, conditions, strict=True)]
+        mask = jnp.concatenate(masks, axis=1)
+    one = {name: _only(name, conditions) for name in ("image_latents", "ofs")}
+    return Condition(tokens=tokens, mask=mask, **one)
+
+
+def _only(name: str, conditions: Sequence[Condition]) -> Any:
+    """Returns the field `name` of the one condition that has it, or None."""
+    found = [value for c in conditions if (value := getattr(c, name)) is not None]
+    require(
+        len(found) < 2,
+        f"at most one of the conditions to join may have {name}, got {len(found)}; leave it out "
+        "of the others",
+    )
+    return found[0] if found else None

@@ -18,6 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from mimir_jax.config import DiTConfig, require
+from mimir_jax.models import condition as conditioning
 from mimir_jax.models import functional, layers, rope
 from mimir_jax.models.attention import kernels
 from mimir_jax.models.attention import video as video_lib
@@ -170,6 +171,26 @@ class DiT(nnx.Module):
 
         x, _ = self.blocks(body, x)
         return self._unpatchify(self.head(x[:, length:tokens], emb), grid)
+
+    def denoise(
+        self,
+        xt: Float[Array, "b t h w c"],
+        timestep: Int[Array, " b"] | Float[Array, " b"],
+        condition: conditioning.Condition,
+    ) -> Float[Array, "b t h w c_out"]:
+        """Predicts the velocity of `xt`, with arguments in the order of samplers.
+
+        Args:
+            xt: Noisy latents.
+            timestep: Diffusion step of each sample, 0..999.
+            condition: Text tokens and, for an image-to-video model, image latents and `ofs`.
+        """
+        latents, image = xt, condition.image_latents
+        if image is not None:
+            latents = jnp.concatenate([xt, image.astype(xt.dtype)], axis=-1)
+        return self(
+            latents, condition.tokens, timestep, text_mask=condition.mask, ofs=condition.ofs
+        )
 
     def _embed_time(self, timestep: Array, ofs: Array | None) -> Float[Array, "b e"]:
         emb = self.time(timestep)

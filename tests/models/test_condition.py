@@ -32,6 +32,16 @@ def test_concatenate_fills_the_mask_of_parts_without_one():
     np.testing.assert_array_equal(joined.mask, expected)
 
 
+def test_concatenate_keeps_the_image_of_one_part():
+    image, ofs = jnp.ones((2, 1, 2, 2, 4)), jnp.full(2, 2.0)
+    text = conditioning.Condition(tokens=tokens(2))
+    both = conditioning.Condition(tokens=tokens(1), image_latents=image, ofs=ofs)
+    joined = conditioning.concatenate(text, both)
+    assert joined.image_latents is image and joined.ofs is ofs and joined.mask is None
+    with pytest.raises(ValueError, match="at most one .* may have image_latents, got 2"):
+        conditioning.concatenate(both, both)
+
+
 def test_zero_rows_replaces_whatever_a_row_holds():
     x = tokens(2).at[0].set(jnp.nan)
     out = conditioning.zero_rows(x, jnp.array([True, False]))

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from mimir_jax.config import COGVIDEOX, DiTConfig
+from mimir_jax.models import condition as conditioning
 from mimir_jax.models import dit, functional, layers, rope
 from mimir_jax.parallel import context, mesh, rules
 from tests.helpers import params_of, relative_error
@@ -201,6 +202,17 @@ def test_sizes_that_do_not_fit_are_named(variant, shape, message):
     with pytest.raises(ValueError, match=message) as error:
         dit.token_grid(tiny(variant), shape)
     assert "\n" not in str(error.value)
+
+
+def test_denoise_reads_image_latents_and_ofs_from_the_condition():
+    model = functional.build(dit.DiT, tiny("1.5-5b-i2v", num_layers=1))
+    params, (latents, text, timestep) = randomized(model), inputs(model.config, (2, 4, 6))
+    xt, image = jnp.split(latents, 2, axis=-1)
+    ofs, mask = jnp.array([0.5, 3.0]), jnp.arange(text.shape[1])[None] < jnp.array([[2], [4]])
+    given = conditioning.Condition(tokens=text, mask=mask, image_latents=image, ofs=ofs)
+    ours = jax.jit(model.denoise)(params, xt, timestep, given)
+    expected = jax.jit(model.apply)(params, latents, text, timestep, text_mask=mask, ofs=ofs)
+    np.testing.assert_array_equal(ours, expected)
 
 
 def test_ofs_is_refused_by_models_without_it(small):

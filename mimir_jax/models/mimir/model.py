@@ -39,7 +39,7 @@ class Mimir(nnx.Module):
         """Returns the fused caption tokens and, after or before them, the stabilizer's (M-U16).
 
         Rows with `drop` True get the null condition of both parts, for caption dropout in training
-        and for the unconditional branch of guidance. A sampler calls this once, not every step.
+        and for the unconditional branch of guidance. A sampler calls this once for all steps.
         """
         fused = self.fuser(features, drop)
         if self.stabilizer is None:
@@ -53,11 +53,9 @@ class Mimir(nnx.Module):
         xt: Float[Array, "b t h w c"],
         timestep: Int[Array, " b"] | Float[Array, " b"],
         condition: conditioning.Condition,
-        *,
-        ofs: Float[Array, " b"] | None = None,
     ) -> Float[Array, "b t h w c_out"]:
-        """Predicts the velocity; `ofs` is an input of 1.5 image-to-video bases only."""
-        return self.dit(xt, condition.tokens, timestep, text_mask=condition.mask, ofs=ofs)
+        """Predicts the velocity of noisy latents `xt`."""
+        return self.dit.denoise(xt, timestep, condition)
 
     def __call__(
         self,
@@ -66,7 +64,15 @@ class Mimir(nnx.Module):
         features: conditioning.TextFeatures,
         drop: Bool[Array, " b"] | None = None,
         *,
+        image_latents: Float[Array, "b t h w c_image"] | None = None,
         ofs: Float[Array, " b"] | None = None,
     ) -> Float[Array, "b t h w c_out"]:
-        """Conditions and predicts in one call, as the training step does."""
-        return self.denoise(xt, timestep, self.condition(features, drop), ofs=ofs)
+        """Conditions and predicts in one call, as the training step does.
+
+        `image_latents` and `ofs` are inputs of image-to-video bases; see `Condition`.
+        """
+        text = self.condition(features, drop)
+        condition = conditioning.Condition(
+            tokens=text.tokens, mask=text.mask, image_latents=image_latents, ofs=ofs
+        )
+        return self.denoise(xt, timestep, condition)

@@ -296,15 +296,19 @@ def test_bfloat16_compute_stays_close():
     assert helpers.relative_error(half.astype(jnp.float32), call(make(), params, inputs)) < 5e-2
 
 
-def test_ofs_reaches_image_to_video_bases():
+def test_image_latents_and_ofs_reach_image_to_video_bases():
     model = make(
         in_channels=8, temporal_patch=2, rope_grid="integer", ofs_width=12, sample_frames=4
     )
-    params, (xt, timestep, features) = randomise(model), make_inputs(frames=4, channels=8)
+    params, (latents, timestep, features) = randomise(model), make_inputs(frames=4, channels=8)
+    xt, image = jnp.split(latents, 2, axis=-1)
+    apply = jitted(model, "apply")
     outs = [
-        jitted(model, "apply")(params, xt, timestep, features, ofs=jnp.full(BATCH, value))
+        apply(params, xt, timestep, features, image_latents=image, ofs=jnp.full(BATCH, value))
         for value in (2.0, 3.0)
     ]
+    whole = apply(params, latents, timestep, features, ofs=jnp.full(BATCH, 2.0))
+    np.testing.assert_array_equal(outs[0], whole)  # image latents follow along the channels
     assert outs[0].shape == (BATCH, 4, 4, 4, 4)
     assert (np.asarray(outs[0]) != np.asarray(outs[1])).any()
 
