@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prompts to videos: `launch/sample.py --checkpoint runs/mimir --prompt "a red ball moves left"`.
 
-The checkpoint is a run of launch/train.py or a CogVideoX pipeline as published. DIR receives an mp4
-and a record for each video, a contact sheet, and `index.html` that plays them.
+The checkpoint is a run of launch/train.py or a CogVideoX pipeline as published. --out receives an
+mp4 and a record of each video as soon as it is made, at the end a contact sheet and `index.html`
+that plays them. A stopped command keeps the videos it made; the same command makes the others.
 """
 
 import contextlib
+import functools
 import pathlib
 import sys
 import time
@@ -25,7 +27,9 @@ _MESH = flags_lib.define_mesh()
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run, or folder of a pipeline.")
 _PROMPT = flags.DEFINE_multi_string("prompt", [], "What to show; may be given several times.")
 _PROMPTS = flags.DEFINE_string("prompts", None, "File with a prompt a line, as text or JSONL.")
-_OUT = flags.DEFINE_string("out", "samples", "Folder to write; must not exist.")
+_OUT = flags.DEFINE_string(
+    "out", "samples", "Folder to write; new, or left by the same command when it was stopped."
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the first video of each prompt.", lower_bound=0)
 _VIDEOS = flags.DEFINE_integer("videos_per_prompt", 1, "Videos of each prompt.", lower_bound=1)
 _BATCH = flags.DEFINE_integer(
@@ -66,42 +70,40 @@ def main(argv) -> None:
 
 def _sample() -> None:
     from mimir_jax.parallel import distributed
-    from mimir_jax.sampling import gallery, generator, prompts
+    from mimir_jax.sampling import gallery as gallery_lib
+    from mimir_jax.sampling import generator, prompts
 
     file = _PROMPTS.value
     texts = [*_PROMPT.value, *(prompts.read(pathlib.Path(file)) if file else [])]
     texts, options = prompts.check(texts), _options()
     asked = [(text, _SEED.value + i) for text in texts for i in range(_VIDEOS.value)]
     first = distributed.is_first()
-    console = rich_console.Console(quiet=not first)
-    out = files.expand_path(_OUT.value)
-    with files.atomic_directory(out) if first else contextlib.nullcontext() as folder:
+    with contextlib.ExitStack() as stack:
+        if first:
+            gallery = stack.enter_context(gallery_lib.Gallery(files.expand_path(_OUT.value)))
         maker = generator.open_generator(_CHECKPOINT.value, options)
         for number, text in enumerate(texts, 1):
             if (rest := maker.unread(text)) and first:
                 print(f"prompt {number} is too long, cut: {rest!r}", file=sys.stderr)
-        samples = []
         size = _BATCH.value or maker.ways
+        videos = [{"prompt": text, "seed": seed} for text, seed in asked]
+        settings = {**maker.settings, "batch_size": size}
+        missing = distributed.from_first(lambda: gallery.begin(videos, settings))
+        bar = stack.enter_context(_Bar(len(asked), len(asked) - len(missing)))
         start = time.monotonic()
-        columns = [*rich_progress.Progress.get_default_columns()]
-        with rich_progress.Progress(*columns, console=console) as bar:
-            task = bar.add_task("sampling", total=len(asked))
-            for row in range(0, len(asked), size):
-                batch = asked[row : row + size]
-                words, seeds = zip(*batch, strict=True)
-                videos = maker.generate(words, seeds, batch_size=size)
-                made = zip(batch, videos, maker.answers(words), strict=True)
-                for (text, seed), frames, said in made:
-                    record = {"prompt": text, "seed": seed, **maker.settings, "batch_size": size}
-                    record |= {"answer": said[0] if said else None, "other_answers": said[1:]}
-                    samples.append(gallery.Sample(frames, record))
-                bar.advance(task, len(batch))
+        for row in range(0, len(missing), size):
+            batch = missing[row : row + size]
+            words, seeds = zip(*(asked[index] for index in batch), strict=True)
+            frames, answers = maker.generate(words, seeds, batch_size=size), maker.answers(words)
+            for index, video, said in zip(batch, frames, answers, strict=True) if first else ():
+                record = gallery.add(index, video, fps=maker.fps, answers=said)
+                if _SHOW_ANSWERS.value and record["seed"] == _SEED.value:
+                    bar.print_answers(record)
+            bar.advance(len(batch))
         if first:
-            gallery.write(folder, samples, fps=maker.fps)
-    if _SHOW_ANSWERS.value:
-        _print_answers(console, [sample.record for sample in samples])
+            gallery.finish()
     if first:
-        print(f"{len(samples)} videos in {time.monotonic() - start:.1f} s")
+        print(f"{len(missing)} videos in {time.monotonic() - start:.1f} s")
         print(f"sheet: {_OUT.value}/sheet.png")
         print(f"gallery: {_OUT.value}/index.html")
 
@@ -130,15 +132,50 @@ def _options():
     )
 
 
-def _print_answers(console: rich_console.Console, records: list[dict[str, Any]]) -> None:
-    for record in {record["prompt"]: record for record in records}.values():
-        console.out(record["prompt"], highlight=False)
+def _is_first() -> bool:
+    from mimir_jax.parallel import distributed
+
+    return distributed.is_first()
+
+
+class _Bar:
+    """Progress of a command on process 0; says what is left of a stopped one."""
+
+    def __init__(self, total: int, done: int):
+        console = rich_console.Console()
+        columns = [*rich_progress.Progress.get_default_columns()]
+        self._bar = rich_progress.Progress(*columns, console=console, disable=not _is_first())
+        self._task = self._bar.add_task("sampling", total=total, completed=done)
+        self._total, self._done = total, done
+
+    def __enter__(self) -> "_Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
+        self._bar.stop()
+        if error is not None and self._done and _is_first():
+            print(
+                f"{self._done} of {self._total} videos are in {_OUT.value}; the same command makes "
+                "the others",
+                file=sys.stderr,
+            )
+
+    def advance(self, videos: int) -> None:
+        """Counts finished videos."""
+        self._done += videos
+        self._bar.advance(self._task, videos)
+
+    def print_answers(self, record: dict[str, Any]) -> None:
+        """Prints the answers of the LLM to a prompt."""
+        out = functools.partial(self._bar.console.out, highlight=False)
+        out(record["prompt"])
         if record["answer"] is None:
-            console.out("  (no answer of an LLM conditions this video)", highlight=False)
-            continue
-        console.out(f"  > {record['answer']}", highlight=False)
+            out("  (no answer of an LLM conditions this video)")
+            return
+        out(f"  > {record['answer']}")
         for answer in record["other_answers"]:
-            console.out(f"  not used: {answer}", highlight=False)
+            out(f"  not used: {answer}")
 
 
 if __name__ == "__main__":

@@ -1,96 +1,161 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of samples: an mp4 and a record a video, a contact sheet, and a page that plays them."""
+"""A folder of samples: an mp4 and a record per video, a contact sheet, and a page that plays them.
+
+    NNN.mp4, NNN.json    a video and what made it, written as soon as the video exists
+    sheet.png            a row of frames for each of the first videos
+    index.html           all videos with their prompts
+
+A folder that was stopped also holds `.unfinished/`: the plan, and the rows of the sheet. The same
+command then makes the missing videos.
+"""
 
 import base64
-import dataclasses
-import html
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jinja2
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
+from mimir_jax import files
+from mimir_jax.errors import InputError
 from mimir_jax.sampling import video as video_lib
 
-MIN_SHOWN = 256  # pixels; smaller clips are enlarged in their files by repeating pixels
+SHEET_ROWS = 100
+EMBEDDED_BYTES = 64 * 2**20
+"""The page holds the videos themselves up to this total; more are played from their files."""
+
+_UNFINISHED = ".unfinished"
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample:
-    """A video with what made it.
+class Gallery:
+    """Writes samples into a folder, one by one; a context manager.
 
-    Attributes:
-        frames: Its pixels.
-        record: Prompt, seed and settings; enough to make it again.
-    """
-
-    frames: UInt8[np.ndarray, "f h w 3"]
-    record: Mapping[str, Any]
-
-
-def write(folder: pathlib.Path, samples: Sequence[Sample], *, fps: float) -> None:
-    """Writes `NNN.mp4` and `NNN.json` a sample, `sheet.png` and `index.html`.
+    Leaving the context before the first video is written removes the folder.
 
     Args:
-        folder: An existing folder.
-        samples: At least one.
-        fps: Frames a second.
+        folder: Folder to write: new, or one that the same command left unfinished.
+
+    Raises:
+        InputError: if `folder` is anything else, or cannot be written.
     """
-    for index, sample in enumerate(samples):
-        scale = max(1, MIN_SHOWN // min(sample.frames.shape[1:3]))
-        video_lib.write_mp4(folder / f"{index:03d}.mp4", sample.frames, fps=fps, scale=scale)
-        record = {"video": f"{index:03d}.mp4", **sample.record}
-        (folder / f"{index:03d}.json").write_text(json.dumps(record, indent=2) + "\n")
-    frames = [sample.frames for sample in samples]
-    prompts = [sample.record["prompt"] for sample in samples]
-    video_lib.contact_sheet(frames, prompts).save(folder / "sheet.png")
-    page = _page([(folder / f"{i:03d}.mp4", s.record) for i, s in enumerate(samples)])
-    (folder / "index.html").write_text(page)
+
+    def __init__(self, folder: pathlib.Path):
+        self._folder, self._work = folder, folder / _UNFINISHED
+        self._plan_file = self._work / "plan.json"
+        self._plan: dict[str, Any] = {}
+        exists = folder.exists() or folder.is_symlink()
+        if exists and not self._plan_file.is_file():
+            raise InputError(f"destination {folder} must not exist; delete it or choose another")
+
+    def __enter__(self) -> "Gallery":
+        with files.writing(self._folder, "destination"):
+            self._work.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not any(self._folder.glob("[0-9]*.json")):
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def begin(self, videos: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[int]:
+        """Sets what the folder is to hold; returns the indices of videos that it lacks.
+
+        Args:
+            videos: What differs between videos, as JSON values: prompt, seed.
+            settings: What they share.
+
+        Raises:
+            InputError: if the folder holds videos of another plan.
+        """
+        self._plan = json.loads(json.dumps({"videos": list(videos), "settings": dict(settings)}))
+        if self._plan_file.is_file():
+            self._require_same(files.read_json(self._plan_file, "plan of samples"))
+        files.write_json(self._plan_file, self._plan)
+        return [i for i in range(len(videos)) if not self._path(i, "json").is_file()]
+
+    def add(
+        self,
+        index: int,
+        frames: UInt8[np.ndarray, "f h w 3"],
+        *,
+        fps: float,
+        answers: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """Writes a video and its record.
+
+        Args:
+            index: Place of the video in the plan.
+            frames: Its pixels.
+            fps: Frames per second.
+            answers: Answers of an LLM to its prompt, first the one that conditioned the video.
+
+        Returns:
+            The record.
+        """
+        record = {
+            "video": f"{index:03d}.mp4",
+            **self._plan["videos"][index],
+            **self._plan["settings"],
+            "answer": answers[0] if answers else None,
+            "other_answers": list(answers[1:]),
+        }
+        with files.atomic_file(self._path(index, "mp4")) as path:
+            video_lib.write_mp4(path, frames, fps=fps, scale=video_lib.display_scale(frames))
+        if index < SHEET_ROWS:
+            with files.atomic_file(self._work / f"{index:03d}.png") as path:
+                video_lib.strip(frames).save(path)
+        files.write_json(self._path(index, "json"), record)  # last: it marks the video complete
+        return record
+
+    def finish(self) -> None:
+        """Writes the sheet and the page."""
+        count = len(self._plan["videos"])
+        rows = [self._work / f"{index:03d}.png" for index in range(min(count, SHEET_ROWS))]
+        prompts = [video["prompt"] for video in self._plan["videos"][:SHEET_ROWS]]
+        with files.atomic_file(self._folder / "sheet.png") as path:
+            video_lib.contact_sheet([Image.open(row) for row in rows], prompts).save(path)
+        videos = [self._path(index, "mp4") for index in range(count)]
+        embed = sum(video.stat().st_size for video in videos) <= EMBEDDED_BYTES
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("mimir_jax", "sampling"),
+            autoescape=True,
+            trim_blocks=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        page = environment.get_template("gallery.html.jinja")
+        with files.atomic_file(self._folder / "index.html") as path:
+            page.stream(count=count, cards=_cards(videos, embed=embed)).dump(str(path), "utf-8")
+        shutil.rmtree(self._work)
+
+    def _path(self, index: int, suffix: str) -> pathlib.Path:
+        return self._folder / f"{index:03d}.{suffix}"
+
+    def _require_same(self, old: Mapping[str, Any]) -> None:
+        there, here = old.get("settings", {}), self._plan["settings"]
+        names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+        if names:
+            values = [json.dumps(x.get(names[0]))[:60] for x in (there, here)]
+            what = f"{names[0]} is {values[0]} there and {values[1]} here"
+        elif old.get("videos") != self._plan["videos"]:
+            what = "prompts or seeds differ"
+        else:
+            return
+        raise InputError(
+            f"destination {self._folder} holds unfinished samples of another command: {what}; "
+            "delete it or choose another"
+        )
 
 
-def _page(entries: Sequence[tuple[pathlib.Path, Mapping[str, Any]]]) -> str:
-    """Returns one page that needs no other file."""
-    cards = "\n".join(_card(path, record) for path, record in entries)
-    return _PAGE.replace("{{cards}}", cards).replace("{{count}}", str(len(entries)))
-
-
-def _card(path: pathlib.Path, record: Mapping[str, Any]) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    prompt = html.escape(record["prompt"])
-    answer, heard = record.get("answer"), ""
-    if answer is not None:
-        others = "".join(f"<li>{html.escape(text)}</li>" for text in record["other_answers"])
-        heard = f"<details><summary>LLM</summary><p>{html.escape(answer)}</p>"
-        heard += f"<small>not used</small><ul>{others}</ul></details>" if others else "</details>"
-    details = html.escape(json.dumps(record, indent=2))
-    return (
-        f'<figure><video src="data:video/mp4;base64,{data}" aria-label="{prompt}" autoplay loop '
-        f"muted playsinline controls></video><figcaption><p>{prompt}</p>"
-        f"<small>seed {record['seed']}</small>{heard}"
-        f"<details><summary>record</summary><pre>{details}</pre></details></figcaption></figure>"
-    )
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{count}} samples</title>
-<style>
-  :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-  body { margin: 2rem auto; max-width: 75rem; padding: 0 1rem; }
-  main { display: grid; gap: 2rem; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); }
-  figure { margin: 0; }
-  video { width: 100%; border-radius: .5rem; background: #8884; }
-  p { margin: .5rem 0 0; }
-  small, summary { opacity: .7; }
-  pre { overflow-x: auto; font-size: .75rem; }
-</style>
-<main>
-{{cards}}
-</main>
-</html>
-"""
+def _cards(videos: Sequence[pathlib.Path], *, embed: bool) -> Iterator[dict[str, Any]]:
+    """Yields what the page shows of each video; `embed` puts the video itself into the page."""
+    for path in videos:
+        text = path.with_suffix(".json").read_text(encoding="utf-8")
+        data = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+        source = data if embed else path.name
+        yield {"source": source, "record": {"negative_prompt": None, **json.loads(text)},
+               "text": text.strip()}  # fmt: skip

@@ -11,6 +11,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+MIN_SHOWN = 256
+"""Clips with fewer rows or columns are enlarged in their files by repeating pixels."""
+
+ROW_HEIGHT = 128  # of a contact sheet, in pixels
+_GAP, _CAPTION_WIDTH = 6, 300
+
 
 def to_uint8(
     video: Float[np.ndarray, "*b h w 3"],
@@ -35,33 +41,36 @@ def write_mp4(
         container.mux(stream.encode())
 
 
-def contact_sheet(
-    videos: Sequence[UInt8[np.ndarray, "f h w 3"]],
-    captions: Sequence[str],
-    *,
-    columns: int = 5,
-    tile: int = 128,
+def display_scale(frames: UInt8[np.ndarray, "f h w 3"]) -> int:
+    """Returns how often to repeat pixels so that the shorter side has about 256, at least once."""
+    return max(1, MIN_SHOWN // min(frames.shape[1:3]))
+
+
+def strip(
+    video: UInt8[np.ndarray, "f h w 3"], *, columns: int = 5, height: int = ROW_HEIGHT
 ) -> Image.Image:
-    """Draws one row a video: its caption on the left, `columns` frames evenly over time."""
-    text_width, gap = 300, 6
-    font = ImageFont.load_default(size=14)
-    height, width = videos[0].shape[1:3]
-    tile_size = (round(tile * width / height), tile)
-    row_height = tile + gap
-    sheet = Image.new(
-        "RGB",
-        (text_width + columns * (tile_size[0] + gap) + gap, len(videos) * row_height + gap),
-        "white",
-    )
-    draw = ImageDraw.Draw(sheet)
-    for row, (video, caption) in enumerate(zip(videos, captions, strict=True)):
-        top = gap + row * row_height
-        lines = textwrap.wrap(caption, 40)[: tile // 18]
-        draw.multiline_text((gap, top), "\n".join(lines), fill="black", font=font, spacing=3)
-        for column, index in enumerate(np.linspace(0, len(video) - 1, columns).round()):
-            frame = Image.fromarray(video[int(index)])
-            frame = frame.resize(tile_size, Image.Resampling.LANCZOS)
-            sheet.paste(frame, (text_width + column * (tile_size[0] + gap), top))
+    """Draws a row of `columns` frames, evenly spaced in time and scaled to `height` pixels."""
+    rows, width = video.shape[1:3]
+    size = (round(height * width / rows), height)
+    image = Image.new("RGB", (columns * (size[0] + _GAP), height), "white")
+    for column, index in enumerate(np.linspace(0, len(video) - 1, columns).round()):
+        frame = Image.fromarray(video[int(index)]).resize(size, Image.Resampling.LANCZOS)
+        image.paste(frame, (column * (size[0] + _GAP), 0))
+    return image
+
+
+def contact_sheet(strips: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
+    """Draws strips below each other, each with its caption on the left."""
+    width, height = strips[0].size
+    row_height = height + _GAP
+    size = (_CAPTION_WIDTH + width + _GAP, len(strips) * row_height + _GAP)
+    sheet = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
+    for row, (image, caption) in enumerate(zip(strips, captions, strict=True)):
+        top = _GAP + row * row_height
+        lines = textwrap.wrap(caption, 40)[: height // 18]
+        draw.multiline_text((_GAP, top), "\n".join(lines), fill="black", font=font, spacing=3)
+        sheet.paste(image, (_CAPTION_WIDTH, top))
     return sheet
 
 
@@ -72,15 +81,14 @@ def write_samples(
     *,
     fps: float,
 ) -> list[pathlib.Path]:
-    """Writes `sheet.png`, one mp4 a video and `captions.txt`; returns the sheet first."""
+    """Writes `sheet.png`, one mp4 per video and `captions.txt`; returns the sheet first."""
     folder.mkdir(parents=True, exist_ok=True)
     sheet = folder / "sheet.png"
-    contact_sheet(videos, captions).save(sheet)
+    contact_sheet([strip(video) for video in videos], captions).save(sheet)
     paths = [sheet]
-    scale = max(1, 256 // min(videos[0].shape[1:3]))
     for index, video in enumerate(videos):
         path = folder / f"{index:02d}.mp4"
-        write_mp4(path, video, fps=fps, scale=scale)
+        write_mp4(path, video, fps=fps, scale=display_scale(video))
         paths.append(path)
     (folder / "captions.txt").write_text("\n".join(captions) + "\n")
     return paths

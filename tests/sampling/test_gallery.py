@@ -7,35 +7,80 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mimir_jax.sampling import gallery, prompts
+from mimir_jax.sampling import gallery as gallery_lib
+from mimir_jax.sampling import prompts
 from tests import browser
 
+SETTINGS = {"steps": 4, "batch_size": 1}
 
-def test_a_gallery_holds_everything(tmp_path):
-    rng = np.random.default_rng(0)
-    samples = [
-        gallery.Sample(
-            rng.integers(0, 255, (9, 32, 48, 3)).astype(np.uint8),
-            {
-                "prompt": f'<b>"{i}" & more',
-                "seed": i,
-                "answer": "it <is>",
-                "other_answers": ["<it>"],
-            },
-        )
-        for i in range(2)
-    ]
-    gallery.write(tmp_path, samples, fps=8.0)
-    with av.open(str(tmp_path / "001.mp4")) as container:
+
+def clip(seed):
+    return np.random.default_rng(seed).integers(0, 255, (9, 32, 48, 3)).astype(np.uint8)
+
+
+def write(folder, videos, *, settings=SETTINGS, answers=(), until=None):
+    """Writes clips for `videos`, as many as `until`, and finishes if it has all."""
+    with gallery_lib.Gallery(folder) as gallery:
+        missing = gallery.begin(videos, settings)
+        for index in missing[:until]:
+            gallery.add(index, clip(index), fps=8.0, answers=answers)
+        if until is None:
+            gallery.finish()
+    return missing
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_gallery_holds_everything_word_for_word(tmp_path):
+    prompts = ['<b>"0" & more', "{{count}} of {% raw %}"]
+    videos = [{"prompt": prompt, "seed": i} for i, prompt in enumerate(prompts)]
+    videos[1]["negative_prompt"] = "<i>blur"
+    write(tmp_path / "out", videos, answers=["it <is>", "<it>"])
+    with av.open(str(tmp_path / "out" / "001.mp4")) as container:
         frames = list(container.decode(video=0))
     assert len(frames) == 9 and (frames[0].height, frames[0].width) == (256, 384)
-    assert json.loads((tmp_path / "001.json").read_text())["seed"] == 1
-    with Image.open(tmp_path / "sheet.png") as sheet:
+    record = json.loads((tmp_path / "out" / "001.json").read_text())
+    assert record == {
+        **{"video": "001.mp4", "prompt": prompts[1], "seed": 1, "negative_prompt": "<i>blur"},
+        **SETTINGS,
+        **{"answer": "it <is>", "other_answers": ["<it>"]},
+    }
+    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
         assert sheet.size[1] > 256
-    page = (tmp_path / "index.html").read_text()
-    assert page.count("<video ") == 2 and "&lt;b&gt;" in page and "<b>" not in page
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count("<video ") == 2 and "<b>" not in page and "<i>" not in page
+    assert "<p>&lt;b&gt;&#34;0&#34; &amp; more</p>" in page and f"<p>{prompts[1]}</p>" in page
+    assert page.count("away from: &lt;i&gt;blur") == 1
     assert "http" not in page.replace("data:video/mp4", "") and "it &lt;is&gt;" in page
     assert page.index("it &lt;is&gt;</p>") < page.index("not used") < page.index("<li>&lt;it&gt;")
+
+
+def test_a_page_of_large_videos_plays_their_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery_lib, "EMBEDDED_BYTES", 0)
+    write(tmp_path / "out", [{"prompt": "a", "seed": 0}])
+    assert 'src="000.mp4"' in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_stopped_gallery_goes_on_to_the_same_files(tmp_path):
+    videos = [{"prompt": f"prompt {i}", "seed": 0} for i in range(3)]
+    folder = tmp_path / "out"
+    write(folder, videos, until=0)
+    assert not folder.exists()  # nothing was made
+    write(folder, videos, until=2)
+    assert {"000.mp4", "001.json", ".unfinished"} <= {path.name for path in folder.iterdir()}
+    for change, message in (
+        ({"settings": SETTINGS | {"steps": 5}}, "steps is 4 there and 5 here; delete it or"),
+        ({"videos": videos[:2]}, "of another command: prompts or seeds differ"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write(folder, **({"videos": videos} | change))
+    assert write(folder, videos) == [2]
+    write(tmp_path / "whole", videos)
+    assert contents(folder) == contents(tmp_path / "whole")
+    with pytest.raises(ValueError, match="destination .*out must not exist; delete it"):
+        gallery_lib.Gallery(folder)
 
 
 @pytest.mark.skipif(
@@ -44,11 +89,14 @@ def test_a_gallery_holds_everything(tmp_path):
 def test_a_gallery_plays_in_a_browser(tmp_path):
     frames = np.zeros((9, 64, 64, 3), np.uint8)
     frames[..., 0] = np.linspace(0, 255, 9, dtype=np.uint8)[:, None, None]
-    record = {"prompt": "a red wall", "seed": 3, "answer": "one wall", "other_answers": ["two"]}
-    sample = gallery.Sample(frames, record)
-    gallery.write(tmp_path, [sample, sample], fps=8.0)
+    folder = tmp_path / "out"
+    with gallery_lib.Gallery(folder) as gallery:
+        gallery.begin([{"prompt": "a red wall", "seed": seed} for seed in (3, 4)], SETTINGS)
+        for index in range(2):
+            gallery.add(index, frames, fps=8.0, answers=["one wall", "two"])
+        gallery.finish()
     with browser.start(tmp_path) as window:
-        window.open(tmp_path / "index.html")
+        window.open(folder / "index.html")
         plays = (
             "return [...document.querySelectorAll('video')].map(v => [v.videoWidth, v.currentTime])"
         )
