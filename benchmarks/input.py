@@ -174,7 +174,11 @@ def default_run(records: int, folder: pathlib.Path) -> TrainConfig:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = bridge.from_config_dict(TrainConfig, module.get_config())
-    data = dataclasses.replace(config.data, num_scenes=records, features=str(folder))
+    data = dataclasses.replace(
+        config.data,
+        toyworld=dataclasses.replace(config.data.toyworld, num_scenes=records),
+        features=str(folder),
+    )
     return dataclasses.replace(config, data=data)
 
 

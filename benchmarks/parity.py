@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))  # for `tests`, which is no package of the distrib
 
 import mimir_jax  # noqa: E402
 from benchmarks import harness  # noqa: E402
-from mimir_jax.diffusion import load_scheduler  # noqa: E402
+from mimir_jax.diffusion.scheduler_config import load_scheduler  # noqa: E402
 from mimir_jax.models import dit, functional  # noqa: E402
 from tests.diffusion import test_scheduler_config as schedulers  # noqa: E402
 from tests.helpers import relative_error  # noqa: E402

@@ -22,8 +22,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
-KERNEL = "--config.task.model.dit.attention=pallas"
-NO_WEIGHTS = [f"--config.task.{name}=-" for name in ("vae_path", "text.t5_path", "text.llm_path")]
+KERNEL = "--config.system.model.dit.attention=pallas"
+NO_WEIGHTS = [f"--config.system.{name}=-" for name in ("vae_path", "text.t5_path", "text.llm_path")]
 
 INTRODUCTION = """# Train steps on TPU pods, as compiled
 
@@ -73,7 +73,7 @@ class Case(NamedTuple):
             "--topology", self.topology,
             *(f"--config.mesh.{axis}={ways}" for axis, ways in self.mesh),
             f"--config.batch_size={self.batch}",
-            *(() if self.remat == "full" else (f"--config.task.model.dit.remat={self.remat}",)),
+            *(() if self.remat == "full" else (f"--config.system.model.dit.remat={self.remat}",)),
             KERNEL,
             *NO_WEIGHTS,
         ]  # fmt: skip
@@ -97,7 +97,7 @@ CASES = [
     Case("5b", "v5p:4x4x4", (("data", 4), ("fsdp", 16)), 64),
     Case("5b", "v5p:4x4x4", (("fsdp", 16), ("context", 4)), 16),
     Case("2b", "v5p:4x4x4", (("fsdp", 16), ("context", 4)), 16),
-    Case("5b", "v5p:4x4x4", (("fsdp", 64),), 64, "products"),
+    Case("5b", "v5p:4x4x4", (("fsdp", 64),), 64, "dots"),
 ]
 
 

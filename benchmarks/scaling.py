@@ -33,7 +33,7 @@ MESHES = {
     "fsdp 8": MeshConfig(data=1, fsdp=8),
     "fsdp 4, tensor 2": MeshConfig(data=1, fsdp=4, tensor=2),
     "fsdp 4, context 2": MeshConfig(data=1, fsdp=4, context=2),
-    "fsdp 4, ring 2": MeshConfig(data=1, fsdp=4, context=2, sequence="ring"),
+    "fsdp 4, ring 2": MeshConfig(data=1, fsdp=4, context=2, context_parallel="ring"),
 }
 
 

@@ -400,7 +400,7 @@ if __name__ == "__main__":
                 "diffusers compiled": functools.partial(Theirs, compiled=True),
             },
             gpu_sides={
-                "ours": functools.partial(Ours, attention="cudnn", remat="products"),
+                "ours": functools.partial(Ours, attention="cudnn", remat="dots"),
                 "ours, attention": functools.partial(Ours, attention="cudnn", remat="attention"),
                 "ours, full": functools.partial(Ours, attention="cudnn", remat="full"),
                 "diffusers compiled": functools.partial(Theirs, compiled=True),

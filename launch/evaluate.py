@@ -300,7 +300,11 @@ def _scenery() -> str:
     from mimir_jax.weights import runs as runs_lib
 
     run = _run_folder()
-    return runs_lib.read_config(run).data.scenery if checkpoint.has_checkpoint(run) else "varied"
+    return (
+        runs_lib.read_config(run).data.toyworld.variety
+        if checkpoint.has_checkpoint(run)
+        else "varied"
+    )
 
 
 def _feature_prompts(run: pathlib.Path) -> list[str]:

@@ -42,7 +42,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path) -> None:
     from mimir_jax.training import loop
 
     console = rich_console.Console(quiet=not distributed.is_first())
-    console.print(f"{config.task.kind}: {config.steps} steps into {workdir}", highlight=False)
+    console.print(f"{config.system.kind}: {config.steps} steps into {workdir}", highlight=False)
     with _progress(console) as bar:
         task = bar.add_task("starting", total=config.steps, loss="", step_time="")
 

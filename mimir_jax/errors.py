@@ -12,3 +12,9 @@ class InputError(ValueError):
 
 class DivergenceError(InputError, FloatingPointError):
     """A loss, gradient or sample that is no longer finite."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises `InputError(message)` unless `condition` holds."""
+    if not condition:
+        raise InputError(message)

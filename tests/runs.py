@@ -37,7 +37,7 @@ def write_frozen(root):
 def mimir_run(frozen):
     """Returns the config of a Mimir run of six steps."""
     return c.TrainConfig(
-        task=c.TextToVideoConfig(
+        system=c.MimirSystemConfig(
             model=c.MimirConfig(
                 dit=DIT,
                 fuser=c.FuserConfig(t5_width=24, llm_width=20),
@@ -53,12 +53,19 @@ def mimir_run(frozen):
                 answer_length=4,
                 instruction_length=80,
             ),
-            sampler=c.SamplerConfig(name="ddim", steps=2, guidance=2.0, dynamic="off"),
+            sampler=c.SamplerConfig(
+                name="ddim", steps=2, guidance_scale=2.0, dynamic_guidance="off"
+            ),
             heldout_clips=2,
             loss_bands=2,
             sample_prompts=1,
         ),
-        data=c.DataConfig(frames=9, height=32, width=32, num_scenes=32, caption_style="short"),
+        data=c.DataConfig(
+            toyworld=c.ToyworldConfig(num_scenes=32, caption_style="short"),
+            frames=9,
+            height=32,
+            width=32,
+        ),
         optimizer=c.OptimizerConfig(
             learning_rate=1e-3, warmup_steps=2, ema_decay=0.9, lr_scale=(("^fuser/", 5.0),)
         ),
@@ -71,7 +78,7 @@ def mimir_run(frozen):
 
 def vae_run():
     """Returns the config of a VAE run of two steps."""
-    task = c.VAETaskConfig(model=VAE, heldout_clips=1)
+    task = c.VAESystemConfig(model=VAE, heldout_clips=1)
     data = c.DataConfig(frames=9, height=32, width=32)
     mesh = c.MeshConfig(data=2, fsdp=-1)
-    return c.TrainConfig(task=task, data=data, mesh=mesh, steps=2, batch_size=8, log_every=1)
+    return c.TrainConfig(system=task, data=data, mesh=mesh, steps=2, batch_size=8, log_every=1)

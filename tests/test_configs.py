@@ -40,10 +40,10 @@ def presets():
 def test_preset_builds_and_its_optimizer_fits_its_parameters(name, preset):
     values = load(name).get_config(preset)
     config = bridge.from_config_dict(c.TrainConfig, values)
-    if config.task.kind == "text_to_video":
-        model = functional.build(model_lib.Mimir, config.task.network)
+    if isinstance(config.system, c.DiffusionSystemConfig):
+        model = functional.build(model_lib.Mimir, config.system.network)
     else:
-        model = functional.build(MODULES[config.task.kind], config.task.model)
+        model = functional.build(MODULES[config.system.kind], config.system.model)
     tx = optimizer.make_optimizer(config.optimizer, config.steps, model.axes)
     trainable = optimizer.trainable(config.optimizer, model.axes)
     ema = config.optimizer.ema_decay > 0
@@ -64,7 +64,7 @@ def test_unknown_preset_names_the_valid_ones(name):
 )
 def test_paper_presets_hold_the_published_number_of_parameters(preset, base):
     config = bridge.from_config_dict(c.TrainConfig, load("mimir").get_config(preset))
-    params = functional.build(model_lib.Mimir, config.task.network).abstract_params
+    params = functional.build(model_lib.Mimir, config.system.network).abstract_params
     assert sum(x.size for x in jax.tree.leaves(params["dit"])) == base
 
 

@@ -34,12 +34,12 @@ def test_help_tells_what_the_script_does(script):
     "args, message",
     [
         (["--config", "configs/mimir.py:huge"], "preset must be one of tiny, 2b, 5b"),
-        (["--config.wings=2"], "no field 'wings'; there are task, data, optimizer"),
+        (["--config.wings=2"], "no field 'wings'; there are system, data, optimizer"),
         (["--config.data.frames=18"], "data.frames must be 8N+1"),
         (["--config.data.height=70"], "data.height must be a multiple of 8"),
-        (["--config.data.source=folder", "--config.data.path=nowhere"], "nowhere"),
+        (["--config.data.source=folder", "--config.data.folder.path=nowhere"], "nowhere"),
         (["--config", "configs/mimir.py:5b", "--config.data.source=toyworld"],
-         "task.vae_path must name a folder"),
+         "system.vae_path must name a folder"),
     ],
     ids=["preset", "key", "frames", "height", "folder", "weights"],
 )  # fmt: skip
@@ -52,8 +52,8 @@ def test_bad_input_is_one_line_and_writes_nothing(args, message, tmp_path):
 
 @pytest.mark.slow
 def test_text_model_trains_exports_and_refuses_another_config(tmp_path):
-    common = ["--config", "configs/text.py:t5", "--workdir", tmp_path / "run"]
-    small = ["--config.steps=2", "--config.batch_size=4", "--config.task.heldout_texts=4"]
+    common = ["--config", "configs/language.py:t5", "--workdir", tmp_path / "run"]
+    small = ["--config.steps=2", "--config.batch_size=4", "--config.system.heldout_texts=4"]
     code, out, err = run("train.py", *common, *small)
     assert code == 0, err
     assert "held-out loss:" in out
@@ -86,10 +86,10 @@ def test_bare_command_trains_mimir(tmp_path):
     code, out, err = run(
         "train.py",
         *("--config", ROOT / "configs" / "mimir.py"),
-        *("--config.steps=2", "--config.batch_size=2", "--config.data.num_scenes=8"),
+        *("--config.steps=2", "--config.batch_size=2", "--config.data.toyworld.num_scenes=8"),
         "--config.data.frames=9",  # compiles in less time than 17
-        *("--config.task.heldout_clips=2", "--config.task.sample_prompts=1"),
-        "--config.task.sampler.steps=2",
+        *("--config.system.heldout_clips=2", "--config.system.sample_prompts=1"),
+        "--config.system.sampler.steps=2",
         cwd=tmp_path,
     )
     assert code == 0, err
@@ -186,7 +186,7 @@ def test_prepare_completes_a_folder_and_refuses_others(tmp_path):
     code, _, err = run("precompute.py", *small, "--count", 3)
     assert code == 1 and "records is 2 there and 3 here" in errors(err)[0]
     code, _, err = run("precompute.py", "--config", "configs/vae.py", "--out", tmp_path / "g")
-    assert code == 1 and "task.kind must be text_to_video" in errors(err)[0]
+    assert code == 1 and "system.kind must be of a text-to-video" in errors(err)[0]
 
 
 def test_tokenizer_trains(tmp_path):

@@ -13,8 +13,7 @@ from absl import app, flags, logging
 
 from mimir_jax import threads
 from mimir_jax.cli.host import prepare_host as prepare_host
-from mimir_jax.config import bridge
-from mimir_jax.config.run import TrainConfig
+from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.errors import InputError
 
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")

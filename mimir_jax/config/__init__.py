@@ -1,46 +1,70 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Frozen configuration dataclasses, their validation, and the bridge to command-line flags."""
+"""The configuration of a run: `from mimir_jax import config as c`.
 
-from mimir_jax.config.bridge import from_config_dict, pick_preset, to_config_dict
-from mimir_jax.config.models import (
-    ABLATIONS,
-    COGVIDEOX,
-    DiffusionConfig,
-    DiTConfig,
-    DType,
-    FuserConfig,
-    Kernel,
-    LLMConfig,
-    LoraConfig,
-    MimirConfig,
-    Remat,
-    RopeConfig,
-    StabilizerConfig,
-    T5Config,
-    VAEConfig,
-    require,
-)
-from mimir_jax.config.presets import TINY_DIFFUSION, TINY_DIT, TINY_LLM, TINY_T5, TINY_VAE
-from mimir_jax.config.run import (
-    INSTRUCTIONS,
-    DataConfig,
-    LanguageTaskConfig,
-    MeshConfig,
-    OptimizerConfig,
-    SamplerConfig,
-    TaskConfig,
-    TextConfig,
-    TextToVideoConfig,
-    TrainConfig,
-    VAETaskConfig,
-)
+Every config class lives in a `config.py` beside what it configures; this package holds what they
+share and gives access to all of them. None of it imports JAX, whose environment variables must be
+set first.
 
-KINDS = {
-    "vae": VAEConfig,
-    "t5": T5Config,
-    "llm": LLMConfig,
-    "dit": DiTConfig,
-    "mimir": MimirConfig,
+    checks       checks of fields, which do not know where their dataclass is mounted
+    bridge       dataclasses to flags and JSON, and back
+    registry     the systems that exist, and their presets
+    upgrade      names of older versions
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mimir_jax.config.bridge import Presets, from_config_dict, pick_preset, to_config_dict
+from mimir_jax.config.checks import flag
+from mimir_jax.config.registry import SystemConfig, find_config
+from mimir_jax.errors import require
+
+if TYPE_CHECKING:
+    from mimir_jax.data.config import *  # noqa: F403
+    from mimir_jax.diffusion.config import *  # noqa: F403
+    from mimir_jax.encoders.config import *  # noqa: F403
+    from mimir_jax.models.config import *  # noqa: F403
+    from mimir_jax.models.kinds import *  # noqa: F403
+    from mimir_jax.models.mimir.config import *  # noqa: F403
+    from mimir_jax.models.vae.config import *  # noqa: F403
+    from mimir_jax.parallel.config import *  # noqa: F403
+    from mimir_jax.systems.cogvideox.config import *  # noqa: F403
+    from mimir_jax.systems.diffusion_config import *  # noqa: F403
+    from mimir_jax.systems.language.config import *  # noqa: F403
+    from mimir_jax.systems.mimir.config import *  # noqa: F403
+    from mimir_jax.systems.tiny import *  # noqa: F403
+    from mimir_jax.systems.vae.config import *  # noqa: F403
+    from mimir_jax.training.config import *  # noqa: F403
+
+_NAMES = {
+    "models.config": (
+        "COGVIDEOX DiTConfig DType Kernel LLMConfig LoraConfig Remat RopeConfig T5Config"
+    ),
+    "models.kinds": "KINDS",
+    "models.mimir.config": "ABLATIONS FuserConfig MimirConfig StabilizerConfig",
+    "models.vae.config": "VAEConfig",
+    "diffusion.config": "DiffusionConfig SamplerConfig",
+    "data.config": "DataConfig FolderConfig TfdsConfig ToyworldConfig",
+    "encoders.config": "INSTRUCTIONS TextConfig",
+    "parallel.config": "MeshConfig",
+    "training.config": "OptimizerConfig TrainConfig",
+    "systems.diffusion_config": "DiffusionSystemConfig",
+    "systems.mimir.config": "MimirSystemConfig",
+    "systems.cogvideox.config": "CogVideoXSystemConfig",
+    "systems.vae.config": "VAESystemConfig",
+    "systems.language.config": "LanguageSystemConfig",
+    "systems.tiny": "TINY_DIFFUSION TINY_DIT TINY_LLM TINY_T5 TINY_VAE",
 }
-"""Config class of every kind of native weights folder."""
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a config class when it is used: the modules of the classes import this package."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mimir_jax.config' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"mimir_jax.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

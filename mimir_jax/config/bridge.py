@@ -1,18 +1,23 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Frozen dataclasses to `ConfigDict`s for the command line, and back with validation."""
+"""Frozen dataclasses to `ConfigDict`s and JSON, and back with validation."""
 
 import dataclasses
+import functools
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
 
+from mimir_jax.config import checks, registry, upgrade
 from mimir_jax.errors import InputError
+
+Presets = Mapping[str, Callable[[], Any]]
+"""Functions that return a run, by name; docstrings tell command, hardware, time and result."""
 
 
 def to_config_dict(config: Any) -> ml_collections.ConfigDict:
@@ -21,7 +26,7 @@ def to_config_dict(config: Any) -> ml_collections.ConfigDict:
     Optional fields become typed placeholders, so that `--config.init_from=PATH` parses.
     """
     out = ml_collections.ConfigDict(convert_dict=False)
-    hints = typing.get_type_hints(type(config))
+    hints = _hints(type(config))
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
@@ -32,24 +37,24 @@ def to_config_dict(config: Any) -> ml_collections.ConfigDict:
     return out
 
 
-def pick_preset(presets: Mapping[str, Any], name: str) -> ml_collections.ConfigDict:
-    """Returns the run `name` of a config file, or raises a `ValueError` naming the valid ones."""
+def pick_preset(presets: Mapping[str, Callable[[], Any]], name: str) -> ml_collections.ConfigDict:
+    """Returns the run `name` of a config file, or raises an `InputError` naming the valid ones."""
     if name not in presets:
         raise InputError(f"preset must be one of {', '.join(presets)}, got {name!r}")
-    return to_config_dict(presets[name])
+    return to_config_dict(presets[name]())
 
 
 def from_config_dict(cls: type, values: Mapping[str, Any] | ml_collections.ConfigDict) -> Any:
-    """Builds the frozen dataclass `cls` from nested mappings; `__post_init__` validates.
+    """Builds the frozen dataclass `cls` from what flags have set; `__post_init__` validates.
 
-    A missing key takes its default, as in a file older than the field.
+    A missing key takes its default. Errors tell which flag sets a field.
 
     Raises:
-        ValueError: for an unknown key, a value of the wrong type, or a failed check.
+        InputError: for an unknown key, a value of the wrong type, or a failed check.
     """
     if isinstance(values, ml_collections.ConfigDict):
         values = values.to_dict()
-    return _build(cls, dict(values), "config")
+    return _build(cls, dict(values), checks.Mount(flags=True))
 
 
 def to_json(config: Any) -> str:
@@ -58,8 +63,20 @@ def to_json(config: Any) -> str:
 
 
 def from_json(cls: type, text: str) -> Any:
-    """Inverse of `to_json`."""
-    return from_config_dict(cls, json.loads(text))
+    """Inverse of `to_json`, also for files of older versions: see `from_values`."""
+    return from_values(cls, json.loads(text))
+
+
+def from_values(cls: type, values: Mapping[str, Any]) -> Any:
+    """Builds the frozen dataclass `cls` from the values of a file.
+
+    Fields that were renamed since the file was written are upgraded; fields that are younger than
+    it take their default.
+
+    Raises:
+        InputError: as `from_config_dict`.
+    """
+    return _build(cls, upgrade.upgrade(values), checks.Mount())
 
 
 def differences(a: Any, b: Any, prefix: str = "") -> list[str]:
@@ -83,40 +100,61 @@ def missing_field(cls: type, dotted: str) -> list[str] | None:
     for part in dotted.split("."):
         hints = {}
         for option in classes:
-            hints |= typing.get_type_hints(option) if dataclasses.is_dataclass(option) else {}
+            hints |= _hints(option) if dataclasses.is_dataclass(option) else {}
         if not hints:
             return None  # inside a plain value, a dict say
         if part not in hints:
             return list(hints)
-        classes = list(typing.get_args(hints[part])) if _is_union(hints[part]) else [hints[part]]
+        classes = _options(hints[part])
     return None
 
 
-def _build(cls: type, values: dict[str, Any], where: str) -> Any:
-    hints = typing.get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(cls)]
-    if unknown := sorted(set(values) - set(names)):
-        raise InputError(f"{where} has no field {unknown[0]!r}; it has {', '.join(names)}")
-    return cls(**{n: _value(hints[n], value, f"{where}.{n}") for n, value in values.items()})
+def _build(cls: type, values: dict[str, Any], mount: checks.Mount) -> Any:
+    hints = _hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    where = f"config.{mount.path}" if mount.path else "config"
+    if unknown := sorted(set(values) - set(fields)):
+        raise InputError(f"{where} has no field {unknown[0]!r}; it has {', '.join(fields)}")
+    required = [
+        name
+        for name, field in fields.items()
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    if missing := sorted(set(required) - set(values)):
+        raise InputError(f"{where} must have a field {missing[0]!r}, found none; add it")
+    values = {name: _value(hints[name], value, mount.at(name)) for name, value in values.items()}
+    try:
+        return cls(**values)
+    except checks.FieldError as error:
+        if type(error.config) is not cls:  # of a config that a check made in Python
+            raise
+        raise error.mounted(mount) from None
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
+def _value(hint: Any, value: Any, mount: checks.Mount) -> Any:
     if isinstance(value, Mapping):
         value = dict(value)
-    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    options = _options(hint)
     if (value is None or value == "None") and type(None) in options:
         return None  # a flag cannot say it in another way
     classes = [option for option in options if dataclasses.is_dataclass(option)]
     if classes:
         if not isinstance(value, dict):
-            raise InputError(f"{where} must be a mapping, got {value!r}")
-        return _build(_pick(classes, value, where), value, where)
+            raise InputError(f"{mount.path} must be a mapping, got {value!r}")
+        return _build(_pick(classes, value, mount), value, mount)
     options = [option for option in options if option is not type(None)]
     for option in options:
         ok, converted = _convert(option, value)
         if ok:
             return converted
-    raise InputError(f"{where} must be {_describe(options)}, got {value!r}")
+    raise InputError(f"{mount.path} must be {_describe(options)}, got {value!r}{mount.remedy()}")
+
+
+def _options(hint: Any) -> list[Any]:
+    """Returns the types that a field takes; of a system, the config classes of all kinds."""
+    if hint is registry.SystemConfig:
+        return list(dict.fromkeys(registry.system_classes().values()))
+    return list(typing.get_args(hint)) if _is_union(hint) else [hint]
 
 
 def _convert(option: Any, value: Any) -> tuple[bool, Any]:
@@ -154,13 +192,13 @@ def _describe(options: list[Any]) -> str:
     return " or ".join(parts)
 
 
-def _pick(classes: list[type], value: dict[str, Any], where: str) -> type:
+def _pick(classes: list[type], value: dict[str, Any], mount: checks.Mount) -> type:
     """Chooses among dataclasses by the `kind` literal, or by matching field names."""
     if len(classes) == 1:
         return classes[0]
     kinds: list[str] = []
     for cls in classes:
-        hints = typing.get_type_hints(cls)
+        hints = _hints(cls)
         if "kind" in hints:
             kinds += typing.get_args(hints["kind"])
             if value.get("kind") in typing.get_args(hints["kind"]):
@@ -169,8 +207,9 @@ def _pick(classes: list[type], value: dict[str, Any], where: str) -> type:
             return cls
     if kinds:
         kind = value.get("kind")
-        raise InputError(f"{where}.kind must be one of {', '.join(kinds)}, got {kind!r}")
-    raise InputError(f"{where} must hold the fields of {' or '.join(c.__name__ for c in classes)}")
+        raise InputError(f"{mount.path}.kind must be one of {', '.join(kinds)}, got {kind!r}")
+    names = " or ".join(cls.__name__ for cls in classes)
+    raise InputError(f"{mount.path} must hold the fields of {names}, got {', '.join(value)}")
 
 
 def _optional(hint: Any) -> type:
@@ -181,3 +220,9 @@ def _optional(hint: Any) -> type:
 
 def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (types.UnionType, typing.Union)
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Returns the types of the fields of `cls`."""
+    return typing.get_type_hints(cls)

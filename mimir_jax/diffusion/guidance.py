@@ -34,11 +34,11 @@ def scales(
 ) -> Float[np.ndarray, " steps"]:
     """Returns the guidance scale at every timestep, in float64.
 
-    With `curve(u) = 1 + guidance * (1 - cos(pi u^5)) / 2`:
+    With `curve(u) = 1 + guidance_scale * (1 - cos(pi u^5)) / 2`:
 
-    - `off`: `guidance`, at every timestep.
+    - `off`: `guidance_scale`, at every timestep.
     - `smooth`: `curve(i / N)` at step i of N, the curve its authors intended: near 1 for most of
-      the run, then up to `1 + guidance`; linear between the listed timesteps.
+      the run, then up to `1 + guidance_scale`; linear between the listed timesteps.
     - `reference`: `curve((N - timestep) / N)`, as both public implementations compute it. Its
       argument is large, which makes the value erratic, and wrong by up to 3.45 in float32.
 
@@ -49,13 +49,13 @@ def scales(
             trailing grid of `cfg.steps`.
     """
     timestep = np.arange(schedule.num_train_steps)
-    if cfg.dynamic == "off":
-        return np.full(timestep.shape, cfg.guidance)
+    if cfg.dynamic_guidance == "off":
+        return np.full(timestep.shape, cfg.guidance_scale)
 
     def curve(u: np.ndarray) -> np.ndarray:
-        return 1.0 + cfg.guidance * (1.0 - np.cos(np.pi * u**5.0)) / 2.0
+        return 1.0 + cfg.guidance_scale * (1.0 - np.cos(np.pi * u**5.0)) / 2.0
 
-    if cfg.dynamic == "reference":
+    if cfg.dynamic_guidance == "reference":
         return curve((cfg.steps - timestep) / cfg.steps)
     listed = schedule.timesteps(cfg.steps) if listed is None else listed
     return np.interp(timestep, listed[::-1], curve(np.arange(cfg.steps) / cfg.steps)[::-1])
@@ -63,7 +63,7 @@ def scales(
 
 def guides(cfg: SamplerConfig) -> bool:
     """Returns whether guidance changes anything, and so takes two rows a video."""
-    return cfg.dynamic != "off" or cfg.guidance != 1.0
+    return cfg.dynamic_guidance != "off" or cfg.guidance_scale != 1.0
 
 
 def guided(

@@ -124,8 +124,7 @@ class DiscreteSchedule:
         total = self.num_train_steps
         require(
             1 <= num_steps <= total,
-            f"sampler.steps must be within 1..{total}, got {num_steps}; "
-            "set it with --config.task.sampler.steps",
+            f"sampler.steps must be within 1..{total}, got {num_steps}; change the steps",
         )
         match spacing:
             case "trailing":

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mimir_jax import hashing, weights
-from mimir_jax.config import TextConfig
+from mimir_jax.config import TextConfig, flag
 from mimir_jax.encoders import chat, decoding, tokenizers
 from mimir_jax.encoders.cache import ContentCache
 from mimir_jax.errors import InputError
@@ -218,7 +218,7 @@ class TextEncoder:
         if len(row) >= length:
             raise InputError(
                 f"text.length must be more than the {len(row)} tokens of the LLM's turn of an "
-                f"empty caption, got {length}; set a larger --config.task.text.length"
+                f"empty caption, got {length}; set a larger {flag('system.text.length')}"
             )
         limit = self._config.instruction_length
         for text, row in zip(self._config.instructions, self._instruction_rows(""), strict=True):
@@ -226,7 +226,7 @@ class TextEncoder:
                 raise InputError(
                     f"instruction {text[:60]!r} must fit text.instruction_length={limit} tokens as "
                     f"a chat turn, got {len(row)}; shorten it, or train with a larger "
-                    "--config.task.text.instruction_length"
+                    f"{flag('system.text.instruction_length')}"
                 )
 
     def _query(self, caption: str) -> list[int]:
@@ -333,7 +333,7 @@ def _load(path: str | None, kind: str, field: str, mesh: Mesh | None) -> _Encode
     if path is None:
         raise InputError(
             f"{field} must name a folder with {kind} weights, config and tokenizer, got None; "
-            f"set it with --config.task.{field}=FOLDER"
+            f"set it with {flag(f'system.{field}')}=FOLDER"
         )
     model, params = weights.load(path, kind=kind, mesh=mesh)
     folder = weights.resolve(path)

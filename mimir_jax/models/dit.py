@@ -196,8 +196,7 @@ class DiT(nnx.Module):
         emb = self.time(timestep)
         require(
             ofs is None or self.ofs is not None,
-            "ofs needs a model with dit.ofs_width, got None; leave ofs out or set the width with "
-            "--config.task.model.dit.ofs_width",
+            "ofs needs a model with dit.ofs_width, got None; leave ofs out or set dit.ofs_width",
         )
         if self.ofs is None:
             return emb
@@ -273,7 +272,7 @@ def token_grid(cfg: DiTConfig, shape: tuple[int, ...]) -> rope.Grid:
         or cfg.rope_grid == "crop"
         or all(size <= most for size, most in zip(sizes[1:], limit, strict=True)),
         f"latent height and width must be at most {limit} with integer rotary positions, got "
-        f"{tuple(sizes[1:])}; raise --config.task.model.dit.sample_height and sample_width",
+        f"{tuple(sizes[1:])}; raise dit.sample_height and dit.sample_width",
     )
     t, h, w = (size // patch for size, patch in zip(sizes, patches, strict=True))
     return t, h, w

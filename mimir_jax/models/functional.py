@@ -115,7 +115,7 @@ class Stack(nnx.Module):
         num_layers: Number of blocks.
         remat: `none` keeps every activation, `full` keeps block inputs only, `attention` also
             keeps what is tagged with `ATTENTION_OUTPUT` and the results of fused attention kernels,
-            softmax statistics included, and `products` the results of all linear maps besides.
+            softmax statistics included, and `dots` the results of all linear maps besides.
         unroll: Blocks written out in each turn of the scan.
     """
 
@@ -155,7 +155,7 @@ class Stack(nnx.Module):
             return body(nnx.merge(graphdef, layer_state), carry, x)
 
         if self.remat != "none":
-            policy = {"attention": _keeps_attention, "products": _keeps_products, "full": None}
+            policy = {"attention": _keeps_attention, "dots": _keeps_dots, "full": None}
             step = jax.checkpoint(step, policy=policy[self.remat], prevent_cse=False)  # as in scans
         return jax.lax.scan(step, carry, (state, xs), unroll=self.unroll)
 
@@ -171,8 +171,8 @@ def _keeps_attention(primitive: Any, *args: Any, **params: Any) -> bool:
     return fused or tagged(primitive, *args, **params)
 
 
-def _keeps_products(primitive: Any, *args: Any, **params: Any) -> bool:
-    """Checkpoint policy `products`; products of two activations have batch dimensions."""
+def _keeps_dots(primitive: Any, *args: Any, **params: Any) -> bool:
+    """Checkpoint policy `dots`; products of two activations have batch dimensions."""
     linear = checkpoint_policies.dots_with_no_batch_dims_saveable
     return linear(primitive, *args, **params) or _keeps_attention(primitive, *args, **params)
 

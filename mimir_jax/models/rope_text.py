@@ -47,7 +47,7 @@ def frequencies(cfg: RopeConfig, head_dim: int, *, long: bool = False) -> np.nda
             return _llama3(cfg, 1 / periods)
     raise InputError(
         "rope.kind must be default, linear, longrope or llama3, "
-        f"got {cfg.kind!r}; set it with --config.llm.rope.kind"
+        f"got {cfg.kind!r}; choose one of them"
     )
 
 

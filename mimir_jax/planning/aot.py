@@ -22,7 +22,13 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mimir_jax import tables, weights
-from mimir_jax.config import LanguageTaskConfig, LLMConfig, T5Config, TrainConfig
+from mimir_jax.config import (
+    DiffusionSystemConfig,
+    LanguageSystemConfig,
+    LLMConfig,
+    T5Config,
+    TrainConfig,
+)
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional
 from mimir_jax.models.vae import autoencoder
@@ -187,8 +193,8 @@ def frozen(config: TrainConfig, mesh: jax.sharding.Mesh) -> Any:
     The VAE is whole on the first device, and so are the encoders without `mesh.shard_frozen`.
     Encoders whose folders are not here are taken to be the paper's, in 16 bits.
     """
-    task = config.task
-    if task.kind != "text_to_video":
+    task = config.system
+    if not isinstance(task, DiffusionSystemConfig):
         return {}
     devices = mesh.devices.flatten()
     own = [d for d in devices if d.process_index == devices[0].process_index]
@@ -239,10 +245,10 @@ def text(report: Report) -> str:
 
 
 def _train(config: TrainConfig, mesh: jax.sharding.Mesh):
-    if isinstance(config.task, LanguageTaskConfig):
+    if isinstance(config.system, LanguageSystemConfig):
         raise InputError(
-            "task.kind must be text_to_video or vae to be compiled ahead, got "
-            f"{config.task.kind!r}; choose another --config"
+            "system.kind must not be of a text model to be compiled ahead of time, got "
+            f"{config.system.kind!r}; choose another --config"
         )
     model, loss, batch = tasks.sketch(config)
     program = program_lib.make(config, model, loss, mesh)
@@ -254,7 +260,7 @@ def _train(config: TrainConfig, mesh: jax.sharding.Mesh):
         parts["average"] = state.ema
     again = {
         "none": lambda: 0,
-        "products": lambda: 0,
+        "dots": lambda: 0,
         "attention": lambda: flops_lib.forward_flops(config, attention=False),
         "full": lambda: flops_lib.forward_flops(config),
     }[_remat(config)]()
@@ -263,18 +269,18 @@ def _train(config: TrainConfig, mesh: jax.sharding.Mesh):
 
 
 def _sample(config: TrainConfig, mesh: jax.sharding.Mesh):
-    if config.task.kind != "text_to_video":
+    if not isinstance(config.system, DiffusionSystemConfig):
         raise InputError(
-            f"--what sample needs a text_to_video run, got {config.task.kind!r}; choose another "
-            "--config"
+            f"--what sample needs a text-to-video system, got {config.system.kind!r}; "
+            "choose another --config"
         )
     model, _, batch = tasks.sketch(config)
-    rules = rules_lib.table(config.mesh.strategy, config.mesh.sequence)
+    rules = rules_lib.table(config.mesh.strategy, config.mesh.context_parallel)
     params = _on_mesh(model, rules, mesh)
     rows = NamedSharding(mesh, P(("data", "fsdp")))
     batch = jax.tree.map(lambda x: program_lib.with_sharding(x, rows), batch)
     shape, keys = batch["mean"].shape, _key((config.batch_size,), rows)
-    denoise = pipeline_lib.make_denoise(config.task, model)
+    denoise = pipeline_lib.make_denoise(config.system, model)
     arguments = (params, batch["text"], batch.get("null"), shape, keys)
     with context.use_mesh(mesh, rules):
         lowered = denoise.lower(*arguments)
@@ -286,19 +292,19 @@ def _sample(config: TrainConfig, mesh: jax.sharding.Mesh):
 
 
 def _bands(config: TrainConfig, devices: Sequence[Any]) -> jax.sharding.Mesh:
-    if config.task.kind != "text_to_video":
+    if not isinstance(config.system, DiffusionSystemConfig):
         raise InputError(
-            f"--what decode needs a text_to_video run, got {config.task.kind!r}; choose another "
-            "--config"
+            f"--what decode needs a text-to-video system, got {config.system.kind!r}; "
+            "choose another --config"
         )
-    return latents_lib.bands(config.data.height // config.task.vae.spatial_compression, devices)
+    return latents_lib.bands(config.data.height // config.system.vae.spatial_compression, devices)
 
 
 def _decode(config: TrainConfig, mesh: jax.sharding.Mesh):
-    vae = functional.build(autoencoder.VAE, config.task.vae)
+    vae = functional.build(autoencoder.VAE, config.system.vae)
     everywhere = NamedSharding(mesh, P())
     params = jax.tree.map(
-        lambda x: program_lib.with_sharding(x, everywhere), _shapes(vae, config.task.vae.dtype)
+        lambda x: program_lib.with_sharding(x, everywhere), _shapes(vae, config.system.vae.dtype)
     )
     shape = (1, *tasks.sketch(config).batch["mean"].shape[1:])
     latents = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=everywhere)
@@ -346,5 +352,5 @@ def _key(shape: tuple[int, ...], sharding: NamedSharding) -> jax.ShapeDtypeStruc
 
 
 def _remat(config: TrainConfig) -> str:
-    task = config.task
-    return task.network.dit.remat if task.kind == "text_to_video" else "none"
+    task = config.system
+    return task.network.dit.remat if isinstance(task, DiffusionSystemConfig) else "none"

@@ -19,7 +19,7 @@ import jax
 from jax.sharding import Mesh
 
 from mimir_jax import weights
-from mimir_jax.config import TrainConfig
+from mimir_jax.config import DiffusionSystemConfig, TrainConfig, flag
 from mimir_jax.errors import InputError
 from mimir_jax.models import dit
 from mimir_jax.models import params as params_lib
@@ -94,14 +94,14 @@ def estimate(
         ValueError: for a config that cannot run on `devices`.
     """
     mesh = mesh_lib.make_mesh(config.mesh.sizes, devices)
-    accumulate = config.optimizer.accumulate
+    accumulate = config.optimizer.grad_accumulation
     sketch = tasks.sketch(config)
     program = program_lib.make(config, sketch.model, sketch.loss, mesh)
     state = program.state
     micro = dataclasses.replace(
         config,
         batch_size=config.batch_size // accumulate,
-        optimizer=dataclasses.replace(config.optimizer, accumulate=1),
+        optimizer=dataclasses.replace(config.optimizer, grad_accumulation=1),
     )
     ways = math.prod(mesh.shape[name] for name in ("data", "fsdp", "context"))
     with context.use_mesh(mesh, program.rules):
@@ -173,8 +173,8 @@ def device_memory(device: jax.Device, held: int) -> int | None:
 
 def _require_weights(config: TrainConfig) -> None:
     """Raises `ValueError` for a frozen network that is not named or not there."""
-    task = config.task
-    if task.kind != "text_to_video":
+    task = config.system
+    if not isinstance(task, DiffusionSystemConfig):
         return
     paths = {"vae_path": task.vae_path, "text.t5_path": task.text.t5_path}
     if text_to_video.uses_llm(task):
@@ -182,8 +182,8 @@ def _require_weights(config: TrainConfig) -> None:
     for field, path in paths.items():
         if path is None:
             raise InputError(
-                f"task.{field} must name a folder of weights, got None; set it with "
-                f"--config.task.{field}=FOLDER"
+                f"system.{field} must name a folder of weights, got None; set it with "
+                f"{flag(f'system.{field}')}=FOLDER"
             )
         weights.resolve(path)
 
@@ -197,12 +197,13 @@ def _remedies(config: TrainConfig, devices: Sequence[jax.Device]) -> dict[str, C
         )
 
     def task(change: Callable[[Any], Any]) -> Change:
-        return lambda c: dataclasses.replace(c, task=change(c.task))
+        return lambda c: dataclasses.replace(c, system=change(c.system))
 
     found: dict[str, Change] = {}
-    video = config.task.kind == "text_to_video"
-    if video and config.task.model.dit.remat != "full":
-        found["--config.task.model.dit.remat=full"] = task(lambda t: t.with_dit(remat="full"))
+    video = isinstance(config.system, DiffusionSystemConfig)
+    if video and config.system.dit.remat != "full":
+        remat = flag(f"system.{config.system.dit_field}.remat")
+        found[f"{remat}=full"] = task(lambda t: t.with_dit(remat="full"))
     if len(devices) > 1 and config.mesh.fsdp == 1:
         mesh = dataclasses.replace(config.mesh, data=1, fsdp=-1)
         found["--config.mesh.data=1 --config.mesh.fsdp=-1"] = lambda c: dataclasses.replace(
@@ -210,16 +211,16 @@ def _remedies(config: TrainConfig, devices: Sequence[jax.Device]) -> dict[str, C
         )
     shape = mesh_lib.make_mesh(config.mesh.sizes, devices).shape
     most = config.batch_size // (shape["data"] * shape["fsdp"])
-    if most > config.optimizer.accumulate and config.batch_size % most == 0:
-        found[f"--config.optimizer.accumulate={most}"] = optimizer(accumulate=most)
+    if most > config.optimizer.grad_accumulation and config.batch_size % most == 0:
+        found[f"--config.optimizer.grad_accumulation={most}"] = optimizer(grad_accumulation=most)
     if config.optimizer.name == "adamw":
         flags = "--config.optimizer.name=adafactor --config.optimizer.b1=0.0"
         found[flags] = optimizer(name="adafactor", b1=0.0)
     if not config.optimizer.offload and devices[0].platform != "cpu":
         found["--config.optimizer.offload=True"] = optimizer(offload=True)
-    if video and not config.task.lora.rank:
-        lora = dataclasses.replace(config.task.lora, rank=16, base_dtype="bfloat16")
-        flags = "--config.task.lora.rank=16 --config.task.lora.base_dtype=bfloat16"
+    if video and not config.system.lora.rank:
+        lora = dataclasses.replace(config.system.lora, rank=16, base_dtype="bfloat16")
+        flags = "--config.system.lora.rank=16 --config.system.lora.base_dtype=bfloat16"
         found[flags] = task(lambda t: dataclasses.replace(t, lora=lora))
     return found
 
@@ -227,9 +228,9 @@ def _remedies(config: TrainConfig, devices: Sequence[jax.Device]) -> dict[str, C
 def _activations(config: TrainConfig) -> int:
     """Returns the bytes kept for the backward pass on all devices, and of one block in full."""
     total = _kept(config)
-    if config.task.kind == "text_to_video" and config.task.model.dit.remat != "none":
-        one = config.task.with_dit(num_layers=1, remat="none", unroll=1)
-        total += _kept(dataclasses.replace(config, task=one))
+    if isinstance(config.system, DiffusionSystemConfig) and config.system.dit.remat != "none":
+        one = config.system.with_dit(num_layers=1, remat="none", unroll=1)
+        total += _kept(dataclasses.replace(config, system=one))
     return total
 
 
@@ -258,14 +259,14 @@ def _trained(config: TrainConfig, model: Any, params: Any) -> Any:
 
 def _scores(config: TrainConfig, mesh: Mesh) -> int:
     """Returns the bytes of attention scores that a device holds at once and does not keep."""
-    if config.task.kind != "text_to_video" or config.task.model.dit.attention != "xla":
+    if not isinstance(config.system, DiffusionSystemConfig) or config.system.dit.attention != "xla":
         return 0
-    cfg = config.task.model.dit
+    cfg = config.system.dit
     shape = tasks.sketch(config).batch["mean"].shape
     frames = dit.padded_frames(shape[1], cfg)
     text = cfg.text_length
-    if config.task.network.stabilizer.enabled:
-        text += len(config.task.text.instructions)
+    if config.system.network.stabilizer.enabled:
+        text += len(config.system.text.instructions)
     tokens = math.prod(dit.token_grid(cfg, (shape[0], frames, *shape[2:]))) + text
     around = context.num_shards(
         "act_queries"

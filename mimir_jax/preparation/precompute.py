@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mimir_jax.config import TrainConfig
+from mimir_jax.config import DiffusionSystemConfig, TrainConfig
 from mimir_jax.data import feature_store, sources
 from mimir_jax.data import loader as loader_lib
 from mimir_jax.errors import InputError
@@ -78,10 +78,10 @@ def prepare(
     processes = jax.process_count() if process_count is None else process_count
     if not 0 <= index < processes:
         raise InputError(f"process must be within 0..{processes - 1}, got {index}; count from 0")
-    if config.task.kind != "text_to_video":
+    if not isinstance(config.system, DiffusionSystemConfig):
         raise InputError(
-            f"task.kind must be text_to_video to prepare features, got {config.task.kind!r}; "
-            "choose another --config"
+            "system.kind must be of a text-to-video system to prepare features, got "
+            f"{config.system.kind!r}; choose another --config"
         )
     data = dataclasses.replace(config.data, features=str(folder))
     config = dataclasses.replace(config, data=data)
@@ -92,7 +92,7 @@ def prepare(
         raise InputError(
             f"--count must be within 1..{len(clips)}, the clips of the source, got {records}"
         )
-    empty = config.task.text.null == "empty"
+    empty = config.system.text.null == "empty"
     manifest = feature_store.Manifest(task.feature_content(), records, empty, shard_size, dtype)
     left = manifest.num_shards - len(manifest.present(folder))
     _check_space(config, folder, min(left * shard_size, manifest.rows), np.dtype(dtype))

@@ -23,7 +23,8 @@ from jaxtyping import Array, Float, Float32, Key
 
 from mimir_jax import weights
 from mimir_jax.config import DiTConfig, SamplerConfig, VAEConfig, require
-from mimir_jax.diffusion import guidance, load_scheduler, samplers
+from mimir_jax.diffusion import guidance, samplers
+from mimir_jax.diffusion.scheduler_config import load_scheduler
 from mimir_jax.encoders import tokenizers
 from mimir_jax.errors import InputError
 from mimir_jax.models import dit, functional
@@ -310,7 +311,9 @@ class CogVideoXPipeline:
     def _scales(
         self, sampler: samplers.DDIM | samplers.DPM, scale: float, dynamic: str
     ) -> Float[Array, " steps"]:
-        cfg = SamplerConfig(steps=sampler.num_steps, guidance=float(scale), dynamic=dynamic)
+        cfg = SamplerConfig(
+            steps=sampler.num_steps, guidance_scale=float(scale), dynamic_guidance=dynamic
+        )
         return jnp.asarray(guidance.scales(cfg, sampler.schedule, sampler.times()))
 
     def _check_text(self, text: "_Text", negative: "_Text", *, guided: bool) -> int:

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import UInt8
 
 from mimir_jax import weights
-from mimir_jax.config import TextToVideoConfig, TrainConfig, require
+from mimir_jax.config import DiffusionSystemConfig, TrainConfig, require
 from mimir_jax.diffusion import samplers
 from mimir_jax.encoders import text as features_lib
 from mimir_jax.errors import InputError
@@ -186,19 +186,20 @@ class Trained(Generator):
         from mimir_jax.weights import initialization, runs  # training builds on sampling
 
         config = runs.read_config(workdir)
-        if not isinstance(config.task, TextToVideoConfig):
+        if not isinstance(config.system, DiffusionSystemConfig):
             raise InputError(
                 f"checkpoint {workdir} must be a run of a text-to-video model, got one of a "
-                f"{config.task.kind}; choose another --checkpoint"
+                f"{config.system.kind}; choose another --checkpoint"
             )
-        network, text = config.task.network, config.task.text
+        network, text = config.system.network, config.system.text
         asks = network.stabilizer.enabled and network.stabilizer.use_instructions
         self._reads_answers = network.fuser.use_llm and text.llm_tokens != "query"
-        what = f"the row {config.task.ablation or 'of its own'} with llm_tokens={text.llm_tokens}"
+        row = getattr(config.system, "ablation", "baseline") or "of its own"
+        what = f"the row {row} with llm_tokens={text.llm_tokens}"
         options.check_read(workdir, what, instructions=asks, answers=self._reads_answers)
         config = _with_options(config, options)
         self._config = config
-        task, mesh = config.task, options.make_mesh()
+        task, mesh = config.system, options.make_mesh()
         config = text_to_video.with_encoders_on(config, mesh)
         if options.start:
             model = functional.build(model_lib.Mimir, task.network)
@@ -230,7 +231,7 @@ class Trained(Generator):
             "sampler": dataclasses.asdict(task.sampler),
             **{name: getattr(config.data, name) for name in ("frames", "height", "width", "fps")},
             "tiled": options.tiled,
-            "ablation": task.ablation,
+            "ablation": getattr(task, "ablation", "baseline"),
         }
         if asks:
             self.settings["instructions"] = list(task.text.instructions)
@@ -292,8 +293,8 @@ class Published(Generator):
             "sampler": {
                 "name": type(loaded.scheduler).__name__.lower(),
                 "steps": 50 if options.steps is None else options.steps,
-                "guidance": 6.0 if options.guidance is None else options.guidance,
-                "dynamic": options.dynamic_cfg or "off",
+                "guidance_scale": 6.0 if options.guidance is None else options.guidance,
+                "dynamic_guidance": options.dynamic_cfg or "off",
             },
             "frames": (shape[1] - 1) * vae.temporal_compression + 1,
             "height": shape[2] * scale,
@@ -302,7 +303,7 @@ class Published(Generator):
             "tiled": options.tiled,
         }
         with context.use_mesh(mesh):
-            self.ways = latents_lib.ways(guided=self.settings["sampler"]["guidance"] > 1.0)
+            self.ways = latents_lib.ways(guided=self.settings["sampler"]["guidance_scale"] > 1.0)
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], *, batch_size: int = 1
@@ -318,8 +319,8 @@ class Published(Generator):
             height=self.settings["height"],
             width=self.settings["width"],
             num_inference_steps=how["steps"],
-            guidance_scale=how["guidance"],
-            dynamic_cfg=how["dynamic"],
+            guidance_scale=how["guidance_scale"],
+            dynamic_cfg=how["dynamic_guidance"],
             output="latent",
             key=jax.vmap(jax.random.key)(seeds),
         )
@@ -370,7 +371,7 @@ def _with_options(config: TrainConfig, options: Options) -> TrainConfig:
     def changed(part: Any, **values: Any) -> Any:
         return dataclasses.replace(part, **{k: v for k, v in values.items() if v is not None})
 
-    task, data = config.task, config.data
+    task, data = config.system, config.data
     sizes.latent_shape(
         task.network.dit,
         task.vae,
@@ -381,7 +382,7 @@ def _with_options(config: TrainConfig, options: Options) -> TrainConfig:
         names=_SIZES,
     )
     options.check_steps(task.diffusion.num_train_steps)
-    tokens, given = task.model.stabilizer.num_tokens, options.instructions
+    tokens, given = task.network.stabilizer.num_tokens, options.instructions
     require(
         given is None or len(given) == tokens,
         f"--instructions must hold {tokens} instructions, one for each token of the stabilizer, "
@@ -391,10 +392,10 @@ def _with_options(config: TrainConfig, options: Options) -> TrainConfig:
         task.sampler,
         name=options.sampler,
         steps=options.steps,
-        guidance=options.guidance,
-        dynamic=options.dynamic_cfg,
+        guidance_scale=options.guidance,
+        dynamic_guidance=options.dynamic_cfg,
     )
     text = changed(task.text, instructions=given, answer_temperature=options.answer_temperature)
     data = changed(data, frames=options.frames, height=options.height, width=options.width)
     task = dataclasses.replace(task, sampler=sampler, text=text)
-    return dataclasses.replace(config, task=task, data=data)
+    return dataclasses.replace(config, system=task, data=data)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import UInt8
 
-from mimir_jax.config import DataConfig, TextToVideoConfig
+from mimir_jax.config import DataConfig, DiffusionSystemConfig
 from mimir_jax.diffusion import guidance, samplers, schedules
 from mimir_jax.encoders import text as features_lib
 from mimir_jax.models import functional
@@ -37,7 +37,7 @@ class Pipeline:
 
     def __init__(
         self,
-        task: TextToVideoConfig,
+        task: DiffusionSystemConfig,
         model: functional.Model,
         text: features_lib.TextEncoder,
         vae: functional.Model,
@@ -113,7 +113,7 @@ class Pipeline:
         return make_denoise(self._task, self._model)
 
 
-def make_denoise(task: TextToVideoConfig, model: functional.Model) -> Callable[..., jax.Array]:
+def make_denoise(task: DiffusionSystemConfig, model: functional.Model) -> Callable[..., jax.Array]:
     """Returns the jitted loop from noise to scaled latents, both guidance branches in one batch.
 
     It is called as `(params, text, null, shape, keys)`: parameters of the model; features of the

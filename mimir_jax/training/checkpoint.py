@@ -26,8 +26,10 @@ _REMEDY = "delete that folder to go on from the one before it"
 # more `steps` stretch the cosine of the learning rate, which then rises again.
 RESUMABLE = (
     "steps", "log_every", "eval_every", "sample_every", "checkpoint_every", "keep_checkpoints",
-    "mesh", "optimizer.offload", "data.num_workers", "data.path", "resume_from", "init_from",
-    "task.model.dit.attention", "task.model.dit.remat", "task.model.dit.unroll",
+    "mesh", "optimizer.offload", "data.num_workers", "data.folder.path", "data.tfds.path",
+    "resume_from", "init_from",
+    *(f"system.{part}.{name}" for part in ("dit", "model.dit")
+      for name in ("attention", "remat", "unroll")),
 )  # fmt: skip
 
 
@@ -138,7 +140,7 @@ def require_claimable(workdir: pathlib.Path, config: TrainConfig) -> None:
     """Raises `ValueError` if `workdir` holds a run of another config, or other files."""
     path = workdir / CONFIG_FILE
     if path.exists():
-        old = bridge.from_config_dict(TrainConfig, files.read_json(path, "run config"))
+        old = bridge.from_values(TrainConfig, files.read_json(path, "run config"))
         changed = [
             name
             for name in bridge.differences(old, config)

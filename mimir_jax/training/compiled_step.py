@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mimir_jax.config import TrainConfig
+from mimir_jax.config import DiffusionSystemConfig, TrainConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional
 from mimir_jax.models.attention import kernels
@@ -56,15 +56,17 @@ def require_runnable(config: TrainConfig, mesh: Mesh) -> None:
 
     A micro-batch that its mesh axes do not divide would be worked on whole by every device.
     """
-    data, fsdp, accumulate = mesh.shape["data"], mesh.shape["fsdp"], config.optimizer.accumulate
+    data, fsdp = mesh.shape["data"], mesh.shape["fsdp"]
+    accumulate = config.optimizer.grad_accumulation
     if config.batch_size % (data * fsdp * accumulate):
         raise InputError(
-            f"batch_size must be a multiple of mesh.data x mesh.fsdp x optimizer.accumulate = "
-            f"{data} x {fsdp} x {accumulate}, got {config.batch_size}; set any with --config.*"
+            "batch_size must be a multiple of mesh.data x mesh.fsdp x "
+            f"optimizer.grad_accumulation = {data} x {fsdp} x {accumulate}, "
+            f"got {config.batch_size}; set any with --config.*"
         )
-    if config.task.kind == "text_to_video":
+    if isinstance(config.system, DiffusionSystemConfig):
         platform = mesh.devices.flat[0].platform
-        kernels.require_available(config.task.network.dit.attention, platform)
+        kernels.require_available(config.system.network.dit.attention, platform)
 
 
 def make(
@@ -81,7 +83,7 @@ def make(
     Raises:
         ValueError: if moments are to lie in host memory that the devices cannot read.
     """
-    rules = rules_lib.table(config.mesh.strategy, config.mesh.sequence)
+    rules = rules_lib.table(config.mesh.strategy, config.mesh.context_parallel)
     optimizer = config.optimizer
     tx: optax.GradientTransformation = optimizer_lib.make_optimizer(
         optimizer, config.steps, model.axes, model.frozen
@@ -105,7 +107,7 @@ def make(
             trainable=trainable,
             tx=update,
             ema_decay=optimizer.ema_decay,
-            accumulate=optimizer.accumulate,
+            accumulate=optimizer.grad_accumulation,
         ),
         donate_argnums=0,
         out_shardings=(shardings, replicated),

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jax.interpreters import partial_eval
 
-from mimir_jax.config import TrainConfig
+from mimir_jax.config import DiffusionSystemConfig, TrainConfig
 from mimir_jax.models import params as params_lib
 from mimir_jax.parallel import context
 from mimir_jax.training import metrics, tasks
@@ -44,8 +44,8 @@ def step_flops(config: TrainConfig) -> int:
 
 def _gradient_flops(config: TrainConfig, trainable: Any) -> int:
     """Returns the FLOPs of loss and gradient, those of attention kernels left out."""
-    if config.task.kind == "text_to_video":
-        config = dataclasses.replace(config, task=config.task.with_dit(remat="none"))
+    if isinstance(config.system, DiffusionSystemConfig):
+        config = dataclasses.replace(config, system=config.system.with_dit(remat="none"))
     model, loss, batch = tasks.sketch(config)
     params = model.abstract_params
 

@@ -17,7 +17,7 @@ from absl import logging
 from jax.sharding import Mesh, NamedSharding
 
 from mimir_jax import threads
-from mimir_jax.config import LanguageTaskConfig, TrainConfig
+from mimir_jax.config import LanguageSystemConfig, TrainConfig
 from mimir_jax.data import loader as loader_lib
 from mimir_jax.errors import DivergenceError
 from mimir_jax.models import functional
@@ -62,7 +62,7 @@ def train(
     report: Report = lambda step, metrics: None,
     say: Callable[[str], None] | None = None,
 ) -> Result:
-    """Trains `config.task` in `workdir`, continuing the run that it holds.
+    """Trains `config.system` in `workdir`, continuing the run that it holds.
 
     Args:
         config: The run.
@@ -80,7 +80,7 @@ def train(
         checkpoint.require_claimable(workdir, config)
     mesh = mesh_lib.make_mesh(config.mesh.sizes)
     program_lib.require_runnable(config, mesh)
-    if say is not None and not isinstance(config.task, LanguageTaskConfig):
+    if say is not None and not isinstance(config.system, LanguageSystemConfig):
         say(str(memory.check(config, jax.devices())))
     sketch = tasks.sketch(config)
     program = program_lib.make(config, sketch.model, sketch.loss, mesh)

@@ -18,7 +18,7 @@ Batch = Any
 
 @runtime_checkable
 class Task(Protocol):
-    """One kind of training, chosen by `TrainConfig.task`.
+    """One kind of training, chosen by `TrainConfig.system`.
 
     Attributes:
         model: The network that trains.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mimir_jax.config import TextToVideoConfig
+from mimir_jax.config import DiffusionSystemConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import lora
 from mimir_jax.weights import dit
@@ -16,7 +16,7 @@ FILE = "pytorch_lora_weights"
 """Name, without suffix, that diffusers looks for in a folder."""
 
 
-def export(task: TextToVideoConfig, params: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def export(task: DiffusionSystemConfig, params: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the factors of every adapted linear layer by the names of diffusers.
 
     `transformer.LAYER.lora_A.weight` is [rank, in] and `lora_B` [out, rank]. The scale is part of

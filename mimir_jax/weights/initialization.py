@@ -44,7 +44,7 @@ def read_init(path: str, model: functional.Model) -> functional.Params:
             )
             raise InputError(
                 f"init_from {path} must hold the DiT of the config, it has {listed}; "
-                "set them with --config.task.model.dit.*"
+                "set these fields of the dit"
             )
     weights.overlay(model.abstract_params, params, source=path)
     return params

@@ -147,7 +147,7 @@ def read_header(folder: pathlib.Path, header: Mapping[str, Any]) -> tuple[str, A
             f"weights folder {folder} must hold one of {', '.join(KINDS)}, its config.json names "
             f"{kind!r}"
         )
-    return kind, bridge.from_config_dict(KINDS[kind], header["config"])
+    return kind, bridge.from_values(KINDS[kind], header["config"])
 
 
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def open_weights(path: str | os.PathLike[str]) -> Weights:
         raise InputError(f"config.json of {place} must be a JSON object: {error}") from None
     if raw.get("format") == native.FORMAT:
         return _open_native(place, raw)
-    if "task" in raw and "optimizer" in raw:
+    if "optimizer" in raw and ("system" in raw or "task" in raw):
         return _open_run(place)
     return _open_published(place, raw)
 

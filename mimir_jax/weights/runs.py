@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mimir_jax import files
-from mimir_jax.config import LoraConfig, TextToVideoConfig, TrainConfig, bridge
+from mimir_jax.config import DiffusionSystemConfig, LoraConfig, TrainConfig, bridge, flag
 from mimir_jax.errors import InputError
 from mimir_jax.models import lora
 from mimir_jax.training import checkpoint
@@ -28,9 +28,9 @@ def read_config(workdir: pathlib.Path) -> TrainConfig:
     if not path.is_file():
         raise InputError(f"run folder must hold {checkpoint.CONFIG_FILE}, found none in {workdir}")
     values = files.read_json(path, "run config")
-    if "task" not in values:
+    if not {"system", "task"} & set(values):
         raise InputError(f"run folder must hold the config of a run, {path} is of something else")
-    return bridge.from_config_dict(TrainConfig, values)
+    return bridge.from_values(TrainConfig, values)
 
 
 def open_run(workdir: pathlib.Path) -> tuple[str, Any, native.Stored]:
@@ -44,26 +44,26 @@ def open_run(workdir: pathlib.Path) -> tuple[str, Any, native.Stored]:
     Raises:
         ValueError: if there is no run or checkpoint.
     """
-    task = read_config(workdir).task
+    task = read_config(workdir).system
     stored = checkpoint.open_params(workdir)
-    if not isinstance(task, TextToVideoConfig):
+    if not isinstance(task, DiffusionSystemConfig):
         return task.kind, task.model, stored
     if task.lora.rank:
         stored = _merged(stored, task.lora)
     return "mimir", task.network, stored
 
 
-def open_adapters(workdir: pathlib.Path) -> tuple[TextToVideoConfig, native.Stored]:
+def open_adapters(workdir: pathlib.Path) -> tuple[DiffusionSystemConfig, native.Stored]:
     """Opens the newest parameters of a run with adapters, as they train.
 
     Raises:
         ValueError: if there is no run, checkpoint or adapter.
     """
-    task = read_config(workdir).task
-    if not isinstance(task, TextToVideoConfig) or not task.lora.rank:
+    task = read_config(workdir).system
+    if not isinstance(task, DiffusionSystemConfig) or not task.lora.rank:
         raise InputError(
             f"run {workdir} must have adapters to export, it trained without; train one with "
-            "--config.task.lora.rank"
+            f"{flag('system.lora.rank')}"
         )
     return task, checkpoint.open_params(workdir)
 
@@ -92,4 +92,4 @@ def _merged(stored: native.Stored, config: LoraConfig) -> native.Stored:
 
 def tokenizer_path(workdir: pathlib.Path) -> str | None:
     """Returns where the tokenizer of a text model's run lies, None for other runs."""
-    return getattr(read_config(workdir).task, "tokenizer_path", None)
+    return getattr(read_config(workdir).system, "tokenizer_path", None)

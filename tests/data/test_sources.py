@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds_lib
 import video_files
 from PIL import Image
 
-from mimir_jax.config import DataConfig
+from mimir_jax.config import DataConfig, FolderConfig, TfdsConfig, ToyworldConfig
 from mimir_jax.data import sources, transforms, video_io
 from mimir_jax.data.sources import folder, tfds
 
@@ -546,7 +546,7 @@ def test_tfds_names_what_is_missing(tfds_dir, tmp_path):
 
 
 def test_make_source_makes_toyworld():
-    config = DataConfig(frames=9, height=32, width=32, num_scenes=5)
+    config = DataConfig(toyworld=ToyworldConfig(num_scenes=5), frames=9, height=32, width=32)
     train, heldout = (sources.make_source(config, s, seed=3) for s in ("train", "heldout"))
     assert len(train) == 5 and repr(train) != repr(heldout)
     record = train[4]
@@ -555,7 +555,9 @@ def test_make_source_makes_toyworld():
 
 
 def test_make_source_splits_a_folder(five_clips):
-    config = DataConfig(source="folder", path=str(five_clips), frames=9, height=16, width=16)
+    config = DataConfig(
+        source="folder", folder=FolderConfig(path=str(five_clips)), frames=9, height=16, width=16
+    )
     train, heldout = (sources.make_source(config, s, seed=0) for s in ("train", "heldout"))
     assert (len(train), len(heldout)) == (4, 1)
     assert (train.start, heldout.start) == ("random", "first")
@@ -564,7 +566,10 @@ def test_make_source_splits_a_folder(five_clips):
 
 def test_make_source_splits_tfds(tfds_dir):
     config = DataConfig(
-        source="tfds", path=str(tfds_dir), name="toy_clips", video_key="clip", caption_key="text",
+        source="tfds",
+        tfds=TfdsConfig(
+            path=str(tfds_dir), name="toy_clips", video_key="clip", caption_key="text"
+        ),
         frames=9, height=16, width=16,
     )  # fmt: skip
     train, heldout = (sources.make_source(config, s, seed=0) for s in ("train", "heldout"))
@@ -583,6 +588,8 @@ def test_tfds_without_other_splits_holds_out_the_end_of_train(tmp_path, records,
 
 
 def test_read_heldout_leaves_out_what_cannot_be_read(five_clips):
-    whole = DataConfig(source="folder", path=str(five_clips), frames=9, height=16, width=16)
+    whole = DataConfig(
+        source="folder", folder=FolderConfig(path=str(five_clips)), frames=9, height=16, width=16
+    )
     videos, captions = sources.read_heldout(whole, 8, seed=0)
     assert videos.shape == (1, 9, 16, 16, 3) and len(captions) == 1

@@ -20,11 +20,11 @@ def guide(cfg, xt, condition, network=predict):
 
 
 def config(**overrides):
-    return SamplerConfig(**({"dynamic": "off"} | overrides))
+    return SamplerConfig(**({"dynamic_guidance": "off"} | overrides))
 
 
 def test_reference_scales_have_the_known_values():
-    scales = guidance.scales(config(dynamic="reference"), SCHEDULE)[SCHEDULE.timesteps(50)]
+    scales = guidance.scales(config(dynamic_guidance="reference"), SCHEDULE)[SCHEDULE.timesteps(50)]
     first = [2.2915, 2.5435, 6.9744, 6.4204, 2.7881, 4.2719, 1.0376, 4.1704, 1.618, 6.9831]
     last = [6.9992, 2.3432, 6.2128, 1.2505, 6.9996, 6.8644, 1.0636, 1.0, 1.0, 1.1234]
     np.testing.assert_allclose(scales[:10], first, atol=6e-5)
@@ -32,7 +32,7 @@ def test_reference_scales_have_the_known_values():
 
 
 def test_smooth_scales_rise_at_the_end():
-    scales = guidance.scales(config(dynamic="smooth"), SCHEDULE)[SCHEDULE.timesteps(50)]
+    scales = guidance.scales(config(dynamic_guidance="smooth"), SCHEDULE)[SCHEDULE.timesteps(50)]
     np.testing.assert_allclose(scales[[0, 49]], [1.0, 6.8644], atol=5e-5)
     assert (np.diff(scales) >= 0).all()
     assert scales[25] < 1.05
@@ -41,13 +41,13 @@ def test_smooth_scales_rise_at_the_end():
 def test_guidance_extrapolates_from_unconditional_to_conditional():
     xt = jnp.array([[1.0, 2.0], [3.0, 4.0]])
     condition = jnp.concatenate([jnp.zeros((2, 2)), jnp.ones((2, 2))])  # unconditional first
-    ours = guide(config(guidance=6.0), xt, condition)
+    ours = guide(config(guidance_scale=6.0), xt, condition)
     np.testing.assert_allclose(ours, 6.0 * xt + TIMESTEP[:, None])
 
 
 @pytest.mark.parametrize("dynamic", ["reference", "smooth"])
 def test_dynamic_guidance_reads_the_scale_of_each_timestep(dynamic):
-    cfg = config(dynamic=dynamic)
+    cfg = config(dynamic_guidance=dynamic)
     xt = jnp.ones((2, 1))
     condition = jnp.array([[0.0], [0.0], [1.0], [1.0]])
     ours = guide(cfg, xt, condition)
@@ -64,7 +64,7 @@ def test_scale_one_is_the_conditional_branch_alone():
 
     xt = jnp.array([[1.0, 2.0], [3.0, 4.0]])
     condition = {"a": jnp.arange(8.0).reshape(4, 2), "mask": None}
-    ours = guide(config(guidance=1.0), xt, condition, spy)
+    ours = guide(config(guidance_scale=1.0), xt, condition, spy)
     np.testing.assert_array_equal(ours, predict(xt, TIMESTEP, condition["a"][2:])[0])
     assert calls == [2]
 
@@ -86,7 +86,7 @@ def test_aux_belongs_to_the_rows_of_both_branches():
         return xt * condition + aux, xt
 
     xt, condition = jnp.ones((2, 1)), jnp.ones((4, 1))
-    wrapped = guidance.guided(remembers, config(guidance=3.0), SCHEDULE)
+    wrapped = guidance.guided(remembers, config(guidance_scale=3.0), SCHEDULE)
     aux = jnp.array([[0.0], [0.0], [1.0], [2.0]])
     pred, aux = wrapped(xt, TIMESTEP, condition, aux)
     np.testing.assert_allclose(pred, [[4.0], [7.0]])

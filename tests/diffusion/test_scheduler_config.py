@@ -9,14 +9,8 @@ import numpy as np
 import pytest
 
 from mimir_jax.config import DiffusionConfig, SamplerConfig
-from mimir_jax.diffusion import (
-    guidance,
-    load_scheduler,
-    samplers,
-    save_scheduler,
-    scheduler_config,
-    schedules,
-)
+from mimir_jax.diffusion import guidance, samplers, scheduler_config, schedules
+from mimir_jax.diffusion.scheduler_config import load_scheduler, save_scheduler
 from tests.helpers import relative_error
 
 SHAPE = (2, 3, 4)
@@ -262,7 +256,7 @@ def test_impossible_step_counts_are_named(tmp_path, num_steps):
 def test_smooth_guidance_follows_the_steps_of_every_spacing(spacing, num_steps):
     schedule = schedules.DiscreteSchedule()
     sampler = samplers.DDIM(schedule, num_steps, spacing=spacing)
-    cfg = SamplerConfig(steps=num_steps, dynamic="smooth")
+    cfg = SamplerConfig(steps=num_steps, dynamic_guidance="smooth")
     scales = guidance.scales(cfg, schedule, sampler.times())[sampler.times()]
     progress = np.arange(num_steps) / num_steps
     np.testing.assert_allclose(scales, 1 + 3 * (1 - np.cos(np.pi * progress**5)), rtol=1e-12)

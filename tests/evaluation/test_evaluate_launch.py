@@ -2,18 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from mimir_jax.config import TrainConfig, bridge
+from mimir_jax.config import MimirSystemConfig, TrainConfig, bridge
 from tests.test_launch import errors, run
 
 
 @pytest.mark.parametrize(
     "suite, fails",
-    [("loss", "task.vae_path must name"), ("features", "needs at least 4 prompts and 4 runs")],
+    [("loss", "system.vae_path must name"), ("features", "needs at least 4 prompts and 4 runs")],
 )
 def test_folders_are_claimed_before_anything_is_computed(suite, fails, tmp_path):
     work = tmp_path / "run"
     (work / "checkpoints" / "7").mkdir(parents=True)  # empty: nothing can be computed
-    (work / "config.json").write_text(bridge.to_json(TrainConfig()))
+    (work / "config.json").write_text(bridge.to_json(TrainConfig(system=MimirSystemConfig())))
     (tmp_path / "file").touch()
     common = ["--suite", suite, "--checkpoint", work, "--runs", 2]
 

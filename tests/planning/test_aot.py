@@ -84,18 +84,18 @@ def test_frozen_networks_lie_beside_a_run(sharded):
     loaded = (task._vae_params, task.text._t5.params, task.text._llm.params)
     assert here == sum(x.nbytes for x in jax.tree.leaves(loaded))
 
-    text = dataclasses.replace(sharded.task.text, t5_path="-", llm_path=None)
-    apart = dataclasses.replace(sharded.task, text=text)
-    paper = aot.frozen(dataclasses.replace(sharded, task=apart), mesh)
+    text = dataclasses.replace(sharded.system.text, t5_path="-", llm_path=None)
+    apart = dataclasses.replace(sharded.system, text=text)
+    paper = aot.frozen(dataclasses.replace(sharded, system=apart), mesh)
     billions = {name: mesh_lib.device_bytes(tree) / 2e9 for name, tree in paper.items()}
     assert 4.7 < billions["t5"] < 4.8 and 3.8 < billions["llm"] < 3.9  # as published
     split = dataclasses.replace(
-        sharded, task=apart, mesh=dataclasses.replace(sharded.mesh, shard_frozen=True)
+        sharded, system=apart, mesh=dataclasses.replace(sharded.mesh, shard_frozen=True)
     )
     eighth = mesh_lib.device_bytes(aot.frozen(split, mesh)["t5"]) / 2e9
     assert 0.12 < eighth / billions["t5"] < 0.13  # of the eight devices of this process
     alone = dataclasses.replace(apart, ablation="baseline")
-    assert set(aot.frozen(dataclasses.replace(sharded, task=alone), mesh)) == {"vae", "t5"}
+    assert set(aot.frozen(dataclasses.replace(sharded, system=alone), mesh)) == {"vae", "t5"}
 
 
 def test_bands_are_as_many_as_divide_the_latent_rows():
@@ -124,15 +124,17 @@ def test_what_the_compiler_finds_no_memory_for_does_not_fit():
 def test_what_cannot_be_compiled_is_named(sharded, vae_run):
     place = hardware.find_topology("cpu:8")
     odd = dataclasses.replace(sharded, batch_size=6)
-    with pytest.raises(ValueError, match="optimizer.accumulate = 2 x 2 x 1, got 6"):
+    with pytest.raises(ValueError, match="optimizer.grad_accumulation = 2 x 2 x 1, got 6"):
         aot.compile_run(odd, place, "train")
-    with pytest.raises(ValueError, match="needs a text_to_video run, got 'vae'"):
+    with pytest.raises(ValueError, match="needs a text-to-video system, got 'vae'"):
         aot.compile_run(vae_run, place, "sample")
-    dit = dataclasses.replace(sharded.task.model.dit, attention="pallas")
-    model = dataclasses.replace(sharded.task.model, dit=dit)
-    task = dataclasses.replace(sharded.task, model=model)
+    dit = dataclasses.replace(sharded.system.model.dit, attention="pallas")
+    model = dataclasses.replace(sharded.system.model, dit=dit)
+    task = dataclasses.replace(sharded.system, model=model)
     with pytest.raises(ValueError, match="dit.attention=pallas needs tpu devices, got cpu"):
-        aot.compile_run(dataclasses.replace(sharded, task=task), place, "train")
-    language = dataclasses.replace(sharded, task=c.LanguageTaskConfig(model=c.TINY_T5, kind="t5"))
-    with pytest.raises(ValueError, match="text_to_video or vae to be compiled ahead, got 't5'"):
+        aot.compile_run(dataclasses.replace(sharded, system=task), place, "train")
+    language = dataclasses.replace(
+        sharded, system=c.LanguageSystemConfig(model=c.TINY_T5, kind="t5")
+    )
+    with pytest.raises(ValueError, match="system.kind must not be of a text model .* got 't5'"):
         aot.compile_run(language, place, "train")

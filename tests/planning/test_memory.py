@@ -18,9 +18,9 @@ from mimir_jax.training import loop, tasks
 @pytest.fixture
 def small(mimir_run, replace):
     """A run whose DiT is wide enough that its moments are factored, over two by four devices."""
-    dit = replace(mimir_run.task.model.dit, num_layers=3, num_heads=8, remat="full")
-    task = replace(mimir_run.task, model=replace(mimir_run.task.model, dit=dit))
-    return replace(mimir_run, task=task, mesh=c.MeshConfig(data=1, fsdp=4, tensor=2))
+    dit = replace(mimir_run.system.model.dit, num_layers=3, num_heads=8, remat="full")
+    task = replace(mimir_run.system, model=replace(mimir_run.system.model, dit=dit))
+    return replace(mimir_run, system=task, mesh=c.MeshConfig(data=1, fsdp=4, tensor=2))
 
 
 def steps(config, number=2):
@@ -80,9 +80,9 @@ def test_moments_in_host_memory_train_alike(small, replace):
 @pytest.mark.slow
 @pytest.mark.parametrize("remat", ["none", "full"])
 def test_estimate_is_near_what_the_compiler_reserves(small, replace, remat):
-    dit = replace(small.task.model.dit, remat=remat)
-    task = replace(small.task, model=replace(small.task.model, dit=dit))
-    config = replace(small, task=task)
+    dit = replace(small.system.model.dit, remat=remat)
+    task = replace(small.system, model=replace(small.system.model, dit=dit))
+    config = replace(small, system=task)
     place = hardware.find_topology("cpu:8")
     told = aot.compile_run(config, place, "train").memory
     found = memory.estimate(config, place.devices)
@@ -120,8 +120,8 @@ def test_frozen_networks_count_before_they_are_read(mimir_run, replace, monkeypa
     read = sum(x.nbytes for x in jax.tree.leaves(frozen))
     assert counted(mimir_run) - before == read  # what lies there counts as well
     del kept
-    with pytest.raises(ValueError, match="task.vae_path must name a folder of weights, got None"):
-        counted(replace(mimir_run, task=replace(mimir_run.task, vae_path=None)))
+    with pytest.raises(ValueError, match="system.vae_path must name a folder of weights, got None"):
+        counted(replace(mimir_run, system=replace(mimir_run.system, vae_path=None)))
 
 
 def test_a_run_that_cannot_fit_is_refused_before_anything_is_read(small, tmp_path, monkeypatch):
@@ -136,10 +136,10 @@ def test_a_batch_that_does_not_split_is_refused_before_anything_is_read(
     mimir_run, replace, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(tasks, "make_task", None)
-    optimizer = replace(mimir_run.optimizer, accumulate=2)
+    optimizer = replace(mimir_run.optimizer, grad_accumulation=2)
     odd = replace(mimir_run, mesh=c.MeshConfig(data=2, fsdp=-1), optimizer=optimizer)
     for run, sizes in ((odd, "2 x 4 x 2, got 8"), (replace(mimir_run, batch_size=6), "1 x 8 x 1")):
-        with pytest.raises(ValueError, match=f"optimizer.accumulate = {sizes}"):
+        with pytest.raises(ValueError, match=f"optimizer.grad_accumulation = {sizes}"):
             loop.train(run, tmp_path / "run")
 
 
@@ -163,12 +163,12 @@ def test_adapters_and_accumulation_take_less(small):
     devices = jax.devices()
     whole = memory.estimate(small, devices)
     lora = c.LoraConfig(rank=2, base_dtype="bfloat16")
-    adapted = dataclasses.replace(small, task=dataclasses.replace(small.task, lora=lora))
+    adapted = dataclasses.replace(small, system=dataclasses.replace(small.system, lora=lora))
     found = memory.estimate(adapted, devices)
     assert found.fixed["optimizer"] < whole.fixed["optimizer"] / 4
     assert found.fixed["parameters"] < 0.7 * whole.fixed["parameters"]
     assert found.passing["gradients"] < whole.passing["gradients"] / 4
-    optimizer = dataclasses.replace(small.optimizer, accumulate=2)
+    optimizer = dataclasses.replace(small.optimizer, grad_accumulation=2)
     found = memory.estimate(dataclasses.replace(small, optimizer=optimizer), devices)
     assert found.passing["activations"] < whole.passing["activations"]
 

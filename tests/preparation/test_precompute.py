@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from mimir_jax import config as c
 from mimir_jax.config import bridge
 from mimir_jax.data import loader
 from mimir_jax.parallel import mesh
@@ -36,10 +37,10 @@ def keep_programs():
 @pytest.fixture(scope="module")
 def run(mimir_run, replace):
     """A run on five images, its null condition the empty caption."""
-    data = replace(mimir_run.data, frames=1, num_scenes=RECORDS)
-    text = replace(mimir_run.task.text, llm_tokens="query", null="empty")
-    task = replace(mimir_run.task, text=text, heldout_clips=1, sample_prompts=1)
-    return replace(mimir_run, task=task, data=data, batch_size=8, steps=2)
+    data = toyworld(replace(mimir_run.data, frames=1), num_scenes=RECORDS)
+    text = replace(mimir_run.system.text, llm_tokens="query", null="empty")
+    task = replace(mimir_run.system, text=text, heldout_clips=1, sample_prompts=1)
+    return replace(mimir_run, system=task, data=data, batch_size=8, steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,10 @@ def folder(run, tmp_path_factory):
 
 def with_features(run, folder):
     return dataclasses.replace(run, data=dataclasses.replace(run.data, features=str(folder)))
+
+
+def toyworld(data, **fields):
+    return dataclasses.replace(data, toyworld=dataclasses.replace(data.toyworld, **fields))
 
 
 def files(folder):
@@ -140,7 +145,7 @@ def test_run_on_features_equals_the_ordinary_run(run, folder, tmp_path):
 
 @pytest.mark.slow
 def test_features_with_an_llm_serve_a_run_without_one(run, folder, replace):
-    base = replace(run, task=replace(run.task, ablation="baseline"))
+    base = replace(run, system=replace(run.system, ablation="baseline"))
     (expected,) = batches(base, 1)
     (got,) = batches(with_features(base, folder), 1)
     jax.tree.map(np.testing.assert_array_equal, expected, got)
@@ -163,12 +168,12 @@ def test_float16_features_of_some_records_are_close(run, folder, tmp_path):
 
 @pytest.mark.slow
 def test_other_content_is_refused_by_the_name_of_the_field(run, folder, tmp_path, replace):
-    task, text = run.task, run.task.text
+    task, text = run.system, run.system.text
     others = {
         "seed": replace(run, seed=1),
-        "source": replace(run, data=replace(run.data, caption_style="long")),
-        "text.length": replace(run, task=replace(task, text=replace(text, length=16))),
-        "llm.llm_layer": replace(run, task=replace(task, text=replace(text, llm_layer=0))),
+        "source": replace(run, data=toyworld(run.data, caption_style="long")),
+        "text.length": replace(run, system=replace(task, text=replace(text, length=16))),
+        "llm.llm_layer": replace(run, system=replace(task, text=replace(text, llm_layer=0))),
     }
     for name, other in others.items():
         expected = "source" if name == "seed" else name  # Toyworld itself is drawn by the seed
@@ -190,9 +195,13 @@ def test_other_content_is_refused_by_the_name_of_the_field(run, folder, tmp_path
 
 def test_bad_requests_write_nothing(run, vae_run, tmp_path, replace):
     folder = tmp_path / "none"
-    endless = replace(run, data=replace(run.data, num_scenes=1 << 60))
+    endless = replace(run, data=toyworld(run.data, num_scenes=1 << 60))
     for other, options, message in (
-        (vae_run, {}, "task.kind must be text_to_video to prepare features, got 'vae'"),
+        (
+            vae_run,
+            {},
+            "system.kind must be of a text-to-video system to prepare features, got 'vae'",
+        ),
         (run, {"count": 9}, "--count must be within 1..5"),
         (run, {"process_index": 2, "process_count": 2}, "process must be within 0..1, got 2"),
         (run, {"shard_size": 0}, "shard_size must be at least 1, got 0"),
@@ -201,9 +210,9 @@ def test_bad_requests_write_nothing(run, vae_run, tmp_path, replace):
         with pytest.raises(ValueError, match=message):
             precompute.prepare(other, folder, **options)
     assert not folder.exists()
-    with pytest.raises(ValueError, match="data.start must be 'first' for prepared features"):
-        replace(run.data, source="folder", path="x", features="f")
-    with pytest.raises(ValueError, match="data.features must be None for a task"):
+    with pytest.raises(ValueError, match="window must be 'first' for precomputed features"):
+        replace(run.data, source="folder", folder=c.FolderConfig(path="x"), features="f")
+    with pytest.raises(ValueError, match="data.features must be None for a VAE"):
         replace(vae_run, data=replace(vae_run.data, features="f"))
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(ValueError, match="holds other files; choose another"):

@@ -15,7 +15,7 @@ from mimir_jax.sampling import generator
 from mimir_jax.sampling.generator import Options
 
 RUN = c.TrainConfig(
-    task=c.TextToVideoConfig(
+    system=c.MimirSystemConfig(
         model=c.MimirConfig(
             dit=dataclasses.replace(
                 c.TINY_DIT, num_layers=1, num_heads=2, head_dim=16, sample_height=4, sample_width=4
@@ -33,7 +33,7 @@ RUN = c.TrainConfig(
             answer_length=12,
             instruction_length=48,
         ),
-        sampler=c.SamplerConfig(name="ddim", steps=2, guidance=2.0, dynamic="off"),
+        sampler=c.SamplerConfig(name="ddim", steps=2, guidance_scale=2.0, dynamic_guidance="off"),
     ),
     data=c.DataConfig(frames=1, height=16, width=16),
 )
@@ -45,7 +45,7 @@ def open_run(tmp_path_factory):
 
     def opened(options, **changes):
         folder = tmp_path_factory.mktemp("run")
-        run = dataclasses.replace(RUN, task=dataclasses.replace(RUN.task, **changes))
+        run = dataclasses.replace(RUN, system=dataclasses.replace(RUN.system, **changes))
         (folder / "config.json").write_text(bridge.to_json(run))
         return generator.open_generator(folder, dataclasses.replace(options, start=True))
 
@@ -98,7 +98,7 @@ FOUR = ("How many?", "Which colour?", "Where?", "What happens?")
         ({"ablation": "baseline"}, ("instructions", "answer_temperature", "answer_seed")),
         ({"ablation": "zeroconv"}, ("instructions",)),
         (
-            {"text": dataclasses.replace(RUN.task.text, llm_tokens="query")},
+            {"text": dataclasses.replace(RUN.system.text, llm_tokens="query")},
             ("answer_temperature", "answer_seed"),
         ),
     ],
@@ -143,7 +143,7 @@ def test_any_number_of_videos_runs_on_all_devices_with_one_decoding(open_run, mo
 )
 def test_a_model_split_over_a_mesh_makes_the_same_videos(open_run, sizes, ways):
     prompts, seeds = ["a red ball", "a blue box"], [4, 5]
-    text = dataclasses.replace(RUN.task.text, llm_tokens="query")  # decodes no answers
+    text = dataclasses.replace(RUN.system.text, llm_tokens="query")  # decodes no answers
     maker = open_run(Options(mesh=sizes), text=text)
     assert maker.ways == ways
     matrix = maker._params["dit"]["blocks"]["block"]["mlp"]["up"]["kernel"]
@@ -162,7 +162,7 @@ def test_a_mesh_that_the_devices_cannot_form_is_named_by_its_flag(open_run):
 
 def test_what_no_part_of_the_condition_reads_is_told(open_run):
     prompt = " ".join(["a red ball and a blue box"] * 5)
-    text = dataclasses.replace(RUN.task.text, length=64)
+    text = dataclasses.replace(RUN.system.text, length=64)
     rest = open_run(Options(), text=text).unread(prompt)  # cut for the instructions first
     assert rest and prompt.endswith(rest)
     without = open_run(Options(), text=text, ablation="zeroconv").unread(prompt)

@@ -10,17 +10,17 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = ["--config.data.frames=9", "--config.data.height=32", "--config.data.width=32",
-         "--config.task.model.dit.num_layers=1"]  # fmt: skip
+         "--config.system.model.dit.num_layers=1"]  # fmt: skip
 
 
 def test_a_kernel_that_the_topology_lacks_is_refused_in_one_line(tmp_path):
     command = [sys.executable, ROOT / "launch/compile.py", "--topology=cpu:2"]
     done = subprocess.run(
-        [*command, *SMALL, "--config.task.model.dit.attention=cudnn"], cwd=ROOT,
+        [*command, *SMALL, "--config.system.model.dit.attention=cudnn"], cwd=ROOT,
         env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
     assert done.returncode == 1 and done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1 and "dit.attention=cudnn" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and "dit.attention is cudnn" in done.stderr
 
 
 @pytest.mark.slow

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from configs import text as text_configs
 from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.models import functional, layers
 from mimir_jax.parallel import mesh as mesh_lib
+from mimir_jax.systems.language import presets as language
 from mimir_jax.training import checkpoint, loop, metrics, tasks
 from mimir_jax.training import compiled_step as program_lib
 
@@ -122,7 +122,7 @@ def test_mimir_learns_resumes_to_the_bit_and_reports(mimir_run, tmp_path, replac
 
 @pytest.mark.parametrize("name", ["mimir", "vae", "t5", "llm"])
 def test_what_is_compiled_is_what_is_prepared(name, mimir_run, vae_run, replace):
-    run = {"mimir": mimir_run, "vae": vae_run, **text_configs.PRESETS}[name]
+    run = {"mimir": mimir_run, "vae": vae_run}.get(name) or language.PRESETS[name]()
     task = tasks.make_task(replace(run, batch_size=2))
     rows = [task.source()[i] for i in range(2)]
     stack = {"video": np.stack}
@@ -171,7 +171,7 @@ def test_foreign_folder_is_refused_and_left_alone(vae_run, tmp_path):
 
 @pytest.mark.slow
 def test_vae_trains_with_accumulation(vae_run, tmp_path, replace):
-    optimizer = replace(vae_run.optimizer, accumulate=2)
+    optimizer = replace(vae_run.optimizer, grad_accumulation=2)
     result = loop.train(replace(vae_run, optimizer=optimizer, batch_size=16), tmp_path / "run")
     assert result.step == 2 and np.isfinite(result.after["psnr"])
     assert result.samples[0].name == "sheet.png"

@@ -22,11 +22,11 @@ LORA = c.LoraConfig(rank=2, alpha=6.0, targets=(r"/attention/[qk]/kernel$", "^di
 @pytest.fixture
 def lora_run(mimir_run, replace, tmp_path):
     """A run of four steps with adapters on stacked kernels and on a plain one, over all devices."""
-    bare = replace(mimir_run.task, ablation="baseline").network
+    bare = replace(mimir_run.system, ablation="baseline").network
     base = moved(functional.build(model_lib.Mimir, bare).init(jax.random.key(0)))
     weights.save(tmp_path / "base", "mimir", bare, base)  # a fresh head would let nothing through
-    task = replace(mimir_run.task, lora=LORA)
-    return replace(mimir_run, task=task, steps=4, init_from=str(tmp_path / "base"))
+    task = replace(mimir_run.system, lora=LORA)
+    return replace(mimir_run, system=task, steps=4, init_from=str(tmp_path / "base"))
 
 
 def moved(params):
@@ -45,7 +45,7 @@ def velocity(model, params, task):
 
 
 def test_adapters_begin_as_the_base_and_equal_merged_kernels(mimir_run, replace):
-    task = replace(mimir_run.task, lora=LORA)
+    task = replace(mimir_run.system, lora=LORA)
     model = text_to_video.make_model(task)
     plain = functional.build(model_lib.Mimir, task.network)
     params = model.init(jax.random.key(0))
@@ -92,7 +92,7 @@ def test_only_adapters_and_conditioners_train_and_the_run_resumes_and_exports(
     )
     jax.tree.map(np.testing.assert_array_equal, state, other)
 
-    model = text_to_video.make_model(lora_run.task)
+    model = text_to_video.make_model(lora_run.system)
     start = jax.device_get(initialization.start_of(lora_run, model))
     jax.tree.map(np.testing.assert_array_equal, start["dit"], state.params["dit"])
     for part in ("lora", "fuser"):
@@ -106,8 +106,8 @@ def test_only_adapters_and_conditioners_train_and_the_run_resumes_and_exports(
     opened, params = weights.load(whole)
     assert set(params) == {"dit", "fuser", "stabilizer"}
     np.testing.assert_allclose(
-        velocity(opened, params, lora_run.task),
-        velocity(model, state.eval_params, lora_run.task),
+        velocity(opened, params, lora_run.system),
+        velocity(model, state.eval_params, lora_run.system),
         atol=2e-5,
     )
     with pytest.raises(ValueError, match="dit/patch/kernel is a convolution in diffusers"):
@@ -123,8 +123,8 @@ def _program(config):
 
 def test_adapters_are_exported_by_the_names_of_diffusers(mimir_run, tmp_path, replace):
     targets = (r"/attention/(q|out)/kernel$", r"/mlp/up/kernel$", "^dit/text/kernel$")
-    task = replace(mimir_run.task, lora=replace(LORA, targets=targets))
-    run = replace(mimir_run, task=task, steps=1, optimizer=c.OptimizerConfig(ema_decay=0.0))
+    task = replace(mimir_run.system, lora=replace(LORA, targets=targets))
+    run = replace(mimir_run, system=task, steps=1, optimizer=c.OptimizerConfig(ema_decay=0.0))
     program = _program(run)
     model = text_to_video.make_model(task)
     params = moved(model.init(jax.random.key(0)))
@@ -160,7 +160,7 @@ def test_adapters_are_exported_by_the_names_of_diffusers(mimir_run, tmp_path, re
 
 
 def test_a_target_that_is_no_kernel_is_refused(mimir_run, replace):
-    task = replace(mimir_run.task, lora=replace(LORA, targets=("wings",)))
+    task = replace(mimir_run.system, lora=replace(LORA, targets=("wings",)))
     with pytest.raises(
         ValueError, match="targets pattern 'wings' must match the kernel of a linear layer of dit"
     ):

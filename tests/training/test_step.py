@@ -85,10 +85,10 @@ def test_flops_count_scans_and_products():
 
 
 def test_frozen_parameters_take_no_products_of_their_own(mimir_run, replace):
-    task = replace(mimir_run.task, lora=c.LoraConfig(rank=2))
+    task = replace(mimir_run.system, lora=c.LoraConfig(rank=2))
     forward, whole = flops.forward_flops(mimir_run), flops.step_flops(mimir_run)
     assert whole == 3 * forward
-    some = flops.step_flops(replace(mimir_run, task=task))
+    some = flops.step_flops(replace(mimir_run, system=task))
     assert 2 * forward < some < whole
     # The count that adapters need is the convention where all trains.
     model = tasks.sketch(mimir_run).model

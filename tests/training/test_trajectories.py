@@ -50,13 +50,13 @@ def trajectory(config, task, params, batches, devices):
 def alone(request):
     """Config, task, parameters and batches of a run, and its losses on one device."""
     config = dataclasses.replace(request.getfixturevalue(request.param), steps=STEPS)
-    if config.task.kind == "vae":  # two stages, eight rows of latents
+    if config.system.kind == "vae":  # two stages, eight rows of latents
         model = dataclasses.replace(
-            config.task.model, block_channels=(8, 8), temporal_compression=2
+            config.system.model, block_channels=(8, 8), temporal_compression=2
         )
         data = dataclasses.replace(config.data, height=16, width=16)
         config = dataclasses.replace(
-            config, task=dataclasses.replace(config.task, model=model), data=data
+            config, system=dataclasses.replace(config.system, model=model), data=data
         )
     task = tasks.make_task(config)
     params = jax.device_get(jax.jit(task.model.init)(jax.random.key(0)))
@@ -82,6 +82,6 @@ def alone(request):
 def test_ten_steps_are_the_same_on_every_mesh(alone, strategy, sequence, sizes):
     config, task, params, batches, losses = alone
     axes = dict(zip(mesh_lib.AXES, sizes, strict=True))
-    mesh = MeshConfig(**axes, strategy=strategy, sequence=sequence)
+    mesh = MeshConfig(**axes, strategy=strategy, context_parallel=sequence)
     eight = trajectory(dataclasses.replace(config, mesh=mesh), task, params, batches, jax.devices())
     np.testing.assert_allclose(eight, losses, rtol=RTOL)

@@ -8,6 +8,7 @@ drawn also has `read(i, rng)`; the loader keys `rng` by the seed and the record'
 A source that passes over unreadable clips lists them in a fourth field, `skipped`.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -38,42 +39,7 @@ def make_source(config: DataConfig, split: Split, *, seed: int) -> Source:
         split: Records to train on, or to evaluate on. Held-out clips start at their first frame.
         seed: Fixes the scenes of Toyworld.
     """
-    geometry: dict[str, Any] = {
-        "frames": config.frames,
-        "height": config.height,
-        "width": config.width,
-    }
-    if config.source == "toyworld":
-        from mimir_jax.data.toyworld import source as toyworld
-
-        return toyworld.ToyworldSource(
-            split,
-            seed=seed,
-            num_scenes=config.num_scenes,
-            caption_style=config.caption_style,
-            scenery=config.scenery,
-            **geometry,
-        )
-    geometry |= {
-        "fps": config.fps,
-        "start": config.start if split == "train" else "first",
-        "short": config.short,
-    }
-    if config.source == "folder":
-        from mimir_jax.data.sources import folder
-
-        return folder.VideoFolder(config.path, split=split, **geometry)
-    from mimir_jax.data.sources import tfds
-
-    return tfds.TfdsSource(
-        config.name,
-        data_dir=config.path,
-        split=tfds.choose_split(config.name, config.path, split),
-        video_key=config.video_key,
-        caption_key=config.caption_key,
-        source_fps=config.source_fps,
-        **geometry,
-    )
+    return _MAKERS[config.source](config, split, seed)
 
 
 def read_heldout(
@@ -98,3 +64,61 @@ def read_heldout(
         np.stack([record["video"] for record in records.values()]),
         [record["caption"] for record in records.values()],
     )
+
+
+def _toyworld(config: DataConfig, split: Split, seed: int) -> Source:
+    from mimir_jax.data.toyworld import source
+
+    return source.ToyworldSource(
+        split,
+        seed=seed,
+        num_scenes=config.toyworld.num_scenes,
+        caption_style=config.toyworld.caption_style,
+        scenery=config.toyworld.variety,
+        frames=config.frames,
+        height=config.height,
+        width=config.width,
+    )
+
+
+def _folder(config: DataConfig, split: Split, seed: int) -> Source:
+    from mimir_jax.data.sources import folder
+
+    del seed
+    return folder.VideoFolder(config.folder.path, split=split, **_cut(config, split))
+
+
+def _tfds(config: DataConfig, split: Split, seed: int) -> Source:
+    from mimir_jax.data.sources import tfds
+
+    del seed
+    section = config.tfds
+    return tfds.TfdsSource(
+        section.name,
+        data_dir=section.path,
+        split=tfds.choose_split(section.name, section.path, split),
+        video_key=section.video_key,
+        caption_key=section.caption_key,
+        source_fps=section.source_fps,
+        **_cut(config, split),
+    )
+
+
+def _cut(config: DataConfig, split: Split) -> dict[str, Any]:
+    """Returns how clips are cut from stored videos."""
+    return {
+        "frames": config.frames,
+        "height": config.height,
+        "width": config.width,
+        "fps": config.fps,
+        "start": config.window if split == "train" else "first",
+        "short": config.short_clips,
+    }
+
+
+_MAKERS: dict[str, Callable[[DataConfig, Split, int], Source]] = {
+    "toyworld": _toyworld,
+    "folder": _folder,
+    "tfds": _tfds,
+}
+"""Makes the source of every kind of `DataConfig.source`."""

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from sklearn import manifold
 
 from mimir_jax import tables, weights
-from mimir_jax.config import MimirConfig, TextConfig, TextToVideoConfig, TrainConfig
+from mimir_jax.config import DiffusionSystemConfig, MimirConfig, TextConfig, TrainConfig
 from mimir_jax.encoders import text as features_lib
 from mimir_jax.errors import InputError
 from mimir_jax.models import condition, functional
@@ -69,7 +69,7 @@ def measure(
         raise InputError(
             f"the figure needs at least 4 prompts and 4 runs, got {len(prompts)} and {runs}"
         )
-    task = config.task
+    task = config.system
     model = functional.build(fuser_lib.TokenFuser, task.network.fuser)
     params = _fuser_params(config, workdir, start)
     encoder = _encoder(config, task.text)
@@ -126,9 +126,10 @@ def text(result: dict[str, Any]) -> str:
 
 def _config(workdir: pathlib.Path) -> TrainConfig:
     config = runs_lib.read_config(workdir)
-    task = config.task
-    if not isinstance(task, TextToVideoConfig) or not task.network.fuser.use_llm:
-        what = task.kind if not isinstance(task, TextToVideoConfig) else f"{task.ablation} row"
+    task = config.system
+    if not isinstance(task, DiffusionSystemConfig) or not task.network.fuser.use_llm:
+        row = getattr(task, "ablation", None)
+        what = task.kind if row is None else f"{row} row"
         raise InputError(
             f"checkpoint {workdir} must be a Mimir that reads an LLM, got a {what}; choose another "
             "--checkpoint"
@@ -146,7 +147,7 @@ def _fuser_params(config: TrainConfig, workdir: pathlib.Path, start: bool) -> fu
         return weights.load(workdir, kind="mimir")[1]["fuser"]
     from mimir_jax.models.mimir import model as model_lib
 
-    network: MimirConfig = config.task.network
+    network: MimirConfig = config.system.network
     return initialization.start_of(config, functional.build(model_lib.Mimir, network))["fuser"]
 
 
@@ -185,7 +186,7 @@ def _repeated(
     runs: int,
 ) -> dict[str, Points]:
     """Returns the mean query, answer and final token of every run of one prompt."""
-    text = dataclasses.replace(config.task.text, num_answers=runs, llm_tokens="query+answer")
+    text = dataclasses.replace(config.system.text, num_answers=runs, llm_tokens="query+answer")
     encoder = _encoder(config, text)
     query, answers = encoder.llm_branches(prompt)
     row = encoder.encode([prompt])

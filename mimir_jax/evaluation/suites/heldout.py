@@ -11,6 +11,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from mimir_jax import tables, weights
+from mimir_jax.config import DiffusionSystemConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models.attention import kernels
 from mimir_jax.parallel import context
@@ -37,9 +38,9 @@ def run(
         ValueError: if `workdir` holds no run.
     """
     config = runs_lib.read_config(workdir)
-    if config.task.kind == "text_to_video":
-        kernel = kernels.available_or_xla(config.task.model.dit.attention)
-        config = dataclasses.replace(config, task=config.task.with_dit(attention=kernel))
+    if isinstance(config.system, DiffusionSystemConfig):
+        kernel = kernels.available_or_xla(config.system.dit.attention)
+        config = dataclasses.replace(config, system=config.system.with_dit(attention=kernel))
         config = text_to_video.with_encoders_on(config, mesh)
     task = tasks.make_task(config)
     params = (

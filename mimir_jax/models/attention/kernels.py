@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float
 
-from mimir_jax.config import require
+from mimir_jax.errors import require
 from mimir_jax.models import functional
 from mimir_jax.parallel import context
 
@@ -55,8 +55,7 @@ def require_available(kernel: str, platform: str) -> None:
     lack = missing(kernel, platform)
     require(
         lack is None,
-        f"dit.attention={kernel} {lack}, or choose another with "
-        "--config.task.model.dit.attention; xla runs everywhere",
+        f"dit.attention={kernel} {lack}, or choose another dit.attention; xla runs everywhere",
     )
 
 

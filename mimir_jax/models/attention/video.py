@@ -86,7 +86,7 @@ def attend(
     Args:
         q, k, v: Joint sequence, text first.
         text_mask: True at the text keys to attend to; None attends to all.
-        kernel: Which one; the ring of `mesh.sequence=ring` brings its own.
+        kernel: Which one; the ring of `mesh.context_parallel=ring` brings its own.
         pad: Positions at the end that are no tokens; what comes out there means nothing.
     """
 

@@ -62,6 +62,6 @@ class SemanticStabilizer(nnx.Module):
             raise InputError(
                 "features.instructions must hold one state per stabilizer token, "
                 f"{self.cfg.num_tokens}, got {got}; encode that many instructions or set "
-                "--config.task.model.stabilizer.num_tokens"
+                "stabilizer.num_tokens"
             )
         return self.project(self.norm(states) * self.scale[...])

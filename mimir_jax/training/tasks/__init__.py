@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from mimir_jax.config import TrainConfig
+from mimir_jax.config import DiffusionSystemConfig, TrainConfig
 from mimir_jax.models import functional
 from mimir_jax.training.task import Task
 from mimir_jax.training.tasks import text_to_video
@@ -15,7 +15,8 @@ from mimir_jax.training.tasks.text_to_video import TextToVideoTask
 from mimir_jax.training.tasks.vae import VAETask
 
 TASKS: dict[str, type] = {
-    "text_to_video": TextToVideoTask,
+    "mimir": TextToVideoTask,
+    "cogvideox": TextToVideoTask,
     "vae": VAETask,
     "t5": MaskedLMTask,
     "llm": CausalLMTask,
@@ -23,8 +24,8 @@ TASKS: dict[str, type] = {
 
 
 def make_task(config: TrainConfig) -> Task:
-    """Builds the task of `config.task`."""
-    return TASKS[config.task.kind](config)
+    """Builds the task of `config.system`."""
+    return TASKS[config.system.kind](config)
 
 
 class Sketch(NamedTuple):
@@ -37,9 +38,9 @@ class Sketch(NamedTuple):
 
 def sketch(config: TrainConfig) -> Sketch:
     """Describes the train step of a run; reads no weights, of text models the tokenizer alone."""
-    if config.task.kind == "text_to_video":
-        model = text_to_video.make_model(config.task)
-        loss = functools.partial(text_to_video.velocity_loss, config.task, model)
+    if isinstance(config.system, DiffusionSystemConfig):
+        model = text_to_video.make_model(config.system)
+        loss = functools.partial(text_to_video.velocity_loss, config.system, model)
         return Sketch(model, loss, text_to_video.batch_spec(config))
-    task = TASKS[config.task.kind](config)
+    task = TASKS[config.system.kind](config)
     return Sketch(task.model, task.loss, task.batch_spec())

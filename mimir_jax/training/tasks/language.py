@@ -66,18 +66,13 @@ class _LanguageTask(abc.ABC):
     module: type
 
     def __init__(self, config: TrainConfig):
-        self._config, self._task = config, config.task
-        if config.data.source != "toyworld":
+        self._config, self._task = config, config.system
+        self.model = functional.build(self.module, config.system.model)
+        self.tokenizer = tokenizers.load(weights.resolve(config.system.tokenizer_path))
+        if len(self.tokenizer) > config.system.model.vocab_size:
             raise InputError(
-                f"task.kind {config.task.kind!r} needs data.source 'toyworld', got "
-                f"{config.data.source!r}; set it with --config.data.source"
-            )
-        self.model = functional.build(self.module, config.task.model)
-        self.tokenizer = tokenizers.load(weights.resolve(config.task.tokenizer_path))
-        if len(self.tokenizer) > config.task.model.vocab_size:
-            raise InputError(
-                f"task.model.vocab_size must hold the {len(self.tokenizer)} tokens of "
-                f"{config.task.tokenizer_path}, got {config.task.model.vocab_size}"
+                f"system.model.vocab_size must hold the {len(self.tokenizer)} tokens of "
+                f"{config.system.tokenizer_path}, got {config.system.model.vocab_size}"
             )
 
     def source(self) -> ToyworldTexts:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, UInt8
 
 from mimir_jax import files, hashing, weights
 from mimir_jax import noise as noise_lib
-from mimir_jax.config import TextToVideoConfig, TrainConfig
+from mimir_jax.config import DiffusionSystemConfig, TrainConfig, flag
 from mimir_jax.data import feature_store, sources, transforms
 from mimir_jax.diffusion import objectives, schedules
 from mimir_jax.encoders import text as features_lib
@@ -46,7 +46,7 @@ class TextToVideoTask:
     """
 
     def __init__(self, config: TrainConfig):
-        task: TextToVideoConfig = config.task
+        task: DiffusionSystemConfig = config.system
         self._config, self._task = config, task
         self.model = make_model(task)
         self._vae_params = load_vae(task)
@@ -214,14 +214,14 @@ class TextToVideoTask:
         ]
 
 
-def make_model(task: TextToVideoConfig) -> functional.Model:
+def make_model(task: DiffusionSystemConfig) -> functional.Model:
     """Returns the network that trains, with the adapters of `task.lora`."""
     return lora.adapt(functional.build(model_lib.Mimir, task.network), task.lora, base="dit")
 
 
 def batch_spec(config: TrainConfig) -> dict[str, Any]:
     """Returns shapes and dtypes of the batch that `TextToVideoTask.prepare` makes."""
-    task, data = config.task, config.data
+    task, data = config.system, config.data
     vae, text, fuser = task.vae, task.text, task.network.fuser
     scale, spec = vae.spatial_compression, jax.ShapeDtypeStruct
     rows, length = config.batch_size, text.length
@@ -245,7 +245,7 @@ def batch_spec(config: TrainConfig) -> dict[str, Any]:
 
 
 def velocity_loss(
-    task: TextToVideoConfig,
+    task: DiffusionSystemConfig,
     model: functional.Model,
     params: functional.Params,
     batch: Batch,
@@ -288,7 +288,7 @@ def velocity_loss(
 
 
 def _model_latents(
-    task: TextToVideoConfig, model: functional.Model, latents: Float[Array, "b t h w c"]
+    task: DiffusionSystemConfig, model: functional.Model, latents: Float[Array, "b t h w c"]
 ) -> Float[Array, "b t2 h w c"]:
     """Scales latents of the VAE and pads them to the temporal patch of 1.5 models."""
     return dit.pad_frames(autoencoder.scale_latents(task.vae, latents), model.config.dit)
@@ -316,7 +316,7 @@ def _where_rows(drop: Array, a: Array, b: Array) -> Array:
     return jnp.where(jax.lax.expand_dims(drop, range(1, a.ndim)), a, b)
 
 
-def uses_llm(task: TextToVideoConfig) -> bool:
+def uses_llm(task: DiffusionSystemConfig) -> bool:
     """Whether the model of `task` reads anything from the LLM."""
     network = task.network
     return network.fuser.use_llm or network.stabilizer.enabled
@@ -334,7 +334,7 @@ def with_encoders_on(config: TrainConfig, mesh: Mesh | None) -> TrainConfig:
     return dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, shard_frozen=True))
 
 
-def load_vae(task: TextToVideoConfig) -> functional.Params:
+def load_vae(task: DiffusionSystemConfig) -> functional.Params:
     """Loads the frozen VAE of `task`.
 
     Raises:
@@ -342,28 +342,30 @@ def load_vae(task: TextToVideoConfig) -> functional.Params:
     """
     if task.vae_path is None:
         raise InputError(
-            "task.vae_path must name a folder with VAE weights, got None; "
-            "set it with --config.task.vae_path=FOLDER"
+            "system.vae_path must name a folder with VAE weights, got None; "
+            f"set it with {flag('system.vae_path')}=FOLDER"
         )
     model, params = weights.load(task.vae_path, kind="vae", dtype=task.vae.dtype)
     config = model.config
     if config != task.vae:
         raise InputError(
-            f"task.vae must be the config of {task.vae_path}, got {task.vae} and {config}; "
-            "set task.vae to the sizes of the weights"
+            f"system.vae must be the config of {task.vae_path}, got {task.vae} and {config}; "
+            "set system.vae to the sizes of the weights"
         )
     return params
 
 
-def check_widths(task: TextToVideoConfig, text: features_lib.TextEncoder) -> None:
+def check_widths(task: DiffusionSystemConfig, text: features_lib.TextEncoder) -> None:
     """Raises `ValueError` unless the encoders have the widths that the model was built for."""
-    fuser = task.model.fuser
-    pairs = [("t5_width", fuser.t5_width, text.t5_width, task.text.t5_path)]
+    network = task.network
+    field = f"system.{task.dit_field}.text_width"
+    pairs = [(field, network.dit.text_width, text.t5_width, task.text.t5_path)]
     if text.llm_width is not None:
-        pairs.append(("llm_width", fuser.llm_width, text.llm_width, task.text.llm_path))
-    for name, value, width, path in pairs:
+        field = "system.model.fuser.llm_width"
+        pairs.append((field, network.fuser.llm_width, text.llm_width, task.text.llm_path))
+    for field, value, width, path in pairs:
         if value != width:
             raise InputError(
-                f"fuser.{name} must be the width {width} of {path}, got {value}; "
-                f"set it with --config.task.model.fuser.{name}"
+                f"{field} must be the width {width} of {path}, got {value}; "
+                f"set it with {flag(field)}"
             )

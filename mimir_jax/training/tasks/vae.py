@@ -25,8 +25,8 @@ class VAETask:
 
     def __init__(self, config: TrainConfig):
         self._config = config
-        self._task = config.task
-        self.model = functional.build(autoencoder.VAE, config.task.model)
+        self._task = config.system
+        self.model = functional.build(autoencoder.VAE, config.system.model)
 
     def source(self) -> sources.Source:
         """Returns the training clips."""

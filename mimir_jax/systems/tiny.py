@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sizes of the embedded default: small networks of the same structure as the full ones."""
 
-from mimir_jax.config.models import DiffusionConfig, DiTConfig, LLMConfig, T5Config, VAEConfig
+from mimir_jax.diffusion.config import DiffusionConfig
+from mimir_jax.models.config import DiTConfig, LLMConfig, T5Config
+from mimir_jax.models.vae.config import VAEConfig
 
 TINY_VAE = VAEConfig(
     block_channels=(16, 32, 64),

@@ -1,0 +1,97 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The systems that exist: every folder of `mimir_jax.systems` with a `config.py` is one.
+
+A new folder is enough: its class of `SystemConfig` is found by `kind`, its presets by the folder's
+name.
+"""
+
+import abc
+import dataclasses
+import functools
+import importlib
+import pkgutil
+import typing
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import ml_collections
+
+from mimir_jax.errors import InputError
+
+_SYSTEMS = (
+    "mimir_jax.systems"  # found by name: packages import what they need, never who needs them
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SystemConfig(abc.ABC):
+    """What a run trains: the section `system` of its config.
+
+    Attributes:
+        kind: Name of the system; a subclass narrows it to a `Literal`.
+    """
+
+    kind: str
+
+    @abc.abstractmethod
+    def check_run(self, run: Any) -> None:
+        """Raises `FieldError` unless the rest of the run, a `TrainConfig`, fits the system."""
+
+
+def system_classes() -> dict[str, type[SystemConfig]]:
+    """Returns the config class of every kind of system."""
+    return _classes(tuple(importlib.import_module(_SYSTEMS).__path__))
+
+
+@functools.cache
+def _classes(path: tuple[str, ...]) -> dict[str, type[SystemConfig]]:
+    """Returns the classes in the folders of `path`, which `_folders` reads."""
+    del path
+    classes = {}
+    for name in _folders("config"):
+        module = importlib.import_module(f"{_SYSTEMS}.{name}.config")
+        for cls in vars(module).values():
+            if (
+                isinstance(cls, type)
+                and issubclass(cls, SystemConfig)
+                and cls.__module__ == module.__name__
+            ):
+                kinds = typing.get_args(typing.get_type_hints(cls)["kind"])
+                classes |= dict.fromkeys(kinds, cls)
+    return classes
+
+
+def presets() -> dict[str, Mapping[str, Callable[[], Any]]]:
+    """Returns the presets of every system by the name of its folder."""
+    return {name: _presets(name).PRESETS for name in _folders("presets")}
+
+
+def find_config(name: str) -> ml_collections.ConfigDict:
+    """Returns the run that `SYSTEM` or `SYSTEM:PRESET` names, such as `mimir:tiny/zeroconv`.
+
+    Raises:
+        InputError: for a name of none, listing the valid ones.
+    """
+    system, _, preset = name.partition(":")
+    known = _folders("presets")
+    if system not in known:
+        raise InputError(f"config must name one of {', '.join(known)}, got {system!r}")
+    get_config = _presets(system).get_config
+    return get_config(preset) if preset else get_config()
+
+
+def _presets(name: str) -> ModuleType:
+    return importlib.import_module(f"{_SYSTEMS}.{name}.presets")
+
+
+def _folders(module: str) -> list[str]:
+    """Returns the names of the system folders that hold `module`, in alphabetical order."""
+    found = []
+    for info in pkgutil.iter_modules(importlib.import_module(_SYSTEMS).__path__):
+        if info.ispkg:
+            package = importlib.import_module(f"{_SYSTEMS}.{info.name}")
+            if any(m.name == module for m in pkgutil.iter_modules(package.__path__)):
+                found.append(info.name)
+    return sorted(found)

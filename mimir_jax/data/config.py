@@ -1,0 +1,144 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of the training data: one section per kind of source, and the geometry of clips.
+
+A new kind of source is a section here, its name among the kinds of `DataConfig.source`, and its
+maker in `data.sources`.
+"""
+
+import dataclasses
+from typing import Literal, Protocol, runtime_checkable
+
+from mimir_jax.config import checks
+
+
+@runtime_checkable
+class SourceConfig(Protocol):
+    """Section of one kind of source."""
+
+    def check_data(self, data: "DataConfig") -> None:
+        """Raises `FieldError` unless `data`, whose source this is, can be read."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyworldConfig:
+    """Toyworld: scenes of moving shapes, rendered on the fly.
+
+    Attributes:
+        num_scenes: Training scenes; a finite pool lets frozen features be reused.
+        caption_style: Wording of the captions.
+        variety: `varied` backgrounds, light and camera; `plain`, objects alone; `single`, one kind
+            of object alone, mostly large, in few places, doing one thing.
+    """
+
+    num_scenes: int = 1 << 30
+    caption_style: Literal["short", "long", "coarse", "paraphrase", "mixed"] = "mixed"
+    variety: Literal["varied", "plain", "single"] = "varied"
+
+    def __post_init__(self):
+        checks.within(self, "num_scenes", 1)
+
+    def check_data(self, data: "DataConfig") -> None:
+        """Raises `FieldError` for another frame rate than that of the scenes."""
+        checks.check(
+            data,
+            data.fps == 8,
+            "{fps} must be 8 for Toyworld, whose scenes move at that rate",
+            remedy="leave it out",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FolderConfig:
+    """A folder of videos with captions.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: str | None = None
+
+    def check_data(self, data: "DataConfig") -> None:
+        """Raises `FieldError` where no folder is named."""
+        checks.check(data, self.path is not None, "{folder.path} must name a folder of videos")
+        _check_window(data)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TfdsConfig:
+    """A dataset of tensorflow_datasets in ArrayRecord format.
+
+    Attributes:
+        path: Folder that holds the prepared datasets.
+        name: The dataset.
+        video_key, caption_key: Features that hold the video and its captions.
+        source_fps: Frames per second of the stored videos, which have no time stamps.
+    """
+
+    path: str | None = None
+    name: str | None = None
+    video_key: str = "video"
+    caption_key: str = "caption"
+    source_fps: float | None = None
+
+    def __post_init__(self):
+        checks.within(self, "source_fps", 0, above=True)
+
+    def check_data(self, data: "DataConfig") -> None:
+        """Raises `FieldError` where folder or dataset is not named."""
+        checks.check(data, self.path is not None, "{tfds.path} must name a folder of datasets")
+        checks.check(data, self.name is not None, "{tfds.name} must name the dataset")
+        _check_window(data)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where clips come from, and their geometry.
+
+    Attributes:
+        source: The section that counts: `toyworld` needs no files, `folder` reads a folder of
+            videos, `tfds` a dataset of tensorflow_datasets.
+        frames: Frames per clip.
+        height: Pixel rows.
+        width: Pixel columns.
+        fps: Frames per second of a clip, picked by time stamp; Toyworld has 8.
+        window: Part of a longer video: `random` in every pass, or the `first` frames.
+        short_clips: Videos too short for a clip: `skip` them, or `repeat` their last frame.
+        num_workers: Decoding processes; 0 decodes on threads of the training process.
+        features: Folder that launch/precompute.py wrote for this source; training then reads
+            latents and text features from it. None runs the frozen networks as it goes.
+    """
+
+    source: Literal["toyworld", "folder", "tfds"] = "toyworld"
+    toyworld: ToyworldConfig = ToyworldConfig()
+    folder: FolderConfig = FolderConfig()
+    tfds: TfdsConfig = TfdsConfig()
+    frames: int = 17
+    height: int = 64
+    width: int = 64
+    fps: float = 8.0
+    window: Literal["random", "first"] = "random"
+    short_clips: Literal["skip", "repeat"] = "skip"
+    num_workers: int = 0
+    features: str | None = None
+
+    def __post_init__(self):
+        for name in ("frames", "height", "width"):
+            checks.within(self, name, 1)
+        checks.within(self, "fps", 0, above=True)
+        checks.within(self, "num_workers", 0)
+        self.section.check_data(self)
+
+    @property
+    def section(self) -> SourceConfig:
+        """The section of the source that counts."""
+        return getattr(self, self.source)
+
+
+def _check_window(data: DataConfig) -> None:
+    """Raises `FieldError` for stored features of clips that vary from pass to pass."""
+    checks.check(
+        data,
+        data.features is None or data.window == "first",
+        "{window} must be 'first' for precomputed features, which hold one window of a video",
+    )

@@ -1,0 +1,48 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of the diffusion process and of sampling."""
+
+import dataclasses
+from typing import Literal
+
+from mimir_jax.config import checks
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiffusionConfig:
+    """Diffusion process of CogVideoX: scaled-linear betas, SNR shift, zero terminal SNR, v target.
+
+    Attributes:
+        snr_shift: s in `abar / (s + (1 - s) abar)`; 3.0 for 2B, 1.0 for the 5B family.
+        stratified: Each sample of the global batch, or of the micro-batch with
+            `optimizer.grad_accumulation`, draws its timestep from its own sub-interval.
+    """
+
+    num_train_steps: int = 1000
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    snr_shift: float = 1.0
+    zero_terminal_snr: bool = True
+    stratified: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplerConfig:
+    """Sampling from noise (M-U24).
+
+    Attributes:
+        guidance_scale: Scale of classifier-free guidance.
+        dynamic_guidance: How the scale changes over the steps: `off` keeps it.
+        previous: Where a step leads: one stride down, as in the `reference`, or to the next point
+            of the `grid` of visited timesteps.
+    """
+
+    name: Literal["ddim", "dpm"] = "dpm"
+    steps: int = 50
+    guidance_scale: float = 6.0
+    dynamic_guidance: Literal["off", "reference", "smooth"] = "smooth"
+    previous: Literal["reference", "grid"] = "reference"
+
+    def __post_init__(self):
+        checks.within(self, "steps", 1, 1000)
+        checks.within(self, "guidance_scale", 0)

@@ -1,0 +1,226 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of the text encoders, the video transformer and its adapters.
+
+Sizes use one vocabulary for all models (`num_layers width num_heads head_dim mlp_dim patch`).
+Ids such as M-U6 name choices that the Mimir paper leaves open; see `docs/choices.md`.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+from mimir_jax.config import checks
+
+DType = Literal["float32", "bfloat16", "float16"]
+Kernel = Literal["xla", "cudnn", "pallas", "tokamax"]
+Remat = Literal["none", "dots", "attention", "full"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class T5Config:
+    """T5 v1.1 encoder (arXiv 1910.10683). The defaults are XXL, the encoder of CogVideoX."""
+
+    vocab_size: int = 32128
+    width: int = 4096
+    num_layers: int = 24
+    num_heads: int = 64
+    head_dim: int = 64
+    mlp_dim: int = 10240
+    activation: Literal["gated-gelu", "relu"] = "gated-gelu"
+    num_buckets: int = 32
+    max_distance: int = 128
+    norm_eps: float = 1e-6
+    remat: Remat = "none"
+    dtype: DType = "float32"
+
+    def __post_init__(self):
+        checks.positive_sizes(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RopeConfig:
+    """Rotary scaling of a decoder-only LLM.
+
+    `longrope` (arXiv 2402.13753) divides the frequencies by `short_factor` up to
+    `original_max_length` positions and by `long_factor` beyond; `linear` and `llama3` are the
+    rules of the Llama family. `factor` is the extension of the context: what `linear` and `llama3`
+    divide by, 1 unless given, and for `longrope` `max_length / original_max_length` unless given.
+    """
+
+    kind: Literal["default", "longrope", "linear", "llama3"] = "default"
+    theta: float = 10000.0
+    partial: float = 1.0
+    max_length: int = 4096
+    original_max_length: int = 4096
+    short_factor: tuple[float, ...] = ()
+    long_factor: tuple[float, ...] = ()
+    attention_factor: float | None = None
+    factor: float | None = None
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+
+    def __post_init__(self):
+        checks.positive_sizes(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LLMConfig:
+    """Decoder-only LLM of the Phi-3, Llama and Mistral layouts. Defaults: Phi-3.5-mini-instruct.
+
+    The 48-entry LongRoPE factor lists come with the weights; the default leaves plain RoPE.
+    """
+
+    vocab_size: int = 32064
+    width: int = 3072
+    num_layers: int = 32
+    num_heads: int = 32
+    num_kv_heads: int = 32
+    head_dim: int = 96
+    mlp_dim: int = 8192
+    norm_eps: float = 1e-5
+    tie_embeddings: bool = False
+    sliding_window: int | None = None
+    rope: RopeConfig = RopeConfig()
+    remat: Remat = "none"
+    dtype: DType = "float32"
+
+    def __post_init__(self):
+        checks.positive_sizes(self)
+        checks.check(
+            self,
+            self.num_heads % self.num_kv_heads == 0,
+            "{num_heads} must be a multiple of {num_kv_heads}",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """CogVideoX video transformer (arXiv 2408.06072). The defaults are the 5B text-to-video model.
+
+    Attributes:
+        temporal_patch: Latent frames per token; None for the 1.0 family (a per-frame convolution),
+            2 for the 1.5 family (a linear over frames x patch x patch).
+        position: `rope` rotates video queries and keys, `sincos` adds a fixed 3D table (2B),
+            `rope+learned` also adds a learned table over text and video (5B-I2V).
+        rope_grid: `crop` places positions on a centred crop of the native grid (1.0 models),
+            `integer` counts 0..n-1 on each axis (1.5 models and the upstream trainer).
+        sample_frames, sample_height, sample_width: Native size in latent units; the base grid of
+            `crop` and the table size of `rope+learned`.
+        ofs_width: Width of the `ofs` embedding of 1.5-I2V, None elsewhere.
+        attention: Kernel: `xla` runs everywhere, `cudnn` on GPUs in 16 bits, `pallas` on TPUs,
+            `tokamax` where that package is installed.
+        unroll: Blocks written out in each turn of the scan over layers: compiles longer, and runs
+            faster where a turn is short, as in a small model on a CPU.
+    """
+
+    num_layers: int = 42
+    num_heads: int = 48
+    head_dim: int = 64
+    in_channels: int = 16
+    out_channels: int = 16
+    patch: int = 2
+    temporal_patch: int | None = None
+    position: Literal["rope", "sincos", "rope+learned"] = "rope"
+    rope_grid: Literal["crop", "integer"] = "crop"
+    rope_theta: float = 10000.0
+    sample_frames: int = 13
+    sample_height: int = 60
+    sample_width: int = 90
+    spatial_interpolation: float = 1.875
+    temporal_interpolation: float = 1.0
+    text_width: int = 4096
+    text_length: int = 226
+    time_width: int = 512
+    ofs_width: int | None = None
+    mlp_ratio: int = 4
+    norm_eps: float = 1e-5
+    qk_norm_eps: float = 1e-6
+    attention: Kernel = "xla"
+    remat: Remat = "full"
+    unroll: int = 1
+    dtype: DType = "float32"
+
+    def __post_init__(self):
+        checks.positive_sizes(self)
+        checks.check(
+            self,
+            self.head_dim % 16 == 0,
+            "{head_dim} must be a multiple of 16 (rotary split 1/4, 3/8, 3/8)",
+        )
+        for name in ("sample_height", "sample_width"):
+            fits = getattr(self, name) % self.patch == 0
+            checks.check(self, fits, f"{{{name}}} must be a multiple of {{patch}}")
+        checks.check(
+            self,
+            self.attention != "cudnn" or self.dtype != "float32",
+            "{dtype} must have 16 bits where {attention} is cudnn",
+        )
+        checks.check(
+            self,
+            self.attention != "pallas" or self.dtype != "float16",
+            "{dtype} must be bfloat16 or float32 where {attention} is pallas",
+        )
+        checks.check(
+            self,
+            self.ofs_width in (None, self.time_width),
+            "{ofs_width} must be None or equal {time_width}",
+        )
+
+    @property
+    def width(self) -> int:
+        """Model width."""
+        return self.num_heads * self.head_dim
+
+
+_COGVIDEOX_15: dict[str, Any] = dict(
+    temporal_patch=2, rope_grid="integer", sample_frames=21, sample_height=300, sample_width=300
+)
+
+COGVIDEOX: dict[str, dict[str, Any]] = {
+    "2b": dict(num_layers=30, num_heads=30, position="sincos"),
+    "5b": dict(),
+    "5b-i2v": dict(in_channels=32, position="rope+learned"),
+    "1.5-5b": _COGVIDEOX_15,
+    "1.5-5b-i2v": dict(_COGVIDEOX_15, in_channels=32, ofs_width=512),
+}
+"""The released CogVideoX transformers, as overrides of `DiTConfig`.
+
+The 1.5 sample size is no native size: it bounds the rotary grid at 150 x 150 tokens.
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Low-rank adapters on kernels of the video transformer, whose own parameters stay frozen.
+
+    Attributes:
+        rank: Of the product of the two factors; 0 trains without adapters.
+        alpha: The product counts `alpha / rank` times.
+        targets: Regular expressions of the `/`-joined paths of kernels that get adapters.
+        base_dtype: In which the frozen parameters are kept. Published ones are bfloat16 anyway.
+    """
+
+    rank: int = 0
+    alpha: float = 16.0
+    targets: tuple[str, ...] = (r"/attention/(q|k|v|out)/kernel$",)
+    base_dtype: DType = "float32"
+
+    def __post_init__(self):
+        checks.within(self, "rank", 0)
+        changed = checks.changed_fields(self)
+        checks.check(
+            self,
+            self.rank > 0 or not changed,
+            f"{{{(changed or ['alpha'])[0]}}} must be left out without adapters, with {{rank}}",
+        )
+        checks.check(
+            self,
+            bool(self.targets),
+            "{targets} must name kernels",
+            remedy="{rank}=0 trains without adapters",
+        )
+
+    @property
+    def scale(self) -> float:
+        """Factor of the product; 0 without adapters."""
+        return self.alpha / self.rank if self.rank else 0.0

@@ -1,0 +1,16 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The networks whose weights are stored, by the kind that a native folder names."""
+
+from mimir_jax.models.config import DiTConfig, LLMConfig, T5Config
+from mimir_jax.models.mimir.config import MimirConfig
+from mimir_jax.models.vae.config import VAEConfig
+
+KINDS = {
+    "vae": VAEConfig,
+    "t5": T5Config,
+    "llm": LLMConfig,
+    "dit": DiTConfig,
+    "mimir": MimirConfig,
+}
+"""Config class of every kind of native weights folder."""

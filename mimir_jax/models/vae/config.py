@@ -1,0 +1,81 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of the causal 3D VAE."""
+
+import dataclasses
+
+from mimir_jax.config import checks
+from mimir_jax.errors import require
+from mimir_jax.models.config import DType
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VAEConfig:
+    """Causal 3D VAE of CogVideoX (arXiv 2408.06072); one down-sampling between two stages."""
+
+    in_channels: int = 3
+    out_channels: int = 3
+    latent_channels: int = 16
+    block_channels: tuple[int, ...] = (128, 256, 256, 512)
+    layers_per_block: int = 3
+    norm_groups: int = 32
+    norm_eps: float = 1e-6
+    temporal_compression: int = 4
+    scaling_factor: float = 0.7
+    sample_height: int = 480  # sizes the reference tiling only
+    sample_width: int = 720
+    frame_chunk: int = 8
+    latent_chunk: int = 2
+    dtype: DType = "float32"
+
+    def __post_init__(self):
+        checks.positive_sizes(self)
+        checks.check(self, bool(self.block_channels), "{block_channels} must have a stage")
+        checks.check(
+            self,
+            not any(width % self.norm_groups for width in self.block_channels),
+            "{block_channels} must be multiples of {norm_groups}",
+        )
+        checks.check(
+            self,
+            self.temporal_compression in (1, 2, 4, 8)
+            and self.temporal_compression <= self.spatial_compression,
+            "{temporal_compression} must be 1, 2, 4 or 8 and at most {spatial}, the spatial one",
+            spatial=self.spatial_compression,
+        )
+
+    @property
+    def spatial_compression(self) -> int:
+        """Pixels per latent along height and width."""
+        return 2 ** (len(self.block_channels) - 1)
+
+    @property
+    def frame_period(self) -> int:
+        """Frames that a clip may grow by: those of `latent_chunk` latent frames."""
+        return self.temporal_compression * self.latent_chunk if self.temporal_compression > 1 else 1
+
+    @property
+    def frame_rule(self) -> str:
+        """The rule for the number of frames of a clip, in words."""
+        return f"{self.frame_period}N+1 so that the VAE returns as many frames as it reads"
+
+    def nearest_frames(self, frames: int) -> int:
+        """Returns the nearest number of frames that decode to as many as were encoded."""
+        return max(0, round((frames - 1) / self.frame_period)) * self.frame_period + 1
+
+    def check_frames(self, frames: int, name: str) -> None:
+        """Raises `InputError` unless the VAE returns as many frames as it reads.
+
+        Args:
+            frames: Frames of a clip.
+            name: The subject of the message, such as a flag.
+        """
+        nearest = self.nearest_frames(frames)
+        require(
+            frames == nearest,
+            f"{name} must be {self.frame_rule}, got {frames}; the nearest is {nearest}",
+        )
+
+    def latent_frames(self, frames: int) -> int:
+        """Returns the number of latent frames of a clip of `frames`."""
+        return (frames - 1) // self.temporal_compression + 1

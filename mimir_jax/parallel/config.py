@@ -1,0 +1,31 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of the device mesh."""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """Sizes of the mesh axes (one may be -1) and the sharding table of `parallel.rules`.
+
+    Attributes:
+        context_parallel: How attention deals with a sequence split over `context`: `ulysses` gives
+            each device the whole sequence for some heads, `ring` passes keys and values around.
+        shard_frozen: Split the frozen T5 and LLM over the devices of each process, which keeps
+            them whole on its first device otherwise.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    context: int = 1
+    tensor: int = 1
+    strategy: Literal["fsdp", "replicated"] = "fsdp"
+    context_parallel: Literal["ulysses", "ring"] = "ulysses"
+    shard_frozen: bool = False
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Sizes in the order of `parallel.mesh.AXES`."""
+        return self.data, self.fsdp, self.context, self.tensor

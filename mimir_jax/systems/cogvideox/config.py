@@ -1,0 +1,34 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of CogVideoX."""
+
+import dataclasses
+from typing import Any, Literal
+
+from mimir_jax.models.config import DiTConfig
+from mimir_jax.models.mimir.config import FuserConfig, MimirConfig, StabilizerConfig
+from mimir_jax.systems.diffusion_config import DiffusionSystemConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CogVideoXSystemConfig(DiffusionSystemConfig):
+    """Train the video transformer of CogVideoX on T5 alone.
+
+    Attributes:
+        dit: The video transformer. Of `text` it reads the fields of T5.
+    """
+
+    kind: Literal["cogvideox"] = "cogvideox"
+    dit: DiTConfig = DiTConfig()
+
+    @property
+    def network(self) -> MimirConfig:
+        """The transformer as a Mimir with all of Mimir's parts switched off."""
+        width = self.dit.text_width
+        fuser = FuserConfig(t5_width=width, use_llm=False, norm_scale=False, zero_conv=False)
+        stabilizer = StabilizerConfig(t5_width=width, enabled=False)
+        return MimirConfig(dit=self.dit, fuser=fuser, stabilizer=stabilizer)
+
+    def with_dit(self, **fields: Any) -> "CogVideoXSystemConfig":
+        """Returns this config with other `fields` of its video transformer."""
+        return dataclasses.replace(self, dit=dataclasses.replace(self.dit, **fields))

@@ -1,0 +1,106 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of a run: system, data, optimizer, mesh and loop."""
+
+import dataclasses
+import re
+from typing import Literal
+
+from mimir_jax.config import checks
+from mimir_jax.config.registry import SystemConfig
+from mimir_jax.data.config import DataConfig
+from mimir_jax.parallel.config import MeshConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Optimizer with clipping, groups and EMA (M-U20).
+
+    Attributes:
+        name: `adamw`; `adafactor`, whose second moment of a matrix is a row and a column; or
+            `muon`, which makes the momentum of the blocks' matrices orthogonal (AdamW elsewhere).
+        b2: Decay of the second moment; Adafactor starts lower and rises to it.
+        momentum_dtype: Of the first moment. Adafactor keeps none with `b1` 0.
+        offload: Keep the moments in host memory and bring them in for every step.
+        schedule: `constant` after warm-up, or `cosine` down to `end_fraction`.
+        lr_scale: Pairs of a regular expression on the `/`-joined parameter path and a factor of the
+            learning rate; the first match counts.
+        freeze: Regular expressions of parameter paths that do not train (M-U19).
+        clip_norm: Global gradient norm limit over the trained parameters.
+        grad_accumulation: Micro-batches per step.
+        ema_decay: Decay of the parameter average; 0 keeps none.
+    """
+
+    name: Literal["adamw", "adafactor", "muon"] = "adamw"
+    learning_rate: float = 1e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 100
+    end_fraction: float = 0.05
+    b1: float = 0.9
+    b2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 1e-4
+    momentum_dtype: Literal["float32", "bfloat16"] = "float32"
+    offload: bool = False
+    clip_norm: float = 1.0
+    grad_accumulation: int = 1
+    lr_scale: tuple[tuple[str, float], ...] = ()
+    freeze: tuple[str, ...] = ()
+    ema_decay: float = 0.0
+
+    def __post_init__(self):
+        for name in ("learning_rate", "eps", "clip_norm"):
+            checks.within(self, name, 0, above=True)
+        for name in ("warmup_steps", "weight_decay"):
+            checks.within(self, name, 0)
+        for name in ("b1", "b2", "ema_decay"):
+            checks.within(self, name, 0, 1, below=True)
+        checks.within(self, "end_fraction", 0, 1)
+        checks.within(self, "grad_accumulation", 1)
+        patterns = {"freeze": self.freeze, "lr_scale": [pattern for pattern, _ in self.lr_scale]}
+        for name, pattern in ((name, p) for name, several in patterns.items() for p in several):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                rule = f"{{{name}}} must hold regular expressions"
+                raise checks.FieldError(self, rule, got=f"{pattern!r} ({error})") from None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        system: What trains: the config of one of the folders of `mimir_jax.systems`.
+        batch_size: Clips (or texts) of one step over all processes.
+        init_from: Folder of parameters to start from; parameters it lacks start fresh.
+        resume_from: Work directory of another run whose newest checkpoint to continue.
+        eval_every, sample_every, checkpoint_every: Steps between; 0 means at the end only.
+    """
+
+    system: SystemConfig
+    data: DataConfig = DataConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    mesh: MeshConfig = MeshConfig()
+    seed: int = 0
+    steps: int = 1000
+    batch_size: int = 8
+    log_every: int = 10
+    eval_every: int = 0
+    sample_every: int = 0
+    checkpoint_every: int = 0
+    keep_checkpoints: int = 2
+    init_from: str | None = None
+    resume_from: str | None = None
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "log_every", "keep_checkpoints"):
+            checks.within(self, name, 1)
+        for name in ("eval_every", "sample_every", "checkpoint_every"):
+            checks.within(self, name, 0)
+        checks.check(
+            self,
+            self.batch_size % self.optimizer.grad_accumulation == 0,
+            "{batch_size} must be a multiple of {optimizer.grad_accumulation}",
+        )
+        self.system.check_run(self)
