@@ -122,27 +122,29 @@ def compare_features(args: argparse.Namespace, folder: pathlib.Path) -> dict[str
     """Returns batches a second of prepared features and steps a second, round by round."""
     import jax
 
+    from mimir_jax import systems
     from mimir_jax.parallel import context
     from mimir_jax.parallel import mesh as mesh_lib
     from mimir_jax.preparation import precompute
-    from mimir_jax.training import compiled_step, tasks
+    from mimir_jax.training import compiled_step
 
     config = default_run(args.clips, folder)
     started = time.perf_counter()
-    precompute.prepare(config, folder)
+    precompute.write_features(config, folder)
     prepared_seconds = time.perf_counter() - started
     mesh = mesh_lib.make_mesh(config.mesh.sizes)
-    task = tasks.make_task(config)
-    step = compiled_step.make(config, task.model, task.loss, mesh)
+    system = systems.make_system(config)
+    encoder = systems.make_encoder(config, system)
+    step = compiled_step.make(config, system, mesh)
     batches = loader_lib.make_loader(
-        task.source(), global_batch=config.batch_size, seed=0, sharding=step.batch
+        encoder.source("train"), global_batch=config.batch_size, seed=0, sharding=step.batch
     )
-    ready = (task.prepare(batch) for batch in batches)
+    ready = (encoder.encode(batch) for batch in batches)
     placed = (loader_lib.device_put(batch, step.batch) for batch in ready)
     key = jax.device_put(jax.random.key(1), step.replicated)
     with context.use_mesh(mesh, step.rules):
         init = jax.jit(
-            lambda key: step.make_state(task.model.init(key)), out_shardings=step.shardings
+            lambda key: step.make_state(system.model.init(key)), out_shardings=step.shardings
         )
         state, batch = init(key), next(placed)
         loads, steps = [], []

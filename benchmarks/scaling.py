@@ -59,19 +59,20 @@ class Split:
         import jax
 
         from configs import mimir
+        from mimir_jax import systems
         from mimir_jax.data import loader
         from mimir_jax.parallel import context
         from mimir_jax.parallel import mesh as mesh_lib
-        from mimir_jax.training import compiled_step, tasks
+        from mimir_jax.training import compiled_step
         from mimir_jax.weights import initialization
 
         jax.config.update("jax_num_cpu_devices", math.prod(mesh.sizes))
         config = bridge.from_config_dict(TrainConfig, mimir.get_config("tiny"))
         config = dataclasses.replace(config, mesh=mesh, batch_size=case.batch_size)
-        model, loss, spec = tasks.sketch(config)
-        made = compiled_step.make(config, model, loss, mesh_lib.make_mesh(mesh.sizes))
-        self._jax, self._steps, self._program = jax, case.steps, made
-        self._use = functools.partial(context.use_mesh, made.mesh, made.rules)
+        system = systems.make_system(config)
+        step = compiled_step.make(config, system, mesh_lib.make_mesh(mesh.sizes))
+        self._jax, self._steps, self._step = jax, case.steps, step
+        self._use = functools.partial(context.use_mesh, step.mesh, step.rules)
         rng = np.random.default_rng(0)
         batch = jax.tree.map(
             lambda x: (
@@ -79,14 +80,14 @@ class Split:
                 if x.dtype == bool
                 else rng.normal(size=x.shape).astype(x.dtype)
             ),
-            spec,
+            system.batch_spec(system.buckets[0]),
         )
         with self._use():
-            params = initialization.start(config, model, None, made.shardings.params)
-            make_state = jax.jit(made.make_state, out_shardings=made.shardings)
+            params = initialization.start(config, system.model, None, step.shardings.params)
+            make_state = jax.jit(step.make_state, out_shardings=step.shardings)
             self._state = make_state(params)
-            self._batch = loader.device_put(batch, made.batch)
-            self._key = jax.device_put(jax.random.key(0), made.replicated)
+            self._batch = loader.device_put(batch, step.batch)
+            self._key = jax.device_put(jax.random.key(0), step.replicated)
 
     def run(self, phase: str) -> np.ndarray:
         """Trains and waits for it."""
@@ -94,7 +95,7 @@ class Split:
         losses = []
         with self._use():
             for _ in range(self._steps):
-                self._state, metrics = self._program.step(self._state, self._batch, self._key)
+                self._state, metrics = self._step.step(self._state, self._batch, self._key)
                 losses.append(metrics["loss"])
         return np.asarray(self._jax.device_get(losses))
 

@@ -20,7 +20,9 @@ from mimir_jax.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File[:preset] of the run.")
 _TOPOLOGY = flags.DEFINE_string("topology", "cpu:8", "KIND:SIZE such as v5p:4x4x4 or cpu:8.")
-_WHAT = flags.DEFINE_enum("what", "train", ["train", "sample", "decode"], "What to compile.")
+_PROGRAM = flags.DEFINE_enum(
+    "program", "train", ["train", "sample", "decode"], "Program to compile."
+)
 _JSON = flags.DEFINE_string("json", None, "File to write the report to; must not exist.")
 
 
@@ -37,26 +39,21 @@ def main(argv) -> None:
         os.environ.pop("JAX_NUM_CPU_DEVICES", None)  # would count for more
         flag = f"--xla_force_host_platform_device_count={size}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+    from mimir_jax import systems
     from mimir_jax.parallel import hardware
-    from mimir_jax.parallel import mesh as mesh_lib
     from mimir_jax.planning import aot, memory
-    from mimir_jax.training import compiled_step
 
-    place = hardware.find_topology(_TOPOLOGY.value)
-    if _WHAT.value == "train":
-        capacity = None if place.chip is None else int(place.chip.memory)
-        mesh = mesh_lib.make_mesh(config.mesh.sizes, place.devices)
-        compiled_step.require_runnable(config, mesh)
-        frozen = mesh_lib.device_bytes(aot.frozen(config, mesh))
-        print(memory.estimate(config, place.devices, frozen=frozen, capacity=capacity))
+    topology = hardware.find_topology(_TOPOLOGY.value)
+    if _PROGRAM.value == "train":
+        print(memory.estimate_topology(config, systems.make_system(config), topology))
     try:
-        report = aot.compile_run(config, place, _WHAT.value)
+        report = aot.compile_run(config, topology, _PROGRAM.value)
     except aot.DoesNotFitError as error:
         if out is not None:
-            found = {"what": _WHAT.value, "topology": place.name, "fits": False}
+            found = {"program": _PROGRAM.value, "topology": topology.name, "fits": False}
             out.write_text(json.dumps({**found, "error": str(error)}, indent=2) + "\n")
         raise
-    print(aot.text(report))
+    print(aot.format_report(report))
     if out is not None:
         out.write_text(json.dumps(report.to_json(), indent=2) + "\n")
         print(f"-> {out}")

@@ -72,7 +72,7 @@ def _prepare(
     ) as bar:
         task = bar.add_task("encoding")
         try:
-            result = precompute.prepare(
+            result = precompute.write_features(
                 config,
                 folder,
                 count=_COUNT.value,

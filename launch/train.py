@@ -38,7 +38,10 @@ def main(argv) -> None:
 
 
 def _train(config: TrainConfig, workdir: pathlib.Path) -> None:
+    import jax
+
     from mimir_jax.parallel import distributed
+    from mimir_jax.planning import memory
     from mimir_jax.training import loop
 
     console = rich_console.Console(quiet=not distributed.is_first())
@@ -65,10 +68,11 @@ def _train(config: TrainConfig, workdir: pathlib.Path) -> None:
                 numbers = f"{fields['loss']}, {fields['step_time']}, {left} left"
                 console.print(f"step {step}/{config.steps}: {numbers}", highlight=False)
 
-        def say(line: str) -> None:
+        def check(system) -> None:
+            line = str(memory.check(config, system, jax.devices()))
             console.print(line, highlight=False, soft_wrap=True)
 
-        result = loop.train(config, workdir, report=report, say=say)
+        result = loop.train(config, workdir, report=report, check=check)
     _conclude(console, config, workdir, result)
 
 

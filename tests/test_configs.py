@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import pytest
 
 from mimir_jax import config as c
+from mimir_jax import systems
 from mimir_jax.config import bridge
-from mimir_jax.encoders import text as features_lib
 from mimir_jax.models import functional, llm, t5
 from mimir_jax.models.mimir import model as model_lib
 from mimir_jax.models.vae import autoencoder
-from mimir_jax.training import optimizer, state, step, tasks
+from mimir_jax.training import optimizer, state, step
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 MODULES = {"vae": autoencoder.VAE, "t5": t5.T5Encoder, "llm": llm.LLM}
@@ -71,9 +71,10 @@ def test_paper_presets_hold_the_published_number_of_parameters(preset, base):
 def test_train_step_of_the_5b_preset_has_consistent_shapes():
     config = bridge.from_config_dict(c.TrainConfig, load("mimir").get_config("5b"))
     config = dataclasses.replace(config, batch_size=2)
-    model, loss, batch = tasks.sketch(config)
-    assert batch["mean"].shape == (2, 13, 60, 90, 16)
-    assert batch["text"]["llm"].shape == (2, 4, 226, 3072)
+    system = systems.make_system(config)
+    model, batch = system.model, system.batch_spec(system.buckets[0])
+    assert batch.moments.mean.shape == (2, 13, 60, 90, 16)
+    assert batch.features.llm.shape == (2, 4, 226, 3072)
     tx = optimizer.make_optimizer(config.optimizer, config.steps, model.axes)
     trainable = optimizer.trainable(config.optimizer, model.axes)
     abstract = jax.eval_shape(
@@ -82,7 +83,7 @@ def test_train_step_of_the_5b_preset_has_consistent_shapes():
     )
     run = functools.partial(
         step.train_step,
-        loss_fn=loss,
+        loss_fn=system.loss,
         trainable=optimizer.trainable(config.optimizer, model.axes),
         tx=tx,
         ema_decay=config.optimizer.ema_decay,
@@ -92,6 +93,5 @@ def test_train_step_of_the_5b_preset_has_consistent_shapes():
         lambda x: (x.shape, x.dtype), abstract
     )
     assert metrics["loss"].shape == () and metrics["loss"].dtype == jnp.float32
-    features = jax.eval_shape(features_lib.to_condition, batch["text"])
-    condition = jax.eval_shape(model.condition, model.abstract_params, features)
+    condition = jax.eval_shape(system.condition, model.abstract_params, system.feature_spec(2))
     assert condition.tokens.shape == (2, 230, 4096)

@@ -35,6 +35,16 @@ class SystemConfig(abc.ABC):
 
     kind: str
 
+    @property
+    def network_kind(self) -> str:
+        """Kind of the weights of the network that trains, a key of `KINDS` where it is one."""
+        return self.kind
+
+    @property
+    def network(self) -> Any:
+        """Config of the network that trains."""
+        return None
+
     @abc.abstractmethod
     def check_run(self, run: Any) -> None:
         """Raises `FieldError` unless the rest of the run, a `TrainConfig`, fits the system."""

@@ -11,7 +11,7 @@ place is a function of (source, seed, place) alone, so a run can stop anywhere a
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import grain
 import jax
@@ -24,6 +24,7 @@ from mimir_jax.errors import InputError
 
 Batch = dict[str, Any]
 Record = dict[str, Any]
+T = TypeVar("T")
 Transform = Callable[[Record, np.random.Generator], Record]
 
 
@@ -252,17 +253,16 @@ def process_rows(
     return sorted(rows)
 
 
-def device_put(batch: Mapping[str, Any], sharding: Sharding) -> dict[str, Any]:
-    """Joins the rows of all processes into global arrays; lists, that is text, stay behind.
+def device_put(batch: T, sharding: Sharding) -> T:
+    """Joins the rows of all processes into global arrays.
 
     Args:
-        batch: This process's rows, from a loader made with the same sharding; a field may be a
-            tree of arrays.
-        sharding: Of the leading axis.
+        batch: Tree of arrays with this process's rows, in the order of a loader made with the same
+            sharding.
+        sharding: Sharding of the leading axis.
     """
-    arrays = {key: value for key, value in batch.items() if not isinstance(value, list)}
-    place = functools.partial(jax.make_array_from_process_local_data, sharding)
-    return jax.tree.map(lambda rows: place(jax.device_get(rows)), arrays)
+    put = functools.partial(jax.make_array_from_process_local_data, sharding)
+    return jax.tree.map(lambda rows: put(jax.device_get(rows)), batch)
 
 
 def _require(condition: bool, rule: str) -> None:

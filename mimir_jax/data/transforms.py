@@ -3,7 +3,7 @@
 """Frame timing, resizing and pixel scaling as pure functions."""
 
 import numpy as np
-from jaxtyping import Array, Float32, Float64, Int64, UInt8
+from jaxtyping import Array, Float, Float32, Float64, Int64, UInt8
 from PIL import Image
 
 
@@ -12,6 +12,11 @@ def to_float(
 ) -> Float32[np.ndarray, "*shape"] | Float32[Array, "*shape"]:
     """Maps bytes to [-1, 1]; call it on the device so that only bytes cross to it."""
     return video.astype(np.float32) / 127.5 - 1.0
+
+
+def to_uint8(video: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """Maps [-1, 1] to bytes, rounding and clipping."""
+    return np.clip(np.round((video + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
 def cover_box(

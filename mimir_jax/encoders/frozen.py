@@ -50,18 +50,16 @@ class FrozenNetwork:
         weights.resolve(self.path)
         return self.path
 
-    def load(
-        self, mesh: Mesh | None = None, *, dtype: str | None = None
-    ) -> tuple[functional.Model, functional.Params]:
-        """Loads the network.
+    def load(self, mesh: Mesh | None = None) -> tuple[functional.Model, functional.Params]:
+        """Loads the network, in the dtype of `config` where that is stated.
 
         Args:
             mesh: Devices to split the parameters over; None keeps them on the first device.
-            dtype: Dtype of parameters and compute; None keeps that of the folder.
 
         Raises:
             InputError: for a missing folder, or one whose config is not the stated one.
         """
+        dtype = None if self.config is None else self.config.dtype
         model, params = weights.load(self.require_path(), kind=self.kind, dtype=dtype, mesh=mesh)
         if self.config is not None and model.config != self.config:
             raise InputError(
@@ -77,14 +75,21 @@ class FrozenNetwork:
         """
         family = opening.FAMILIES[self.kind]
         if self.config is not None:
-            model, dtype = family.build(self.config), self.config.dtype
+            config, dtype = self.config, self.config.dtype
+        elif self._exists():
+            config = weights.open_weights(self.path).config
+            dtype = config.dtype
         else:
-            try:
-                opened = weights.open_weights(self.require_path())
-                model, dtype = family.build(opened.config), opened.config.dtype
-            except InputError:
-                model, dtype = family.build(KINDS[self.kind]()), "bfloat16"
+            config, dtype = KINDS[self.kind](), "bfloat16"
+        model = family.build(config)
         return model, param_spec(model, dtype)
+
+    def _exists(self) -> bool:
+        try:
+            self.require_path()
+        except InputError:
+            return False
+        return True
 
 
 def param_spec(model: functional.Model, dtype: DTypeLike) -> functional.Params:

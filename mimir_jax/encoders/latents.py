@@ -94,9 +94,7 @@ class CausalVAECodec:
 
     def nearest_frames(self, frames: int) -> int:
         """Returns the nearest clip length of whole chunks after the first frame."""
-        period = self.config.temporal_compression * self.config.latent_chunk
-        period = period if self.config.temporal_compression > 1 else 1
-        return max(0, round((frames - 1) / period)) * period + 1
+        return self.config.nearest_frames(frames)
 
     def encode(
         self, params: functional.Params, video: Float[Array, "b f h w 3"]

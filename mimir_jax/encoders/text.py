@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captions to the features that condition the video model, by frozen T5 and LLM (M-U2 to M-U4).
 
-Features are a pure function of caption, encoders and seed: every caption goes through programs of
-one fixed shape, alone, so its features never depend on what else is in the batch.
+Features are a pure function of caption, encoders and seed: each caption passes alone through
+programs of one fixed shape, so its features never depend on the rest of the batch.
 """
 
 import dataclasses
@@ -19,8 +19,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mimir_jax import hashing, weights
-from mimir_jax.config import TextConfig, flag
+from mimir_jax.config import TextConfig
 from mimir_jax.encoders import chat, decoding, tokenizers
+from mimir_jax.encoders import frozen as frozen_lib
 from mimir_jax.encoders.cache import ContentCache
 from mimir_jax.errors import InputError
 from mimir_jax.models import condition, functional
@@ -29,10 +30,65 @@ from mimir_jax.parallel import context
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Features = dict[str, np.ndarray | jax.Array]
-T5_NAMES = ("t5", "t5_mask")
-LLM_NAMES = ("llm", "llm_mask", "instructions")
-_ANSWERS = "answers"  # tokens of the answers in `llm`, kept beside the features
+_ANSWERS = "answers"  # tokens of the answers in `llm`, cached beside the features
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class CaptionFeatures:
+    """Features of a batch of captions, all sampled answers included.
+
+    The fields are `Any` because JAX rebuilds pytrees with shapes or shardings as leaves. Without an
+    LLM the last three are None.
+
+    Attributes:
+        t5: T5 states (b, n, d_t5), pads included.
+        t5_mask: True at caption tokens (b, n).
+        llm: LLM states of each of the k answers (b, k, n, d_llm).
+        llm_mask: True at LLM tokens (b, k, n).
+        instructions: LLM states of the instruction turns (b, i, d_llm).
+    """
+
+    t5: Any
+    t5_mask: Any
+    llm: Any = None
+    llm_mask: Any = None
+    instructions: Any = None
+
+    def pick(self, answer: jax.Array | None = None) -> condition.TextFeatures:
+        """Returns the features with one answer per row, which the conditioner takes; traceable.
+
+        Args:
+            answer: Index of the answer of each row (b,); None takes the first.
+        """
+        if self.llm is None:
+            return condition.TextFeatures(t5=self.t5, t5_mask=self.t5_mask)
+        rows = jnp.arange(self.llm.shape[0])
+        answer = jnp.zeros_like(rows) if answer is None else answer
+        return condition.TextFeatures(
+            t5=self.t5,
+            t5_mask=self.t5_mask,
+            llm=self.llm[rows, answer],
+            llm_mask=self.llm_mask[rows, answer],
+            instructions=self.instructions,
+        )
+
+
+def frozen_networks(
+    config: TextConfig, *, use_llm: bool, split: bool = False
+) -> dict[str, frozen_lib.FrozenNetwork]:
+    """Describes the networks that a `TextEncoder` loads, by name.
+
+    Args:
+        config: Their folders.
+        use_llm: Whether the LLM is among them.
+        split: Whether each is split over the devices of a process.
+    """
+    paths = {"t5": config.t5_path, **({"llm": config.llm_path} if use_llm else {})}
+    return {
+        kind: frozen_lib.FrozenNetwork(kind, path, f"text.{kind}_path", split=split)
+        for kind, path in paths.items()
+    }
 
 
 class TextEncoder:
@@ -45,14 +101,18 @@ class TextEncoder:
         mesh: Devices of this process to split the networks over; None keeps them on the first.
     """
 
+    padded = ("llm",)
+    """Features whose pads are zeros."""
+
     def __init__(
         self, config: TextConfig, *, use_llm: bool, seed: int = 0, mesh: Mesh | None = None
     ):
         self._config = config
         self._seed = seed
         self.cache = ContentCache()
-        self._t5 = _load(config.t5_path, "t5", "text.t5_path", mesh)
-        self._llm = _load(config.llm_path, "llm", "text.llm_path", mesh) if use_llm else None
+        networks = frozen_networks(config, use_llm=use_llm)
+        self._t5 = _load(networks["t5"], mesh)
+        self._llm = _load(networks["llm"], mesh) if use_llm else None
         if self._llm is not None:
             self._check_turns()
 
@@ -66,15 +126,10 @@ class TextEncoder:
         """Width of the LLM states, None without an LLM."""
         return self._llm.model.config.width if self._llm else None
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the features that `encode` returns."""
-        return T5_NAMES + (LLM_NAMES if self._llm else ())
-
     def identity(self) -> dict[str, Any]:
-        """Returns what the features are a function of besides caption and seed, as JSON values.
+        """Returns everything besides caption and seed that features depend on, as JSON values.
 
-        `text` and `t5` decide the features of T5, `llm` the others; it is None without an LLM.
+        `text` and `t5` determine the features of T5, `llm` the others; without an LLM it is None.
         """
         values = dataclasses.asdict(self._config)
         del values["t5_path"], values["llm_path"]  # the weights themselves are hashed
@@ -85,15 +140,11 @@ class TextEncoder:
         return {"text": text, "t5": self._t5.identity(), "llm": llm}
 
     @context.no_mesh()
-    def encode(self, captions: Sequence[str]) -> Features:
-        """Returns the features of `captions`, stacked.
-
-        Returns:
-            `t5` (b, n, d), `t5_mask` (b, n) and, with an LLM, `llm` (b, k, n, e), `llm_mask`
-            (b, k, n) for each of the k answers, `instructions` (b, i, e).
-        """
+    def encode(self, captions: Sequence[str]) -> CaptionFeatures:
+        """Returns the features of `captions`, stacked, as numpy arrays."""
         rows = [self._row(caption) for caption in captions]
-        return {name: np.stack([row[name] for row in rows]) for name in self.names}
+        names = [name for name in rows[0] if name != _ANSWERS]
+        return CaptionFeatures(**{name: np.stack([row[name] for row in rows]) for name in names})
 
     @context.no_mesh()
     def answers(self, caption: str) -> list[str]:
@@ -103,10 +154,10 @@ class TextEncoder:
         rows, tokenizer = self._row(caption)[_ANSWERS], self._llm.tokenizer
         return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in rows]
 
-    def unread(self, caption: str) -> dict[str, str]:
-        """Returns the end of `caption` that `t5`, `llm` and `instructions` leave out (M-U4).
+    def truncated(self, caption: str) -> dict[str, str]:
+        """Returns the end of `caption` that does not fit `t5`, `llm` and `instructions` (M-U4).
 
-        It is empty where all is read.
+        It is "" where all of the caption fits.
         """
         rests = {"t5": cut(self._t5.tokenizer, caption, self._config.length)[1]}
         if self._llm is not None:
@@ -122,13 +173,13 @@ class TextEncoder:
         pairs = zip(generation.states, generation.mask, strict=True)
         return generation.prompt_states[0][: len(query)], [states[keep] for states, keep in pairs]
 
-    def _row(self, caption: str) -> Features:
+    def _row(self, caption: str) -> dict[str, np.ndarray]:
         """Returns the features of one caption and the tokens of its answers."""
         return self.cache.get(
             hashing.content_key(caption), functools.partial(self._encode_one, caption)
         )
 
-    def _encode_one(self, caption: str) -> Features:
+    def _encode_one(self, caption: str) -> dict[str, np.ndarray]:
         length = self._config.length
         tokenizer = self._t5.tokenizer
         ids = tokenizer(caption, truncation=True, max_length=length)["input_ids"]
@@ -144,7 +195,7 @@ class TextEncoder:
     def _llm_states(self, caption: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns states (k, n, e) and mask (k, n) of the tokens that `llm_tokens` names.
 
-        The third result (k, n) is the answer tokens among them.
+        The third result (k, n) holds the answer tokens among them.
         """
         length, mode, pad_id = self._config.length, self._config.llm_tokens, self._llm.pad_id
         query = self._query(caption)
@@ -154,7 +205,7 @@ class TextEncoder:
             return np.where(mask[..., None], states, 0), mask, np.zeros((0, length), np.int32)
         generation = jax.device_get(self._generate(caption))
         count = self._config.num_answers
-        first = len(query) if mode == "query+answer" else 0  # place of the answer
+        first = len(query) if mode == "query+answer" else 0  # where the answer starts
         states = np.zeros((count, length, generation.states.shape[-1]), np.float32)
         mask = np.zeros((count, length), bool)
         answers = np.full((count, length), pad_id, np.int32)
@@ -213,12 +264,12 @@ class TextEncoder:
         return _split(self._llm.tokenizer, caption, excess)
 
     def _check_turns(self) -> None:
-        """Raises `ValueError` if the turns leave no room for a caption."""
+        """Raises `InputError` if the turns leave no room for a caption."""
         length, row = self._config.length, self._query_row("")
         if len(row) >= length:
             raise InputError(
                 f"text.length must be more than the {len(row)} tokens of the LLM's turn of an "
-                f"empty caption, got {length}; set a larger {flag('system.text.length')}"
+                f"empty caption, got {length}; set a larger --config.system.text.length"
             )
         limit = self._config.instruction_length
         for text, row in zip(self._config.instructions, self._instruction_rows(""), strict=True):
@@ -226,7 +277,7 @@ class TextEncoder:
                 raise InputError(
                     f"instruction {text[:60]!r} must fit text.instruction_length={limit} tokens as "
                     f"a chat turn, got {len(row)}; shorten it, or train with a larger "
-                    f"{flag('system.text.instruction_length')}"
+                    "--config.system.text.instruction_length"
                 )
 
     def _query(self, caption: str) -> list[int]:
@@ -254,26 +305,6 @@ class TextEncoder:
     def _encode_llm(self):
         layer = self._config.llm_layer
         return jax.jit(functools.partial(self._llm.model.encode, layer=layer))
-
-
-def to_condition(features: Features, answer: jax.Array | None = None) -> condition.TextFeatures:
-    """Picks one answer a row and returns what the conditioner takes; traceable.
-
-    Args:
-        features: What `TextEncoder.encode` returns, as arrays.
-        answer: Index of the answer of each row (b,); None takes the first.
-    """
-    if "llm" not in features:
-        return condition.TextFeatures(t5=features["t5"], t5_mask=features["t5_mask"])
-    rows = jnp.arange(features["llm"].shape[0])
-    answer = jnp.zeros_like(rows) if answer is None else answer
-    return condition.TextFeatures(
-        t5=features["t5"],
-        t5_mask=features["t5_mask"],
-        llm=features["llm"][rows, answer],
-        llm_mask=features["llm_mask"][rows, answer],
-        instructions=features["instructions"],
-    )
 
 
 def cut(tokenizer: "PreTrainedTokenizerBase", text: str, length: int) -> tuple[str, str]:
@@ -329,12 +360,7 @@ class _Encoder:
         }
 
 
-def _load(path: str | None, kind: str, field: str, mesh: Mesh | None) -> _Encoder:
-    if path is None:
-        raise InputError(
-            f"{field} must name a folder with {kind} weights, config and tokenizer, got None; "
-            f"set it with {flag(f'system.{field}')}=FOLDER"
-        )
-    model, params = weights.load(path, kind=kind, mesh=mesh)
-    folder = weights.resolve(path)
+def _load(network: frozen_lib.FrozenNetwork, mesh: Mesh | None) -> _Encoder:
+    model, params = network.load(mesh)
+    folder = weights.resolve(network.path)
     return _Encoder(model, params, tokenizers.load(folder), folder)

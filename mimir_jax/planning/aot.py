@@ -1,14 +1,13 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A run compiled for hardware that is not there: memory by part, FLOPs, traffic, least time.
+"""Ahead-of-time compilation of a run for absent hardware: memory, FLOPs, traffic, least time.
 
-Nothing is estimated that the compiler knows: memory and collectives are those of the compiled
-program. FLOPs are counted from the model's own matrix products and convolutions. The bound on the
-time is the slowest of arithmetic, memory and links at the maker's figures, as if the others hid
-behind it entirely; real steps are slower.
+Memory and collectives are those of the compiled program. FLOPs are counted from the model's matrix
+products and convolutions. The least time is the slowest of arithmetic, memory and links at the
+maker's figures, as if it hid the others entirely; real steps are slower.
 
-Of memory, each argument is read once, each result written once and each byte of scratch both: what
-a program cannot do without. The compiler's own count of bytes takes a loop for one pass of it.
+Memory traffic counts each argument read once, each result written once and each byte of scratch
+both: a lower bound for any program. The compiler's own count of bytes counts a loop as one pass.
 """
 
 import dataclasses
@@ -18,34 +17,24 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mimir_jax import tables, weights
-from mimir_jax.config import (
-    DiffusionSystemConfig,
-    LanguageSystemConfig,
-    LLMConfig,
-    T5Config,
-    TrainConfig,
-)
+from mimir_jax import systems, tables
+from mimir_jax.config import TrainConfig
 from mimir_jax.errors import InputError
-from mimir_jax.models import functional
-from mimir_jax.models.vae import autoencoder
-from mimir_jax.parallel import context
-from mimir_jax.parallel import hardware as topology_lib
+from mimir_jax.parallel import context, hardware
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.parallel import rules as rules_lib
-from mimir_jax.planning import collectives
+from mimir_jax.planning import collectives, memory
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import pipeline as pipeline_lib
-from mimir_jax.training import compiled_step as program_lib
+from mimir_jax.systems import base
+from mimir_jax.training import compiled_step, metrics
 from mimir_jax.training import flops as flops_lib
-from mimir_jax.training import metrics, tasks
-from mimir_jax.training.tasks import text_to_video
-from mimir_jax.weights import opening
 
-What = Literal["train", "sample", "decode"]
+Program = Literal["train", "sample", "decode"]
+PROGRAMS = ("train", "sample", "decode")
 
 
 class DoesNotFitError(InputError):
@@ -54,27 +43,27 @@ class DoesNotFitError(InputError):
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What compiling told.
+    """Result of compiling one program.
 
     Attributes:
-        what: Train step, sampling loop, or decoding of one clip.
-        topology: Its name.
-        devices: Their number.
+        program: Train step, sampling loop, or decoding of one clip.
+        topology: Name of the topology.
+        devices: Number of devices.
         mesh: Sizes of the mesh axes.
         batch_size: Clips of one execution over all devices.
         memory: Bytes on the fullest device by part; `total` is their sum. The frozen networks of a
             run are a part of its train step and sampling loop, not of decoding alone.
-        capacity: Bytes that a device has, None where nobody said.
+        capacity: Bytes per device, None for a topology without a data sheet.
         flops: Operations of one execution over all devices, recomputation left out.
-        executed_flops: With what rematerialisation computes twice.
-        touched: Bytes that a device reads from its memory or writes there, at least.
+        executed_flops: Operations including rematerialisation.
+        touched: Least number of bytes that a device reads from its memory or writes there.
         traffic: Collectives by kind.
-        seconds: Least time of a device for `arithmetic`, `memory` and `links`; empty where nobody
-            said what it can do.
-        compile_seconds: Time that lowering and compiling took here.
+        seconds: Least time of a device for `arithmetic`, `memory` and `links`; empty for a topology
+            without a data sheet.
+        compile_seconds: Time of lowering and compiling on this machine.
     """
 
-    what: What
+    program: Program
     topology: str
     devices: int
     mesh: dict[str, int]
@@ -95,12 +84,12 @@ class Report:
 
     @property
     def bound(self) -> str | None:
-        """What takes longest."""
+        """The name of the largest of `seconds`."""
         return max(self.seconds, key=self.seconds.get) if self.seconds else None
 
     @property
     def least_seconds(self) -> float | None:
-        """The bound on the time of one execution."""
+        """A lower bound on the time of one execution."""
         return self.seconds[self.bound] if self.seconds else None
 
     def to_json(self) -> dict[str, Any]:
@@ -113,38 +102,40 @@ class Report:
         }
 
 
-def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What) -> Report:
+def compile_run(config: TrainConfig, topology: hardware.Topology, program: Program) -> Report:
     """Compiles a run for a topology.
 
     Args:
         config: The run; its mesh sizes are laid over the devices.
         topology: Devices to compile for.
-        what: `train`, one step; `sample`, the guided loop of a batch; `decode`, the VAE on the
-            latents of one clip, in tiles on one device, else in bands of rows on several.
+        program: `train`, one step; `sample`, the guided loop of a batch; `decode`, the codec on the
+            latents of one clip, in tiles on one device, split by rows over several.
 
     Raises:
-        ValueError: for a mesh or task that does not fit, or a batch that does not split.
+        InputError: for a mesh or system that does not fit, or a batch that does not split.
         DoesNotFitError: where the compiler finds no memory for the program.
     """
-    if what == "decode":
-        mesh = _bands(config, topology.devices)
+    system = systems.make_system(config)
+    if program == "decode":
+        mesh = _decode_mesh(system, topology.devices)
     else:
         mesh = mesh_lib.make_mesh(config.mesh.sizes, topology.devices)
-        program_lib.require_runnable(config, mesh)
+        compiled_step.require_runnable(config, system, mesh)
     start = time.monotonic()
-    make = {"train": _train, "sample": _sample, "decode": _decode}[what]
-    lowered, parts, flops, executed = make(config, mesh)
-    compiled = _compile(lowered.compile, what, topology)
+    lower = {"train": _lower_train, "sample": _lower_sample, "decode": _lower_decode}[program]
+    lowered, parts, flops, executed = lower(config, system, mesh)
+    compiled = _compile(lowered.compile, program, topology)
     compile_seconds = time.monotonic() - start
     analysis = compiled.memory_analysis()
     results, scratch = analysis.output_size_in_bytes, analysis.temp_size_in_bytes
-    memory = {name: mesh_lib.device_bytes(tree) for name, tree in parts.items()}
-    if what != "decode":
-        memory["frozen networks"] = mesh_lib.device_bytes(frozen(config, mesh))
-    # Donated outputs live in their arguments; the rest comes on top.
-    memory["outputs"] = max(0, results - analysis.alias_size_in_bytes)
-    memory["temporary"] = scratch
-    memory["total"] = sum(memory.values())
+    used = {name: mesh_lib.device_bytes(tree) for name, tree in parts.items()}
+    if program != "decode":
+        frozen = memory.describe_frozen(system.frozen, mesh)
+        used["frozen networks"] = mesh_lib.device_bytes(frozen)
+    # Donated outputs reuse the memory of their arguments; the rest needs its own.
+    used["outputs"] = max(0, results - analysis.alias_size_in_bytes)
+    used["temporary"] = scratch
+    used["total"] = sum(used.values())
     traffic = collectives.collectives(compiled.as_text())
     touched = analysis.argument_size_in_bytes + results + 2 * scratch
     chip, number = topology.chip, len(topology.devices)
@@ -156,12 +147,12 @@ def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What
             "links": sum(x.moved for x in traffic.values()) / (chip.link * max(1, topology.links)),
         }
     return Report(
-        what=what,
+        program=program,
         topology=topology.name,
         devices=number,
         mesh=dict(mesh.shape),
-        batch_size=1 if what == "decode" else config.batch_size,
-        memory=memory,
+        batch_size=1 if program == "decode" else config.batch_size,
+        memory=used,
         capacity=None if chip is None else chip.memory,
         flops=flops,
         executed_flops=executed,
@@ -173,7 +164,7 @@ def compile_run(config: TrainConfig, topology: topology_lib.Topology, what: What
 
 
 def _compile(
-    run: Callable[[], jax.stages.Compiled], what: What, topology: topology_lib.Topology
+    run: Callable[[], jax.stages.Compiled], program: Program, topology: hardware.Topology
 ) -> jax.stages.Compiled:
     try:
         return run()
@@ -182,38 +173,16 @@ def _compile(
             raise
         reason = str(error).partition("RESOURCE_EXHAUSTED: ")[2].splitlines()[0]
         raise DoesNotFitError(
-            f"{what} must fit the memory of a device of {topology.name}, got from its compiler: "
+            f"{program} must fit the memory of a device of {topology.name}, got from its compiler: "
             f"{reason[:200].rstrip('.')}; split the mesh further, or see docs/scale.md on memory"
         ) from None
 
 
-def frozen(config: TrainConfig, mesh: jax.sharding.Mesh) -> Any:
-    """Describes the frozen networks of a run, as its first process keeps them.
-
-    The VAE is whole on the first device, and so are the encoders without `mesh.shard_frozen`.
-    Encoders whose folders are not here are taken to be the paper's, in 16 bits.
-    """
-    task = config.system
-    if not isinstance(task, DiffusionSystemConfig):
-        return {}
-    devices = mesh.devices.flatten()
-    own = [d for d in devices if d.process_index == devices[0].process_index]
-    split = own if config.mesh.shard_frozen else own[:1]
-    vae = functional.build(autoencoder.VAE, task.vae)
-    networks = {
-        "vae": _placed(vae, task.vae.dtype, own[:1]),
-        "t5": _placed(*_encoder(task.text.t5_path, "t5", T5Config()), split),
-    }
-    if text_to_video.uses_llm(task):
-        networks["llm"] = _placed(*_encoder(task.text.llm_path, "llm", LLMConfig()), split)
-    return networks
-
-
-def text(report: Report) -> str:
-    """Lays a report out for people."""
+def format_report(report: Report) -> str:
+    """Formats a report as tables."""
     size = ", ".join(f"{name} {n}" for name, n in report.mesh.items() if n > 1) or "one device"
     lines = [
-        f"{report.what} on {report.topology}: {report.devices} devices ({size}), "
+        f"{report.program} on {report.topology}: {report.devices} devices ({size}), "
         f"batch {report.batch_size}, compiled in {report.compile_seconds:.0f} s",
         "",
         tables.align([
@@ -244,113 +213,84 @@ def text(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _train(config: TrainConfig, mesh: jax.sharding.Mesh):
-    if isinstance(config.system, LanguageSystemConfig):
-        raise InputError(
-            "system.kind must not be of a text model to be compiled ahead of time, got "
-            f"{config.system.kind!r}; choose another --config"
-        )
-    model, loss, batch = tasks.sketch(config)
-    program = program_lib.make(config, model, loss, mesh)
-    batch = jax.tree.map(lambda x: program_lib.with_sharding(x, program.batch), batch)
-    lowered = program_lib.lower(program, batch)
-    state = program.state
+def _lower_train(config: TrainConfig, system: base.System, mesh: Mesh):
+    step = compiled_step.make(config, system, mesh)
+    bucket = system.buckets[0]
+    batch = jax.tree.map(
+        lambda x: compiled_step.with_sharding(x, step.batch), system.batch_spec(bucket)
+    )
+    lowered = compiled_step.lower(step, batch)
+    state = step.state
     parts = {"parameters": state.params, "optimizer": state.opt_state, "batch": batch}
     if state.ema is not None:
         parts["average"] = state.ema
-    again = {
+    remat = "none" if system.backbone is None else system.backbone.remat
+    recomputed = {
         "none": lambda: 0,
         "dots": lambda: 0,
-        "attention": lambda: flops_lib.forward_flops(config, attention=False),
-        "full": lambda: flops_lib.forward_flops(config),
-    }[_remat(config)]()
-    flops = flops_lib.step_flops(config)
-    return lowered, parts, flops, flops + again
+        "attention": lambda: flops_lib.forward_flops(system, bucket, attention=False),
+        "full": lambda: flops_lib.forward_flops(system, bucket),
+    }[remat]()
+    flops = flops_lib.step_flops(system, bucket, config.optimizer)
+    return lowered, parts, flops, flops + recomputed
 
 
-def _sample(config: TrainConfig, mesh: jax.sharding.Mesh):
-    if not isinstance(config.system, DiffusionSystemConfig):
+def _require_diffusion(system: base.System, program: Program) -> None:
+    if not isinstance(system, base.DiffusionSystem):
         raise InputError(
-            f"--what sample needs a text-to-video system, got {config.system.kind!r}; "
-            "choose another --config"
+            f"--program {program} needs a run of a diffusion system, got system.kind "
+            f"{system.config.kind!r}; choose another --config"
         )
-    model, _, batch = tasks.sketch(config)
+
+
+def _lower_sample(config: TrainConfig, system: base.System, mesh: Mesh):
+    _require_diffusion(system, "sample")
     rules = rules_lib.table(config.mesh.strategy, config.mesh.context_parallel)
-    params = _on_mesh(model, rules, mesh)
+    model = system.model
+    shardings = rules_lib.param_shardings(model.abstract_params, model.axes, rules, mesh)
+    params = jax.tree.map(compiled_step.with_sharding, model.abstract_params, shardings)
     rows = NamedSharding(mesh, P(("data", "fsdp")))
-    batch = jax.tree.map(lambda x: program_lib.with_sharding(x, rows), batch)
-    shape, keys = batch["mean"].shape, _key((config.batch_size,), rows)
-    denoise = pipeline_lib.make_denoise(config.system, model)
-    arguments = (params, batch["text"], batch.get("null"), shape, keys)
-    with context.use_mesh(mesh, rules):
-        lowered = denoise.lower(*arguments)
-        flops = metrics.count_flops(
-            lambda params, text, null, keys: denoise(params, text, null, shape, keys),
-            params, batch["text"], batch.get("null"), jax.random.split(jax.random.key(0), shape[0]),
-        )  # fmt: skip
-    return lowered, {"parameters": params, "batch": batch["text"]}, flops, flops
-
-
-def _bands(config: TrainConfig, devices: Sequence[Any]) -> jax.sharding.Mesh:
-    if not isinstance(config.system, DiffusionSystemConfig):
-        raise InputError(
-            f"--what decode needs a text-to-video system, got {config.system.kind!r}; "
-            "choose another --config"
-        )
-    return latents_lib.bands(config.data.height // config.system.vae.spatial_compression, devices)
-
-
-def _decode(config: TrainConfig, mesh: jax.sharding.Mesh):
-    vae = functional.build(autoencoder.VAE, config.system.vae)
-    everywhere = NamedSharding(mesh, P())
-    params = jax.tree.map(
-        lambda x: program_lib.with_sharding(x, everywhere), _shapes(vae, config.system.vae.dtype)
+    bucket = system.buckets[0]
+    features = jax.tree.map(
+        lambda x: compiled_step.with_sharding(x, rows), system.feature_spec(bucket.batch)
     )
-    shape = (1, *tasks.sketch(config).batch["mean"].shape[1:])
-    latents = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=everywhere)
+    drop = jax.ShapeDtypeStruct((bucket.batch,), jnp.bool_, sharding=rows)
+    shape = system.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
+    shape = (bucket.batch, *shape)
+    denoise = pipeline_lib.make_denoise(system)
+    with context.use_mesh(mesh, rules):
+        keys = _key((bucket.batch,), rows)
+        lowered = denoise.lower(params, features, features, drop, shape, keys)
+        flops = metrics.count_flops(
+            lambda *arguments: denoise(*arguments[:4], shape, arguments[4]),
+            params, features, features, drop, jax.random.split(jax.random.key(0), bucket.batch),
+        )  # fmt: skip
+    return lowered, {"parameters": params, "batch": features}, flops, flops
+
+
+def _decode_mesh(system: base.System, devices: Sequence[Any]) -> Mesh:
+    _require_diffusion(system, "decode")
+    height = system.buckets[0].height // system.codec.spatial_compression
+    return latents_lib.height_mesh(height, devices)
+
+
+def _lower_decode(config: TrainConfig, system: base.DiffusionSystem, mesh: Mesh):
+    del config
+    codec, bucket = system.codec, system.buckets[0]
+    replicated = NamedSharding(mesh, P())
+    params = jax.tree.map(lambda x: compiled_step.with_sharding(x, replicated), codec.param_spec)
+    shape = (1, *codec.latent_shape(bucket.frames, bucket.height, bucket.width))
+    latents = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=replicated)
 
     def decode(params, latents):
-        return latents_lib.decode(vae, params, latents, tiled=mesh.size == 1)
+        return codec.decode(params, latents, tiled=mesh.size == 1)
 
-    with context.use_mesh(mesh, rules_lib.table("fsdp")):
+    with context.use_mesh(mesh):
         lowered = jax.jit(decode).lower(params, latents)
     flops = metrics.count_flops(decode, params, latents)
     return lowered, {"parameters": params, "latents": latents}, flops, flops
 
 
-def _on_mesh(model: functional.Model, rules: rules_lib.Rules, mesh: jax.sharding.Mesh) -> Any:
-    shardings = rules_lib.param_shardings(model.abstract_params, model.axes, rules, mesh)
-    return jax.tree.map(program_lib.with_sharding, model.abstract_params, shardings)
-
-
-def _encoder(path: str | None, kind: str, default: Any) -> tuple[functional.Model, str]:
-    try:
-        place = weights.resolve(path or "-")
-    except ValueError:
-        return opening.FAMILIES[kind].build(default), "bfloat16"
-    opened = weights.open_weights(place)
-    return opened.family.build(opened.config), opened.config.dtype
-
-
-def _placed(model: functional.Model, dtype: str, devices: Sequence[Any]) -> Any:
-    """Describes parameters in `dtype`, split over `devices` as `weights.load` splits them."""
-    shapes = _shapes(model, dtype)
-    mesh = mesh_lib.line("fsdp", devices)
-    places = rules_lib.param_shardings(shapes, model.axes, rules_lib.table("fsdp"), mesh)
-    return jax.tree.map(program_lib.with_sharding, shapes, places)
-
-
-def _shapes(model: functional.Model, dtype: str) -> Any:
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, jnp.dtype(dtype)), model.abstract_params
-    )
-
-
 def _key(shape: tuple[int, ...], sharding: NamedSharding) -> jax.ShapeDtypeStruct:
     dtype = jax.eval_shape(lambda: jax.random.key(0)).dtype
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
-
-
-def _remat(config: TrainConfig) -> str:
-    task = config.system
-    return task.network.dit.remat if isinstance(task, DiffusionSystemConfig) else "none"

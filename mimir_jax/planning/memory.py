@@ -1,10 +1,10 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a run takes of a device's memory, by part, before anything is allocated or compiled.
+"""Device memory of a run by part, estimated before anything is allocated or compiled.
 
 State, gradients and frozen networks are counted from their shapes and shardings. Activations are
-what differentiation keeps of the forward pass under the remat policy, as JAX traces it, and one
-block written out. A compiler may keep less by computing again, or more by copying.
+the values that differentiation keeps of the forward pass under the remat policy, as JAX traces it,
+plus one block written out. A compiler may keep less by recomputing, or more by copying.
 """
 
 import collections
@@ -12,31 +12,28 @@ import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
-from mimir_jax import weights
-from mimir_jax.config import DiffusionSystemConfig, TrainConfig, flag
+from mimir_jax import systems
+from mimir_jax.config import TrainConfig, bridge
+from mimir_jax.encoders import frozen as frozen_lib
 from mimir_jax.errors import InputError
-from mimir_jax.models import dit
 from mimir_jax.models import params as params_lib
 from mimir_jax.models.attention import kernels
-from mimir_jax.parallel import context
+from mimir_jax.parallel import context, hardware
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.planning import aot
-from mimir_jax.training import compiled_step as program_lib
+from mimir_jax.parallel import rules as rules_lib
+from mimir_jax.systems import base
+from mimir_jax.training import compiled_step
 from mimir_jax.training import optimizer as optimizer_lib
-from mimir_jax.training import tasks
-from mimir_jax.training.tasks import text_to_video
-
-Change = Callable[[TrainConfig], TrainConfig]
 
 SLACK = 3.0
-"""A run is refused where even an SLACK-th of its gradients and activations would not fit; where
-`tensor` devices share them, that part of it."""
+"""A run is refused if not even its gradients and activations divided by SLACK would fit, divided
+again by the number of `tensor` devices that share them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,32 +41,32 @@ class Estimate:
     """Bytes on the fullest device.
 
     Attributes:
-        fixed: What certainly lies there all the time, by part.
-        passing: Gradients and activations of a step, by part, as estimated.
-        capacity: Bytes that the device has, None where it does not say.
-        tensor: Devices over which heads and MLPs are split. How much of the activations they share
-            depends on the remat policy, so that they are counted whole.
+        fixed: Bytes allocated all the time, by part.
+        transient: Estimated gradients and activations of a step, by part.
+        capacity: Bytes of the device, None where it does not report them.
+        tensor: Number of devices over which heads and MLPs are split. The share of the activations
+            that they split depends on the remat policy, so activations are counted whole.
     """
 
     fixed: dict[str, int]
-    passing: dict[str, int]
+    transient: dict[str, int]
     capacity: int | None
     tensor: int = 1
 
     @property
     def total(self) -> int:
         """Sum of all parts."""
-        return sum(self.fixed.values()) + sum(self.passing.values())
+        return sum(self.fixed.values()) + sum(self.transient.values())
 
     @property
     def possible(self) -> bool:
         """Whether the run may fit, if the compiler does well."""
-        least = sum(self.fixed.values()) + sum(self.passing.values()) / (SLACK * self.tensor)
+        least = sum(self.fixed.values()) + sum(self.transient.values()) / (SLACK * self.tensor)
         return self.capacity is None or least <= self.capacity
 
     def __str__(self) -> str:
         """Returns one line."""
-        parts = {**self.fixed, **self.passing}
+        parts = {**self.fixed, **self.transient}
         listed = ", ".join(f"{name} {_size(n)}" for name, n in parts.items() if n)
         of = "" if self.capacity is None else f" of {_size(self.capacity)}"
         return f"memory of a device, estimated: {_size(self.total)}{of} ({listed})"
@@ -77,37 +74,39 @@ class Estimate:
 
 def estimate(
     config: TrainConfig,
+    system: base.System,
     devices: Sequence[jax.Device],
     *,
     frozen: int = 0,
     capacity: int | None = None,
 ) -> Estimate:
-    """Estimates the memory of a train step.
+    """Estimates the memory of a train step, on the largest bucket.
 
     Args:
-        config: The run, of a kind that `tasks.sketch` knows.
+        config: The run.
+        system: Its network and loss.
         devices: Real ones, or those of a topology.
-        frozen: Bytes of frozen networks on a device.
-        capacity: Bytes of a device.
+        frozen: Bytes of frozen networks per device.
+        capacity: Bytes per device.
 
     Raises:
-        ValueError: for a config that cannot run on `devices`.
+        InputError: for a config that cannot run on `devices`.
     """
     mesh = mesh_lib.make_mesh(config.mesh.sizes, devices)
-    accumulate = config.optimizer.grad_accumulation
-    sketch = tasks.sketch(config)
-    program = program_lib.make(config, sketch.model, sketch.loss, mesh)
-    state = program.state
-    micro = dataclasses.replace(
-        config,
-        batch_size=config.batch_size // accumulate,
-        optimizer=dataclasses.replace(config.optimizer, grad_accumulation=1),
-    )
-    ways = math.prod(mesh.shape[name] for name in ("data", "fsdp", "context"))
-    with context.use_mesh(mesh, program.rules):
-        activations = _activations(micro) // ways + _scores(micro, mesh)
+    accumulation = config.optimizer.grad_accumulation
+    compiled = compiled_step.make(config, system, mesh)
+    state = compiled.state
+    trainable = optimizer_lib.trainable(config.optimizer, system.model.axes, system.model.frozen)
+    shards = math.prod(mesh.shape[name] for name in ("data", "fsdp", "context"))
+    with context.use_mesh(mesh, compiled.rules):
+        activations = max(
+            _activations(system, micro, trainable) // shards + _scores(system, micro, mesh)
+            for bucket in system.buckets
+            for micro in [dataclasses.replace(bucket, batch=bucket.batch // accumulation)]
+        )
     if mesh.shape["fsdp"] > 1:
-        activations += _gathered(state.params, sketch.model.axes)
+        activations += _gathered(state.params, system.model.axes)
+    gradients = mesh_lib.device_bytes(params_lib.prune(state.params, trainable))
     return Estimate(
         fixed={
             "parameters": mesh_lib.device_bytes(state.params),
@@ -115,9 +114,8 @@ def estimate(
             "average": mesh_lib.device_bytes(state.ema),
             "frozen networks": frozen,
         },
-        passing={
-            "gradients": mesh_lib.device_bytes(_trained(config, sketch.model, state.params))
-            * (1 if accumulate == 1 else 2),
+        transient={
+            "gradients": gradients * (1 if accumulation == 1 else 2),
             "activations": activations,
         },
         capacity=capacity,
@@ -125,40 +123,89 @@ def estimate(
     )
 
 
-def check(config: TrainConfig, devices: Sequence[jax.Device]) -> Estimate:
-    """Estimates a run on devices that are here, before its frozen networks are read.
+def estimate_topology(
+    config: TrainConfig, system: base.System, topology: hardware.Topology
+) -> Estimate:
+    """Estimates a run on absent devices.
+
+    Args:
+        config: The run.
+        system: What `systems.make_system` returned for it.
+        topology: The devices.
 
     Raises:
-        ValueError: if it cannot fit, saying what would make it, or lacks a frozen network.
+        InputError: for a config that cannot run on them.
     """
-    _require_weights(config)
+    mesh = mesh_lib.make_mesh(config.mesh.sizes, topology.devices)
+    compiled_step.require_runnable(config, system, mesh)
+    frozen = mesh_lib.device_bytes(describe_frozen(system.frozen, mesh))
+    capacity = None if topology.chip is None else int(topology.chip.memory)
+    return estimate(config, system, topology.devices, frozen=frozen, capacity=capacity)
+
+
+def check(config: TrainConfig, system: base.System, devices: Sequence[jax.Device]) -> Estimate:
+    """Estimates a run on devices that are present, before its frozen networks are read.
+
+    Args:
+        config: The run.
+        system: What `systems.make_system` returned for it.
+        devices: All devices of the run.
+
+    Raises:
+        InputError: if it cannot fit, naming changes that would make it fit, or if it lacks a frozen
+            network.
+    """
+    for network in system.frozen.values():
+        network.require_path()
     device = jax.local_devices()[0]
-    frozen = aot.frozen(config, mesh_lib.make_mesh(config.mesh.sizes, devices))
-    held = _in_use(device) + mesh_lib.device_bytes(frozen)
-    known = {"frozen": held, "capacity": device_memory(device, held)}
-    found = estimate(config, devices, **known)
-    if found.possible:
-        return found
+    mesh = mesh_lib.make_mesh(config.mesh.sizes, devices)
+    held = _in_use(device) + mesh_lib.device_bytes(describe_frozen(system.frozen, mesh))
+    limits = {"frozen": held, "capacity": device_memory(device, held)}
+    needed = estimate(config, system, devices, **limits)
+    if needed.possible:
+        return needed
 
     def fits(changed: TrainConfig) -> bool:
-        return estimate(changed, devices, **known).possible
+        return estimate(changed, systems.make_system(changed), devices, **limits).possible
 
-    remedies = _remedies(config, devices)
-    alone = [flags for flags, change in remedies.items() if fits(change(config))]
-    advice = f"use one of {', '.join(alone)}"
-    if not alone:
-        for change in remedies.values():
-            config = change(config)
+    remedies = list(_remedies(config, devices))
+    sufficient = [_flags(config, change(config)) for change in remedies if fits(change(config))]
+    advice = f"use one of {', '.join(sufficient)}"
+    if not sufficient:
+        changed = config
+        for change in remedies:
+            changed = change(changed)
         advice = "use more devices or a smaller model"
-        if fits(config):
-            advice = f"use several of {', '.join(remedies)}"
-    raise InputError(f"run must fit the memory of a device, got {found}; {advice}")
+        if fits(changed):
+            listed = ", ".join(_flags(config, change(config)) for change in remedies)
+            advice = f"use several of {listed}"
+    raise InputError(f"run must fit the memory of a device, got {needed}; {advice}")
+
+
+def describe_frozen(networks: Mapping[str, frozen_lib.FrozenNetwork], mesh: Mesh) -> dict[str, Any]:
+    """Returns shape, dtype and sharding of frozen parameters by network, as process 0 keeps them.
+
+    Args:
+        networks: `System.frozen`.
+        mesh: The devices of the run. A network is whole on the first one, or split over those of
+            the first one's process.
+    """
+    devices = mesh.devices.flatten()
+    own = [d for d in devices if d.process_index == devices[0].process_index]
+    placed = {}
+    for name, network in networks.items():
+        model, shapes = network.describe()
+        line = mesh_lib.line("fsdp", own if network.split else own[:1])
+        table = rules_lib.table("fsdp")
+        shardings = rules_lib.param_shardings(shapes, model.axes, table, line)
+        placed[name] = jax.tree.map(compiled_step.with_sharding, shapes, shardings)
+    return placed
 
 
 def device_memory(device: jax.Device, held: int) -> int | None:
-    """Returns the bytes that programs may use on a device, None if the platform does not say.
+    """Returns the bytes that programs may use on a device, None if the platform reports none.
 
-    CPU devices share what the host has available besides the `held` bytes of the first of them.
+    CPU devices share the available memory of the host, besides the `held` bytes of the first one.
     """
     if device.platform != "cpu":
         return (device.memory_stats() or {}).get("bytes_limit")
@@ -171,78 +218,69 @@ def device_memory(device: jax.Device, held: int) -> int | None:
     return (available + _in_use(device) - held) // jax.local_device_count() + held
 
 
-def _require_weights(config: TrainConfig) -> None:
-    """Raises `ValueError` for a frozen network that is not named or not there."""
-    task = config.system
-    if not isinstance(task, DiffusionSystemConfig):
-        return
-    paths = {"vae_path": task.vae_path, "text.t5_path": task.text.t5_path}
-    if text_to_video.uses_llm(task):
-        paths["text.llm_path"] = task.text.llm_path
-    for field, path in paths.items():
-        if path is None:
-            raise InputError(
-                f"system.{field} must name a folder of weights, got None; set it with "
-                f"{flag(f'system.{field}')}=FOLDER"
-            )
-        weights.resolve(path)
+def _remedies(
+    config: TrainConfig, devices: Sequence[jax.Device]
+) -> Iterator[Callable[[TrainConfig], TrainConfig]]:
+    """Yields changes of a run that save memory, cheapest first."""
 
-
-def _remedies(config: TrainConfig, devices: Sequence[jax.Device]) -> dict[str, Change]:
-    """Returns what can be changed to save memory, by the flags that do it, cheapest first."""
-
-    def optimizer(**fields: Any) -> Change:
+    def section(part: str, /, **fields: Any) -> Callable[[TrainConfig], TrainConfig]:
         return lambda c: dataclasses.replace(
-            c, optimizer=dataclasses.replace(c.optimizer, **fields)
+            c, **{part: dataclasses.replace(getattr(c, part), **fields)}
         )
 
-    def task(change: Callable[[Any], Any]) -> Change:
-        return lambda c: dataclasses.replace(c, system=change(c.system))
+    backbone = systems.make_system(config).backbone
+    if backbone is not None and backbone.remat != "full":
 
-    found: dict[str, Change] = {}
-    video = isinstance(config.system, DiffusionSystemConfig)
-    if video and config.system.dit.remat != "full":
-        remat = flag(f"system.{config.system.dit_field}.remat")
-        found[f"{remat}=full"] = task(lambda t: t.with_dit(remat="full"))
+        def rematerialise(c: TrainConfig) -> TrainConfig:
+            return dataclasses.replace(
+                c, system=systems.make_system(c).with_backbone(remat="full").config
+            )
+
+        yield rematerialise
     if len(devices) > 1 and config.mesh.fsdp == 1:
-        mesh = dataclasses.replace(config.mesh, data=1, fsdp=-1)
-        found["--config.mesh.data=1 --config.mesh.fsdp=-1"] = lambda c: dataclasses.replace(
-            c, mesh=mesh
-        )
-    shape = mesh_lib.make_mesh(config.mesh.sizes, devices).shape
+        yield section("mesh", data=1, fsdp=-1)
+    optimizer, shape = config.optimizer, mesh_lib.make_mesh(config.mesh.sizes, devices).shape
     most = config.batch_size // (shape["data"] * shape["fsdp"])
-    if most > config.optimizer.grad_accumulation and config.batch_size % most == 0:
-        found[f"--config.optimizer.grad_accumulation={most}"] = optimizer(grad_accumulation=most)
-    if config.optimizer.name == "adamw":
-        flags = "--config.optimizer.name=adafactor --config.optimizer.b1=0.0"
-        found[flags] = optimizer(name="adafactor", b1=0.0)
-    if not config.optimizer.offload and devices[0].platform != "cpu":
-        found["--config.optimizer.offload=True"] = optimizer(offload=True)
-    if video and not config.system.lora.rank:
-        lora = dataclasses.replace(config.system.lora, rank=16, base_dtype="bfloat16")
-        flags = "--config.system.lora.rank=16 --config.system.lora.base_dtype=bfloat16"
-        found[flags] = task(lambda t: dataclasses.replace(t, lora=lora))
-    return found
+    if most > optimizer.grad_accumulation and config.batch_size % most == 0:
+        yield section("optimizer", grad_accumulation=most)
+    if optimizer.name == "adamw":
+        yield section("optimizer", name="adafactor", b1=0.0)
+    if not optimizer.offload and devices[0].platform != "cpu":
+        yield section("optimizer", offload=True)
+    lora = getattr(config.system, "lora", None)
+    if lora is not None and not lora.rank:
+        adapters = dataclasses.replace(lora, rank=16, base_dtype="bfloat16")
+        yield section("system", lora=adapters)
 
 
-def _activations(config: TrainConfig) -> int:
+def _flags(config: TrainConfig, changed: TrainConfig) -> str:
+    """Returns the flags that turn `config` into `changed`."""
+    values = []
+    for name in bridge.differences(config, changed):
+        value: Any = changed
+        for part in name.split("."):
+            value = getattr(value, part)
+        values.append(f"--config.{name}={value}")
+    return " ".join(values)
+
+
+def _activations(system: base.System, bucket: base.Bucket, trainable: Any) -> int:
     """Returns the bytes kept for the backward pass on all devices, and of one block in full."""
-    total = _kept(config)
-    if isinstance(config.system, DiffusionSystemConfig) and config.system.dit.remat != "none":
-        one = config.system.with_dit(num_layers=1, remat="none", unroll=1)
-        total += _kept(dataclasses.replace(config, system=one))
+    total = _kept(system, bucket, trainable)
+    if system.backbone is not None and system.backbone.remat != "none":
+        one = system.with_backbone(num_layers=1, remat="none", unroll=1)
+        total += _kept(one, bucket, trainable)
     return total
 
 
-def _kept(config: TrainConfig) -> int:
+def _kept(system: base.System, bucket: base.Bucket, trainable: Any) -> int:
     """Returns the bytes that differentiating the loss keeps besides parameters and batch."""
-    model, loss, batch = tasks.sketch(config)
-    params = model.abstract_params
-    trained = _trained(config, model, params)
+    params, batch = system.model.abstract_params, system.batch_spec(bucket)
+    trained = params_lib.prune(params, trainable)
 
     def backward(trained, params, batch):
         def run(trained):
-            return loss(params_lib.replace(params, trained), batch, jax.random.key(0))
+            return system.loss(params_lib.replace(params, trained), batch, jax.random.key(0))
 
         return jax.vjp(run, trained, has_aux=True)[1]
 
@@ -252,34 +290,23 @@ def _kept(config: TrainConfig) -> int:
     return sum(count * math.prod(shape) * dtype.itemsize for (shape, dtype), count in kinds.items())
 
 
-def _trained(config: TrainConfig, model: Any, params: Any) -> Any:
-    trainable = optimizer_lib.trainable(config.optimizer, model.axes, model.frozen)
-    return params_lib.prune(params, trainable)
-
-
-def _scores(config: TrainConfig, mesh: Mesh) -> int:
+def _scores(system: base.System, bucket: base.Bucket, mesh: Mesh) -> int:
     """Returns the bytes of attention scores that a device holds at once and does not keep."""
-    if not isinstance(config.system, DiffusionSystemConfig) or config.system.dit.attention != "xla":
+    backbone = system.backbone
+    if backbone is None or backbone.attention != "xla":
         return 0
-    cfg = config.system.dit
-    shape = tasks.sketch(config).batch["mean"].shape
-    frames = dit.padded_frames(shape[1], cfg)
-    text = cfg.text_length
-    if config.system.network.stabilizer.enabled:
-        text += len(config.system.text.instructions)
-    tokens = math.prod(dit.token_grid(cfg, (shape[0], frames, *shape[2:]))) + text
-    around = context.num_shards(
-        "act_queries"
-    )  # the ring's queries meet a part of the keys at a time
-    heads = cfg.num_heads + -cfg.num_heads % context.num_shards("act_heads")
-    if around == 1 and kernels.num_chunks(shape[0], tokens, heads) == 1:
+    tokens = system.num_tokens(bucket)
+    # Ring attention meets one shard of the keys at a time.
+    key_shards = context.num_shards("act_queries")
+    heads = backbone.num_heads + -backbone.num_heads % context.num_shards("act_heads")
+    if key_shards == 1 and kernels.num_chunks(bucket.batch, tokens, heads) == 1:
         return 0
-    scores = shape[0] * heads * tokens**2 // (mesh.size * around)
+    scores = bucket.batch * heads * tokens**2 // (mesh.size * key_shards)
     return 3 * 4 * min(scores, kernels.MAX_SCORES)
 
 
 def _gathered(params: Any, axes: Any) -> int:
-    """Returns the bytes of one layer's parameters made whole, and of their gradient."""
+    """Returns the bytes of one layer's gathered parameters, and of their gradient."""
     flat = params_lib.flatten(axes)
     return 2 * sum(
         x.size // x.shape[0] * x.dtype.itemsize

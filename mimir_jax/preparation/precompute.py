@@ -1,9 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Writes what a run's frozen networks make of its training clips, for `data.features` to name.
+"""Runs the frozen networks of a run once over its training clips, for `data.features` to name.
 
-Every record goes through `TextToVideoTask.prepare` alone, as in training, so that what is stored in
-float32 is what training would have computed, to the bit.
+Each record passes alone through `Encoder.encode_clips`, as in training, so that features stored in
+float32 equal those that training would compute, to the bit.
 """
 
 import contextlib
@@ -17,25 +17,26 @@ from typing import Any
 import jax
 import numpy as np
 
-from mimir_jax.config import DiffusionSystemConfig, TrainConfig
+from mimir_jax import systems
+from mimir_jax.config import TrainConfig
 from mimir_jax.data import feature_store, sources
 from mimir_jax.data import loader as loader_lib
 from mimir_jax.errors import InputError
 from mimir_jax.parallel import distributed
-from mimir_jax.training.tasks import text_to_video
+from mimir_jax.systems import base
 
 SHARD_SIZE = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What was done, by all processes that JAX knows.
+    """Result over all processes that JAX knows.
 
     Attributes:
-        manifest: Of the folder.
-        made: Shards that were written.
-        found: Shards of these processes that were there.
-        missing: Shards that others have yet to write.
+        manifest: Manifest of the folder.
+        made: Number of shards written.
+        found: Number of shards of these processes that existed before.
+        missing: Number of shards that other processes have yet to write.
         skipped: Clips that could not be decoded and were replaced by the next, by name.
     """
 
@@ -46,7 +47,7 @@ class Result:
     skipped: list[str]
 
 
-def prepare(
+def write_features(
     config: TrainConfig,
     folder: pathlib.Path,
     *,
@@ -71,31 +72,36 @@ def prepare(
         report: Called with how many records of this call are done and how many there are.
 
     Raises:
-        ValueError: for a task without frozen networks, a folder of anything else, sizes that do not
+        InputError: for a system that encodes no clips, a folder of anything else, sizes that do not
             fit, or too little space.
     """
     index = jax.process_index() if process_index is None else process_index
     processes = jax.process_count() if process_count is None else process_count
     if not 0 <= index < processes:
         raise InputError(f"process must be within 0..{processes - 1}, got {index}; count from 0")
-    if not isinstance(config.system, DiffusionSystemConfig):
+    system = systems.make_system(config)
+    if not isinstance(system, base.DiffusionSystem):
         raise InputError(
-            "system.kind must be of a text-to-video system to prepare features, got "
+            "system must encode clips with frozen networks to precompute features, got system.kind "
             f"{config.system.kind!r}; choose another --config"
         )
-    data = dataclasses.replace(config.data, features=str(folder))
-    config = dataclasses.replace(config, data=data)
-    task = text_to_video.TextToVideoTask(config)
-    clips = task.clips()
+    # Checks that the run can train on stored features.
+    config = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, features=str(folder))
+    )
+    encoder = systems.make_encoder(config, system)
+    clips = encoder.clips()
     records = len(clips) if count is None else count
     if not 1 <= records <= len(clips):
         raise InputError(
             f"--count must be within 1..{len(clips)}, the clips of the source, got {records}"
         )
-    empty = config.system.text.null == "empty"
-    manifest = feature_store.Manifest(task.feature_content(), records, empty, shard_size, dtype)
+    empty = encoder.empty_record()
+    manifest = feature_store.Manifest(
+        encoder.identity(), records, empty is not None, shard_size, dtype
+    )
     left = manifest.num_shards - len(manifest.present(folder))
-    _check_space(config, folder, min(left * shard_size, manifest.rows), np.dtype(dtype))
+    _check_space(encoder, folder, min(left * shard_size, manifest.rows), np.dtype(dtype))
     numbers = [n for n in manifest.missing(folder) if n % processes == index]
     rows = [row for n in numbers for row in manifest.shard_rows(n)]
     feature_store.claim(folder, manifest)
@@ -106,7 +112,7 @@ def prepare(
         def encode() -> Iterator[feature_store.Record]:
             for done, row in enumerate(rows):
                 report(done, len(rows))
-                yield _record(task, next(batches)) if row < records else _empty(task)
+                yield _encode_record(encoder, next(batches)) if row < records else empty
 
         encoded = encode()
         for number in numbers:
@@ -123,8 +129,8 @@ def prepare(
     return Result(manifest, sum(made), sum(found), missing, sorted({*itertools.chain(*names)}))
 
 
-class _Some:
-    """Some records of a source, in an order of their own."""
+class _Subset:
+    """Records of a source by a list of indices."""
 
     def __init__(self, source: sources.Source, indices: Sequence[int]):
         self._source, self._indices = source, indices
@@ -140,12 +146,12 @@ class _Some:
 def _batches(
     clips: sources.Source, wanted: Sequence[int], config: TrainConfig
 ) -> Iterator[Iterator[loader_lib.Batch]]:
-    """Gives the wanted records in order, each a batch of its own, decoded ahead."""
+    """Yields an iterator over the wanted records in order, one per batch, decoded ahead."""
     if not wanted:
         yield iter(())
         return
     batches = loader_lib.make_loader(
-        _Some(clips, wanted),
+        _Subset(clips, wanted),
         global_batch=1,
         seed=config.seed,
         shuffle=False,
@@ -157,27 +163,20 @@ def _batches(
         yield batches
 
 
-def _record(task: text_to_video.TextToVideoTask, batch: loader_lib.Batch) -> feature_store.Record:
-    out = task.prepare(batch)
-    arrays = {"mean": out["mean"], "logvar": out["logvar"], **out["text"]}
-    record = {name: np.asarray(value)[0] for name, value in arrays.items()}
+def _encode_record(encoder: base.DiffusionEncoder, batch: loader_lib.Batch) -> feature_store.Record:
+    record = encoder.to_record(encoder.encode_clips(batch))
     return {**record, "index": int(batch["index"][0]), "skipped": batch.get("skipped", [])}
 
 
-def _empty(task: text_to_video.TextToVideoTask) -> feature_store.Record:
-    return {name: np.asarray(value)[0] for name, value in task.text.encode([""]).items()}
-
-
-def _check_space(config: TrainConfig, folder: pathlib.Path, rows: int, dtype: np.dtype) -> None:
-    """Raises `ValueError` where not even what has a fixed size fits the disk."""
-    batch = text_to_video.batch_spec(config)
-    fixed = (batch["mean"], batch["logvar"], batch["text"]["t5"])
-    row = sum(spec.size for spec in fixed) // config.batch_size
-    needed = rows * row * dtype.itemsize
-    place = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    free = shutil.disk_usage(place).free
+def _check_space(
+    encoder: base.DiffusionEncoder, folder: pathlib.Path, rows: int, dtype: np.dtype
+) -> None:
+    """Raises `InputError` if not even the parts of fixed size fit the disk."""
+    needed = rows * encoder.least_record_size() * dtype.itemsize
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(existing).free
     if needed > free:
         raise InputError(
-            f"features of {rows} records take at least {needed / 1e9:.1f} GB, {place} has "
+            f"features of {rows} records take at least {needed / 1e9:.1f} GB, {existing} has "
             f"{free / 1e9:.1f} GB; pass --count or another --out"
         )

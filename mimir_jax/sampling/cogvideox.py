@@ -25,6 +25,7 @@ from mimir_jax import weights
 from mimir_jax.config import DiTConfig, SamplerConfig, VAEConfig, require
 from mimir_jax.diffusion import guidance, samplers
 from mimir_jax.diffusion.scheduler_config import load_scheduler
+from mimir_jax.encoders import latents as codecs
 from mimir_jax.encoders import tokenizers
 from mimir_jax.errors import InputError
 from mimir_jax.models import dit, functional
@@ -270,7 +271,7 @@ class CogVideoXPipeline:
             return latents_lib.denoise(
                 predict if table is None else guidance.guided_by(predict, table),
                 sampler,
-                model.config,
+                dit.padded_frames(shape[1], model.config),
                 shape,
                 text,
                 key=key,
@@ -282,7 +283,9 @@ class CogVideoXPipeline:
 
     @functools.cached_property
     def _decode(self):
-        return latents_lib.Decoder(self.vae.model, self.vae.params, self.mesh)
+        return latents_lib.Decoder(
+            codecs.CausalVAECodec(self.vae.model.config), self.vae.params, self.mesh
+        )
 
     def _encode(self, text: "_Text", prompts: int) -> Float[Array, "b l d"]:
         if text.states is not None:

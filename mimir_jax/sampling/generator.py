@@ -16,20 +16,18 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import UInt8
 
-from mimir_jax import weights
-from mimir_jax.config import DiffusionSystemConfig, TrainConfig, require
+from mimir_jax import systems, weights
+from mimir_jax.config import MimirConfig, TrainConfig, require
 from mimir_jax.diffusion import samplers
 from mimir_jax.encoders import text as features_lib
 from mimir_jax.errors import InputError
-from mimir_jax.models import functional
-from mimir_jax.models.attention import kernels
-from mimir_jax.models.mimir import model as model_lib
-from mimir_jax.models.vae import autoencoder
 from mimir_jax.parallel import context, distributed
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.sampling import cogvideox, pipeline, sizes
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import video as video_lib
+from mimir_jax.systems import base
+from mimir_jax.weights import initialization, runs
 
 _SIZES = ("--frames", "--height", "--width")
 
@@ -181,62 +179,46 @@ class Trained(Generator):
     """The newest checkpoint of a run, with the frozen networks it was trained with."""
 
     def __init__(self, workdir: pathlib.Path, options: Options):
-        from mimir_jax.training import checkpoint  # training builds on sampling
-        from mimir_jax.training.tasks import text_to_video
-        from mimir_jax.weights import initialization, runs  # training builds on sampling
-
         config = runs.read_config(workdir)
-        if not isinstance(config.system, DiffusionSystemConfig):
+        system = systems.make_system(config)
+        if not isinstance(system, base.DiffusionSystem):
             raise InputError(
-                f"checkpoint {workdir} must be a run of a text-to-video model, got one of a "
+                f"checkpoint {workdir} must be a run of a text-to-video system, got one of a "
                 f"{config.system.kind}; choose another --checkpoint"
             )
         network, text = config.system.network, config.system.text
-        asks = network.stabilizer.enabled and network.stabilizer.use_instructions
-        self._reads_answers = network.fuser.use_llm and text.llm_tokens != "query"
+        mimir = isinstance(network, MimirConfig)
+        asks = mimir and network.stabilizer.enabled and network.stabilizer.use_instructions
+        self._reads_answers = mimir and network.fuser.use_llm and text.llm_tokens != "query"
         row = getattr(config.system, "ablation", "baseline") or "of its own"
         what = f"the row {row} with llm_tokens={text.llm_tokens}"
         options.check_read(workdir, what, instructions=asks, answers=self._reads_answers)
         config = _with_options(config, options)
         self._config = config
-        task, mesh = config.system, options.make_mesh()
-        config = text_to_video.with_encoders_on(config, mesh)
-        if options.start:
-            model = functional.build(model_lib.Mimir, task.network)
-            self._params = initialization.start_of(config, model, mesh)
-        else:
-            model, self._params = weights.load(workdir, kind="mimir", mesh=mesh)
-        kernel = kernels.available_or_xla(model.config.dit.attention)
-        model = functional.build(model_lib.Mimir, model.config.with_dit(attention=kernel))
+        mesh = options.make_mesh()
+        system = base.with_available_kernels(systems.make_system(config))
+        self._params = (
+            initialization.start_of(config, system.model, mesh)
+            if options.start
+            else weights.load_run(workdir, system.model, mesh=mesh)
+        )
         seed = config.seed if options.answer_seed is None else options.answer_seed
-        use_llm = text_to_video.uses_llm(task)
-        self._text = features_lib.TextEncoder(
-            task.text, use_llm=use_llm, seed=seed, mesh=text_to_video.encoder_mesh(config)
-        )
-        conditions = {"t5": True, "llm": network.fuser.use_llm, "instructions": asks}
-        self._conditions = [name for name, used in conditions.items() if used]
+        self._encoder = systems.make_encoder(dataclasses.replace(config, seed=seed), system, mesh)
         self._tiled = options.tiled
-        self._pipeline = pipeline.Pipeline(
-            task,
-            model,
-            self._text,
-            functional.build(autoencoder.VAE, task.vae),
-            text_to_video.load_vae(task),
-            mesh=mesh,
-        )
-        self.fps, self.ways = config.data.fps, self._pipeline.ways
+        self._pipeline = pipeline.Pipeline(system, self._encoder, mesh=mesh)
+        self.fps, self.ways = config.data.fps, self._pipeline.batch_multiple
         self.settings = {
             "checkpoint": str(workdir),
-            "step": 0 if options.start else checkpoint.latest_step(workdir),
-            "sampler": dataclasses.asdict(task.sampler),
+            "step": 0 if options.start else runs.latest_step(workdir),
+            "sampler": dataclasses.asdict(config.system.sampler),
             **{name: getattr(config.data, name) for name in ("frames", "height", "width", "fps")},
             "tiled": options.tiled,
-            "ablation": getattr(task, "ablation", "baseline"),
+            "ablation": getattr(config.system, "ablation", "baseline"),
         }
         if asks:
-            self.settings["instructions"] = list(task.text.instructions)
+            self.settings["instructions"] = list(text.instructions)
         if self._reads_answers:
-            self.settings["answer_temperature"] = task.text.answer_temperature
+            self.settings["answer_temperature"] = text.answer_temperature
             self.settings["answer_seed"] = seed
 
     def generate(
@@ -254,14 +236,13 @@ class Trained(Generator):
 
     def unread(self, prompt: str) -> str:
         """Returns the longest end of `prompt` that a part of the condition leaves out."""
-        rests = self._text.unread(prompt)
-        return max((rests[name] for name in self._conditions), key=len)
+        return self._encoder.truncated_text(prompt)
 
     def answers(self, prompts: Sequence[str]) -> list[list[str]]:
         """Returns the answers of the LLM, the one that conditions the video first."""
         if not self._reads_answers:
             return super().answers(prompts)
-        return [self._text.answers(prompt) for prompt in prompts]
+        return [self._encoder.answers(prompt) for prompt in prompts]
 
 
 class Published(Generator):
@@ -303,7 +284,9 @@ class Published(Generator):
             "tiled": options.tiled,
         }
         with context.use_mesh(mesh):
-            self.ways = latents_lib.ways(guided=self.settings["sampler"]["guidance_scale"] > 1.0)
+            self.ways = latents_lib.batch_multiple(
+                guided=self.settings["sampler"]["guidance"] > 1.0
+            )
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], *, batch_size: int = 1
@@ -312,9 +295,9 @@ class Published(Generator):
         how = self.settings["sampler"]
         length = self._pipeline.transformer.model.config.text_length
         read = [features_lib.cut(self._pipeline.tokenizer, text, length)[0] for text in prompts]
-        seeds = jnp.asarray(latents_lib.fill(seeds, self.ways, batch_size), jnp.uint32)
+        seeds = jnp.asarray(latents_lib.pad_batch(seeds, self.ways, batch_size), jnp.uint32)
         latents = self._pipeline(
-            latents_lib.fill(read, self.ways, batch_size),
+            latents_lib.pad_batch(read, self.ways, batch_size),
             num_frames=self.settings["frames"],
             height=self.settings["height"],
             width=self.settings["width"],
@@ -373,7 +356,7 @@ def _with_options(config: TrainConfig, options: Options) -> TrainConfig:
 
     task, data = config.system, config.data
     sizes.latent_shape(
-        task.network.dit,
+        task.dit,
         task.vae,
         1,
         num_frames=options.frames or data.frames,
@@ -382,7 +365,7 @@ def _with_options(config: TrainConfig, options: Options) -> TrainConfig:
         names=_SIZES,
     )
     options.check_steps(task.diffusion.num_train_steps)
-    tokens, given = task.network.stabilizer.num_tokens, options.instructions
+    tokens, given = len(task.text.instructions), options.instructions
     require(
         given is None or len(given) == tokens,
         f"--instructions must hold {tokens} instructions, one for each token of the stabilizer, "

@@ -1,9 +1,11 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""From captions to videos with the networks of a task: condition once, denoise, decode."""
+"""From captions to videos with a diffusion system: condition once, denoise, decode."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,42 +14,42 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import UInt8
 
-from mimir_jax.config import DataConfig, DiffusionSystemConfig
+from mimir_jax.config import DataConfig
 from mimir_jax.diffusion import guidance, samplers, schedules
-from mimir_jax.encoders import text as features_lib
 from mimir_jax.models import functional
 from mimir_jax.parallel import context, distributed
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import video as video_lib
+from mimir_jax.systems import base
+
+
+@dataclasses.dataclass(frozen=True)
+class _Request:
+    prompt: str
+    negative_prompt: str | None = None
 
 
 class Pipeline:
-    """Samples videos with the networks of a text-to-video task.
+    """Samples videos with a diffusion system.
 
     Args:
-        task: Sizes, sampler and null rule.
-        model: The Mimir network.
-        text: Frozen text encoders.
-        vae, vae_params: Frozen VAE.
+        system: Network, codec and sampler settings.
+        encoder: Frozen networks.
         mesh: Spreads the videos of a batch over its `data` and `fsdp` axes, each over `context` and
             `tensor`, and the rows of each over all its devices when it is decoded; None stands for
             one device, or for the mesh of the training run around it. A batch that does not split
-            is filled up with copies of its last.
+            is padded with copies of its last row.
     """
 
     def __init__(
         self,
-        task: DiffusionSystemConfig,
-        model: functional.Model,
-        text: features_lib.TextEncoder,
-        vae: functional.Model,
-        vae_params: functional.Params,
+        system: base.DiffusionSystem,
+        encoder: base.DiffusionEncoder,
         *,
         mesh: Mesh | None = None,
     ):
-        self._task, self._model, self._text = task, model, text
-        self._decode = latents_lib.Decoder(vae, vae_params, mesh)
-        self._mesh = mesh
+        self._system, self._encoder, self._mesh = system, encoder, mesh
+        self._decode = latents_lib.Decoder(system.codec, encoder.codec_params, mesh)
 
     def generate(
         self,
@@ -59,35 +61,34 @@ class Pipeline:
         batch_size: int = 1,
         tiled: bool = False,
     ) -> UInt8[np.ndarray, "b f h w 3"]:
-        """Returns one video a caption, each from the noise of its own seed.
+        """Returns one video per caption, each from the noise of its own seed.
 
         Where the parameters lie on many processes, all must call it, and all get all videos.
 
         Args:
-            params: Parameters of the model.
+            params: Parameters of the network.
             captions: What to show.
             data: Frames, height and width.
-            seeds: One a caption.
-            batch_size: Fewer captions are filled up to as many by copies that are not decoded, so
-                that a video does not depend on how many there are.
-            tiled: Whether to decode overlapping tiles and blend them, which saves memory.
+            seeds: One per caption.
+            batch_size: Fewer captions are padded to as many by copies that are not decoded, so that
+                a video does not depend on how many there are.
+            tiled: Whether to decode and blend overlapping tiles, which saves memory.
         """
         count = len(captions)
         captions, seeds = (
-            latents_lib.fill(rows, self.ways, batch_size) for rows in (captions, seeds)
+            latents_lib.pad_batch(rows, self.batch_multiple, batch_size)
+            for rows in (captions, seeds)
         )
-        text = self._text.encode(captions)
-        null = self._text.encode([""] * len(captions)) if self._task.text.null == "empty" else None
-        vae = self._task.vae
-        scale = vae.spatial_compression
-        frames = vae.latent_frames(data.frames)
-        shape = (len(captions), frames, data.height // scale, data.width // scale)
+        requests = [_Request(caption) for caption in captions]
+        features = self._encoder.features(requests)
+        null, drop = self._encoder.null_features(requests)
+        shape = self._system.codec.latent_shape(data.frames, data.height, data.width)
         keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
         if self._mesh is not None:
-            everywhere = NamedSharding(self._mesh, P())
-            text, null, keys = jax.device_put((text, null, keys), everywhere)
+            replicated = NamedSharding(self._mesh, P())
+            features, null, drop, keys = jax.device_put((features, null, drop, keys), replicated)
         with context.use_mesh(self._mesh):
-            latents = self._denoise(params, text, null, (*shape, vae.latent_channels), keys)
+            latents = self._denoise(params, features, null, drop, (len(captions), *shape), keys)
         if latents.is_fully_addressable:
             return np.stack([self.decode(row[None], tiled=tiled) for row in latents[:count]])
         rows = distributed.to_host(latents)[distributed.split_rows(count)]
@@ -96,10 +97,11 @@ class Pipeline:
         )
 
     @property
-    def ways(self) -> int:
+    def batch_multiple(self) -> int:
         """Fewest videos that give every device work."""
         with context.use_mesh(self._mesh):
-            return latents_lib.ways(guided=guidance.guides(self._task.sampler))
+            guided = guidance.guides(self._system.config.sampler)
+            return latents_lib.batch_multiple(guided=guided)
 
     @context.no_mesh()
     def decode(
@@ -110,34 +112,31 @@ class Pipeline:
 
     @functools.cached_property
     def _denoise(self):
-        return make_denoise(self._task, self._model)
+        return make_denoise(self._system)
 
 
-def make_denoise(task: DiffusionSystemConfig, model: functional.Model) -> Callable[..., jax.Array]:
+def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
     """Returns the jitted loop from noise to scaled latents, both guidance branches in one batch.
 
-    It is called as `(params, text, null, shape, keys)`: parameters of the model; features of the
-    captions, and of empty ones where the null condition is encoded; shape of the latents
-    (b, t, h, w, c), static; one key a row.
+    It is called as `(params, features, null, drop, shape, keys)`: parameters of the network;
+    features of the captions and of the unconditional branch; rows of the latter that follow the
+    network's own null rule; shape of the latents (b, t, h, w, c), static; one key per row.
     """
-    cfg, schedule = task.sampler, schedules.DiscreteSchedule(task.diffusion)
+    cfg, schedule = system.config.sampler, schedules.DiscreteSchedule(system.config.diffusion)
     sampler = samplers.make_sampler(cfg.name, schedule, cfg.steps, cfg.previous)
 
+    def predict(params: Any, xt: Any, timestep: Any, condition: Any) -> Any:
+        return system.denoise(params, xt, timestep, condition)[0]
+
     @functools.partial(jax.jit, static_argnames=("shape",))
-    def denoise(params, text, null, shape, keys):
-        rows = shape[0]
-        drop = jnp.arange(2 * rows) < rows if null is None else None  # unconditional first
-        first = text if null is None else null
-        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, text)
-        condition = model.condition(params, features_lib.to_condition(both), drop)
-
-        def predict(xt, timestep, condition, aux):
-            return model.denoise(params, xt, timestep, condition), aux
-
+    def denoise(params, features, null, drop, shape, keys):
+        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), null, features)
+        drop = jnp.concatenate([drop, jnp.zeros_like(drop)])  # unconditional rows first
+        condition = system.condition(params, both, drop)
         return latents_lib.denoise(
-            guidance.guided(predict, cfg, schedule),
+            guidance.guided(functools.partial(predict, params), cfg, schedule),
             sampler,
-            model.config.dit,
+            system.padded_frames(shape[1]),
             shape,
             condition,
             key=keys,

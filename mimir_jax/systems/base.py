@@ -11,6 +11,7 @@ sampling and evaluation take these and never ask which system they have.
 """
 
 import dataclasses
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,6 +23,7 @@ from mimir_jax.data import feature_store, sources
 from mimir_jax.encoders import frozen as frozen_lib
 from mimir_jax.encoders import latents
 from mimir_jax.models import functional
+from mimir_jax.models.attention import kernels
 
 Metrics = Mapping[str, Any]
 Batch = Any
@@ -86,6 +88,23 @@ class System(Protocol):
         ...
 
 
+class Defaults:
+    """Attributes of a `System` without frozen networks and without a backbone."""
+
+    frozen: Mapping[str, frozen_lib.FrozenNetwork] = types.MappingProxyType({})
+    backbone: Any = None
+
+    def with_backbone(self, **fields: Any) -> "System":
+        """Returns this system; it has no backbone to change."""
+        del fields
+        return self
+
+    def num_tokens(self, bucket: Bucket) -> int:
+        """Returns 0: nothing attends."""
+        del bucket
+        return 0
+
+
 @runtime_checkable
 class DiffusionSystem(System, Protocol):
     """A system that denoises the latents of clips.
@@ -140,6 +159,7 @@ class DiffusionSystem(System, Protocol):
         ...
 
 
+@runtime_checkable
 class Request(Protocol):
     """The part of a `sampling.request.Request` that conditions a network."""
 
@@ -218,6 +238,10 @@ class DiffusionEncoder(Encoder, Protocol):
         """Returns JSON values that the encoded training clips are a function of."""
         ...
 
+    def least_record_size(self) -> int:
+        """Returns the number of values in the parts of a record that have a fixed size."""
+        ...
+
     def to_record(self, batch: Batch) -> feature_store.Record:
         """Returns the first row of an encoded batch as a record of the feature store."""
         ...
@@ -225,6 +249,13 @@ class DiffusionEncoder(Encoder, Protocol):
     def empty_record(self) -> feature_store.Record | None:
         """Returns the record of the empty caption; None if training reads none."""
         ...
+
+
+def with_available_kernels(system: System) -> System:
+    """Returns the system with an attention kernel that the default device has, else `xla`."""
+    if system.backbone is None:
+        return system
+    return system.with_backbone(attention=kernels.here(system.backbone.attention))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,6 +273,7 @@ class Examples:
     lines: Sequence[str] = ()
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """Measures a model while it trains. All processes of a run call it together."""
 

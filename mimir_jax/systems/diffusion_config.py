@@ -11,7 +11,6 @@ from mimir_jax.config.registry import SystemConfig
 from mimir_jax.diffusion.config import DiffusionConfig, SamplerConfig
 from mimir_jax.encoders.config import TextConfig
 from mimir_jax.models.config import LoraConfig
-from mimir_jax.models.mimir.config import MimirConfig
 from mimir_jax.models.vae.config import VAEConfig
 
 
@@ -57,11 +56,6 @@ class DiffusionSystemConfig(SystemConfig):
         for name, least in (("heldout_clips", 1), ("loss_bands", 1), ("sample_prompts", 0)):
             checks.within(self, name, least)
         checks.within(self, "caption_dropout", 0, 1)
-
-    @property
-    @abc.abstractmethod
-    def network(self) -> MimirConfig:
-        """The network that trains."""
 
     @abc.abstractmethod
     def with_dit(self, **fields: Any) -> "DiffusionSystemConfig":

@@ -5,7 +5,7 @@
 import contextlib
 import json
 import pathlib
-from collections.abc import Iterator
+import re
 from typing import Any
 
 import jax
@@ -17,32 +17,27 @@ from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.errors import InputError
 from mimir_jax.parallel import distributed
 from mimir_jax.training import state as state_lib
-from mimir_jax.weights import native
+from mimir_jax.weights import native, runs
 
-CONFIG_FILE = "config.json"
-_REMEDY = "delete that folder to go on from the one before it"
-
-# Fields a resumed run may change: they steer the machine or the reporting, not the mathematics; but
-# more `steps` stretch the cosine of the learning rate, which then rises again.
-RESUMABLE = (
-    "steps", "log_every", "eval_every", "sample_every", "checkpoint_every", "keep_checkpoints",
-    "mesh", "optimizer.offload", "data.num_workers", "data.folder.path", "data.tfds.path",
-    "resume_from", "init_from",
-    *(f"system.{part}.{name}" for part in ("dit", "model.dit")
-      for name in ("attention", "remat", "unroll")),
-)  # fmt: skip
+# Fields that a resumed run may change: they affect the machine or the reporting, not the numbers.
+# One exception: more `steps` stretch the cosine of the learning rate, which then rises again.
+_RESUMABLE = re.compile(
+    r"steps|(log|eval|sample|checkpoint)_every|keep_checkpoints|resume_from|init_from"
+    r"|mesh\..*|optimizer\.offload|data\.num_workers|data\.\w+\.path"
+    r"|system\.(.*\.)?dit\.(attention|remat|unroll)"
+)
 
 
 class Checkpointer:
     """Writes and reads `workdir/checkpoints/<step>` through Orbax.
 
-    A checkpoint is complete or absent: Orbax writes aside and renames. Saving runs in the
-    background; `close` waits for it.
+    A checkpoint is complete or absent: Orbax writes a temporary folder and renames it. Saving runs
+    in the background; `close` waits for it.
     """
 
     def __init__(self, workdir: pathlib.Path, *, keep: int | None = None):
         self._manager = ocp.CheckpointManager(
-            (workdir / "checkpoints").absolute(),
+            (workdir / runs.CHECKPOINTS).absolute(),
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
         )
 
@@ -76,7 +71,9 @@ class Checkpointer:
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
         )
-        with native.readable(pathlib.Path(self._manager.directory) / str(step), _REMEDY):
+        with native.readable(
+            pathlib.Path(self._manager.directory) / str(step), runs.DAMAGED_REMEDY
+        ):
             restored = self._manager.restore(step, args=args)
         return restored["state"], restored["data"]
 
@@ -93,15 +90,9 @@ class Checkpointer:
             yield
 
 
-def has_checkpoint(workdir: pathlib.Path) -> bool:
-    """Whether `workdir` holds a run with a complete checkpoint."""
-    steps = workdir.glob("checkpoints/*")
-    return (workdir / CONFIG_FILE).is_file() and any(path.name.isdigit() for path in steps)
-
-
 def require_run(workdir: pathlib.Path) -> None:
     """Raises `ValueError` unless `workdir` holds a run with a checkpoint."""
-    if not has_checkpoint(workdir):
+    if not runs.has_checkpoint(workdir):
         raise InputError(f"resume_from must be a work directory with checkpoints, got {workdir}")
 
 
@@ -114,37 +105,13 @@ def restore_from(
         return checkpointer.restore(abstract)
 
 
-def latest_step(workdir: pathlib.Path) -> int:
-    """Returns the step of the newest checkpoint of a run.
-
-    Raises:
-        ValueError: if it has none.
-    """
-    steps = [int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdigit()]
-    if not steps:
-        raise InputError(f"run {workdir} must have a checkpoint, found none; train it first")
-    return max(steps)
-
-
-def open_params(workdir: pathlib.Path) -> native.Stored:
-    """Opens the newest parameters of a run: the average where there is one.
-
-    Raises:
-        ValueError: if the run has no checkpoint.
-    """
-    folder = workdir / "checkpoints" / str(latest_step(workdir))
-    return native.open_checkpoint(folder, item="state", parts=("ema", "params"), remedy=_REMEDY)
-
-
 def require_claimable(workdir: pathlib.Path, config: TrainConfig) -> None:
     """Raises `ValueError` if `workdir` holds a run of another config, or other files."""
-    path = workdir / CONFIG_FILE
+    path = workdir / runs.CONFIG_FILE
     if path.exists():
         old = bridge.from_values(TrainConfig, files.read_json(path, "run config"))
         changed = [
-            name
-            for name in bridge.differences(old, config)
-            if not any(name == r or name.startswith(r + ".") for r in RESUMABLE)
+            name for name in bridge.differences(old, config) if not _RESUMABLE.fullmatch(name)
         ]
         if changed:
             name = changed[0]
@@ -164,7 +131,7 @@ def require_claimable(workdir: pathlib.Path, config: TrainConfig) -> None:
 def claim_workdir(workdir: pathlib.Path, config: TrainConfig) -> None:
     """Writes the config of a new work directory, or checks that of an old one.
 
-    Process 0 does, and the others look whether they see the same folder.
+    Process 0 does; the others check that they see the same folder.
 
     Raises:
         ValueError: if `workdir` holds a run of another config, or processes see different folders.
@@ -172,7 +139,7 @@ def claim_workdir(workdir: pathlib.Path, config: TrainConfig) -> None:
     if distributed.is_first():
         _claim(workdir, config)
     distributed.gather(None)
-    path = workdir / CONFIG_FILE
+    path = workdir / runs.CONFIG_FILE
     everywhere = distributed.gather(path.is_file() and path.read_text() == bridge.to_json(config))
     if not all(everywhere):
         raise InputError(
@@ -183,9 +150,8 @@ def claim_workdir(workdir: pathlib.Path, config: TrainConfig) -> None:
 
 def _claim(workdir: pathlib.Path, config: TrainConfig) -> None:
     require_claimable(workdir, config)
-    path = workdir / CONFIG_FILE
-    with files.writing(workdir, "workdir"):
-        workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / runs.CONFIG_FILE
+    workdir.mkdir(parents=True, exist_ok=True)
     files.write_text(path, bridge.to_json(config))
     logging.info("config written to %s", path)
 

@@ -1,7 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The train step of a run for a mesh, before anything is allocated: what the loop executes and what
-launch/compile.py compiles for hardware that is not there."""
+"""The train step of a run on a mesh, before anything is allocated.
+
+The loop executes it; `planning.aot` compiles it for hardware that is absent.
+"""
 
 import functools
 from collections.abc import Callable
@@ -12,20 +14,21 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mimir_jax.config import DiffusionSystemConfig, TrainConfig
+from mimir_jax.config import TrainConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional
 from mimir_jax.models.attention import kernels
 from mimir_jax.parallel import context
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.parallel import rules as rules_lib
+from mimir_jax.systems import base
 from mimir_jax.training import optimizer as optimizer_lib
 from mimir_jax.training import state as state_lib
 from mimir_jax.training import step as step_lib
 
 
-class Program(NamedTuple):
-    """A train step and what it is made for.
+class CompiledStep(NamedTuple):
+    """A jitted train step with its mesh, shapes and shardings.
 
     Attributes:
         mesh: The devices.
@@ -51,38 +54,36 @@ class Program(NamedTuple):
         return jax.tree.map(lambda x: x.sharding, self.state)
 
 
-def require_runnable(config: TrainConfig, mesh: Mesh) -> None:
-    """Raises `ValueError` if the devices of `mesh` cannot run what `config` asks for.
+def require_runnable(config: TrainConfig, system: base.System, mesh: Mesh) -> None:
+    """Raises `InputError` if the devices of `mesh` cannot run what `config` asks for.
 
-    A micro-batch that its mesh axes do not divide would be worked on whole by every device.
+    Every device would compute a whole micro-batch that its mesh axes do not divide.
     """
     data, fsdp = mesh.shape["data"], mesh.shape["fsdp"]
-    accumulate = config.optimizer.grad_accumulation
-    if config.batch_size % (data * fsdp * accumulate):
-        raise InputError(
-            "batch_size must be a multiple of mesh.data x mesh.fsdp x "
-            f"optimizer.grad_accumulation = {data} x {fsdp} x {accumulate}, "
-            f"got {config.batch_size}; set any with --config.*"
-        )
-    if isinstance(config.system, DiffusionSystemConfig):
-        platform = mesh.devices.flat[0].platform
-        kernels.require_available(config.system.network.dit.attention, platform)
+    accumulation = config.optimizer.grad_accumulation
+    for bucket in system.buckets:
+        if bucket.batch % (data * fsdp * accumulation):
+            raise InputError(
+                "batch_size must be a multiple of mesh.data x mesh.fsdp x "
+                f"optimizer.grad_accumulation = {data} x {fsdp} x {accumulation}, got "
+                f"{bucket.batch}; set any with --config.*"
+            )
+    if system.backbone is not None:
+        kernels.require_available(system.backbone.attention, mesh.devices.flat[0].platform)
 
 
-def make(
-    config: TrainConfig, model: functional.Model, loss: step_lib.LossFn, mesh: Mesh
-) -> Program:
+def make(config: TrainConfig, system: base.System, mesh: Mesh) -> CompiledStep:
     """Describes the train step of a run on `mesh`.
 
     Args:
         config: The run.
-        model: The network that trains.
-        loss: `(params, batch, key) -> (loss, metrics)`.
+        system: Its network and loss.
         mesh: Real devices, or those of a topology.
 
     Raises:
-        ValueError: if moments are to lie in host memory that the devices cannot read.
+        InputError: if moments are to be in host memory that the devices cannot read.
     """
+    model = system.model
     rules = rules_lib.table(config.mesh.strategy, config.mesh.context_parallel)
     optimizer = config.optimizer
     tx: optax.GradientTransformation = optimizer_lib.make_optimizer(
@@ -93,17 +94,17 @@ def make(
         state_lib.create, tx=tx, trainable=trainable, ema=optimizer.ema_decay > 0
     )
     abstract = jax.eval_shape(make_state, model.abstract_params)
-    place = functools.partial(state_lib.shardings, abstract, model.axes, rules, mesh)
-    shardings, update = place(), tx
+    make_shardings = functools.partial(state_lib.shardings, abstract, model.axes, rules, mesh)
+    shardings, update = make_shardings(), tx
     if optimizer.offload:
-        here = mesh.devices.flat[0].default_memory().kind
-        update = optimizer_lib.from_host(tx, place(memory_kind=here).opt_state)
-        shardings = place(memory_kind=mesh_lib.host_memory(mesh))
+        device_memory = mesh.devices.flat[0].default_memory().kind
+        update = optimizer_lib.from_host(tx, make_shardings(memory_kind=device_memory).opt_state)
+        shardings = make_shardings(memory_kind=mesh_lib.host_memory(mesh))
     replicated = NamedSharding(mesh, P())
     step = jax.jit(
         functools.partial(
             step_lib.train_step,
-            loss_fn=loss,
+            loss_fn=system.loss,
             trainable=trainable,
             tx=update,
             ema_decay=optimizer.ema_decay,
@@ -112,7 +113,7 @@ def make(
         donate_argnums=0,
         out_shardings=(shardings, replicated),
     )
-    return Program(
+    return CompiledStep(
         mesh=mesh,
         rules=rules,
         step=step,
@@ -123,15 +124,15 @@ def make(
     )
 
 
-def lower(program: Program, batch: Any) -> jax.stages.Lowered:
-    """Lowers the step for batches of some shapes and dtypes.
+def lower(compiled: CompiledStep, batch: Any) -> jax.stages.Lowered:
+    """Lowers the step for the shapes and dtypes of one bucket.
 
-    Compiling it here leaves nothing to compile for the call of `program.step`.
+    Compiling the result leaves nothing to compile for the first call of `compiled.step`.
     """
     key = jax.eval_shape(lambda: jax.random.key(0))
-    batch = jax.tree.map(lambda x: with_sharding(x, program.batch), batch)
-    with context.use_mesh(program.mesh, program.rules):
-        return program.step.lower(program.state, batch, with_sharding(key, program.replicated))
+    batch = jax.tree.map(lambda x: with_sharding(x, compiled.batch), batch)
+    with context.use_mesh(compiled.mesh, compiled.rules):
+        return compiled.step.lower(compiled.state, batch, with_sharding(key, compiled.replicated))
 
 
 def with_sharding(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:

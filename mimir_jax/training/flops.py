@@ -1,61 +1,67 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Model FLOPs of a train step, what utilisation is counted from."""
+"""Model FLOPs of a train step, the numerator of utilisation."""
 
-import dataclasses
 from typing import Any
 
 import jax
 from jax.interpreters import partial_eval
 
-from mimir_jax.config import DiffusionSystemConfig, TrainConfig
+from mimir_jax.config import OptimizerConfig
 from mimir_jax.models import params as params_lib
 from mimir_jax.parallel import context
-from mimir_jax.training import metrics, tasks
+from mimir_jax.systems import base
+from mimir_jax.training import metrics
 from mimir_jax.training import optimizer as optimizer_lib
 
 
-def forward_flops(config: TrainConfig, *, attention: bool = True) -> int:
+def forward_flops(system: base.System, bucket: base.Bucket, *, attention: bool = True) -> int:
     """Returns the FLOPs of the loss of one batch over all devices.
 
     Args:
-        config: The run.
-        attention: Count what attention kernels do.
+        system: Network and loss.
+        bucket: Size of the batch.
+        attention: Whether to count attention kernels.
     """
-    model, loss, batch = tasks.sketch(config)
-    key = jax.random.key(0)
-    return metrics.count_flops(loss, model.abstract_params, batch, key, attention=attention)
+    batch, key = system.batch_spec(bucket), jax.random.key(0)
+    params = system.model.abstract_params
+    return metrics.count_flops(system.loss, params, batch, key, attention=attention)
 
 
-def step_flops(config: TrainConfig) -> int:
-    """Returns the FLOPs of a step over all devices, recomputation left out.
+def step_flops(system: base.System, bucket: base.Bucket, optimizer: OptimizerConfig) -> int:
+    """Returns the FLOPs of a step over all devices without rematerialisation.
 
-    Three times the forward pass where everything trains, by convention. Parameters that do not
-    train take no products for their own gradient, so that a run with adapters does less.
+    By convention this is three times the forward pass if everything trains. Frozen parameters need
+    no products for their own gradient, so a run with adapters takes fewer.
     """
-    model, _, _ = tasks.sketch(config)
-    trainable = optimizer_lib.trainable(config.optimizer, model.axes, model.frozen)
-    forward = forward_flops(config)
+    model = system.model
+    trainable = optimizer_lib.trainable(optimizer, model.axes, model.frozen)
+    forward = forward_flops(system, bucket)
     if all(jax.tree.leaves(trainable)):
         return 3 * forward
-    fused = forward - forward_flops(config, attention=False)
-    return 3 * fused + _gradient_flops(config, trainable)
+    fused = forward - forward_flops(system, bucket, attention=False)
+    return 3 * fused + gradient_flops(system, bucket, trainable)
 
 
-def _gradient_flops(config: TrainConfig, trainable: Any) -> int:
-    """Returns the FLOPs of loss and gradient, those of attention kernels left out."""
-    if isinstance(config.system, DiffusionSystemConfig):
-        config = dataclasses.replace(config, system=config.system.with_dit(remat="none"))
-    model, loss, batch = tasks.sketch(config)
-    params = model.abstract_params
+def gradient_flops(system: base.System, bucket: base.Bucket, trainable: Any) -> int:
+    """Returns the FLOPs of loss and gradient without those of attention kernels.
+
+    Args:
+        system: Network and loss.
+        bucket: Size of the batch.
+        trainable: Tree of bools like the parameters.
+    """
+    system = system.with_backbone(remat="none")
+    params, batch = system.model.abstract_params, system.batch_spec(bucket)
 
     def gradient(trained, params, batch, key):
         return jax.grad(
-            lambda trained: loss(params_lib.replace(params, trained), batch, key), has_aux=True
+            lambda trained: system.loss(params_lib.replace(params, trained), batch, key),
+            has_aux=True,
         )(trained)[0]
 
     trained = params_lib.prune(params, trainable)
     with context.no_mesh():
-        made = jax.make_jaxpr(gradient)(trained, params, batch, jax.random.key(0)).jaxpr
-    used, _ = partial_eval.dce_jaxpr(made, [True] * len(made.outvars))
+        traced = jax.make_jaxpr(gradient)(trained, params, batch, jax.random.key(0)).jaxpr
+    used, _ = partial_eval.dce_jaxpr(traced, [True] * len(traced.outvars))
     return metrics.jaxpr_flops(used, attention=False)

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Stopping a run from outside: every process stops after the same step, so that it can be saved."""
+"""Stop requests by signal: every process stops after the same step and saves."""
 
 import contextlib
 import os
@@ -12,22 +12,22 @@ from collections.abc import Callable, Iterator
 import jax
 from jax.experimental import multihost_utils
 
-Asked = Callable[[int], bool]
-_SAME_SECONDS = 1.0  # `timeout` and some shells signal the process and its group: that is one wish
+StopRequested = Callable[[int], bool]
+_SAME_SECONDS = 1.0  # `timeout` and some shells send a signal twice: to the process and its group
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[Asked]:
-    """Turns the first Ctrl-C or SIGTERM into a question; a second Ctrl-C interrupts as usual.
+def watch_signals() -> Iterator[StopRequested]:
+    """Catches the first Ctrl-C or SIGTERM; a second Ctrl-C interrupts as usual.
 
     Yields:
-        `asked(step)`, whether to stop before doing step number `step`. Many processes must ask at
-        every step; a signal to one of them stops all after the same one.
+        `stop_requested(step)`: whether to stop before step number `step`. With many processes, all
+        must call it at every step; a signal to one of them stops all after the same step.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda step: False
     elif jax.process_count() > 1:
-        # JAX's preemption service listens to SIGTERM and has the processes agree on a step.
+        # JAX's preemption service catches SIGTERM and makes the processes agree on a step.
         with _on((signal.SIGINT,), lambda: os.kill(os.getpid(), signal.SIGTERM)):
             yield multihost_utils.reached_preemption_sync_point
     else:
@@ -38,7 +38,7 @@ def watched() -> Iterator[Asked]:
 
 @contextlib.contextmanager
 def _on(signals: tuple[signal.Signals, ...], act: Callable[[], None]) -> Iterator[None]:
-    """Calls `act` at the first of `signals`; a later one means again what it meant before."""
+    """Calls `act` at the first of `signals`; restores their handlers for later ones."""
     first: list[float] = []
 
     def restore() -> None:

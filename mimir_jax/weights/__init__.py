@@ -4,7 +4,7 @@
 
 from mimir_jax.models.params import flatten, overlay, unflatten
 from mimir_jax.weights.convert import convert, convert_adapters
-from mimir_jax.weights.loading import load, read
+from mimir_jax.weights.loading import load, load_run, read
 from mimir_jax.weights.native import save
 from mimir_jax.weights.opening import open_weights, resolve
 
@@ -13,6 +13,7 @@ __all__ = [
     "convert_adapters",
     "flatten",
     "load",
+    "load_run",
     "open_weights",
     "overlay",
     "read",

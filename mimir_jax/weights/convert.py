@@ -110,11 +110,15 @@ def convert_adapters(
     target = files.expand_path(target)
     cast = None if dtype is None else np.dtype(dtype)
     with files.atomic_directory(target) as folder:
-        task, stored = runs.open_adapters(opening.resolve(source))
+        system, stored = runs.open_adapters(opening.resolve(source))
         values = {p: x.read() for p, x in stored.tensors.items() if p.startswith(f"{lora.NAME}/")}
-        factors = {n: tensors.of_array(x) for n, x in adapters.export(task, values).items()}
+        factors = {
+            n: tensors.of_array(x)
+            for n, x in adapters.export(system.dit, system.lora, values).items()
+        }
         _write_tensors(folder, adapters.FILE, factors, cast)
-        _write_conditioners(folder, task.network, stored.tensors, cast)
+        if isinstance(system.network, MimirConfig):
+            _write_conditioners(folder, system.network, stored.tensors, cast)
         count = sum(math.prod(tensor.shape) for tensor in factors.values())
     return Report("lora", count, None)
 

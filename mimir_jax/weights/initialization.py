@@ -23,7 +23,8 @@ _RUNTIME = ("dtype", "remat", "attention", "unroll", "text_length", "sample_fram
 def read_init(path: str, model: functional.Model) -> functional.Params:
     """Reads the parameters to start `model` from, as numpy arrays in float32.
 
-    A bare video transformer starts a Mimir: its fuser and stabilizer are then drawn afresh.
+    A bare video transformer starts a Mimir, whose fuser and stabilizer are then drawn afresh; of a
+    Mimir, a bare video transformer takes the transformer.
 
     Raises:
         ValueError: if the weights cannot be opened, or are of another model.
@@ -36,6 +37,8 @@ def read_init(path: str, model: functional.Model) -> functional.Params:
             theirs = theirs.dit
         elif isinstance(theirs, DiTConfig):
             params = {"dit": params}
+    elif isinstance(ours, DiTConfig) and isinstance(theirs, MimirConfig):
+        theirs, params = theirs.dit, params["dit"]
     if isinstance(theirs, DiTConfig) and isinstance(ours, DiTConfig):
         names = [n for n in bridge.differences(theirs, ours) if n not in _RUNTIME]
         if names:

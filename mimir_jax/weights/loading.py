@@ -3,6 +3,8 @@
 """From opened weights to parameters in memory, one at a time and straight into their shards."""
 
 import os
+import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,7 +16,8 @@ from jax.typing import DTypeLike
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional, params
 from mimir_jax.parallel import rules as sharding_rules
-from mimir_jax.weights import opening
+from mimir_jax.weights import opening, runs
+from mimir_jax.weights.tensors import Tensors
 
 
 def load(
@@ -54,19 +57,35 @@ def load(
         name: np.dtype(dtype) if dtype is not None else jnp.promote_types(tensor.dtype, compute)
         for name, tensor in opened.params.items()
     }
-    if mesh is None:
-        place = dict.fromkeys(target)
-    else:
-        table = sharding_rules.table("fsdp")
-        axes = model.axes
-        place = params.flatten(
-            sharding_rules.param_shardings(model.abstract_params, axes, table, mesh)
-        )
-    values = {}
-    for name, tensor in opened.params.items():
-        value = tensor.read().astype(target[name], copy=False)
-        values[name] = jax.device_put(value, place[name])  # compiles nothing, unlike asarray
-    return model, params.unflatten(values)
+    return model, _put(opened.params, model, target, mesh)
+
+
+def load_run(
+    workdir: pathlib.Path,
+    model: functional.Model,
+    *,
+    step: int | None = None,
+    mesh: Mesh | None = None,
+) -> functional.Params:
+    """Loads the parameters of a run into its network, which may be of any system.
+
+    The average is taken where the run keeps one, and adapters are merged.
+
+    Args:
+        workdir: The run.
+        model: Its network, `System.model`.
+        step: A kept step; None takes the newest.
+        mesh: Puts the parameters on this mesh, split over its `fsdp` and `tensor` axes.
+
+    Raises:
+        InputError: if there is no such checkpoint, or it is damaged or of another network.
+    """
+    _, _, stored = runs.open_run(workdir, step)
+    model = getattr(model, "plain", model)  # adapters are merged
+    tensors = opening.check_params(workdir, params.flatten(model.abstract_params), stored)
+    compute = _compute_dtype(model.config)
+    target = {name: jnp.promote_types(x.dtype, compute) for name, x in tensors.items()}
+    return _put(tensors, model, target, mesh)
 
 
 def read(path: str | os.PathLike[str], *, dtype: str) -> tuple[opening.Weights, functional.Params]:
@@ -85,5 +104,23 @@ def check_kind(opened: opening.Weights, kind: str | None) -> None:
         )
 
 
+def _put(
+    tensors: Tensors, model: functional.Model, dtypes: Mapping[str, np.dtype], mesh: Mesh | None
+) -> functional.Params:
+    """Reads tensors one by one onto the default device or into their shards on `mesh`."""
+    shardings: dict[str, Any] = dict.fromkeys(dtypes)
+    if mesh is not None:
+        table = sharding_rules.table("fsdp")
+        shardings = params.flatten(
+            sharding_rules.param_shardings(model.abstract_params, model.axes, table, mesh)
+        )
+    values = {}
+    for name, tensor in tensors.items():
+        value = tensor.read().astype(dtypes[name], copy=False)
+        values[name] = jax.device_put(value, shardings[name])  # compiles nothing, unlike asarray
+    return params.unflatten(values)
+
+
 def _compute_dtype(config: Any) -> np.dtype:
-    return np.dtype(getattr(config, "dtype", None) or config.dit.dtype)
+    config = getattr(config, "dit", config)
+    return np.dtype(getattr(config, "dtype", "float32"))

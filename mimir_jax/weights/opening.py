@@ -13,13 +13,27 @@ import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from mimir_jax import files as files_lib
 from mimir_jax.errors import InputError
-from mimir_jax.weights import dit, family, gguf, llm, mimir, native, rules, sat, t5, tensors, vae
+from mimir_jax.weights import (
+    dit,
+    family,
+    gguf,
+    llm,
+    mimir,
+    native,
+    rules,
+    runs,
+    sat,
+    t5,
+    tensors,
+    vae,
+)
 
 ASSETS = pathlib.Path(__file__).parents[1] / "assets"
 FAMILIES: dict[str, family.Family] = {
@@ -97,7 +111,7 @@ def open_weights(path: str | os.PathLike[str]) -> Weights:
         raise InputError(f"config.json of {place} must be a JSON object: {error}") from None
     if raw.get("format") == native.FORMAT:
         return _open_native(place, raw)
-    if "optimizer" in raw and ("system" in raw or "task" in raw):
+    if runs.is_run_config(raw):
         return _open_run(place)
     return _open_published(place, raw)
 
@@ -106,7 +120,7 @@ def _open_native(folder: pathlib.Path, header: dict[str, Any]) -> Weights:
     kind, config = native.read_header(folder, header)
     known = FAMILIES[kind]
     manifest = native.read_manifest(folder)
-    params = _checked_params(folder, known, config, native.open_params(folder))
+    params = check_params(folder, known.abstract(config), native.open_params(folder))
     source = manifest.get("source", {})
     return Weights(
         path=folder,
@@ -120,11 +134,14 @@ def _open_native(folder: pathlib.Path, header: dict[str, Any]) -> Weights:
 
 
 def _open_run(folder: pathlib.Path) -> Weights:
-    from mimir_jax.weights import runs  # training builds on weights
-
     kind, config, stored = runs.open_run(folder)
+    if kind not in FAMILIES:
+        raise InputError(
+            f"run {folder} must train one of {', '.join(FAMILIES)} to be read as weights, got "
+            f"{kind!r}; use the run itself"
+        )
     known = FAMILIES[kind]
-    params = _checked_params(folder, known, config, stored)
+    params = check_params(folder, known.abstract(config), stored)
     home = runs.tokenizer_path(folder)
     return Weights(
         path=folder,
@@ -135,15 +152,20 @@ def _open_run(folder: pathlib.Path) -> Weights:
     )
 
 
-def _checked_params(
-    folder: pathlib.Path, known: family.Family, config: Any, stored: native.Stored
+def check_params(
+    folder: pathlib.Path, abstract: Mapping[str, Any], stored: native.Stored
 ) -> tensors.Tensors:
-    """Returns the parameters, already in memory where they are small.
+    """Returns stored parameters, already in memory where they are small.
+
+    Args:
+        folder: Where they are, for messages.
+        abstract: Shape of every parameter of the network, by `/`-joined path.
+        stored: The parameters.
 
     Raises:
-        ValueError: if they are not those of the config.
+        InputError: if they are not those of the network.
     """
-    expected = {name: tuple(x.shape) for name, x in known.abstract(config).items()}
+    expected = {name: tuple(x.shape) for name, x in abstract.items()}
     found = {name: x.shape for name, x in stored.tensors.items()}
     if wrong := sorted(name for name in expected | found if expected.get(name) != found.get(name)):
         raise InputError(

@@ -1,6 +1,10 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a run holds, opened as weights."""
+"""Reading of runs: config, kept steps and parameters, also as weights.
+
+WORKDIR/config.json            the config
+WORKDIR/checkpoints/STEP/      state, data position and config, written by training.checkpoint
+"""
 
 import pathlib
 from collections.abc import Callable
@@ -9,63 +13,125 @@ from typing import Any
 
 import numpy as np
 
-from mimir_jax import files
-from mimir_jax.config import DiffusionSystemConfig, LoraConfig, TrainConfig, bridge, flag
+from mimir_jax.config import LoraConfig, TrainConfig, bridge
 from mimir_jax.errors import InputError
 from mimir_jax.models import lora
-from mimir_jax.training import checkpoint
 from mimir_jax.weights import native
 from mimir_jax.weights.tensors import Tensor
+
+CONFIG_FILE = "config.json"
+CHECKPOINTS = "checkpoints"
+DAMAGED_REMEDY = "delete that folder to go on from the one before it"
+
+
+def is_run_config(content: dict[str, Any]) -> bool:
+    """Whether the JSON of a `config.json` is that of a run, of this version or an older one."""
+    return "optimizer" in content and ("system" in content or "task" in content)
 
 
 def read_config(workdir: pathlib.Path) -> TrainConfig:
     """Reads the config of a run.
 
     Raises:
-        ValueError: if `workdir` holds no run.
+        InputError: if `workdir` holds no run.
     """
-    path = workdir / checkpoint.CONFIG_FILE
+    path = workdir / CONFIG_FILE
     if not path.is_file():
-        raise InputError(f"run folder must hold {checkpoint.CONFIG_FILE}, found none in {workdir}")
-    values = files.read_json(path, "run config")
-    if not {"system", "task"} & set(values):
+        raise InputError(f"run folder must hold {CONFIG_FILE}, found none in {workdir}")
+    text = path.read_text()
+    if not is_run_config(json.loads(text)):
         raise InputError(f"run folder must hold the config of a run, {path} is of something else")
     return bridge.from_values(TrainConfig, values)
 
 
-def open_run(workdir: pathlib.Path) -> tuple[str, Any, native.Stored]:
-    """Opens the newest parameters of a run, averaged where the run keeps an average.
+def steps(workdir: pathlib.Path) -> list[int]:
+    """Returns the steps of the kept checkpoints of a run, oldest first."""
+    folders = (workdir / CHECKPOINTS).glob("*")
+    return sorted(int(path.name) for path in folders if path.name.isdigit())
+
+
+def has_checkpoint(workdir: pathlib.Path) -> bool:
+    """Whether `workdir` holds a run with a complete checkpoint."""
+    return (workdir / CONFIG_FILE).is_file() and bool(steps(workdir))
+
+
+def latest_step(workdir: pathlib.Path) -> int:
+    """Returns the step of the newest checkpoint of a run.
+
+    Raises:
+        InputError: if it has none.
+    """
+    kept = steps(workdir)
+    if not kept:
+        raise InputError(f"run {workdir} must have a checkpoint, found none; train it first")
+    return kept[-1]
+
+
+def open_params(workdir: pathlib.Path, step: int | None = None) -> native.Stored:
+    """Opens parameters of a run as they train: the average where there is one.
+
+    Args:
+        workdir: The run.
+        step: A kept step; None takes the newest.
+
+    Raises:
+        InputError: if the run has no such checkpoint.
+    """
+    newest = latest_step(workdir)
+    if step is not None and step not in steps(workdir):
+        listed = ", ".join(map(str, steps(workdir)))
+        raise InputError(f"step must be a kept one of run {workdir} ({listed}), got {step}")
+    folder = workdir / CHECKPOINTS / str(newest if step is None else step)
+    return native.open_checkpoint(
+        folder, item="state", parts=("ema", "params"), remedy=DAMAGED_REMEDY
+    )
+
+
+def open_run(workdir: pathlib.Path, step: int | None = None) -> tuple[str, Any, native.Stored]:
+    """Opens parameters of a run as weights of its network; the average where there is one.
 
     Adapters are merged into the kernels, which are then float32 like everything else.
+
+    Args:
+        workdir: The run.
+        step: A kept step; None takes the newest.
 
     Returns:
         Kind and config of the network, and its parameters.
 
     Raises:
-        ValueError: if there is no run or checkpoint.
+        InputError: if there is no run or no such checkpoint.
     """
-    task = read_config(workdir).system
-    stored = checkpoint.open_params(workdir)
-    if not isinstance(task, DiffusionSystemConfig):
-        return task.kind, task.model, stored
-    if task.lora.rank:
-        stored = _merged(stored, task.lora)
-    return "mimir", task.network, stored
+    system = read_config(workdir).system
+    stored = open_params(workdir, step)
+    adapters = getattr(system, "lora", None)
+    if adapters is not None and adapters.rank:
+        stored = _merged(stored, adapters)
+    return system.network_kind, system.network, stored
 
 
-def open_adapters(workdir: pathlib.Path) -> tuple[DiffusionSystemConfig, native.Stored]:
+def open_adapters(workdir: pathlib.Path) -> tuple[Any, native.Stored]:
     """Opens the newest parameters of a run with adapters, as they train.
 
+    Returns:
+        The section `system` of the run's config, and the parameters.
+
     Raises:
-        ValueError: if there is no run, checkpoint or adapter.
+        InputError: if there is no run, checkpoint or adapter.
     """
-    task = read_config(workdir).system
-    if not isinstance(task, DiffusionSystemConfig) or not task.lora.rank:
+    system = read_config(workdir).system
+    adapters = getattr(system, "lora", None)
+    if adapters is None or not adapters.rank:
         raise InputError(
             f"run {workdir} must have adapters to export, it trained without; train one with "
-            f"{flag('system.lora.rank')}"
+            "--config.system.lora.rank"
         )
-    return task, checkpoint.open_params(workdir)
+    return system, open_params(workdir)
+
+
+def tokenizer_path(workdir: pathlib.Path) -> str | None:
+    """Returns the folder of the tokenizer of a text model's run, None for other runs."""
+    return getattr(read_config(workdir).system, "tokenizer_path", None)
 
 
 def _merged(stored: native.Stored, config: LoraConfig) -> native.Stored:
@@ -88,8 +154,3 @@ def _merged(stored: native.Stored, config: LoraConfig) -> native.Stored:
         for name in names
     }
     return native.Stored(tensors, read_all)
-
-
-def tokenizer_path(workdir: pathlib.Path) -> str | None:
-    """Returns where the tokenizer of a text model's run lies, None for other runs."""
-    return getattr(read_config(workdir).system, "tokenizer_path", None)

@@ -262,7 +262,7 @@ def test_loader_reads_the_rows_of_a_sharding(monkeypatch):
 
 
 @pytest.mark.parametrize("sizes", [(4, 2, 1, 1), (2, 1, 4, 1)], ids=str)
-def test_device_put_splits_rows_and_leaves_text(sizes):
+def test_device_put_splits_rows_of_a_tree(sizes):
     sharding = NamedSharding(mesh_lib.make_mesh(sizes), P(("data", "fsdp")))
     batches = make(global_batch=8, sharding=sharding)
     batch = next(batches)

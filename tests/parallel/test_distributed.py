@@ -28,9 +28,9 @@ with distributed.session(launch, {"script": 1}):
     told["host"] = distributed.to_host(
         jax.make_array_from_callback((8,), spread, lambda where: whole[where])
     ).tolist()
-    with interrupt.watched() as asked:
+    with interrupt.watch_signals() as stop_requested:
         step = 0
-        while not asked(step):
+        while not stop_requested(step):
             step += 1
             time.sleep(0.02 + 0.01 * index)
             if step == 5 and index == 1:

@@ -10,12 +10,12 @@ from jax.sharding import PartitionSpec as P
 
 from configs import mimir
 from mimir_jax import config as c
+from mimir_jax import systems
 from mimir_jax.config import bridge
 from mimir_jax.parallel import hardware
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.planning import aot, collectives
+from mimir_jax.planning import aot, collectives, memory
 from mimir_jax.sampling import latents
-from mimir_jax.training import tasks
 
 
 @pytest.fixture
@@ -35,23 +35,25 @@ def test_a_train_step_is_compiled_for_a_mesh(sharded):
     assert report.fits is None and report.least_seconds is None and report.bound is None
     kept = sum(report.memory[name] for name in ("parameters", "optimizer", "average", "batch"))
     assert report.touched >= 2 * kept + 2 * report.memory["temporary"] - report.memory["batch"]
-    told = aot.text(report)
+    told = aot.format_report(report)
     assert "8 devices (data 2, fsdp 2, tensor 2), batch 8" in told and "all-reduce" in told
 
-    whole = 4 * sum(x.size for x in jax.tree.leaves(tasks.sketch(sharded).model.abstract_params))
+    whole = 4 * sum(
+        x.size for x in jax.tree.leaves(systems.make_system(sharded).model.abstract_params)
+    )
     assert whole / 8 < report.memory["parameters"] < whole / 3
 
 
 def test_chips_bound_the_time():
     chip = hardware.Chip(memory=100.0, flops=10.0, bandwidth=1.0, link=2.0)
     report = aot.Report(
-        what="train", topology="t", devices=2, mesh={"data": 2}, batch_size=2,
+        program="train", topology="t", devices=2, mesh={"data": 2}, batch_size=2,
         memory={"parameters": 90, "total": 120}, capacity=chip.memory, flops=30,
         executed_flops=40, touched=5, traffic={},
         seconds={"arithmetic": 2.0, "memory": 2.5, "links": 3.0}, compile_seconds=1.0,
     )  # fmt: skip
     assert report.fits is False and report.least_seconds == 3.0
-    told = aot.text(report)
+    told = aot.format_report(report)
     assert "does NOT fit" in told and "bound by links" in told and "at most 50 %" in told
     slow = dataclasses.replace(report, seconds={**report.seconds, "memory": 4.0})
     assert slow.to_json()["bound"] == "memory" and slow.to_json()["least_seconds"] == 4.0
@@ -60,7 +62,7 @@ def test_chips_bound_the_time():
 def test_rates_of_a_chip_become_times(sharded, monkeypatch):
     chip = hardware.Chip(memory=1e12, flops=1e9, bandwidth=1e6, link=1e3)
     place = dataclasses.replace(hardware.find_topology("cpu:8"), chip=chip, links=3)
-    monkeypatch.setattr(aot, "_train", _sum)
+    monkeypatch.setattr(aot, "_lower_train", _sum)
     report = aot.compile_run(sharded, place, "train")
     numbers = 1 << 20
     assert report.traffic == {"all-reduce": collectives.Traffic(count=1, bytes=4, moved=6)}
@@ -70,37 +72,41 @@ def test_rates_of_a_chip_become_times(sharded, monkeypatch):
     }  # fmt: skip
 
 
-def _sum(config, mesh):
+def _sum(config, system, mesh):
     rows = NamedSharding(mesh, P(mesh.axis_names))
     x = jax.ShapeDtypeStruct((1 << 20,), jnp.float32, sharding=rows)
     total = jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, P()))
     return total.lower(x), {"parameters": x}, int(16e9), int(16e9)
 
 
-def test_frozen_networks_lie_beside_a_run(sharded):
+def frozen(config, mesh):
+    return memory.describe_frozen(systems.make_system(config).frozen, mesh)
+
+
+def test_frozen_networks_are_described_as_they_are_loaded(sharded):
     mesh = mesh_lib.make_mesh(sharded.mesh.sizes)
-    here = mesh_lib.device_bytes(aot.frozen(sharded, mesh))
-    task = tasks.make_task(sharded)
-    loaded = (task._vae_params, task.text._t5.params, task.text._llm.params)
-    assert here == sum(x.nbytes for x in jax.tree.leaves(loaded))
+    described = mesh_lib.device_bytes(frozen(sharded, mesh))
+    encoder = systems.make_encoder(sharded, systems.make_system(sharded))
+    loaded = (encoder.codec_params, encoder.text._t5.params, encoder.text._llm.params)
+    assert described == sum(x.nbytes for x in jax.tree.leaves(loaded))
 
     text = dataclasses.replace(sharded.system.text, t5_path="-", llm_path=None)
     apart = dataclasses.replace(sharded.system, text=text)
-    paper = aot.frozen(dataclasses.replace(sharded, system=apart), mesh)
+    paper = frozen(dataclasses.replace(sharded, system=apart), mesh)
     billions = {name: mesh_lib.device_bytes(tree) / 2e9 for name, tree in paper.items()}
     assert 4.7 < billions["t5"] < 4.8 and 3.8 < billions["llm"] < 3.9  # as published
     split = dataclasses.replace(
         sharded, system=apart, mesh=dataclasses.replace(sharded.mesh, shard_frozen=True)
     )
-    eighth = mesh_lib.device_bytes(aot.frozen(split, mesh)["t5"]) / 2e9
+    eighth = mesh_lib.device_bytes(frozen(split, mesh)["t5"]) / 2e9
     assert 0.12 < eighth / billions["t5"] < 0.13  # of the eight devices of this process
     alone = dataclasses.replace(apart, ablation="baseline")
-    assert set(aot.frozen(dataclasses.replace(sharded, system=alone), mesh)) == {"vae", "t5"}
+    assert set(frozen(dataclasses.replace(sharded, system=alone), mesh)) == {"vae", "t5"}
 
 
-def test_bands_are_as_many_as_divide_the_latent_rows():
-    ways = [latents.bands(height, jax.devices()).size for height in (60, 64, 7, 11)]
-    assert ways == [6, 8, 7, 1]
+def test_the_height_mesh_divides_the_latent_rows():
+    sizes = [latents.height_mesh(height, jax.devices()).size for height in (60, 64, 7, 11)]
+    assert sizes == [6, 8, 7, 1]
 
 
 @pytest.mark.slow
@@ -126,15 +132,10 @@ def test_what_cannot_be_compiled_is_named(sharded, vae_run):
     odd = dataclasses.replace(sharded, batch_size=6)
     with pytest.raises(ValueError, match="optimizer.grad_accumulation = 2 x 2 x 1, got 6"):
         aot.compile_run(odd, place, "train")
-    with pytest.raises(ValueError, match="needs a text-to-video system, got 'vae'"):
+    with pytest.raises(ValueError, match="a diffusion system, got system.kind 'vae'"):
         aot.compile_run(vae_run, place, "sample")
     dit = dataclasses.replace(sharded.system.model.dit, attention="pallas")
     model = dataclasses.replace(sharded.system.model, dit=dit)
     task = dataclasses.replace(sharded.system, model=model)
     with pytest.raises(ValueError, match="dit.attention=pallas needs tpu devices, got cpu"):
         aot.compile_run(dataclasses.replace(sharded, system=task), place, "train")
-    language = dataclasses.replace(
-        sharded, system=c.LanguageSystemConfig(model=c.TINY_T5, kind="t5")
-    )
-    with pytest.raises(ValueError, match="system.kind must not be of a text model .* got 't5'"):
-        aot.compile_run(language, place, "train")

@@ -7,12 +7,12 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from mimir_jax import config as c
+from mimir_jax import systems
 from mimir_jax.models.attention import kernels
 from mimir_jax.parallel import hardware
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.planning import aot, memory
-from mimir_jax.training import compiled_step as program_lib
-from mimir_jax.training import loop, tasks
+from mimir_jax.training import compiled_step, loop
 
 
 @pytest.fixture
@@ -23,34 +23,46 @@ def small(mimir_run, replace):
     return replace(mimir_run, system=task, mesh=c.MeshConfig(data=1, fsdp=4, tensor=2))
 
 
+def make_step(config):
+    mesh = mesh_lib.make_mesh(config.mesh.sizes)
+    return compiled_step.make(config, systems.make_system(config), mesh)
+
+
+def estimate(config):
+    return memory.estimate(config, systems.make_system(config), jax.devices())
+
+
+def check(config):
+    return memory.check(config, systems.make_system(config), jax.devices())
+
+
 def steps(config, number=2):
     """Takes steps from a fresh state on random data, and returns losses and state."""
-    model, loss, batch = tasks.sketch(config)
-    program = program_lib.make(config, model, loss, mesh_lib.make_mesh(config.mesh.sizes))
+    system, step = systems.make_system(config), make_step(config)
     rng = np.random.default_rng(0)
     batch = jax.tree.map(
         lambda x: jax.device_put(
             np.ones(x.shape, bool) if x.dtype == bool else rng.normal(size=x.shape).astype("f"),
-            program.batch,
+            step.batch,
         ),
-        batch,
+        system.batch_spec(system.buckets[0]),
     )
-    make = jax.jit(lambda key: program.make_state(model.init(key)), out_shardings=program.shardings)
+    make = jax.jit(
+        lambda key: step.make_state(system.model.init(key)), out_shardings=step.shardings
+    )
     state, losses = make(jax.random.key(0)), []
-    key = jax.device_put(jax.random.key(1), program.replicated)
+    key = jax.device_put(jax.random.key(1), step.replicated)
     for _ in range(number):
-        state, values = program.step(state, batch, key)
+        state, values = step.step(state, batch, key)
         losses.append(float(values["loss"]))
     return losses, state
 
 
 def test_factored_moments_follow_the_split_of_their_parameter(small, replace):
     optimizer = replace(small.optimizer, name="adafactor", b1=0.0)
-    model, loss, _ = tasks.sketch(small)
-    mesh = mesh_lib.make_mesh(small.mesh.sizes)
-    program = program_lib.make(replace(small, optimizer=optimizer), model, loss, mesh)
+    step = make_step(replace(small, optimizer=optimizer))
     found = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(program.state.opt_state):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(step.state.opt_state):
         name = jax.tree_util.keystr(path)
         for kind in ("v_row", "v_col"):
             if f".{kind}[" in name and leaf.size > 1:
@@ -62,7 +74,7 @@ def test_factored_moments_follow_the_split_of_their_parameter(small, replace):
     assert found["v_row", query] == ((3, 128), P(None, "fsdp"))
     assert found["v_col", query] == ((3, 128), P(None, "tensor"))
     size = lambda tree: sum(x.size for x in jax.tree.leaves(tree))  # noqa: E731
-    assert size(program.state.opt_state) < 0.2 * size(program.state.params)
+    assert size(step.state.opt_state) < 0.2 * size(step.state.params)
 
 
 @pytest.mark.slow
@@ -85,57 +97,58 @@ def test_estimate_is_near_what_the_compiler_reserves(small, replace, remat):
     config = replace(small, system=task)
     place = hardware.find_topology("cpu:8")
     told = aot.compile_run(config, place, "train").memory
-    found = memory.estimate(config, place.devices)
+    found = estimate(config)
     for part in ("parameters", "optimizer", "average"):
         assert found.fixed[part] == told[part]
-    passing = sum(found.passing.values())
-    assert told["temporary"] / memory.SLACK < passing < told["temporary"] * memory.SLACK
+    transient = sum(found.transient.values())
+    assert told["temporary"] / memory.SLACK < transient < told["temporary"] * memory.SLACK
 
 
 @pytest.mark.slow
 def test_a_run_that_cannot_fit_is_refused_with_what_would_help(small, replace, monkeypatch):
-    devices = jax.devices()
     whole = replace(small, mesh=c.MeshConfig())
-    found = memory.estimate(whole, devices)
+    found = estimate(whole)
     monkeypatch.setattr(memory, "device_memory", lambda device, held: found.total + held)
-    line = str(memory.check(whole, devices))
+    line = str(check(whole))
     assert "memory of a device, estimated" in line and "optimizer" in line
     limit = sum(found.fixed.values())
     monkeypatch.setattr(memory, "device_memory", lambda *args: limit)
     with pytest.raises(ValueError, match="must fit .* use one of --config.mesh.data=1") as error:
-        memory.check(whole, devices)
+        check(whole)
     assert "adafactor" in str(error.value) and "remat=full" not in str(error.value)
     monkeypatch.setattr(memory, "device_memory", lambda *args: 1000)
     with pytest.raises(ValueError, match="use more devices or a smaller model"):
-        memory.check(whole, devices)
+        check(whole)
 
 
 def test_frozen_networks_count_before_they_are_read(mimir_run, replace, monkeypatch):
     monkeypatch.setattr(memory, "device_memory", lambda device, held: held + 10**9)
     kept = jax.live_arrays()  # so that nothing of other tests is freed between the two counts
-    counted = lambda run: memory.check(run, jax.devices()).fixed["frozen networks"]  # noqa: E731
+    counted = lambda run: check(run).fixed["frozen networks"]  # noqa: E731
     before = counted(mimir_run)
-    task = tasks.make_task(mimir_run)
-    frozen = (task._vae_params, task.text._t5.params, task.text._llm.params)
+    encoder = systems.make_encoder(mimir_run, systems.make_system(mimir_run))
+    frozen = (encoder.codec_params, encoder.text._t5.params, encoder.text._llm.params)
     read = sum(x.nbytes for x in jax.tree.leaves(frozen))
     assert counted(mimir_run) - before == read  # what lies there counts as well
     del kept
-    with pytest.raises(ValueError, match="system.vae_path must name a folder of weights, got None"):
+    with pytest.raises(ValueError, match="system.vae_path must name a folder of vae weights"):
         counted(replace(mimir_run, system=replace(mimir_run.system, vae_path=None)))
 
 
 def test_a_run_that_cannot_fit_is_refused_before_anything_is_read(small, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "device_memory", lambda *args: 1000)
-    monkeypatch.setattr(tasks, "make_task", None)
+    monkeypatch.setattr(systems, "make_encoder", None)
     with pytest.raises(ValueError, match="run must fit the memory of a device"):
-        loop.train(small, tmp_path / "run", say=print)
+        loop.train(
+            small, tmp_path / "run", check=lambda system: memory.check(small, system, jax.devices())
+        )
     assert not (tmp_path / "run").exists()
 
 
 def test_a_batch_that_does_not_split_is_refused_before_anything_is_read(
     mimir_run, replace, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(tasks, "make_task", None)
+    monkeypatch.setattr(systems, "make_encoder", None)
     optimizer = replace(mimir_run.optimizer, grad_accumulation=2)
     odd = replace(mimir_run, mesh=c.MeshConfig(data=2, fsdp=-1), optimizer=optimizer)
     for run, sizes in ((odd, "2 x 4 x 2, got 8"), (replace(mimir_run, batch_size=6), "1 x 8 x 1")):
@@ -149,7 +162,7 @@ def test_attention_scores_are_those_of_one_device(small, monkeypatch):
 
     def activations(budget):
         monkeypatch.setattr(kernels, "MAX_SCORES", budget)
-        return memory.estimate(small, jax.devices()).passing["activations"]
+        return estimate(small).transient["activations"]
 
     half, quarter = activations(scores // 2), activations(scores // 4)
     assert half - quarter == 3 * 4 * (scores // 4)
@@ -160,17 +173,16 @@ def test_attention_scores_are_those_of_one_device(small, monkeypatch):
 def test_adapters_and_accumulation_take_less(small):
     import dataclasses
 
-    devices = jax.devices()
-    whole = memory.estimate(small, devices)
+    whole = estimate(small)
     lora = c.LoraConfig(rank=2, base_dtype="bfloat16")
     adapted = dataclasses.replace(small, system=dataclasses.replace(small.system, lora=lora))
-    found = memory.estimate(adapted, devices)
+    found = estimate(adapted)
     assert found.fixed["optimizer"] < whole.fixed["optimizer"] / 4
     assert found.fixed["parameters"] < 0.7 * whole.fixed["parameters"]
-    assert found.passing["gradients"] < whole.passing["gradients"] / 4
+    assert found.transient["gradients"] < whole.transient["gradients"] / 4
     optimizer = dataclasses.replace(small.optimizer, grad_accumulation=2)
-    found = memory.estimate(dataclasses.replace(small, optimizer=optimizer), devices)
-    assert found.passing["activations"] < whole.passing["activations"]
+    found = estimate(dataclasses.replace(small, optimizer=optimizer))
+    assert found.transient["activations"] < whole.transient["activations"]
 
 
 def test_host_memory_is_named_where_it_is_missing(monkeypatch):
@@ -181,11 +193,8 @@ def test_host_memory_is_named_where_it_is_missing(monkeypatch):
 
 def test_float32_and_bfloat16_momentum_are_kept_as_asked(small, replace):
     optimizer = replace(small.optimizer, momentum_dtype="bfloat16")
-    model, loss, _ = tasks.sketch(small)
-    mesh = mesh_lib.make_mesh(small.mesh.sizes)
-    half = memory.estimate(replace(small, optimizer=optimizer), jax.devices())
-    whole = memory.estimate(small, jax.devices())
+    half, whole = estimate(replace(small, optimizer=optimizer)), estimate(small)
     np.testing.assert_allclose(half.fixed["optimizer"] / whole.fixed["optimizer"], 0.75, atol=0.01)
-    program = program_lib.make(replace(small, optimizer=optimizer), model, loss, mesh)
-    kinds = {x.dtype for x in jax.tree.leaves(program.state.opt_state) if x.ndim > 0}
+    step = make_step(replace(small, optimizer=optimizer))
+    kinds = {x.dtype for x in jax.tree.leaves(step.state.opt_state) if x.ndim > 0}
     assert kinds == {jnp.dtype("float32"), jnp.dtype("bfloat16")}

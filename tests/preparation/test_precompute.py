@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from mimir_jax import config as c
+from mimir_jax import systems
 from mimir_jax.config import bridge
 from mimir_jax.data import loader
 from mimir_jax.parallel import mesh
 from mimir_jax.preparation import precompute
-from mimir_jax.training import compiled_step, loop, tasks
+from mimir_jax.training import compiled_step, loop
 from tests import processes
 from tests.training import test_processes
 
@@ -49,12 +50,14 @@ def folder(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("features") / "f"
     for process in (1, 0):
         before = files(folder)
-        result = precompute.prepare(run, folder, process_index=process, process_count=2, **FLOAT32)
+        result = precompute.write_features(
+            run, folder, process_index=process, process_count=2, **FLOAT32
+        )
         assert before.items() < files(folder).items()  # no shard is written twice
         assert (result.made, result.found, result.missing) == [(2, 0, 0), (1, 0, 2)][process]
         if process:
             with pytest.raises(ValueError, match="must be complete, 2 of 3 shards are missing"):
-                tasks.make_task(with_features(run, folder)).source()
+                encoder_of(with_features(run, folder)).source("train")
     return folder
 
 
@@ -66,14 +69,18 @@ def toyworld(data, **fields):
     return dataclasses.replace(data, toyworld=dataclasses.replace(data.toyworld, **fields))
 
 
+def encoder_of(run):
+    return systems.make_encoder(run, systems.make_system(run))
+
+
 def files(folder):
     return {path.name: path.read_bytes() for path in folder.glob("*.array_record")}
 
 
 def batches(run, count=3, **options):
-    task = tasks.make_task(run)
-    rows = loader.make_loader(task.source(), global_batch=4, seed=run.seed, **options)
-    out = [task.prepare(next(rows)) for _ in range(count)]
+    encoder = encoder_of(run)
+    rows = loader.make_loader(encoder.source("train"), global_batch=4, seed=run.seed, **options)
+    out = [encoder.encode(next(rows)) for _ in range(count)]
     rows.close()
     return out
 
@@ -90,7 +97,7 @@ def test_batches_equal_those_of_the_ordinary_path(run, folder):
 def test_only_missing_shards_are_made_again_and_are_the_same(run, folder, tmp_path):
     copy = pathlib.Path(shutil.copytree(folder, tmp_path / "f"))
     next(copy.glob("*-00002-of-*")).unlink()
-    result = precompute.prepare(run, copy, **FLOAT32)
+    result = precompute.write_features(run, copy, **FLOAT32)
     assert (result.made, result.found, result.missing) == (1, 2, 0)
     assert files(copy) == files(folder)
     assert not list(copy.glob(".*"))  # nothing is left aside
@@ -117,23 +124,24 @@ def test_processes_that_meet_share_the_shards_and_tell_it_once(run, folder, tmp_
 @pytest.mark.slow
 def test_steps_on_features_have_the_losses_of_the_ordinary_ones(run, folder, monkeypatch):
     one = mesh.make_mesh((1, 1, 1, 1), jax.devices()[:1])
-    task, ready = tasks.make_task(run), tasks.make_task(with_features(run, folder))
-    step = compiled_step.make(run, task.model, task.loss, one)
-    monkeypatch.setattr(ready, "_encode_clip", None)  # the frozen networks must not be called
+    system = systems.make_system(run)
+    encoder, ready = encoder_of(run), encoder_of(with_features(run, folder))
+    step = compiled_step.make(run, system, one)
+    monkeypatch.setattr(ready, "_clips", None)  # the frozen networks must not be called
     monkeypatch.setattr(ready.text, "_encode_one", None)
 
-    def losses(task):
-        rows = loader.make_loader(task.source(), global_batch=4, seed=run.seed)
-        state = step.make_state(task.model.init(jax.random.key(0)))
+    def losses(encoder):
+        rows = loader.make_loader(encoder.source("train"), global_batch=4, seed=run.seed)
+        state = step.make_state(system.model.init(jax.random.key(0)))
         found = []
         for _ in range(3):
-            batch = loader.device_put(task.prepare(next(rows)), step.batch)
+            batch = loader.device_put(encoder.encode(next(rows)), step.batch)
             state, values = step.step(state, batch, jax.random.key(1))
             found.append(float(values["loss"]))
         rows.close()
         return found
 
-    assert losses(ready) == losses(task)
+    assert losses(ready) == losses(encoder)
 
 
 @pytest.mark.slow
@@ -150,15 +158,15 @@ def test_features_with_an_llm_serve_a_run_without_one(run, folder, replace):
     (got,) = batches(with_features(base, folder), 1)
     jax.tree.map(np.testing.assert_array_equal, expected, got)
     with pytest.raises(ValueError, match="content is '.*' there and '.*' here"):
-        precompute.prepare(base, folder, **FLOAT32)
+        precompute.write_features(base, folder, **FLOAT32)
 
 
 @pytest.mark.slow
 def test_float16_features_of_some_records_are_close(run, folder, tmp_path):
     half = tmp_path / "half"
-    precompute.prepare(run, half, count=2)
-    exact = tasks.make_task(with_features(run, folder)).source()
-    close = tasks.make_task(with_features(run, half)).source()
+    precompute.write_features(run, half, count=2)
+    exact = encoder_of(with_features(run, folder)).source("train")
+    close = encoder_of(with_features(run, half)).source("train")
     assert len(exact) == RECORDS and len(close) == 2
     for record, other in ((exact[1], close[1]), (exact.empty, close.empty)):
         jax.tree.map(
@@ -178,19 +186,19 @@ def test_other_content_is_refused_by_the_name_of_the_field(run, folder, tmp_path
     for name, other in others.items():
         expected = "source" if name == "seed" else name  # Toyworld itself is drawn by the seed
         with pytest.raises(ValueError, match=f"must be those of this run, {expected} is .* there"):
-            tasks.make_task(with_features(other, folder)).source()
+            encoder_of(with_features(other, folder)).source("train")
         with pytest.raises(ValueError, match=f"{expected} is .* launch/precompute.py .* --out"):
-            precompute.prepare(other, folder, **FLOAT32)
+            precompute.write_features(other, folder, **FLOAT32)
     for name, options in {"records": {"count": 3}, "dtype": {"dtype": "float16"}}.items():
         with pytest.raises(ValueError, match=f"{name} is .* there and .* here"):
-            precompute.prepare(run, folder, **{**FLOAT32, **options})
+            precompute.write_features(run, folder, **{**FLOAT32, **options})
 
     # Weights are known by their values.
     stored = json.loads((folder / "manifest.json").read_text())
     stored["content"]["vae"]["weights"] = "0" * 32
     (tmp_path / "manifest.json").write_text(json.dumps(stored))
     with pytest.raises(ValueError, match="vae.weights is '0{32}' there"):
-        tasks.make_task(with_features(run, tmp_path)).source()
+        encoder_of(with_features(run, tmp_path)).source("train")
 
 
 def test_bad_requests_write_nothing(run, vae_run, tmp_path, replace):
@@ -208,7 +216,7 @@ def test_bad_requests_write_nothing(run, vae_run, tmp_path, replace):
         (endless, {}, "take at least .* GB, .* has .* GB; pass --count"),
     ):
         with pytest.raises(ValueError, match=message):
-            precompute.prepare(other, folder, **options)
+            precompute.write_features(other, folder, **options)
     assert not folder.exists()
     with pytest.raises(ValueError, match="window must be 'first' for precomputed features"):
         replace(run.data, source="folder", folder=c.FolderConfig(path="x"), features="f")
@@ -216,6 +224,6 @@ def test_bad_requests_write_nothing(run, vae_run, tmp_path, replace):
         replace(vae_run, data=replace(vae_run.data, features="f"))
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(ValueError, match="holds other files; choose another"):
-        precompute.prepare(run, tmp_path)
+        precompute.write_features(run, tmp_path)
     with pytest.raises(ValueError, match="must hold a manifest.json, found none"):
-        tasks.make_task(with_features(run, folder)).source()
+        encoder_of(with_features(run, folder)).source("train")

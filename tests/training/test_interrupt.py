@@ -18,17 +18,17 @@ def handler():
 
 
 def test_signals_at_once_are_one_wish():
-    with interrupt.watched() as asked:
-        assert not asked(1)
+    with interrupt.watch_signals() as stop_requested:
+        assert not stop_requested(1)
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
-        assert asked(2)
+        assert stop_requested(2)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_later_interrupt_ends_at_once(monkeypatch):
     monkeypatch.setattr(interrupt, "_SAME_SECONDS", -1.0)
-    with pytest.raises(KeyboardInterrupt), interrupt.watched() as asked:
+    with pytest.raises(KeyboardInterrupt), interrupt.watch_signals() as stop_requested:
         signal.raise_signal(signal.SIGTERM)
-        assert asked(1)
+        assert stop_requested(1)
         signal.raise_signal(signal.SIGINT)

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from mimir_jax import systems
 from mimir_jax.config import TrainConfig, bridge
+from mimir_jax.data import loader
 from mimir_jax.models import functional, layers
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.systems.language import presets as language
-from mimir_jax.training import checkpoint, loop, metrics, tasks
-from mimir_jax.training import compiled_step as program_lib
+from mimir_jax.systems import base
+from mimir_jax.systems.language import presets as language_presets
+from mimir_jax.training import checkpoint, compiled_step, loop, metrics
+from mimir_jax.weights import runs
 
 
 class Line(nnx.Module):
@@ -41,44 +44,47 @@ class Points:
         return {"x": np.random.default_rng(index).normal(size=4).astype(np.float32)}
 
 
-class LineTask:
-    """A task that compiles in no time."""
+class LineSystem(base.Defaults):
+    """A system that compiles in no time."""
 
     def __init__(self, config):
+        self.config = config.system
         self.model = functional.build(Line, None)
+        self.buckets = (base.Bucket(1, 1, 1, config.batch_size),)
 
-    def source(self):
-        return Points()
-
-    def prepare(self, records):
-        return {"x": records["x"]}
-
-    def batch_spec(self):
-        return {"x": jax.ShapeDtypeStruct((8, 4), np.float32)}
+    def batch_spec(self, bucket):
+        return jax.ShapeDtypeStruct((bucket.batch, 4), np.float32)
 
     def loss(self, params, batch, key):
-        error = self.model.apply(params, batch["x"]) - batch["x"].sum(1, keepdims=True) ** 2
+        error = self.model.apply(params, batch) - batch.sum(1, keepdims=True) ** 2
         return (error**2).mean(), {}
 
-    def read_heldout(self):
+
+class LineEncoder:
+    """Also the evaluator."""
+
+    def source(self, split):
+        return Points()
+
+    def encode(self, records):
+        return records["x"]
+
+    def read(self):
         pass
 
     def evaluate(self, params):
         return {"loss": 0.0}
 
-    def sample(self, params, folder):
-        return []
-
-
-def sketch_of(task):
-    return tasks.Sketch(task.model, task.loss, task.batch_spec())
+    def make_examples(self, params):
+        return base.Examples()
 
 
 @pytest.fixture
 def line_run(vae_run, replace, monkeypatch):
-    """Returns the config of a run of four steps of `LineTask`."""
-    monkeypatch.setattr(tasks, "make_task", LineTask)
-    monkeypatch.setattr(tasks, "sketch", lambda config: sketch_of(LineTask(config)))
+    """Returns the config of a run of four steps of `LineSystem`."""
+    monkeypatch.setattr(systems, "make_system", LineSystem)
+    monkeypatch.setattr(systems, "make_encoder", lambda *_: LineEncoder())
+    monkeypatch.setattr(systems, "make_evaluators", lambda config, system, encoder: [encoder])
     return replace(vae_run, steps=4)
 
 
@@ -92,10 +98,9 @@ def losses(workdir):
 
 def final_state(config, workdir):
     """Reads the newest checkpoint of a run onto one device."""
-    task = tasks.make_task(config)
     one = mesh_lib.make_mesh(devices=jax.devices()[:1])
-    program = program_lib.make(config, task.model, task.loss, one)
-    return jax.device_get(checkpoint.Checkpointer(workdir, keep=2).restore(program.state))
+    step = compiled_step.make(config, systems.make_system(config), one)
+    return jax.device_get(checkpoint.Checkpointer(workdir, keep=2).restore(step.state))
 
 
 def test_mimir_learns_resumes_to_the_bit_and_reports(mimir_run, tmp_path, replace):
@@ -121,13 +126,17 @@ def test_mimir_learns_resumes_to_the_bit_and_reports(mimir_run, tmp_path, replac
 
 
 @pytest.mark.parametrize("name", ["mimir", "vae", "t5", "llm"])
-def test_what_is_compiled_is_what_is_prepared(name, mimir_run, vae_run, replace):
-    run = {"mimir": mimir_run, "vae": vae_run}.get(name) or language.PRESETS[name]()
-    task = tasks.make_task(replace(run, batch_size=2))
-    rows = [task.source()[i] for i in range(2)]
-    stack = {"video": np.stack}
-    batch = task.prepare({k: stack.get(k, list)([row[k] for row in rows]) for k in rows[0]})
-    specs = jax.tree.map(lambda x: (x.shape, x.dtype), task.batch_spec())
+def test_batches_have_the_shapes_that_are_compiled(name, mimir_run, vae_run, replace):
+    run = {
+        "mimir": mimir_run,
+        "vae": vae_run,
+        **{k: make() for k, make in language_presets.PRESETS.items()},
+    }[name]
+    run = replace(run, batch_size=2)
+    system = systems.make_system(run)
+    encoder = systems.make_encoder(run, system)
+    batch = encoder.encode(loader.stack([encoder.source("train")[i] for i in range(2)]))
+    specs = jax.tree.map(lambda x: (x.shape, x.dtype), system.batch_spec(system.buckets[0]))
     assert jax.tree.map(lambda x: (np.shape(x), np.asarray(x).dtype), batch) == specs
 
 
@@ -181,7 +190,7 @@ def test_heldout_data_that_cannot_be_read_leaves_nothing_behind(line_run, tmp_pa
     def fail(self):
         raise ValueError("clips must have 17 frames")
 
-    monkeypatch.setattr(LineTask, "read_heldout", fail)
+    monkeypatch.setattr(LineEncoder, "read", fail)
     with pytest.raises(ValueError, match="must have 17 frames"):
         loop.train(line_run, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -189,7 +198,7 @@ def test_heldout_data_that_cannot_be_read_leaves_nothing_behind(line_run, tmp_pa
 
 def test_diverged_loss_stops_the_run(line_run, tmp_path, monkeypatch):
     nan = jax.numpy.float32(np.nan)
-    monkeypatch.setattr(LineTask, "loss", lambda *args: (nan, {}))
+    monkeypatch.setattr(LineSystem, "loss", lambda *args: (nan, {}))
     with pytest.raises(FloatingPointError, match="loss must stay finite, got nan between steps 0"):
         loop.train(line_run, tmp_path / "run")
 
@@ -216,19 +225,19 @@ def test_batches_are_made_ahead_in_one_thread_and_their_errors_end_the_run(
 ):
     threads, reported, ahead = [], [], threading.Event()
 
-    def prepare(self, records):
+    def encode(self, records):
         threads.append(threading.current_thread())
         if len(threads) == 2:
             ahead.set()
         if len(threads) == 3:
             raise ValueError("point 3 must be whole")
-        return {"x": records["x"]}
+        return records["x"]
 
     def report(step, metrics):
         assert ahead.wait(600)  # the second batch is made before the first step is over
         reported.append(step)
 
-    monkeypatch.setattr(LineTask, "prepare", prepare)
+    monkeypatch.setattr(LineEncoder, "encode", encode)
     with pytest.raises(ValueError, match="point 3 must be whole"):
         loop.train(line_run, tmp_path / "run", report=report)
     assert reported == [1, 2] and len(threads) == 3
@@ -239,11 +248,11 @@ def test_batches_are_made_ahead_in_one_thread_and_their_errors_end_the_run(
 def test_batches_of_split_encoders_are_made_between_steps(line_run, tmp_path, replace, monkeypatch):
     threads = set()
 
-    def prepare(self, records):
+    def encode(self, records):
         threads.add(threading.current_thread())
-        return {"x": records["x"]}
+        return records["x"]
 
-    monkeypatch.setattr(LineTask, "prepare", prepare)
+    monkeypatch.setattr(LineEncoder, "encode", encode)
     loop.train(line_run, tmp_path / "ahead")
     assert threading.current_thread() not in threads
     threads.clear()
@@ -269,5 +278,5 @@ def test_damaged_checkpoint_gives_one_line(vae_run, tmp_path):
     for file in (tmp_path / "checkpoints" / "2" / "state").rglob("d/*"):
         file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(ValueError, match="checkpoints/2 must be whole .* delete that folder") as e:
-        checkpoint.open_params(tmp_path)
+        runs.open_params(tmp_path)
     assert "TensorStore details" not in str(e.value)

@@ -7,13 +7,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from mimir_jax import config as c
-from mimir_jax import weights
+from mimir_jax import systems, weights
 from mimir_jax.models import condition, functional, lora
 from mimir_jax.models.mimir import model as model_lib
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.training import checkpoint, loop, tasks
-from mimir_jax.training import compiled_step as program_lib
-from mimir_jax.training.tasks import text_to_video
+from mimir_jax.training import checkpoint, compiled_step, loop
 from mimir_jax.weights import initialization
 
 LORA = c.LoraConfig(rank=2, alpha=6.0, targets=(r"/attention/[qk]/kernel$", "^dit/patch/"))
@@ -46,7 +44,7 @@ def velocity(model, params, task):
 
 def test_adapters_begin_as_the_base_and_equal_merged_kernels(mimir_run, replace):
     task = replace(mimir_run.system, lora=LORA)
-    model = text_to_video.make_model(task)
+    model = systems.make_system(replace(mimir_run, system=task)).model
     plain = functional.build(model_lib.Mimir, task.network)
     params = model.init(jax.random.key(0))
     base = plain.init(jax.random.key(0))
@@ -92,7 +90,7 @@ def test_only_adapters_and_conditioners_train_and_the_run_resumes_and_exports(
     )
     jax.tree.map(np.testing.assert_array_equal, state, other)
 
-    model = text_to_video.make_model(lora_run.system)
+    model = systems.make_system(lora_run).model
     start = jax.device_get(initialization.start_of(lora_run, model))
     jax.tree.map(np.testing.assert_array_equal, start["dit"], state.params["dit"])
     for part in ("lora", "fuser"):
@@ -116,9 +114,8 @@ def test_only_adapters_and_conditioners_train_and_the_run_resumes_and_exports(
 
 
 def _program(config):
-    model, loss, _ = tasks.sketch(config)
     one = mesh_lib.make_mesh(devices=jax.devices()[:1])
-    return program_lib.make(config, model, loss, one)
+    return compiled_step.make(config, systems.make_system(config), one)
 
 
 def test_adapters_are_exported_by_the_names_of_diffusers(mimir_run, tmp_path, replace):
@@ -126,7 +123,7 @@ def test_adapters_are_exported_by_the_names_of_diffusers(mimir_run, tmp_path, re
     task = replace(mimir_run.system, lora=replace(LORA, targets=targets))
     run = replace(mimir_run, system=task, steps=1, optimizer=c.OptimizerConfig(ema_decay=0.0))
     program = _program(run)
-    model = text_to_video.make_model(task)
+    model = systems.make_system(replace(mimir_run, system=task)).model
     params = moved(model.init(jax.random.key(0)))
     run_folder = tmp_path / "run"
     checkpoint.claim_workdir(run_folder, run)
@@ -161,7 +158,5 @@ def test_adapters_are_exported_by_the_names_of_diffusers(mimir_run, tmp_path, re
 
 def test_a_target_that_is_no_kernel_is_refused(mimir_run, replace):
     task = replace(mimir_run.system, lora=replace(LORA, targets=("wings",)))
-    with pytest.raises(
-        ValueError, match="targets pattern 'wings' must match the kernel of a linear layer of dit"
-    ):
-        text_to_video.make_model(task).abstract_params  # noqa: B018
+    with pytest.raises(ValueError, match="targets pattern 'wings' must match a kernel of the DiT"):
+        systems.make_system(replace(mimir_run, system=task)).model.abstract_params  # noqa: B018

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mimir_jax.config import bridge
-from mimir_jax.training import checkpoint, loop
+from mimir_jax.training import loop
+from mimir_jax.weights import runs
 from tests import processes
 
 CONFIG = """
@@ -92,6 +93,6 @@ def test_signal_to_one_process_stops_both_after_the_same_step(vae_run, tmp_path,
         pair.all[1].send_signal(signal.SIGINT)
         ends = pair.wait()
     assert [code for code, _, _ in ends] == [0, 0], ends
-    step = checkpoint.latest_step(workdir)
+    step = runs.latest_step(workdir)
     assert f"stopped at step {step} and saved" in ends[0][1]
     assert max(losses(workdir)) == step

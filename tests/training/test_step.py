@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from mimir_jax import config as c
+from mimir_jax import systems
 from mimir_jax.config import OptimizerConfig
 from mimir_jax.parallel import hardware, mesh
-from mimir_jax.training import flops, metrics, optimizer, state, step, tasks
+from mimir_jax.training import flops, metrics, optimizer, state, step
 
 AXES = {"a": ("embed", "mlp"), "b": ("mlp",)}
 
@@ -86,15 +87,20 @@ def test_flops_count_scans_and_products():
 
 def test_frozen_parameters_take_no_products_of_their_own(mimir_run, replace):
     task = replace(mimir_run.system, lora=c.LoraConfig(rank=2))
-    forward, whole = flops.forward_flops(mimir_run), flops.step_flops(mimir_run)
+    system, optimizer = systems.make_system(mimir_run), mimir_run.optimizer
+    (bucket,) = system.buckets
+    forward, whole = (
+        flops.forward_flops(system, bucket),
+        flops.step_flops(system, bucket, optimizer),
+    )
     assert whole == 3 * forward
-    some = flops.step_flops(replace(mimir_run, system=task))
+    adapted = systems.make_system(replace(mimir_run, system=task))
+    some = flops.step_flops(adapted, bucket, optimizer)
     assert 2 * forward < some < whole
     # The count that adapters need is the convention where all trains.
-    model = tasks.sketch(mimir_run).model
-    every = jax.tree.map(lambda x: True, model.abstract_params)
-    products = forward - flops.forward_flops(mimir_run, attention=False)
-    counted = flops._gradient_flops(mimir_run, every) + 3 * products
+    every = jax.tree.map(lambda x: True, system.model.abstract_params)
+    products = forward - flops.forward_flops(system, bucket, attention=False)
+    counted = flops.gradient_flops(system, bucket, every) + 3 * products
     np.testing.assert_allclose(counted, whole, rtol=0.02)
 
 

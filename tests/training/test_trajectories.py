@@ -10,11 +10,12 @@ import jax
 import numpy as np
 import pytest
 
+from mimir_jax import systems
 from mimir_jax.config import MeshConfig
 from mimir_jax.data import loader
 from mimir_jax.parallel import context, rules
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.training import compiled_step, tasks
+from mimir_jax.training import compiled_step
 
 STEPS = 10
 SHAPES = [sizes for sizes in itertools.product((1, 2, 4, 8), repeat=4) if math.prod(sizes) == 8]
@@ -32,10 +33,10 @@ FORMS = [
 RTOL = 2e-4
 
 
-def trajectory(config, task, params, batches, devices):
+def trajectory(config, system, params, batches, devices):
     """Losses of `STEPS` steps."""
     mesh = mesh_lib.make_mesh(config.mesh.sizes, devices)
-    made = compiled_step.make(config, task.model, task.loss, mesh)
+    made = compiled_step.make(config, system, mesh)
     state = jax.device_put(made.make_state(params), made.shardings)
     key = jax.device_put(jax.random.key(1), made.replicated)
     losses = []
@@ -58,12 +59,13 @@ def alone(request):
         config = dataclasses.replace(
             config, system=dataclasses.replace(config.system, model=model), data=data
         )
-    task = tasks.make_task(config)
-    params = jax.device_get(jax.jit(task.model.init)(jax.random.key(0)))
-    source, size = task.source(), config.batch_size
+    system = systems.make_system(config)
+    encoder = systems.make_encoder(config, system)
+    params = jax.device_get(jax.jit(system.model.init)(jax.random.key(0)))
+    source, size = encoder.source("train"), config.batch_size
     records = [source[i % len(source)] for i in range(STEPS * size)]
     batches = [
-        task.prepare(
+        encoder.encode(
             {
                 "video": np.stack([r["video"] for r in records[i : i + size]]),
                 "caption": [r["caption"] for r in records[i : i + size]],
@@ -72,16 +74,18 @@ def alone(request):
         for i in range(0, len(records), size)
     ]
     one = dataclasses.replace(config, mesh=MeshConfig())
-    losses = trajectory(one, task, params, batches, jax.devices()[:1])
+    losses = trajectory(one, system, params, batches, jax.devices()[:1])
     assert losses[-1] < losses[0]
-    return config, task, params, batches, losses
+    return config, system, params, batches, losses
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("alone", "strategy", "sequence", "sizes"), FORMS, indirect=["alone"])
 def test_ten_steps_are_the_same_on_every_mesh(alone, strategy, sequence, sizes):
-    config, task, params, batches, losses = alone
+    config, system, params, batches, losses = alone
     axes = dict(zip(mesh_lib.AXES, sizes, strict=True))
     mesh = MeshConfig(**axes, strategy=strategy, context_parallel=sequence)
-    eight = trajectory(dataclasses.replace(config, mesh=mesh), task, params, batches, jax.devices())
+    eight = trajectory(
+        dataclasses.replace(config, mesh=mesh), system, params, batches, jax.devices()
+    )
     np.testing.assert_allclose(eight, losses, rtol=RTOL)

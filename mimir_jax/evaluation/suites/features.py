@@ -24,7 +24,7 @@ from mimir_jax.encoders import text as features_lib
 from mimir_jax.errors import InputError
 from mimir_jax.models import condition, functional
 from mimir_jax.models.mimir import fuser as fuser_lib
-from mimir_jax.training.tasks import text_to_video
+from mimir_jax.systems import video_encoder
 from mimir_jax.weights import initialization
 from mimir_jax.weights import runs as runs_lib
 
@@ -138,7 +138,7 @@ def _config(workdir: pathlib.Path) -> TrainConfig:
 
 
 def _encoder(config: TrainConfig, text: TextConfig) -> features_lib.TextEncoder:
-    mesh = text_to_video.encoder_mesh(config)
+    mesh = video_encoder.text_mesh(config, None)
     return features_lib.TextEncoder(text, use_llm=True, seed=config.seed, mesh=mesh)
 
 
@@ -158,7 +158,7 @@ def _prompt_row(
     prompt: str,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Returns the mean token of each branch, and the values of both encoders, of one prompt."""
-    features = features_lib.to_condition(jax.tree.map(jnp.asarray, encoder.encode([prompt])))
+    features = jax.tree.map(jnp.asarray, encoder.encode([prompt])).pick()
     encoded = model.t5_branch(params, features)
     decoded = model.llm_branch(params, features)
     scaled = model.normalise(params, features.llm)
@@ -191,10 +191,10 @@ def _repeated(
     query, answers = encoder.llm_branches(prompt)
     row = encoder.encode([prompt])
     features = condition.TextFeatures(
-        t5=jnp.repeat(row["t5"], runs, axis=0),
-        t5_mask=jnp.repeat(row["t5_mask"], runs, axis=0),
-        llm=jnp.asarray(row["llm"][0]),
-        llm_mask=jnp.asarray(row["llm_mask"][0]),
+        t5=jnp.repeat(row.t5, runs, axis=0),
+        t5_mask=jnp.repeat(row.t5_mask, runs, axis=0),
+        llm=jnp.asarray(row.llm[0]),
+        llm_mask=jnp.asarray(row.llm_mask[0]),
     )
     fused = model.t5_branch(params, features) + model.llm_branch(params, features)
     mask = np.asarray(features.t5_mask | features.llm_mask)

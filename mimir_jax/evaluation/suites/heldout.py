@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The held-out loss of a run, by timestep band where it has any."""
 
-import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -10,13 +9,10 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from mimir_jax import tables, weights
-from mimir_jax.config import DiffusionSystemConfig
+from mimir_jax import systems, tables, weights
 from mimir_jax.errors import InputError
-from mimir_jax.models.attention import kernels
 from mimir_jax.parallel import context
-from mimir_jax.training import tasks
-from mimir_jax.training.tasks import text_to_video
+from mimir_jax.systems import base
 from mimir_jax.weights import initialization
 from mimir_jax.weights import runs as runs_lib
 
@@ -38,18 +34,17 @@ def run(
         ValueError: if `workdir` holds no run.
     """
     config = runs_lib.read_config(workdir)
-    if isinstance(config.system, DiffusionSystemConfig):
-        kernel = kernels.available_or_xla(config.system.dit.attention)
-        config = dataclasses.replace(config, system=config.system.with_dit(attention=kernel))
-        config = text_to_video.with_encoders_on(config, mesh)
-    task = tasks.make_task(config)
+    system = base.with_available_kernels(systems.make_system(config))
+    encoder = systems.make_encoder(config, system, mesh)
     params = (
-        initialization.start_of(config, task.model, mesh)
+        initialization.start_of(config, system.model, mesh)
         if start
-        else weights.load(workdir, mesh=mesh)[1]
+        else weights.load_run(workdir, system.model, mesh=mesh)
     )
+    evaluators = systems.make_evaluators(config, system, encoder)
     with context.use_mesh(mesh):
-        return {name: float(value) for name, value in task.evaluate(params).items()}
+        parts = [evaluator.evaluate(params) for evaluator in evaluators]
+    return {name: float(value) for part in parts for name, value in part.items()}
 
 
 def read(results: Mapping[str, Any], place: pathlib.Path) -> dict[str, float]:

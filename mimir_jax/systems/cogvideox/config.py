@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any, Literal
 
 from mimir_jax.models.config import DiTConfig
-from mimir_jax.models.mimir.config import FuserConfig, MimirConfig, StabilizerConfig
 from mimir_jax.systems.diffusion_config import DiffusionSystemConfig
 
 
@@ -22,12 +21,14 @@ class CogVideoXSystemConfig(DiffusionSystemConfig):
     dit: DiTConfig = DiTConfig()
 
     @property
-    def network(self) -> MimirConfig:
-        """The transformer as a Mimir with all of Mimir's parts switched off."""
-        width = self.dit.text_width
-        fuser = FuserConfig(t5_width=width, use_llm=False, norm_scale=False, zero_conv=False)
-        stabilizer = StabilizerConfig(t5_width=width, enabled=False)
-        return MimirConfig(dit=self.dit, fuser=fuser, stabilizer=stabilizer)
+    def network_kind(self) -> str:
+        """A bare video transformer."""
+        return "dit"
+
+    @property
+    def network(self) -> DiTConfig:
+        """The video transformer."""
+        return self.dit
 
     def with_dit(self, **fields: Any) -> "CogVideoXSystemConfig":
         """Returns this config with other `fields` of its video transformer."""

@@ -45,6 +45,11 @@ class LanguageSystemConfig(SystemConfig):
             remedy="choose another preset",
         )
 
+    @property
+    def network(self) -> T5Config | LLMConfig:
+        """The text model."""
+        return self.model
+
     def check_run(self, run: Any) -> None:
         """Raises `FieldError` for data without the texts of Toyworld."""
         checks.check(

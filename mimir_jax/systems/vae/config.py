@@ -40,6 +40,11 @@ class VAESystemConfig(SystemConfig):
         for name in ("heldout_clips", "crop_size", "crop_frames"):
             checks.within(self, name, 1)
 
+    @property
+    def network(self) -> VAEConfig:
+        """The VAE."""
+        return self.model
+
     def check_run(self, run: Any) -> None:
         """Raises `FieldError` unless the VAE can encode clips of the size of the run's data."""
         step = self.model.spatial_compression

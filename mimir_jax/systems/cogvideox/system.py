@@ -1,0 +1,78 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""CogVideoX (arXiv 2408.06072): a DiT conditioned on T5 states, pads included."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from mimir_jax.config import TrainConfig
+from mimir_jax.encoders import frozen as frozen_lib
+from mimir_jax.encoders import text
+from mimir_jax.models import condition as condition_lib
+from mimir_jax.models import dit, functional, lora
+from mimir_jax.parallel.context import constrain
+from mimir_jax.systems import diffusion
+
+
+class CogVideoXSystem(diffusion.DiTDiffusion):
+    """The video transformer alone; its parameters are those of the DiT."""
+
+    @functools.cached_property
+    def model(self) -> functional.Model:
+        """The DiT, with the adapters of `lora`."""
+        return lora.adapt(functional.build(dit.DiT, self.config.dit), self.config.lora)
+
+    @property
+    def frozen(self) -> Mapping[str, frozen_lib.FrozenNetwork]:
+        """VAE and T5."""
+        encoders = text.frozen_networks(
+            self.config.text, use_llm=False, split=self._run.mesh.shard_frozen
+        )
+        return {**super().frozen, **encoders}
+
+    def feature_batch_spec(self, rows: int) -> text.CaptionFeatures:
+        """Returns shape and dtype of the features of `rows` captions."""
+        shape = (rows, self.config.text.length)
+        return text.CaptionFeatures(
+            t5=jax.ShapeDtypeStruct((*shape, self.config.dit.text_width), jnp.float32),
+            t5_mask=jax.ShapeDtypeStruct(shape, jnp.bool_),
+        )
+
+    def draw_features(
+        self, features: text.CaptionFeatures, key: jax.Array | None = None
+    ) -> condition_lib.TextFeatures:
+        """Returns the features; there is nothing to draw."""
+        del key
+        return features.pick()
+
+    def condition(
+        self,
+        params: functional.Params,
+        features: condition_lib.TextFeatures,
+        drop: Bool[Array, " b"] | None = None,
+    ) -> condition_lib.Condition:
+        """Returns the T5 states; those of dropped rows are zeros."""
+        del params
+        tokens = condition_lib.zero_rows(features.t5.astype(self.config.dit.dtype), drop)
+        return condition_lib.Condition(tokens=constrain(tokens, "act_batch", None, "act_embed"))
+
+    def denoise(
+        self,
+        params: functional.Params,
+        xt: Float[Array, "b t h w c"],
+        time: Array,
+        condition: condition_lib.Condition,
+        aux: Any = None,
+    ) -> tuple[Float[Array, "b t h w c_out"], Any]:
+        """Returns the predicted velocity."""
+        return self.model.apply(params, xt, condition.tokens, time, text_mask=condition.mask), aux
+
+
+def make_system(config: TrainConfig) -> CogVideoXSystem:
+    """Returns the pure half of a run of CogVideoX."""
+    return CogVideoXSystem(config)

@@ -1,0 +1,302 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Latent video diffusion: loss and held-out loss that the diffusion systems share.
+
+    clip -> codec -> moments -> x0 --+-> xt -> denoise -> velocity error
+    caption -> features -> condition +
+
+A system adds its network, its features and `condition`.
+"""
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from mimir_jax import noise as noise_lib
+from mimir_jax.config import TrainConfig
+from mimir_jax.diffusion import objectives, schedules
+from mimir_jax.encoders import frozen as frozen_lib
+from mimir_jax.encoders import latents
+from mimir_jax.models import dit, functional
+from mimir_jax.models.vae import autoencoder
+from mimir_jax.parallel import context
+from mimir_jax.systems import base
+
+HELDOUT_BATCH = 8
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Encoded clips and captions.
+
+    The fields are `Any` because JAX rebuilds pytrees with shapes or shardings as leaves.
+
+    Attributes:
+        moments: `autoencoder.Moments` of the unscaled latents (b, t, h, w, c).
+        features: What the text encoders made of the captions.
+        null: The same of empty captions, where the null condition is an encoded caption and not a
+            rule of the network (M-U17); else None.
+    """
+
+    moments: Any
+    features: Any
+    null: Any = None
+
+
+class VideoDiffusion(base.Defaults, abc.ABC):
+    """The pure half of a text-to-video system that predicts velocity.
+
+    Args:
+        config: The run; its section `system` is a `DiffusionSystemConfig`.
+    """
+
+    def __init__(self, config: TrainConfig):
+        self.config = config.system
+        self._run = config
+        data = config.data
+        self.buckets = (base.Bucket(data.frames, data.height, data.width, config.batch_size),)
+        self._schedule = schedules.DiscreteSchedule(self.config.diffusion)
+
+    @functools.cached_property
+    @abc.abstractmethod
+    def model(self) -> functional.Model:
+        """The network that trains."""
+
+    @abc.abstractmethod
+    def feature_batch_spec(self, rows: int) -> base.Features:
+        """Returns shape and dtype of the features in a `Batch` of `rows`."""
+
+    @abc.abstractmethod
+    def draw_features(self, features: base.Features, key: jax.Array | None = None) -> base.Features:
+        """Returns what `condition` takes of the features in a `Batch`; traceable.
+
+        Args:
+            features: The field `features` or `null` of a `Batch`.
+            key: Draws among the sampled answers of each caption (M-U3); None takes the first.
+        """
+
+    @abc.abstractmethod
+    def condition(
+        self,
+        params: functional.Params,
+        features: base.Features,
+        drop: Bool[Array, " b"] | None = None,
+    ) -> Any:
+        """Returns the network's condition; rows with `drop` True get the null condition."""
+
+    @abc.abstractmethod
+    def denoise(
+        self,
+        params: functional.Params,
+        xt: Float[Array, "b t h w c"],
+        time: Array,
+        condition: Any,
+        aux: Any = None,
+    ) -> tuple[Float[Array, "b t h w c_out"], Any]:
+        """Returns the predicted velocity and the state for the next sampling step."""
+
+    @functools.cached_property
+    def codec(self) -> latents.LatentCodec:
+        """The causal 3D VAE."""
+        return latents.CausalVAECodec(self.config.vae)
+
+    @property
+    def frozen(self) -> Mapping[str, frozen_lib.FrozenNetwork]:
+        """The VAE; a system adds its text encoders."""
+        vae = frozen_lib.FrozenNetwork(
+            "vae", self.config.vae_path, "vae_path", config=self.config.vae
+        )
+        return {"vae": vae}
+
+    def padded_frames(self, frames: int) -> int:
+        """Returns `frames`: every number of latent frames is taken as it is."""
+        return frames
+
+    def feature_spec(self, rows: int) -> base.Features:
+        """Returns shape and dtype of the features that `condition` takes."""
+        return jax.eval_shape(self.draw_features, self.feature_batch_spec(rows))
+
+    def batch_spec(self, bucket: base.Bucket) -> Batch:
+        """Returns shape and dtype of a batch."""
+        shape = self.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
+        mean = jax.ShapeDtypeStruct((bucket.batch, *shape), jnp.float32)
+        features = self.feature_batch_spec(bucket.batch)
+        return Batch(
+            moments=autoencoder.Moments(mean=mean, logvar=mean),
+            features=features,
+            null=features if self.encodes_null else None,
+        )
+
+    @property
+    def encodes_null(self) -> bool:
+        """Whether the null condition is the encoded empty caption."""
+        return self.config.text.null == "empty"
+
+    def loss(
+        self, params: functional.Params, batch: Batch, key: jax.Array
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """Returns the velocity error, averaged over the batch; pure.
+
+        The posterior is sampled afresh every step, timesteps are stratified over the batch,
+        captions are dropped whole (M-U18) and one of the sampled answers is drawn (M-U3).
+        """
+        names = ("posterior", "noise", "time", "drop", "answer")
+        keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
+        size = batch.moments.mean.shape[0]
+        x0 = self._model_latents(batch.moments.sample(keys["posterior"]))
+        noise = noise_lib.normal(keys["noise"], x0.shape)
+        diffusion = self.config.diffusion
+        timestep = objectives.sample_timesteps(
+            keys["time"], size, diffusion.num_train_steps, stratified=diffusion.stratified
+        )
+        drop = jax.random.bernoulli(keys["drop"], self.config.caption_dropout, (size,))
+        features = self.draw_features(batch.features, keys["answer"])
+        if batch.null is not None:
+            null = self.draw_features(batch.null)
+            features = jax.tree.map(functools.partial(_where_rows, drop), null, features)
+            drop = None
+        return self.velocity_error(params, features, x0, noise, timestep, drop).mean(), {}
+
+    def band_loss(
+        self, params: functional.Params, batch: Batch, band: Int[Array, ""] | int
+    ) -> Float[Array, ""]:
+        """Returns the loss on one of `loss_bands` timestep bands with fixed noise and answers."""
+        bands, steps = self.config.loss_bands, self.config.diffusion.num_train_steps
+        x0 = self._model_latents(batch.moments.mean)
+        size = x0.shape[0]
+        fraction = (jnp.arange(size) + 0.5) / size  # spread evenly over the band
+        timestep = ((band + fraction) * (steps / bands)).astype(jnp.int32)
+        noise = noise_lib.normal(jax.random.fold_in(jax.random.key(0), band), x0.shape)
+        features = self.draw_features(batch.features)
+        rows = _fill_mesh((features, x0, noise, timestep))
+        return self.velocity_error(params, *rows)[:size].mean()
+
+    def velocity_error(
+        self,
+        params: functional.Params,
+        features: base.Features,
+        x0: Float[Array, "b t h w c"],
+        noise: Float[Array, "b t h w c"],
+        timestep: Int[Array, " b"],
+        drop: Bool[Array, " b"] | None = None,
+    ) -> Float[Array, " b"]:
+        """Returns the mean squared velocity error per row."""
+        xt = objectives.add_noise(self._schedule, x0, noise, timestep)
+        pred, _ = self.denoise(params, xt, timestep, self.condition(params, features, drop))
+        return objectives.v_loss(self._schedule, pred, x0, noise, timestep)
+
+    def _model_latents(
+        self, unscaled: Float[Array, "b t h w c"]
+    ) -> Float[Array, "b t_padded h w c"]:
+        """Scales latents and prepends copies of their first frame up to `padded_frames`."""
+        x0 = self.codec.scale(unscaled)
+        extra = self.padded_frames(x0.shape[1]) - x0.shape[1]
+        return jnp.concatenate([x0[:, :1]] * extra + [x0], axis=1) if extra else x0
+
+
+class DiTDiffusion(VideoDiffusion):
+    """`VideoDiffusion` whose network is, or contains, the DiT of CogVideoX.
+
+    The run's section `system` has its config as `dit`, and `with_dit` to change it.
+    """
+
+    @property
+    def backbone(self) -> Any:
+        """Config of the DiT."""
+        return self.config.dit
+
+    def with_backbone(self, **fields: Any) -> "DiTDiffusion":
+        """Returns this system with other `fields` of its DiT."""
+        system = self.config.with_dit(**fields)
+        return type(self)(dataclasses.replace(self._run, system=system))
+
+    def padded_frames(self, frames: int) -> int:
+        """Returns the latent frames that fill the temporal patch of 1.5 models."""
+        return dit.padded_frames(frames, self.backbone)
+
+    def num_tokens(self, bucket: base.Bucket) -> int:
+        """Returns the number of text and video tokens."""
+        frames, *space = self.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
+        shape = (bucket.batch, self.padded_frames(frames), *space)
+        return self.backbone.text_length + int(np.prod(dit.token_grid(self.backbone, shape)))
+
+
+class HeldoutLoss:
+    """The held-out loss, overall and by timestep band.
+
+    Clips, posterior means, noise, timesteps and answers are fixed, so two evaluations differ by the
+    parameters alone.
+
+    Args:
+        system: The pure half.
+        encoder: The host half.
+    """
+
+    def __init__(self, system: VideoDiffusion, encoder: base.DiffusionEncoder):
+        self._system, self._encoder = system, encoder
+        self._band_loss = jax.jit(system.band_loss)
+
+    def read(self) -> None:
+        """Encodes the held-out clips and captions."""
+        _ = self._batches
+
+    def evaluate(self, params: functional.Params) -> dict[str, float]:
+        """Returns `loss` and `loss_tLOW_HIGH` of every band."""
+        bands = self._system.config.loss_bands
+        rows = [len(batch.moments.mean) for batch in self._batches]
+        losses = np.array([
+            np.average([float(self._band_loss(params, b, band)) for b in self._batches],
+                       weights=rows)
+            for band in range(bands)
+        ])  # fmt: skip
+        steps = self._system.config.diffusion.num_train_steps
+        edges = np.linspace(0, steps, bands + 1).astype(int)
+        named = {
+            f"loss_t{low}_{high}": float(value)
+            for low, high, value in zip(edges, edges[1:], losses, strict=False)
+        }
+        return {"loss": float(losses.mean()), **named}
+
+    def make_examples(self, params: functional.Params) -> base.Examples:
+        """Returns none: the sampler draws the examples of a diffusion system."""
+        del params
+        return base.Examples()
+
+    @functools.cached_property
+    def _batches(self) -> list[Batch]:
+        videos, captions = self._encoder.heldout()
+        parts = [slice(i, i + HELDOUT_BATCH) for i in range(0, len(captions), HELDOUT_BATCH)]
+        return [
+            jax.device_put(
+                self._encoder.encode_clips({"video": videos[part], "caption": captions[part]})
+            )
+            for part in parts
+        ]
+
+
+def make_evaluators(
+    config: TrainConfig, system: VideoDiffusion, encoder: base.DiffusionEncoder
+) -> list[base.Evaluator]:
+    """Returns the evaluators of a diffusion system."""
+    del config
+    return [HeldoutLoss(system, encoder)]
+
+
+def _fill_mesh(rows: Any) -> Any:
+    """Repeats the last row of every array until the mesh splits the rows evenly."""
+    size = jax.tree.leaves(rows)[0].shape[0]
+    extra = -size % context.num_shards("act_batch")
+    fill = lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], extra, axis=0)])  # noqa: E731
+    return jax.tree.map(fill, rows) if extra else rows
+
+
+def _where_rows(drop: Array, a: Array, b: Array) -> Array:
+    return jnp.where(jax.lax.expand_dims(drop, range(1, a.ndim)), a, b)

@@ -1,0 +1,208 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The host half of the text models: texts of Toyworld scenes, tokenised and padded."""
+
+import abc
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from mimir_jax.config import INSTRUCTIONS, TextConfig, TrainConfig
+from mimir_jax.data import sources
+from mimir_jax.data.toyworld import captions
+from mimir_jax.encoders import chat as chat_lib
+from mimir_jax.encoders import decoding, tokenizers
+from mimir_jax.models import functional
+from mimir_jax.parallel import distributed
+from mimir_jax.systems import base
+from mimir_jax.systems.language import system as system_lib
+
+
+class ToyworldTexts:
+    """Texts of Toyworld scenes, without pictures.
+
+    A record holds a caption in a style and template drawn by its place in the run, one of the
+    four instructions or none, and the exact reply: the answer, or the long caption.
+    """
+
+    def __init__(self, config: TrainConfig, split: sources.Split):
+        self._scenes = sources.make_source(config.data, split, seed=config.seed)
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def __repr__(self) -> str:
+        return f"ToyworldTexts({self._scenes!r})"
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Returns record `index` as evaluation reads it."""
+        return self.read(index, np.random.default_rng(index))
+
+    def read(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Returns record `index`, its wording drawn with `rng`."""
+        scene = self._scenes.scene(index)
+        style = captions.STYLES[rng.integers(len(captions.STYLES))]
+        caption = captions.caption(scene, style, int(rng.integers(1 << 16)))
+        instruction = int(rng.integers(-len(INSTRUCTIONS), len(INSTRUCTIONS)))
+        if instruction < 0:
+            reply = captions.caption(scene, "long", int(rng.integers(1 << 16)))
+        else:
+            reply = captions.answers(scene)[instruction]
+        return {"caption": caption, "instruction": max(instruction, -1), "reply": reply}
+
+
+class TextReader(abc.ABC):
+    """`base.Encoder` of Toyworld texts.
+
+    Args:
+        config: The run.
+        system: Its pure half.
+    """
+
+    def __init__(self, config: TrainConfig, system: system_lib.LanguageSystem):
+        self._config, self._tokenizer = config, system.tokenizer
+
+    def source(self, split: sources.Split) -> ToyworldTexts:
+        """Returns the texts of a split."""
+        return ToyworldTexts(self._config, split)
+
+    def encode(self, records: Mapping[str, Any]) -> system_lib.Batch:
+        """Tokenises a batch of records and pads it to `system.length`."""
+        rows = zip(records["caption"], records["instruction"], records["reply"], strict=True)
+        return self.pad([self._tokenize(text, int(number), reply) for text, number, reply in rows])
+
+    def pad(self, rows: list[list[int]]) -> system_lib.Batch:
+        """Returns token rows padded to `system.length`."""
+        length = self._config.system.length
+        return system_lib.Batch(*tokenizers.pad(rows, length, self._tokenizer.pad_token_id))
+
+    @functools.cached_property
+    def heldout(self) -> list[dict[str, Any]]:
+        """The held-out records."""
+        source = self.source("heldout")
+        return [source[i] for i in range(min(self._config.system.heldout_texts, len(source)))]
+
+    @abc.abstractmethod
+    def _tokenize(self, caption: str, instruction: int, reply: str) -> list[int]:
+        """Tokenises one record."""
+
+
+class CaptionReader(TextReader):
+    """Captions alone, for a T5."""
+
+    def _tokenize(self, caption: str, instruction: int, reply: str) -> list[int]:
+        del instruction, reply
+        return self._tokenizer(caption)["input_ids"]
+
+
+class ChatReader(TextReader):
+    """Chat turns with their answer, for an LLM."""
+
+    def _tokenize(self, caption: str, instruction: int, reply: str) -> list[int]:
+        chat = chat_lib.caption_turn(caption, TextConfig())
+        if instruction >= 0:
+            chat = chat_lib.instruction_turns(caption, TextConfig())[instruction]
+        answer = self._tokenizer(reply, add_special_tokens=False)["input_ids"]
+        prompt = chat_lib.tokenize(self._tokenizer, chat)
+        return [*prompt, *answer, self._tokenizer.eos_token_id]
+
+
+class HeldoutTexts(abc.ABC):
+    """Loss and accuracy on held-out texts, masks fixed.
+
+    Args:
+        system: The pure half.
+        reader: The host half.
+    """
+
+    def __init__(self, system: system_lib.LanguageSystem, reader: TextReader):
+        self._system, self._reader = system, reader
+        self._loss = jax.jit(functools.partial(system.loss, key=jax.random.key(0)))
+
+    def read(self) -> None:
+        """Tokenises the held-out texts."""
+        _ = self._batch
+
+    def evaluate(self, params: functional.Params) -> dict[str, float]:
+        """Returns `loss` and `accuracy`."""
+        loss, values = self._loss(params, self._batch)
+        return {"loss": float(loss), **{name: float(value) for name, value in values.items()}}
+
+    @abc.abstractmethod
+    def make_examples(self, params: functional.Params) -> base.Examples:
+        """Returns what the model writes on held-out texts."""
+
+    @functools.cached_property
+    def _batch(self) -> system_lib.Batch:
+        heldout = self._reader.heldout
+        records = {name: [record[name] for record in heldout] for name in heldout[0]}
+        return jax.device_put(self._reader.encode(records))
+
+
+class MaskedTexts(HeldoutTexts):
+    """Of a T5: captions with masked tokens filled."""
+
+    _system: system_lib.MaskedLM
+
+    def make_examples(self, params: functional.Params) -> base.Examples:
+        """Returns held-out captions with masks, each followed by the filled one."""
+        tokenizer = self._system.tokenizer
+        batch = jax.tree.map(lambda x: x[:16], self._batch)
+        hidden = np.asarray(self._system.draw_masked(batch, jax.random.key(1)))
+        masked = np.where(hidden, tokenizer.mask_token_id, batch.ids)
+        logits = self._system.logits(params, jnp.asarray(masked))
+        best = distributed.to_host(logits.argmax(-1))
+        lines: list[str] = []
+        for row, guess, keep in zip(masked, best, np.asarray(batch.mask), strict=True):
+            filled = np.where(row == tokenizer.mask_token_id, guess, row)
+            lines += [tokenizer.decode(row[keep]), tokenizer.decode(filled[keep]), ""]
+        return base.Examples(lines=lines)
+
+
+class AnsweredTexts(HeldoutTexts):
+    """Of an LLM: its answers to captions and instructions."""
+
+    def make_examples(self, params: functional.Params) -> base.Examples:
+        """Returns held-out captions, each followed by the answers to all instructions."""
+        config, tokenizer = TextConfig(), self._system.tokenizer
+        lines: list[str] = []
+        for index, record in enumerate(self._reader.heldout[:6]):
+            turns = [chat_lib.caption_turn(record["caption"], config)]
+            turns += chat_lib.instruction_turns(record["caption"], config)
+            batch = self._reader.pad([chat_lib.tokenize(tokenizer, turn) for turn in turns])
+            tokens = decoding.generate(
+                self._system.model,
+                params,
+                jnp.asarray(batch.ids),
+                jnp.asarray(batch.mask),
+                max_new_tokens=64,
+                temperature=config.answer_temperature,
+                top_p=config.answer_top_p,
+                key=jax.random.key(index),
+                eos_ids=(tokenizer.eos_token_id,),
+                pad_id=tokenizer.pad_token_id,
+            )
+            tokens = distributed.to_host(tokens)
+            replies = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+            lines += [record["caption"], *(f"  {reply.strip()}" for reply in replies), ""]
+        return base.Examples(lines=lines)
+
+
+def make_encoder(
+    config: TrainConfig, system: system_lib.LanguageSystem, mesh: Mesh | None = None
+) -> TextReader:
+    """Returns the reader of texts; there are no frozen networks."""
+    del mesh
+    return {"t5": CaptionReader, "llm": ChatReader}[config.system.kind](config, system)
+
+
+def make_evaluators(
+    config: TrainConfig, system: system_lib.LanguageSystem, encoder: TextReader
+) -> list[base.Evaluator]:
+    """Returns the evaluator of held-out texts."""
+    return [{"t5": MaskedTexts, "llm": AnsweredTexts}[config.system.kind](system, encoder)]

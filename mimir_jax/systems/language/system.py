@@ -1,0 +1,130 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Training of the small text models that stand in for T5 and Phi-3.5 in the embedded default."""
+
+import abc
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from mimir_jax import weights
+from mimir_jax.config import TrainConfig
+from mimir_jax.encoders import tokenizers
+from mimir_jax.errors import InputError
+from mimir_jax.models import functional, llm, t5
+from mimir_jax.systems import base
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Padded token rows.
+
+    Attributes:
+        ids: Tokens (b, l) in int32.
+        mask: True at real tokens (b, l).
+    """
+
+    ids: Any
+    mask: Any
+
+
+class LanguageSystem(base.Defaults, abc.ABC):
+    """A text model on padded token rows; reads its tokenizer, no weights.
+
+    Args:
+        config: The run.
+
+    Attributes:
+        tokenizer: Of the text model.
+    """
+
+    module: ClassVar[type[nnx.Module]]
+
+    def __init__(self, config: TrainConfig):
+        self.config = config.system
+        self.model = functional.build(self.module, self.config.model)
+        self.tokenizer = tokenizers.load(weights.resolve(self.config.tokenizer_path))
+        if len(self.tokenizer) > self.config.model.vocab_size:
+            raise InputError(
+                f"system.model.vocab_size must hold the {len(self.tokenizer)} tokens of "
+                f"{self.config.tokenizer_path}, got {self.config.model.vocab_size}"
+            )
+        self.buckets = (base.Bucket(1, 1, 1, config.batch_size),)
+
+    def batch_spec(self, bucket: base.Bucket) -> Batch:
+        """Returns shape and dtype of `bucket.batch` rows of `length` tokens."""
+        shape = (bucket.batch, self.config.length)
+        return Batch(
+            ids=jax.ShapeDtypeStruct(shape, jnp.int32), mask=jax.ShapeDtypeStruct(shape, jnp.bool_)
+        )
+
+    @abc.abstractmethod
+    def loss(
+        self, params: functional.Params, batch: Batch, key: jax.Array
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """Returns the mean loss and the accuracy."""
+
+
+class MaskedLM(LanguageSystem):
+    """Fills masked caption tokens with a T5 encoder and its own embedding as output layer."""
+
+    module = t5.T5Encoder
+
+    def loss(
+        self, params: functional.Params, batch: Batch, key: jax.Array
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """Returns the cross-entropy at all tokens, and the accuracy at masked ones.
+
+        A loss at masked tokens alone lets the state of a visible token forget which token it is:
+        "red" and "blue" come out almost equal, and a video model learns colours slowly from them.
+        """
+        hidden = self.draw_masked(batch, key)
+        logits = self.logits(params, jnp.where(hidden, self.tokenizer.mask_token_id, batch.ids))
+        loss, _ = _cross_entropy(logits, batch.ids, batch.mask)
+        return loss, _cross_entropy(logits, batch.ids, hidden)[1]
+
+    def draw_masked(self, batch: Batch, key: jax.Array) -> Bool[Array, "b l"]:
+        """Returns which tokens to mask."""
+        return jax.random.bernoulli(key, self.config.mask_rate, batch.ids.shape) & batch.mask
+
+    def logits(self, params: functional.Params, ids: Int[Array, "b l"]) -> Float[Array, "b l v"]:
+        """Returns the scores of every token at every position.
+
+        Pads are read like any token, as they are when the encoder conditions a video model.
+        """
+        states = self.model.apply(params, ids, None)
+        return states @ params["embed"]["table"].T * states.shape[-1] ** -0.5
+
+
+class CausalLM(LanguageSystem):
+    """Answers a caption with its elaboration, or a caption and an instruction with their answer."""
+
+    module = llm.LLM
+
+    def loss(
+        self, params: functional.Params, batch: Batch, key: jax.Array
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """Returns the next-token cross-entropy over all real tokens."""
+        del key
+        logits = self.model.apply(params, batch.ids, batch.mask).logits
+        return _cross_entropy(logits[:, :-1], batch.ids[:, 1:], batch.mask[:, 1:])
+
+
+def make_system(config: TrainConfig) -> LanguageSystem:
+    """Returns the pure half of a run of a text model."""
+    return {"t5": MaskedLM, "llm": CausalLM}[config.system.kind](config)
+
+
+def _cross_entropy(
+    logits: Float[Array, "b l v"], labels: Int[Array, "b l"], where: Bool[Array, "b l"]
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
+    count = jnp.maximum(where.sum(), 1)
+    correct = (logits.argmax(-1) == labels) & where
+    return (losses * where).sum() / count, {"accuracy": correct.sum() / count}

@@ -1,0 +1,94 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Example outputs of a run: what its evaluators make, as files."""
+
+import functools
+import pathlib
+from collections.abc import Sequence
+
+from mimir_jax import files
+from mimir_jax.config import TrainConfig
+from mimir_jax.models import functional
+from mimir_jax.parallel import distributed
+from mimir_jax.sampling import pipeline as pipeline_lib
+from mimir_jax.sampling import video as video_lib
+from mimir_jax.systems import base
+
+WHOLE_PIXELS = 256 * 256
+"""Larger frames are decoded in tiles, whose memory fits beside the state of a run."""
+
+
+class SampleSheet:
+    """A video for each of the first held-out captions, from fixed noise.
+
+    Args:
+        config: The run.
+        system: The pure half of its system.
+        encoder: The host half.
+    """
+
+    def __init__(
+        self, config: TrainConfig, system: base.DiffusionSystem, encoder: base.DiffusionEncoder
+    ):
+        self._config, self._system, self._encoder = config, system, encoder
+
+    def read(self) -> None:
+        """Reads nothing: the captions come with the held-out clips."""
+
+    def evaluate(self, params: functional.Params) -> dict[str, float]:
+        """Returns no metrics."""
+        del params
+        return {}
+
+    def make_examples(self, params: functional.Params) -> base.Examples:
+        """Samples the videos."""
+        data, count = self._config.data, self._config.system.sample_prompts
+        captions = self._encoder.heldout()[1][:count]
+        if not captions:
+            return base.Examples()
+        tiled = data.height * data.width > WHOLE_PIXELS
+        videos = self._pipeline.generate(
+            params, captions, data, seeds=range(len(captions)), tiled=tiled
+        )
+        return base.Examples(videos=list(videos), captions=captions)
+
+    @functools.cached_property
+    def _pipeline(self) -> pipeline_lib.Pipeline:
+        return pipeline_lib.Pipeline(self._system, self._encoder)
+
+
+def make_evaluators(
+    config: TrainConfig, system: base.System, encoder: base.Encoder
+) -> list[base.Evaluator]:
+    """Returns the sample sheet of a diffusion system, nothing for another one."""
+    if not isinstance(system, base.DiffusionSystem):
+        return []
+    return [SampleSheet(config, system, encoder)]
+
+
+def write(
+    evaluators: Sequence[base.Evaluator],
+    params: functional.Params,
+    workdir: pathlib.Path,
+    config: TrainConfig,
+    step: int,
+) -> list[pathlib.Path]:
+    """Writes the examples of all evaluators; returns the files, a sheet first.
+
+    All processes must call it; process 0 writes and has files.
+    """
+    written: list[pathlib.Path] = []
+    folder = workdir / "samples" / f"{step:07d}"
+    for examples in [evaluator.make_examples(params) for evaluator in evaluators]:
+        if not distributed.is_first():
+            continue
+        if examples.videos:
+            written += video_lib.write_samples(
+                folder, list(examples.videos), list(examples.captions), fps=config.data.fps
+            )
+        if examples.lines:
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / "texts.txt"
+            files.write_text(path, "\n".join(examples.lines) + "\n")
+            written.append(path)
+    return written
