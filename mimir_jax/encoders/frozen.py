@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from mimir_jax import weights
-from mimir_jax.config import KINDS
+from mimir_jax.config import KINDS, flag
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional
 from mimir_jax.weights import opening
@@ -45,7 +45,7 @@ class FrozenNetwork:
         if self.path is None:
             raise InputError(
                 f"system.{self.field} must name a folder of {self.kind} weights, got None; set it "
-                f"with --config.system.{self.field}=FOLDER"
+                f"with {flag(f'system.{self.field}')}=FOLDER"
             )
         weights.resolve(self.path)
         return self.path

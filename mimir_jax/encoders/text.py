@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mimir_jax import hashing, weights
-from mimir_jax.config import TextConfig
+from mimir_jax.config import TextConfig, flag
 from mimir_jax.encoders import chat, decoding, tokenizers
 from mimir_jax.encoders import frozen as frozen_lib
 from mimir_jax.encoders.cache import ContentCache
@@ -269,7 +269,7 @@ class TextEncoder:
         if len(row) >= length:
             raise InputError(
                 f"text.length must be more than the {len(row)} tokens of the LLM's turn of an "
-                f"empty caption, got {length}; set a larger --config.system.text.length"
+                f"empty caption, got {length}; set a larger {flag('system.text.length')}"
             )
         limit = self._config.instruction_length
         for text, row in zip(self._config.instructions, self._instruction_rows(""), strict=True):
@@ -277,7 +277,7 @@ class TextEncoder:
                 raise InputError(
                     f"instruction {text[:60]!r} must fit text.instruction_length={limit} tokens as "
                     f"a chat turn, got {len(row)}; shorten it, or train with a larger "
-                    "--config.system.text.instruction_length"
+                    f"{flag('system.text.instruction_length')}"
                 )
 
     def _query(self, caption: str) -> list[int]:

@@ -19,7 +19,7 @@ import jax
 from jax.sharding import Mesh
 
 from mimir_jax import systems
-from mimir_jax.config import TrainConfig, bridge
+from mimir_jax.config import TrainConfig, bridge, flag
 from mimir_jax.encoders import frozen as frozen_lib
 from mimir_jax.errors import InputError
 from mimir_jax.models import params as params_lib
@@ -260,7 +260,7 @@ def _flags(config: TrainConfig, changed: TrainConfig) -> str:
         value: Any = changed
         for part in name.split("."):
             value = getattr(value, part)
-        values.append(f"--config.{name}={value}")
+        values.append(f"{flag(name)}={value}")
     return " ".join(values)
 
 

@@ -285,7 +285,7 @@ class Published(Generator):
         }
         with context.use_mesh(mesh):
             self.ways = latents_lib.batch_multiple(
-                guided=self.settings["sampler"]["guidance"] > 1.0
+                guided=self.settings["sampler"]["guidance_scale"] > 1.0
             )
 
     def generate(

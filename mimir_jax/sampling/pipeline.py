@@ -5,7 +5,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -125,16 +124,13 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
     cfg, schedule = system.config.sampler, schedules.DiscreteSchedule(system.config.diffusion)
     sampler = samplers.make_sampler(cfg.name, schedule, cfg.steps, cfg.previous)
 
-    def predict(params: Any, xt: Any, timestep: Any, condition: Any) -> Any:
-        return system.denoise(params, xt, timestep, condition)[0]
-
     @functools.partial(jax.jit, static_argnames=("shape",))
     def denoise(params, features, null, drop, shape, keys):
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), null, features)
         drop = jnp.concatenate([drop, jnp.zeros_like(drop)])  # unconditional rows first
         condition = system.condition(params, both, drop)
         return latents_lib.denoise(
-            guidance.guided(functools.partial(predict, params), cfg, schedule),
+            guidance.guided(functools.partial(system.denoise, params), cfg, schedule),
             sampler,
             system.padded_frames(shape[1]),
             shape,

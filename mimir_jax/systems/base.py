@@ -255,7 +255,7 @@ def with_available_kernels(system: System) -> System:
     """Returns the system with an attention kernel that the default device has, else `xla`."""
     if system.backbone is None:
         return system
-    return system.with_backbone(attention=kernels.here(system.backbone.attention))
+    return system.with_backbone(attention=kernels.available_or_xla(system.backbone.attention))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -151,7 +152,8 @@ def claim_workdir(workdir: pathlib.Path, config: TrainConfig) -> None:
 def _claim(workdir: pathlib.Path, config: TrainConfig) -> None:
     require_claimable(workdir, config)
     path = workdir / runs.CONFIG_FILE
-    workdir.mkdir(parents=True, exist_ok=True)
+    with files.writing(workdir, "workdir"):
+        workdir.mkdir(parents=True, exist_ok=True)
     files.write_text(path, bridge.to_json(config))
     logging.info("config written to %s", path)
 

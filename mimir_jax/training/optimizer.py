@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-from mimir_jax.config import OptimizerConfig
+from mimir_jax.config import OptimizerConfig, flag
 from mimir_jax.errors import InputError
 
 _MUON_MOMENTUM = 0.95
@@ -140,7 +140,7 @@ def _muon(
     if "muon" not in jax.tree.leaves(labels):
         raise InputError(
             "optimizer.name=muon needs a network with stacked blocks, got one without matrices in "
-            "any; set --config.optimizer.name=adamw"
+            f"any; set {flag('optimizer.name')}=adamw"
         )
     each = optax.contrib.MuonDimensionNumbers(reduction_axis=(1,), output_axis=(2,))
     orthogonalize = optax.contrib.scale_by_muon(

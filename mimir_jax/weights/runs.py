@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mimir_jax.config import LoraConfig, TrainConfig, bridge
+from mimir_jax import files
+from mimir_jax.config import LoraConfig, TrainConfig, bridge, flag
 from mimir_jax.errors import InputError
 from mimir_jax.models import lora
 from mimir_jax.weights import native
@@ -38,8 +39,8 @@ def read_config(workdir: pathlib.Path) -> TrainConfig:
     path = workdir / CONFIG_FILE
     if not path.is_file():
         raise InputError(f"run folder must hold {CONFIG_FILE}, found none in {workdir}")
-    text = path.read_text()
-    if not is_run_config(json.loads(text)):
+    values = files.read_json(path, "run config")
+    if not is_run_config(values):
         raise InputError(f"run folder must hold the config of a run, {path} is of something else")
     return bridge.from_values(TrainConfig, values)
 
@@ -124,7 +125,7 @@ def open_adapters(workdir: pathlib.Path) -> tuple[Any, native.Stored]:
     if adapters is None or not adapters.rank:
         raise InputError(
             f"run {workdir} must have adapters to export, it trained without; train one with "
-            "--config.system.lora.rank"
+            f"{flag('system.lora.rank')}"
         )
     return system, open_params(workdir)
 

@@ -4,7 +4,7 @@
 
 from jax.sharding import Mesh
 
-from mimir_jax.config import TrainConfig
+from mimir_jax.config import TrainConfig, flag
 from mimir_jax.encoders import text as text_lib
 from mimir_jax.errors import InputError
 from mimir_jax.systems import diffusion, video_encoder
@@ -38,6 +38,6 @@ def make_encoder(
     if text.t5_width != stated:
         raise InputError(
             f"dit.text_width must be the width {text.t5_width} of {path}, got {stated}; "
-            "set it with --config.system.dit.text_width"
+            f"set it with {flag('system.dit.text_width')}"
         )
     return video_encoder.VideoEncoder(config, system, text, codec_params)

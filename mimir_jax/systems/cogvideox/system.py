@@ -25,7 +25,7 @@ class CogVideoXSystem(diffusion.DiTDiffusion):
     @functools.cached_property
     def model(self) -> functional.Model:
         """The DiT, with the adapters of `lora`."""
-        return lora.adapt(functional.build(dit.DiT, self.config.dit), self.config.lora)
+        return lora.adapt(functional.build(dit.DiT, self.config.dit), self.config.lora, base="")
 
     @property
     def frozen(self) -> Mapping[str, frozen_lib.FrozenNetwork]:
@@ -70,7 +70,7 @@ class CogVideoXSystem(diffusion.DiTDiffusion):
         aux: Any = None,
     ) -> tuple[Float[Array, "b t h w c_out"], Any]:
         """Returns the predicted velocity."""
-        return self.model.apply(params, xt, condition.tokens, time, text_mask=condition.mask), aux
+        return self.model.denoise(params, xt, time, condition), aux
 
 
 def make_system(config: TrainConfig) -> CogVideoXSystem:

@@ -4,7 +4,7 @@
 
 from jax.sharding import Mesh
 
-from mimir_jax.config import TrainConfig
+from mimir_jax.config import TrainConfig, flag
 from mimir_jax.encoders import text as text_lib
 from mimir_jax.errors import InputError
 from mimir_jax.systems import diffusion, video_encoder
@@ -67,5 +67,5 @@ def _check_widths(config: TrainConfig, text: text_lib.TextEncoder) -> None:
         if stated != width:
             raise InputError(
                 f"fuser.{name} must be the width {width} of {path}, got {stated}; "
-                f"set it with --config.system.model.fuser.{name}"
+                f"set it with {flag(f'system.model.fuser.{name}')}"
             )

@@ -24,8 +24,9 @@ class MimirSystem(diffusion.DiTDiffusion):
 
     @functools.cached_property
     def model(self) -> functional.Model:
-        """The network, with the adapters of `lora`."""
-        return lora.adapt(functional.build(model_lib.Mimir, self.config.network), self.config.lora)
+        """The network, with the adapters of `lora` on its DiT."""
+        network = functional.build(model_lib.Mimir, self.config.network)
+        return lora.adapt(network, self.config.lora, base="dit")
 
     @property
     def uses_llm(self) -> bool:
