@@ -12,13 +12,11 @@ import pytest
 from mimir_jax import config as c
 from mimir_jax import systems
 from mimir_jax.config import bridge
-from mimir_jax.models import functional, llm, t5
+from mimir_jax.models import functional
 from mimir_jax.models.mimir import model as model_lib
-from mimir_jax.models.vae import autoencoder
 from mimir_jax.training import optimizer, state, step
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
-MODULES = {"vae": autoencoder.VAE, "t5": t5.T5Encoder, "llm": llm.LLM}
 
 
 def load(name):
@@ -40,10 +38,7 @@ def presets():
 def test_preset_builds_and_its_optimizer_fits_its_parameters(name, preset):
     values = load(name).get_config(preset)
     config = bridge.from_config_dict(c.TrainConfig, values)
-    if isinstance(config.system, c.DiffusionSystemConfig):
-        model = functional.build(model_lib.Mimir, config.system.network)
-    else:
-        model = functional.build(MODULES[config.system.kind], config.system.model)
+    model = systems.make_system(config).model
     tx = optimizer.make_optimizer(config.optimizer, config.steps, model.axes)
     trainable = optimizer.trainable(config.optimizer, model.axes)
     ema = config.optimizer.ema_decay > 0

@@ -26,13 +26,6 @@ LAYERS = (
 RANK = {package: rank for rank, layer in enumerate(LAYERS) for package in layer}
 NEIGHBOURS = LEAVES | LAYERS[-3]
 
-# To be repaired: (importing module, imported package).
-EXCEPTIONS = {
-    ("sampling.generator", "training"),
-    ("training.loop", "planning"),
-    ("weights.runs", "training"),
-}
-
 
 def package_of(module):
     """Returns the package of a module of ours by its dotted name below `mimir_jax`."""
@@ -89,7 +82,8 @@ def edges():
 EDGES = sorted(set(edges()))
 
 
-def found_exceptions():
+def upward_imports():
+    """Returns (importing module, imported package) of the imports that point the wrong way."""
     found = set()
     for source, target in EDGES:
         here, there = package_of(source), package_of(target)
@@ -105,18 +99,14 @@ def test_every_package_has_a_layer():
 
 
 def test_imports_point_one_way():
-    assert sorted(found_exceptions() - EXCEPTIONS) == []
-
-
-def test_exceptions_are_removed_once_repaired():
-    assert sorted(EXCEPTIONS - found_exceptions()) == []
+    assert sorted(upward_imports()) == []
 
 
 def test_packages_form_no_ring():
     graph = {package: set() for package in RANK}
     for source, target in EDGES:
         here, there = package_of(source), package_of(target)
-        if here != there and (source, there) not in EXCEPTIONS:
+        if here != there:
             graph[here].add(there)
     while free := [package for package, needs in graph.items() if not needs & graph.keys()]:
         for package in free:

@@ -268,7 +268,8 @@ def test_device_put_splits_rows_of_a_tree(sizes):
     batch = next(batches)
     features = jax.numpy.ones((8, 3))
     with jax.transfer_guard("disallow"):
-        placed = loader.device_put({**batch, "text": {"t5": features}}, sharding)
+        arrays = {name: batch[name] for name in ("video", "index", "draw")}
+        placed = loader.device_put({**arrays, "text": {"t5": features}}, sharding)
     assert set(placed) == {"video", "index", "draw", "text"}
     np.testing.assert_array_equal(placed["video"], batch["video"])
     assert placed["video"].sharding.is_equivalent_to(sharding, 5)

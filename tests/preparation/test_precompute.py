@@ -205,11 +205,7 @@ def test_bad_requests_write_nothing(run, vae_run, tmp_path, replace):
     folder = tmp_path / "none"
     endless = replace(run, data=toyworld(run.data, num_scenes=1 << 60))
     for other, options, message in (
-        (
-            vae_run,
-            {},
-            "system.kind must be of a text-to-video system to prepare features, got 'vae'",
-        ),
+        (vae_run, {}, "system must encode clips with frozen networks .* system.kind 'vae'"),
         (run, {"count": 9}, "--count must be within 1..5"),
         (run, {"process_index": 2, "process_count": 2}, "process must be within 0..1, got 2"),
         (run, {"shard_size": 0}, "shard_size must be at least 1, got 0"),
