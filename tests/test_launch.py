@@ -24,26 +24,21 @@ def errors(stderr):
     return [line for line in stderr.splitlines() if line.startswith("error: ")]
 
 
-@pytest.mark.parametrize("script", sorted(p.name for p in (ROOT / "launch").glob("*.py")))
-def test_help_tells_what_the_script_does(script):
-    code, out, _ = run(script, "--help")
-    assert code == 1 and f"launch/{script}" in out  # absl exits 1 after --help
+def test_a_script_is_its_verb():
+    code, out, _ = run("train.py", "--help")
+    assert code == 0 and out.startswith("usage: python ") and "launch/train.py [--config" in out
 
 
 @pytest.mark.parametrize(
     "args, message",
     [
-        (["--config", "configs/mimir.py:huge"], "preset must be one of tiny, 2b, 5b"),
-        (["--config.wings=2"], "no field 'wings'; there are system, data, optimizer"),
-        (["--config.data.frames=18"], "data.frames must be 8N+1"),
-        (["--config.data.height=70"], "data.height must be a multiple of 8"),
         (["--config.data.source=folder", "--config.data.folder.path=nowhere"], "nowhere"),
         (["--config", "configs/mimir.py:5b", "--config.data.source=toyworld"],
          "system.vae_path must name a folder"),
     ],
-    ids=["preset", "key", "frames", "height", "folder", "weights"],
+    ids=["folder", "weights"],
 )  # fmt: skip
-def test_bad_input_is_one_line_and_writes_nothing(args, message, tmp_path):
+def test_input_that_cannot_be_read_is_one_line_and_writes_nothing(args, message, tmp_path):
     code, _, err = run("train.py", *args, "--workdir", tmp_path / "run")
     assert code == 1 and "Traceback" not in err
     assert len(errors(err)) == 1 and message in errors(err)[0]
@@ -187,11 +182,3 @@ def test_prepare_completes_a_folder_and_refuses_others(tmp_path):
     assert code == 1 and "records is 2 there and 3 here" in errors(err)[0]
     code, _, err = run("precompute.py", "--config", "configs/vae.py", "--out", tmp_path / "g")
     assert code == 1 and "system.kind must be of a text-to-video" in errors(err)[0]
-
-
-def test_tokenizer_trains(tmp_path):
-    code, out, err = run("tokenizer.py", "--kind", "llm", "--out", tmp_path / "t", "--scenes", 50)
-    assert code == 0, err
-    assert (tmp_path / "t" / "tokenizer.json").is_file()
-    code, _, err = run("tokenizer.py", "--kind", "llm", "--out", tmp_path / "t")
-    assert code == 1 and "--out must not exist" in errors(err)[0]

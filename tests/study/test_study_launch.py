@@ -5,8 +5,8 @@ import json
 import pytest
 
 from mimir_jax.study import form
+from tests import commands
 from tests.study import studies
-from tests.test_launch import errors, run
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,9 @@ def flags(base, *names):
 
 def test_study_builds_and_tallies(systems, tmp_path):
     out = tmp_path / "new" / "study"
-    code, text, err = run("study.py", *flags(systems, "ours", "base"), "--out", out, "--seed", 1)
+    code, text, err = commands.call(
+        "study", *flags(systems, "ours", "base"), "--out", out, "--seed", 1
+    )
     assert code == 0, err
     assert "left out of ours, no partner for 1: 02.mp4" in text
     assert "left out of base, no partner for 1: 02.mp4" in text
@@ -36,16 +38,16 @@ def test_study_builds_and_tallies(systems, tmp_path):
         studies.write_answers(tmp_path / f"{name}.json", key, studies.prefer(name))
         for name in ("ours", "base")
     ]
-    code, text, err = run("study.py", "--tally", *files, "--key", out / "key.json")
+    code, text, err = commands.call("study", "--tally", *files, "--key", out / "key.json")
     assert code == 0, err
     assert "2 raters" in text and "50.00 (" in text and str(out / "results.json") in text
     result = json.loads((out / "results.json").read_text())
     assert result["axes"]["visual_quality"]["systems"]["ours"]["win_rate"] == 50
 
-    code, _, err = run("study.py", "--tally", files[0], files[0], "--key", out / "key.json")
-    assert code == 1 and f"{files[0]} repeats the session" in errors(err)[0]
-    code, _, err = run("study.py", "--tally", *files, "--key", files[0])
-    assert code == 1 and "must be a study key, found a study answers" in errors(err)[0]
+    line = commands.error_of("study", "--tally", files[0], files[0], "--key", out / "key.json")
+    assert f"{files[0]} repeats the session" in line
+    line = commands.error_of("study", "--tally", *files, "--key", files[0])
+    assert "must be a study key, found a study answers" in line
 
 
 @pytest.mark.parametrize(
@@ -63,17 +65,14 @@ def test_study_builds_and_tallies(systems, tmp_path):
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(systems, tmp_path, names, more, message):
-    code, _, err = run("study.py", *flags(systems, *names), "--out", tmp_path / "out", *more)
-    assert code == 1 and "Traceback" not in err
-    assert len(errors(err)) == 1 and message in errors(err)[0]
+    out = tmp_path / "out"
+    assert message in commands.error_of("study", *flags(systems, *names), "--out", out, *more)
     assert not list(tmp_path.iterdir())
 
 
 def test_bad_destination_is_one_line_and_writes_nothing(systems, tmp_path):
-    common = ["study.py", *flags(systems, "ours", "base"), "--out"]
-    code, _, err = run(*common, tmp_path)
-    assert code == 1 and "must not exist" in errors(err)[0]
+    common = ["study", *flags(systems, "ours", "base"), "--out"]
+    assert "must not exist" in commands.error_of(*common, tmp_path)
     (tmp_path / "file").touch()
-    code, _, err = run(*common, tmp_path / "file" / "out")
-    assert code == 1 and "could not be written" in errors(err)[0]
+    assert "could not be written" in commands.error_of(*common, tmp_path / "file" / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,59 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Convert weights to another format.
+
+SRC is a folder as downloaded from a hub (T5, Phi-3, Llama, Mistral; a CogVideoX transformer or
+VAE), a .gguf file, a SAT checkpoint of CogVideoX, a training run, or a native folder. DST becomes a
+native folder, or one that transformers or diffusers open; it is complete or absent. A run with
+adapters is written merged, or with --adapters as the adapters alone.
+"""
+
+import time
+
+from absl import flags
+
+from mimir_jax import files
+from mimir_jax.cli import command
+from mimir_jax.errors import InputError
+
+WORDS = "SRC DST"
+CONFIG = False
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags of the command."""
+    flags.DEFINE_enum(
+        "dtype", None, ["float32", "bfloat16", "float16"],
+        "Stored precision; by default every tensor keeps its own.", values,
+    )  # fmt: skip
+    flags.DEFINE_bool(
+        "adapters", False, "Write the adapters of a run alone, as diffusers loads them.", values
+    )
+    flags.DEFINE_enum(
+        "to", "native", ["native", "transformers", "diffusers"], "Format to write.", values
+    )
+
+
+def main(args: command.Arguments) -> None:
+    """Converts, and prints what was written."""
+    if len(args.words) != 2:
+        raise InputError(
+            f"convert takes SRC and DST, got {len(args.words)} arguments; see {args.program} --help"
+        )
+    source, target = args.words
+    form, dtype = args.flags.to, args.flags.dtype
+    from mimir_jax import weights
+
+    start = time.monotonic()
+    if args.flags.adapters:
+        form, report = "diffusers", weights.convert_adapters(source, target, dtype=dtype)
+    else:
+        report = weights.convert(source, target, to=form, dtype=dtype)
+    written = [file for file in files.expand_path(target).rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in written) / 1e6
+    print(
+        f"{report.kind} of {report.num_params:,} parameters -> {target} "
+        f"({form}, {size:.1f} MB, {time.monotonic() - start:.1f} s)"
+    )
+    if report.licence:
+        print(f"licence of these weights: {report.licence}")

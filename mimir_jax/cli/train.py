@@ -1,0 +1,131 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Train any model of the project.
+
+Without flags it trains the miniature that ships with the package, in minutes on a CPU. A run writes
+its config, checkpoints, curves and samples to --workdir; the same command continues a stopped run.
+"""
+
+import datetime
+import pathlib
+import shlex
+import time
+
+from absl import flags
+from rich import console as rich_console
+from rich import progress as rich_progress
+
+from mimir_jax import files
+from mimir_jax.cli import command, configs, host, shared_flags
+
+WORDS = ""
+CONFIG = True
+_STARTED = time.monotonic()
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags of the command."""
+    flags.DEFINE_string(
+        "workdir", None,
+        "Folder of the run; continues the run it holds. By default runs/NAME-PRESET.", values,
+    )  # fmt: skip
+    shared_flags.define_processes(values)
+
+
+def main(args: command.Arguments) -> None:
+    """Trains, and prints what to do next."""
+    workdir = files.expand_path(args.flags.workdir or configs.default_workdir(args.config_name))
+    host.prepare_host()
+    from mimir_jax.parallel import distributed
+
+    launch = distributed.Launch(**shared_flags.processes(args.flags))
+    with distributed.session(launch, args.shared()):
+        _train(args, workdir)
+
+
+def _train(args: command.Arguments, workdir: pathlib.Path) -> None:
+    import jax
+
+    from mimir_jax.parallel import distributed
+    from mimir_jax.planning import memory
+    from mimir_jax.systems import base
+    from mimir_jax.training import loop
+
+    config = args.config
+    console = rich_console.Console(quiet=not distributed.is_first())
+    console.print(f"{config.system.kind}: {config.steps} steps into {workdir}", highlight=False)
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, soft_wrap=True)
+
+    def check(system: base.System) -> None:
+        say(str(memory.check(config, system, jax.devices())))
+
+    with _progress(console) as bar:
+        progress = _Progress(console, bar, config.steps)
+        result = loop.train(config, workdir, report=progress.report, check=check)
+    for line in _conclusion(args, workdir, result):
+        say(line)
+
+
+class _Progress:
+    """Shows the progress of a run: a bar in a terminal, lines elsewhere."""
+
+    def __init__(self, console: rich_console.Console, bar: rich_progress.Progress, steps: int):
+        self._console, self._bar, self._steps = console, bar, steps
+        self._task = bar.add_task("starting", total=steps, loss="", step_time="")
+
+    def report(self, step: int, metrics: dict[str, float]) -> None:
+        """Shows a finished step and its metrics."""
+        fields = {"description": "training"}
+        if "loss" in metrics:
+            fields["loss"] = f"loss {metrics['loss']:.4f}"
+        if "step_seconds" in metrics:
+            fields["step_time"] = f"{metrics['step_seconds']:.2f} s/step"
+        if "mfu" in metrics:
+            fields["step_time"] += f", {metrics['mfu']:.1%} MFU"
+        if self._bar.tasks[self._task].description == "starting":
+            self._bar.reset(self._task)
+            seconds = time.monotonic() - _STARTED
+            self._bar.print(f"first step {seconds:.0f} s after the command", highlight=False)
+        self._bar.update(self._task, completed=step, **fields)
+        if not self._console.is_terminal and "step_time" in fields:
+            left = datetime.timedelta(seconds=round((self._steps - step) * metrics["step_seconds"]))
+            numbers = f"{fields['loss']}, {fields['step_time']}, {left} left"
+            self._console.print(f"step {step}/{self._steps}: {numbers}", highlight=False)
+
+
+def _conclusion(args: command.Arguments, workdir: pathlib.Path, result) -> list[str]:
+    """Returns the lines that end a run: its numbers, its files and the next command."""
+    config, folder = args.config, shlex.quote(str(workdir))
+    lines = [
+        f"skipped (could not be decoded): {name} ({times}x)"
+        for name, times in sorted(result.skipped.items())
+    ]
+    if result.before == result.after and not result.interrupted:
+        lines.append(f"already at step {result.step}; raise it with --config.steps=N")
+    elif result.before != result.after:
+        for name, before in result.before.items():
+            lines.append(f"held-out {name}: {before:.4f} -> {result.after[name]:.4f}")
+    lines.append(f"checkpoint: {workdir}/checkpoints/{result.step}")
+    if result.interrupted:
+        again = args.command("--workdir", str(workdir))
+        return [*lines, f"stopped at step {result.step} and saved; go on with: {again}"]
+    if result.samples:
+        lines.append(f"samples: {result.samples[0]}")
+    lines.append(f"curves: tensorboard --logdir {folder}")
+    stretched = " (its cosine stretched)" if config.optimizer.schedule == "cosine" else ""
+    again = args.command("--workdir", str(workdir), without="steps")
+    return [*lines, f"train longer{stretched}: {again} --config.steps={2 * config.steps}"]
+
+
+def _progress(console: rich_console.Console) -> rich_progress.Progress:
+    return rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TextColumn("{task.fields[loss]}"),
+        rich_progress.TextColumn("{task.fields[step_time]}"),
+        rich_progress.TimeRemainingColumn(),
+        console=console,
+    )
