@@ -10,7 +10,6 @@ import sys
 import pytest
 
 from mimir_jax import config as c
-from mimir_jax.cli import flags
 from mimir_jax.config import bridge, checks, registry
 from mimir_jax.errors import InputError
 from mimir_jax.systems.mimir import presets
@@ -87,15 +86,6 @@ def test_presets_are_found_by_name():
     for name, listed in registry.presets().items():
         for preset in listed.values():
             assert re.search(r"Command: .*Hardware: .*Time: .*Expect: ", preset.__doc__, re.S), name
-
-
-def test_overrides_of_a_command_can_be_typed_again(monkeypatch):
-    typed = ["--config", "configs/a.py:b", "--config.steps=5", "--config.data.folder.path",
-             "my clips", "--workdir", "runs/a", "--config.data.short_clips=repeat"]  # fmt: skip
-    monkeypatch.setattr("sys.argv", ["train.py", *typed])
-    path, short = " --config.data.folder.path 'my clips'", " --config.data.short_clips=repeat"
-    assert flags.overrides() == " --config.steps=5" + path + short
-    assert flags.overrides(without="steps") == path + short
 
 
 @pytest.mark.parametrize(
@@ -299,21 +289,3 @@ def test_differences_are_dotted():
     a = a_run()
     b = dataclasses.replace(a, seed=1, data=dataclasses.replace(a.data, window="first"))
     assert bridge.differences(a, b) == ["data.window", "seed"]
-
-
-def test_memory_that_runs_out_ends_in_one_line():
-    def main(argv):
-        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nMore")
-
-    with pytest.raises(SystemExit, match="error: a device must have memory .* 9 bytes; see docs"):
-        flags._one_line(main)([])
-    with pytest.raises(RuntimeError, match="something else"):
-        flags._one_line(lambda argv: (_ for _ in ()).throw(RuntimeError("something else")))([])
-
-
-def test_an_interrupt_ends_in_one_line():
-    def main(argv):
-        raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit, match="stopped; the same command starts again"):
-        flags._one_line(main)([])

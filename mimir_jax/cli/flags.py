@@ -4,7 +4,6 @@
 
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -81,22 +80,6 @@ def define_mesh() -> Callable[[], str]:
         "default: each holds the model and makes videos of its own.",
     )
     return lambda: flags.FLAGS.mesh
-
-
-def overrides(*, without: str = "") -> str:
-    """Returns the `--config.*` arguments of this command as a shell reads them, each after a space.
-
-    Args:
-        without: A field whose argument is left out.
-    """
-    found, name = [], ""
-    for word in sys.argv[1:]:
-        if word.startswith("--"):
-            name, equals, _ = word.removeprefix("--").partition("=")
-        if name.startswith("config.") and name != f"config.{without}":
-            found.append(word)
-        name = "" if not word.startswith("--") or equals else name  # a value ends its flag
-    return "".join(f" {shlex.quote(word)}" for word in found)
 
 
 def shared() -> dict[str, Any]:

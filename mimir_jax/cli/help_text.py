@@ -9,7 +9,7 @@ import shutil
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -82,7 +82,9 @@ def flag_entries(values: flags.FlagValues, *, config: bool) -> list[Entry]:
         text = "Run: a preset of the package, or a Python file with get_config(preset)."
         entries.append(Entry("config", CONFIG, "mimir", text))
     for flag in (values[name] for name in _defined(values)):
-        entries.append(Entry(flag.name, _flag_type(flag), _typed(flag.default), flag.help))
+        text = re.sub(r"^<.*?>: ", "", flag.help)  # absl's list of choices
+        default = "" if flag.boolean and not flag.default else _typed(flag.default)
+        entries.append(Entry(flag.name, _flag_type(flag), default, text))
     return entries
 
 
@@ -90,23 +92,42 @@ def presets() -> Iterator[tuple[str, str]]:
     """Yields every preset of the package with what it trains, each system's default first."""
     for name, functions in registry.presets().items():
         for preset, function in functions.items():
-            yield f"{name}:{preset}", _first_paragraph(function)
+            yield f"{name}:{preset}", first_paragraph(function)
 
 
 def sections(config: Any, name: str = "") -> Iterator[Section]:
-    """Yields the fields of a config, a section per dataclass."""
-    texts, hints = _texts(type(config)), typing.get_type_hints(type(config))
-    entries, nested = [], []
-    for field in dataclasses.fields(config):
-        value, path = getattr(config, field.name), f"{name}.{field.name}".lstrip(".")
-        if dataclasses.is_dataclass(value):
-            nested.append((value, path))
-            continue
-        text = texts.get(field.name, "")
-        entries.append(Entry(path, _hint(hints[field.name]), _typed(value), text))
-    yield Section(name, _first_paragraph(type(config)), entries)
-    for value, path in nested:
-        yield from sections(value, path)
+    """Yields the fields of a config with their values, a section per dataclass."""
+    nested = {
+        field.name: value
+        for field in dataclasses.fields(config)
+        if dataclasses.is_dataclass(value := getattr(config, field.name))
+    }
+    entries = [
+        entry._replace(name=f"{name}.{entry.name}".lstrip("."))
+        for entry in field_entries(type(config), vars(config))
+        if entry.name not in nested
+    ]
+    yield Section(name, first_paragraph(type(config)), entries)
+    for field, value in nested.items():
+        yield from sections(value, f"{name}.{field}".lstrip("."))
+
+
+def field_entries(cls: type, values: Mapping[str, Any] | None = None) -> list[Entry]:
+    """Returns the fields of a config dataclass.
+
+    Args:
+        cls: The dataclass.
+        values: Value of each field; None takes the defaults.
+    """
+    texts, hints = _texts(cls), typing.get_type_hints(cls)
+    entries = []
+    for field in dataclasses.fields(cls):
+        value = field.default if values is None else values[field.name]
+        default = "" if value is dataclasses.MISSING else _typed(value)
+        entries.append(
+            Entry(field.name, _hint(hints[field.name]), default, texts.get(field.name, ""))
+        )
+    return entries
 
 
 def _defined(values: flags.FlagValues) -> list[str]:
@@ -152,7 +173,8 @@ def _texts(cls: type) -> dict[str, str]:
     return texts
 
 
-def _first_paragraph(documented: Any) -> str:
+def first_paragraph(documented: Any) -> str:
+    """Returns the first paragraph of a docstring on one line."""
     return " ".join((documented.__doc__ or "").partition("\n\n")[0].split())
 
 

@@ -5,11 +5,13 @@
 python -m mimir_jax.cli.reference > docs/flags.md
 """
 
+import dataclasses
 import inspect
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from mimir_jax.cli import command, configs, help_text, main
-from mimir_jax.config import TrainConfig, bridge, registry
+from mimir_jax.cli import command, help_text, main
+from mimir_jax.config import registry
 
 _HEAD = """# Commands, flags and config fields
 
@@ -20,8 +22,9 @@ stands here, and the fields with the defaults of the run that `--config` names.
 """
 _FIELDS = """## Config fields
 
-`--config.FIELD=VALUE` overrides a field of the run that `--config` names. `--print_config` prints
-the result. `None` is typed as `None`, a tuple as `"(1, 2)"`.
+`--config.PATH.FIELD=VALUE` overrides a field of the run that `--config` names. PATH is that of the
+field's class, in the systems that are named. Defaults are those of the class; a preset has others.
+`--print_config` prints the result. None is typed as `None`, a tuple as `"(1, 2)"`.
 """
 
 
@@ -49,31 +52,40 @@ def _presets() -> Iterator[str]:
 
 
 def _fields() -> Iterator[str]:
-    """Yields the fields of a run, then those of each system with its default preset."""
-    runs = {name: _run(name) for name in registry.presets()}
-    shared = next(iter(runs.values()))
-    for section in help_text.sections(_with_defaults(shared)):
-        if not section.name.startswith("system"):
-            yield from _section(section)
-    for name, run in runs.items():
-        yield f"### The system {name}\n\nDefaults are those of `--config {name}`.\n"
-        for section in help_text.sections(run.system, "system"):
-            yield from _section(section)
+    """Yields each config class once, with the places that it has in the runs of the package."""
+    for cls, places in _places().items():
+        entries = [
+            entry
+            for entry, field in zip(
+                help_text.field_entries(cls), dataclasses.fields(cls), strict=True
+            )
+            if not dataclasses.is_dataclass(field.default)
+            and field.default is not dataclasses.MISSING
+        ]
+        if entries:
+            where = ", ".join(f"`{path}` ({', '.join(kinds)})" for path, kinds in places.items())
+            yield f"### {cls.__name__}\n\n{help_text.first_paragraph(cls)}"
+            yield f"\nPath: {where}\n" if "" not in places else ""
+            yield _table("field", "", entries)
 
 
-def _section(section: help_text.Section) -> Iterator[str]:
-    if section.entries:
-        yield f"**{section.name or 'run'}**: {section.text}\n"
-        yield _table("field", "", section.entries)
+def _places() -> dict[type, dict[str, list[str]]]:
+    """Returns the config classes, with the kinds of systems by the path that a class has there."""
+    places: dict[type, dict[str, list[str]]] = {}
 
+    def walk(config: Any, path: str, kind: str) -> None:
+        kinds = places.setdefault(type(config), {}).setdefault(path, [])
+        kinds += [] if kind in kinds else [kind]
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            if dataclasses.is_dataclass(value):
+                walk(value, f"{path}.{field.name}".lstrip("."), kind)
 
-def _run(name: str) -> TrainConfig:
-    return bridge.from_config_dict(TrainConfig, configs.load(name))
-
-
-def _with_defaults(run: TrainConfig) -> TrainConfig:
-    """Returns a run of the same system whose other fields have their defaults."""
-    return TrainConfig(system=run.system)
+    for functions in registry.presets().values():
+        for function in functions.values():
+            run = function()
+            walk(run, "", run.system.kind)
+    return places
 
 
 def _table(title: str, prefix: str, entries: Sequence[help_text.Entry]) -> str:

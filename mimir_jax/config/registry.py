@@ -30,7 +30,7 @@ class SystemConfig(abc.ABC):
     """What a run trains: the section `system` of its config.
 
     Attributes:
-        kind: Name of the system; a subclass narrows it to a `Literal`.
+        kind: Name of the system, fixed by the preset; a subclass narrows it to a `Literal`.
     """
 
     kind: str

@@ -98,6 +98,9 @@ class DataConfig:
     Attributes:
         source: The section that counts: `toyworld` needs no files, `folder` reads a folder of
             videos, `tfds` a dataset of tensorflow_datasets.
+        toyworld: Source `toyworld`.
+        folder: Source `folder`.
+        tfds: Source `tfds`.
         frames: Frames per clip.
         height: Pixel rows.
         width: Pixel columns.

@@ -13,7 +13,11 @@ class DiffusionConfig:
     """Diffusion process of CogVideoX: scaled-linear betas, SNR shift, zero terminal SNR, v target.
 
     Attributes:
+        num_train_steps: Discrete timesteps.
+        beta_start: First beta.
+        beta_end: Last beta.
         snr_shift: s in `abar / (s + (1 - s) abar)`; 3.0 for 2B, 1.0 for the 5B family.
+        zero_terminal_snr: Rescale the schedule so that its last timestep is pure noise.
         stratified: Each sample of the global batch, or of the micro-batch with
             `optimizer.grad_accumulation`, draws its timestep from its own sub-interval.
     """
@@ -31,6 +35,8 @@ class SamplerConfig:
     """Sampling from noise (M-U24).
 
     Attributes:
+        name: `ddim`, or `dpm` for DPM-Solver++ (2M) as CogVideoX has it.
+        steps: Sampling steps.
         guidance_scale: Scale of classifier-free guidance.
         dynamic_guidance: How the scale changes over the steps: `off` keeps it.
         previous: Where a step leads: one stride down, as in the `reference`, or to the next point

@@ -18,7 +18,22 @@ Remat = Literal["none", "dots", "attention", "full"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class T5Config:
-    """T5 v1.1 encoder (arXiv 1910.10683). The defaults are XXL, the encoder of CogVideoX."""
+    """T5 v1.1 encoder (arXiv 1910.10683). The defaults are XXL, the encoder of CogVideoX.
+
+    Attributes:
+        vocab_size: Tokens.
+        width: Width of the states.
+        num_layers: Transformer blocks.
+        num_heads: Attention heads.
+        head_dim: Width of a head.
+        mlp_dim: Width of the MLP.
+        activation: Activation of the MLP.
+        num_buckets: Buckets of the relative position bias.
+        max_distance: Distance from which on all positions share a bucket.
+        norm_eps: Epsilon of the norms.
+        remat: Activations that the forward pass keeps, as in the video transformer.
+        dtype: Dtype of the computation.
+    """
 
     vocab_size: int = 32128
     width: int = 4096
@@ -45,6 +60,18 @@ class RopeConfig:
     `original_max_length` positions and by `long_factor` beyond; `linear` and `llama3` are the
     rules of the Llama family. `factor` is the extension of the context: what `linear` and `llama3`
     divide by, 1 unless given, and for `longrope` `max_length / original_max_length` unless given.
+
+    Attributes:
+        kind: Rule that scales the frequencies.
+        theta: Base of the frequencies.
+        partial: Share of a head's width that is rotated.
+        max_length: Positions that the model reads.
+        original_max_length: Positions that it was trained on first.
+        short_factor, long_factor: Divisors of the frequencies, for `longrope`.
+        attention_factor: Factor of the rotated values; None follows from the rule.
+        factor: Extension of the context.
+        low_freq_factor, high_freq_factor: Bounds of the blend between scaled and plain frequencies,
+            for `llama3`.
     """
 
     kind: Literal["default", "longrope", "linear", "llama3"] = "default"
@@ -68,6 +95,21 @@ class LLMConfig:
     """Decoder-only LLM of the Phi-3, Llama and Mistral layouts. Defaults: Phi-3.5-mini-instruct.
 
     The 48-entry LongRoPE factor lists come with the weights; the default leaves plain RoPE.
+
+    Attributes:
+        vocab_size: Tokens.
+        width: Width of the states.
+        num_layers: Transformer blocks.
+        num_heads: Attention heads of the queries.
+        num_kv_heads: Attention heads of keys and values.
+        head_dim: Width of a head.
+        mlp_dim: Width of the gated MLP.
+        norm_eps: Epsilon of the norms.
+        tie_embeddings: Use the embedding as output projection.
+        sliding_window: Positions that a token attends to; None is all before it.
+        rope: Rotary positions.
+        remat: Activations that the forward pass keeps, as in the video transformer.
+        dtype: Dtype of the computation.
     """
 
     vocab_size: int = 32064
@@ -98,19 +140,38 @@ class DiTConfig:
     """CogVideoX video transformer (arXiv 2408.06072). The defaults are the 5B text-to-video model.
 
     Attributes:
+        num_layers: Transformer blocks.
+        num_heads: Attention heads.
+        head_dim: Width of a head; the model's width is `num_heads * head_dim`.
+        in_channels: Channels that it reads: those of the latents, and of image latents where it
+            takes an image.
+        out_channels: Channels of its prediction.
+        patch: Latent rows and columns per token.
         temporal_patch: Latent frames per token; None for the 1.0 family (a per-frame convolution),
             2 for the 1.5 family (a linear over frames x patch x patch).
         position: `rope` rotates video queries and keys, `sincos` adds a fixed 3D table (2B),
             `rope+learned` also adds a learned table over text and video (5B-I2V).
         rope_grid: `crop` places positions on a centred crop of the native grid (1.0 models),
             `integer` counts 0..n-1 on each axis (1.5 models and the upstream trainer).
+        rope_theta: Base of the rotary frequencies.
         sample_frames, sample_height, sample_width: Native size in latent units; the base grid of
             `crop` and the table size of `rope+learned`.
+        spatial_interpolation, temporal_interpolation: Divisors of the positions of the fixed 3D
+            table.
+        text_width: Width of the text states.
+        text_length: Positions of the text states.
+        time_width: Width of the timestep embedding.
         ofs_width: Width of the `ofs` embedding of 1.5-I2V, None elsewhere.
+        mlp_ratio: Width of the MLP, in widths of the model.
+        norm_eps: Epsilon of the layer norms.
+        qk_norm_eps: Epsilon of the norms on queries and keys.
         attention: Kernel: `xla` runs everywhere, `cudnn` on GPUs in 16 bits, `pallas` on TPUs,
             `tokamax` where that package is installed.
+        remat: Activations that the forward pass keeps: all (`none`), matrix products (`dots`),
+            block inputs and attention (`attention`), or block inputs alone (`full`).
         unroll: Blocks written out in each turn of the scan over layers: compiles longer, and runs
             faster where a turn is short, as in a small model on a CPU.
+        dtype: Dtype of the computation; parameters are float32.
     """
 
     num_layers: int = 42

@@ -11,10 +11,16 @@ class MeshConfig:
     """Sizes of the mesh axes (one may be -1) and the sharding table of `parallel.rules`.
 
     Attributes:
+        data: Devices over which batches are split.
+        fsdp: Devices over which batches and parameters are split.
+        context: Devices over which the sequence of tokens is split.
+        tensor: Devices over which heads and MLPs are split.
+        strategy: Sharding table: `fsdp` splits parameters over the axis fsdp, `replicated` keeps
+            them whole.
         context_parallel: How attention deals with a sequence split over `context`: `ulysses` gives
             each device the whole sequence for some heads, `ring` passes keys and values around.
-        shard_frozen: Split the frozen T5 and LLM over the devices of each process, which keeps
-            them whole on its first device otherwise.
+        shard_frozen: Split the frozen T5 and LLM over the devices of each process, which keeps them
+            whole on its first device otherwise.
     """
 
     data: int = -1

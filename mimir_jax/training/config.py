@@ -19,15 +19,21 @@ class OptimizerConfig:
     Attributes:
         name: `adamw`; `adafactor`, whose second moment of a matrix is a row and a column; or
             `muon`, which makes the momentum of the blocks' matrices orthogonal (AdamW elsewhere).
+        learning_rate: Peak learning rate.
+        schedule: `constant` after warm-up, or `cosine` down to `end_fraction`.
+        warmup_steps: Steps of the linear rise from zero to the peak.
+        end_fraction: Share of the peak where `cosine` ends.
+        b1: Decay of the first moment (momentum).
         b2: Decay of the second moment; Adafactor starts lower and rises to it.
+        eps: Term that keeps the denominator of an update from zero.
+        weight_decay: Decoupled weight decay.
         momentum_dtype: Of the first moment. Adafactor keeps none with `b1` 0.
         offload: Keep the moments in host memory and bring them in for every step.
-        schedule: `constant` after warm-up, or `cosine` down to `end_fraction`.
+        clip_norm: Global gradient norm limit over the trained parameters.
+        grad_accumulation: Micro-batches per step.
         lr_scale: Pairs of a regular expression on the `/`-joined parameter path and a factor of the
             learning rate; the first match counts.
         freeze: Regular expressions of parameter paths that do not train (M-U19).
-        clip_norm: Global gradient norm limit over the trained parameters.
-        grad_accumulation: Micro-batches per step.
         ema_decay: Decay of the parameter average; 0 keeps none.
     """
 
@@ -72,10 +78,17 @@ class TrainConfig:
 
     Attributes:
         system: What trains: the config of one of the folders of `mimir_jax.systems`.
+        data: Clips or texts to train on.
+        optimizer: Updates of the parameters.
+        mesh: How devices share the work.
+        seed: Seed of parameters, data order, noise and timesteps.
+        steps: Steps of the whole run.
         batch_size: Clips (or texts) of one step over all processes.
+        log_every: Steps between log lines.
+        eval_every, sample_every, checkpoint_every: Steps between; 0 means at the end only.
+        keep_checkpoints: Newest checkpoints that are kept.
         init_from: Folder of parameters to start from; parameters it lacks start fresh.
         resume_from: Work directory of another run whose newest checkpoint to continue.
-        eval_every, sample_every, checkpoint_every: Steps between; 0 means at the end only.
     """
 
     system: SystemConfig

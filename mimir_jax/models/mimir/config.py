@@ -23,18 +23,22 @@ class FuserConfig:
         norm_scale: Normalise the LLM states and multiply them by a learnable scale.
         zero_conv: Put zero convolutions on both branches: Z_beta on the LLM's, Z_theta on T5's.
             Without them a plain linear P, of the shape of Z_beta, brings LLM states to T5 width.
+        t5_width: Width of the T5 states.
+        llm_width: Width of the LLM states.
         bridge: Where the LLM width becomes the T5 width (M-U1): `zero_conv` inside Z_beta, or
             `linear` in a plain bias-free linear before it.
         llm_pad, t5_pad: What pad positions of a branch add to the sum (M-U5): `zero` nothing,
             `keep` what becomes of their states; those of LLM pads are zeros, so a bias at most.
         attend_pads: Let the DiT attend to positions where every branch has a pad (M-U5).
         norm: Normalisation of the LLM states, without affine (M-U6).
+        norm_eps: Epsilon of that norm.
         scale_init, scale_shape: Start and shape of the learnable scale (M-U7). Start it at the RMS
             of the T5 features, which `models.fuser.rms` measures.
         scale_place: Scale `before` Z_beta or `after` it, the note's alpha (M-U8).
         kernel_size: Width of the zero convolutions along tokens, odd (M-U9).
         zero_conv_bias: Bias in the zero convolutions, and in P (M-U10).
         zero_conv_t5: Zero convolution on the T5 branch too, in zero-conv rows (M-U11).
+        dtype: Dtype of the computation.
     """
 
     use_llm: bool = True
@@ -80,13 +84,17 @@ class StabilizerConfig:
     Attributes:
         enabled: Off in the Table 3 rows without SS.
         num_tokens: Instruction tokens and learnable tokens, one of each per instruction.
+        t5_width: Width of the T5 states.
+        llm_width: Width of the LLM states.
         use_instructions, use_learned: The two summands e_i and e_l, for ablations the paper does
             not run.
         norm: Normalisation of the instruction states, without affine (M-U14).
+        norm_eps: Epsilon of that norm.
         scale_init: Start of the learnable scalar behind that norm (M-U14).
         projection_init: Start of the LLM-to-T5-width projection (M-U14).
         learned_std: Standard deviation of the learnable tokens at the start (M-U15).
         place: Stabilizer tokens `after` or `before` the fused caption tokens (M-U16).
+        dtype: Dtype of the computation.
     """
 
     enabled: bool = True
@@ -137,7 +145,13 @@ assert set(typing.get_args(Ablation)) == set(ABLATIONS)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MimirConfig:
-    """Mimir: fuser and stabilizer conditioning a video DiT (arXiv 2412.03085)."""
+    """Mimir: fuser and stabilizer conditioning a video DiT (arXiv 2412.03085).
+
+    Attributes:
+        dit: Video transformer.
+        fuser: Fuser of T5 and LLM states.
+        stabilizer: Instruction tokens.
+    """
 
     dit: DiTConfig = DiTConfig()
     fuser: FuserConfig = FuserConfig()

@@ -11,7 +11,23 @@ from mimir_jax.models.config import DType
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VAEConfig:
-    """Causal 3D VAE of CogVideoX (arXiv 2408.06072); one down-sampling between two stages."""
+    """Causal 3D VAE of CogVideoX (arXiv 2408.06072); one down-sampling between two stages.
+
+    Attributes:
+        in_channels: Channels of the pixels that the encoder reads.
+        out_channels: Channels of the pixels that the decoder returns.
+        latent_channels: Channels of the latents.
+        block_channels: Channels of each stage, from the pixels inwards.
+        layers_per_block: Residual blocks per stage; the decoder has one more.
+        norm_groups: Groups of the group norms.
+        norm_eps: Epsilon of the norms.
+        temporal_compression: Frames per latent frame.
+        scaling_factor: Factor that brings latents to unit variance.
+        sample_height, sample_width: Native size in pixels; the reference's tiles follow from it.
+        frame_chunk: Frames that are encoded at a time.
+        latent_chunk: Latent frames that are decoded at a time.
+        dtype: Dtype of the computation; parameters are float32.
+    """
 
     in_channels: int = 3
     out_channels: int = 3
@@ -22,7 +38,7 @@ class VAEConfig:
     norm_eps: float = 1e-6
     temporal_compression: int = 4
     scaling_factor: float = 0.7
-    sample_height: int = 480  # sizes the reference tiling only
+    sample_height: int = 480
     sample_width: int = 720
     frame_chunk: int = 8
     latent_chunk: int = 2
