@@ -1,12 +1,12 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Memory and time of a conversion: a synthetic sharded CogVideoX-5B with fewer layers, in bfloat16.
+"""Memory and time of converting a synthetic, sharded CogVideoX-5B with fewer layers in bfloat16.
 
     python benchmarks/convert.py [--layers 24] [--dir /tmp]
 
-Writes the checkpoint, then converts it to a native folder and back, each in a process of its own,
-and copies its files before and after each. Prints peak resident memory against what the largest
-parameter allows (1.5 GB plus twice its size) and the time as a ratio to the copy.
+Writes the checkpoint, converts it to a native folder and back, each in its own process, and copies
+the files before and after each conversion. Prints the peak resident memory, its limit (1.5 GB plus
+twice the largest parameter), and the time relative to that of the copies.
 """
 
 import argparse
@@ -32,7 +32,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 def make(folder: pathlib.Path, layers: int) -> tuple[int, int]:
-    """Writes the checkpoint; returns its bytes and those of its largest parameter."""
+    """Writes the checkpoint; returns its size and that of its largest parameter in bytes."""
     family, config = dit.DiT(), DiTConfig(num_layers=layers)
     table, abstract = family.rules(config, ""), family.abstract(config)
     dtype = np.dtype(ml_dtypes.bfloat16)
@@ -52,7 +52,7 @@ def make(folder: pathlib.Path, layers: int) -> tuple[int, int]:
 
 
 def run(source: pathlib.Path, target: pathlib.Path, to: str) -> tuple[float, float]:
-    """Converts in a fresh process; returns seconds and peak resident gigabytes."""
+    """Converts in a new process; returns seconds and peak resident gigabytes."""
     before = time.monotonic()
     script = str(ROOT / "launch" / "convert.py")
     code = (
@@ -78,10 +78,10 @@ def copy(source: pathlib.Path, target: pathlib.Path) -> float:
 
 
 def main() -> None:
-    """Runs the comparison."""
+    """Measures both directions and prints the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--layers", type=int, default=24)
-    parser.add_argument("--dir", default=None)
+    parser.add_argument("--layers", type=int, default=24, help="layers of the transformer")
+    parser.add_argument("--dir", default=None, help="folder for the temporary files")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.dir) as temporary:
         place = pathlib.Path(temporary)

@@ -1,11 +1,11 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Two or more systems timed side by side: each in a process of its own, one working at a time.
+"""Times two or more systems side by side, each in its own process, one working at a time.
 
-A benchmark lists its phases and, by name, what makes each side; the first side is ours. A first
-round compiles, on a GPU all sides at once, and its outputs are compared; the rounds after it are
-timed in turns. A side that ends early is left out. Writes a page and the raw numbers to
-docs/results/, anew after every phase.
+A benchmark lists its phases and the constructor of each side by name; the first side is ours. The
+first round compiles (on a GPU all sides at once), and its outputs are compared. Later rounds are
+timed in turns. A side whose process ends early is left out. After every phase the page and the raw
+numbers in docs/results/ are written again.
 """
 
 import argparse
@@ -34,23 +34,23 @@ class Side(Protocol):
     """A system under test."""
 
     def run(self, phase: str) -> np.ndarray:
-        """Runs a phase to its end and returns what the sides should agree on."""
+        """Runs a phase to its end and returns the output, which should be equal for all sides."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """What is compared.
+    """A comparison of systems.
 
     Attributes:
-        name: First part of the names of its results.
-        sides: Name to `(case, folder, device) -> Side`, ours first.
-        phases: Timed one after the other, as far as a case has them.
-        cases: Name to what is timed, the default first.
-        make: `(case, folder, device)`, writes what all sides read, such as weights.
-        describe: Says in a sentence or two what a case is.
-        peers: Packages whose versions belong on the page.
-        gpu_sides: The sides on a GPU, where they are others.
-        conclude: Says what follows from a case, a device and its rows, at the end of the page.
+        name: First part of the file names of the results.
+        sides: Constructor `(case, folder, device) -> Side` of each side by name, ours first.
+        phases: Phases in the order of timing; a case may have fewer.
+        cases: Cases by name, the default first.
+        make: `(case, folder, device)`, writes inputs of all sides, such as weights.
+        describe: `(case, device)`, returns a description of one or two sentences.
+        peers: Packages whose versions the page states.
+        gpu_sides: The sides on a GPU; None takes `sides`.
+        conclude: `(case, device, rows)`, returns the conclusion at the end of the page.
     """
 
     name: str
@@ -69,12 +69,18 @@ class Benchmark:
 
 
 def main(benchmark: Benchmark) -> None:
-    """Measures, prints and writes what the command line asks for."""
+    """Measures the case of the command line, prints the numbers and writes the page."""
     parser = argparse.ArgumentParser(prog=sys.argv[0])
-    parser.add_argument("--case", choices=benchmark.cases, default=next(iter(benchmark.cases)))
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "docs" / "results")
+    parser.add_argument(
+        "--case", choices=benchmark.cases, default=next(iter(benchmark.cases)), help="case to time"
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="device of all sides"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="timed rounds per side")
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=ROOT / "docs" / "results", help="folder"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -96,7 +102,7 @@ def main(benchmark: Benchmark) -> None:
 
 
 def torch_attention(*, cudnn: bool) -> Callable[[], contextlib.AbstractContextManager]:
-    """Returns what makes contexts in which PyTorch attends by cuDNN, or as it picks."""
+    """Returns a factory of contexts in which PyTorch uses cuDNN attention, or its own choice."""
     if not cudnn:
         return contextlib.nullcontext
     from torch.nn import attention
@@ -105,7 +111,7 @@ def torch_attention(*, cudnn: bool) -> Callable[[], contextlib.AbstractContextMa
 
 
 def device_name(device: str) -> str:
-    """Returns what the page calls the device."""
+    """Returns the name of the device for the page."""
     if device != "cpu":
         import torch
 
@@ -119,7 +125,7 @@ def device_name(device: str) -> str:
 
 
 def _serve(make: Callable[..., Side], case: Any, folder: pathlib.Path, device: str) -> None:
-    """Answers each phase that comes in with its seconds and the peak memory so far."""
+    """Runs each requested phase and answers with its seconds and the peak memory so far."""
     side = make(case, folder, device)
     print(json.dumps({"ready": _peak()}), flush=True)
     for line in sys.stdin:
@@ -133,7 +139,7 @@ def _serve(make: Callable[..., Side], case: Any, folder: pathlib.Path, device: s
 
 
 class _Worker:
-    """One side, in its own process."""
+    """A side in its own process."""
 
     def __init__(self, name: str, args: argparse.Namespace, folder: pathlib.Path):
         command = [sys.executable, sys.argv[0], "--worker", name, "--folder", str(folder)]
@@ -146,14 +152,14 @@ class _Worker:
         )
 
     def ask(self, phase: str, save: pathlib.Path | None = None) -> None:
-        """Asks for a phase, without waiting for it."""
+        """Requests a phase without waiting for it."""
         request = {"phase": phase, "save": None if save is None else str(save)}
-        with contextlib.suppress(BrokenPipeError):  # `answer` tells
+        with contextlib.suppress(BrokenPipeError):  # `answer` reports it
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
 
     def answer(self) -> dict[str, float] | None:
-        """Returns seconds and peak memory of what was asked, None if the process ended."""
+        """Returns seconds and peak memory of the request, None if the process ended."""
         for line in self._process.stdout:
             if line.startswith("{"):
                 return json.loads(line)
@@ -167,7 +173,7 @@ class _Worker:
 
 
 class _Field:
-    """The sides that have not ended."""
+    """The sides whose processes still run."""
 
     def __init__(self, names: list[str], args: argparse.Namespace, folder: pathlib.Path):
         self._ours, self._folder = names[0], folder
@@ -176,7 +182,7 @@ class _Field:
         self._at_once = args.device != "cpu"
 
     def first(self, phase: str) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """Returns what the call that compiles takes and puts out, by side."""
+        """Returns seconds and output of the compiling call, by side."""
         paths = {name: self._folder / f"{i}.npy" for i, name in enumerate(self._workers)}
         names = list(self._workers)
         seconds = {}
@@ -188,7 +194,7 @@ class _Field:
         return seconds, {name: np.load(paths[name]) for name in seconds}
 
     def turn(self, phase: str) -> dict[str, dict[str, float]]:
-        """Returns the answer of each side, asked one after the other."""
+        """Returns the answer of each side, requested one after the other."""
         answers = {}
         for name in list(self._workers):
             self._workers[name].ask(phase)
@@ -217,7 +223,7 @@ class _Field:
 def _measure(
     benchmark: Benchmark, args: argparse.Namespace, folder: pathlib.Path
 ) -> Iterator[dict]:
-    """Yields a row a phase: seconds and peak bytes of every side, ratios and differences."""
+    """Yields a row per phase: seconds and peak bytes of every side, ratios and differences."""
     field = _Field(list(benchmark.on(args.device)), args, folder)
     case = benchmark.cases[args.case]
     for phase in getattr(case, "phases", benchmark.phases):
@@ -265,10 +271,11 @@ def _page(benchmark: Benchmark, args: argparse.Namespace, rows: list[dict]) -> s
         "```",
         "",
         f"{device_name(args.device)}; {versions}; {precision}. "
-        f"{benchmark.describe(benchmark.cases[args.case], args.device)} Median of {args.rounds} "
-        f"rounds in turns, after one that compiles; above one, a side takes longer than {ours}. "
-        "Peak memory is that of the process so far, weights included. The difference is the "
-        f"largest one between its output and that of {ours}, over the largest value.",
+        f"{benchmark.describe(benchmark.cases[args.case], args.device)} Times are medians of "
+        f"{args.rounds} rounds in alternation, after a compiling one; a ratio above one means "
+        f"slower than {ours}. Peak memory is that of the process so far, weights included. The "
+        f"difference is the largest one between a side's output and that of {ours}, over the "
+        "largest value.",
         "",
         f"| {' | '.join(head)} |",
         "|---" * len(head) + "|",
@@ -287,7 +294,7 @@ def _page(benchmark: Benchmark, args: argparse.Namespace, rows: list[dict]) -> s
 
 
 def _peak() -> int:
-    """Returns the most memory that this process has held, on its GPU if it uses one, in bytes."""
+    """Returns the peak memory of this process in bytes, that of its GPU if it uses one."""
     torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
     if torch is not None and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()

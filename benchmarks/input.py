@@ -1,15 +1,17 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Input pipelines, side by side: ours and torch's on the same videos, and prepared features.
+"""Input pipelines: ours and torch's on the same videos, and precomputed features.
 
     python benchmarks/input.py [--workers 2] [--rounds 5] [--clips 64] [--batches 32]
 
-First a folder of small mp4s, made for the occasion, is read through `make_loader` and through a
-torch DataLoader whose dataset is the same `VideoFolder`: the same calls of av in the same number of
-worker processes, both shuffled, batched and decoding ahead. They take turns; while one is timed the
-other's workers are idle, and what either had ready is drawn before its clock starts. Then the
-embedded default's features are prepared, and the batches a second that a loader makes of them are
-set against the steps a second of its train step. Writes docs/results/. Needs the `test` extra.
+The first part reads a temporary folder of small mp4s through `make_loader` and through a torch
+DataLoader on the same `VideoFolder`: the same calls of av in the same number of worker processes,
+both shuffled, batched and decoding ahead. The two take turns. While one is timed, the workers of
+the other are idle, and batches that were ready before are drawn before the clock starts.
+
+The second part precomputes the features of the embedded default and compares the loader's batches
+per second with the steps per second of its train step. Writes docs/results/input.md. Needs the
+`test` extra.
 """
 
 import argparse
@@ -37,12 +39,12 @@ from mimir_jax.config import TrainConfig, bridge  # noqa: E402
 from mimir_jax.data import loader as loader_lib  # noqa: E402
 from mimir_jax.data.sources import folder as folder_lib  # noqa: E402
 
-AHEAD = 2  # batches that either side holds ready for each worker
+AHEAD = 2  # batches that each side keeps ready per worker
 GEOMETRY = {"frames": 17, "height": 64, "width": 64, "fps": 8}
 
 
 def make_videos(folder: pathlib.Path, count: int) -> None:
-    """Writes `count` captioned mp4s of 54 frames of 128 x 160 in motion, 24 a second."""
+    """Writes `count` captioned mp4s of 54 moving frames of 128 x 160 at 24 frames per second."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:128, :160]
     for clip in range(count):
@@ -66,7 +68,7 @@ def ours(source: folder_lib.VideoFolder, batch: int, workers: int) -> Iterator[A
 
 
 def theirs(source: folder_lib.VideoFolder, batch: int, workers: int) -> Iterator[Any]:
-    """Returns the batches of torch; one sampler goes on through the epochs, as ours does."""
+    """Returns the batches of torch; one sampler runs through all epochs, as in ours."""
     import torch.utils.data
 
     ahead = {"prefetch_factor": AHEAD, "multiprocessing_context": "spawn"} if workers else {}
@@ -91,7 +93,7 @@ SIDES: dict[str, Callable[..., Iterator[Any]]] = {"ours": ours, "torch": theirs}
 
 
 def rate(batches: Iterator[Any], held: int, count: int) -> float:
-    """Returns batches a second over `count` batches, after `held` that may have been ready."""
+    """Returns batches per second over `count` batches, after `held` that may have been ready."""
     for _ in range(held):
         next(batches)
     before = time.perf_counter()
@@ -101,7 +103,7 @@ def rate(batches: Iterator[Any], held: int, count: int) -> float:
 
 
 def compare_decoding(args: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
-    """Returns records a second of both sides, round by round."""
+    """Returns records per second of both sides in each round."""
     make_videos(folder, args.clips)
     source = folder_lib.VideoFolder(folder, start="first", **GEOMETRY)
     held = AHEAD * max(args.workers, 1) + 1
@@ -119,7 +121,7 @@ def compare_decoding(args: argparse.Namespace, folder: pathlib.Path) -> dict[str
 
 
 def compare_features(args: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
-    """Returns batches a second of prepared features and steps a second, round by round."""
+    """Returns batches per second of precomputed features and steps per second in each round."""
     import jax
 
     from mimir_jax import systems
@@ -199,45 +201,45 @@ python benchmarks/input.py --workers {args.workers} --rounds {args.rounds} --cli
   --batches {args.batches}
 ```
 
-{harness.device_name("cpu")}; {versions}. Medians of {args.rounds} rounds in turns.
+{harness.device_name("cpu")}; {versions}. Medians of {args.rounds} rounds in alternation.
 
 ## Decoding a folder of videos
 
-{args.clips} mp4s of 54 frames of 128 x 160 to clips of {GEOMETRY["frames"]} frames of
-{GEOMETRY["height"]} x {GEOMETRY["width"]}, batches of {args.batch}, {args.workers} workers. Both
-sides decode with the same code; the difference is what carries the records.
+{args.clips} mp4s of 54 frames of 128 x 160 become clips of {GEOMETRY["frames"]} frames of
+{GEOMETRY["height"]} x {GEOMETRY["width"]}, in batches of {args.batch} with {args.workers} workers.
+Both sides decode with the same code and differ in the loader around it.
 
-| | records/s | least and most |
+| | records/s | range |
 |---|---|---|
 | ours | {decoding["median"]["ours"]:.1f} | {spans["ours"]} |
 | torch DataLoader | {decoding["median"]["torch"]:.1f} | {spans["torch"]} |
 | ours over torch | {decoding["ratio"]:.2f} | |
 
-## Prepared features
+## Precomputed features
 
-The embedded default, batches of {features["batch_size"]}: read, put on the device, and trained on.
+Embedded default, batches of {features["batch_size"]}: reading and placing one, and training on it.
 
-| | a second |
+| | per second |
 |---|---|
-| batches of prepared features | {loads:.1f} |
+| batches of precomputed features | {loads:.1f} |
 | train steps | {steps:.2f} |
 | batches over steps | {features["ratio"]:.1f} |
-| records decoded, as above, over clips trained on | {eaten:.1f} |
+| records decoded (first table) over clips trained on | {eaten:.1f} |
 
-{args.clips} records took {features["prepared_seconds"]:.0f} s to prepare, compiling included, and
-{features["bytes"] / args.clips / 1e3:.0f} kB each.
+Precomputing {args.clips} records took {features["prepared_seconds"]:.0f} s, compilation included. A
+record takes {features["bytes"] / args.clips / 1e3:.0f} kB.
 """
 
 
 def main() -> None:
-    """Measures, prints and writes."""
+    """Measures both parts, prints the numbers and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workers", type=int, default=2, help="decoding processes of either side")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--clips", type=int, default=64, help="videos, and prepared records")
-    parser.add_argument("--batch", type=int, default=8, help="clips of a batch of videos")
-    parser.add_argument("--batches", type=int, default=32, help="batches of a round")
-    parser.add_argument("--steps", type=int, default=4, help="train steps of a round")
+    parser.add_argument("--workers", type=int, default=2, help="decoding processes per side")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds per side")
+    parser.add_argument("--clips", type=int, default=64, help="videos, and precomputed records")
+    parser.add_argument("--batch", type=int, default=8, help="clips per batch of videos")
+    parser.add_argument("--batches", type=int, default=32, help="batches per round")
+    parser.add_argument("--steps", type=int, default=4, help="train steps per round")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "docs" / "results")
     args = parser.parse_args()
     flags.FLAGS.mark_as_parsed()  # grain hands its flags to the workers
@@ -251,7 +253,7 @@ def main() -> None:
         ready = compare_features(args, pathlib.Path(features))
     print(
         f"features: {ready['median']['batches']:.1f} batches/s against "
-        f"{ready['median']['steps']:.2f} steps/s, {ready['ratio']:.1f} times what training eats"
+        f"{ready['median']['steps']:.2f} steps/s, {ready['ratio']:.1f} times what training needs"
     )
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "input.md").write_text(page(args, decoding, ready))

@@ -1,12 +1,12 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How far our networks, samplers and pipelines are from transformers and diffusers, in float32.
+"""Errors of our networks, samplers and pipelines against transformers and diffusers, in float32.
 
     python benchmarks/parity.py [--device cpu] [--out docs/parity.md]
 
-Ours runs on the device, where matrix products are whole float32; the references run on the host.
-Tiny random models are saved by those libraries and opened with `mimir_jax.load`. Writes a page with
-every error and its bound; ends with exit code 1 if one is exceeded. Needs the `test` extra.
+Our side runs on the device, with matrix products in full float32; the references run on the host.
+Both libraries save tiny random models, which `mimir_jax.load` opens. The script writes a page with
+every error and its bound, and ends with exit code 1 if one is exceeded. Needs the `test` extra.
 """
 
 import argparse
@@ -38,17 +38,18 @@ from tests.weights import references  # noqa: E402
 
 INTRODUCTION = """# Parity
 
-How far this package, on {device}, is from transformers and diffusers on a CPU: the largest absolute
-difference over the largest absolute value of the reference, in float32. Tiny random models are
-saved by those libraries and opened with `mimir_jax.load`, so configs and the layout of weights are
-part of the comparison. Samplers take every step with a smooth stand-in for the network, against
-diffusers in float64. The last rows are whole pipelines, from prompts to frames.
+This page compares mimir_jax on {device} with transformers and diffusers on a CPU, in float32. An
+error is the largest absolute difference over the largest absolute value of the reference. Both
+libraries save tiny random models, which `mimir_jax.load` opens, so configs and the layout of
+weights are part of the comparison. Samplers take every step with a smooth stand-in for the network
+and are compared with diffusers in float64. The last rows are whole pipelines, from prompts to
+frames.
 """
 LIBRARIES = ("jax", "torch", "transformers", "diffusers")
 
 
 class Row(NamedTuple):
-    """One line of the table."""
+    """A row of the table."""
 
     what: str
     case: str
@@ -57,7 +58,7 @@ class Row(NamedTuple):
 
 
 def measure_t5(folder: pathlib.Path) -> Iterator[Row]:
-    """Compares the states of T5, of whole and of padded rows."""
+    """Compares the states of T5, for whole and padded rows."""
     batch, length = references.IDS.shape
     for name in ("t5-gated", "t5-relu"):
         theirs = references.save(name, folder / name)
@@ -68,7 +69,7 @@ def measure_t5(folder: pathlib.Path) -> Iterator[Row]:
 
 
 def measure_llms(folder: pathlib.Path) -> Iterator[Row]:
-    """Compares the states of every layer and the logits, with pads on either side."""
+    """Compares the states of every layer and the logits, with padding on either side."""
     switch, whole = references.LONG.original_max_length, references.IDS.shape[1]
     cases = (
         ("phi3", f"Phi-3, LongRoPE, {switch} tokens, switch after {switch}", switch),
@@ -107,7 +108,7 @@ def _states_and_logits(
 def measure_transformers(folder: pathlib.Path) -> Iterator[Row]:
     """Compares the five video transformers, with odd numbers of video tokens and of all tokens.
 
-    Each runs at its sample size, then at another one where its positions allow that.
+    Each runs at its sample size, then at another size if its positions allow that.
     """
     for variant in ("2b", "5b", "5b-i2v", "1.5-5b", "1.5-5b-i2v"):
         for frames in (3, 2):
@@ -180,7 +181,7 @@ def measure_samplers(folder: pathlib.Path) -> Iterator[Row]:
 
 
 def measure_pipelines(folder: pathlib.Path) -> Iterator[Row]:
-    """Compares the frames that guided pipelines make of the same prompts and noise."""
+    """Compares the frames of guided pipelines on the same prompts and noise."""
     import diffusers
 
     tokenizer = pipelines.make_tokenizer(folder / "tokenizer")
@@ -222,7 +223,7 @@ MEASURES: tuple[Callable[[pathlib.Path], Iterator[Row]], ...] = (
 
 
 def page(rows: list[Row], device: str) -> str:
-    """Returns the page of what was measured on a device."""
+    """Returns the page of the errors on a device."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
     lines = [
         INTRODUCTION.format(device=harness.device_name(device) if device == "cuda" else "a CPU"),
@@ -232,7 +233,7 @@ def page(rows: list[Row], device: str) -> str:
         "",
         f"With {versions}:",
         "",
-        "| what | case | bound | measured |",
+        "| Part | Case | Bound | Error |",
         "|---|---|---|---|",
         *(f"| {row.what} | {row.case} | {short(row.bound)} | {row.error:.1e} |" for row in rows),
     ]
@@ -240,7 +241,7 @@ def page(rows: list[Row], device: str) -> str:
 
 
 def short(bound: float) -> str:
-    """Returns a power of ten without a zero in its exponent."""
+    """Formats a power of ten without a zero in its exponent."""
     return f"{bound:.0e}".replace("e-0", "e-")
 
 

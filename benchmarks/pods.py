@@ -1,13 +1,13 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the compiler makes of the 2B and 5B train steps on TPU pods that are not here.
+"""Memory, collectives and least time of the 2B and 5B train steps, compiled for absent TPU pods.
 
     python benchmarks/pods.py [--reports runs/pods] [--out docs/results/pods.md] [--only 5b]
 
-Runs launch/compile.py for one case after another and keeps each report in a folder; a case that has
-one is not compiled again, so an interrupted run goes on where it was; take another folder after a
-change to what reports say. Writes the page from all reports there are. Needs libtpu of the version
-that jax names.
+Runs launch/compile.py for each case and keeps its report in a folder. Cases with a report are not
+compiled again, so an interrupted run continues where it stopped; choose another folder if the
+content of reports has changed. Writes the page from all existing reports. Needs the libtpu version
+that matches jax.
 """
 
 import argparse
@@ -27,30 +27,33 @@ NO_WEIGHTS = [f"--config.system.{name}=-" for name in ("vae_path", "text.t5_path
 
 INTRODUCTION = """# Train steps on TPU pods, as compiled
 
-The 2B and 5B presets at 49x480x720, one clip a chip unless the mesh splits clips. **No chip was
-there.** Memory and collectives are those of the program that the TPU compiler made; times are
-bounds from the FLOPs of the model, the bytes of memory and collectives and the maker's figures for
-a chip (docs of the TPU versions), not measurements. A real step is slower than the bound.
+The page covers the 2B and 5B presets at 49x480x720, with one clip per chip unless the mesh splits
+clips. **No chip was present.** Memory and collectives are those of the program that the TPU
+compiler produced. Times are bounds, not measurements: they follow from the FLOPs of the model, the
+bytes of memory and collectives, and the maker's figures for a chip (docs of the TPU versions). A
+real step is slower than its bound.
 
-Memory is that of the fullest chip: the first of a host also holds the frozen T5-XXL, Phi-3.5-mini
-and VAE, in 16 bits. What these need while they run is not counted.
+- **Memory** is that of the fullest chip. The first chip of a host also holds the frozen T5-XXL,
+  Phi-3.5-mini and VAE in 16 bits; their activations are not counted.
+- **`memory`** is the time to read every argument once, write every result once, and do both with
+  every byte of scratch. Real programs do more.
+- **`links`** is the time for the bytes that collectives bring to a chip, twice for an all-reduce,
+  over all links that a chip has in the slice.
+- **`least`** is the slowest of arithmetic, memory and links, as if it hid the others entirely.
+- **`no overlap`** adds links to the slower of the other two.
+- **Weak scaling** compares clips per second and chip with the smallest listed slice of the same
+  model, by either bound.
 
-`memory` is the time to read every argument and write every result once, and to do both with every
-byte of scratch: programs do more. `links` is the time for what the collectives bring to a chip from
-others, twice for an all-reduce, over all links that a chip has in the slice. `least` is the
-slowest of arithmetic, memory and links, as if the others hid behind it entirely; `no overlap` adds
-links to the slower of the other two. Weak scaling compares clips a second and chip with the
-smallest slice of the same model that is listed, by either bound. Blocks are recomputed whole
-(`dit.remat=full`) unless the case says what is kept.
+Blocks are recomputed whole (`dit.remat=full`) unless the case names another policy.
 
-Where `fsdp` spans all of 64 chips or more, the compiler makes matrices whole by all-reduces of
-parts padded with zeros, and reduces gradients whole as well: FSDP's own gathers and scatters, at up
-to twice their bytes. With clips split over `data` beside it, it gathers and scatters.
+Where `fsdp` spans all of 64 chips or more, the compiler gathers matrices by all-reduces of
+zero-padded parts and reduces whole gradients. These replace the gathers and scatters of FSDP, at up
+to twice their bytes. With `data` beside `fsdp` it gathers and scatters.
 """
 
 
 class Case(NamedTuple):
-    """One program to compile."""
+    """A program to compile."""
 
     size: str
     topology: str
@@ -60,18 +63,18 @@ class Case(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name of the report's file."""
-        mesh = "-".join(f"{axis}{ways}" for axis, ways in self.mesh)
+        """Name of the report file, without suffix."""
+        mesh = "-".join(f"{axis}{size}" for axis, size in self.mesh)
         remat = "" if self.remat == "full" else f"-{self.remat}"
         return f"{self.size}-{self.topology.replace(':', '-')}-{mesh}-b{self.batch}{remat}"
 
     @property
     def arguments(self) -> list[str]:
-        """What launch/compile.py is called with."""
+        """Arguments of launch/compile.py."""
         return [
             "--config", f"configs/mimir.py:{self.size}",
             "--topology", self.topology,
-            *(f"--config.mesh.{axis}={ways}" for axis, ways in self.mesh),
+            *(f"--config.mesh.{axis}={size}" for axis, size in self.mesh),
             f"--config.batch_size={self.batch}",
             *(() if self.remat == "full" else (f"--config.system.model.dit.remat={self.remat}",)),
             KERNEL,
@@ -83,7 +86,7 @@ SLICES = {"v5p:2x2x1": 4, "v5p:4x4x4": 64, "v5p:4x8x8": 256, "v5p:8x8x8": 512}
 
 
 def _split(size: str, chips: int) -> tuple[tuple[str, int], ...]:
-    """Splits a model over all chips, or as many as divide its width; clips over the others."""
+    """Returns a mesh: the model over as many chips as divide its width, clips over the rest."""
     fsdp = min(chips, {"5b": 512, "2b": 64}[size])
     return (("fsdp", fsdp),) if fsdp == chips else (("data", chips // fsdp), ("fsdp", fsdp))
 
@@ -102,7 +105,7 @@ CASES = [
 
 
 def compile_case(case: Case, folder: pathlib.Path) -> None:
-    """Compiles a case and keeps its report, or that of one that does not fit."""
+    """Compiles a case and keeps its report, also if the program does not fit."""
     out = folder / f"{case.name}.json"
     if out.exists():
         return
@@ -114,7 +117,7 @@ def compile_case(case: Case, folder: pathlib.Path) -> None:
     done = subprocess.run(
         [*command, "--json", str(part)], cwd=ROOT, env=environment, capture_output=True, text=True
     )
-    if part.exists():  # of a program that does not fit as well, which asking again would not change
+    if part.exists():  # also written for a program that does not fit
         part.rename(out)
     print(done.stdout if done.returncode == 0 else done.stderr[-2000:])
 
@@ -124,7 +127,7 @@ def _path() -> str:
 
 
 def page(folder: pathlib.Path) -> str:
-    """Lays out every report of the folder."""
+    """Returns the page of every report in the folder."""
     reports = {
         case: json.loads(file.read_text())
         for case in CASES
@@ -141,14 +144,14 @@ def page(folder: pathlib.Path) -> str:
         INTRODUCTION,
         f"{versions}. Made by `python benchmarks/pods.py`; {len(reports)} of {len(CASES)} cases "
         "compiled.\n",
-        "## Memory of a chip, GB\n",
+        "## Memory per chip, GB\n",
         _table([_memory(case, report) for case, report in done.items()]),
         *(["\nThe compiler refused:\n", *refused] if refused else []),
         "\n## Least time of a step\n",
         _table([_bound(case, report, done) for case, report in done.items()]),
-        "\n## Collectives of a chip and step\n",
-        "Bytes are those of the results, of a reduce-scatter those that go in; `overlapped` have "
-        "arithmetic scheduled beside them or in the same fusion.\n",
+        "\n## Collectives per chip and step\n",
+        "Bytes are those of the results, or of the inputs for a reduce-scatter. Collectives count "
+        "as `overlapped` if arithmetic is scheduled beside them or in the same fusion.\n",
         _table([row for case, report in done.items() for row in _traffic(case, report)]),
         "\n## Commands\n",
         "```bash",
@@ -159,8 +162,8 @@ def page(folder: pathlib.Path) -> str:
 
 
 def _label(case: Case) -> str:
-    mesh = ", ".join(f"{axis} {ways}" for axis, ways in case.mesh)
-    remat = "" if case.remat == "full" else f", {case.remat} kept"
+    mesh = ", ".join(f"{axis} {size}" for axis, size in case.mesh)
+    remat = "" if case.remat == "full" else f", remat {case.remat}"
     return f"{case.size} on {case.topology}, {mesh}{remat}"
 
 
@@ -228,7 +231,7 @@ def _traffic(case: Case, report: dict) -> list[dict[str, str]]:
 
 def _table(rows: list[dict[str, str]]) -> str:
     if not rows:
-        return "Nothing yet."
+        return "No reports yet."
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -241,11 +244,15 @@ def _version(name: str) -> str:
 
 
 def main() -> None:
-    """Compiles what is missing and writes the page."""
+    """Compiles missing cases and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--reports", type=pathlib.Path, default=ROOT / "runs/pods")
-    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "docs/results/pods.md")
-    parser.add_argument("--only", help="Compile cases whose name holds this; none: just the page.")
+    parser.add_argument(
+        "--reports", type=pathlib.Path, default=ROOT / "runs/pods", help="folder of reports"
+    )
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=ROOT / "docs/results/pods.md", help="the page"
+    )
+    parser.add_argument("--only", help="compile only cases whose name contains this text")
     args = parser.parse_args()
     args.reports, args.out = args.reports.resolve(), args.out.resolve()
     args.reports.mkdir(parents=True, exist_ok=True)

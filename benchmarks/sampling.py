@@ -1,13 +1,13 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Sampling speed of this package and of diffusers, on the same weights and inputs, side by side.
+"""Sampling speed of mimir_jax and diffusers on the same weights and inputs.
 
     python benchmarks/sampling.py [--case small] [--device cpu] [--rounds 3]
 
-Times a forward of the transformer, the guided loop, and encode and decode of the VAE, as far as a
-case has them. On a GPU all compute in bfloat16: ours with cuDNN attention, diffusers' blocks
-compiled by torch, with the attention that it picks and with cuDNN's. Writes docs/results/. Needs
-the `test` extra.
+Times a forward pass of the transformer, the guided loop, and encode and decode of the VAE, as far
+as a case has them. On a GPU all sides compute in bfloat16: ours with cuDNN attention, diffusers
+with blocks that torch compiles, once with the attention that torch chooses and once with cuDNN's.
+Writes docs/results/. Needs the `test` extra.
 """
 
 import dataclasses
@@ -32,13 +32,13 @@ GUIDANCE = 6.0
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """What is timed.
+    """Networks and phases of a case.
 
     Attributes:
         dit: The transformer; its sample sizes are those of the latents.
         vae: The VAE.
-        steps: Of the loop.
-        phases: What is timed of `PHASES`.
+        steps: Steps of the guided loop.
+        phases: The timed ones of `PHASES`.
     """
 
     dit: DiTConfig
@@ -79,7 +79,7 @@ SIZES = {
 
 
 def make(size: Size, folder: pathlib.Path, device: str) -> None:
-    """Saves a random pipeline of diffusers; its T5 is tiny, as no side runs it."""
+    """Saves a random pipeline of diffusers; its T5 is tiny because no side runs it."""
     import diffusers
     import torch
     import transformers
@@ -109,7 +109,7 @@ def make(size: Size, folder: pathlib.Path, device: str) -> None:
 
 
 def inputs(size: Size) -> dict[str, np.ndarray]:
-    """Draws what both sides get, in float32 and channels last."""
+    """Draws the inputs of both sides, in float32 and channels last."""
     rng = np.random.default_rng(0)
     text = (1, size.dit.text_length, size.dit.text_width)
     return {
@@ -121,7 +121,7 @@ def inputs(size: Size) -> dict[str, np.ndarray]:
 
 
 class Ours:
-    """This package."""
+    """The side of mimir_jax."""
 
     def __init__(self, size: Size, folder: pathlib.Path, device: str):
         host.prepare_host()
@@ -174,7 +174,7 @@ class Ours:
 
 
 class Theirs:
-    """diffusers, with the attention that PyTorch picks or cuDNN's."""
+    """The side of diffusers, with the attention that PyTorch chooses or cuDNN's."""
 
     def __init__(self, size: Size, folder: pathlib.Path, device: str, *, cudnn: bool = False):
         import diffusers
@@ -238,7 +238,7 @@ class Theirs:
 
 
 def describe(size: Size, device: str) -> str:
-    """Says what is timed."""
+    """Describes a case."""
     del device
     _, frames, height, width, _ = size.video
     told = f"{frames} frames of {height} x {width}, random weights."
@@ -248,13 +248,13 @@ def describe(size: Size, device: str) -> str:
 
 
 def conclude(size: Size, device: str, rows: list[dict]) -> str:
-    """Says what the usual 50 steps take, where fewer were timed."""
+    """Extrapolates to the usual 50 steps where fewer were timed."""
     del device
     loops = [row["median"] for row in rows if row["phase"] == PHASES[1]]
     if not loops or size.steps == 50:
         return ""
     told = ", ".join(f"{50 / size.steps * x:.1f} s ({name})" for name, x in loops[0].items())
-    return f"By these {size.steps} steps, all alike, 50 take {told}: extrapolated, not run."
+    return f"Extrapolated from {size.steps} equal steps, 50 steps take {told}; they were not run."
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What splitting a train step over fake CPU devices costs, against the same step on one device.
+"""Cost of splitting a train step over simulated CPU devices, against the same step on one device.
 
     python benchmarks/scaling.py [--case tiny] [--rounds 3]
 
-Every side trains the embedded default's network on the same batch with the same cores, so that a
-perfect split takes as long as one device does; what is over is collectives, copies and smaller
-matrix products. Real devices have cores and memory of their own and gain what this keeps constant.
-The losses of the first steps are compared. Writes docs/results/.
+Every side trains the network of the embedded default on the same batch with the same cores, so a
+perfect split takes as long as one device. The excess is collectives, copies and smaller matrix
+products. Real devices have their own cores and memory, and gain what stays constant here. The
+losses of the first steps are compared. Writes docs/results/.
 """
 
 import dataclasses
@@ -39,11 +39,11 @@ MESHES = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is timed.
+    """Train steps to time.
 
     Attributes:
-        batch_size: Clips of a step over all devices.
-        steps: Train steps of one round.
+        batch_size: Clips per step over all devices.
+        steps: Train steps per round.
     """
 
     batch_size: int = 8
@@ -90,7 +90,7 @@ class Split:
             self._key = jax.device_put(jax.random.key(0), step.replicated)
 
     def run(self, phase: str) -> np.ndarray:
-        """Trains and waits for it."""
+        """Trains, waits for the end and returns the losses."""
         del phase
         losses = []
         with self._use():
@@ -101,12 +101,12 @@ class Split:
 
 
 def describe(case: Case, device: str) -> str:
-    """Says what is timed."""
+    """Describes a case."""
     del device
     return (
         f"Train steps of `configs/mimir.py`, batch {case.batch_size} over all devices, "
-        f"{case.steps} a round, on fake devices that share the cores: a split without cost takes "
-        "as long as one device. The outputs are the losses."
+        f"{case.steps} per round, on simulated devices that share the cores: a split without cost "
+        "takes as long as one device. The outputs are the losses."
     )
 
 

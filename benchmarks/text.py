@@ -1,12 +1,12 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Speed of the text encoders of this package and of transformers, on the same weights and tokens.
+"""Speed of the text encoders of mimir_jax and transformers on the same weights and tokens.
 
     python benchmarks/text.py [--case small] [--device cpu] [--rounds 3]
 
-Times the states of T5, the states of the LLM at a prompt, and greedy answers of the LLM, whose
-tokens are compared. PyTorch runs eagerly, as its `generate` does by default; on a GPU all compute
-in bfloat16. Writes docs/results/. Needs the `test` extra.
+Times the states of T5, the states of the LLM for a prompt, and greedy answers of the LLM, whose
+tokens are compared. PyTorch runs eagerly, as its `generate` does by default. On a GPU all sides
+compute in bfloat16. Writes docs/results/. Needs the `test` extra.
 """
 
 import dataclasses
@@ -27,14 +27,14 @@ PHASES = ("T5 states", "LLM states", "LLM answers")
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is timed.
+    """Networks and inputs of a case.
 
     Attributes:
         t5: The encoder.
         llm: The decoder, in the Phi-3 layout.
-        batch_size: Prompts.
-        length: Tokens of a prompt.
-        answer_length: Tokens of an answer.
+        batch_size: Number of prompts.
+        length: Tokens per prompt.
+        answer_length: Tokens per answer.
     """
 
     t5: T5Config
@@ -90,7 +90,7 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
 
 
 class Ours:
-    """This package."""
+    """The side of mimir_jax."""
 
     def __init__(self, case: Case, folder: pathlib.Path, device: str):
         host.prepare_host()
@@ -125,7 +125,7 @@ class Ours:
 
 
 class Theirs:
-    """transformers."""
+    """The side of transformers."""
 
     def __init__(self, case: Case, folder: pathlib.Path, device: str):
         import torch
@@ -161,7 +161,7 @@ class Theirs:
 
 
 def describe(case: Case, device: str) -> str:
-    """Says what is timed."""
+    """Describes a case."""
     del device
     return (
         f"T5 of {case.t5.num_layers} layers, width {case.t5.width}; LLM of {case.llm.num_layers} "

