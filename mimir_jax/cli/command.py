@@ -197,7 +197,7 @@ def one_line(*, show: bool = False) -> Iterator[None]:
         reason = str(error).partition("RESOURCE_EXHAUSTED: ")[2].splitlines()[0]
         threads.leave(
             f"error: a device must have memory for the run, got: {reason[:200].rstrip('.')}; "
-            "see docs/scale.md, When memory is short (--debug shows where)"
+            "see docs/memory.md (--debug shows where)"
         )
     except KeyboardInterrupt:
         threads.leave("stopped; the same command starts again")

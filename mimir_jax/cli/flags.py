@@ -113,7 +113,7 @@ def _one_line(call: Callable) -> Callable:
             reason = str(error).partition("RESOURCE_EXHAUSTED: ")[2].splitlines()[0]
             threads.leave(
                 f"error: a device must have memory for the run, got: {reason[:200].rstrip('.')}; "
-                "see docs/scale.md, When memory is short (--debug shows where)"
+                "see docs/memory.md (--debug shows where)"
             )
         except KeyboardInterrupt:
             if "--debug" in sys.argv:

@@ -174,7 +174,7 @@ def _compile(
         reason = str(error).partition("RESOURCE_EXHAUSTED: ")[2].splitlines()[0]
         raise DoesNotFitError(
             f"{program} must fit the memory of a device of {topology.name}, got from its compiler: "
-            f"{reason[:200].rstrip('.')}; split the mesh further, or see docs/scale.md on memory"
+            f"{reason[:200].rstrip('.')}; split the mesh further, or see docs/memory.md"
         ) from None
 
 
