@@ -12,7 +12,7 @@ import pytest
 from mimir_jax import config as c
 from mimir_jax import systems
 from mimir_jax.config import bridge
-from mimir_jax.models import functional
+from mimir_jax.models import functional, params
 from mimir_jax.models.mimir import model as model_lib
 from mimir_jax.training import optimizer, state, step
 
@@ -40,11 +40,12 @@ def test_preset_builds_and_its_optimizer_fits_its_parameters(name, preset):
     config = bridge.from_config_dict(c.TrainConfig, values)
     model = systems.make_system(config).model
     tx = optimizer.make_optimizer(config.optimizer, config.steps, model.axes)
-    trainable = optimizer.trainable(config.optimizer, model.axes)
+    trainable = optimizer.trainable(config.optimizer, model.axes, model.frozen)
     ema = config.optimizer.ema_decay > 0
     make = functools.partial(state.create, tx=tx, trainable=trainable, ema=ema)
     abstract = jax.eval_shape(make, model.abstract_params)
-    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(abstract.params))
+    trained = params.prune(abstract.params, trainable)
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(trained))
 
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted(CONFIGS.glob("*.py"))])
@@ -59,8 +60,8 @@ def test_unknown_preset_names_the_valid_ones(name):
 )
 def test_paper_presets_hold_the_published_number_of_parameters(preset, base):
     config = bridge.from_config_dict(c.TrainConfig, load("mimir").get_config(preset))
-    params = functional.build(model_lib.Mimir, config.system.network).abstract_params
-    assert sum(x.size for x in jax.tree.leaves(params["dit"])) == base
+    paper = functional.build(model_lib.Mimir, config.system.network).abstract_params
+    assert sum(x.size for x in jax.tree.leaves(paper["dit"])) == base
 
 
 def test_train_step_of_the_5b_preset_has_consistent_shapes():
