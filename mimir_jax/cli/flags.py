@@ -132,4 +132,4 @@ def _explain(error: Exception) -> str:
                 return f"config has no field {match[1]!r}; there are {', '.join(names)}"
     text = " ".join(str(error).split())
     # ml_collections reports an error of the config file with its traceback inside.
-    return text.rpartition("ValueError: ")[2] if "Traceback" in text else text
+    return text.rpartition("Error: ")[2] if "Traceback" in text else text
