@@ -18,9 +18,9 @@ Short = Literal["skip", "repeat"]
 class ClipSource(abc.ABC):
     """Clips of one geometry cut from stored videos, with captions.
 
-    A clip that cannot be read is replaced by the next readable one by number, so that the content
-    of every batch stays a function of the seed and the step. Its record then says so: `index` is
-    the clip really shown and `skipped` holds one "name: reason" for each clip passed over.
+    The next readable clip by number replaces an unreadable one, so that the content of every batch
+    stays a function of the seed and the step. The record tells: `index` is the clip that was read
+    and `skipped` holds one "name: reason" for each clip passed over.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ClipSource(abc.ABC):
             frames: Frames in a record.
             height: Rows of a frame; videos are centre-cropped to cover the size.
             width: Columns of a frame.
-            fps: Frames a second, picked by time stamp; None takes every stored frame.
+            fps: Frames per second, picked by time stamp; None takes every stored frame.
             start: Where a record starts: at a `random` frame from which it fits, or at the
                 `first`, always with the first caption (for evaluation).
             short: `skip` treats a video too short for the record as unreadable; `repeat` holds

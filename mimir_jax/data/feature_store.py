@@ -1,13 +1,13 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Prepared features: what frozen networks made of the records of a source, as a source itself.
+"""The feature store: encoded records of a source, themselves a source of records.
 
-    FOLDER/manifest.json                        what the features are a function of, and the layout
+    FOLDER/manifest.json                        inputs of the features, and the layout
     FOLDER/DIGEST-00003-of-00010.array_record   shard 3: records 3 * shard_size onwards
 
-A shard is complete or absent, and named after the digest of the manifest, so that processes which
-share nothing but the folder can write it together. The features of the empty caption, where a run
-has them, stand behind the last record.
+A shard is complete or absent, and its name holds the digest of the manifest, so that processes that
+share only the folder can write it together. The features of the empty caption, where a run needs
+them, follow the last record.
 """
 
 import dataclasses
@@ -111,7 +111,7 @@ class FeatureSource:
         Args:
             folder: What `launch/precompute.py` wrote.
             content: What the features of this run are a function of. A group that is None here is
-                not read from the records, whatever the folder has of it.
+                not read from the records, even if the folder has it.
 
         Raises:
             ValueError: if the folder is absent, unfinished, or of other content.
@@ -171,13 +171,13 @@ def claim(folder: pathlib.Path, manifest: Manifest) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         values = {"format": FORMAT, **dataclasses.asdict(manifest)}
         files.write_json(path, values)
-    found = read_manifest(folder)  # another process may have been faster, with something else
-    check_content(folder, found.content, manifest.content)
+    stored = read_manifest(folder)  # another process may have written another manifest first
+    check_content(folder, stored.content, manifest.content)
     for name in ("records", "empty", "shard_size", "dtype"):
-        if getattr(found, name) != getattr(manifest, name):
-            raise _another(folder, name, getattr(found, name), getattr(manifest, name))
-    if found != manifest:  # a group that this run does not need
-        raise _another(folder, "content", found.digest, manifest.digest)
+        if getattr(stored, name) != getattr(manifest, name):
+            raise _another(folder, name, getattr(stored, name), getattr(manifest, name))
+    if stored != manifest:  # a group that this run does not need
+        raise _another(folder, "content", stored.digest, manifest.digest)
 
 
 def read_manifest(folder: pathlib.Path) -> Manifest:
@@ -202,15 +202,15 @@ def read_manifest(folder: pathlib.Path) -> Manifest:
         ) from None
 
 
-def check_content(folder: pathlib.Path, found: Content, content: Content) -> None:
+def check_content(folder: pathlib.Path, stored: Content, content: Content) -> None:
     """Raises `ValueError`, naming the first field, unless features are valid for `content`."""
-    found, wanted = _flat(found), _flat(content)
+    stored, wanted = _flat(stored), _flat(content)
     unread = tuple(f"{name}." for name, value in content.items() if value is None)
-    for name in (*wanted, *found):
+    for name in (*wanted, *stored):
         if name in content and content[name] is None or name.startswith(unread):
             continue
-        if found.get(name) != wanted.get(name):
-            raise _another(folder, name, found.get(name), wanted.get(name))
+        if stored.get(name) != wanted.get(name):
+            raise _another(folder, name, stored.get(name), wanted.get(name))
 
 
 def write_shard(

@@ -3,7 +3,7 @@
 """Chosen frames of one video file, exact in time: PyAV for video, Pillow for GIF and WebP.
 
 A file is listed first (packet times, nothing decoded), frames are chosen by their times, and only
-the stretch that holds them is decoded. Whatever is wrong with a file ends as `UnreadableClip`.
+the range that holds them is decoded. Any fault of a file raises `UnreadableClip`.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ _DECODER_ERRORS = (
     EOFError,
     LookupError,
     OSError,
-    SyntaxError,  # Pillow's answer to a broken PNG or GIF header
+    SyntaxError,  # Pillow raises it for a broken PNG or GIF header
     ValueError,
 )
 
@@ -113,15 +113,15 @@ def _read_container(path: str, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w
     listing = _list_frames(path)
     chosen = pick(listing.timeline)
     wanted = np.unique(chosen)
-    found = {}
+    frames = {}
     if listing.stamps is not None and (start := _key_before(listing, wanted[0])) is not None:
         with contextlib.suppress(*_DECODER_ERRORS):  # frames that refer to before the key frame
-            found = _decode(path, listing, wanted, fit, start)
-    if len(found) < len(wanted):
-        found = _decode(path, listing, wanted, fit, None)
-    if len(found) < len(wanted):
-        raise UnreadableClip(f"decodes only {len(found)} of {len(wanted)} chosen frames")
-    return np.stack([found[i] for i in chosen.tolist()])  # (f, h, w, 3)
+            frames = _decode(path, listing, wanted, fit, start)
+    if len(frames) < len(wanted):
+        frames = _decode(path, listing, wanted, fit, None)
+    if len(frames) < len(wanted):
+        raise UnreadableClip(f"decodes only {len(frames)} of {len(wanted)} chosen frames")
+    return np.stack([frames[i] for i in chosen.tolist()])  # (f, h, w, 3)
 
 
 def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
@@ -177,7 +177,7 @@ def _list_frames(path: str) -> _Listing:
 def _declared_seconds(
     container: av.container.InputContainer, stream: av.VideoStream
 ) -> Fraction | float | None:
-    """Returns what the header says of the video stream's length, if it says so."""
+    """Returns the length of the video stream that the header declares, None if it declares none."""
     if stream.duration:
         return stream.duration * stream.time_base
     if clock := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):  # Matroska and WebM
@@ -205,7 +205,7 @@ def _decode(
     stamps = listing.stamps if listing.stamps is not None else range(int(wanted[-1]) + 1)
     number = {int(stamps[i]): i for i in wanted.tolist()}
     last = max(number)
-    found, spoilt = {}, False
+    frames, spoilt = {}, False
     with av.open(path) as container:
         stream = _video_stream(container)
         stream.codec_context.thread_count = 1  # the loader reads several clips at once
@@ -218,10 +218,10 @@ def _decode(
                 break
             spoilt = frame.is_corrupt or (spoilt and not frame.key_frame)
             if stamp in number and not spoilt:
-                found[number[stamp]] = _upright(frame, aspect, fit)
+                frames[number[stamp]] = _upright(frame, aspect, fit)
             if stamp == last:
                 break
-    return found
+    return frames
 
 
 def _upright(frame: av.VideoFrame, aspect: float, fit: Fit) -> UInt8[np.ndarray, "h w 3"]:

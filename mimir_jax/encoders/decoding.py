@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy and nucleus decoding (arXiv 1904.09751) of an LLM, with the states of what it wrote.
+"""Greedy and nucleus decoding (arXiv 1904.09751) of an LLM, with the states of its answers.
 
 Mimir conditions on the states of sampled answers beside those of the prompt (M-U3); one prefill and
 the cached steps that write the answer give both. A row's draws depend on its own key and the step
@@ -62,7 +62,7 @@ class _Settings:
         )
         require(
             0 < self.top_p <= 1,
-            f"top_p must lie in (0, 1], got {self.top_p}; 1 samples from all tokens",
+            f"top_p must be in (0, 1], got {self.top_p}; 1 samples from all tokens",
         )
 
 
@@ -101,7 +101,7 @@ def generate(
         max_new_tokens: Length of the result.
         temperature: 0 takes the likeliest token; otherwise scores are divided by it and sampled.
         top_p: Samples from the fewest likeliest tokens whose mass reaches `top_p`.
-        key: One random key, folded with the index of each row, or one key a row.
+        key: One random key, folded with the index of each row, or one key per row.
         eos_ids: Tokens that end a row.
         pad_id: Fills a row after its end.
     """
@@ -143,7 +143,7 @@ def sample(
     temperature: float,
     top_p: float | int = 1.0,
 ) -> Int[Array, " b"]:
-    """Draws one token a row with that row's key; takes the likeliest at temperature 0."""
+    """Draws one token per row with that row's key; takes the likeliest at temperature 0."""
     logits = logits.astype(jnp.float32)
     if temperature == 0:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
@@ -298,7 +298,7 @@ def _layer(settings: _Settings) -> int:
 def _check_key(key: Array | None, temperature: float) -> None:
     require(
         key is not None or temperature == 0,
-        f"key must be given at temperature {temperature}, got None; pass one key or one a row",
+        f"key must be given at temperature {temperature}, got None; pass one key or one per row",
     )
 
 

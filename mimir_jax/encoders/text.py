@@ -255,7 +255,7 @@ class TextEncoder:
         return [chat.tokenize(self._llm.tokenizer, turn) for turn in turns]
 
     def _cut_for_instructions(self, caption: str) -> tuple[str, str]:
-        """Splits `caption` into what fits every instruction turn and the rest."""
+        """Splits `caption` into the part that fits every instruction turn and the rest."""
 
         def excess(text: str) -> int:
             longest = max((len(row) for row in self._instruction_rows(text)), default=0)
@@ -292,7 +292,7 @@ class TextEncoder:
         return chat.tokenize(self._llm.tokenizer, turn)
 
     def _cut_for_query(self, caption: str) -> tuple[str, str]:
-        """Splits `caption` into what its turn holds and the rest."""
+        """Splits `caption` into the part that its turn holds and the rest."""
         tokenizer, length = self._llm.tokenizer, self._config.length
         return _split(tokenizer, caption, lambda text: len(self._query_row(text)) - length)
 
@@ -308,7 +308,7 @@ class TextEncoder:
 
 
 def cut(tokenizer: "PreTrainedTokenizerBase", text: str, length: int) -> tuple[str, str]:
-    """Splits `text` into what fits `length` tokens and the rest, empty if all of it fits."""
+    """Splits `text` into the part that fits `length` tokens and the rest, "" if all fits."""
     return _split(
         tokenizer, text, lambda part: len(tokenizer(part, verbose=False)["input_ids"]) - length
     )

@@ -27,7 +27,7 @@ CHAT_TEMPLATE = (
 def load(folder: str | os.PathLike[str]) -> "PreTrainedTokenizerBase":
     """Loads the tokenizer of the text model in `folder`; never asks a hub.
 
-    It lies in the folder itself, in `tokenizer` beside it, as pipelines of diffusers have it, or in
+    It is in the folder itself, in `tokenizer` beside it (the layout of diffusers pipelines), or in
     a GGUF file.
 
     Raises:
@@ -42,7 +42,7 @@ def load(folder: str | os.PathLike[str]) -> "PreTrainedTokenizerBase":
         return gguf.read_tokenizer(ggufs[0])
     if not own and (folder.parent / "tokenizer").is_dir():
         folder = folder.parent / "tokenizer"
-    # Torch is never needed here, so its absence is no news.
+    # Torch is not needed here, so its absence needs no warning.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import AutoTokenizer  # imports in seconds, so only where it is used
 

@@ -51,7 +51,7 @@ class Launch:
 
     Attributes:
         coordinator: HOST:PORT of process 0; None asks the scheduler, as do the next two.
-        num_processes: Their number; 1 alone asks nobody.
+        num_processes: Number of processes; 1 with no other field asks no scheduler.
         process_id: Which one this is, from 0.
         join_seconds: How long to wait for all of them.
     """
@@ -87,7 +87,7 @@ class Launch:
 
     @property
     def alone(self) -> bool:
-        """Whether the flags say that there are no others, whatever a scheduler says."""
+        """Whether the flags exclude other processes, so that no scheduler is asked."""
         return self.num_processes == 1 and self.coordinator is None and self.process_id in (None, 0)
 
 

@@ -20,9 +20,9 @@ class Chip:
 
     Attributes:
         memory: Bytes of device memory.
-        flops: Dense bfloat16 operations a second.
-        bandwidth: Bytes a second between chip and its memory.
-        link: Bytes a second that one link to a neighbour carries each way, both ways at once.
+        flops: Dense bfloat16 operations per second.
+        bandwidth: Bytes per second between chip and memory.
+        link: Bytes per second of one link to a neighbour, per direction.
     """
 
     memory: float
@@ -105,5 +105,5 @@ def find_topology(name: str) -> Topology:
             f"topology {name} must be a slice that libtpu knows: {reason}; pip install libtpu of "
             "the version that jax names, or choose another size"
         ) from None
-    links = sum(min(size - 1, 2) for size in sizes)  # a row of two has one a chip
+    links = sum(min(size - 1, 2) for size in sizes)  # a row of two has one per chip
     return Topology(name, devices, CHIPS[kind], links)

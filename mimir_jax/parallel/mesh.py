@@ -33,7 +33,7 @@ def make_mesh(
     """Builds a mesh of `sizes` over `AXES`; one size may be -1 and takes what is left.
 
     Args:
-        sizes: One an axis.
+        sizes: One per axis.
         devices: All devices of all processes unless given.
         setting: What sets the sizes, for errors.
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a compiled program sends between devices, read from its text."""
+"""Collective traffic of a compiled program, parsed from its HLO text."""
 
 import dataclasses
 import math
@@ -37,15 +37,15 @@ _LAYOUT = re.compile(r"\{[^}]*\}")
 
 @dataclasses.dataclass
 class Traffic:
-    """All collectives of one kind in one run of a program.
+    """All collectives of one kind in one execution of a program.
 
     Attributes:
-        count: How often they run, loops unrolled.
-        bytes: Their results on one device, in all; of a reduce-scatter, what goes in.
-        moved: What of it reaches one device from others: without its own part, and twice for an
-            all-reduce, which adds the parts and then hands the sums round.
-        overlapped: How many have computation scheduled between their start and their end, or are
-            fused with a product.
+        count: Number of executions, loops unrolled.
+        bytes: Total bytes of their results on one device; of their operands for a reduce-scatter.
+        moved: Bytes that one device receives from others: its own part is left out, and an
+            all-reduce counts twice, as it reduces the parts and then distributes the sums.
+        overlapped: Number with computation scheduled between their start and their end, or fused
+            with a product.
     """
 
     count: int = 0
@@ -57,12 +57,12 @@ class Traffic:
 class _Op(NamedTuple):
     name: str
     shape: str
-    kind: str
+    opcode: str
     line: str
 
 
 class _Send(NamedTuple):
-    """A collective, as often as it runs."""
+    """A collective and the number of times it runs."""
 
     kind: str
     channel: str | None
@@ -73,39 +73,39 @@ class _Send(NamedTuple):
 
 
 def collectives(text: str) -> dict[str, Traffic]:
-    """Sums the collectives of a scheduled HLO module, each as often as its loops run it.
+    """Sums the collectives of a scheduled HLO module, each times the trips of its loops.
 
     Args:
         text: `compiled.as_text()`.
     """
     computations, entry = _parse(text)
-    found: dict[str, Traffic] = {}
+    totals: dict[str, Traffic] = {}
     for send in _sends(computations, entry, times=1, overlapped=False):
-        traffic = found.setdefault(send.kind, Traffic())
+        traffic = totals.setdefault(send.kind, Traffic())
         traffic.count += send.times
         traffic.bytes += send.times * send.bytes
         traffic.moved += send.times * send.moved
         traffic.overlapped += send.times * send.overlapped
-    return dict(sorted(found.items()))
+    return dict(sorted(totals.items()))
 
 
 def _sends(
     computations: Mapping[str, list[_Op]], name: str, *, times: int, overlapped: bool
 ) -> Iterator[_Send]:
     ops = computations.get(name, [])
-    scatter = name.startswith("all-reduce-scatter")  # how the TPU compiler fuses that
+    scatter = name.startswith("all-reduce-scatter")  # the TPU compiler's fusion of a reduce-scatter
     fused: list[_Send] = []
     for index, op in enumerate(ops):
-        if op.kind.endswith(("-update", "-done")):  # go on with what a start has begun
+        if op.opcode.endswith(("-update", "-done")):  # parts of a collective that a start began
             continue
-        hidden = overlapped or (op.kind.endswith("-start") and _busy(ops, index))
-        kind = op.kind.removesuffix("-start")
+        hidden = overlapped or (op.opcode.endswith("-start") and _busy(ops, index))
+        kind = op.opcode.removesuffix("-start")
         if kind in COLLECTIVES:
             kind = "reduce-scatter" if scatter and kind == "all-reduce" else kind
             channel, size = _CHANNEL.search(op.line), _bytes(op, ops)
             moved = _moved(op, size) * (2 if kind == "all-reduce" else 1)
             yield _Send(kind, channel and channel[1], times, size, moved, hidden)
-        trips = _trips(op, computations) if op.kind == "while" else 1
+        trips = _trips(op, computations) if op.opcode == "while" else 1
         for called in _called(op.line):
             inside = _sends(
                 computations,
@@ -113,7 +113,7 @@ def _sends(
                 times=times * trips,
                 overlapped=hidden or called.startswith("async_collective_fusion"),
             )
-            if op.kind == "fusion":
+            if op.opcode == "fusion":
                 fused.extend(inside)
             else:
                 yield from inside
@@ -121,18 +121,19 @@ def _sends(
 
 
 def _merge(fused: Iterable[_Send]) -> Iterator[_Send]:
-    """Makes one of the start, the middle and the end of a collective in fusions of their own.
+    """Joins the start, the middle and the end of a collective that are fusions of their own.
 
-    The TPU compiler writes it into all three, and into the middle one the product it runs beside.
+    The TPU compiler writes the collective into all three, and the product that overlaps it into the
+    middle one.
     """
     channels: dict[str, _Send] = {}
     for send in fused:
         if send.channel is None:
             yield send
             continue
-        known = channels.get(send.channel, send)
-        hidden = send.overlapped or known.overlapped
-        channels[send.channel] = max(send, known, key=lambda s: s.bytes)._replace(overlapped=hidden)
+        other = channels.get(send.channel, send)
+        hidden = send.overlapped or other.overlapped
+        channels[send.channel] = max(send, other, key=lambda s: s.bytes)._replace(overlapped=hidden)
     yield from channels.values()
 
 
@@ -149,13 +150,13 @@ def _parse(text: str) -> tuple[dict[str, list[_Op]], str]:
 
 
 def _trips(loop: _Op, computations: dict[str, list[_Op]]) -> int:
-    """How often a loop runs; where the compiler does not say, up to what its condition counts."""
-    if known := _TRIPS.search(loop.line):
-        return int(known[1])
+    """Returns the trip count of a loop, from the compiler or from the limit of its condition."""
+    if annotated := _TRIPS.search(loop.line):
+        return int(annotated[1])
     condition = _CONDITION.search(loop.line)
     ops = computations.get(condition[1], []) if condition else []
-    limits = [int(found[1]) for op in ops if (found := _CONSTANT.search(op.line))]
-    counts = any(op.kind == "compare" and "direction=LT" in op.line for op in ops)
+    limits = [int(match[1]) for op in ops if (match := _CONSTANT.search(op.line))]
+    counts = any(op.opcode == "compare" and "direction=LT" in op.line for op in ops)
     return limits[0] if counts and len(limits) == 1 else 1
 
 
@@ -166,22 +167,22 @@ def _called(line: str) -> Iterator[str]:
 
 
 def _bytes(op: _Op, ops: list[_Op]) -> int:
-    """Bytes of the result, which a start holds behind its operands; all-reduces hold no operand.
+    """Returns the bytes of the result, or of the operands of a reduce-scatter.
 
-    A reduce-scatter is counted by its operands.
+    The shape of a start lists operands before the result, except for an all-reduce.
     """
-    kind = op.kind.removesuffix("-start")
+    kind = op.opcode.removesuffix("-start")
     if kind == "reduce-scatter":
         shapes = {other.name: other.shape for other in ops}
-        operands = op.line.split(f" {op.kind}(", 1)[1].split("), ", 1)[0]
+        operands = op.line.split(f" {op.opcode}(", 1)[1].split("), ", 1)[0]
         return sum(_size(shapes.get(name, "")) for name in re.findall(r"%([\w.\-]+)", operands))
-    if op.kind == kind or kind == "all-reduce":
+    if op.opcode == kind or kind == "all-reduce":
         return _size(op.shape)
     return _size(_elements(op.shape)[1])
 
 
 def _moved(op: _Op, size: int) -> int:
-    """Bytes of `size` that come from the other devices of a group."""
+    """Returns the part of `size` bytes that comes from the other devices of a group."""
     if listed := _LISTED.search(op.line):
         number = listed[1].count(",") + 1
     elif tiled := _TILED.search(op.line):
@@ -189,7 +190,7 @@ def _moved(op: _Op, size: int) -> int:
     elif of_mesh := _OF_MESH.search(op.line):
         sizes = dict(axis.split("=") for axis in of_mesh[1].split(","))
         number = math.prod(int(part or sizes[axis]) for axis, part in _AXIS.findall(of_mesh[2]))
-    else:  # pairs of devices, or nobody says
+    else:  # pairs of devices, or no groups given
         return size
     return size * (number - 1) // number
 
@@ -217,12 +218,12 @@ def _busy(ops: list[_Op], start: int) -> bool:
     """Whether a product or fusion runs between a start and its end."""
     name = ops[start].name
     for op in ops[start + 1 :]:
-        if op.kind.endswith(("-update", "-done")) and re.search(
+        if op.opcode.endswith(("-update", "-done")) and re.search(
             rf"%{re.escape(name)}(?![\w.\-])", op.line
         ):
-            if op.kind.endswith("-done"):
+            if op.opcode.endswith("-done"):
                 return False
             name = op.name
-        elif op.kind in ("fusion", "dot", "convolution", "custom-call", "while"):
+        elif op.opcode in ("fusion", "dot", "convolution", "custom-call", "while"):
             return True
     return False

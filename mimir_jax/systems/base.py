@@ -183,7 +183,7 @@ class Encoder(Protocol):
 
         Training calls it outside the train step, in a thread while the step before runs, unless
         frozen networks are split over devices (`mesh.shard_frozen`). Every row must be a function
-        of its record alone, bit for bit, whatever else is in the batch: resuming relies on it.
+        of its record alone, bit for bit, and not of the rest of the batch: resuming relies on it.
         """
         ...
 

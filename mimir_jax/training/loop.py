@@ -161,7 +161,7 @@ def train(
 
 
 def _load_init(config: TrainConfig, system: base.System) -> functional.Params | None:
-    """Reads `init_from`; raises `InputError` if the run cannot start from what its config names."""
+    """Reads `init_from`; raises `InputError` if the run cannot start from it or `resume_from`."""
     if config.resume_from is not None:
         checkpoint.require_run(pathlib.Path(config.resume_from))
     if config.init_from is None:

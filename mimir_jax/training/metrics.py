@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Metric sinks (JSONL and TensorBoard), and what FLOP/s and their utilisation are counted from."""
+"""Metric sinks (JSONL and TensorBoard), FLOP counting, and peak FLOP/s of devices."""
 
 import json
 import math
@@ -14,8 +14,7 @@ from jax.sharding import Mesh
 
 from mimir_jax import files
 from mimir_jax.models import functional
-from mimir_jax.parallel import context, distributed
-from mimir_jax.parallel import hardware as topology_lib
+from mimir_jax.parallel import context, distributed, hardware
 
 _TPUS = {
     "v4": ("TPU v4",),
@@ -35,14 +34,14 @@ _GPUS = {
     "NVIDIA H200 NVL": 835e12,
 }
 PEAK_FLOPS = {
-    **{kind: topology_lib.CHIPS[chip].flops for chip, kinds in _TPUS.items() for kind in kinds},
+    **{kind: hardware.CHIPS[chip].flops for chip, kinds in _TPUS.items() for kind in kinds},
     **_GPUS,
 }
 """Dense bfloat16 FLOP/s of a device by `jax.Device.device_kind`, from its maker's data sheet."""
 
 
 class Writer:
-    """Appends scalars to `metrics.jsonl` and a TensorBoard log; silent off process 0."""
+    """Appends scalars to `metrics.jsonl` and a TensorBoard log, on process 0 only."""
 
     def __init__(self, workdir: pathlib.Path):
         self._active = distributed.is_first()
@@ -84,16 +83,16 @@ def peak_flops(mesh: Mesh) -> float | None:
 def count_flops(function: Callable, *args: Any, attention: bool = True) -> int:
     """Counts the matrix-product and convolution FLOPs of `function`, scans unrolled.
 
-    A multiply-add is two operations, as in published model FLOPs. Arguments may be abstract. What
-    attention costs follows from its shapes, whatever kernel computes it; what a mesh adds (pads,
-    heads of zeros) is left out; so is all that attention kernels do unless `attention`.
+    A multiply-add is two operations, as in published model FLOPs. Arguments may be abstract. The
+    cost of attention follows from its shapes, whichever kernel computes it; padding that a mesh
+    adds does not count, and attention kernels count only with `attention`.
     """
     with context.no_mesh():
         return jaxpr_flops(jax.make_jaxpr(function)(*args).jaxpr, attention)
 
 
 def jaxpr_flops(jaxpr: Any, attention: bool) -> int:
-    """Counts as `count_flops` does, in what was traced."""
+    """Counts as `count_flops` does, in a traced function."""
     total = 0
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name

@@ -1,7 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""AdamW, Adafactor or Muon with global-norm clipping, learning-rate groups and frozen parameters by
-path (M-U20)."""
+"""AdamW, Adafactor or Muon with gradient clipping, learning-rate groups and freezing (M-U20)."""
 
 import re
 from typing import Any
@@ -15,20 +14,20 @@ from mimir_jax.config import OptimizerConfig, flag
 from mimir_jax.errors import InputError
 
 _MUON_MOMENTUM = 0.95
-_RMS = 0.2  # of an update of AdamW, before the learning rate
+_RMS = 0.2  # typical root mean square of an AdamW update before the learning rate
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """Returns the learning rate by step: linear warm-up, then constant or cosine."""
     warmup = min(config.warmup_steps, steps)
     peak = config.learning_rate
-    then = optax.constant_schedule(peak)
+    main = optax.constant_schedule(peak)
     if config.schedule == "cosine":
-        then = optax.cosine_decay_schedule(peak, max(steps - warmup, 1), config.end_fraction)
+        main = optax.cosine_decay_schedule(peak, max(steps - warmup, 1), config.end_fraction)
     if warmup == 0:
-        return then
+        return main
     return optax.join_schedules(
-        [optax.linear_schedule(peak / warmup, peak, max(warmup - 1, 1)), then], [warmup]
+        [optax.linear_schedule(peak / warmup, peak, max(warmup - 1, 1)), main], [warmup]
     )
 
 
@@ -93,9 +92,9 @@ def make_optimizer(
 
 
 def from_host(tx: optax.GradientTransformation, shardings: Any) -> optax.GradientTransformation:
-    """Returns `tx` for a state that lies in host memory; `shardings` bring it to the device.
+    """Returns `tx` for a state in host memory, which `shardings` copy to the device.
 
-    The new state comes out on the device: where it goes is what `out_shardings` say.
+    The new state is on the device; the `out_shardings` of the step copy it back.
     """
 
     def update(updates, state, params=None):
@@ -105,7 +104,7 @@ def from_host(tx: optax.GradientTransformation, shardings: Any) -> optax.Gradien
 
 
 def _scale(config: OptimizerConfig, axes: Any) -> optax.GradientTransformation:
-    """Returns what divides gradients by their size and averages them.
+    """Returns the preconditioner of the gradients.
 
     Adafactor (arXiv 1804.04235) is used as in arXiv 2106.04560: the learning rate is that of
     AdamW, the decay of the second moment is bounded, and the first moment may be bfloat16.
@@ -130,7 +129,7 @@ def _muon(
 ) -> optax.GradientTransformation:
     """Returns Muon for the matrices of stacked blocks, and `others` for all other parameters.
 
-    Updates are as large as AdamW's are in practice, 0.2 for each weight (arXiv 2502.16982).
+    Updates are scaled to the root mean square of AdamW's, 0.2 (arXiv 2502.16982).
     """
     labels = jax.tree.map(
         lambda names: "muon" if names[:1] == ("layers",) and len(names) == 3 else "others",
@@ -171,7 +170,7 @@ def _paths(axes: Any) -> Any:
 
 
 def _like(tree: Any, values: Any) -> Any:
-    """Puts `values` where `tree` has leaves; `multi_transform` hides the others."""
+    """Returns `values` at the leaves of `tree`; `multi_transform` masks the others."""
     return jax.tree.map(
         lambda x, v: x if isinstance(x, optax.MaskedNode) else v,
         tree,

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Example outputs of a run: what its evaluators make, as files."""
+"""Example outputs of a run: the examples of its evaluators as files."""
 
 import functools
 import pathlib

@@ -72,7 +72,7 @@ def shardings(
         axes: Logical axes of every parameter.
         rules: Logical to mesh axes.
         mesh: The devices.
-        memory_kind: Where moments lie, None for the memory of the device.
+        memory_kind: Memory of the moments; None is that of the device.
     """
     params = rules_lib.param_shardings(abstract.params, axes, rules, mesh)
     replicated = NamedSharding(mesh, P())
@@ -89,15 +89,15 @@ def shardings(
         name = jax.tree_util.keystr(path)
         for suffix, (shape, sharding) in by_path.items():
             if name.endswith(suffix):
-                found = _moment_spec(name, leaf.shape, shape, sharding.spec)
-                if found is not None:
-                    return NamedSharding(mesh, found, memory_kind=memory_kind)
+                spec = _moment_spec(name, leaf.shape, shape, sharding.spec)
+                if spec is not None:
+                    return NamedSharding(mesh, spec, memory_kind=memory_kind)
         return replicated
 
     average = None
     if abstract.ema is not None:
-        names, found = params_lib.flatten(abstract.ema), params_lib.flatten(params)
-        average = params_lib.unflatten({name: found[name] for name in names})
+        names, flat = params_lib.flatten(abstract.ema), params_lib.flatten(params)
+        average = params_lib.unflatten({name: flat[name] for name in names})
     return TrainState(
         step=replicated,
         params=params,
@@ -109,8 +109,8 @@ def shardings(
 def _moment_spec(name: str, shape: tuple, whole: tuple, spec: P) -> P | None:
     """Returns the spec of a moment of a parameter of shape `whole`; None for a placeholder.
 
-    Factored moments lack an axis and keep the split of the others: of the two longest axes optax
-    averages the longest away for `v_row`, the other one for `v_col`.
+    A factored moment lacks one axis and keeps the split of the others. Of the two longest axes,
+    optax averages over the longest for `v_row` and over the other for `v_col`.
     """
     if shape == whole:
         return spec

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a run starts from: `init_from`, published weights as well as our own."""
+"""Parameters at the start of a run: drawn, or read from `init_from`, published or our own."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from mimir_jax.models import functional
 from mimir_jax.models import params as params_lib
 from mimir_jax.parallel import rules as rules_lib
 
-# Settings of the DiT that say how it is run, not what it computes at its native size.
+# Fields of the DiT that change how it runs, not its output at its native size.
 _RUNTIME = ("dtype", "remat", "attention", "unroll", "text_length", "sample_frames")
 
 

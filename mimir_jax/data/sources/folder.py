@@ -131,8 +131,8 @@ def _read_captions(folder: pathlib.Path, files: Sequence[str]) -> dict[str, tupl
     """Returns the captions of every clip, after checking that both sides pair up."""
     if (folder / CAPTIONS).exists():
         captions, where = _read_lines(folder / CAPTIONS)
-        known = set(files)
-        orphans = [f"{file!r} ({where[file]})" for file in captions if file not in known]
+        videos = set(files)
+        orphans = [f"{file!r} ({where[file]})" for file in captions if file not in videos]
         remedy = f"add a line to {CAPTIONS} or remove the clip"
     else:
         captions = _read_texts(folder, files)

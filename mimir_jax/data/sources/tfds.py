@@ -54,7 +54,7 @@ class TfdsSource(clips.ClipSource):
             split: A split or a part of one, such as `train[:90%]`.
             video_key: The video feature; None takes the only one there is.
             caption_key: The caption feature; None takes the only one there is.
-            source_fps: Frames a second of the stored videos; None says they are at `fps`, so that
+            source_fps: Frames per second of the stored videos; None means `fps`, so that
                 every stored frame is taken.
             **geometry: `frames`, `height`, `width`, `fps`, `start`, `short` of `ClipSource`.
 
@@ -156,11 +156,11 @@ def choose_split(name: str, data_dir: str | os.PathLike, split: Literal["train",
     """
     folder = _find_dataset(pathlib.Path(data_dir), name)
     parts = dataset_info.read_proto_from_builder_dir(folder).splits
-    known = {part.name: sum(part.shard_lengths) for part in parts}
+    sizes = {part.name: sum(part.shard_lengths) for part in parts}
     for heldout in ("validation", "test"):
-        if heldout in known:
+        if heldout in sizes:
             return heldout if split == "heldout" else "train"
-    last = max(1, known.get("train", 0) // 20)
+    last = max(1, sizes.get("train", 0) // 20)
     return f"train[-{last}:]" if split == "heldout" else f"train[:-{last}]"
 
 
@@ -171,13 +171,13 @@ def _find_split(
     template = naming.ShardedFileTemplate(
         data_dir=folder, dataset_name=info.name, filetype_suffix="array_record"
     )
-    known = splits.SplitDict.from_proto(info.splits, template)
+    available = splits.SplitDict.from_proto(info.splits, template)
     try:
-        part = known[split]
+        part = available[split]
     except (KeyError, ValueError) as error:
         raise InputError(
-            f"split must be one of {', '.join(known)} or a part of one in {str(folder)!r}, got "
-            f"{split!r}; pass for example split='{next(iter(known), 'train')}[:90%]'"
+            f"split must be one of {', '.join(available)} or a part of one in {str(folder)!r}, got "
+            f"{split!r}; pass for example split='{next(iter(available), 'train')}[:90%]'"
         ) from error
     missing = [i.filename for i in part.file_instructions if not os.path.exists(i.filename)]
     if missing:
