@@ -161,7 +161,7 @@ def test_bare_command_trains_mimir(tmp_path):
         ([*few, "--seed", 1], "another evaluation: seed is 0 there and 1 here"),
         ([*few, "--seeds", 2], "another evaluation: seeds is 1 there and 2 here"),
         (["--checkpoint", "nowhere"], "nowhere"),
-        (["--compare", "runs/mimir", "a"], "found none; make them with launch/evaluate.py"),
+        (["--compare", "runs/mimir", "a"], "must hold results of the suite toyworld, found none"),
     ):
         code, _, err = run("evaluate.py", *evaluate, *args, cwd=tmp_path)
         assert code == 1 and len(errors(err)) == 1 and message in errors(err)[0], err

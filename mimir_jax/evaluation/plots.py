@@ -1,31 +1,34 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of results."""
+"""Figures of results, as PNG."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib import figure
+from sklearn import manifold
 
-from mimir_jax.evaluation.suites import features as features_lib
+Points = Float[np.ndarray, "n d"]
+
 
 _COLOURS = ("#3b6fb6", "#d97b29", "#4f9d69", "#a54a8c", "#8c8c8c", "#c9a227")
 
 
-def bars(
+def plot_bars(
     path: pathlib.Path,
     shares: Mapping[str, Mapping[str, tuple[float, float, float]]],
     *,
     label: str,
 ) -> None:
-    """Draws a group of bars a category and a bar a series, with intervals.
+    """Draws grouped bars with intervals: one group per category, one bar per series.
 
     Args:
         path: PNG to write.
         shares: `{series: {category: (share, low, high)}}`, 0 to 1.
-        label: Of the vertical axis.
+        label: Label of the vertical axis.
     """
     categories = list(dict.fromkeys(name for row in shares.values() for name in row))
     picture = figure.Figure(figsize=(max(6.0, 0.9 * len(categories) + 2), 4.2), dpi=130)
@@ -55,26 +58,39 @@ def bars(
     picture.savefig(path)
 
 
-def features(path: pathlib.Path, measured: features_lib.Features) -> None:
-    """Draws the figure of the features suite: branches, runs of one prompt, and values."""
+def plot_features(
+    path: pathlib.Path,
+    *,
+    branches: Mapping[str, Points],
+    runs: Mapping[str, Points],
+    values: Mapping[str, Float[np.ndarray, " n"]],
+) -> None:
+    """Draws the figure of the features suite; see `suites.features.Features`."""
     picture = figure.Figure(figsize=(15, 8.4), dpi=110)
     (left, middle, right), (low_left, low_middle, low_right) = picture.subplots(2, 3)
-    number, runs = len(measured.prompts), len(measured.runs["query"])
-    _scatter(left, measured.branches, f"{number} prompts: mean tokens, t-SNE")
-    llm = {name: measured.runs[name] for name in ("query", "answer")}
-    _scatter(middle, llm, f"one prompt, {runs} runs: LLM states, t-SNE")
-    _scatter(right, {"final": measured.runs["final"]}, f"one prompt, {runs} runs: fused, t-SNE")
+    prompts, answers = len(branches["sum"]), len(runs["query"])
+    _scatter(left, branches, f"{prompts} prompts: mean tokens, t-SNE")
+    llm = {name: runs[name] for name in ("query", "answer")}
+    _scatter(middle, llm, f"one prompt, {answers} runs: LLM states, t-SNE")
+    _scatter(right, {"final": runs["final"]}, f"one prompt, {answers} runs: fused, t-SNE")
     before, after = ("T5", "LLM"), ("T5", "LLM, normalised", "LLM, what is added")
-    wide = max(float(np.abs(np.percentile(measured.values["LLM"], [0.1, 99.9])).max()), 0.5)
-    _histogram(low_left, measured.values, before, wide, "before normalisation")
-    _histogram(low_middle, measured.values, after, wide, "after normalisation")
-    _histogram(low_right, measured.values, after, 0.5, "after normalisation, near zero")
+    wide = max(float(np.abs(np.percentile(values["LLM"], [0.1, 99.9])).max()), 0.5)
+    _histogram(low_left, values, before, wide, "before normalisation")
+    _histogram(low_middle, values, after, wide, "after normalisation")
+    _histogram(low_right, values, after, 0.5, "after normalisation, near zero")
     picture.tight_layout()
     picture.savefig(path)
 
 
+def _embed_tsne(points: Points, *, seed: int = 0) -> Float[np.ndarray, "n 2"]:
+    """Maps points to the plane by t-SNE, initialised with their principal components."""
+    perplexity = min(30.0, (len(points) - 1) / 3)
+    tsne = manifold.TSNE(perplexity=perplexity, init="pca", random_state=seed)
+    return tsne.fit_transform(points.astype(np.float32))
+
+
 def _scatter(axes: Any, groups: Mapping[str, np.ndarray], title: str) -> None:
-    points = features_lib.embed(np.concatenate(list(groups.values())))
+    points = _embed_tsne(np.concatenate(list(groups.values())))
     first = 0
     for number, (name, group) in enumerate(groups.items()):
         part = points[first : first + len(group)]

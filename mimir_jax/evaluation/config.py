@@ -1,0 +1,154 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the suites: one dataclass per sub-command of `evaluate`, free of JAX.
+
+Fields are the flags of the sub-command; messages call them so.
+"""
+
+import dataclasses
+from typing import Literal
+
+from mimir_jax.errors import InputError
+
+STYLES = ("short", "paraphrase", "coarse", "long")
+"""Styles of Toyworld captions: `data.toyworld.captions.STYLES` in the order of reports."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """The checkpoint that a suite evaluates.
+
+    Attributes:
+        checkpoint: Run, or folder of a published pipeline.
+        step: Kept step of the run; by default the newest.
+        start: Evaluate what the run started from.
+        out: Folder of results; by default RUN/evaluation/SUITE-STEP.
+    """
+
+    checkpoint: str | None = None
+    step: int | None = None
+    start: bool = False
+    out: str | None = None
+
+    def __post_init__(self):
+        if not self.checkpoint:
+            raise InputError("--checkpoint must name a run or the folder of a pipeline, got none")
+        _require_at_least(self, "step", 0)
+        if self.start and self.step is not None:
+            raise InputError(f"--start excludes --step, got --step {self.step}; leave one out")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyworldEvalConfig(CheckpointConfig):
+    """Generate videos for Toyworld prompts and judge them exactly.
+
+    Attributes:
+        split: Scenes to ask for: `heldout` combinations, which training never shows, or
+            `validation`.
+        variety: Variety of the scenes; by default that of the run's training.
+        scenes: Least number of scenes per category, as far as the split has them.
+        styles: Caption styles; each asks for every scene.
+        seeds: Videos per prompt.
+        seed: Seed of the first video of each prompt.
+        batch_size: Videos at a time; by default the fewest that keep all devices busy.
+    """
+
+    split: Literal["heldout", "validation"] = "heldout"
+    variety: Literal["varied", "plain", "single"] | None = None
+    scenes: int = 16
+    styles: tuple[str, ...] = STYLES
+    seeds: int = 1
+    seed: int = 0
+    batch_size: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require_at_least(self, "scenes", 1)
+        _require_at_least(self, "seeds", 1)
+        _require_at_least(self, "seed", 0)
+        _require_at_least(self, "batch_size", 1)
+        unknown = [style for style in self.styles if style not in STYLES]
+        if unknown or not self.styles:
+            raise InputError(
+                f"--styles must be of {', '.join(STYLES)}, got {unknown[0] if unknown else 'none'}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossEvalConfig(CheckpointConfig):
+    """Measure the held-out loss of a run."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VBenchEvalConfig(CheckpointConfig):
+    """Generate videos for VBench's prompts, named as VBench reads them.
+
+    Attributes:
+        prompts: VBench's `VBench_full_info.json`, or a text file with one prompt per line.
+        enhanced: Text file with a longer version of each prompt, line by line; the model reads
+            these, the videos keep the names of the prompts.
+        videos_per_prompt: Videos per prompt.
+        seed: Seed of the first video of each prompt.
+        batch_size: Videos at a time; by default the fewest that keep all devices busy.
+    """
+
+    prompts: str | None = None
+    enhanced: str | None = None
+    videos_per_prompt: int = 5
+    seed: int = 0
+    batch_size: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.prompts:
+            raise InputError("--prompts must name VBench's file of prompts, got none")
+        _require_at_least(self, "videos_per_prompt", 1)
+        _require_at_least(self, "seed", 0)
+        _require_at_least(self, "batch_size", 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeaturesEvalConfig(CheckpointConfig):
+    """Plot the features of a Mimir's two text encoders and of their fusion.
+
+    Attributes:
+        prompts: File with one prompt per line; by default 50 held-out captions of Toyworld.
+        runs: Sampled answers to the first prompt.
+    """
+
+    prompts: str | None = None
+    runs: int = 50
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require_at_least(self, "runs", 4)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Compare the results of several runs, given as words.
+
+    Attributes:
+        suite: Suite of the results.
+        out: Folder for the comparison; by default it is only printed.
+    """
+
+    suite: Literal["toyworld", "loss"] = "toyworld"
+    out: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VBenchScoresConfig:
+    """Print VBench's result files, given as words, beside the published scores.
+
+    Attributes:
+        name: Name of the row.
+    """
+
+    name: str = "ours"
+
+
+def _require_at_least(config: object, name: str, least: int) -> None:
+    value = getattr(config, name)
+    if value is not None and value < least:
+        raise InputError(f"--{name} must be at least {least}, got {value}")

@@ -1,0 +1,98 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Videos for a suite: samples to generate, batch by batch, without those that exist."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from absl import logging
+from jaxtyping import UInt8
+
+from mimir_jax import files
+from mimir_jax.parallel import distributed
+from mimir_jax.sampling import video as video_lib
+
+Progress = Callable[[int, int], None]
+"""Called with the number of videos that exist and the number of all videos."""
+
+VIDEOS = "videos"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalSample:
+    """A video to generate.
+
+    Attributes:
+        name: Unique name of the video, a file name without suffix.
+        prompt: Text that the model reads.
+        seed: Seed of the noise.
+    """
+
+    name: str
+    prompt: str
+    seed: int
+
+
+S = TypeVar("S", bound=EvalSample)
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """The part of `sampling.generator.Generator` that suites use."""
+
+    fps: float
+    ways: int
+    settings: dict[str, Any]
+
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], *, batch_size: int
+    ) -> UInt8[np.ndarray, "b f h w 3"]:
+        """Returns one video per prompt."""
+        ...
+
+    def unread(self, prompt: str) -> str:
+        """Returns the end of a prompt that is too long for the model."""
+        ...
+
+
+def generate_batches(
+    samples: Sequence[S],
+    done: Sequence[str],
+    generator: Generator,
+    *,
+    batch_size: int,
+    progress: Progress,
+) -> Iterator[tuple[Sequence[S], UInt8[np.ndarray, "b f h w 3"]]]:
+    """Yields batches of the samples whose names are not in `done`, with their videos.
+
+    All processes must generate alike; process 0 alone yields.
+    """
+    missing = [sample for sample in samples if sample.name not in done]
+    progress(len(samples) - len(missing), len(samples))
+    for first in range(0, len(missing), batch_size):
+        batch = missing[first : first + batch_size]
+        prompts, seeds = [sample.prompt for sample in batch], [sample.seed for sample in batch]
+        videos = generator.generate(prompts, seeds, batch_size=batch_size)
+        if distributed.is_first():
+            yield batch, videos
+        progress(len(samples) - len(missing) + first + len(batch), len(samples))
+
+
+def write_video(
+    folder: pathlib.Path, name: str, frames: UInt8[np.ndarray, "f h w 3"], fps: float, scale: int
+) -> None:
+    """Writes `folder/videos/NAME.mp4` atomically, enlarged by `scale`."""
+    (folder / VIDEOS).mkdir(exist_ok=True)
+    with files.atomic_file(folder / VIDEOS / f"{name}.mp4") as temporary:
+        video_lib.write_mp4(temporary, frames, fps=fps, scale=scale)
+
+
+def warn_of_truncated_prompts(generator: Generator, samples: Sequence[EvalSample]) -> None:
+    """Logs the ends of prompts that are too long for the model."""
+    for prompt in dict.fromkeys(sample.prompt for sample in samples):
+        lost = generator.unread(prompt)
+        if lost and distributed.is_first():
+            logging.warning("prompt %r... is too long, cut: %r", prompt[:40], lost)
