@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mimir_jax import evaluation, files
-from mimir_jax.config import TrainConfig, bridge
+from mimir_jax.config import MimirSystemConfig, TrainConfig, bridge
 from mimir_jax.data import toyworld as world
 from mimir_jax.data.toyworld import captions
 from mimir_jax.errors import InputError
@@ -282,7 +282,7 @@ def test_heldout_losses():
 def test_folders_are_claimed_before_anything_is_computed(suite, make_config, message, tmp_path):
     run = tmp_path / "run"
     (run / "checkpoints" / "7").mkdir(parents=True)  # empty: nothing can be computed
-    (run / "config.json").write_text(bridge.to_json(TrainConfig()))
+    (run / "config.json").write_text(bridge.to_json(TrainConfig(system=MimirSystemConfig())))
     (tmp_path / "file").touch()
     out = str(tmp_path / "file" / "x")
     with pytest.raises(InputError, match="x must be writable: Not a directory"):
