@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import faulthandler
 import importlib
+import inspect
 import pathlib
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from absl import flags, logging
@@ -46,15 +47,18 @@ class Program:
     Attributes:
         verb: The verb.
         script: Path of the script; None for the console command.
+        subcommand: Sub-command of a verb that has any.
     """
 
     verb: str
     script: pathlib.Path | None = None
+    subcommand: str = ""
 
     def __str__(self) -> str:
-        if self.script is None:
-            return f"mimir-jax {self.verb}"
-        return f"python {shlex.quote(str(self.script))}"
+        command = f"mimir-jax {self.verb}"
+        if self.script is not None:
+            command = f"python {shlex.quote(str(self.script))}"
+        return f"{command} {self.subcommand}".rstrip()
 
     def other(self, verb: str) -> "Program":
         """Returns the command of another verb."""
@@ -109,11 +113,11 @@ def run(program: Program, typed: Sequence[str], *, config: str = "mimir") -> Non
         typed: Its arguments.
         config: Default of `--config`.
     """
-    module = find_module(program.verb)
     with one_line(show=any(word in ("--debug", "-debug") for word in typed)):
         if any(word in ("--help", "-help", "-h") for word in typed):
             print(describe(program, typed, config=config))
             return
+        module = select(program, typed)[1]
         args = parse(program, typed, config=config)
         logging.set_verbosity(args.flags.verbosity)
         logging.use_absl_handler()
@@ -127,7 +131,10 @@ def run(program: Program, typed: Sequence[str], *, config: str = "mimir") -> Non
 
 def describe(program: Program, typed: Sequence[str], *, config: str = "mimir") -> str:
     """Returns the help of a command; a `--config` in `typed` chooses the run that it describes."""
-    module = find_module(program.verb)
+    if names := subcommands(program.verb):
+        if not typed or typed[0].startswith("-"):
+            return _describe_all(program, names)
+    program, module, typed = select(program, typed)
     usage = f"{program} {module.WORDS}".rstrip()
     run = configs.split(typed, default=config)[0] if module.CONFIG else None
     return help_text.command(module.__doc__, flag_values(module), usage=usage, run=run)
@@ -138,14 +145,40 @@ def find_module(verb: str) -> Module:
     return importlib.import_module(f"mimir_jax.cli.{verb}")
 
 
+def subcommands(verb: str) -> Mapping[str, Module]:
+    """Returns the sub-commands of a verb, its default first; most verbs have none."""
+    return getattr(find_module(verb), "SUBCOMMANDS", {})
+
+
+def select(program: Program, typed: Sequence[str]) -> tuple[Program, Module, Sequence[str]]:
+    """Takes the sub-command, the first argument, out of the arguments.
+
+    Returns:
+        The command with its sub-command, the module that runs it, and the other arguments.
+
+    Raises:
+        InputError: for an unknown sub-command.
+    """
+    modules = subcommands(program.verb)
+    if not modules:
+        return program, find_module(program.verb), typed
+    name, rest = next(iter(modules)), typed
+    if typed and not typed[0].startswith("-"):
+        name, *rest = typed
+    if name not in modules:
+        raise InputError(f"{program} takes one of {', '.join(modules)}, got {name!r}")
+    return dataclasses.replace(program, subcommand=name), modules[name], rest
+
+
 def parse(program: Program, typed: Sequence[str], *, config: str = "mimir") -> Arguments:
     """Parses the arguments of a command.
 
     Raises:
-        InputError: for an unknown flag, field, preset or word, or a value of the wrong type.
+        InputError: for an unknown sub-command, flag, field, preset or word, or a value of the wrong
+            type.
     """
-    module, words = find_module(program.verb), list(typed)
-    values = flag_values(module)
+    program, module, typed = select(program, typed)
+    words, values = list(typed), flag_values(module)
     if module.CONFIG:
         config, words = configs.split(typed, default=config)
         configs.define(values, config, words)
@@ -153,6 +186,13 @@ def parse(program: Program, typed: Sequence[str], *, config: str = "mimir") -> A
         flags.FLAGS.mark_as_parsed()
     try:
         _, *rest = values([str(program), *words])
+    except flags.UnrecognizedFlagError as error:
+        if module.CONFIG:
+            raise InputError(f"{' '.join(str(error).split())}; see {program} --help") from None
+        names = ", ".join(
+            f"--{entry.name}" for entry in help_text.flag_entries(values, config=False)
+        )
+        raise InputError(f"{program} has no flag --{error.flagname}; it has {names}") from None
     except flags.Error as error:
         raise InputError(f"{' '.join(str(error).split())}; see {program} --help") from None
     if rest and not module.WORDS:
@@ -201,3 +241,12 @@ def one_line(*, show: bool = False) -> Iterator[None]:
         )
     except KeyboardInterrupt:
         threads.leave("stopped; the same command starts again")
+
+
+def _describe_all(program: Program, modules: Mapping[str, Module]) -> str:
+    """Returns the help of a verb with its sub-commands, a line on each."""
+    width = max(map(len, modules))
+    lines = [f"  {n:{width}}  {help_text.first_paragraph(m)}" for n, m in modules.items()]
+    usage = f"usage: {program} [{'|'.join(modules)}] [flags]\n"
+    text = inspect.cleandoc(find_module(program.verb).__doc__)
+    return "\n".join([usage, text, "", *lines, "", f"{program} NAME --help lists its flags."])

@@ -35,13 +35,17 @@ def page() -> str:
 
 def _commands() -> Iterator[str]:
     for verb in main.VERBS:
-        module = command.find_module(verb)
-        yield f"## {verb}\n"
-        usage = f"mimir-jax {verb} {module.WORDS}".rstrip()
-        yield f"`{usage} [flags]`\n"
-        yield inspect.cleandoc(module.__doc__) + "\n"
-        values = command.flag_values(module)
-        yield _table("flag", "--", help_text.flag_entries(values, config=module.CONFIG))
+        subcommands = command.subcommands(verb)
+        if subcommands:
+            yield f"## {verb}\n"
+            yield inspect.cleandoc(command.find_module(verb).__doc__) + "\n"
+        for name, module in (subcommands or {"": command.find_module(verb)}).items():
+            full = f"{verb} {name}".rstrip()
+            yield f"{'###' if name else '##'} {full}\n"
+            yield f"`{f'mimir-jax {full} {module.WORDS}'.rstrip()} [flags]`\n"
+            yield inspect.cleandoc(module.__doc__) + "\n"
+            values = command.flag_values(module)
+            yield _table("flag", "--", help_text.flag_entries(values, config=module.CONFIG))
 
 
 def _presets() -> Iterator[str]:

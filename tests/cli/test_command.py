@@ -27,9 +27,53 @@ def run_module(monkeypatch, body):
     command.run(command.Program("test"), [])
 
 
+def make_suites(ran):
+    """Returns a module with two sub-commands, which append their name and flag to `ran`."""
+
+    def suite(name, flag, words=""):
+        return types.SimpleNamespace(
+            __doc__=f"Do {name}.",
+            WORDS=words,
+            CONFIG=False,
+            define_flags=lambda values: flags.DEFINE_integer(flag, 1, "A.", flag_values=values),
+            main=lambda args: ran.append((name, args.flags[flag].value, *args.words)),
+        )
+
+    suites = {"one": suite("one", "a"), "two": suite("two", "b", "FILE ...")}
+    return types.SimpleNamespace(__doc__="Test.", SUBCOMMANDS=suites)
+
+
+def test_the_first_subcommand_is_the_default(monkeypatch, capsys):
+    ran, program = [], command.Program("test")
+    monkeypatch.setattr(command, "find_module", lambda verb: make_suites(ran))
+    for typed in (["--a=2"], ["one", "--a", "3"], ["two", "x", "--b=4"]):
+        command.run(program, typed)
+    assert ran == [("one", 2), ("one", 3), ("two", 4, "x")]
+    command.run(program, ["--help"])
+    out = capsys.readouterr().out
+    assert "mimir-jax test [one|two] [flags]" in out and "  two  Do two.\n" in out
+    command.run(program, ["two", "--help"])
+    assert "usage: mimir-jax test two FILE ... [flags]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "typed, message",
+    [
+        (["three"], "mimir-jax test takes one of one, two, got 'three'"),
+        (["two", "--a=2"], "mimir-jax test two has no flag --a; it has --b, --verbosity, --debug"),
+        (["one", "x"], "mimir-jax test one takes flags alone, got 'x'"),
+    ],
+    ids=["subcommand", "flag", "word"],
+)
+def test_a_subcommand_refuses_what_it_does_not_read(monkeypatch, typed, message):
+    monkeypatch.setattr(command, "find_module", lambda verb: make_suites([]))
+    with pytest.raises(SystemExit, match=message):
+        command.run(command.Program("test"), typed)
+
+
 @pytest.mark.parametrize("verb", main.VERBS)
 def test_help_of_a_verb(verb, capsys):
-    main.main([verb, "--help"])
+    main.main([verb, *list(command.subcommands(verb))[:1], "--help"])
     out = capsys.readouterr().out
     assert out.startswith(f"usage: mimir-jax {verb}") and "--debug" in out
     assert (ROOT / "launch" / f"{verb}.py").is_file()

@@ -25,7 +25,7 @@ def test_every_field_and_preset_has_a_line(name):
 
 @pytest.mark.parametrize("verb", main.VERBS)
 def test_every_flag_has_a_line(verb):
-    module = command.find_module(verb)
-    entries = help_text.flag_entries(command.flag_values(module), config=module.CONFIG)
-    assert [entry.name for entry in entries if not entry.text] == []
+    for module in command.subcommands(verb).values() or [command.find_module(verb)]:
+        entries = help_text.flag_entries(command.flag_values(module), config=module.CONFIG)
+        assert [entry.name for entry in entries if not entry.text] == []
     assert main.summary(verb).endswith(".")
