@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from mimir_jax.config.bridge import Presets, from_config_dict, pick_preset, to_config_dict
 from mimir_jax.config.checks import flag
 from mimir_jax.config.registry import SystemConfig, find_config
-from mimir_jax.errors import require
 
 if TYPE_CHECKING:
     from mimir_jax.data.config import *  # noqa: F403

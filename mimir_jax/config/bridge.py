@@ -37,7 +37,7 @@ def to_config_dict(config: Any) -> ml_collections.ConfigDict:
     return out
 
 
-def pick_preset(presets: Mapping[str, Callable[[], Any]], name: str) -> ml_collections.ConfigDict:
+def pick_preset(presets: Presets, name: str) -> ml_collections.ConfigDict:
     """Returns the run `name` of a config file, or raises an `InputError` naming the valid ones."""
     if name not in presets:
         raise InputError(f"preset must be one of {', '.join(presets)}, got {name!r}")
@@ -58,17 +58,12 @@ def from_config_dict(cls: type, values: Mapping[str, Any] | ml_collections.Confi
 
 
 def to_json(config: Any) -> str:
-    """Serialises a dataclass config, keys in field order."""
+    """Serialises a dataclass config, keys in field order; `from_values` reads it back."""
     return json.dumps(dataclasses.asdict(config), indent=2)
 
 
-def from_json(cls: type, text: str) -> Any:
-    """Inverse of `to_json`, also for files of older versions: see `from_values`."""
-    return from_values(cls, json.loads(text))
-
-
 def from_values(cls: type, values: Mapping[str, Any]) -> Any:
-    """Builds the frozen dataclass `cls` from the values of a file.
+    """Builds the frozen dataclass `cls` from the parsed JSON of a file.
 
     Fields that were renamed since the file was written are upgraded; fields that are younger than
     it take their default.

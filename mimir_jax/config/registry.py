@@ -20,9 +20,8 @@ import ml_collections
 
 from mimir_jax.errors import InputError
 
-_SYSTEMS = (
-    "mimir_jax.systems"  # found by name: packages import what they need, never who needs them
-)
+# Imported by name: `config` is below the systems.
+_SYSTEMS = "mimir_jax.systems"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from mimir_jax.config import SamplerConfig, require
+from mimir_jax.config import SamplerConfig
 from mimir_jax.diffusion import objectives, schedules
+from mimir_jax.errors import require
 
 Times = Shaped[Array, " b"]
 

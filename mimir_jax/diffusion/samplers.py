@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mimir_jax import noise as noise_lib
-from mimir_jax.config import require
 from mimir_jax.diffusion import guidance, objectives, schedules
+from mimir_jax.errors import require
 
 End = Literal["clean", "first"]
 """Where the last step leads: to the clean sample, or to the noise level of timestep 0."""

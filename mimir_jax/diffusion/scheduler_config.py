@@ -11,9 +11,9 @@ from typing import Any
 from absl import logging
 
 from mimir_jax import files
-from mimir_jax.config import DiffusionConfig, require
+from mimir_jax.config import DiffusionConfig
 from mimir_jax.diffusion import samplers, schedules
-from mimir_jax.errors import InputError
+from mimir_jax.errors import InputError, require
 
 FILE = "scheduler_config.json"
 

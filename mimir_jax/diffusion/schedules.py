@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mimir_jax.config import DiffusionConfig, require
+from mimir_jax.config import DiffusionConfig
+from mimir_jax.errors import require
 
 Previous = Literal["reference", "grid"]
 Spacing = Literal["trailing", "leading", "linspace"]

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from mimir_jax.config import require
+from mimir_jax.errors import require
 from mimir_jax.models import llm
 from mimir_jax.models.functional import Model, Params
 

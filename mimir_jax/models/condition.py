@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from mimir_jax.config import require
+from mimir_jax.errors import require
 
 Leaf = jax.Array | np.ndarray | jax.ShapeDtypeStruct
 """A device array, a host array of the data loader, or the shape and dtype of one."""

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from mimir_jax.config import DiTConfig, require
+from mimir_jax.config import DiTConfig
+from mimir_jax.errors import require
 from mimir_jax.models import condition as conditioning
 from mimir_jax.models import functional, layers, rope
 from mimir_jax.models.attention import kernels

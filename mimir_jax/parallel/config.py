@@ -5,6 +5,9 @@
 import dataclasses
 from typing import Literal
 
+AXES = ("data", "fsdp", "context", "tensor")
+"""Axes of a device mesh; the fields of `MeshConfig` and the flag `--mesh` have their names."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
@@ -33,5 +36,5 @@ class MeshConfig:
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
-        """Sizes in the order of `parallel.mesh.AXES`."""
+        """Sizes in the order of `AXES`."""
         return self.data, self.fsdp, self.context, self.tensor

@@ -29,8 +29,7 @@ from jax.experimental import multihost_utils
 
 import mimir_jax
 from mimir_jax import hashing
-from mimir_jax.config import require
-from mimir_jax.errors import InputError
+from mimir_jax.errors import InputError, require
 from mimir_jax.parallel import jax_internals, rendezvous
 
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from mimir_jax.errors import InputError
+from mimir_jax.parallel.config import AXES
 
-AXES = ("data", "fsdp", "context", "tensor")
 HOST_MEMORY = "pinned_host"
 
 

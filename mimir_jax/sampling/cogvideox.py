@@ -22,12 +22,12 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32, Key
 
 from mimir_jax import weights
-from mimir_jax.config import DiTConfig, SamplerConfig, VAEConfig, require
+from mimir_jax.config import DiTConfig, SamplerConfig, VAEConfig
 from mimir_jax.diffusion import guidance, samplers
 from mimir_jax.diffusion.scheduler_config import load_scheduler
 from mimir_jax.encoders import latents as codecs
 from mimir_jax.encoders import tokenizers
-from mimir_jax.errors import InputError
+from mimir_jax.errors import InputError, require
 from mimir_jax.models import dit, functional
 from mimir_jax.parallel import context
 from mimir_jax.parallel import rules as rules_lib

@@ -17,10 +17,10 @@ from jax.sharding import Mesh
 from jaxtyping import UInt8
 
 from mimir_jax import systems, weights
-from mimir_jax.config import MimirConfig, TrainConfig, require
+from mimir_jax.config import MimirConfig, TrainConfig
 from mimir_jax.diffusion import samplers
 from mimir_jax.encoders import text as features_lib
-from mimir_jax.errors import InputError
+from mimir_jax.errors import InputError, require
 from mimir_jax.parallel import context, distributed
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.sampling import cogvideox, pipeline, sizes

@@ -4,7 +4,8 @@
 
 import functools
 
-from mimir_jax.config import DiTConfig, VAEConfig, require
+from mimir_jax.config import DiTConfig, VAEConfig
+from mimir_jax.errors import require
 from mimir_jax.models import dit
 
 Shape = tuple[int, ...]
@@ -40,7 +41,7 @@ def latent_shape(
         num_frames = (cfg.sample_frames - 1) * vae.temporal_compression + 1
     height = cfg.sample_height * scale if height is None else height
     width = cfg.sample_width * scale if width is None else width
-    _check_frames(names[0], num_frames, vae)
+    vae.check_frames(num_frames, names[0])
     check = functools.partial(_check_side, step=cfg.patch * scale)
     bounded = cfg.position != "sincos" and cfg.rope_grid == "integer"
     check(names[1], height, most=cfg.sample_height * scale if bounded else None)
@@ -92,7 +93,7 @@ def latent_shape_of(
         )
     kept = given[1]
     if num_frames is not None:
-        _check_frames(NAMES[0], num_frames, vae)
+        vae.check_frames(num_frames, NAMES[0])
         kept = vae.latent_frames(num_frames)
         padded = dit.padded_frames(kept, cfg)
         require(
@@ -104,17 +105,6 @@ def latent_shape_of(
         whole = kept - (kept - 1) % vae.latent_chunk
         kept = whole if dit.padded_frames(whole, cfg) == kept else kept
     return (rows, kept, *given[2:])
-
-
-def _check_frames(name: str, num_frames: int, vae: VAEConfig) -> None:
-    """Raises `ValueError` unless the VAE returns as many frames as it is asked for."""
-    period = vae.temporal_compression * vae.latent_chunk if vae.temporal_compression > 1 else 1
-    nearest = max(0, round((num_frames - 1) / period)) * period + 1
-    require(
-        num_frames == nearest,
-        f"{name} must be {period}N+1 so that the VAE returns as many, got {num_frames}; the "
-        f"nearest is {nearest}",
-    )
 
 
 def _check_side(name: str, size: int, *, step: int, most: int | None) -> None:

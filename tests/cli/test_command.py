@@ -152,7 +152,7 @@ def test_debug_shows_the_traceback():
 
 def test_print_config_is_the_run(capsys):
     main.main(["train", "--config.steps=7", "--print_config", "--config", "mimir:tiny/zeroconv"])
-    run = bridge.from_json(c.TrainConfig, capsys.readouterr().out)
+    run = bridge.from_values(c.TrainConfig, json.loads(capsys.readouterr().out))
     assert run.steps == 7
     config = configs.load("mimir:tiny/zeroconv")
     config.steps = 7

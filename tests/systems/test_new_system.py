@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A system in a folder of its own: three files, and everything that takes a system takes it."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -175,7 +177,7 @@ def final_state(config, workdir):
 
 
 def test_a_folder_is_a_system(toy_run, tmp_path, replace):
-    run = bridge.from_json(c.TrainConfig, bridge.to_json(toy_run))
+    run = bridge.from_values(c.TrainConfig, json.loads(bridge.to_json(toy_run)))
     assert run == toy_run
     whole, parts = tmp_path / "whole", tmp_path / "parts"
 
@@ -218,4 +220,4 @@ def losses(run, workdir):
 def test_an_unknown_kind_names_the_valid_ones(toy_run):
     text = bridge.to_json(toy_run).replace('"toy"', '"toi"')
     with pytest.raises(ValueError, match="system.kind must be one of .*toy.*got 'toi'"):
-        bridge.from_json(c.TrainConfig, text)
+        bridge.from_values(c.TrainConfig, json.loads(text))

@@ -167,7 +167,7 @@ def test_workdir_of_another_config_is_refused(vae_run, tmp_path, replace):
     checkpoint.claim_workdir(tmp_path, replace(vae_run, steps=9, log_every=2))
     with pytest.raises(ValueError, match="another config: seed is 0 there and 3 here"):
         checkpoint.claim_workdir(tmp_path, replace(vae_run, seed=3))
-    stored = bridge.from_json(TrainConfig, (tmp_path / "config.json").read_text())
+    stored = bridge.from_values(TrainConfig, json.loads((tmp_path / "config.json").read_text()))
     assert stored.steps == 9
 
 

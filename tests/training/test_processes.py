@@ -21,7 +21,7 @@ from mimir_jax.config import bridge
 
 def get_config():
     text = pathlib.Path("run.json").read_text()
-    return bridge.to_config_dict(bridge.from_json(c.TrainConfig, text))
+    return bridge.to_config_dict(bridge.from_values(c.TrainConfig, json.loads(text)))
 """
 
 
