@@ -29,7 +29,7 @@ class SystemConfig(abc.ABC):
     """What a run trains: the section `system` of its config.
 
     Attributes:
-        kind: Name of the system, fixed by the preset; a subclass narrows it to a `Literal`.
+        kind: Name of the system, fixed by the preset. A subclass gives it a `Literal` type.
     """
 
     kind: str

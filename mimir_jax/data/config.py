@@ -71,7 +71,8 @@ class TfdsConfig:
     Attributes:
         path: Folder that holds the prepared datasets.
         name: The dataset.
-        video_key, caption_key: Features that hold the video and its captions.
+        video_key: Feature that holds the video.
+        caption_key: Feature that holds its caption or captions.
         source_fps: Frames per second of the stored videos, which have no time stamps.
     """
 

@@ -21,15 +21,16 @@ class TextConfig:
     """Caption to features: the frozen encoders and what is read from them.
 
     Attributes:
-        t5_path, llm_path: Folders with weights, config and tokenizer; `package:NAME` is a folder
-            that ships with mimir_jax. Their widths must be those of the fuser.
+        t5_path: Folder of T5: weights, config and tokenizer; `package:NAME` ships with mimir_jax.
+        llm_path: Folder of the LLM, likewise; read by Mimir alone.
         length: Positions of both feature sequences, padded or truncated on the right (M-U4).
         llm_layer: Hidden state read from the LLM, -1 is the last after its norm (M-U2).
         llm_tokens: LLM states that enter the sum: of the prompt, of sampled answers, or the prompt
             followed by an answer (M-U3).
         num_answers: Sampled answers kept per caption; training draws one each step (M-U3).
         answer_length: New tokens per answer; None fills what the prompt leaves of `length`.
-        answer_temperature, answer_top_p: Decoding of answers (M-U28).
+        answer_temperature: Temperature of sampled answers; 0 takes the likeliest token (M-U28).
+        answer_top_p: Probability mass that sampled answers are drawn from (M-U28).
         system: System turn before the caption's and the instructions' turns; None has none (M-U27).
         instructions: One instruction per stabilizer token (M-U12).
         instruction_length: Tokens of an instruction turn; its caption is cut on the right (M-U4).

@@ -255,10 +255,10 @@ class LoraConfig:
     """Low-rank adapters on kernels of the video transformer, whose own parameters stay frozen.
 
     Attributes:
-        rank: Of the product of the two factors; 0 trains without adapters.
-        alpha: The product counts `alpha / rank` times.
+        rank: Rank of the adapters; 0 trains without them.
+        alpha: Scale of the adapters, which are multiplied by `alpha / rank`.
         targets: Regular expressions of the `/`-joined paths of kernels that get adapters.
-        base_dtype: In which the frozen parameters are kept. Published ones are bfloat16 anyway.
+        base_dtype: Dtype of the stored frozen parameters; published ones are bfloat16.
     """
 
     rank: int = 0

@@ -27,7 +27,7 @@ class OptimizerConfig:
         b2: Decay of the second moment; Adafactor starts lower and rises to it.
         eps: Term that keeps the denominator of an update from zero.
         weight_decay: Decoupled weight decay.
-        momentum_dtype: Of the first moment. Adafactor keeps none with `b1` 0.
+        momentum_dtype: Dtype of the first moment. Adafactor keeps none with `b1` 0.
         offload: Keep the moments in host memory and bring them in for every step.
         clip_norm: Global gradient norm limit over the trained parameters.
         grad_accumulation: Micro-batches per step.
@@ -85,7 +85,9 @@ class TrainConfig:
         steps: Steps of the whole run.
         batch_size: Clips (or texts) of one step over all processes.
         log_every: Steps between log lines.
-        eval_every, sample_every, checkpoint_every: Steps between; 0 means at the end only.
+        eval_every: Steps between evaluations on held-out data; 0 evaluates at start and end only.
+        sample_every: Steps between sample sheets; 0 writes one at the end only.
+        checkpoint_every: Steps between checkpoints; 0 writes one at the end only.
         keep_checkpoints: Newest checkpoints that are kept.
         init_from: Folder of parameters to start from; parameters it lacks start fresh.
         resume_from: Work directory of another run whose newest checkpoint to continue.

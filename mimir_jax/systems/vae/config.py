@@ -18,11 +18,14 @@ class VAESystemConfig(SystemConfig):
 
     Attributes:
         model: The VAE.
-        mse_weight, gradient_weight, kl_weight: Weights of the terms beside the L1 error.
+        mse_weight: Weight of the squared error, beside an L1 error of weight 1.
         chroma_weight: Weight of colour errors (what the mean over RGB leaves) against brightness;
             colour is learned late without it, as most pixels are muted.
-        crop_size, crop_frames: Train on random crops of this height and width and this many
-            frames, cheaper and more varied; None trains on whole clips.
+        gradient_weight: Weight of the L1 error of image gradients.
+        kl_weight: Weight of the KL divergence of the posterior.
+        crop_size: Height and width of random crops to train on, cheaper and more varied than whole
+            frames; None takes whole frames.
+        crop_frames: Frames of random crops to train on; None takes whole clips.
         heldout_clips: Clips of the held-out reconstruction.
     """
 
