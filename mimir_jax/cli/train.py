@@ -7,6 +7,7 @@ its config, checkpoints, curves and samples to --workdir; the same command conti
 """
 
 import datetime
+import functools
 import pathlib
 import shlex
 import time
@@ -29,6 +30,8 @@ def define_flags(values: flags.FlagValues) -> None:
         "workdir", None,
         "Folder of the run; continues the run it holds. By default runs/NAME-PRESET.", values,
     )  # fmt: skip
+    text = "Check everything up to the first step, memory and compilation too; write nothing."
+    flags.DEFINE_bool("dry_run", False, text, values)
     shared_flags.define_processes(values)
 
 
@@ -40,7 +43,17 @@ def main(args: command.Arguments) -> None:
 
     launch = distributed.Launch(**shared_flags.processes(args.flags))
     with distributed.session(launch, args.shared()):
-        _train(args, workdir)
+        (_dry_run if args.flags.dry_run else _train)(args, workdir)
+
+
+def _dry_run(args: command.Arguments, workdir: pathlib.Path) -> None:
+    from mimir_jax.parallel import distributed
+    from mimir_jax.planning import dry_run
+
+    console = rich_console.Console(quiet=not distributed.is_first())
+    say = functools.partial(console.print, highlight=False, soft_wrap=True)
+    say(f"{args.config.system.kind}: {args.config.steps} steps into {workdir}, dry run")
+    dry_run.dry_run(args.config, workdir, say)
 
 
 def _train(args: command.Arguments, workdir: pathlib.Path) -> None:
@@ -53,10 +66,8 @@ def _train(args: command.Arguments, workdir: pathlib.Path) -> None:
 
     config = args.config
     console = rich_console.Console(quiet=not distributed.is_first())
-    console.print(f"{config.system.kind}: {config.steps} steps into {workdir}", highlight=False)
-
-    def say(line: str) -> None:
-        console.print(line, highlight=False, soft_wrap=True)
+    say = functools.partial(console.print, highlight=False, soft_wrap=True)
+    say(f"{config.system.kind}: {config.steps} steps into {workdir}")
 
     def check(system: base.System) -> None:
         say(str(memory.check(config, system, jax.devices())))

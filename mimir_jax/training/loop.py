@@ -8,24 +8,22 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from mimir_jax import systems, threads
 from mimir_jax.config import TrainConfig
-from mimir_jax.data import loader as loader_lib
 from mimir_jax.errors import DivergenceError
-from mimir_jax.models import functional
 from mimir_jax.parallel import context, distributed
-from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.systems import base
-from mimir_jax.training import checkpoint, compiled_step, flops, interrupt, prefetch, samples
+from mimir_jax.training import checkpoint, interrupt, prefetch, samples
 from mimir_jax.training import metrics as metrics_lib
+from mimir_jax.training import setup as setup_lib
 from mimir_jax.training import state as state_lib
-from mimir_jax.weights import initialization, runs
+from mimir_jax.weights import initialization
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +47,6 @@ class Result:
 
 
 Report = Callable[[int, dict[str, float]], None]
-Check = Callable[[base.System], None]
 
 
 def train(
@@ -57,7 +54,7 @@ def train(
     workdir: pathlib.Path,
     *,
     report: Report = lambda step, metrics: None,
-    check: Check = lambda system: None,
+    check: setup_lib.Check = lambda system: None,
 ) -> Result:
     """Trains `config.system` in `workdir`, continuing the run that it holds.
 
@@ -72,42 +69,15 @@ def train(
         DivergenceError: if the loss stops being finite.
     """
     # The step compiles while frozen networks and held-out data load; until then nothing is written.
-    if distributed.is_first():
-        checkpoint.require_claimable(workdir, config)
-    mesh = mesh_lib.make_mesh(config.mesh.sizes)
-    system = systems.make_system(config)
-    compiled_step.require_runnable(config, system, mesh)
-    check(system)
-    compiled = compiled_step.make(config, system, mesh)
-    started = runs.has_checkpoint(workdir)
-    finished = started and runs.latest_step(workdir) >= config.steps
-    compiling = None if finished else threads.submit(lambda: _compile(config, system, compiled))
-    if compiling and mesh.devices.flat[0].platform == "gpu":
-        compiling.result()  # XLA times kernels to choose among them: nothing else may run
-    encoder = systems.make_encoder(config, system)
-    evaluators = [
-        *systems.make_evaluators(config, system, encoder),
-        *samples.make_evaluators(config, system, encoder),
-    ]
-    loader = loader_lib.make_loader(
-        encoder.source("train"),
-        global_batch=config.batch_size,
-        seed=config.seed,
-        num_workers=config.data.num_workers,
-        sharding=compiled.batch,
-    )
-
-    loaded = None if started else _load_init(config, system)
-    if not finished:
-        for evaluator in evaluators:
-            evaluator.read()
+    setup = setup_lib.make_setup(config, workdir, check=check)
+    compiled, evaluators = setup.compiled, setup.evaluators
 
     # From here on the work directory is ours.
     checkpoint.claim_workdir(workdir, config)
     checkpointer = checkpoint.Checkpointer(workdir, keep=config.keep_checkpoints)
-    state, position = _restore_or_init(config, system, checkpointer, compiled, loaded)
+    state, position = _restore_or_init(config, setup, checkpointer)
     if position is not None:
-        loader.restore(position)
+        setup.loader.restore(position)
 
     draw = lambda: jax.random.fold_in(jax.random.key(config.seed), 1)  # noqa: E731
     key = jax.jit(draw, out_shardings=compiled.replicated)()
@@ -119,18 +89,20 @@ def train(
     with (
         contextlib.closing(checkpointer),
         contextlib.closing(metrics_lib.Writer(workdir)) as writer,
-        contextlib.closing(prefetch.Prefetcher(config, encoder, loader, compiled.batch)) as batches,
-        context.use_mesh(mesh, compiled.rules),
+        contextlib.closing(
+            prefetch.Prefetcher(config, setup.encoder, setup.loader, compiled.batch)
+        ) as batches,
+        context.use_mesh(setup.mesh, compiled.rules),
         interrupt.watch_signals() as stop_requested,
     ):
         before = after = _evaluate(evaluators, state, writer, step) if step < config.steps else {}
         batches.start(config.steps - step)
-        meter = _Meter(config, mesh)
+        meter = _Meter(config, setup.mesh)
         stopped = False
         while step < config.steps and not (stopped := stop_requested(step)):
             batch = next(batches)
             if step == first:
-                meter.flops = compiling.result()
+                meter.flops = setup.compiling.result()
             with jax.transfer_guard("disallow"):
                 state, values = compiled.step(state, batch, key)
             step += 1
@@ -156,20 +128,13 @@ def train(
             after = _evaluate(evaluators, state, writer, step)
             if not stopped and not stop_requested(step):
                 files = samples.write(evaluators, state.eval_params, workdir, config, step)
-    counts = map(collections.Counter, distributed.gather(loader.skipped))
+    counts = map(collections.Counter, distributed.gather(setup.loader.skipped))
     return Result(step, stopped, before, after, files, dict(sum(counts, collections.Counter())))
 
 
-def _load_init(config: TrainConfig, system: base.System) -> functional.Params | None:
-    """Reads `init_from`; raises `InputError` if the run cannot start from it or `resume_from`."""
-    if config.resume_from is not None:
-        checkpoint.require_run(pathlib.Path(config.resume_from))
-    if config.init_from is None:
-        return None
-    return initialization.read_init(config.init_from, system.model)
-
-
-def _restore_or_init(config, system, checkpointer, compiled, loaded):
+def _restore_or_init(
+    config: TrainConfig, setup: setup_lib.Setup, checkpointer: checkpoint.Checkpointer
+) -> tuple[state_lib.TrainState, dict[str, Any] | None]:
     """Restores or draws the state.
 
     Precedence: the checkpoint in the run's own work directory; then `resume_from` (state and data
@@ -177,21 +142,13 @@ def _restore_or_init(config, system, checkpointer, compiled, loaded):
     """
     if checkpointer.latest_step is not None:
         logging.info("continuing at step %d", checkpointer.latest_step)
-        return checkpointer.restore(compiled.state)
+        return checkpointer.restore(setup.compiled.state)
     if config.resume_from is not None:
-        return checkpoint.restore_from(pathlib.Path(config.resume_from), compiled.state)
-    shardings = compiled.shardings
-    params = initialization.start(config, system.model, loaded, shardings.params)
-    return jax.jit(compiled.make_state, out_shardings=shardings, donate_argnums=0)(params), None
-
-
-def _compile(config: TrainConfig, system: base.System, compiled: compiled_step.CompiledStep) -> int:
-    """Compiles the step for every bucket and returns its FLOPs, averaged over the buckets."""
-    total = 0
-    for bucket in system.buckets:
-        compiled_step.lower(compiled, system.batch_spec(bucket)).compile()
-        total += flops.step_flops(system, bucket, config.optimizer)
-    return total // len(system.buckets)
+        return checkpoint.restore_from(pathlib.Path(config.resume_from), setup.compiled.state)
+    shardings = setup.compiled.shardings
+    params = initialization.start(config, setup.system.model, setup.init, shardings.params)
+    make_state = jax.jit(setup.compiled.make_state, out_shardings=shardings, donate_argnums=0)
+    return make_state(params), None
 
 
 def _is_due(step: int, every: int) -> bool:

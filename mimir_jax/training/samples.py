@@ -79,16 +79,18 @@ def write(
     """
     written: list[pathlib.Path] = []
     folder = workdir / "samples" / f"{step:07d}"
-    for examples in [evaluator.make_examples(params) for evaluator in evaluators]:
-        if not distributed.is_first():
-            continue
-        if examples.videos:
-            written += video_lib.write_samples(
-                folder, list(examples.videos), list(examples.captions), fps=config.data.fps
-            )
-        if examples.lines:
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / "texts.txt"
-            files.write_text(path, "\n".join(examples.lines) + "\n")
-            written.append(path)
+    made = [evaluator.make_examples(params) for evaluator in evaluators]
+    if not distributed.is_first():
+        return written
+    with files.writing(folder, "samples"):
+        for examples in made:
+            if examples.videos:
+                written += video_lib.write_samples(
+                    folder, list(examples.videos), list(examples.captions), fps=config.data.fps
+                )
+            if examples.lines:
+                folder.mkdir(parents=True, exist_ok=True)
+                path = folder / "texts.txt"
+                files.write_text(path, "\n".join(examples.lines) + "\n")
+                written.append(path)
     return written

@@ -1,0 +1,109 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Everything a run needs before its first step, read and checked without writing anything."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from concurrent import futures
+
+from jax.sharding import Mesh
+
+from mimir_jax import systems, threads
+from mimir_jax.config import TrainConfig
+from mimir_jax.data import loader as loader_lib
+from mimir_jax.models import functional
+from mimir_jax.parallel import distributed
+from mimir_jax.parallel import mesh as mesh_lib
+from mimir_jax.systems import base
+from mimir_jax.training import checkpoint, compiled_step, flops, samples
+from mimir_jax.weights import initialization, runs
+
+Check = Callable[[base.System], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A run that is ready to start.
+
+    Attributes:
+        mesh: The devices.
+        system: What trains.
+        compiled: Its train step.
+        compiling: FLOPs of a step, once it is compiled; None for a run that has ended.
+        encoder: Turns records into batches.
+        evaluators: Held-out metrics and examples, their data read.
+        loader: Yields the records of this process.
+        init: Parameters of `init_from`; None for a run that has started, or starts without.
+    """
+
+    mesh: Mesh
+    system: base.System
+    compiled: compiled_step.CompiledStep
+    compiling: futures.Future[int] | None
+    encoder: base.Encoder
+    evaluators: list[base.Evaluator]
+    loader: loader_lib.Loader
+    init: functional.Params | None
+
+
+def make_setup(
+    config: TrainConfig, workdir: pathlib.Path, *, check: Check = lambda system: None
+) -> Setup:
+    """Reads and checks what the run `config` needs, while its step compiles in a thread.
+
+    Args:
+        config: The run.
+        workdir: Where it is to run; nothing is written there.
+        check: Called with the system before any weights are read; raises to refuse the run.
+
+    Raises:
+        InputError: for input that cannot work, before any state is allocated.
+    """
+    if distributed.is_first():
+        checkpoint.require_claimable(workdir, config)
+    mesh = mesh_lib.make_mesh(config.mesh.sizes)
+    system = systems.make_system(config)
+    compiled_step.require_runnable(config, system, mesh)
+    check(system)
+    compiled = compiled_step.make(config, system, mesh)
+    started = runs.has_checkpoint(workdir)
+    finished = started and runs.latest_step(workdir) >= config.steps
+    compiling = None if finished else threads.submit(lambda: _compile(config, system, compiled))
+    if compiling and mesh.devices.flat[0].platform == "gpu":
+        compiling.result()  # XLA times kernels to choose among them: nothing else may run
+    encoder = systems.make_encoder(config, system)
+    evaluators = [
+        *systems.make_evaluators(config, system, encoder),
+        *samples.make_evaluators(config, system, encoder),
+    ]
+    loader = loader_lib.make_loader(
+        encoder.source("train"),
+        global_batch=config.batch_size,
+        seed=config.seed,
+        num_workers=config.data.num_workers,
+        sharding=compiled.batch,
+    )
+    init = None if started else _load_init(config, system)
+    if not finished:
+        for evaluator in evaluators:
+            evaluator.read()
+    return Setup(mesh, system, compiled, compiling, encoder, evaluators, loader, init)
+
+
+def _load_init(config: TrainConfig, system: base.System) -> functional.Params | None:
+    """Reads `init_from`; raises `InputError` if the run cannot start from it or `resume_from`."""
+    if config.resume_from is not None:
+        checkpoint.require_run(pathlib.Path(config.resume_from))
+    if config.init_from is None:
+        return None
+    return initialization.read_init(config.init_from, system.model)
+
+
+def _compile(config: TrainConfig, system: base.System, compiled: compiled_step.CompiledStep) -> int:
+    """Compiles the step for every bucket and returns its FLOPs, averaged over the buckets."""
+    total = 0
+    for bucket in system.buckets:
+        compiled_step.lower(compiled, system.batch_spec(bucket)).compile()
+        total += flops.step_flops(system, bucket, config.optimizer)
+    return total // len(system.buckets)
