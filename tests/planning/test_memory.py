@@ -170,6 +170,17 @@ def test_attention_scores_are_those_of_one_device(small, monkeypatch):
     assert activations(scores) == activations(8 * scores) > quarter
 
 
+def test_the_largest_bucket_counts(small, replace):
+    system = systems.make_system(small)
+    (bucket,) = system.buckets
+    activations = []
+    for buckets in ((bucket,), (bucket, replace(bucket, frames=17))):
+        system.buckets = buckets
+        found = memory.estimate(small, system, jax.devices())
+        activations.append(found.transient["activations"])
+    assert 1.2 * activations[0] < activations[1] < 2 * activations[0]
+
+
 def test_adapters_and_accumulation_take_less(small):
     import dataclasses
 

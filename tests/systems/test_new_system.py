@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from mimir_jax import config as c
-from mimir_jax import systems
+from mimir_jax import systems, weights
 from mimir_jax.config import bridge, registry
 from mimir_jax.parallel import hardware
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.planning import aot, memory
 from mimir_jax.preparation import precompute
 from mimir_jax.training import checkpoint, compiled_step, loop
+from mimir_jax.weights import runs
 
 CONFIG = '''
 import dataclasses
@@ -167,6 +168,7 @@ def toy_run(tmp_path, monkeypatch):
         steps=4,
         batch_size=8,
         log_every=1,
+        checkpoint_every=1,
     )
 
 
@@ -195,6 +197,15 @@ def test_a_folder_is_a_system(toy_run, tmp_path, replace):
     states = final_state(run, whole), final_state(run, parts)
     jax.tree.map(np.testing.assert_array_equal, *states)
 
+    # Read back, at any kept step.
+    assert runs.steps(whole) == [3, 4]
+    params = weights.load_run(whole, systems.make_system(run).model)
+    jax.tree.map(np.testing.assert_array_equal, params, states[0].eval_params)
+    earlier = weights.load_run(whole, systems.make_system(run).model, step=3)
+    assert (earlier["mix"]["kernel"] != params["mix"]["kernel"]).any()
+    with pytest.raises(ValueError, match=r"step must be a kept one of run .* \(3, 4\), got 1"):
+        runs.open_params(whole, step=1)
+
     # Compiled ahead of time.
     topology = hardware.find_topology("cpu:8")
     for program in aot.PROGRAMS:
@@ -215,6 +226,14 @@ def losses(run, workdir):
     values = []
     loop.train(run, workdir, report=lambda step, metrics: values.append(metrics["loss"]))
     return values
+
+
+def test_every_bucket_is_checked(toy_run, replace):
+    system = systems.make_system(toy_run)
+    (bucket,) = system.buckets
+    system.buckets = (bucket, replace(bucket, batch=7))
+    with pytest.raises(ValueError, match="batch_size must be a multiple .* got 7"):
+        compiled_step.require_runnable(toy_run, system, mesh_lib.make_mesh())
 
 
 def test_an_unknown_kind_names_the_valid_ones(toy_run):
