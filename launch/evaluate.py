@@ -55,7 +55,7 @@ _RUNS = flags.DEFINE_integer("runs", 50, "features: answers to one prompt.")
 
 _SAMPLER = flags.DEFINE_enum("sampler", None, ["ddim", "dpm"], "Default: the checkpoint's.")
 _STEPS = flags.DEFINE_integer("steps", None, "Sampling steps.")
-_GUIDANCE = flags.DEFINE_float("guidance", None, "Guidance scale.")
+_GUIDANCE = flags.DEFINE_float("guidance_scale", None, "Guidance scale.")
 
 
 def main(argv) -> None:
@@ -116,17 +116,15 @@ def _evaluate(config: config_lib.CheckpointConfig):
 
 
 def _open_generator(config: config_lib.CheckpointConfig):
-    from mimir_jax.parallel import mesh
-    from mimir_jax.sampling import generator
+    from mimir_jax.parallel import mesh as mesh_lib
+    from mimir_jax.sampling import config as sample_config
+    from mimir_jax.sampling import open
 
-    options = generator.Options(
-        sampler=_SAMPLER.value,
-        steps=_STEPS.value,
-        guidance=_GUIDANCE.value,
-        start=config.start,
-        mesh=mesh.parse_sizes(_MESH()),
+    sample = sample_config.SampleConfig(
+        sampler=_SAMPLER.value, steps=_STEPS.value, guidance_scale=_GUIDANCE.value
     )
-    return generator.open_generator(config.checkpoint, options)
+    mesh = mesh_lib.own_mesh(mesh_lib.parse_sizes(_MESH()), setting="--mesh")
+    return open.open_pipeline(config.checkpoint, sample, mesh, step=config.step, start=config.start)
 
 
 @contextlib.contextmanager

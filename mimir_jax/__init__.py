@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mimir_jax.sampling.cogvideox import load_pipeline as load_pipeline
+    from mimir_jax.sampling.open import load_pipeline as load_pipeline
     from mimir_jax.weights import load as load
 
-_HOMES = {"load": "mimir_jax.weights", "load_pipeline": "mimir_jax.sampling.cogvideox"}
+_HOMES = {"load": "mimir_jax.weights", "load_pipeline": "mimir_jax.sampling.open"}
 
 
 def __getattr__(name: str) -> Any:

@@ -119,7 +119,7 @@ def field_entries(cls: type, values: Mapping[str, Any] | None = None) -> list[En
         cls: The dataclass.
         values: Value of each field; None takes the defaults.
     """
-    texts, hints = _texts(cls), typing.get_type_hints(cls)
+    texts, hints = attribute_texts(cls), typing.get_type_hints(cls)
     entries = []
     for field in dataclasses.fields(cls):
         value = field.default if values is None else values[field.name]
@@ -163,7 +163,7 @@ def _typed(value: Any) -> str:
     return ",".join(value) if isinstance(value, list) else str(value)
 
 
-def _texts(cls: type) -> dict[str, str]:
+def attribute_texts(cls: type) -> dict[str, str]:
     """Returns the `Attributes` of a dataclass's docstring and of those it inherits from."""
     texts: dict[str, str] = {}
     for base in reversed(cls.__mro__):

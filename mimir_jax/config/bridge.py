@@ -210,6 +210,8 @@ def _pick(classes: list[type], value: dict[str, Any], mount: checks.Mount) -> ty
 def _optional(hint: Any) -> type:
     """Returns the type that a field annotated `T | None` takes from a flag."""
     option = next(o for o in typing.get_args(hint) if o is not type(None))
+    if typing.get_origin(option) is typing.Literal:
+        return type(typing.get_args(option)[0])
     return typing.get_origin(option) or option
 
 

@@ -39,6 +39,9 @@ class SamplerConfig:
         steps: Sampling steps.
         guidance_scale: Scale of classifier-free guidance.
         dynamic_guidance: How the scale changes over the steps: `off` keeps it.
+        guidance_rescale: Share of the guided prediction that is rescaled to the standard deviation
+            of the conditional one (arXiv 2305.08891).
+        eta: Share of fresh noise in every step of `ddim`: 0 is deterministic, 1 is DDPM.
         previous: Where a step leads: one stride down, as in the `reference`, or to the next point
             of the `grid` of visited timesteps.
     """
@@ -47,8 +50,17 @@ class SamplerConfig:
     steps: int = 50
     guidance_scale: float = 6.0
     dynamic_guidance: Literal["off", "reference", "smooth"] = "smooth"
+    guidance_rescale: float = 0.0
+    eta: float = 0.0
     previous: Literal["reference", "grid"] = "reference"
 
     def __post_init__(self):
         checks.within(self, "steps", 1, 1000)
         checks.within(self, "guidance_scale", 0)
+        for name in ("guidance_rescale", "eta"):
+            checks.within(self, name, 0, 1)
+        checks.check(
+            self,
+            self.eta == 0 or self.name == "ddim",
+            "{eta} must be 0 unless {name} is ddim",
+        )

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from mimir_jax.config import checks
+from mimir_jax.models.config import DType
 
 INSTRUCTIONS = (
     "List every object in the video and how many there are.",
@@ -23,6 +24,7 @@ class TextConfig:
     Attributes:
         t5_path: Folder of T5: weights, config and tokenizer; `package:NAME` ships with mimir_jax.
         llm_path: Folder of the LLM, likewise; read by Mimir alone.
+        dtype: Dtype of the encoders; None keeps the stored one.
         length: Positions of both feature sequences, padded or truncated on the right (M-U4).
         llm_layer: Hidden state read from the LLM, -1 is the last after its norm (M-U2).
         llm_tokens: LLM states that enter the sum: of the prompt, of sampled answers, or the prompt
@@ -40,6 +42,7 @@ class TextConfig:
 
     t5_path: str | None = None
     llm_path: str | None = None
+    dtype: DType | None = None
     length: int = 226
     llm_layer: int = -1
     llm_tokens: Literal["query", "answer", "query+answer"] = "query+answer"

@@ -26,6 +26,7 @@ class FrozenNetwork:
         path: Folder of its weights; None where the run names none.
         field: Config field that names the folder, relative to the system's section.
         config: The network's config where the run states it; None takes that of the folder.
+        dtype: Dtype of parameters and compute; None takes that of `config`, or of the folder.
         split: Whether its parameters are split over the devices of a process, not kept whole on the
             first one.
     """
@@ -34,6 +35,7 @@ class FrozenNetwork:
     path: str | None
     field: str
     config: Any = None
+    dtype: str | None = None
     split: bool = False
 
     def require_path(self) -> str:
@@ -51,7 +53,7 @@ class FrozenNetwork:
         return self.path
 
     def load(self, mesh: Mesh | None = None) -> tuple[functional.Model, functional.Params]:
-        """Loads the network, in the dtype of `config` where that is stated.
+        """Loads the network.
 
         Args:
             mesh: Devices to split the parameters over; None keeps them on the first device.
@@ -59,8 +61,8 @@ class FrozenNetwork:
         Raises:
             InputError: for a missing folder, or one whose config is not the stated one.
         """
-        dtype = None if self.config is None else self.config.dtype
-        model, params = weights.load(self.require_path(), kind=self.kind, dtype=dtype, mesh=mesh)
+        path, dtype = self.require_path(), self._dtype(None)
+        model, params = weights.load(path, kind=self.kind, dtype=dtype, mesh=mesh)
         if self.config is not None and model.config != self.config:
             raise InputError(
                 f"system.{self.kind} must be the config of {self.path}, got {self.config} and "
@@ -75,14 +77,19 @@ class FrozenNetwork:
         """
         family = opening.FAMILIES[self.kind]
         if self.config is not None:
-            config, dtype = self.config, self.config.dtype
+            config, stored = self.config, self.config.dtype
         elif self._exists():
             config = weights.open_weights(self.path).config
-            dtype = config.dtype
+            stored = config.dtype
         else:
-            config, dtype = KINDS[self.kind](), "bfloat16"
+            config, stored = KINDS[self.kind](), "bfloat16"
         model = family.build(config)
-        return model, param_spec(model, dtype)
+        return model, param_spec(model, self._dtype(stored))
+
+    def _dtype(self, stored: str | None) -> str | None:
+        """Returns the stated dtype, `stored` if there is none."""
+        stated = stored if self.config is None else self.config.dtype
+        return self.dtype or stated
 
     def _exists(self) -> bool:
         try:

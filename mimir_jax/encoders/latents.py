@@ -41,6 +41,14 @@ class LatentCodec(Protocol):
         """Returns the nearest clip length that decodes to as many frames as were encoded."""
         ...
 
+    def check_frames(self, frames: int, name: str) -> None:
+        """Raises `InputError`, with `name` as its subject, unless `nearest_frames` is `frames`."""
+        ...
+
+    def whole_latents(self, latent_frames: int) -> int:
+        """Returns the most latent frames, up to `latent_frames`, that a whole clip has."""
+        ...
+
     def encode(
         self, params: functional.Params, video: Float[Array, "b f h w 3"]
     ) -> autoencoder.Moments:
@@ -95,6 +103,14 @@ class CausalVAECodec:
     def nearest_frames(self, frames: int) -> int:
         """Returns the nearest clip length of whole chunks after the first frame."""
         return self.config.nearest_frames(frames)
+
+    def check_frames(self, frames: int, name: str) -> None:
+        """Raises `InputError` unless the VAE returns as many frames as it reads."""
+        self.config.check_frames(frames, name)
+
+    def whole_latents(self, latent_frames: int) -> int:
+        """Returns the latent frames of the whole chunks among `latent_frames`."""
+        return latent_frames - (latent_frames - 1) % self.config.latent_chunk
 
     def encode(
         self, params: functional.Params, video: Float[Array, "b f h w 3"]

@@ -86,7 +86,9 @@ def frozen_networks(
     """
     paths = {"t5": config.t5_path, **({"llm": config.llm_path} if use_llm else {})}
     return {
-        kind: frozen_lib.FrozenNetwork(kind, path, f"text.{kind}_path", split=split)
+        kind: frozen_lib.FrozenNetwork(
+            kind, path, f"text.{kind}_path", dtype=config.dtype, split=split
+        )
         for kind, path in paths.items()
     }
 
@@ -126,13 +128,19 @@ class TextEncoder:
         """Width of the LLM states, None without an LLM."""
         return self._llm.model.config.width if self._llm else None
 
+    @property
+    def networks(self) -> dict[str, "TextNetwork"]:
+        """The encoders with their tokenizers, by name."""
+        return {"t5": self._t5, **({} if self._llm is None else {"llm": self._llm})}
+
     def identity(self) -> dict[str, Any]:
         """Returns everything besides caption and seed that features depend on, as JSON values.
 
         `text` and `t5` determine the features of T5, `llm` the others; without an LLM it is None.
         """
         values = dataclasses.asdict(self._config)
-        del values["t5_path"], values["llm_path"]  # the weights themselves are hashed
+        for name in ("t5_path", "llm_path", "dtype"):  # the weights themselves are hashed
+            del values[name]
         text = {name: values.pop(name) for name in ("length", "null")}
         llm = None
         if self._llm is not None:
@@ -331,7 +339,7 @@ def _starts(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     return [start for start, _ in out["offset_mapping"]]
 
 
-class _Encoder:
+class TextNetwork:
     """A frozen network with its tokenizer."""
 
     def __init__(
@@ -360,7 +368,7 @@ class _Encoder:
         }
 
 
-def _load(network: frozen_lib.FrozenNetwork, mesh: Mesh | None) -> _Encoder:
+def _load(network: frozen_lib.FrozenNetwork, mesh: Mesh | None) -> TextNetwork:
     model, params = network.load(mesh)
     folder = weights.resolve(network.path)
-    return _Encoder(model, params, tokenizers.load(folder), folder)
+    return TextNetwork(model, params, tokenizers.load(folder), folder)

@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from mimir_jax import files
 from mimir_jax.parallel import distributed
 from mimir_jax.sampling import video as video_lib
+from mimir_jax.sampling.request import Request
 
 Progress = Callable[[int, int], None]
 """Called with the number of videos that exist and the number of all videos."""
@@ -41,19 +42,19 @@ S = TypeVar("S", bound=EvalSample)
 
 @runtime_checkable
 class Generator(Protocol):
-    """The part of `sampling.generator.Generator` that suites use."""
+    """The part of `sampling.pipeline.Pipeline` that suites use."""
 
     fps: float
-    ways: int
+    batch_multiple: int
     settings: dict[str, Any]
 
     def generate(
-        self, prompts: Sequence[str], seeds: Sequence[int], *, batch_size: int
+        self, requests: Sequence[Request], *, batch_size: int
     ) -> UInt8[np.ndarray, "b f h w 3"]:
-        """Returns one video per prompt."""
+        """Returns one video per request."""
         ...
 
-    def unread(self, prompt: str) -> str:
+    def truncated_text(self, prompt: str) -> str:
         """Returns the end of a prompt that is too long for the model."""
         ...
 
@@ -74,8 +75,8 @@ def generate_batches(
     progress(len(samples) - len(missing), len(samples))
     for first in range(0, len(missing), batch_size):
         batch = missing[first : first + batch_size]
-        prompts, seeds = [sample.prompt for sample in batch], [sample.seed for sample in batch]
-        videos = generator.generate(prompts, seeds, batch_size=batch_size)
+        requests = [Request(sample.prompt, seed=sample.seed) for sample in batch]
+        videos = generator.generate(requests, batch_size=batch_size)
         if distributed.is_first():
             yield batch, videos
         progress(len(samples) - len(missing) + first + len(batch), len(samples))
@@ -93,6 +94,6 @@ def write_video(
 def warn_of_truncated_prompts(generator: Generator, samples: Sequence[EvalSample]) -> None:
     """Logs the ends of prompts that are too long for the model."""
     for prompt in dict.fromkeys(sample.prompt for sample in samples):
-        lost = generator.unread(prompt)
+        lost = generator.truncated_text(prompt)
         if lost and distributed.is_first():
             logging.warning("prompt %r... is too long, cut: %r", prompt[:40], lost)

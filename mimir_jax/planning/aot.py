@@ -11,6 +11,7 @@ both: a lower bound for any program. The compiler's own count of bytes counts a 
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from jax.sharding import PartitionSpec as P
 
 from mimir_jax import systems, tables
 from mimir_jax.config import TrainConfig
+from mimir_jax.diffusion import guidance
 from mimir_jax.errors import InputError
 from mimir_jax.parallel import context, hardware
 from mimir_jax.parallel import mesh as mesh_lib
@@ -254,17 +256,24 @@ def _lower_sample(config: TrainConfig, system: base.System, mesh: Mesh):
     features = jax.tree.map(
         lambda x: compiled_step.with_sharding(x, rows), system.feature_spec(bucket.batch)
     )
-    drop = jax.ShapeDtypeStruct((bucket.batch,), jnp.bool_, sharding=rows)
+    cfg, null, scales = system.config.sampler, None, None
+    if guidance.guides(cfg):
+        null = (features, jax.ShapeDtypeStruct((bucket.batch,), jnp.bool_, sharding=rows))
+        steps = (system.config.diffusion.num_train_steps,)
+        scales = jax.ShapeDtypeStruct(steps, jnp.float32, sharding=NamedSharding(mesh, P()))
     shape = system.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
     shape = (bucket.batch, *shape)
-    denoise = pipeline_lib.make_denoise(system)
+    denoise = functools.partial(
+        pipeline_lib.make_denoise(system),
+        sampler=pipeline_lib.make_sampler(system.config),
+        shape=shape,
+        rescale=cfg.guidance_rescale,
+    )
+    inputs = (params, features, null, scales)
     with context.use_mesh(mesh, rules):
-        keys = _key((bucket.batch,), rows)
-        lowered = denoise.lower(params, features, features, drop, shape, keys)
-        flops = metrics.count_flops(
-            lambda *arguments: denoise(*arguments[:4], shape, arguments[4]),
-            params, features, features, drop, jax.random.split(jax.random.key(0), bucket.batch),
-        )  # fmt: skip
+        lowered = jax.jit(denoise).lower(*inputs, _key((bucket.batch,), rows))
+        keys = jax.random.split(jax.random.key(0), bucket.batch)
+        flops = metrics.count_flops(denoise, *inputs, keys)
     return lowered, {"parameters": params, "batch": features}, flops, flops
 
 

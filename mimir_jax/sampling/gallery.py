@@ -14,7 +14,7 @@ import base64
 import json
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -22,9 +22,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mimir_jax import files
+from mimir_jax import files, hashing
 from mimir_jax.errors import InputError
+from mimir_jax.parallel import distributed
+from mimir_jax.sampling import pipeline as pipeline_lib
 from mimir_jax.sampling import video as video_lib
+from mimir_jax.sampling.request import Request
 
 SHEET_ROWS = 100
 EMBEDDED_BYTES = 64 * 2**20
@@ -149,6 +152,64 @@ class Gallery:
             f"destination {self._folder} holds unfinished samples of another command: {what}; "
             "delete it or choose another"
         )
+
+
+def make_videos(
+    pipeline: pipeline_lib.Pipeline,
+    requests: Sequence[Request],
+    gallery: Gallery | None,
+    *,
+    batch_size: int | None = None,
+    report: Callable[[int, dict[str, Any] | None], None] = lambda done, record: None,
+) -> int:
+    """Makes the videos that a gallery lacks, and finishes it.
+
+    Of many processes all must call it alike; process 0 alone has a gallery.
+
+    Args:
+        pipeline: Makes the videos.
+        requests: One per video of the gallery.
+        gallery: Receives each video as soon as it exists; None on other processes.
+        batch_size: Videos at a time; None takes what keeps all devices busy.
+        report: Called with the number of videos that exist, and the record of the last one.
+
+    Returns:
+        The number of videos made.
+
+    Raises:
+        InputError: for requests that the pipeline cannot follow, or a gallery of others.
+    """
+    pipeline.check(requests)
+    size = batch_size or pipeline.batch_multiple
+    videos = [_describe(request) for request in requests]
+    settings = {**pipeline.settings, "batch_size": size}
+    missing = distributed.from_first(lambda: gallery.begin(videos, settings))
+    done = len(requests) - len(missing)
+    report(done, None)
+    for start in range(0, len(missing), size):
+        batch = missing[start : start + size]
+        asked = [requests[index] for index in batch]
+        frames, answers = pipeline.generate(asked, batch_size=size), pipeline.answers(asked)
+        for index, video, said in zip(batch, frames, answers, strict=True):
+            done += 1
+            record = gallery and gallery.add(index, video, fps=pipeline.fps, answers=said)
+            report(done, record)
+    if gallery is not None:
+        gallery.finish()
+    return len(missing)
+
+
+def _describe(request: Request) -> dict[str, Any]:
+    """Returns what a request differs by from others, for its record."""
+    record: dict[str, Any] = {"prompt": request.prompt, "seed": request.seed}
+    if request.negative_prompt is not None:
+        record["negative_prompt"] = request.negative_prompt
+    pictures = {"images": request.images, "first_frame": request.first_frame}
+    for name, picture in pictures.items():
+        if picture is not None and len(picture):
+            arrays = picture if isinstance(picture, tuple) else (picture,)
+            record[name] = [hashing.content_key(array).hex()[:12] for array in arrays]
+    return record
 
 
 def _cards(videos: Sequence[pathlib.Path], *, embed: bool) -> Iterator[dict[str, Any]]:

@@ -1,141 +1,463 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""From captions to videos with a diffusion system: condition once, denoise, decode."""
+"""From requests to videos with any diffusion system, of a run or of a published folder.
 
+requests -> encoder -> features -> condition -> denoise under one scan -> codec -> frames
+"""
+
+import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import UInt8
+from jaxtyping import Array, Bool, Float, Float32, Key, UInt8
 
-from mimir_jax.config import DataConfig
+from mimir_jax.config import SamplerConfig, TrainConfig
 from mimir_jax.diffusion import guidance, samplers, schedules
+from mimir_jax.errors import require
 from mimir_jax.models import functional
 from mimir_jax.parallel import context, distributed
+from mimir_jax.sampling import arguments
 from mimir_jax.sampling import latents as latents_lib
+from mimir_jax.sampling import request as request_lib
 from mimir_jax.sampling import video as video_lib
+from mimir_jax.sampling.request import Request
 from mimir_jax.systems import base
 
+AnyArray = Array | np.ndarray
 
-@dataclasses.dataclass(frozen=True)
-class _Request:
-    prompt: str
-    negative_prompt: str | None = None
+
+class Network(NamedTuple):
+    """A network and its parameters."""
+
+    model: functional.Model
+    params: functional.Params
+
+
+class Size(NamedTuple):
+    """Size of a video in frames and pixels."""
+
+    frames: int
+    height: int
+    width: int
 
 
 class Pipeline:
-    """Samples videos with a diffusion system.
+    """Samples videos; call it as a pipeline of diffusers, or use `generate`.
 
     Args:
-        system: Network, codec and sampler settings.
-        encoder: Frozen networks.
+        system: Network, codec and null rule.
+        encoder: The frozen networks.
+        params: Parameters of the network.
+        sampler: Takes the steps.
+        guidance: Scale, dynamics and rescaling of guidance.
+        fps: Frames per second of the videos.
+        tiled: Whether `generate` decodes overlapping tiles and blends them, which saves memory.
         mesh: Spreads the videos of a batch over its `data` and `fsdp` axes, each over `context` and
-            `tensor`, and the rows of each over all its devices when it is decoded; None stands for
-            one device, or for the mesh of the training run around it. A batch that does not split
-            is padded with copies of its last row.
+            `tensor`, and the rows of each over all its devices when it is decoded. None stands for
+            one device, or for the mesh of the training run around it.
+        settings: What the videos depend on besides requests and sampling, for their records.
+
+    Attributes:
+        system, encoder, params, mesh, fps: As above.
+        scheduler: The sampler.
+        size: Size of a video where a request names none.
     """
 
     def __init__(
         self,
         system: base.DiffusionSystem,
         encoder: base.DiffusionEncoder,
+        params: functional.Params | None,
         *,
+        sampler: samplers.Sampler,
+        guidance: SamplerConfig,
+        fps: float,
+        tiled: bool = False,
         mesh: Mesh | None = None,
+        settings: Mapping[str, Any] | None = None,
     ):
-        self._system, self._encoder, self._mesh = system, encoder, mesh
+        self.system, self.encoder, self.params, self.mesh = system, encoder, params, mesh
+        self.scheduler, self.fps = sampler, fps
+        self._guidance, self._tiled = guidance, tiled
+        bucket = system.buckets[0]
+        self.size = Size(bucket.frames, bucket.height, bucket.width)
+        self._settings = dict(settings or {})
+        self._denoise = make_denoise(system)
         self._decode = latents_lib.Decoder(system.codec, encoder.codec_params, mesh)
 
-    def generate(
-        self,
-        params: functional.Params,
-        captions: Sequence[str],
-        data: DataConfig,
-        *,
-        seeds: Sequence[int],
-        batch_size: int = 1,
-        tiled: bool = False,
-    ) -> UInt8[np.ndarray, "b f h w 3"]:
-        """Returns one video per caption, each from the noise of its own seed.
+    def with_params(self, params: functional.Params) -> "Pipeline":
+        """Returns this pipeline with other parameters of the network; nothing compiles again."""
+        other = copy.copy(self)
+        other.params = params
+        return other
 
-        Where the parameters lie on many processes, all must call it, and all get all videos.
-
-        Args:
-            params: Parameters of the network.
-            captions: What to show.
-            data: Frames, height and width.
-            seeds: One per caption.
-            batch_size: Fewer captions are padded to as many by copies that are not decoded, so that
-                a video does not depend on how many there are.
-            tiled: Whether to decode and blend overlapping tiles, which saves memory.
-        """
-        count = len(captions)
-        captions, seeds = (
-            latents_lib.pad_batch(rows, self.batch_multiple, batch_size)
-            for rows in (captions, seeds)
-        )
-        requests = [_Request(caption) for caption in captions]
-        features = self._encoder.features(requests)
-        null, drop = self._encoder.null_features(requests)
-        shape = self._system.codec.latent_shape(data.frames, data.height, data.width)
-        keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
-        if self._mesh is not None:
-            replicated = NamedSharding(self._mesh, P())
-            features, null, drop, keys = jax.device_put((features, null, drop, keys), replicated)
-        with context.use_mesh(self._mesh):
-            latents = self._denoise(params, features, null, drop, (len(captions), *shape), keys)
-        if latents.is_fully_addressable:
-            return np.stack([self.decode(row[None], tiled=tiled) for row in latents[:count]])
-        rows = distributed.to_host(latents)[distributed.split_rows(count)]
-        return distributed.join_rows(
-            np.stack([self.decode(row[None], tiled=tiled) for row in rows]), count
-        )
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a video depends on besides its request, as JSON values, for its record."""
+        return {
+            **self._settings,
+            "sampler": dataclasses.asdict(self._guidance),
+            **self.size._asdict(),
+            "fps": self.fps,
+            "tiled": self._tiled,
+            **self.system.sampling_options(),
+        }
 
     @property
     def batch_multiple(self) -> int:
-        """Fewest videos that give every device work."""
-        with context.use_mesh(self._mesh):
-            guided = guidance.guides(self._system.config.sampler)
-            return latents_lib.batch_multiple(guided=guided)
+        """Fewest videos at a time that give every device work."""
+        return self._own_multiple * (jax.process_count() if self._shares else 1)
+
+    @property
+    def transformer(self) -> Network:
+        """The network that denoises, by its name in diffusers."""
+        return Network(self.system.model, self.params)
+
+    @property
+    def vae(self) -> Network:
+        """The codec, by its name in diffusers."""
+        return Network(self.system.codec.model, self.encoder.codec_params)
+
+    @property
+    def text_encoder(self) -> Any:
+        """T5 (`model`, `params`, `tokenizer`), by its name in diffusers."""
+        return self.encoder.text.networks["t5"]
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of T5."""
+        return self.text_encoder.tokenizer
+
+    def generate(
+        self, requests: Sequence[Request], *, batch_size: int = 1
+    ) -> UInt8[np.ndarray, "b f h w 3"]:
+        """Returns one video per request, each from the noise of its own seed.
+
+        All processes must call it alike, and all get all videos. Where each process has a model of
+        its own they share the videos; where the parameters lie on many processes they all work on
+        each.
+
+        Args:
+            requests: At least one, all of one size.
+            batch_size: Fewer requests are padded to as many by copies that are not decoded, so that
+                every batch runs the same program and a video does not depend on the others.
+
+        Raises:
+            InputError: for a request that the system cannot follow, or sizes that differ.
+        """
+        shape = self._latent_shape(requests)
+        if not self._shares:
+            return self._generate(requests, shape, batch_size)
+        rows = distributed.split_rows(len(requests))
+        each = -(-batch_size // jax.process_count())
+        made = self._generate([requests[i] for i in rows], shape, each)
+        return distributed.join_rows(made, len(requests))
+
+    def check(self, requests: Sequence[Request]) -> None:
+        """Raises `InputError` for a request that the system cannot follow or does not read."""
+        given = {"images": any(r.images for r in requests)}
+        given["first_frame"] = any(r.first_frame is not None for r in requests)
+        for field, used in given.items():
+            require(
+                not used or field in self.system.request_fields,
+                f"{field} must be left out for {self.system.config.kind}, which is not conditioned "
+                "on images; use an image-to-video model",
+            )
+        require(
+            guidance.guides(self._guidance) or all(r.negative_prompt is None for r in requests),
+            "negative_prompt must be left out without guidance, which alone reads it, got a "
+            f"guidance scale of {self._guidance.guidance_scale}; raise --guidance_scale",
+        )
+        for size in self._sizes(requests):
+            self.system.check_size(*size)
+
+    def truncated_text(self, prompt: str) -> str:
+        """Returns the end of `prompt` that is too long to condition the network, "" if none is."""
+        return self.encoder.truncated_text(prompt)
+
+    def answers(self, requests: Sequence[Request]) -> list[list[str]]:
+        """Returns what an LLM answered to each prompt when `generate` made its video.
+
+        The first answer conditions the video; there are none where no answer does.
+        """
+        if not self._shares:
+            return [self.encoder.answers(request.prompt) for request in requests]
+        rows = distributed.split_rows(len(requests))
+        own = [self.encoder.answers(requests[i].prompt) for i in rows]
+        parts = distributed.gather(own)
+        return [answers for part in parts for answers in part][: len(requests)]
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        *,
+        negative_prompt: str | Sequence[str] | None = None,
+        prompt_embeds: Any = None,
+        negative_prompt_embeds: Any = None,
+        latents: Float[AnyArray, "_ _ _ _ _"] | None = None,
+        noise: Float[AnyArray, "_ _ _ _ _ _"] | None = None,
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | int | None = None,
+        dynamic_guidance: str | None = None,
+        num_videos_per_prompt: int = 1,
+        tiled: bool = False,
+        output: str = "video",
+        key: Key[Array, ""] | Key[Array, " videos"] | None = None,
+    ) -> Float32[np.ndarray, "videos _ _ _ _"]:
+        """Returns videos (videos, frames, rows, columns, 3) in 0..1, those of one prompt together.
+
+        What is left out is as in the run, for a published folder its size, 50 steps and guidance 6.
+        The sample size of 1.5 models is no native one: it bounds the rotary grid at 2400 x 2400
+        pixels, so give them `height` and `width`, 768 and 1360. They sample padded latents; the
+        extra leading frames are dropped.
+
+        Args:
+            prompt: One text or several.
+            negative_prompt: Text that guidance leads away from, one for all prompts or one each; by
+                default the null condition of the model, for CogVideoX the empty text.
+            prompt_embeds: What `encode_prompt` returns in place of `prompt`, one row per prompt.
+            negative_prompt_embeds: The same in place of `negative_prompt`, of the same shape.
+            latents: Noise to start from (videos, t, h, w, c), padded for 1.5 models; sizes follow
+                from it. For 1.5 models `num_frames` decides how much is padding, by default as
+                little as leaves frames that the VAE returns whole.
+            noise: Noise of every step (steps, videos, t, h, w, c), for stochastic samplers.
+            num_frames: Frames per video, 8N+1.
+            height: Pixel rows, a multiple of 16 in released models.
+            width: Pixel columns, likewise.
+            num_inference_steps: Sampling steps.
+            guidance_scale: Scale of guidance; none at all up to 1.
+            dynamic_guidance: How the scale varies over the steps: `off`, `reference` as in
+                diffusers, or `smooth`; see `guidance.scales`.
+            num_videos_per_prompt: Videos per prompt.
+            tiled: Whether to decode overlapping tiles and blend them, which saves memory.
+            output: `video`, or `latent` for scaled latents (videos, t, h, w, c), not decoded.
+            key: Draws what of `latents` and `noise` is not given; one, or one per video.
+
+        Raises:
+            InputError: for contradicting arguments or impossible sizes.
+        """
+        cfg = arguments.guidance(self._guidance, guidance_scale, dynamic_guidance)
+        guided = guidance.guides(cfg)
+        text = arguments.Text(prompt, prompt_embeds)
+        negative = arguments.Text(negative_prompt, negative_prompt_embeds)
+        prompts = arguments.count_prompts(self.system, text, negative if guided else None)
+        arguments.check_choices(num_videos_per_prompt, output)
+        rows = prompts * num_videos_per_prompt
+        size = {"num_frames": num_frames, "height": height, "width": width}
+        if latents is None:
+            shape = arguments.latent_shape(self.system, self.size, rows, **size)
+        else:
+            shape = arguments.latent_shape_of(self.system, tuple(latents.shape), rows, **size)
+        sampler = arguments.with_steps(self.scheduler, num_inference_steps)
+        padded = (rows, self.system.padded_frames(shape[1]), *shape[2:])
+        arguments.check_noise(sampler, padded, latents, noise, key)
+
+        words = text.listed(prompts)
+        features = self.encode_prompt(words) if text.features is None else text.features
+        null = self._null_features(words, negative, prompts) if guided else None
+        features, null = jax.tree.map(
+            lambda x: jnp.repeat(jnp.asarray(x), num_videos_per_prompt, axis=0), (features, null)
+        )
+        drawn = self._sample(
+            features, null, shape, sampler, cfg, key=key, latents=latents, noise=noise
+        )
+        if output == "latent":
+            return np.asarray(drawn, np.float32)
+        return self.decode(drawn, tiled=tiled)
+
+    def encode_prompt(self, prompts: Sequence[str]) -> Any:
+        """Returns what conditions the network on `prompts`; for CogVideoX T5 states (b, l, d)."""
+        return self.encoder.features([Request(prompt) for prompt in prompts])
+
+    def decode(
+        self, latents: Float[AnyArray, "b t h w c"], *, tiled: bool = False
+    ) -> Float32[np.ndarray, "b frames pixel_rows pixel_columns 3"]:
+        """Returns the frames of scaled latents in 0..1, decoded video by video.
+
+        On a mesh every device takes a band of pixel rows, which changes nothing but rounding.
+
+        Args:
+            latents: What the network denoises, without padding.
+            tiled: Whether to decode overlapping tiles and blend them, which saves memory.
+        """
+        videos = self._decode_rows(jnp.asarray(latents), tiled=tiled)
+        return np.clip(np.stack(videos) * 0.5 + 0.5, 0.0, 1.0)
+
+    @property
+    def _own_multiple(self) -> int:
+        """`batch_multiple` of the devices that the parameters are on."""
+        with context.use_mesh(self.mesh):
+            return latents_lib.batch_multiple(guided=guidance.guides(self._guidance))
+
+    @property
+    def _shares(self) -> bool:
+        """Whether each of many processes has the parameters to itself."""
+        leaves = jax.tree.leaves(self.params)
+        return jax.process_count() > 1 and all(x.is_fully_addressable for x in leaves)
+
+    def _sizes(self, requests: Sequence[Request]) -> set[Size]:
+        """Returns the sizes that requests ask for."""
+        defaults = self.size._asdict().items()
+        return {Size(*(getattr(r, name) or own for name, own in defaults)) for r in requests}
+
+    def _latent_shape(self, requests: Sequence[Request]) -> tuple[int, ...]:
+        """Returns the shape (t, h, w, c) of the latents of each request."""
+        self.check(requests)
+        sizes = self._sizes(requests)
+        require(
+            len(sizes) == 1,
+            f"requests made together must have one size, got {len(sizes)}; make them one by one",
+        )
+        return self.system.codec.latent_shape(*sizes.pop())
+
+    def _generate(
+        self, requests: Sequence[Request], shape: tuple[int, ...], batch_size: int
+    ) -> UInt8[np.ndarray, "b f h w 3"]:
+        """Makes the videos of requests with the parameters that this process has a part of."""
+        count = len(requests)
+        requests = latents_lib.pad_batch(requests, self._own_multiple, batch_size)
+        features = self.encoder.features(requests)
+        null = None
+        if guidance.guides(self._guidance):
+            null = self.encoder.null_features(requests)
+        latents = self._sample(
+            features,
+            null,
+            (len(requests), *shape),
+            self.scheduler,
+            self._guidance,
+            key=request_lib.make_keys([request.seed for request in requests]),
+        )
+        if latents.is_fully_addressable:
+            return self._to_frames(latents[:count])
+        rows = distributed.to_host(latents)[distributed.split_rows(count)]
+        return distributed.join_rows(self._to_frames(rows), count)
+
+    def _null_features(
+        self, words: Sequence[str], negative: arguments.Text, prompts: int
+    ) -> tuple[Any, Bool[np.ndarray, " b"]]:
+        """Returns the features of the unconditional branch, and its rows with the null rule."""
+        if negative.features is not None:
+            return negative.features, np.zeros(prompts, bool)
+        listed = negative.listed(prompts, default=None)
+        pairs = zip(words, listed, strict=True)
+        return self.encoder.null_features([Request(a, negative_prompt=b) for a, b in pairs])
+
+    def _sample(
+        self,
+        features: Any,
+        null: tuple[Any, Bool[AnyArray, " b"]] | None,
+        shape: tuple[int, ...],
+        sampler: samplers.Sampler,
+        cfg: SamplerConfig,
+        *,
+        key: Array | None,
+        latents: AnyArray | None = None,
+        noise: AnyArray | None = None,
+    ) -> Float[Array, "b t h w c"]:
+        """Returns scaled latents of `shape`; `null` is None without guidance."""
+        cfg = dataclasses.replace(cfg, steps=sampler.num_steps)
+        scales = None
+        if null is not None:
+            scales = guidance.scales(cfg, sampler.schedule, sampler.times())
+        arrays = (features, null, scales, key, latents, noise)
+        if self.mesh is not None:
+            arrays = jax.device_put(arrays, NamedSharding(self.mesh, P()))
+        with context.use_mesh(self.mesh):
+            return self._denoise(
+                self.params, *arrays, sampler=sampler, shape=shape, rescale=cfg.guidance_rescale
+            )
 
     @context.no_mesh()
-    def decode(
-        self, latents: jax.Array | np.ndarray, *, tiled: bool = False
-    ) -> UInt8[np.ndarray, "f h w 3"]:
-        """Decodes the scaled latents of one clip."""
-        return video_lib.to_uint8(self._decode(latents, tiled=tiled)[0])
+    def _decode_rows(self, latents: AnyArray, *, tiled: bool) -> list[np.ndarray]:
+        """Returns the clip of each row of scaled latents, about in [-1, 1]."""
+        return [self._decode(row[None], tiled=tiled)[0] for row in latents]
 
-    @functools.cached_property
-    def _denoise(self):
-        return make_denoise(self._system)
+    def _to_frames(self, latents: AnyArray) -> UInt8[np.ndarray, "b f h w 3"]:
+        videos = self._decode_rows(latents, tiled=self._tiled)
+        return np.stack([video_lib.to_uint8(video) for video in videos])
+
+
+def make_pipeline(
+    config: TrainConfig,
+    system: base.DiffusionSystem,
+    encoder: base.DiffusionEncoder,
+    params: functional.Params | None = None,
+    **options: Any,
+) -> Pipeline:
+    """Returns the pipeline of a run, which samples as its config says.
+
+    Args:
+        config: The run.
+        system: The pure half of its system.
+        encoder: The host half.
+        params: Parameters of the network; None where `with_params` gives them.
+        **options: Further arguments of `Pipeline`.
+    """
+    cfg = config.system.sampler
+    options.setdefault("sampler", make_sampler(config.system))
+    return Pipeline(system, encoder, params, guidance=cfg, fps=config.data.fps, **options)
+
+
+def make_sampler(config: Any) -> samplers.Sampler:
+    """Returns the sampler of a system's config, by its sections `sampler` and `diffusion`."""
+    cfg, schedule = config.sampler, schedules.DiscreteSchedule(config.diffusion)
+    options = {"eta": cfg.eta} if cfg.eta else {}
+    return samplers.SAMPLERS[cfg.name](schedule, cfg.steps, cfg.previous, **options)
 
 
 def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
     """Returns the jitted loop from noise to scaled latents, both guidance branches in one batch.
 
-    It is called as `(params, features, null, drop, shape, keys)`: parameters of the network;
-    features of the captions and of the unconditional branch; rows of the latter that follow the
-    network's own null rule; shape of the latents (b, t, h, w, c), static; one key per row.
+    It is called as `(params, features, null, scales, key, latents, noise, *, sampler, shape,
+    rescale)`: parameters of the network; features of the requests; those of the unconditional
+    branch with the rows that follow the network's own null rule, None without guidance; scale of
+    guidance at every timestep; one key, or one per row; noise to start from and of every step, None
+    draws it. The others are static: the sampler, shape of the latents (b, t, h, w, c), and the
+    share of rescaled guidance.
     """
-    cfg, schedule = system.config.sampler, schedules.DiscreteSchedule(system.config.diffusion)
-    sampler = samplers.make_sampler(cfg.name, schedule, cfg.steps, cfg.previous)
 
-    @functools.partial(jax.jit, static_argnames=("shape",))
-    def denoise(params, features, null, drop, shape, keys):
-        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), null, features)
-        drop = jnp.concatenate([drop, jnp.zeros_like(drop)])  # unconditional rows first
-        condition = system.condition(params, both, drop)
+    @functools.partial(jax.jit, static_argnames=("sampler", "shape", "rescale"))
+    def denoise(
+        params,
+        features,
+        null,
+        scales,
+        key,
+        latents=None,
+        noise=None,
+        *,
+        sampler,
+        shape,
+        rescale=0.0,
+    ):
+        drop, predict = None, functools.partial(system.denoise, params)
+        if null is not None:
+            unconditional, drop = null
+            features = jax.tree.map(
+                lambda a, b: jnp.concatenate([a, b]), unconditional, features
+            )  # unconditional rows first
+            drop = jnp.concatenate([drop, jnp.zeros_like(drop)])
+            predict = guidance.guided_by(predict, scales, rescale)
         return latents_lib.denoise(
-            guidance.guided(functools.partial(system.denoise, params), cfg, schedule),
+            predict,
             sampler,
             system.padded_frames(shape[1]),
             shape,
-            condition,
-            key=keys,
+            system.condition(params, features, drop),
+            key=key,
+            latents=latents,
+            noise=noise,
         )
 
     return denoise

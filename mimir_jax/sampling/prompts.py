@@ -7,23 +7,20 @@ import pathlib
 from collections.abc import Sequence
 from typing import Literal
 
+from mimir_jax import files
 from mimir_jax.errors import InputError
 
-Kind = Literal["prompt", "instruction"]
+Kind = Literal["prompt", "negative prompt", "instruction"]
 _FLAGS = {"prompt": "--prompt TEXT or --prompts FILE", "instruction": "--instructions FILE"}
 
 
 def read(path: pathlib.Path, kind: Kind = "prompt") -> list[str]:
-    """Reads one text a line: plain, or JSON with a field of the name `kind` in a `.jsonl` file.
+    """Reads one text per line: plain, or JSON with a field of the name `kind` in a `.jsonl` file.
 
     Raises:
         ValueError: if the file cannot be read, is not text, or a line holds no text.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InputError(f"{kind} file {path} must be readable text: {reason}") from None
+    lines = files.read_text(path, f"{kind} file").splitlines()
     numbered = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
     if path.suffix == ".jsonl":
         return [_field(path, number, line, kind) for number, line in numbered]

@@ -29,6 +29,8 @@ Metrics = Mapping[str, Any]
 Batch = Any
 """A registered dataclass of arrays with a leading batch axis; each system defines its own."""
 
+SIZE_NAMES = ("frames", "height", "width")
+
 Features = Any
 """A pytree of arrays with a leading batch axis: what conditions a diffusion network."""
 
@@ -111,9 +113,36 @@ class DiffusionSystem(System, Protocol):
 
     Attributes:
         codec: Clips to latents and back.
+        request_fields: Fields of a `sampling.request.Request`, besides seed and size, that its
+            videos depend on.
     """
 
     codec: latents.LatentCodec
+    request_fields: frozenset[str]
+
+    def sampling_options(self) -> Mapping[str, Any]:
+        """Returns what its videos depend on besides request, sampler and weights, as JSON values.
+
+        The keys are names of settings; a `SampleConfig` may set those that it has a field for.
+        """
+        ...
+
+    def check_size(
+        self, frames: int, height: int, width: int, names: tuple[str, str, str] = SIZE_NAMES
+    ) -> None:
+        """Raises `InputError` for clips that the networks cannot make, with the nearest size.
+
+        Args:
+            frames: Frames per clip.
+            height: Pixel rows.
+            width: Pixel columns.
+            names: Names of the three in messages.
+        """
+        ...
+
+    def check_latents(self, shape: tuple[int, ...]) -> None:
+        """Raises `InputError` unless the network takes noisy latents of `shape` (b, t, h, w, c)."""
+        ...
 
     def feature_spec(self, rows: int) -> Features:
         """Returns shape and dtype of what `DiffusionEncoder.features` returns for `rows`."""

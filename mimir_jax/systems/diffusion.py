@@ -24,6 +24,7 @@ from mimir_jax.config import TrainConfig
 from mimir_jax.diffusion import objectives, schedules
 from mimir_jax.encoders import frozen as frozen_lib
 from mimir_jax.encoders import latents
+from mimir_jax.errors import require
 from mimir_jax.models import dit, functional
 from mimir_jax.models.vae import autoencoder
 from mimir_jax.parallel import context
@@ -115,6 +116,34 @@ class VideoDiffusion(base.Defaults, abc.ABC):
             "vae", self.config.vae_path, "vae_path", config=self.config.vae
         )
         return {"vae": vae}
+
+    @property
+    def request_fields(self) -> frozenset[str]:
+        """Prompt and negative prompt; a system that reads images adds them."""
+        return frozenset({"prompt", "negative_prompt"})
+
+    def sampling_options(self) -> Mapping[str, Any]:
+        """Returns none: request, sampler and weights determine a video."""
+        return {}
+
+    def check_size(
+        self,
+        frames: int,
+        height: int,
+        width: int,
+        names: tuple[str, str, str] = base.SIZE_NAMES,
+    ) -> None:
+        """Raises `InputError` for clips that the codec does not return whole."""
+        self.codec.check_frames(frames, names[0])
+        for name, size in zip(names[1:], (height, width), strict=True):
+            check_side(name, size, step=self.codec.spatial_compression)
+
+    def check_latents(self, shape: tuple[int, ...]) -> None:
+        """Raises `InputError` for latents with other channels than the codec's."""
+        require(
+            shape[-1] == self.codec.channels,
+            f"latents must have {self.codec.channels} channels, got {shape[-1]}; draw as many",
+        )
 
     def padded_frames(self, frames: int) -> int:
         """Returns `frames`: every number of latent frames is taken as it is."""
@@ -218,6 +247,27 @@ class DiTDiffusion(VideoDiffusion):
         system = self.config.with_dit(**fields)
         return type(self)(dataclasses.replace(self._run, system=system))
 
+    def check_size(
+        self,
+        frames: int,
+        height: int,
+        width: int,
+        names: tuple[str, str, str] = base.SIZE_NAMES,
+    ) -> None:
+        """Raises `InputError` for clips that codec, patches or positions do not allow."""
+        cfg, scale = self.backbone, self.codec.spatial_compression
+        self.codec.check_frames(frames, names[0])
+        bounded = cfg.position != "sincos" and cfg.rope_grid == "integer"
+        sides = ((height, cfg.sample_height), (width, cfg.sample_width))
+        for name, (size, grid) in zip(names[1:], sides, strict=True):
+            check_side(name, size, step=cfg.patch * scale, most=grid * scale if bounded else None)
+        latent_frames, *rest = self.codec.latent_shape(frames, height, width)
+        self.check_latents((1, self.padded_frames(latent_frames), *rest))
+
+    def check_latents(self, shape: tuple[int, ...]) -> None:
+        """Raises `InputError` for latents that patches or positions do not allow."""
+        dit.token_grid(self.backbone, shape)
+
     def padded_frames(self, frames: int) -> int:
         """Returns the latent frames that fill the temporal patch of 1.5 models."""
         return dit.padded_frames(frames, self.backbone)
@@ -288,6 +338,23 @@ def make_evaluators(
     """Returns the evaluators of a diffusion system."""
     del config
     return [HeldoutLoss(system, encoder)]
+
+
+def check_side(name: str, size: int, *, step: int, most: int | None = None) -> None:
+    """Raises `InputError` unless `step` divides the height or width of clips.
+
+    Args:
+        name: The subject of the message.
+        size: Pixels.
+        step: Pixels per latent times latents per patch.
+        most: Largest size of the rotary grid; None has no limit.
+    """
+    nearest = max(1, round(size / step)) * step
+    rule = f"a multiple of {step} (VAE compression x patch)"
+    if most is not None:
+        nearest = min(nearest, most // step * step)
+        rule += f" of at most {most} (the rotary grid)"
+    require(size == nearest, f"{name} must be {rule}, got {size}; the nearest is {nearest}")
 
 
 def _fill_mesh(rows: Any) -> Any:

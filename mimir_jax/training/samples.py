@@ -12,6 +12,7 @@ from mimir_jax.models import functional
 from mimir_jax.parallel import distributed
 from mimir_jax.sampling import pipeline as pipeline_lib
 from mimir_jax.sampling import video as video_lib
+from mimir_jax.sampling.request import Request
 from mimir_jax.systems import base
 
 WHOLE_PIXELS = 256 * 256
@@ -42,19 +43,18 @@ class SampleSheet:
 
     def make_examples(self, params: functional.Params) -> base.Examples:
         """Samples the videos."""
-        data, count = self._config.data, self._config.system.sample_prompts
-        captions = self._encoder.heldout()[1][:count]
+        captions = self._encoder.heldout()[1][: self._config.system.sample_prompts]
         if not captions:
             return base.Examples()
-        tiled = data.height * data.width > WHOLE_PIXELS
-        videos = self._pipeline.generate(
-            params, captions, data, seeds=range(len(captions)), tiled=tiled
-        )
+        requests = [Request(caption, seed=seed) for seed, caption in enumerate(captions)]
+        videos = self._pipeline.with_params(params).generate(requests)
         return base.Examples(videos=list(videos), captions=captions)
 
     @functools.cached_property
     def _pipeline(self) -> pipeline_lib.Pipeline:
-        return pipeline_lib.Pipeline(self._system, self._encoder)
+        data = self._config.data
+        tiled = data.height * data.width > WHOLE_PIXELS
+        return pipeline_lib.make_pipeline(self._config, self._system, self._encoder, tiled=tiled)
 
 
 def make_evaluators(

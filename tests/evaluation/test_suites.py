@@ -20,7 +20,7 @@ from mimir_jax.evaluation.suites import compare, features, loss, toyworld
 class Renderer:
     """A model that knows the world: it renders the scene of each prompt, or one of other shapes."""
 
-    fps, ways = 8.0, 2
+    fps, batch_multiple = 8.0, 2
     settings = {"checkpoint": "renderer", "step": 3}  # noqa: RUF012
 
     def __init__(self, samples, wrong=()):
@@ -28,8 +28,9 @@ class Renderer:
         self.wrong = dict.fromkeys(wrong)
         self.calls = 0
 
-    def generate(self, prompts, seeds, *, batch_size):
+    def generate(self, requests, *, batch_size):
         self.calls += 1
+        prompts = [request.prompt for request in requests]
         scenes = [self.scenes[prompt] for prompt in prompts]
         scenes = [
             unlike(scene) if p in self.wrong else scene
@@ -37,7 +38,7 @@ class Renderer:
         ]
         return np.stack([world.render(scene) for scene in scenes])
 
-    def unread(self, prompt):
+    def truncated_text(self, prompt):
         return ""
 
 
@@ -139,10 +140,10 @@ def test_a_perfect_model_passes_a_wrong_one_fails_and_a_stopped_run_goes_on(tmp_
         return report.text, clips.read_clips(folder)
 
     class Stopped(Renderer):
-        def generate(self, prompts, seeds, *, batch_size):
+        def generate(self, requests, *, batch_size):
             if self.calls == 1:
                 raise KeyboardInterrupt
-            return super().generate(prompts, seeds, batch_size=batch_size)
+            return super().generate(requests, batch_size=batch_size)
 
     with pytest.raises(KeyboardInterrupt):
         evaluate("good", Stopped(samples))

@@ -55,14 +55,14 @@ def test_vbench_videos_are_made_once(tmp_path):
     (tmp_path / "p.txt").write_text("a bear\na car\n")
 
     class Noise:
-        fps, ways, settings = 8.0, 3, {}  # noqa: RUF012
+        fps, batch_multiple, settings = 8.0, 3, {}  # noqa: RUF012
         calls = 0
 
-        def generate(self, prompts, seeds, *, batch_size):
+        def generate(self, requests, *, batch_size):
             self.calls += 1
-            return np.zeros((len(prompts), 9, 32, 48, 3), np.uint8)
+            return np.zeros((len(requests), 9, 32, 48, 3), np.uint8)
 
-        def unread(self, prompt):
+        def truncated_text(self, prompt):
             return ""
 
     def evaluate(generator):

@@ -9,13 +9,18 @@ import jax
 import numpy as np
 import pytest
 
+from mimir_jax import config as c
+from mimir_jax import systems
 from mimir_jax.config import COGVIDEOX, DiTConfig, VAEConfig
 from mimir_jax.encoders import tokenizers
-from mimir_jax.models import dit, functional
+from mimir_jax.models import dit
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.sampling import generator, sizes
+from mimir_jax.sampling import arguments
+from mimir_jax.sampling import request as request_lib
 from mimir_jax.sampling import video as video_lib
-from mimir_jax.sampling.cogvideox import CogVideoXPipeline, Network, load_pipeline
+from mimir_jax.sampling.config import SampleConfig
+from mimir_jax.sampling.open import load_pipeline, open_pipeline
+from mimir_jax.sampling.request import Request
 from tests.helpers import relative_error
 from tests.models import dit_reference, vae_reference
 
@@ -157,9 +162,14 @@ def compare(theirs, ours, latents, noise, *, size=None, dynamic="off", **options
         name: torch_array(x) if isinstance(x, np.ndarray) else x for name, x in shared.items()
     }
     expected = run_reference(
-        theirs, latents, noise, use_dynamic_cfg=dynamic != "off", **torch_options, **(size or {})
+        theirs,
+        latents,
+        noise,
+        use_dynamic_cfg=dynamic != "off",
+        **torch_options,
+        **(size or {}),
     )
-    videos = ours(latents=latents, noise=noise, dynamic_cfg=dynamic, **shared)
+    videos = ours(latents=latents, noise=noise, dynamic_guidance=dynamic, **shared)
     assert videos.dtype == np.float32
     return videos, relative_error(videos, expected)
 
@@ -254,7 +264,7 @@ def test_sizes_default_to_those_of_the_transformer(pipelines):
     assert videos.shape == (2, 9, 32, 48, 3)
     np.testing.assert_array_equal(videos, make(key=jax.random.key(0)))
     assert relative_error(videos, make(key=jax.random.key(1))) > 1e-2
-    assert relative_error(videos, make(key=jax.random.key(0), dynamic_cfg="smooth")) > 1e-3
+    assert relative_error(videos, make(key=jax.random.key(0), dynamic_guidance="smooth")) > 1e-3
 
 
 @pytest.mark.torch
@@ -284,24 +294,32 @@ def test_networks_spread_over_a_mesh_make_the_same_video(pipelines):
 
 
 @pytest.mark.torch
-def test_a_generator_spreads_any_number_of_videos_over_all_devices(pipelines, monkeypatch):
+def test_requests_run_on_all_devices_whatever_their_number(pipelines, monkeypatch):
     _, ours, folder = pipelines["2b"]
-    maker = generator.open_generator(folder, generator.Options(steps=2, frames=1, guidance=4.0))
-    denoise, drawn = maker._pipeline._denoise, []
+    config = SampleConfig(steps=2, frames=1, guidance_scale=4.0)
+    spread = open_pipeline(folder, config, mesh_lib.own_mesh((-1, 1, 1, 1)))
+    denoise, drawn = spread._denoise, []
     monkeypatch.setattr(
-        maker._pipeline, "_denoise", lambda *a, **k: drawn.append(denoise(*a, **k)) or drawn[-1]
+        spread, "_denoise", lambda *a, **k: drawn.append(denoise(*a, **k)) or drawn[-1]
     )
     prompts = [*PROMPTS, "a lake " * 20]
-    videos = maker.generate(prompts, [3, 4, 5])
+    requests = [Request(prompt, seed=seed) for seed, prompt in enumerate(prompts, 3)]
+    videos = spread.generate(requests)
     assert drawn[0].shape == (4, 1, 8, 12, 4)  # one more, for a guided row on each device
     assert len(drawn[0].sharding.device_set) == 8
-    assert (maker.ways, maker.generate(prompts[:1], [3], batch_size=3).shape[0]) == (4, 1)
+    assert (spread.batch_multiple, len(spread.generate(requests[:1], batch_size=3))) == (4, 1)
     assert drawn[1].shape == drawn[0].shape  # of the program that ran before
-    keys = jax.vmap(jax.random.key)(np.array([3, 4, 5], np.uint32))
-    alone = ours(prompts, num_frames=1, num_inference_steps=2, guidance_scale=4.0, key=keys)
+    alone = ours(
+        prompts,
+        num_frames=1,
+        num_inference_steps=2,
+        guidance_scale=4.0,
+        key=request_lib.make_keys([3, 4, 5]),
+    )
     assert np.abs(videos - video_lib.to_uint8(2.0 * alone - 1.0).astype(int)).max() <= 1
-    assert prompts[2].strip().endswith(maker.unread(prompts[2])) and not maker.unread("a ball")
-    assert maker.answers(prompts) == [[], [], []]
+    assert prompts[2].strip().endswith(spread.truncated_text(prompts[2]))
+    assert not spread.truncated_text("a ball")
+    assert spread.answers(requests) == [[], [], []]
 
 
 @pytest.mark.torch
@@ -311,15 +329,30 @@ def test_a_generator_spreads_any_number_of_videos_over_all_devices(pipelines, mo
         ({"frames": 18}, r"--frames must be 8N\+1 .* got 18; the nearest is 17"),
         ({"height": 70}, "--height must be a multiple of 8 .* got 70; the nearest is 72"),
         ({"steps": 1001}, "--steps must be at most the 1000 of training, got 1001"),
-        ({"instructions": ("a",)}, "for --instructions to change a video, got CogVideoX alone"),
-        ({"answer_seed": 0}, "for --answer_seed to change a video, got CogVideoX alone"),
-        ({"start": True}, "must be a run to have a start"),
+        ({"instructions": ("a",)}, "for --instructions to change a video, got cogvideox"),
+        ({"answer_seed": 0}, "for --answer_seed to change a video, got cogvideox"),
+        ({"sampler": "dpm", "eta": 0.5}, "--eta must be 0 with the sampler dpm, got 0.5"),
     ],
     ids=lambda value: None if isinstance(value, str) else next(iter(value)),
 )
-def test_options_that_a_pipeline_cannot_follow_are_named_by_their_flags(pipelines, values, message):
+def test_settings_that_a_pipeline_cannot_follow_are_named_by_their_flags(
+    pipelines, values, message
+):
     with pytest.raises(ValueError, match=message):
-        generator.open_generator(pipelines["2b"][2], generator.Options(**values))
+        open_pipeline(pipelines["2b"][2], SampleConfig(**values))
+
+
+@pytest.mark.torch
+def test_a_pipeline_follows_its_settings(pipelines):
+    folder = pipelines["2b"][2]
+    with pytest.raises(ValueError, match="must be a run to have a start and steps"):
+        open_pipeline(folder, start=True)
+    config = SampleConfig(sampler="dpm", steps=7, dynamic_guidance="smooth", tiled=True)
+    pipeline = open_pipeline(folder, config)
+    assert (type(pipeline.scheduler).__name__, pipeline.scheduler.num_steps) == ("DPM", 7)
+    sampler = {"name": "dpm", "steps": 7, "guidance_scale": 6.0, "dynamic_guidance": "smooth"}
+    assert pipeline.settings["sampler"].items() >= sampler.items()
+    assert pipeline.settings["tiled"] and pipeline.size == (9, 32, 48)
 
 
 @pytest.mark.slow
@@ -350,7 +383,10 @@ STATES = np.zeros((2, LENGTH, WIDTH), np.float32)
         ({"negative_prompt_embeds": STATES[:, :6]}, r"of the prompt, got \(2, 6, 16\)"),
         ({"num_videos_per_prompt": 0}, "num_videos_per_prompt must be at least 1, got 0"),
         ({"num_inference_steps": 0}, "num_inference_steps must be within 1..1000, got 0"),
-        ({"dynamic_cfg": "on"}, "dynamic_cfg must be one of off, reference, smooth, got 'on'"),
+        (
+            {"dynamic_guidance": "on"},
+            "dynamic_guidance must be one of off, .* got .on.",
+        ),
         ({"latents": None, "num_frames": 12}, r"num_frames must be 8N\+1 .* got 12; .* is 9"),
         ({"latents": None, "num_frames": -3}, r"num_frames must be 8N\+1 .* got -3; .* is 1"),
         ({"latents": None, "height": 36}, "height must be a multiple of 8 .* got 36; .* is 32"),
@@ -383,25 +419,31 @@ def test_limits_of_a_variant_are_named(pipelines):
         later(PROMPTS, latents=START, key=jax.random.key(0))
 
 
+def system_of(dit_config, vae=VAE):
+    """Returns a CogVideoX system without weights."""
+    config = c.CogVideoXSystemConfig(dit=dit_config, vae=vae)
+    return systems.make_system(c.TrainConfig(system=config, data=c.DataConfig(frames=9)))
+
+
 @pytest.mark.parametrize(
     ("given", "num_frames", "kept"), [(4, None, 3), (4, 9, 3), (2, None, 1), (6, 17, 5)]
 )
 def test_padding_of_given_latents_is_known(given, num_frames, kept):
     shape = (1, given, 4, 4, 4)
-    later = sizes.latent_shape_of(VARIANTS["1.5-5b"], VAE, 1, shape, num_frames=num_frames)
-    assert later == (1, kept, 4, 4, 4)
-    assert sizes.latent_shape_of(ROPE, VAE, 1, shape) == shape
+    later = system_of(VARIANTS["1.5-5b"])
+    kept_shape = arguments.latent_shape_of(later, shape, 1, num_frames=num_frames)
+    assert kept_shape == (1, kept, 4, 4, 4)
+    assert arguments.latent_shape_of(system_of(ROPE), shape, 1) == shape
 
 
 def test_released_sizes_are_those_of_diffusers():
-    vae = VAEConfig()
     names = {"2b": (49, 480, 720), "5b": (49, 480, 720), "1.5-5b": (81, 2400, 2400)}
     for name, (frames, height, width) in names.items():
-        cfg = DiTConfig(**COGVIDEOX[name])
+        system = system_of(DiTConfig(**COGVIDEOX[name]), VAEConfig())
         shape = (1, (frames + 3) // 4, height // 8, width // 8, 16)
-        assert sizes.latent_shape(cfg, vae, 1) == shape
-    wide = sizes.latent_shape(cfg, vae, 1, num_frames=161, height=768, width=1360)
-    assert wide == (1, 41, 96, 170, 16)
+        assert arguments.latent_shape(system, (frames, height, width), 1) == shape
+    size = {"num_frames": 161, "height": 768, "width": 1360}
+    assert arguments.latent_shape(system, (0, 0, 0), 1, **size) == (1, 41, 96, 170, 16)
 
 
 @pytest.mark.torch
@@ -428,13 +470,18 @@ def test_folders_that_are_no_pipeline_are_named(pipelines, tmp_path):
 
 
 @pytest.mark.torch
-def test_networks_that_do_not_fit_are_named(pipelines):
-    _, ours, _ = pipelines["2b"]
-    parts = {"tokenizer": ours.tokenizer, "text_encoder": ours.text_encoder, "vae": ours.vae}
-    for changes, message in (
-        ({"in_channels": 8}, "transformer in_channels must be 4, the channels of the VAE, .* 8"),
-        ({"text_width": 32}, "transformer text_width must be 16, the width of T5, .* got 32"),
-    ):
-        model = functional.build(dit.DiT, dataclasses.replace(ROPE, **changes))
-        with pytest.raises(ValueError, match=message):
-            CogVideoXPipeline(transformer=Network(model, {}), scheduler=ours.scheduler, **parts)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"in_channels": 8}, "in_channels of .* must be 4, the channels of the VAE, .* got 8"),
+        ({"text_width": 32}, "text_width of .* must be 16, the width of T5, .* got 32"),
+    ],
+)
+def test_networks_that_do_not_fit_are_named(pipelines, tmp_path, changes, message):
+    folder = tmp_path / "copy"
+    shutil.copytree(pipelines["2b"][2], folder)
+    shutil.rmtree(folder / "transformer")
+    other = dit_reference.make_reference(dataclasses.replace(VARIANTS["2b"], **changes))
+    other.save_pretrained(folder / "transformer")
+    with pytest.raises(ValueError, match=message):
+        load_pipeline(folder)

@@ -119,7 +119,7 @@ def test_prompt_files(tmp_path):
     with pytest.raises(ValueError, match="line 2 must be JSON such as"):
         prompts.read(tmp_path / "p.jsonl")
     (tmp_path / "p.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="must be readable text: it is not UTF-8"):
+    with pytest.raises(ValueError, match="must be UTF-8 text, got byte 0xff at 0"):
         prompts.read(tmp_path / "p.txt")
     with pytest.raises(ValueError, match="at least one prompt"):
         prompts.check([])
@@ -131,7 +131,7 @@ def test_prompt_files(tmp_path):
 
 def test_instruction_files_are_called_so(tmp_path):
     path = tmp_path / "i.txt"
-    with pytest.raises(ValueError, match="instruction file .*i.txt must be readable text: No such"):
+    with pytest.raises(ValueError, match="instruction file .*i.txt must be readable: No such"):
         prompts.read(path, "instruction")
     path.write_text("")
     with pytest.raises(ValueError, match="one instruction must be given; use --instructions FILE"):

@@ -77,6 +77,12 @@ class BlockMeans:
     def nearest_frames(self, frames):
         return frames
 
+    def check_frames(self, frames, name):
+        pass
+
+    def whole_latents(self, latent_frames):
+        return latent_frames
+
     def encode(self, params, video):
         b, f, h, w, c = video.shape
         n = self.config.block

@@ -62,7 +62,7 @@ def evaluate(
         seed=config.seed,
     )
     generation.warn_of_truncated_prompts(generator, samples)
-    batch_size = config.batch_size or generator.ways
+    batch_size = config.batch_size or generator.batch_multiple
     settings = {
         "suite": "toyworld",
         **generator.settings,

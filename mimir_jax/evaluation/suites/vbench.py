@@ -43,7 +43,7 @@ def evaluate(
         prompts, enhanced=enhanced, videos=config.videos_per_prompt, seed=config.seed
     )
     generation.warn_of_truncated_prompts(generator, samples)
-    batch_size = config.batch_size or generator.ways
+    batch_size = config.batch_size or generator.batch_multiple
     settings = {
         "suite": "vbench",
         **generator.settings,

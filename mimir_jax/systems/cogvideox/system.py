@@ -16,7 +16,7 @@ from mimir_jax.encoders import text
 from mimir_jax.models import condition as condition_lib
 from mimir_jax.models import dit, functional, lora
 from mimir_jax.parallel.context import constrain
-from mimir_jax.systems import diffusion
+from mimir_jax.systems import base, diffusion
 
 
 class CogVideoXSystem(diffusion.DiTDiffusion):
@@ -45,20 +45,20 @@ class CogVideoXSystem(diffusion.DiTDiffusion):
 
     def draw_features(
         self, features: text.CaptionFeatures, key: jax.Array | None = None
-    ) -> condition_lib.TextFeatures:
-        """Returns the features; there is nothing to draw."""
+    ) -> base.Features:
+        """Returns the T5 states (b, l, d); there is nothing to draw."""
         del key
-        return features.pick()
+        return features.t5
 
     def condition(
         self,
         params: functional.Params,
-        features: condition_lib.TextFeatures,
+        features: Float[Array, "b l d"],
         drop: Bool[Array, " b"] | None = None,
     ) -> condition_lib.Condition:
         """Returns the T5 states; those of dropped rows are zeros."""
         del params
-        tokens = condition_lib.zero_rows(features.t5.astype(self.config.dit.dtype), drop)
+        tokens = condition_lib.zero_rows(features.astype(self.config.dit.dtype), drop)
         return condition_lib.Condition(tokens=constrain(tokens, "act_batch", None, "act_embed"))
 
     def denoise(

@@ -42,6 +42,17 @@ class MimirSystem(diffusion.DiTDiffusion):
         )
         return {**super().frozen, **encoders}
 
+    def sampling_options(self) -> Mapping[str, Any]:
+        """Returns the row of the ablation, and the LLM's instructions and decoding where read."""
+        network, text = self.config.network, self.config.text
+        options: dict[str, Any] = {"ablation": self.config.ablation}
+        if network.stabilizer.enabled and network.stabilizer.use_instructions:
+            options["instructions"] = list(text.instructions)
+        if network.fuser.use_llm and text.llm_tokens != "query":
+            options["answer_temperature"] = text.answer_temperature
+            options["answer_seed"] = self._run.seed
+        return options
+
     def num_tokens(self, bucket: base.Bucket) -> int:
         """Returns the number of caption, stabilizer and video tokens."""
         extra = self.config.network.stabilizer.enabled * len(self.config.text.instructions)

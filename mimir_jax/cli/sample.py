@@ -1,0 +1,180 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Make videos of prompts.
+
+The checkpoint is a run of `train`, or a published CogVideoX pipeline in a folder of diffusers.
+
+--out receives an mp4 and a JSON record of each video as soon as it is made, and at the end a
+contact sheet, sheet.png, and a page that plays the videos, index.html. A stopped command keeps the
+videos that it made; the same command then makes the others, and a different one is refused.
+
+A video depends on its prompt, its seed and the settings in its record, not on the other videos.
+"""
+
+import contextlib
+import functools
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+from rich import console as rich_console
+from rich import progress as rich_progress
+
+from mimir_jax import files
+from mimir_jax.cli import command, dataclass_flags, host, shared_flags
+from mimir_jax.errors import InputError
+from mimir_jax.sampling.config import SampleConfig
+
+WORDS = ""
+CONFIG = False
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags of the command."""
+
+    def integer(name: str, default: int | None, text: str, least: int) -> None:
+        flags.DEFINE_integer(name, default, text, lower_bound=least, flag_values=values)
+
+    flags.DEFINE_string("checkpoint", None, "Run, or folder of a published pipeline.", values)
+    integer("step", None, "Kept step of the run; by default the newest.", 0)
+    flags.DEFINE_bool("start", False, "Sample what the run started from.", values)
+    flags.DEFINE_multi_string("prompt", [], "Text to show; may be given several times.", values)
+    flags.DEFINE_string("prompts", None, "File with a prompt per line, as text or JSONL.", values)
+    flags.DEFINE_string(
+        "negative_prompt", None, "Text that guidance leads away from, for all prompts.", values
+    )
+    flags.DEFINE_multi_string(
+        "image", [], "Picture that the prompts refer to, for models that read images.", values
+    )
+    flags.DEFINE_string(
+        "first_frame", None, "First frame of the videos, for image-to-video models.", values
+    )
+    flags.DEFINE_string("out", "samples", "Folder to write.", values)
+    integer("seed", 0, "Seed of the first video of each prompt.", 0)
+    integer("videos_per_prompt", 1, "Videos per prompt, of successive seeds.", 1)
+    integer("batch_size", None, "Videos at a time; by default what keeps all devices busy.", 1)
+    dataclass_flags.define(values, SampleConfig, skip=("instructions",))
+    flags.DEFINE_string(
+        "instructions", None,
+        "File with an instruction to the LLM per line, in place of the trained ones.", values,
+    )  # fmt: skip
+    flags.DEFINE_bool("show_answers", False, "Print the LLM's answers to each prompt.", values)
+    shared_flags.define_mesh(values)
+    shared_flags.define_processes(values)
+
+
+def main(args: command.Arguments) -> None:
+    """Samples and writes."""
+    if args.flags.checkpoint is None:
+        raise InputError("--checkpoint must name a run or the folder of a pipeline, got none")
+    host.prepare_host()
+    from mimir_jax.parallel import distributed
+
+    launch = distributed.Launch(**shared_flags.processes(args.flags))
+    with distributed.session(launch, args.shared()):
+        _sample(args.flags)
+
+
+def _sample(values: flags.FlagValues) -> None:
+    from mimir_jax.parallel import distributed
+    from mimir_jax.parallel import mesh as mesh_lib
+    from mimir_jax.sampling import gallery, open
+
+    requests, config = _requests(values), _config(values)
+    mesh = mesh_lib.own_mesh(mesh_lib.parse_sizes(values.mesh), setting="--mesh")
+    first = distributed.is_first()
+    with contextlib.ExitStack() as stack:
+        folder = None
+        if first:
+            folder = stack.enter_context(gallery.Gallery(files.expand_path(values.out)))
+        pipeline = open.open_pipeline(
+            values.checkpoint, config, mesh, step=values.step, start=values.start
+        )
+        if first:
+            for number, prompt in enumerate(dict.fromkeys(r.prompt for r in requests), 1):
+                if cut := pipeline.truncated_text(prompt):
+                    print(f"prompt {number} is too long, cut: {cut!r}", file=sys.stderr)
+        progress = stack.enter_context(_Progress(values, len(requests), shown=first))
+        start = time.monotonic()
+        made = gallery.make_videos(
+            pipeline, requests, folder, batch_size=values.batch_size, report=progress.report
+        )
+    if first:
+        print(f"{made} videos in {time.monotonic() - start:.1f} s")
+        print(f"sheet: {values.out}/sheet.png")
+        print(f"gallery: {values.out}/index.html")
+
+
+def _requests(values: flags.FlagValues) -> Sequence[Any]:
+    """Returns what to make, the videos of one prompt together."""
+    from mimir_jax.sampling import prompts, request
+
+    texts = [*values.prompt, *(_read(values.prompts, "prompt") if values.prompts else ())]
+    shared: dict[str, Any] = {"images": tuple(map(request.read_image, values.image))}
+    if values.negative_prompt is not None:
+        (shared["negative_prompt"],) = prompts.check([values.negative_prompt], "negative prompt")
+    if values.first_frame is not None:
+        shared["first_frame"] = request.read_image(values.first_frame)
+    return [
+        request.Request(text, seed=values.seed + number, **shared)
+        for text in prompts.check(texts)
+        for number in range(values.videos_per_prompt)
+    ]
+
+
+def _config(values: flags.FlagValues) -> SampleConfig:
+    from mimir_jax.sampling import prompts
+
+    instructions = None
+    if values.instructions is not None:
+        lines = _read(values.instructions, "instruction")
+        instructions = tuple(prompts.check(lines, "instruction"))
+    return dataclass_flags.read(values, SampleConfig, instructions=instructions)
+
+
+def _read(path: str, kind: Any) -> list[str]:
+    from mimir_jax.sampling import prompts
+
+    return prompts.read(pathlib.Path(path).expanduser(), kind)
+
+
+class _Progress:
+    """Shows the progress of the command, and says how much a stopped one has made."""
+
+    def __init__(self, values: flags.FlagValues, total: int, *, shown: bool):
+        self._values, self._total, self._shown, self._done = values, total, shown, 0
+        console = rich_console.Console(quiet=not shown)
+        columns = rich_progress.Progress.get_default_columns()
+        self._bar = rich_progress.Progress(*columns, console=console)
+        self._task = self._bar.add_task("sampling", total=total)
+
+    def __enter__(self) -> "_Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
+        self._bar.stop()
+        if error is not None and self._done and self._shown:
+            print(
+                f"{self._done} of {self._total} videos are in {self._values.out}; the same command "
+                "makes the others",
+                file=sys.stderr,
+            )
+
+    def report(self, done: int, record: dict[str, Any] | None) -> None:
+        """Shows the number of videos that exist, and the answers of the LLM to the last prompt."""
+        self._done = done
+        self._bar.update(self._task, completed=done)
+        if record is None or not self._values.show_answers or record["seed"] != self._values.seed:
+            return
+        out = functools.partial(self._bar.console.out, highlight=False)
+        out(record["prompt"])
+        if record["answer"] is None:
+            out("  (no answer of an LLM conditions this video)")
+            return
+        out(f"  > {record['answer']}")
+        for answer in record["other_answers"]:
+            out(f"  not used: {answer}")

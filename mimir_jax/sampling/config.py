@@ -1,0 +1,74 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of sampling, free of JAX. Fields are flags of the commands; messages call them so."""
+
+import dataclasses
+import math
+from typing import Literal
+
+from mimir_jax.errors import require
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """How to sample a checkpoint; what is left out stays as the checkpoint has it.
+
+    Attributes:
+        sampler: Sampler that takes the steps.
+        steps: Sampling steps.
+        guidance_scale: Scale of classifier-free guidance; 1 guides not at all.
+        dynamic_guidance: How the scale varies over the steps: `off` keeps it, `reference` is the
+            formula of diffusers, `smooth` the curve that its authors intended.
+        guidance_rescale: Share of the guided prediction that is rescaled to the deviation of the
+            conditional one, 0 to 1.
+        eta: Share of fresh noise in every step of DDIM: 0 is deterministic, 1 is DDPM.
+        frames: Frames per video.
+        height: Pixel rows.
+        width: Pixel columns.
+        tiled: Decode in overlapping tiles that are blended, which takes less memory.
+        instructions: Instructions to the LLM in place of the trained ones.
+        answer_temperature: Temperature of the LLM's answers; 0 takes the likeliest token.
+        answer_seed: Seed of the LLM's answers.
+
+    Raises:
+        InputError: for a value that no model can follow.
+    """
+
+    sampler: Literal["ddim", "dpm"] | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    dynamic_guidance: Literal["off", "reference", "smooth"] | None = None
+    guidance_rescale: float | None = None
+    eta: float | None = None
+    frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+    tiled: bool = False
+    instructions: tuple[str, ...] | None = None
+    answer_temperature: float | None = None
+    answer_seed: int | None = None
+
+    def __post_init__(self):
+        for name in ("frames", "height", "width", "steps"):
+            value = getattr(self, name)
+            require(
+                value is None or value >= 1,
+                f"--{name} must be at least 1, got {value}; leave it out for the checkpoint's own",
+            )
+        require(
+            self.guidance_scale is None or math.isfinite(self.guidance_scale),
+            f"--guidance_scale must be a finite number, got {self.guidance_scale}; 1 guides not at "
+            "all",
+        )
+        for name in ("guidance_rescale", "eta"):
+            value = getattr(self, name)
+            require(
+                value is None or 0 <= value <= 1,
+                f"--{name} must be a number from 0 to 1, got {value}; 0 switches it off",
+            )
+        temperature = self.answer_temperature
+        require(
+            temperature is None or (math.isfinite(temperature) and temperature >= 0),
+            f"--answer_temperature must be a finite number from 0, got {temperature}; 0 always "
+            "gives the likeliest answer",
+        )

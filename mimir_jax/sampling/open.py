@@ -1,0 +1,226 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A checkpoint as a pipeline: a run of ours, or a published folder of diffusers."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+
+from mimir_jax import files, systems, weights
+from mimir_jax.config import TrainConfig
+from mimir_jax.diffusion import samplers
+from mimir_jax.errors import InputError, require
+from mimir_jax.models import functional
+from mimir_jax.sampling import pipeline, published
+from mimir_jax.sampling.config import SampleConfig
+from mimir_jax.systems import base
+from mimir_jax.weights import initialization, runs
+
+DEFAULT = SampleConfig()
+_SIZES = ("--frames", "--height", "--width")
+_READ_BY = {  # fields of `SampleConfig` that some systems alone read, and what these read
+    "instructions": "instructions",
+    "answer_temperature": "answers of an LLM",
+    "answer_seed": "answers of an LLM",
+}
+
+
+def load_pipeline(
+    folder: str | os.PathLike[str], *, dtype: DTypeLike | None = None, mesh: Mesh | None = None
+) -> pipeline.Pipeline:
+    """Loads a text-to-video pipeline: a folder saved by diffusers, or a run of ours.
+
+    Args:
+        folder: The run, or a folder with `model_index.json` of a `CogVideoXPipeline`, `tokenizer`,
+            `text_encoder`, `transformer`, `vae` and `scheduler`; never asks a hub.
+        dtype: Dtype of the published networks; None keeps the stored one.
+        mesh: Devices to spread networks and videos over; None stands for one device.
+
+    Raises:
+        InputError: if `folder` is neither, or does not hold its parts.
+    """
+    folder = files.expand_path(folder)
+    if not (folder / runs.CONFIG_FILE).is_file():
+        published.check_index(folder)
+    return open_pipeline(folder, mesh=mesh, dtype=dtype)
+
+
+def open_pipeline(
+    checkpoint: str | os.PathLike[str],
+    config: SampleConfig = DEFAULT,
+    mesh: Mesh | None = None,
+    *,
+    step: int | None = None,
+    start: bool = False,
+    dtype: DTypeLike | None = None,
+) -> pipeline.Pipeline:
+    """Opens a checkpoint for sampling.
+
+    Every one of many processes must open it and ask it for the same videos.
+
+    Args:
+        checkpoint: A run of a text-to-video system, or a published folder of diffusers.
+        config: How to sample.
+        mesh: Devices of this process to spread networks and videos over, which changes nothing but
+            rounding; None stands for one device.
+        step: A kept step of the run; None takes the newest.
+        start: Whether to sample what the run started from instead.
+        dtype: Dtype of published networks; None keeps the stored one.
+
+    Raises:
+        InputError: if `checkpoint` is neither, or cannot do what `config` asks.
+    """
+    folder = weights.resolve(checkpoint)
+    if published.is_published(folder):
+        return _open_published(folder, config, mesh, step=step, start=start, dtype=dtype)
+    require(
+        dtype is None,
+        f"dtype must be left out for run {folder}, whose config states it, got {dtype}",
+    )
+    return _open_run(folder, config, mesh, step=step, start=start)
+
+
+def _open_run(
+    workdir: pathlib.Path,
+    sample: SampleConfig,
+    mesh: Mesh | None,
+    *,
+    step: int | None,
+    start: bool,
+) -> pipeline.Pipeline:
+    run = runs.read_config(workdir)
+    config = configure(run, sample, workdir)
+    system = base.with_available_kernels(systems.make_system(config))
+    if start:
+        params, step = initialization.start_of(run, system.model, mesh), 0
+    else:
+        step = runs.latest_step(workdir) if step is None else step
+        params = weights.load_run(workdir, system.model, step=step, mesh=mesh)
+    settings = {"checkpoint": str(workdir), "step": step}
+    return _assemble(config, system, params, mesh, sample, settings)
+
+
+def _open_published(
+    folder: pathlib.Path,
+    sample: SampleConfig,
+    mesh: Mesh | None,
+    *,
+    step: int | None,
+    start: bool,
+    dtype: DTypeLike | None,
+) -> pipeline.Pipeline:
+    if start or step is not None:
+        raise InputError(
+            f"checkpoint {folder} must be a run to have a start and steps; leave --start and "
+            "--step out"
+        )
+    run, sampler = published.read(folder, dtype=dtype)
+    config = configure(run, sample, folder)
+    system = base.with_available_kernels(systems.make_system(config))
+    _, params = weights.load(folder / "transformer", kind="dit", dtype=dtype, mesh=mesh)
+    sampler = published.with_settings(sampler, config.system.sampler)
+    settings = {"checkpoint": str(folder)}
+    return _assemble(config, system, params, mesh, sample, settings, sampler=sampler)
+
+
+def _assemble(
+    config: TrainConfig,
+    system: base.DiffusionSystem,
+    params: functional.Params,
+    mesh: Mesh | None,
+    sample: SampleConfig,
+    settings: dict[str, Any],
+    **options: samplers.Sampler,
+) -> pipeline.Pipeline:
+    encoder = systems.make_encoder(config, system, mesh)
+    return pipeline.make_pipeline(
+        config,
+        system,
+        encoder,
+        params,
+        tiled=sample.tiled,
+        mesh=mesh,
+        settings=settings,
+        **options,
+    )
+
+
+def configure(run: TrainConfig, sample: SampleConfig, checkpoint: pathlib.Path) -> TrainConfig:
+    """Returns the config of a run with the settings of `sample`.
+
+    Args:
+        run: The run.
+        sample: What to change.
+        checkpoint: Where the run is, for messages.
+
+    Raises:
+        InputError: for a run of no diffusion system, or settings that its model cannot follow or
+            does not read.
+    """
+    system = systems.make_system(run)
+    if not isinstance(system, base.DiffusionSystem):
+        raise InputError(
+            f"checkpoint {checkpoint} must be a run of a text-to-video system, got one of a "
+            f"{run.system.kind}; choose another --checkpoint"
+        )
+    _check_read(system, sample, checkpoint)
+    data = _changed(run.data, frames=sample.frames, height=sample.height, width=sample.width)
+    system.check_size(data.frames, data.height, data.width, names=_SIZES)
+    part = _changed(run.system, sampler=_configure_sampler(run.system, sample))
+    if sample.instructions is not None or sample.answer_temperature is not None:
+        text = part.text
+        tokens, given = len(text.instructions), sample.instructions
+        require(
+            given is None or len(given) == tokens,
+            f"--instructions must hold {tokens} instructions, as many as in training, got "
+            f"{len(given or ())}; change the file",
+        )
+        text = _changed(text, instructions=given, answer_temperature=sample.answer_temperature)
+        part = _changed(part, text=text)
+    return _changed(run, data=data, system=part, seed=sample.answer_seed)
+
+
+def _configure_sampler(system: Any, sample: SampleConfig) -> Any:
+    most = system.diffusion.num_train_steps
+    require(
+        sample.steps is None or sample.steps <= most,
+        f"--steps must be at most the {most} of training, got {sample.steps}; lower it",
+    )
+    name = sample.sampler or system.sampler.name
+    require(
+        not sample.eta or name == "ddim",
+        f"--eta must be 0 with the sampler {name}, got {sample.eta}; use --sampler ddim",
+    )
+    eta = 0.0 if name != "ddim" else sample.eta
+    return _changed(
+        system.sampler,
+        name=name,
+        steps=sample.steps,
+        guidance_scale=sample.guidance_scale,
+        dynamic_guidance=sample.dynamic_guidance,
+        guidance_rescale=sample.guidance_rescale,
+        eta=eta,
+    )
+
+
+def _check_read(
+    system: base.DiffusionSystem, sample: SampleConfig, checkpoint: pathlib.Path
+) -> None:
+    """Raises `InputError` for a setting that changes no video of the system."""
+    options = system.sampling_options()
+    for name, what in _READ_BY.items():
+        row = f", row {options['ablation']}" if options.get("ablation") else ""
+        require(
+            name in options or getattr(sample, name) is None,
+            f"checkpoint {checkpoint} must be a model that reads {what} for --{name} to change a "
+            f"video, got {system.config.kind}{row}; leave --{name} out",
+        )
+
+
+def _changed(part: Any, **values: Any) -> Any:
+    """Returns a dataclass with other fields; those that are None stay."""
+    return dataclasses.replace(part, **{k: v for k, v in values.items() if v is not None})

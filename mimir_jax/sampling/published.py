@@ -1,0 +1,137 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Published CogVideoX pipelines (arXiv 2408.06072) in the layout of diffusers, as runs."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+from jax.typing import DTypeLike
+
+from mimir_jax import config as c
+from mimir_jax import weights
+from mimir_jax.diffusion import samplers, scheduler_config
+from mimir_jax.errors import InputError, require
+from mimir_jax.weights import loading, opening
+
+INDEX = "model_index.json"
+_CLASS = "CogVideoXPipeline"
+_NETWORKS = {"text_encoder": "t5", "transformer": "dit", "vae": "vae"}
+_FOLDERS = ("tokenizer", "scheduler", *_NETWORKS)
+
+
+def is_published(folder: pathlib.Path) -> bool:
+    """Whether `folder` holds a pipeline of diffusers."""
+    return (folder / INDEX).is_file()
+
+
+def read(
+    folder: pathlib.Path, *, dtype: DTypeLike | None = None
+) -> tuple[c.TrainConfig, samplers.DDIM | samplers.DPM]:
+    """Reads a pipeline as the config of a CogVideoX run, and its sampler; opens no weights.
+
+    The size is that of the transformer; sampling takes 50 steps at guidance 6, as in diffusers.
+
+    Args:
+        folder: Holds `model_index.json` of a `CogVideoXPipeline` and the folders `tokenizer`,
+            `text_encoder`, `transformer`, `vae` and `scheduler`.
+        dtype: Dtype of the networks; None keeps the stored one.
+
+    Raises:
+        InputError: for another pipeline, a missing folder, one that does not hold its part, or
+            parts that do not fit each other.
+    """
+    check_index(folder)
+    sampler = scheduler_config.load_scheduler(folder / "scheduler")
+    configs = {name: _read_config(folder / name, kind, dtype) for name, kind in _NETWORKS.items()}
+    cfg, vae = configs["transformer"], configs["vae"]
+    _check_fit(folder, cfg, vae, configs["text_encoder"])
+    system = c.CogVideoXSystemConfig(
+        dit=cfg,
+        vae=vae,
+        vae_path=str(folder / "vae"),
+        text=c.TextConfig(
+            t5_path=str(folder / "text_encoder"),
+            dtype=None if dtype is None else str(np.dtype(dtype)),
+            length=cfg.text_length,
+            null="empty",
+        ),
+        diffusion=sampler.schedule.config,
+        sampler=c.SamplerConfig(
+            name=_name(sampler), steps=50, guidance_scale=6.0, dynamic_guidance="off"
+        ),
+    )
+    data = c.DataConfig(
+        source="folder",
+        folder=c.FolderConfig(path=str(folder)),
+        frames=vae.nearest_frames((cfg.sample_frames - 1) * vae.temporal_compression + 1),
+        height=cfg.sample_height * vae.spatial_compression,
+        width=cfg.sample_width * vae.spatial_compression,
+        fps=8.0 if cfg.temporal_patch is None else 16.0,
+    )
+    return c.TrainConfig(system=system, data=data), sampler
+
+
+def with_settings(
+    sampler: samplers.DDIM | samplers.DPM, cfg: c.SamplerConfig
+) -> samplers.DDIM | samplers.DPM:
+    """Returns a published sampler with name, steps and eta of `cfg`."""
+    if cfg.name != _name(sampler):
+        sampler = samplers.with_name(sampler, cfg.name)
+    options = {"eta": cfg.eta} if cfg.name == "ddim" else {}
+    sampler = dataclasses.replace(sampler, num_steps=cfg.steps, **options)
+    sampler.coefficients()  # raises for a number of steps that its other options forbid
+    return sampler
+
+
+def _name(sampler: samplers.DDIM | samplers.DPM) -> str:
+    return {kind: name for name, kind in samplers.SAMPLERS.items()}[type(sampler)]
+
+
+def _read_config(folder: pathlib.Path, kind: str, dtype: DTypeLike | None) -> Any:
+    opened = weights.open_weights(folder)
+    loading.check_kind(opened, kind)
+    if dtype is None:
+        return opened.config
+    return opening.FAMILIES[kind].with_dtype(opened.config, str(np.dtype(dtype)))
+
+
+def _check_fit(folder: pathlib.Path, cfg: c.DiTConfig, vae: c.VAEConfig, t5: c.T5Config) -> None:
+    channels = ("the channels of the VAE", vae.latent_channels)
+    for name, rule, fit in (
+        ("in_channels", *channels),
+        ("out_channels", *channels),
+        ("text_width", "the width of T5", t5.width),
+    ):
+        value = getattr(cfg, name)
+        require(
+            value == fit,
+            f"transformer {name} of {folder} must be {fit}, {rule}, in a text-to-video pipeline, "
+            f"got {value}; take both from one pipeline",
+        )
+
+
+def check_index(folder: pathlib.Path) -> None:
+    """Raises `InputError` unless `folder` holds a whole text-to-video pipeline."""
+    path = folder / INDEX
+    try:
+        index: Any = json.loads(path.read_text())
+        name = index["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"pipeline {folder} must hold the {INDEX} of diffusers, got none: {reason}; name the "
+            "folder that a pipeline was saved to"
+        ) from None
+    require(
+        name == _CLASS,
+        f"pipeline {folder} must be a {_CLASS}, text to video, got {name}; use one of those models",
+    )
+    missing = [part for part in _FOLDERS if not (folder / part).is_dir()]
+    require(
+        not missing,
+        f"pipeline {folder} must hold the folders {', '.join(_FOLDERS)}, got no "
+        f"{', '.join(missing)}; download it whole",
+    )
