@@ -179,12 +179,12 @@ def parse(program: Program, typed: Sequence[str], *, config: str = "mimir") -> A
     """
     program, module, typed = select(program, typed)
     words, values = list(typed), flag_values(module)
-    if module.CONFIG:
-        config, words = configs.split(typed, default=config)
-        configs.define(values, config, words)
     if not flags.FLAGS.is_parsed():  # libraries read theirs
         flags.FLAGS.mark_as_parsed()
     try:
+        if module.CONFIG:
+            config, words = configs.split(typed, default=config)
+            configs.define(values, config, words)
         _, *rest = values([str(program), *words])
     except flags.UnrecognizedFlagError as error:
         if module.CONFIG:

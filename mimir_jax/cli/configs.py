@@ -104,12 +104,9 @@ def _require_field(config: Any, dotted: str) -> None:
     for part in dotted.split("."):
         if not isinstance(config, ml_collections.ConfigDict):
             raise InputError(f"{where} has no fields, got --config.{dotted}")
-        name = part.partition("[")[0]
-        if name not in config:
-            raise InputError(f"{where} has no field {name!r}; it has {', '.join(config)}")
-        if name != part:  # an entry of a tuple
-            return
-        config, where = config[name], f"{where}.{name}"
+        if part not in config:
+            raise InputError(f"{where} has no field {part!r}; it has {', '.join(config)}")
+        config, where = config[part], f"{where}.{part}"
 
 
 def _import(file: pathlib.Path) -> Any:

@@ -108,6 +108,8 @@ def test_without_a_verb_all_are_listed(argv, capsys):
         (["train", "--config.wings=2"], "config has no field 'wings'; it has batch_size, "),
         (["train", "--config.data.wings=2"], "config.data has no field 'wings'; it has "),
         (["train", "--config.steps.wings=2"], "config.steps has no fields"),
+        (["train", "--config.optimizer.freeze[0]=a"], "config.optimizer has no field 'freeze[0]'"),
+        (["train", "--flagfile=nowhere"], "Unable to open flagfile"),
         (["train", "--config.steps=many"], "config.steps=many"),
         (["train", "--config.data.frames=18"], "data.frames must be 8N+1"),
         (["convert", "a"], "convert takes SRC and DST, got 1 arguments"),
