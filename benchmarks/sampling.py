@@ -23,7 +23,13 @@ sys.path.insert(0, str(ROOT))  # for `tests`, which is no package of the distrib
 
 from benchmarks import harness  # noqa: E402
 from mimir_jax.cli import host  # noqa: E402
-from mimir_jax.config import COGVIDEOX, DiTConfig, VAEConfig  # noqa: E402
+from mimir_jax.config import (  # noqa: E402
+    COGVIDEOX,
+    DiTConfig,
+    Kernel,
+    SamplerConfig,
+    VAEConfig,
+)
 
 PHASES = ("transformer forward", "guided loop", "VAE encode", "VAE decode")
 TRANSFORMER, VAE = PHASES[:2], PHASES[2:]
@@ -120,6 +126,20 @@ def inputs(size: Size) -> dict[str, np.ndarray]:
     }
 
 
+def with_kernel(pipeline: Any, kernel: Kernel) -> Any:
+    """Returns a pipeline of mimir_jax with another attention kernel."""
+    from mimir_jax.sampling import pipeline as pipeline_lib
+
+    return pipeline_lib.Pipeline(
+        pipeline.system.with_backbone(attention=kernel),
+        pipeline.encoder,
+        pipeline.params,
+        sampler=pipeline.scheduler,
+        guidance=SamplerConfig(guidance_scale=GUIDANCE, dynamic_guidance="off"),
+        fps=pipeline.fps,
+    )
+
+
 class Ours:
     """The side of mimir_jax."""
 
@@ -129,17 +149,13 @@ class Ours:
         import jax.numpy as jnp
 
         import mimir_jax
-        from mimir_jax.models import functional
         from mimir_jax.models.vae import autoencoder
 
         self._jax, self._size = jax, size
         dtype = jnp.float32 if device == "cpu" else jnp.bfloat16
         self._pipeline = mimir_jax.load_pipeline(folder / "pipeline", dtype=dtype)
         if device != "cpu":
-            network = self._pipeline.transformer
-            cfg = dataclasses.replace(network.model.config, attention="cudnn")
-            model = functional.build(network.model.module, cfg)
-            self._pipeline.transformer = network._replace(model=model)
+            self._pipeline = with_kernel(self._pipeline, "cudnn")
         transformer, vae = self._pipeline.transformer, self._pipeline.vae
         self._forward = jax.jit(transformer.model.apply)
         self._encode = jax.jit(vae.model.encode)
