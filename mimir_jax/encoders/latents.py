@@ -37,12 +37,13 @@ class LatentCodec(Protocol):
         """Returns the latent shape (t, h, w, c) of a clip of `frames`, `height` and `width`."""
         ...
 
-    def nearest_frames(self, frames: int) -> int:
-        """Returns the nearest clip length that decodes to as many frames as were encoded."""
-        ...
-
     def check_frames(self, frames: int, name: str) -> None:
-        """Raises `InputError`, with `name` as its subject, unless `nearest_frames` is `frames`."""
+        """Raises `InputError` unless clips of `frames` decode to as many frames.
+
+        Args:
+            frames: Frames of a clip.
+            name: The subject of the message.
+        """
         ...
 
     def whole_latents(self, latent_frames: int) -> int:
@@ -99,10 +100,6 @@ class CausalVAECodec:
             width // scale,
             self.channels,
         )
-
-    def nearest_frames(self, frames: int) -> int:
-        """Returns the nearest clip length of whole chunks after the first frame."""
-        return self.config.nearest_frames(frames)
 
     def check_frames(self, frames: int, name: str) -> None:
         """Raises `InputError` unless the VAE returns as many frames as it reads."""

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -28,7 +28,7 @@ from mimir_jax.models import condition, functional
 from mimir_jax.parallel import context
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    pass
 
 _ANSWERS = "answers"  # tokens of the answers in `llm`, cached beside the features
 
@@ -167,7 +167,7 @@ class TextEncoder:
 
         It is "" where all of the caption fits.
         """
-        rests = {"t5": cut(self._t5.tokenizer, caption, self._config.length)[1]}
+        rests = {"t5": tokenizers.cut(self._t5.tokenizer, caption, self._config.length)[1]}
         if self._llm is not None:
             rests["llm"] = self._cut_for_query(caption)[1]
             rests["instructions"] = self._cut_for_instructions(caption)[1]
@@ -269,7 +269,7 @@ class TextEncoder:
             longest = max((len(row) for row in self._instruction_rows(text)), default=0)
             return longest - self._config.instruction_length
 
-        return _split(self._llm.tokenizer, caption, excess)
+        return tokenizers.cut_until(self._llm.tokenizer, caption, excess)
 
     def _check_turns(self) -> None:
         """Raises `InputError` if the turns leave no room for a caption."""
@@ -302,7 +302,9 @@ class TextEncoder:
     def _cut_for_query(self, caption: str) -> tuple[str, str]:
         """Splits `caption` into the part that its turn holds and the rest."""
         tokenizer, length = self._llm.tokenizer, self._config.length
-        return _split(tokenizer, caption, lambda text: len(self._query_row(text)) - length)
+        return tokenizers.cut_until(
+            tokenizer, caption, lambda text: len(self._query_row(text)) - length
+        )
 
     @functools.cached_property
     def _t5_states(self):
@@ -313,30 +315,6 @@ class TextEncoder:
     def _encode_llm(self):
         layer = self._config.llm_layer
         return jax.jit(functools.partial(self._llm.model.encode, layer=layer))
-
-
-def cut(tokenizer: "PreTrainedTokenizerBase", text: str, length: int) -> tuple[str, str]:
-    """Splits `text` into the part that fits `length` tokens and the rest, "" if all fits."""
-    return _split(
-        tokenizer, text, lambda part: len(tokenizer(part, verbose=False)["input_ids"]) - length
-    )
-
-
-def _split(
-    tokenizer: "PreTrainedTokenizerBase", text: str, excess: Callable[[str], int]
-) -> tuple[str, str]:
-    """Splits `text` so that the first part is no token in excess, between characters."""
-    kept = text
-    while kept and (over := excess(kept)) > 0:
-        start = _starts(tokenizer, kept)[-over:][0]
-        kept = kept[: min(start, len(kept) - 1)].rstrip()
-    return kept, text[len(kept) :].strip()
-
-
-def _starts(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    """Returns the first character of each token; those that share one have the same."""
-    out = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return [start for start, _ in out["offset_mapping"]]
 
 
 class TextNetwork:

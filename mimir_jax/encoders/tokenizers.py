@@ -5,7 +5,7 @@
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,6 +69,36 @@ def pad(
         ids[i, where] = row
         mask[i, where] = True
     return ids, mask
+
+
+def cut(tokenizer: "PreTrainedTokenizerBase", text: str, length: int) -> tuple[str, str]:
+    """Splits `text` into the part that fits `length` tokens and the rest, "" if all fits."""
+    return cut_until(
+        tokenizer, text, lambda part: len(tokenizer(part, verbose=False)["input_ids"]) - length
+    )
+
+
+def cut_until(
+    tokenizer: "PreTrainedTokenizerBase", text: str, excess: Callable[[str], int]
+) -> tuple[str, str]:
+    """Splits `text` between characters so that the first part has no token in excess.
+
+    Args:
+        tokenizer: Tokenizer of the text.
+        text: The text.
+        excess: Returns the number of tokens by which a text is too long, 0 or less if it fits.
+    """
+    kept = text
+    while kept and (over := excess(kept)) > 0:
+        start = _starts(tokenizer, kept)[-over:][0]
+        kept = kept[: min(start, len(kept) - 1)].rstrip()
+    return kept, text[len(kept) :].strip()
+
+
+def _starts(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """Returns the first character of each token; those that share one have the same."""
+    out = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return [start for start, _ in out["offset_mapping"]]
 
 
 def train(texts: Iterable[str], folder: pathlib.Path, *, kind: str, vocab_size: int) -> None:

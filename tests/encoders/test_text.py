@@ -146,12 +146,12 @@ def test_a_length_without_room_for_a_turn_is_refused():
 def test_text_is_cut_between_characters(encoder, text):
     tokenizer = encoder._t5.tokenizer
     for length in range(20, 27):  # ends inside a character for some of them
-        kept, rest = text_lib.cut(tokenizer, text, length)
+        kept, rest = tokenizers.cut(tokenizer, text, length)
         assert kept and rest and text.strip() in (kept + rest, f"{kept} {rest}")
         ids = tokenizer(text, truncation=True, max_length=length)["input_ids"]
         own = tokenizer(kept)["input_ids"]
         assert own[:-1] == ids[: len(own) - 1] and length - len(own) < 4
-    assert text_lib.cut(tokenizer, "漢字", 64) == ("漢字", "")
+    assert tokenizers.cut(tokenizer, "漢字", 64) == ("漢字", "")
 
 
 def test_pick_takes_an_answer_a_row(encoder):

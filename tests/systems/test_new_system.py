@@ -11,10 +11,14 @@ import pytest
 from mimir_jax import config as c
 from mimir_jax import systems, weights
 from mimir_jax.config import bridge, registry
+from mimir_jax.evaluation.config import LossEvalConfig
+from mimir_jax.evaluation.suites import loss
 from mimir_jax.parallel import hardware
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.planning import aot, memory
 from mimir_jax.preparation import precompute
+from mimir_jax.sampling import open as open_lib
+from mimir_jax.sampling.request import Request
 from mimir_jax.training import checkpoint, compiled_step, loop
 from mimir_jax.weights import runs
 
@@ -73,9 +77,6 @@ class BlockMeans:
 
     def latent_shape(self, frames, height, width):
         return frames, height // self.config.block, width // self.config.block, 3
-
-    def nearest_frames(self, frames):
-        return frames
 
     def check_frames(self, frames, name):
         pass
@@ -212,6 +213,15 @@ def test_a_folder_is_a_system(toy_run, tmp_path, replace):
     with pytest.raises(ValueError, match=r"step must be a kept one of run .* \(3, 4\), got 1"):
         runs.open_params(whole, step=1)
 
+    # Sampled by the prompt, and evaluated.
+    pipeline = open_lib.open_pipeline(whole)
+    prompts = ("a red ball", "a red ball and a blue box")
+    videos = [pipeline.generate([Request(prompt)])[0] for prompt in prompts]
+    assert videos[0].shape == (3, 32, 32, 3) and videos[0].dtype == np.uint8
+    assert (videos[0] != videos[1]).any()
+    losses = loss.measure_loss(LossEvalConfig(checkpoint=str(whole)))
+    assert losses == pytest.approx(result.after, rel=1e-5)
+
     # Compiled ahead of time.
     topology = hardware.find_topology("cpu:8")
     for program in aot.PROGRAMS:
@@ -224,11 +234,11 @@ def test_a_folder_is_a_system(toy_run, tmp_path, replace):
     ready = replace(run, data=replace(run.data, features=str(stored)))
     jax.tree.map(
         np.testing.assert_array_equal,
-        *(losses(r, tmp_path / f"run{i}") for i, r in enumerate((run, ready))),
+        *(train_losses(r, tmp_path / f"run{i}") for i, r in enumerate((run, ready))),
     )
 
 
-def losses(run, workdir):
+def train_losses(run, workdir):
     values = []
     loop.train(run, workdir, report=lambda step, metrics: values.append(metrics["loss"]))
     return values
