@@ -13,6 +13,7 @@ Processes that a scheduler starts share the shards. So do processes told by --nu
 import pathlib
 import sys
 import time
+from typing import Any
 
 from absl import flags
 from rich import console as rich_console
@@ -37,6 +38,8 @@ def define_flags(values: flags.FlagValues) -> None:
         values,
     )  # fmt: skip
     flags.DEFINE_integer("shard_size", 64, "Records per shard.", flag_values=values)
+    text = "Check the run and the folder and encode the first clip; write nothing."
+    flags.DEFINE_bool("dry_run", False, text, values)
     shared_flags.define_processes(values)
 
 
@@ -46,17 +49,42 @@ def main(args: command.Arguments) -> None:
         raise InputError("--out must name the folder of features, got none")
     folder = files.expand_path(args.flags.out)
     host.prepare_host()
+    if args.flags.dry_run:
+        return _dry_run(args, folder)
     from mimir_jax.parallel import distributed
 
     place = shared_flags.processes(args.flags)
     index, count = place["process_id"], place["num_processes"]
     if place["coordinator"] is None and index is not None and count is not None:
-        return _prepare(args, folder, index, count)
+        return _write(args, folder, index, count)
     with distributed.session(distributed.Launch(**place), args.shared()):
-        return _prepare(args, folder)
+        return _write(args, folder)
 
 
-def _prepare(
+def _dry_run(args: command.Arguments, folder: pathlib.Path) -> None:
+    from mimir_jax.preparation import precompute
+
+    plan = precompute.make_plan(args.config, folder, **_settings(args))
+    manifest, start = plan.manifest, time.monotonic()
+    print(
+        f"{manifest.records} records in {manifest.num_shards} shards, {manifest.dtype}, of which "
+        f"{len(plan.missing)} are missing in {folder} and take at least "
+        f"{plan.least_bytes / 1e6:.1f} MB"
+    )
+    record = plan.encode_first()
+    arrays = [
+        f"{name} {'x'.join(map(str, value.shape))}"
+        for name, value in record.items()
+        if hasattr(value, "shape")
+    ]
+    print(f"first clip encoded in {time.monotonic() - start:.1f} s: {', '.join(arrays)}")
+
+
+def _settings(args: command.Arguments) -> dict[str, Any]:
+    return {name: args.flags[name].value for name in ("count", "dtype", "shard_size")}
+
+
+def _write(
     args: command.Arguments,
     folder: pathlib.Path,
     index: int | None = None,
@@ -78,9 +106,7 @@ def _prepare(
             result = precompute.write_features(
                 args.config,
                 folder,
-                count=args.flags.count,
-                dtype=args.flags.dtype,
-                shard_size=args.flags.shard_size,
+                **_settings(args),
                 process_index=index,
                 process_count=count,
                 report=lambda done, total: bar.update(task, completed=done, total=total),

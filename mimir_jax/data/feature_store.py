@@ -157,21 +157,28 @@ def claim(folder: pathlib.Path, manifest: Manifest) -> None:
     """Writes the manifest of a new folder, or checks that of an old one.
 
     Raises:
-        ValueError: if `folder` holds anything else.
+        InputError: if `folder` holds anything else.
     """
+    require_claimable(folder, manifest)
     path = folder / MANIFEST
     if not path.exists():
+        with files.writing(folder, "--out"):
+            folder.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, {"format": FORMAT, **dataclasses.asdict(manifest)})
+        require_claimable(folder, manifest)  # another process may have written another one
+
+
+def require_claimable(folder: pathlib.Path, manifest: Manifest) -> None:
+    """Raises `InputError` if `folder` holds anything else than features of `manifest`."""
+    if not (folder / MANIFEST).exists():
         foreign = [p for p in folder.glob("[!.]*") if p.name != MANIFEST and p.suffix != _SUFFIX]
         if foreign or (folder.exists() and not folder.is_dir()):
             raise InputError(
                 f"--out must be a new folder or one of prepared features, {folder} holds other "
                 "files; choose another"
             )
-        with files.writing(folder, "--out"):
-            folder.mkdir(parents=True, exist_ok=True)
-        values = {"format": FORMAT, **dataclasses.asdict(manifest)}
-        files.write_json(path, values)
-    stored = read_manifest(folder)  # another process may have written another manifest first
+        return
+    stored = read_manifest(folder)
     check_content(folder, stored.content, manifest.content)
     for name in ("records", "empty", "shard_size", "dtype"):
         if getattr(stored, name) != getattr(manifest, name):

@@ -47,6 +47,76 @@ class Result:
     skipped: list[str]
 
 
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Features that are to be written.
+
+    Attributes:
+        config: The run, which trains on them.
+        encoder: Runs its frozen networks.
+        clips: The training clips.
+        empty: Record of the empty caption; None if training reads none.
+        manifest: Manifest of the folder.
+        missing: Numbers of the shards that the folder lacks.
+        least_bytes: Size of their parts that have a fixed size.
+    """
+
+    config: TrainConfig
+    encoder: base.DiffusionEncoder
+    clips: sources.Source
+    empty: feature_store.Record | None
+    manifest: feature_store.Manifest
+    missing: Sequence[int]
+    least_bytes: int
+
+    def encode_first(self) -> feature_store.Record:
+        """Returns the record of the first clip."""
+        with _batches(self.clips, [0], self.config) as batches:
+            return _encode_record(self.encoder, next(batches))
+
+
+def make_plan(
+    config: TrainConfig,
+    folder: pathlib.Path,
+    *,
+    count: int | None = None,
+    dtype: str = "float16",
+    shard_size: int = SHARD_SIZE,
+) -> Plan:
+    """Checks what `write_features` needs and returns what it would write; writes nothing.
+
+    Arguments and errors are those of `write_features`.
+    """
+    system = systems.make_system(config)
+    if not isinstance(system, base.DiffusionSystem):
+        raise InputError(
+            "system must encode clips with frozen networks to precompute features, got system.kind "
+            f"{config.system.kind!r}; choose another --config"
+        )
+    # Checks that the run can train on stored features.
+    config = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, features=str(folder))
+    )
+    encoder = systems.make_encoder(config, system)
+    clips = encoder.clips()
+    records = len(clips) if count is None else count
+    if not 1 <= records <= len(clips):
+        raise InputError(
+            f"--count must be within 1..{len(clips)}, the clips of the source, got {records}"
+        )
+    empty = encoder.empty_record()
+    manifest = feature_store.Manifest(
+        encoder.identity(), records, empty is not None, shard_size, dtype
+    )
+    feature_store.require_claimable(folder, manifest)
+    left = manifest.num_shards - len(manifest.present(folder))
+    rows = min(left * shard_size, manifest.rows)
+    needed = rows * encoder.least_record_size() * np.dtype(dtype).itemsize
+    _check_space(folder, rows, needed)  # before shards are listed, which may be too many
+    missing = manifest.missing(folder)
+    return Plan(config, encoder, clips, empty, manifest, missing, needed)
+
+
 def write_features(
     config: TrainConfig,
     folder: pathlib.Path,
@@ -79,40 +149,19 @@ def write_features(
     processes = jax.process_count() if process_count is None else process_count
     if not 0 <= index < processes:
         raise InputError(f"process must be within 0..{processes - 1}, got {index}; count from 0")
-    system = systems.make_system(config)
-    if not isinstance(system, base.DiffusionSystem):
-        raise InputError(
-            "system must encode clips with frozen networks to precompute features, got system.kind "
-            f"{config.system.kind!r}; choose another --config"
-        )
-    # Checks that the run can train on stored features.
-    config = dataclasses.replace(
-        config, data=dataclasses.replace(config.data, features=str(folder))
-    )
-    encoder = systems.make_encoder(config, system)
-    clips = encoder.clips()
-    records = len(clips) if count is None else count
-    if not 1 <= records <= len(clips):
-        raise InputError(
-            f"--count must be within 1..{len(clips)}, the clips of the source, got {records}"
-        )
-    empty = encoder.empty_record()
-    manifest = feature_store.Manifest(
-        encoder.identity(), records, empty is not None, shard_size, dtype
-    )
-    left = manifest.num_shards - len(manifest.present(folder))
-    _check_space(encoder, folder, min(left * shard_size, manifest.rows), np.dtype(dtype))
-    numbers = [n for n in manifest.missing(folder) if n % processes == index]
-    rows = [row for n in numbers for row in manifest.shard_rows(n)]
+    plan = make_plan(config, folder, count=count, dtype=dtype, shard_size=shard_size)
+    encoder, manifest, records = plan.encoder, plan.manifest, plan.manifest.records
+    numbers = [number for number in plan.missing if number % processes == index]
+    rows = [row for number in numbers for row in manifest.shard_rows(number)]
     feature_store.claim(folder, manifest)
 
     wanted = [row for row in rows if row < records]
-    with _batches(clips, wanted, config) as batches:
+    with _batches(plan.clips, wanted, plan.config) as batches:
 
         def encode() -> Iterator[feature_store.Record]:
             for done, row in enumerate(rows):
                 report(done, len(rows))
-                yield _encode_record(encoder, next(batches)) if row < records else empty
+                yield _encode_record(encoder, next(batches)) if row < records else plan.empty
 
         encoded = encode()
         for number in numbers:
@@ -168,11 +217,8 @@ def _encode_record(encoder: base.DiffusionEncoder, batch: loader_lib.Batch) -> f
     return {**record, "index": int(batch["index"][0]), "skipped": batch.get("skipped", [])}
 
 
-def _check_space(
-    encoder: base.DiffusionEncoder, folder: pathlib.Path, rows: int, dtype: np.dtype
-) -> None:
+def _check_space(folder: pathlib.Path, rows: int, needed: int) -> None:
     """Raises `InputError` if not even the parts of fixed size fit the disk."""
-    needed = rows * encoder.least_record_size() * dtype.itemsize
     existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(existing).free
     if needed > free:

@@ -103,6 +103,15 @@ def test_only_missing_shards_are_made_again_and_are_the_same(run, folder, tmp_pa
     assert not list(copy.glob(".*"))  # nothing is left aside
 
 
+def test_a_plan_tells_what_is_missing_and_writes_nothing(run, folder, tmp_path):
+    plan = precompute.make_plan(run, tmp_path / "f", **FLOAT32)
+    assert (list(plan.missing), plan.manifest.records) == ([0, 1, 2], RECORDS)
+    assert plan.least_bytes > 0 and not list(tmp_path.iterdir())
+    assert precompute.make_plan(run, folder, **FLOAT32).missing == []
+    with pytest.raises(ValueError, match="dtype is 'float32' there and 'float16' here"):
+        precompute.make_plan(run, folder, shard_size=2)
+
+
 @pytest.mark.slow
 def test_processes_that_meet_share_the_shards_and_tell_it_once(run, folder, tmp_path):
     (tmp_path / "run.json").write_text(bridge.to_json(run))
