@@ -167,7 +167,7 @@ class Ours:
             x0, noise, timestep = batch["latents"], batch["noise"], batch["timestep"]
             xt = objectives.add_noise(schedule, x0, noise, timestep)
             pred = model.apply(params, xt, batch["text"], timestep)
-            return objectives.v_loss(schedule, pred, x0, noise, timestep).mean(), {}
+            return objectives.loss(schedule, pred, x0, noise, timestep).mean(), {}
 
         def gradient(model):
             def call(params, batch):

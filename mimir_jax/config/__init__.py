@@ -43,7 +43,7 @@ _NAMES = {
     "models.kinds": "KINDS",
     "models.mimir.config": "ABLATIONS FuserConfig MimirConfig StabilizerConfig",
     "models.vae.config": "VAEConfig",
-    "diffusion.config": "DiffusionConfig SamplerConfig",
+    "diffusion.config": "DiffusionConfig EDMConfig SamplerConfig",
     "data.config": "DataConfig FolderConfig TfdsConfig ToyworldConfig",
     "encoders.config": "INSTRUCTIONS TextConfig",
     "parallel.config": "MeshConfig",

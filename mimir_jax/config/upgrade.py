@@ -37,6 +37,9 @@ VALUES: dict[str, dict[Any, Any]] = {
 }
 """New values, by the name of their field, wherever it stands."""
 
+ADDED: dict[str, Any] = {"system.diffusion.kind": "discrete"}
+"""Values of fields that are younger than the file and tell classes of a section apart."""
+
 
 def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the nested config of an old run or weights folder with today's names.
@@ -54,6 +57,10 @@ def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
         if target:
             parent, _, name = target.rpartition(".")
             _section(values, parent, make=True)[name] = value
+    for path, value in ADDED.items():
+        parent, _, name = path.rpartition(".")
+        if (section := _section(values, parent)) is not None:
+            section.setdefault(name, value)
     return values
 
 

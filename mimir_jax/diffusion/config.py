@@ -3,7 +3,7 @@
 """Configuration of the diffusion process and of sampling."""
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 from mimir_jax.config import checks
 
@@ -22,6 +22,9 @@ class DiffusionConfig:
             `optimizer.grad_accumulation`, draws its timestep from its own sub-interval.
     """
 
+    samplers: ClassVar[tuple[str, ...]] = ("ddim", "dpm")
+
+    kind: Literal["discrete"] = "discrete"
     num_train_steps: int = 1000
     beta_start: float = 0.00085
     beta_end: float = 0.012
@@ -29,13 +32,52 @@ class DiffusionConfig:
     zero_terminal_snr: bool = True
     stratified: bool = True
 
+    @property
+    def max_steps(self) -> int:
+        """Most sampling steps, one per timestep."""
+        return self.num_train_steps
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EDMConfig:
+    """Diffusion process of EDM (arXiv 2206.00364): time is the noise level sigma.
+
+    The network predicts the clean sample behind the preconditioning of `schedules.edm`. A preset
+    chooses it with `diffusion=EDMConfig(...)`.
+
+    Attributes:
+        sigma_data: Standard deviation of the scaled latents.
+        sigma_min, sigma_max: Noise levels at which sampling ends and starts.
+        rho: Sampling levels are equally spaced in `sigma^(1 / rho)`.
+        log_mean, log_std: Normal distribution of `ln(sigma)` in training.
+        stratified: As in `DiffusionConfig`, by shares of that distribution.
+    """
+
+    samplers: ClassVar[tuple[str, ...]] = ("euler", "heun")
+    max_steps: ClassVar[int] = 1000
+
+    kind: Literal["edm"] = "edm"
+    sigma_data: float = 0.5
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    log_mean: float = -1.2
+    log_std: float = 1.2
+    stratified: bool = True
+
+    def __post_init__(self):
+        for name in ("sigma_data", "sigma_min", "rho", "log_std"):
+            checks.within(self, name, 0, above=True)
+        checks.within(self, "sigma_max", self.sigma_min, above=True)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
     """Sampling from noise (M-U24).
 
     Attributes:
-        name: `ddim`, or `dpm` for DPM-Solver++ (2M) as CogVideoX has it.
+        name: For timesteps `ddim`, or `dpm` for DPM-Solver++ (2M) as CogVideoX has it; for noise
+            levels `euler` or `heun`.
         steps: Sampling steps.
         guidance_scale: Scale of classifier-free guidance.
         dynamic_guidance: How the scale changes over the steps: `off` keeps it.
@@ -46,7 +88,7 @@ class SamplerConfig:
             of the `grid` of visited timesteps.
     """
 
-    name: Literal["ddim", "dpm"] = "dpm"
+    name: Literal["ddim", "dpm", "euler", "heun"] = "dpm"
     steps: int = 50
     guidance_scale: float = 6.0
     dynamic_guidance: Literal["off", "reference", "smooth"] = "smooth"

@@ -5,35 +5,25 @@
 `guided = uncond + scale * (cond - uncond)`; scale 1 is unguided.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Shaped
 
 from mimir_jax.config import SamplerConfig
 from mimir_jax.diffusion import objectives, schedules
+from mimir_jax.diffusion.schedules import Predict, Times
 from mimir_jax.errors import require
-
-Times = Shaped[Array, " b"]
-
-Predict = Callable[[Array, Array, Any, Any], tuple[Array, Any]]
-"""A network as `predict(xt, time, condition, aux) -> (prediction, aux)`.
-
-`time` has one entry per row: an integer timestep or a noise level, as the schedule counts. `aux` is
-the state that a network carries from one sampling step to the next, a pytree of fixed structure;
-None for a network that carries none. The prediction is of the kind that the sampler expects.
-"""
 
 
 def scales(
     cfg: SamplerConfig,
-    schedule: schedules.DiscreteSchedule,
-    listed: Int[np.ndarray, " n"] | None = None,
-) -> Float[np.ndarray, " steps"]:
-    """Returns the guidance scale at every timestep, in float64.
+    schedule: schedules.Schedule,
+    listed: Shaped[np.ndarray, " n"] | None = None,
+) -> Float[np.ndarray, " steps"] | Float[np.ndarray, ""]:
+    """Returns the guidance scale at every timestep in float64, or the one of all noise levels.
 
     With `curve(u) = 1 + guidance_scale * (1 - cos(pi u^5)) / 2`:
 
@@ -45,10 +35,20 @@ def scales(
 
     Args:
         cfg: Scale, dynamics and the number of steps.
-        schedule: Names the timesteps.
+        schedule: Defines the timesteps.
         listed: The N timesteps that the sampler visits, noisiest first; None stands for the
             trailing grid of `cfg.steps`.
+
+    Raises:
+        InputError: for dynamic guidance over noise levels.
     """
+    if not isinstance(schedule, schedules.DiscreteSchedule):
+        require(
+            cfg.dynamic_guidance == "off",
+            "dynamic_guidance must be off with noise levels in place of timesteps, got "
+            f"{cfg.dynamic_guidance!r}; turn it off",
+        )
+        return np.array(cfg.guidance_scale)
     timestep = np.arange(schedule.num_train_steps)
     if cfg.dynamic_guidance == "off":
         return np.full(timestep.shape, cfg.guidance_scale)
@@ -63,51 +63,27 @@ def scales(
 
 
 def guides(cfg: SamplerConfig) -> bool:
-    """Returns whether guidance changes anything, and so takes two rows a video."""
+    """Returns whether guidance changes anything, and so takes two rows per video."""
     return cfg.dynamic_guidance != "off" or cfg.guidance_scale != 1.0
 
 
-def guided(
+def guided_by(
     predict: Predict,
-    cfg: SamplerConfig,
-    schedule: schedules.DiscreteSchedule,
-    listed: Int[np.ndarray, " n"] | None = None,
+    table: Float[Array, " steps"] | Float[Array, ""],
+    rescale_factor: float = 0.0,
 ) -> Predict:
     """Wraps `predict` in guidance, both branches in one batch.
 
     Args:
         predict: The network.
-        cfg: Scale, dynamics and the number of steps.
-        schedule: Defines the timesteps.
-        listed: The timesteps that the sampler visits, as in `scales`.
+        table: The scale at every timestep, or one for all times. It may be an argument of a
+            compiled function, which then serves every scale.
+        rescale_factor: Share of the rescaled prediction, phi of `rescale`.
 
     Returns:
         A function of b rows of `xt` and `time` and of a condition with 2b rows, a pytree: first
-        all unconditional rows, then the conditional ones. `aux` belongs to the rows that the
+        all unconditional rows, then the conditional ones. `aux` belongs to the 2b rows that the
         network sees. The prediction is at least float32.
-    """
-    if guides(cfg):
-        return guided_by(predict, jnp.asarray(scales(cfg, schedule, listed)))
-
-    def conditional(
-        xt: Float[Array, "b *d"], time: Times, condition: Any, aux: Any
-    ) -> tuple[Float[Array, "b *d"], Any]:
-        _check_rows(condition, xt.shape[0])
-        return predict(xt, time, jax.tree.map(lambda x: x[xt.shape[0] :], condition), aux)
-
-    return conditional
-
-
-def guided_by(
-    predict: Predict, table: Float[Array, " steps"], rescale_factor: float = 0.0
-) -> Predict:
-    """Wraps `predict` in guidance with given scales; otherwise as `guided`.
-
-    Args:
-        predict: The network.
-        table: The scale at every timestep. It may be an argument of a compiled function, which
-            then serves every scale.
-        rescale_factor: Share of the rescaled prediction, phi of `rescale`.
     """
 
     def wrapped(
@@ -118,7 +94,8 @@ def guided_by(
         both, aux = predict(*pair, condition, aux)
         both = both.astype(objectives.at_least_float32(both.dtype))
         uncond, cond = jnp.split(both, 2)
-        scale = objectives.broadcast_rows(table[time].astype(both.dtype), cond)
+        scale = table[time] if table.ndim else jnp.full(time.shape, table)
+        scale = objectives.broadcast_rows(scale.astype(both.dtype), cond)
         pred = uncond + scale * (cond - uncond)
         return (rescale(pred, cond, rescale_factor) if rescale_factor else pred), aux
 

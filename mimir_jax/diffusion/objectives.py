@@ -1,9 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Noising, what a network may predict, and the training loss.
+"""Noising, conversions between the kinds of prediction, and the training loss.
 
 Every kind of prediction is a linear map of `(x0, noise)`; `xt` supplies the other equation, so each
-kind yields both. Weights must satisfy `alpha^2 + sigma^2 = 1`, except for `flow`.
+kind yields both. `velocity` needs a schedule with `alpha^2 + sigma^2 = 1`.
 
 | kind       | value                    | x0                            |
 |------------|--------------------------|-------------------------------|
@@ -13,19 +13,16 @@ kind yields both. Weights must satisfy `alpha^2 + sigma^2 = 1`, except for `flow
 | `flow`     | noise - x0               | (xt - sigma u) / (alpha + sigma) |
 """
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from mimir_jax.diffusion import schedules
-
-Kind = Literal["velocity", "noise", "x0", "flow"]
+from mimir_jax.diffusion.schedules import Kind, Times
 
 
 def broadcast_rows(weight: Float[Array, " b"], x: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
-    """Shapes one weight a row to broadcast over the other axes of `x`."""
+    """Shapes one weight per row to broadcast over the other axes of `x`."""
     return jax.lax.expand_dims(weight, range(1, x.ndim))
 
 
@@ -35,13 +32,13 @@ def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
 
 
 def add_noise(
-    schedule: schedules.DiscreteSchedule,
+    schedule: schedules.Schedule,
     x0: Float[Array, "b *d"],
     noise: Float[Array, "b *d"],
-    timestep: Int[Array, " b"],
+    time: Times,
 ) -> Float[Array, "b *d"]:
     """Returns `alpha x0 + sigma noise`, at least in float32."""
-    alpha, sigma = _weights(schedule, timestep, x0)
+    alpha, sigma = _weights(schedule, time, x0)
     return alpha * x0.astype(alpha.dtype) + sigma * noise.astype(alpha.dtype)
 
 
@@ -106,46 +103,35 @@ def convert(
     return target(to, x0, to_noise(source, pred, xt, alpha, sigma), alpha, sigma)
 
 
-def v_loss(
-    schedule: schedules.DiscreteSchedule,
+def loss(
+    schedule: schedules.Schedule,
     pred: Float[Array, "b *d"],
     x0: Float[Array, "b *d"],
     noise: Float[Array, "b *d"],
-    timestep: Int[Array, " b"],
+    time: Times,
 ) -> Float[Array, " b"]:
-    """Returns the mean squared velocity error of each row, at least in float32.
+    """Returns the weighted mean squared error of each row, at least in float32.
 
-    It equals the x0 error weighted by `1 / sigma^2`, the form of the public CogVideoX trainers.
-    """
-    alpha, sigma = _weights(schedule, timestep, x0)
-    x0, noise, pred = (x.astype(alpha.dtype) for x in (x0, noise, pred))
-    error = pred - target("velocity", x0, noise, alpha, sigma)
-    return jnp.mean(error * error, axis=range(1, error.ndim))
-
-
-def sample_timesteps(
-    key: Array, batch: int, num_steps: int = 1000, stratified: bool = True
-) -> Int[Array, "{batch}"]:
-    """Draws a timestep in `0..num_steps-1` for each row of the global batch.
+    For a discrete schedule it is the error of the velocity. That equals the x0 error weighted by
+    `1 / sigma^2`, the form of the public CogVideoX trainers.
 
     Args:
-        key: A typed key; the draw depends on it and `batch` alone, not on devices.
-        batch: Rows of the global batch.
-        num_steps: Number of noise levels.
-        stratified: Row i draws from the i-th of `batch` equal intervals, so that every batch covers
-            all noise levels (explicit uniform sampling, arXiv 2408.06072); False draws freely.
+        schedule: Defines the kind of `pred` and the weight.
+        pred: Prediction of the preconditioned network.
+        x0: Clean samples.
+        noise: Standard normal noise.
+        time: Times at which they were mixed.
     """
-    place = jax.random.uniform(key, (batch,))
-    if stratified:
-        place = (place + jnp.arange(batch, dtype=place.dtype)) / batch
-    return jnp.minimum((place * num_steps).astype(jnp.int32), num_steps - 1)
+    alpha, sigma = _weights(schedule, time, x0)
+    x0, noise, pred = (x.astype(alpha.dtype) for x in (x0, noise, pred))
+    error = pred - target(schedule.prediction, x0, noise, alpha, sigma)
+    mean = jnp.mean(error * error, axis=range(1, error.ndim))
+    weight = schedule.loss_weight(time)
+    return mean if weight is None else mean * weight.astype(mean.dtype)
 
 
-def _weights(
-    schedule: schedules.DiscreteSchedule, timestep: Array, x: Array
-) -> tuple[Array, Array]:
+def _weights(schedule: schedules.Schedule, time: Times, x: Array) -> tuple[Array, Array]:
     dtype = at_least_float32(x.dtype)
     return tuple(
-        broadcast_rows(weight(timestep).astype(dtype), x)
-        for weight in (schedule.alpha, schedule.sigma)
+        broadcast_rows(weight(time).astype(dtype), x) for weight in (schedule.alpha, schedule.sigma)
     )

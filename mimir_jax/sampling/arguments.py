@@ -113,7 +113,7 @@ def with_steps(sampler: samplers.Sampler, num_steps: int | None) -> samplers.Sam
     """
     if num_steps is None:
         return sampler
-    most = sampler.schedule.num_train_steps
+    most = sampler.schedule.config.max_steps
     require(
         1 <= num_steps <= most,
         f"num_inference_steps must be within 1..{most}, got {num_steps}; choose another",

@@ -34,7 +34,7 @@ class SampleConfig:
         InputError: for a value that no model can follow.
     """
 
-    sampler: Literal["ddim", "dpm"] | None = None
+    sampler: Literal["ddim", "dpm", "euler", "heun"] | None = None
     steps: int | None = None
     guidance_scale: float | None = None
     dynamic_guidance: Literal["off", "reference", "smooth"] | None = None

@@ -185,10 +185,10 @@ def configure(run: TrainConfig, sample: SampleConfig, checkpoint: pathlib.Path) 
 
 
 def _configure_sampler(system: Any, sample: SampleConfig) -> Any:
-    most = system.diffusion.num_train_steps
+    most = system.diffusion.max_steps
     require(
         sample.steps is None or sample.steps <= most,
-        f"--steps must be at most the {most} of training, got {sample.steps}; lower it",
+        f"--steps must be at most {most}, got {sample.steps}; lower it",
     )
     name = sample.sampler or system.sampler.name
     require(

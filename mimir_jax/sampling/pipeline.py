@@ -404,16 +404,9 @@ def make_pipeline(
         params: Parameters of the network; None where `with_params` gives them.
         **options: Further arguments of `Pipeline`.
     """
-    cfg = config.system.sampler
-    options.setdefault("sampler", make_sampler(config.system))
+    cfg, schedule = config.system.sampler, schedules.make_schedule(config.system.diffusion)
+    options.setdefault("sampler", samplers.make_sampler(cfg, schedule))
     return Pipeline(system, encoder, params, guidance=cfg, fps=config.data.fps, **options)
-
-
-def make_sampler(config: Any) -> samplers.Sampler:
-    """Returns the sampler of a system's config, by its sections `sampler` and `diffusion`."""
-    cfg, schedule = config.sampler, schedules.DiscreteSchedule(config.diffusion)
-    options = {"eta": cfg.eta} if cfg.eta else {}
-    return samplers.SAMPLERS[cfg.name](schedule, cfg.steps, cfg.previous, **options)
 
 
 def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
@@ -422,7 +415,7 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
     It is called as `(params, features, null, scales, key, latents, noise, *, sampler, shape,
     rescale)`: parameters of the network; features of the requests; those of the unconditional
     branch with the rows that follow the network's own null rule, None without guidance; scale of
-    guidance at every timestep; one key, or one per row; noise to start from and of every step, None
+    guidance at every timestep, or one for all times; one key, or one per row; noise to start from and of every step, None
     draws it. The others are static: the sampler, shape of the latents (b, t, h, w, c), and the
     share of rescaled guidance.
     """
@@ -441,7 +434,8 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
         shape,
         rescale=0.0,
     ):
-        drop, predict = None, functools.partial(system.denoise, params)
+        predict = sampler.schedule.precondition(functools.partial(system.denoise, params))
+        drop = None
         if null is not None:
             unconditional, drop = null
             features = jax.tree.map(

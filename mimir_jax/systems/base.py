@@ -180,10 +180,10 @@ class DiffusionSystem(System, Protocol):
         Args:
             params: Parameters of the network.
             xt: Noisy scaled latents, `padded_frames` long.
-            time: Timestep (int) or noise level (float) per row.
+            time: Timestep per row, or what the schedule's `precondition` makes of noise levels.
             condition: What `condition` returned.
-            aux: State carried from one sampling step to the next; None at the first step and for a
-                network that carries none.
+            aux: State carried from one sampling step to the next, of the same structure as the one
+                returned; None for a network that carries none.
         """
         ...
 

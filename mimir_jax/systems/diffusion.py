@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Latent video diffusion: loss and held-out loss that the diffusion systems share.
 
-    clip -> codec -> moments -> x0 --+-> xt -> denoise -> velocity error
+    clip -> codec -> moments -> x0 --+-> xt -> denoise -> error
     caption -> features -> condition +
 
 A system adds its network, its features and `condition`.
@@ -53,7 +53,7 @@ class Batch:
 
 
 class VideoDiffusion(base.Defaults, abc.ABC):
-    """The pure half of a text-to-video system that predicts velocity.
+    """The pure half of a text-to-video system with a noise schedule of any kind.
 
     Args:
         config: The run; its section `system` is a `DiffusionSystemConfig`.
@@ -64,7 +64,7 @@ class VideoDiffusion(base.Defaults, abc.ABC):
         self._run = config
         data = config.data
         self.buckets = (base.Bucket(data.frames, data.height, data.width, config.batch_size),)
-        self._schedule = schedules.DiscreteSchedule(self.config.diffusion)
+        self._schedule = schedules.make_schedule(self.config.diffusion)
 
     @functools.cached_property
     @abc.abstractmethod
@@ -102,7 +102,7 @@ class VideoDiffusion(base.Defaults, abc.ABC):
         condition: Any,
         aux: Any = None,
     ) -> tuple[Float[Array, "b t h w c_out"], Any]:
-        """Returns the predicted velocity and the state for the next sampling step."""
+        """Returns the network's prediction and the state for the next sampling step."""
 
     @functools.cached_property
     def codec(self) -> latents.LatentCodec:
@@ -172,9 +172,9 @@ class VideoDiffusion(base.Defaults, abc.ABC):
     def loss(
         self, params: functional.Params, batch: Batch, key: jax.Array
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Returns the velocity error, averaged over the batch; pure.
+        """Returns the error of the prediction, averaged over the batch; pure.
 
-        The posterior is sampled afresh every step, timesteps are stratified over the batch,
+        The posterior is sampled afresh every step, times are stratified over the batch,
         captions are dropped whole (M-U18) and one of the sampled answers is drawn (M-U3).
         """
         names = ("posterior", "noise", "time", "drop", "answer")
@@ -182,45 +182,45 @@ class VideoDiffusion(base.Defaults, abc.ABC):
         size = batch.moments.mean.shape[0]
         x0 = self._model_latents(batch.moments.sample(keys["posterior"]))
         noise = noise_lib.normal(keys["noise"], x0.shape)
-        diffusion = self.config.diffusion
-        timestep = objectives.sample_timesteps(
-            keys["time"], size, diffusion.num_train_steps, stratified=diffusion.stratified
-        )
+        time = self._schedule.sample_times(keys["time"], size)
         drop = jax.random.bernoulli(keys["drop"], self.config.caption_dropout, (size,))
         features = self.draw_features(batch.features, keys["answer"])
         if batch.null is not None:
             null = self.draw_features(batch.null)
             features = jax.tree.map(functools.partial(_where_rows, drop), null, features)
             drop = None
-        return self.velocity_error(params, features, x0, noise, timestep, drop).mean(), {}
+        return self.prediction_error(params, features, x0, noise, time, drop).mean(), {}
 
     def band_loss(
         self, params: functional.Params, batch: Batch, band: Int[Array, ""] | int
     ) -> Float[Array, ""]:
-        """Returns the loss on one of `loss_bands` timestep bands with fixed noise and answers."""
-        bands, steps = self.config.loss_bands, self.config.diffusion.num_train_steps
+        """Returns the loss on one of `loss_bands` bands of times with fixed noise and answers."""
         x0 = self._model_latents(batch.moments.mean)
         size = x0.shape[0]
-        fraction = (jnp.arange(size) + 0.5) / size  # spread evenly over the band
-        timestep = ((band + fraction) * (steps / bands)).astype(jnp.int32)
+        time = self._schedule.band_times(band, self.config.loss_bands, size)
         noise = noise_lib.normal(jax.random.fold_in(jax.random.key(0), band), x0.shape)
         features = self.draw_features(batch.features)
-        rows = _fill_mesh((features, x0, noise, timestep))
-        return self.velocity_error(params, *rows)[:size].mean()
+        rows = _fill_mesh((features, x0, noise, time))
+        return self.prediction_error(params, *rows)[:size].mean()
 
-    def velocity_error(
+    def prediction_error(
         self,
         params: functional.Params,
         features: base.Features,
         x0: Float[Array, "b t h w c"],
         noise: Float[Array, "b t h w c"],
-        timestep: Int[Array, " b"],
+        time: schedules.Times,
         drop: Bool[Array, " b"] | None = None,
     ) -> Float[Array, " b"]:
-        """Returns the mean squared velocity error per row."""
-        xt = objectives.add_noise(self._schedule, x0, noise, timestep)
-        pred, _ = self.denoise(params, xt, timestep, self.condition(params, features, drop))
-        return objectives.v_loss(self._schedule, pred, x0, noise, timestep)
+        """Returns the weighted mean squared error per row, of the velocity with timesteps."""
+        xt = objectives.add_noise(self._schedule, x0, noise, time)
+        predict = self._schedule.precondition(functools.partial(self.denoise, params))
+        pred, _ = predict(xt, time, self.condition(params, features, drop), None)
+        return objectives.loss(self._schedule, pred, x0, noise, time)
+
+    def band_names(self) -> list[str]:
+        """Returns a name for each of the `loss_bands`, such as `t0_200`."""
+        return self._schedule.band_names(self.config.loss_bands)
 
     def _model_latents(
         self, unscaled: Float[Array, "b t h w c"]
@@ -280,9 +280,9 @@ class DiTDiffusion(VideoDiffusion):
 
 
 class HeldoutLoss:
-    """The held-out loss, overall and by timestep band.
+    """The held-out loss, overall and by band of times.
 
-    Clips, posterior means, noise, timesteps and answers are fixed, so two evaluations differ by the
+    Clips, posterior means, noise, times and answers are fixed, so two evaluations differ by the
     parameters alone.
 
     Args:
@@ -299,20 +299,15 @@ class HeldoutLoss:
         _ = self._batches
 
     def evaluate(self, params: functional.Params) -> dict[str, float]:
-        """Returns `loss` and `loss_tLOW_HIGH` of every band."""
-        bands = self._system.config.loss_bands
+        """Returns `loss` and, for every band, `loss_tLOW_HIGH` or `loss_sigmaLOW_HIGH`."""
+        names = self._system.band_names()
         rows = [len(batch.moments.mean) for batch in self._batches]
         losses = np.array([
             np.average([float(self._band_loss(params, b, band)) for b in self._batches],
                        weights=rows)
-            for band in range(bands)
+            for band in range(len(names))
         ])  # fmt: skip
-        steps = self._system.config.diffusion.num_train_steps
-        edges = np.linspace(0, steps, bands + 1).astype(int)
-        named = {
-            f"loss_t{low}_{high}": float(value)
-            for low, high, value in zip(edges, edges[1:], losses, strict=False)
-        }
+        named = {f"loss_{name}": float(x) for name, x in zip(names, losses, strict=True)}
         return {"loss": float(losses.mean()), **named}
 
     def make_examples(self, params: functional.Params) -> base.Examples:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from mimir_jax.config import checks
 from mimir_jax.config.registry import SystemConfig
-from mimir_jax.diffusion.config import DiffusionConfig, SamplerConfig
+from mimir_jax.diffusion.config import DiffusionConfig, EDMConfig, SamplerConfig
 from mimir_jax.encoders.config import TextConfig
 from mimir_jax.models.config import LoraConfig
 from mimir_jax.models.vae.config import VAEConfig
@@ -40,7 +40,7 @@ class DiffusionSystemConfig(SystemConfig):
     vae: VAEConfig = VAEConfig()
     vae_path: str | None = None
     text: TextConfig = TextConfig()
-    diffusion: DiffusionConfig = DiffusionConfig()
+    diffusion: DiffusionConfig | EDMConfig = DiffusionConfig()
     sampler: SamplerConfig = SamplerConfig()
     caption_dropout: float = 0.1
     heldout_clips: int = 32
@@ -52,6 +52,18 @@ class DiffusionSystemConfig(SystemConfig):
             self,
             self.dit.in_channels == self.vae.latent_channels,
             f"{{{self.dit_field}.in_channels}} must equal {{vae.latent_channels}}",
+        )
+        checks.check(
+            self,
+            self.sampler.name in self.diffusion.samplers,
+            f"{{sampler.name}} must be {' or '.join(self.diffusion.samplers)} where "
+            "{diffusion.kind} is "
+            f"{self.diffusion.kind}",
+        )
+        checks.check(
+            self,
+            self.sampler.dynamic_guidance == "off" or self.diffusion.kind == "discrete",
+            "{sampler.dynamic_guidance} must be off unless {diffusion.kind} is discrete",
         )
         for name, least in (("heldout_clips", 1), ("loss_bands", 1), ("sample_prompts", 0)):
             checks.within(self, name, least)

@@ -16,7 +16,8 @@ def predict(xt, timestep, condition, aux=None):
 
 
 def guide(cfg, xt, condition, network=predict):
-    return guidance.guided(network, cfg, SCHEDULE)(xt, TIMESTEP, condition, None)[0]
+    table = jnp.asarray(guidance.scales(cfg, SCHEDULE))
+    return guidance.guided_by(network, table)(xt, TIMESTEP, condition, None)[0]
 
 
 def config(**overrides):
@@ -55,18 +56,10 @@ def test_dynamic_guidance_reads_the_scale_of_each_timestep(dynamic):
     np.testing.assert_allclose(ours[:, 0], expected, rtol=1e-6)
 
 
-def test_scale_one_is_the_conditional_branch_alone():
-    calls = []
-
-    def spy(xt, timestep, condition, aux):
-        calls.append(xt.shape[0])
-        return predict(xt, timestep, condition["a"])
-
-    xt = jnp.array([[1.0, 2.0], [3.0, 4.0]])
-    condition = {"a": jnp.arange(8.0).reshape(4, 2), "mask": None}
-    ours = guide(config(guidance_scale=1.0), xt, condition, spy)
-    np.testing.assert_array_equal(ours, predict(xt, TIMESTEP, condition["a"][2:])[0])
-    assert calls == [2]
+def test_scale_one_without_dynamics_needs_no_second_branch():
+    assert not guidance.guides(config(guidance_scale=1.0))
+    assert guidance.guides(config(guidance_scale=1.0, dynamic_guidance="smooth"))
+    assert guidance.guides(config(guidance_scale=2.0))
 
 
 def test_guidance_runs_in_float32(strict_dtypes):
@@ -86,7 +79,7 @@ def test_aux_belongs_to_the_rows_of_both_branches():
         return xt * condition + aux, xt
 
     xt, condition = jnp.ones((2, 1)), jnp.ones((4, 1))
-    wrapped = guidance.guided(remembers, config(guidance_scale=3.0), SCHEDULE)
+    wrapped = guidance.guided_by(remembers, jnp.full(1000, 3.0))
     aux = jnp.array([[0.0], [0.0], [1.0], [2.0]])
     pred, aux = wrapped(xt, TIMESTEP, condition, aux)
     np.testing.assert_allclose(pred, [[4.0], [7.0]])

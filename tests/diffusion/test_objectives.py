@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mimir_jax.config import DiffusionConfig
 from mimir_jax.diffusion import objectives, schedules
 
 KINDS = ("velocity", "noise", "x0", "flow")
@@ -59,20 +60,20 @@ def test_v_loss_is_the_weighted_x0_error(pair):
     xt = objectives.add_noise(SCHEDULE, x0, noise, TIMESTEP)
     error = objectives.to_x0("velocity", pred, xt, alpha, sigma) - x0
     expected = jnp.mean((error / sigma) ** 2, axis=(1, 2))
-    ours = objectives.v_loss(SCHEDULE, pred, x0, noise, TIMESTEP)
+    ours = objectives.loss(SCHEDULE, pred, x0, noise, TIMESTEP)
     np.testing.assert_allclose(ours, expected, rtol=1e-4)  # the x0 form cancels at small sigma
 
 
 def test_loss_and_noising_run_in_float32(pair, strict_dtypes):
     x0, noise = (x.astype(jnp.bfloat16) for x in pair)
     assert objectives.add_noise(SCHEDULE, x0, noise, TIMESTEP).dtype == jnp.float32
-    assert objectives.v_loss(SCHEDULE, x0, x0, noise, TIMESTEP).dtype == jnp.float32
+    assert objectives.loss(SCHEDULE, x0, x0, noise, TIMESTEP).dtype == jnp.float32
 
 
 @pytest.mark.parametrize("batch", [1, 7, 16])
 def test_stratified_timesteps_cover_every_interval(batch):
     keys = jax.random.split(jax.random.key(0), 4000 // batch)
-    draw = jax.jit(jax.vmap(lambda key: objectives.sample_timesteps(key, batch)))
+    draw = jax.jit(jax.vmap(lambda key: SCHEDULE.sample_times(key, batch)))
     drawn = np.asarray(draw(keys))
     edges = np.arange(batch) * 1000 / batch
     assert (drawn >= np.floor(edges)).all()
@@ -83,9 +84,8 @@ def test_stratified_timesteps_cover_every_interval(batch):
 
 
 def test_free_timesteps_are_uniform_and_depend_on_the_key_alone():
-    draw = lambda seed: objectives.sample_timesteps(  # noqa: E731
-        jax.random.key(seed), 5000, stratified=False
-    )
+    schedule = schedules.DiscreteSchedule(DiffusionConfig(stratified=False))
+    draw = lambda seed: schedule.sample_times(jax.random.key(seed), 5000)  # noqa: E731
     counts = np.histogram(draw(0), bins=10, range=(0, 1000))[0] / 5000
     np.testing.assert_allclose(counts, 0.1, atol=0.02)
     np.testing.assert_array_equal(draw(0), draw(0))

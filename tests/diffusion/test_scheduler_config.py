@@ -262,16 +262,23 @@ def test_smooth_guidance_follows_the_steps_of_every_spacing(spacing, num_steps):
     np.testing.assert_allclose(scales, 1 + 3 * (1 - np.cos(np.pi * progress**5)), rtol=1e-12)
 
 
+def test_eta_is_no_part_of_the_file(tmp_path):
+    sampler = samplers.DDIM(schedules.DiscreteSchedule(), eta=0.5)
+    with pytest.raises(ValueError, match="sampler.eta must be 0 for diffusers, .* got 0.5"):
+        save_scheduler(sampler, tmp_path)
+    assert samplers.with_name(sampler, "dpm") == samplers.DPM(sampler.schedule)
+
+
 def test_one_compiled_guidance_serves_every_scale():
     table = jnp.linspace(1.0, 6.0, 1000)
     xt, timestep, condition = jnp.ones((2, 1)), jnp.array([999, 19]), jnp.array([0.0, 0, 1, 1])
 
     @jax.jit
     def run(table):
-        wrapped = guidance.guided_by(lambda xt, timestep, c: xt * c[:, None], table)
-        return wrapped(xt, timestep, condition)
+        wrapped = guidance.guided_by(lambda xt, timestep, c, aux: (xt * c[:, None], aux), table)
+        return wrapped(xt, timestep, condition, None)[0]
 
     np.testing.assert_allclose(run(table)[:, 0], table[timestep])
     np.testing.assert_allclose(run(2 * table)[:, 0], 2 * table[timestep])
     with pytest.raises(ValueError, match="condition must have 4 rows"):
-        guidance.guided_by(predict, table)(xt, timestep, condition[:2])
+        guidance.guided_by(predict, table)(xt, timestep, condition[:2], None)

@@ -1,8 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""DDIM and a stochastic second-order DPM solver, under one scan.
-
-    latents -> initialize -> [ predict -> update ] x evaluations -> finalize -> sample
+"""DDIM and a stochastic second-order DPM solver for discrete schedules.
 
 A sampler is a frozen dataclass of pure methods. The host computes the coefficients of every step in
 float64, limits included, so nothing infinite ever reaches the device. Steps run in at least float32
@@ -11,70 +9,18 @@ and return to the dtype of the latents.
 
 import dataclasses
 import math
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
-from mimir_jax import noise as noise_lib
-from mimir_jax.diffusion import guidance, objectives, schedules
+from mimir_jax.diffusion import objectives, schedules
+from mimir_jax.diffusion.samplers import base
 from mimir_jax.errors import require
 
 End = Literal["clean", "first"]
 """Where the last step leads: to the clean sample, or to the noise level of timestep 0."""
-
-Coefficients = dict[str, Any]
-"""Host arrays with one row per step; inside the scan, the scalars of one step."""
-
-
-class State(NamedTuple):
-    """The noisy sample and, for multistep solvers, the last estimate of the clean one."""
-
-    xt: Float[Array, "*d"]
-    x0: Float[Array, "*d"] | None = None
-
-
-@runtime_checkable
-class Sampler(Protocol):
-    """What `sample` needs: one `update` per evaluation of the network, in the order of `times`.
-
-    The state is any pytree with a field `xt`, the noisy sample that the network sees next.
-    """
-
-    num_steps: int
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether `update` takes fresh standard normal noise."""
-        ...
-
-    def times(self) -> np.ndarray:
-        """Returns the time of every evaluation, noisiest first: timesteps or noise levels."""
-        ...
-
-    def draws(self) -> Int[np.ndarray, " n"]:
-        """Returns a number of at least 1 per evaluation, from which its noise is drawn."""
-        ...
-
-    def coefficients(self) -> Coefficients:
-        """Returns the float64 coefficients of every evaluation."""
-        ...
-
-    def initialize(self, latents: Array) -> Any:
-        """Returns the first state, from standard normal latents."""
-        ...
-
-    def update(
-        self, state: Any, pred: Array, step: Coefficients, noise: Array | None = None
-    ) -> Any:
-        """Returns the next state, from a prediction at `state.xt`."""
-        ...
-
-    def finalize(self, state: Any) -> Array:
-        """Returns the sample."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +30,7 @@ class _Discrete:
     schedule: schedules.DiscreteSchedule
     num_steps: int = 50
     previous: schedules.Previous = "reference"
-    prediction: objectives.Kind = "velocity"
+    prediction: schedules.Kind = "velocity"
     spacing: schedules.Spacing = "trailing"
     steps_offset: int = 0
     end: End = "clean"
@@ -97,14 +43,14 @@ class _Discrete:
         """Returns the number of each step's noise: its timestep, counted from 1."""
         return 1 + self.times()
 
-    def finalize(self, state: State) -> Float[Array, "*d"]:
+    def finalize(self, state: base.State) -> Float[Array, "*d"]:
         """Returns the sample."""
         return state.xt
 
     def _levels(
         self,
     ) -> tuple[
-        Float[np.ndarray, " n"], Float[np.ndarray, " n"], Bool[np.ndarray, " n"], Coefficients
+        Float[np.ndarray, " n"], Float[np.ndarray, " n"], Bool[np.ndarray, " n"], base.Coefficients
     ]:
         """Returns `alpha ** 2` at each step and where it leads, which steps lead to the end, and
         the coefficients that estimate the clean sample.
@@ -127,8 +73,8 @@ class _Discrete:
         return now, level, ends, {"alpha": np.sqrt(now), "sigma": np.sqrt(1.0 - now)}
 
     def _estimate(
-        self, state: State, pred: Array, step: Coefficients
-    ) -> tuple[Array, Array, Coefficients]:
+        self, state: base.State, pred: Array, step: base.Coefficients
+    ) -> tuple[Array, Array, base.Coefficients]:
         """Returns `xt`, the clean sample and the step's coefficients, at least in float32."""
         dtype = objectives.at_least_float32(state.xt.dtype)
         xt, pred = state.xt.astype(dtype), pred.astype(dtype)
@@ -158,7 +104,7 @@ class DDIM(_Discrete):
         """Whether steps add noise."""
         return self.eta > 0.0
 
-    def coefficients(self) -> Coefficients:
+    def coefficients(self) -> base.Coefficients:
         """Returns the float64 coefficients of every step.
 
         Raises:
@@ -171,23 +117,23 @@ class DDIM(_Discrete):
         fresh = {"s": np.sqrt(variance)} if self.stochastic else {}
         return {**estimate, "a": a, "b": b, **fresh}
 
-    def initialize(self, latents: Float[Array, "*d"]) -> State:
+    def initialize(self, latents: Float[Array, "*d"]) -> base.State:
         """Starts at noise."""
-        return State(latents)
+        return base.State(latents)
 
     def update(
         self,
-        state: State,
+        state: base.State,
         pred: Float[Array, "*d"],
-        step: Coefficients,
+        step: base.Coefficients,
         noise: Float[Array, "*d"] | None = None,
-    ) -> State:
+    ) -> base.State:
         """Takes one step, with standard normal `noise` if it is stochastic."""
         xt, x0, c = self._estimate(state, pred, step)
         new = c["a"] * xt + c["b"] * x0
         if self.stochastic:
             new = new + c["s"] * noise.astype(xt.dtype)
-        return State(new.astype(state.xt.dtype))
+        return base.State(new.astype(state.xt.dtype))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +154,7 @@ class DPM(_Discrete):
 
     stochastic: ClassVar[bool] = True
 
-    def coefficients(self) -> Coefficients:
+    def coefficients(self) -> base.Coefficients:
         """Returns the float64 coefficients of every step.
 
         Raises:
@@ -221,110 +167,24 @@ class DPM(_Discrete):
         names = ("m1", "m2", "mn", "c", "d")
         return {**estimate, **dict(zip(names, np.array(rows, np.float64).T, strict=True))}
 
-    def initialize(self, latents: Float[Array, "*d"]) -> State:
+    def initialize(self, latents: Float[Array, "*d"]) -> base.State:
         """Starts at noise."""
-        return State(latents, jnp.zeros(latents.shape, objectives.at_least_float32(latents.dtype)))
+        return base.State(
+            latents, jnp.zeros(latents.shape, objectives.at_least_float32(latents.dtype))
+        )
 
     def update(
         self,
-        state: State,
+        state: base.State,
         pred: Float[Array, "*d"],
-        step: Coefficients,
+        step: base.Coefficients,
         noise: Float[Array, "*d"] | None = None,
-    ) -> State:
+    ) -> base.State:
         """Takes one step with standard normal `noise`."""
         xt, x0, c = self._estimate(state, pred, step)
         data = c["c"] * x0 - c["d"] * state.x0
         new = c["m1"] * xt - c["m2"] * data + c["mn"] * noise.astype(xt.dtype)
-        return State(new.astype(state.xt.dtype), x0)
-
-
-SAMPLERS = {"ddim": DDIM, "dpm": DPM}
-
-
-def with_name(sampler: _Discrete, name: str) -> _Discrete:
-    """Returns the sampler `name` with the options of `sampler` that both have."""
-    kind = SAMPLERS[name]
-    known = {field.name for field in dataclasses.fields(kind)}
-    options = {field.name: getattr(sampler, field.name) for field in dataclasses.fields(sampler)}
-    return kind(**{key: value for key, value in options.items() if key in known})
-
-
-def make_sampler(
-    name: str,
-    schedule: schedules.DiscreteSchedule,
-    num_steps: int = 50,
-    previous: schedules.Previous = "reference",
-) -> Sampler:
-    """Returns the sampler `name`.
-
-    Raises:
-        ValueError: for an unknown name.
-    """
-    require(name in SAMPLERS, f"sampler.name must be one of {', '.join(SAMPLERS)}, got {name!r}")
-    return SAMPLERS[name](schedule, num_steps, previous)
-
-
-def sample(
-    predict: guidance.Predict,
-    sampler: Sampler,
-    shape: tuple[int, ...],
-    condition: Any = None,
-    *,
-    key: Key[Array, ""] | Key[Array, " b"] | None = None,
-    latents: Float[Array | np.ndarray, "b *d"] | None = None,
-    noise: Float[Array | np.ndarray, "n b *d"] | None = None,
-    aux: Any = None,
-) -> Float[Array, "b *d"]:
-    """Denoises a batch.
-
-    Args:
-        predict: The network; its prediction is of the kind that the sampler's `prediction` names.
-        sampler: One of `SAMPLERS`.
-        shape: Shape of the batch.
-        condition: Passed to `predict` unchanged.
-        key: Draws `latents` and `noise` where they are not given: one key for the batch, or one
-            per row, which makes the noise of a row independent of its place.
-        latents: Standard normal noise to start from; the sample gets its dtype (float32 without).
-        noise: Noise of every step of a stochastic sampler.
-        aux: What `predict` gets as `aux` at the first step; later steps get what it returned.
-
-    Raises:
-        InputError: without a key where noise must be drawn.
-    """
-    drawn = latents is None or (sampler.stochastic and noise is None)
-    require(key is not None or not drawn, "key must be a random key where noise is drawn, got None")
-    require(
-        latents is None or latents.shape == shape,
-        f"latents must have shape {shape}, got {None if latents is None else latents.shape}; "
-        "pass latents.shape",
-    )
-    latents = _draw(key, 0, shape) if latents is None else jnp.asarray(latents)
-    steps = {name: jnp.asarray(column) for name, column in sampler.coefficients().items()}
-    times = sampler.times()
-    times = jnp.asarray(times, jnp.int32 if times.dtype.kind == "i" else None)
-    draw = sampler.stochastic and noise is None
-    draws = jnp.asarray(sampler.draws(), jnp.int32) if draw else None
-
-    def body(carry: tuple, inputs: tuple) -> tuple[tuple, None]:
-        state, aux = carry
-        time, step, number, fresh = inputs
-        if draw:
-            fresh = _draw(key, number, shape)
-        pred, aux = predict(state.xt, jnp.full(shape[:1], time), condition, aux)
-        return (sampler.update(state, pred, step, fresh), aux), None
-
-    start = (sampler.initialize(latents), aux)
-    (state, _), _ = jax.lax.scan(body, start, (times, steps, draws, noise))
-    return sampler.finalize(state)
-
-
-def _draw(key: Array, index: int | Array, shape: tuple[int, ...]) -> Float[Array, "b *d"]:
-    """Returns standard normal noise number `index` of a key, or of one key per row."""
-    if key.ndim == 0:
-        return noise_lib.normal(jax.random.fold_in(key, index), shape)
-    keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(key, index)
-    return jax.vmap(lambda one: noise_lib.normal(one, shape[1:]))(keys)
+        return base.State(new.astype(state.xt.dtype), x0)
 
 
 def _dpm_step(last: float, now: float, after: float) -> tuple[float, float, float, float, float]:

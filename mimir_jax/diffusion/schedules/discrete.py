@@ -8,13 +8,14 @@ table, because both ends need its digits: in bfloat16 the first two timesteps wo
 
 import dataclasses
 import functools
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mimir_jax.config import DiffusionConfig
+from mimir_jax.diffusion.schedules import base
 from mimir_jax.errors import require
 
 Previous = Literal["reference", "grid"]
@@ -39,6 +40,7 @@ class DiscreteSchedule:
     config: DiffusionConfig = DiffusionConfig()
     beta_schedule: BetaSchedule = "scaled_linear"
     trained_betas: tuple[float, ...] | None = None
+    prediction: ClassVar[base.Kind] = "velocity"
 
     @property
     def num_train_steps(self) -> int:
@@ -103,6 +105,29 @@ class DiscreteSchedule:
         with np.errstate(divide="ignore"):
             table = np.log(self.alphas_cumprod) - np.log1p(-self.alphas_cumprod)
         return jnp.asarray(table)[timestep]
+
+    def precondition(self, network: base.Predict) -> base.Predict:
+        """Returns `network`, which predicts the velocity from `xt` and the timestep."""
+        return network
+
+    def loss_weight(self, time: Int[Array, " b"]) -> None:
+        """Returns None: the error of the velocity counts alike at every timestep."""
+
+    def sample_times(self, key: Array, batch: int) -> Int[Array, "{batch}"]:
+        """Draws uniform timesteps, each from its own interval if the config says so."""
+        steps = self.num_train_steps
+        place = base.fractions(key, batch, self.config.stratified)
+        return jnp.minimum((place * steps).astype(jnp.int32), steps - 1)
+
+    def band_times(self, band: Array | int, bands: int, batch: int) -> Int[Array, "{batch}"]:
+        """Returns timesteps spread evenly over one of `bands` equal ranges."""
+        place = (jnp.arange(batch) + 0.5) / batch
+        return ((band + place) * (self.num_train_steps / bands)).astype(jnp.int32)
+
+    def band_names(self, bands: int) -> list[str]:
+        """Returns `tLOW_HIGH` for each of `bands` ranges of timesteps."""
+        edges = np.linspace(0, self.num_train_steps, bands + 1).astype(int)
+        return [f"t{low}_{high}" for low, high in zip(edges, edges[1:], strict=False)]
 
     def timesteps(
         self, num_steps: int, spacing: Spacing = "trailing", offset: int = 0
