@@ -13,6 +13,7 @@ class DiffusionConfig:
     """Diffusion process of CogVideoX: scaled-linear betas, SNR shift, zero terminal SNR, v target.
 
     Attributes:
+        kind: Time is a timestep, 0 to `num_train_steps - 1`.
         num_train_steps: Discrete timesteps.
         beta_start: First beta.
         beta_end: Last beta.
@@ -46,6 +47,7 @@ class EDMConfig:
     chooses it with `diffusion=EDMConfig(...)`.
 
     Attributes:
+        kind: Time is the noise level.
         sigma_data: Standard deviation of the scaled latents.
         sigma_min, sigma_max: Noise levels at which sampling ends and starts.
         rho: Sampling levels are equally spaced in `sigma^(1 / rho)`.

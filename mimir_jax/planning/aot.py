@@ -257,15 +257,16 @@ def _lower_sample(config: TrainConfig, system: base.System, mesh: Mesh):
         lambda x: compiled_step.with_sharding(x, rows), system.feature_spec(bucket.batch)
     )
     cfg, null, scales = system.config.sampler, None, None
+    sampler = pipeline_lib.make_sampler(system.config)
     if guidance.guides(cfg):
         null = (features, jax.ShapeDtypeStruct((bucket.batch,), jnp.bool_, sharding=rows))
-        steps = (system.config.diffusion.num_train_steps,)
-        scales = jax.ShapeDtypeStruct(steps, jnp.float32, sharding=NamedSharding(mesh, P()))
+        table = guidance.scales(cfg, sampler.schedule, sampler.times())
+        scales = jax.ShapeDtypeStruct(table.shape, jnp.float32, sharding=NamedSharding(mesh, P()))
     shape = system.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
     shape = (bucket.batch, *shape)
     denoise = functools.partial(
         pipeline_lib.make_denoise(system),
-        sampler=pipeline_lib.make_sampler(system.config),
+        sampler=sampler,
         shape=shape,
         rescale=cfg.guidance_rescale,
     )

@@ -188,7 +188,7 @@ def _configure_sampler(system: Any, sample: SampleConfig) -> Any:
     most = system.diffusion.max_steps
     require(
         sample.steps is None or sample.steps <= most,
-        f"--steps must be at most {most}, got {sample.steps}; lower it",
+        f"--steps must be at most the {most} of training, got {sample.steps}; lower it",
     )
     name = sample.sampler or system.sampler.name
     require(

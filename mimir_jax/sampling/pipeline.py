@@ -404,9 +404,14 @@ def make_pipeline(
         params: Parameters of the network; None where `with_params` gives them.
         **options: Further arguments of `Pipeline`.
     """
-    cfg, schedule = config.system.sampler, schedules.make_schedule(config.system.diffusion)
-    options.setdefault("sampler", samplers.make_sampler(cfg, schedule))
+    cfg = config.system.sampler
+    options.setdefault("sampler", make_sampler(config.system))
     return Pipeline(system, encoder, params, guidance=cfg, fps=config.data.fps, **options)
+
+
+def make_sampler(config: Any) -> samplers.Sampler:
+    """Returns the sampler of a system's config, by its sections `sampler` and `diffusion`."""
+    return samplers.make_sampler(config.sampler, schedules.make_schedule(config.diffusion))
 
 
 def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
@@ -415,9 +420,9 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
     It is called as `(params, features, null, scales, key, latents, noise, *, sampler, shape,
     rescale)`: parameters of the network; features of the requests; those of the unconditional
     branch with the rows that follow the network's own null rule, None without guidance; scale of
-    guidance at every timestep, or one for all times; one key, or one per row; noise to start from and of every step, None
-    draws it. The others are static: the sampler, shape of the latents (b, t, h, w, c), and the
-    share of rescaled guidance.
+    guidance at every timestep, or one for all times; one key, or one per row; noise to start from
+    and of every step, None draws it. The others are static: the sampler, shape of the latents
+    (b, t, h, w, c), and the share of rescaled guidance.
     """
 
     @functools.partial(jax.jit, static_argnames=("sampler", "shape", "rescale"))
