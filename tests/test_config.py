@@ -52,28 +52,29 @@ def test_systems_are_found_by_their_kind(system):
 def test_a_new_folder_is_a_new_system(tmp_path, monkeypatch):
     from mimir_jax import systems
 
-    folder = tmp_path / "toy"
+    folder = tmp_path / "probe"
     folder.mkdir()
     (folder / "__init__.py").touch()
     (folder / "config.py").write_text(
         "import dataclasses\nfrom typing import Literal\n"
         "from mimir_jax.config.registry import SystemConfig\n\n"
         "@dataclasses.dataclass(frozen=True, kw_only=True)\n"
-        "class ToyConfig(SystemConfig):\n"
-        "    kind: Literal['toy'] = 'toy'\n    size: int = 1\n\n"
+        "class ProbeConfig(SystemConfig):\n"
+        "    kind: Literal['probe'] = 'probe'\n    size: int = 1\n\n"
         "    def check_run(self, run):\n        pass\n"
     )
     (folder / "presets.py").write_text(
-        "from mimir_jax import config as c\nfrom mimir_jax.systems.toy.config import ToyConfig\n\n"
-        "PRESETS = {'one': lambda: c.TrainConfig(system=ToyConfig())}\n\n"
+        "from mimir_jax import config as c\n"
+        "from mimir_jax.systems.probe.config import ProbeConfig\n\n"
+        "PRESETS = {'one': lambda: c.TrainConfig(system=ProbeConfig())}\n\n"
         "def get_config(preset='one'):\n    return c.pick_preset(PRESETS, preset)\n"
     )
     monkeypatch.setattr(systems, "__path__", [*systems.__path__, str(tmp_path)])
-    values = c.find_config("toy")
+    values = c.find_config("probe")
     values.system.size = 3
     assert bridge.from_config_dict(c.TrainConfig, values).system.size == 3
-    for name in [name for name in sys.modules if name.startswith("mimir_jax.systems.toy")]:
-        monkeypatch.delitem(sys.modules, name)
+    for name in [name for name in sys.modules if name.startswith("mimir_jax.systems.probe")]:
+        del sys.modules[name]
 
 
 def test_presets_are_found_by_name():
