@@ -234,8 +234,8 @@ def count_confusions(clips: Iterable[Clip], source: str) -> Confusions:
     table = collections.defaultdict(collections.Counter)
     for scene, seen, exact, _ in clips:
         seen = seen[source]
-        found, extra = _match_groups(exact.groups, seen.groups)
-        for group, other in zip(exact.groups, found, strict=True):
+        matched, extra = _match_groups(exact.groups, seen.groups)
+        for group, other in zip(exact.groups, matched, strict=True):
             for name in ("shape", "colour", "size", "count", "arrangement"):
                 asked = getattr(group, name)
                 if asked is not None:
@@ -247,7 +247,7 @@ def count_confusions(clips: Iterable[Clip], source: str) -> Confusions:
             table["shape"][NONE, other.shape] += 1
             table["colour"][NONE, other.colour] += 1
         for relation in scene.relations:
-            a, b = found[relation.subject], found[relation.object]
+            a, b = matched[relation.subject], matched[relation.object]
             holds = [
                 name
                 for name in vocabulary.RELATIONS
@@ -269,11 +269,11 @@ def _match_groups(
         for b, other in enumerate(seen):
             offset = group.positions.mean(axis=1) - other.positions.mean(axis=1)  # (f, 2)
             distances[a, b] = np.hypot(offset[:, 0], offset[:, 1]).mean()
-    found: list[observation.Group | None] = [None] * len(exact)
+    matched: list[observation.Group | None] = [None] * len(exact)
     for a, b in zip(*optimize.linear_sum_assignment(distances), strict=True):
         if distances[a, b] < MATCH_DISTANCE:
-            found[a] = seen[b]
-    return found, [group for group in seen if not any(group is other for other in found)]
+            matched[a] = seen[b]
+    return matched, [group for group in seen if not any(group is other for other in matched)]
 
 
 def _match_verbs(group: observation.Group, other: observation.Group) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests import commands
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -71,13 +73,7 @@ def test_text_model_trains_exports_and_refuses_another_config(tmp_path):
     assert code == 1 and "must hold a config.json" in errors(err)[0]
 
 
-@pytest.mark.parametrize("script", ["sample.py", "evaluate.py"])
-def test_help_has_the_flags_that_all_processes_must_share(script):
-    _, out, _ = run(script, "--help")
-    assert "--mesh:" in out and "--coordinator:" in out and "--debug" not in out
-
-
-def test_bare_command_trains_mimir(tmp_path):
+def test_bare_command_trains_mimir(tmp_path, monkeypatch):
     code, out, err = run(
         "train.py",
         *("--config", ROOT / "configs" / "mimir.py"),
@@ -126,9 +122,9 @@ def test_bare_command_trains_mimir(tmp_path):
         assert code == 1 and len(errors(err)) == 1 and message in errors(err)[0], err
         assert not (tmp_path / "c").exists()
 
-    evaluate = ["--checkpoint", "runs/mimir"]
-    few = ["--scenes", 1, "--styles", "long", "--steps", 2, "--batch_size", 2]
-    code, out, err = run("evaluate.py", *evaluate, *few, cwd=tmp_path)
+    checkpoint = ["--checkpoint", "runs/mimir"]
+    few = [*checkpoint, "--scenes", 1, "--styles", "long", "--steps", 2, "--batch_size", 2]
+    code, out, err = run("evaluate.py", *few, cwd=tmp_path)
     assert code == 0, err
     assert "object_class" in out and "results: runs/mimir/evaluation/toyworld-2/results.csv" in out
     found = {path.name for path in (tmp_path / "runs/mimir/evaluation/toyworld-2").iterdir()}
@@ -136,35 +132,33 @@ def test_bare_command_trains_mimir(tmp_path):
         "settings.json", "clips.jsonl", "results.json", "results.csv", "results.png", "videos"
     }  # fmt: skip
     (tmp_path / "prompts.txt").write_text("a red ball\na blue ball\na star\ntwo boxes\n")
-    drawn = ["--suite", "features", "--prompts", "prompts.txt", "--runs", 4]
-    code, _, err = run("evaluate.py", *evaluate, *drawn, "--mesh", "fsdp=2", cwd=tmp_path)
-    assert code == 1 and "--suite features does not run, got fsdp=2" in errors(err)[0]
-    code, out, err = run("evaluate.py", *evaluate, *drawn, cwd=tmp_path)
+    drawn = [*checkpoint, "--prompts", "prompts.txt", "--runs", 4]
+    code, out, err = run("evaluate.py", "features", *drawn, cwd=tmp_path)
     assert code == 0, err
     assert "query tokens" in out
     assert (tmp_path / "runs/mimir/evaluation/features-2/features.png").stat().st_size > 0
-    code, out, err = run("evaluate.py", *evaluate, "--suite", "loss", "--start", cwd=tmp_path)
+    code, out, err = run("evaluate.py", "loss", *checkpoint, "--start", cwd=tmp_path)
     assert code == 0 and "loss_t800_1000" in out, err
 
     (tmp_path / "raw.txt").write_text("a red ball\n")
     (tmp_path / "longer.txt").write_text(f"{long}\n")
-    asked = ["--suite", "vbench", "--prompts", "raw.txt", "--enhanced", "longer.txt", "--steps", 2]
-    asked += ["--videos_per_prompt", 1]
-    code, out, err = run("evaluate.py", *evaluate, *asked, cwd=tmp_path)
+    asked = [*checkpoint, "--prompts", "raw.txt", "--enhanced", "longer.txt", "--steps", 2]
+    asked = ["vbench", *asked, "--videos_per_prompt", 1, "--batch_size", 1]
+    code, out, err = run("evaluate.py", *asked, cwd=tmp_path)
     assert code == 0, err
     assert "is too long, cut: " in err
     assert (tmp_path / "runs/mimir/evaluation/vbench-2/videos/a red ball-0.mp4").stat().st_size > 0
-    (tmp_path / "longer.txt").write_text("a small red ball\n")
 
+    (tmp_path / "longer.txt").write_text("a small red ball\n")
+    monkeypatch.chdir(tmp_path)
     for args, message in (
         (asked, 'another evaluation: enhanced is {"sha256": '),
         ([*few, "--seed", 1], "another evaluation: seed is 0 there and 1 here"),
-        ([*few, "--seeds", 2], "another evaluation: seeds is 1 there and 2 here"),
+        ([*few, "--step", 1], "step must be a kept one of run runs/mimir (2), got 1"),
         (["--checkpoint", "nowhere"], "nowhere"),
-        (["--compare", "runs/mimir", "a"], "must hold results of the suite toyworld, found none"),
+        (["compare", "runs/mimir", "a"], "a must hold results of the suite toyworld, found none"),
     ):
-        code, _, err = run("evaluate.py", *evaluate, *args, cwd=tmp_path)
-        assert code == 1 and len(errors(err)) == 1 and message in errors(err)[0], err
+        assert message in commands.error_of("evaluate", *args)
 
 
 @pytest.mark.slow

@@ -140,8 +140,8 @@ def describe(program: Program, typed: Sequence[str], *, config: str = "mimir") -
     return help_text.command(module.__doc__, flag_values(module), usage=usage, run=run)
 
 
-def find_module(verb: str) -> Module:
-    """Returns the module of a verb."""
+def find_module(verb: str) -> Any:
+    """Returns the module of a verb: a `Module`, or one with several of them as `SUBCOMMANDS`."""
     return importlib.import_module(f"mimir_jax.cli.{verb}")
 
 

@@ -168,6 +168,7 @@ def attribute_texts(cls: type) -> dict[str, str]:
     texts: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         doc = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2]
+        doc = doc.partition("\n\n")[0]  # the next section
         for names, text in _ATTRIBUTE.findall(doc):
             texts |= dict.fromkeys(names.split(", "), " ".join(text.split()))
     return texts

@@ -12,7 +12,7 @@ from mimir_jax import threads
 from mimir_jax.cli import command
 
 VERBS = (
-    "train", "sample", "precompute", "convert", "compile", "study", "tokenizer",
+    "train", "sample", "evaluate", "precompute", "convert", "compile", "study", "tokenizer",
 )  # fmt: skip
 
 

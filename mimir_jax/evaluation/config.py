@@ -47,7 +47,7 @@ class ToyworldEvalConfig(CheckpointConfig):
             `validation`.
         variety: Variety of the scenes; by default that of the run's training.
         scenes: Least number of scenes per category, as far as the split has them.
-        styles: Caption styles; each asks for every scene.
+        styles: Caption styles; every scene is asked for in each.
         seeds: Videos per prompt.
         seed: Seed of the first video of each prompt.
         batch_size: Videos at a time; by default the fewest that keep all devices busy.
@@ -76,7 +76,11 @@ class ToyworldEvalConfig(CheckpointConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossEvalConfig(CheckpointConfig):
-    """Measure the held-out loss of a run."""
+    """Measure the held-out loss of a run.
+
+    Attributes:
+        checkpoint: Run.
+    """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,6 +116,7 @@ class FeaturesEvalConfig(CheckpointConfig):
     """Plot the features of a Mimir's two text encoders and of their fusion.
 
     Attributes:
+        checkpoint: Run of a Mimir that reads an LLM.
         prompts: File with one prompt per line; by default 50 held-out captions of Toyworld.
         runs: Sampled answers to the first prompt.
     """

@@ -35,12 +35,12 @@ def plot_bars(
     axes = picture.subplots()
     width = 0.8 / len(shares)
     for number, (name, row) in enumerate(shares.items()):
-        places = [i for i, c in enumerate(categories) if c in row]
-        values = np.array([row[categories[i]] for i in places])  # (n, 3)
+        indices = [i for i, c in enumerate(categories) if c in row]
+        values = np.array([row[categories[i]] for i in indices])  # (n, 3)
         offset = (number - (len(shares) - 1) / 2) * width
         errors = np.clip(np.stack([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]), 0, 1)
         axes.bar(
-            np.array(places) + offset,
+            np.array(indices) + offset,
             100 * values[:, 0],
             width * 0.92,
             yerr=100 * errors,

@@ -79,8 +79,8 @@ def claim_results(folder: pathlib.Path, settings: Mapping[str, Any]) -> bool:
     return existed
 
 
-def find_results(place: pathlib.Path, suite: str) -> tuple[pathlib.Path, dict[str, Any]]:
-    """Finds results of `suite`: those in the folder `place`, or the newest of the run `place`.
+def find_results(path: pathlib.Path, suite: str) -> tuple[pathlib.Path, dict[str, Any]]:
+    """Finds results of `suite`: those in the folder `path`, or the newest of the run `path`.
 
     Returns:
         Their folder and the content of `results.json`.
@@ -88,7 +88,7 @@ def find_results(place: pathlib.Path, suite: str) -> tuple[pathlib.Path, dict[st
     Raises:
         InputError: if there are none, or they are of another suite.
     """
-    for folder in (place, *_default_folders(place, suite)):
+    for folder in (path, *_default_folders(path, suite)):
         if (folder / RESULTS).is_file():
             results = files.read_json(folder / RESULTS, "result file")
             if results.get("suite") != suite:
@@ -98,8 +98,8 @@ def find_results(place: pathlib.Path, suite: str) -> tuple[pathlib.Path, dict[st
                 )
             return folder, results
     raise InputError(
-        f"{place} must hold results of the suite {suite}, found none; make them with "
-        f"launch/evaluate.py {suite} --checkpoint {place}"
+        f"{path} must hold results of the suite {suite}, found none; make them with "
+        f"launch/evaluate.py {suite} --checkpoint {path}"
     )
 
 

@@ -78,10 +78,11 @@ def test_long_captions_tell_everything_and_others_no_more_than_they_say():
         (c.ToyworldEvalConfig, {"scenes": 0}, "--scenes must be at least 1, got 0"),
         (c.ToyworldEvalConfig, {"styles": ()}, "--styles must be of short, .*, got none"),
         (c.ToyworldEvalConfig, {"styles": ("x",)}, "--styles must be of short, .*, got x"),
+        (c.LossEvalConfig, {"start": True, "step": 7}, "--start excludes --step, got --step 7"),
         (c.VBenchEvalConfig, {}, "--prompts must name VBench's file of prompts"),
         (c.FeaturesEvalConfig, {"runs": 2}, "--runs must be at least 4, got 2"),
     ],
-    ids=["checkpoint", "scenes", "none", "style", "prompts", "runs"],
+    ids=["checkpoint", "scenes", "none", "style", "start", "prompts", "runs"],
 )
 def test_settings_that_cannot_work_are_named(make, fields, message):
     checkpoint = None if "checkpoint" in message else "a"
@@ -291,3 +292,5 @@ def test_folders_are_claimed_before_anything_is_computed(suite, make_config, mes
     with pytest.raises(InputError, match=message):
         suite.evaluate(make_config(checkpoint=str(run)))
     assert not list((run / "evaluation").iterdir())
+    with pytest.raises(InputError, match="--step must be a kept step of .*, one of 7, got 6"):
+        suite.evaluate(make_config(checkpoint=str(run), step=6))

@@ -82,7 +82,7 @@ def segment_foreground(clip: frames_lib.ClipFrames) -> ForegroundMask:
     blobs = []
     for frame, image in enumerate(seen):
         parts, number = _components(image > _MIN_COVERAGE, *(area * clip.half**2 for area in _AREA))
-        found = []
+        blobs_here = []
         if number:
             inside, colours = _merge_parts(parts, number, image, cosines[:, frame], clip.half)
             labels[frame] = _grow(inside, max(2.0, _RIM * clip.half))
@@ -91,8 +91,8 @@ def segment_foreground(clip: frames_lib.ClipFrames) -> ForegroundMask:
                     frame, label, colours[label - 1], inside, labels[frame], amounts, cosines
                 )
                 coverage[frame][here] = coverage_here
-                found.append(dataclasses.replace(blob, spread=blob.spread / clip.half))
-        blobs.append(tuple(found))
+                blobs_here.append(dataclasses.replace(blob, spread=blob.spread / clip.half))
+        blobs.append(tuple(blobs_here))
     return ForegroundMask(coverage, labels, tuple(blobs))
 
 

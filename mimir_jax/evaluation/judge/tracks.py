@@ -150,14 +150,14 @@ def _join(
 
 def _followers(pieces: list[Track], steps: int) -> list[tuple[Track, Track]]:
     """Lists pieces of one colour that could be the same object before and after a pause."""
-    found = []
+    pairs = []
     for a in pieces:
         for b in pieces:
             pause = (b.first - a.last - 1) / steps
             if a.first < b.first and a.last < b.last and -_OVERLAP <= pause <= _PAUSE:
                 if a.colour == b.colour:
-                    found.append((abs(pause), _distance(a.blobs[-1], b.blobs[0], 1.0), a, b))
-    return [(a, b) for _, _, a, b in sorted(found, key=lambda pair: pair[:2])]
+                    pairs.append((abs(pause), _distance(a.blobs[-1], b.blobs[0], 1.0), a, b))
+    return [(a, b) for _, _, a, b in sorted(pairs, key=lambda pair: pair[:2])]
 
 
 def _cut(track: Track, start: int = 0, stop: int = 1 << 30) -> Track | None:

@@ -16,30 +16,30 @@ from mimir_jax.evaluation.config import CompareConfig
 from mimir_jax.evaluation.suites import loss
 
 
-def evaluate(config: CompareConfig, places: Sequence[str]) -> results.Report:
+def evaluate(config: CompareConfig, paths: Sequence[str]) -> results.Report:
     """Compares results; for Toyworld the changes from the first run have confidence intervals.
 
     Args:
         config: Settings.
-        places: Runs, each with its newest results, or folders of results.
+        paths: Runs, each standing for its newest results, or folders of results.
 
     Raises:
-        InputError: for fewer than two places, one without results, or a place named twice.
+        InputError: for fewer than two paths, one without results, or one given twice.
     """
-    found = _find_all(config.suite, places)
+    runs = _find_all(config.suite, paths)
     if config.suite == "loss":
-        losses = {name: loss.read_losses(content, folder) for name, folder, content in found}
+        losses = {name: loss.read_losses(content, folder) for name, folder, content in runs}
         result, shares = {"heldout": losses}, {}
         text = loss.format_table(losses)
     else:
-        result = compare_clips({name: clips_lib.read_clips(folder) for name, folder, _ in found})
+        result = compare_clips({name: clips_lib.read_clips(folder) for name, folder, _ in runs})
         shares = pass_shares(result)
         head = f"{result['clips']} clips in common; in brackets the change from the first, 95 %"
         text = f"{head}\n{format_table(result)}"
     if config.out is None:
         return results.Report(text)
     folder = files.expand_path(config.out)
-    settings = {"suite": "compare", "of": config.suite, "runs": list(places)}
+    settings = {"suite": "compare", "of": config.suite, "runs": list(paths)}
     names = (results.RESULTS, "results.png") if shares else (results.RESULTS,)
     with results.open_results(folder, settings):
         files.write_json(folder / results.RESULTS, {**settings, **result})
@@ -108,18 +108,18 @@ def pass_shares(result: Mapping[str, Any]) -> dict[str, dict[str, tuple[float, f
     return table
 
 
-def _find_all(suite: str, places: Sequence[str]) -> list[tuple[str, pathlib.Path, dict[str, Any]]]:
-    """Returns a unique name, the folder and the content of the results of every place."""
-    if len(places) < 2:
-        raise InputError(f"compare needs two or more runs or folders of results, got {len(places)}")
-    found: dict[str, tuple[pathlib.Path, dict[str, Any]]] = {}
-    for place in map(files.expand_path, places):
-        folder, content = results.find_results(place, suite)
-        if any(folder.samefile(other) for other, _ in found.values()):
-            raise InputError(f"compare must be given each run once, got {place} twice")
-        name = place.name if place.name not in found else str(place)
-        found[name] = folder, content
-    return [(name, *result) for name, result in found.items()]
+def _find_all(suite: str, paths: Sequence[str]) -> list[tuple[str, pathlib.Path, dict[str, Any]]]:
+    """Returns a unique name, the folder and the content of the results at every path."""
+    if len(paths) < 2:
+        raise InputError(f"compare needs two or more runs or folders of results, got {len(paths)}")
+    runs: dict[str, tuple[pathlib.Path, dict[str, Any]]] = {}
+    for path in map(files.expand_path, paths):
+        folder, content = results.find_results(path, suite)
+        if any(folder.samefile(other) for other, _ in runs.values()):
+            raise InputError(f"compare must be given each run once, got {path} twice")
+        name = path.name if path.name not in runs else str(path)
+        runs[name] = folder, content
+    return [(name, *result) for name, result in runs.items()]
 
 
 def _compare_category(

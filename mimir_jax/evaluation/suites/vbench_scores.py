@@ -36,15 +36,15 @@ PUBLISHED: dict[str, tuple[float, ...]] = {
 """Table 1 of Mimir (arXiv 2412.03085), percent, in the order of `COLUMNS`."""
 
 
-def evaluate(config: VBenchScoresConfig, places: Sequence[str]) -> results.Report:
+def evaluate(config: VBenchScoresConfig, paths: Sequence[str]) -> results.Report:
     """Formats VBench's result files beside the published scores.
 
     Raises:
         InputError: for no file, or one that VBench did not write.
     """
-    if not places:
+    if not paths:
         raise InputError("vbench-scores needs VBench's result files, got none")
-    scores = read_scores([files.expand_path(place) for place in places])
+    scores = read_scores([files.expand_path(path) for path in paths])
     return results.Report(format_table({config.name: scores}))
 
 
@@ -60,13 +60,13 @@ def read_scores(paths: Sequence[pathlib.Path]) -> dict[str, float]:
     scores: dict[str, float] = {}
     for path in paths:
         content = files.read_json(path, "result file")
-        found = {name: content[name] for name in COLUMNS if name in content}
-        if not found:
+        values = {name: content[name] for name in COLUMNS if name in content}
+        if not values:
             raise InputError(
                 f"result file {path} must hold scores of VBench, got none of "
                 f"{', '.join(COLUMNS)}; give its *_eval_results.json"
             )
-        for name, value in found.items():
+        for name, value in values.items():
             score = _score(path, name, value)
             if scores.setdefault(name, score) != score:
                 raise InputError(
