@@ -67,8 +67,8 @@ def failures(scene, clip):
 def sampled():
     """Scenes of the validation and held-out splits, with what is seen in their clips."""
     scenes = [
-        toyworld.sample(4, split, index, scenery)
-        for split, scenery, number in (
+        toyworld.sample(4, split, index, variety)
+        for split, variety, number in (
             ("validation", "varied", 9), ("heldout", "varied", 6), ("heldout", "single", 3)
         )
         for index in range(number)
