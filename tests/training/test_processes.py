@@ -15,6 +15,7 @@ from mimir_jax.weights import runs
 from tests import processes
 
 CONFIG = """
+import json
 import pathlib
 from mimir_jax import config as c
 from mimir_jax.config import bridge
