@@ -28,11 +28,14 @@ PRESETS = {
     ),
     "llm": c.TrainConfig(
         task=c.LanguageTaskConfig(
-            kind="llm", model=c.TINY_LLM, tokenizer_path="package:tiny/llm", length=112
+            kind="llm",
+            model=dataclasses.replace(c.TINY_LLM, vocab_size=2432),
+            tokenizer_path="package:tiny/llm",
+            length=112,
         ),
         optimizer=OPTIMIZER,
-        steps=1600,
-        batch_size=16,
+        steps=6000,
+        batch_size=32,
         eval_every=500,
         checkpoint_every=1000,
     ),

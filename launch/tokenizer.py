@@ -1,15 +1,19 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Train a small tokenizer on Toyworld texts: `python launch/tokenizer.py --kind llm --out DIR`."""
+"""Train a small tokenizer on Toyworld texts: `python launch/tokenizer.py --kind llm --out DIR`.
+
+That of T5 reads narrow captions alone; that of the LLM reads every wording and the replies.
+"""
 
 import pathlib
 
+import numpy as np
 from absl import flags
 
 from mimir_jax.config import INSTRUCTIONS, DataConfig
 from mimir_jax.config import flags as flags_lib
 from mimir_jax.data import sources
-from mimir_jax.data.toyworld import captions
+from mimir_jax.data.toyworld import captions, language, wording
 from mimir_jax.text import tokenizers
 
 _KIND = flags.DEFINE_enum("kind", "llm", ["t5", "llm"], "Special tokens of T5 or of Phi-3.")
@@ -30,6 +34,12 @@ def main(argv) -> None:
         scene = source.scene(index)
         texts += [captions.caption(scene, style, index) for style in captions.STYLES]
         texts += captions.answers(scene)
+        if _KIND.value == "llm":
+            rng = np.random.default_rng(index)
+            for words in language.WORDINGS[1:]:
+                found = wording.caption(scene, words, rng)
+                texts += [found.text, wording.elaboration(found.meaning)]
+                texts += wording.answers(found.meaning)
     tokenizers.train(texts, out, kind=_KIND.value, vocab_size=_VOCAB.value)
     print(f"{len(texts)} texts -> {out}")
 

@@ -3,9 +3,10 @@
 """Training of the small text models that stand in for T5 and Phi-3.5 in the embedded default."""
 
 import abc
+import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mimir_jax import weights
 from mimir_jax.config import INSTRUCTIONS, TextConfig, TrainConfig
 from mimir_jax.data import sources
-from mimir_jax.data.toyworld import captions
+from mimir_jax.data.toyworld import captions, language, wording
 from mimir_jax.models import functional, phi3, t5
 from mimir_jax.parallel import distributed
 from mimir_jax.text import decoding, instructions, tokenizers
@@ -25,11 +26,16 @@ from mimir_jax.text import decoding, instructions, tokenizers
 Batch = Mapping[str, Array]
 
 
-class ToyworldTexts:
-    """Texts of Toyworld scenes, without pictures.
+WORDING_SHARES = {"narrow": 0.3, "wide": 0.4, "reserved": 0.3}
+"""How often the LLM reads which wording."""
 
-    A record holds a caption in a style and template drawn by its place in the run, one of the
-    four instructions or none, and the exact reply: the answer, or the long caption.
+_ELABORATIONS = 0.3
+
+
+class NarrowTexts:
+    """Narrow captions of Toyworld scenes, without pictures: all that T5 reads.
+
+    A record holds a caption in a style and template drawn by its place in the run.
     """
 
     def __init__(self, config: TrainConfig, split: sources.Split):
@@ -39,7 +45,7 @@ class ToyworldTexts:
         return len(self._scenes)
 
     def __repr__(self) -> str:
-        return f"ToyworldTexts({self._scenes!r})"
+        return f"NarrowTexts({self._scenes!r})"
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Returns record `index` as evaluation reads it."""
@@ -49,19 +55,49 @@ class ToyworldTexts:
         """Returns record `index`, its wording drawn with `rng`."""
         scene = self._scenes.scene(index)
         style = captions.STYLES[rng.integers(len(captions.STYLES))]
-        caption = captions.caption(scene, style, int(rng.integers(1 << 16)))
-        which = int(rng.integers(-len(INSTRUCTIONS), len(INSTRUCTIONS)))
-        if which < 0:
-            reply = captions.caption(scene, "long", int(rng.integers(1 << 16)))
+        return {"caption": captions.caption(scene, style, int(rng.integers(1 << 16)))}
+
+
+class AllTexts:
+    """Captions of Toyworld scenes in every wording, with replies: what the LLM reads.
+
+    A record holds a caption, one of the four instructions or none, and the exact reply: the answer,
+    or the elaboration. Every third scene is of `single` scenery, so that places occur often.
+    """
+
+    def __init__(self, config: TrainConfig, split: sources.Split):
+        single = dataclasses.replace(config.data, scenery="single")
+        self._scenes = sources.make_source(config.data, split, seed=config.seed)
+        self._single = sources.make_source(single, split, seed=config.seed)
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def __repr__(self) -> str:
+        return f"AllTexts({self._scenes!r})"
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Returns record `index` as evaluation reads it."""
+        return self.read(index, np.random.default_rng(index))
+
+    def read(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Returns record `index`, its wording drawn with `rng`."""
+        scene = (self._single if index % 3 == 2 else self._scenes).scene(index)
+        words = rng.choice(language.WORDINGS, p=[WORDING_SHARES[w] for w in language.WORDINGS])
+        found = wording.caption(scene, words, rng)
+        if rng.random() < _ELABORATIONS:
+            reply, which = wording.elaboration(found.meaning), -1
         else:
-            reply = captions.answers(scene)[which]
-        return {"caption": caption, "instruction": max(which, -1), "reply": reply}
+            which = int(rng.integers(len(INSTRUCTIONS)))
+            reply = wording.answers(found.meaning)[which]
+        return {"caption": found.text, "instruction": which, "reply": reply}
 
 
 class _LanguageTask(abc.ABC):
     """What both language tasks share: texts in, padded tokens out."""
 
     module: type
+    texts: type
 
     def __init__(self, config: TrainConfig):
         self._config, self._task = config, config.task
@@ -78,16 +114,13 @@ class _LanguageTask(abc.ABC):
                 f"{config.task.tokenizer_path}, got {config.task.model.vocab_size}"
             )
 
-    def source(self) -> ToyworldTexts:
+    def source(self) -> NarrowTexts | AllTexts:
         """Returns the training texts."""
-        return ToyworldTexts(self._config, "train")
+        return self.texts(self._config, "train")
 
+    @abc.abstractmethod
     def prepare(self, records: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Tokenises a batch of records and pads it to `task.length`."""
-        rows = zip(records["caption"], records["instruction"], records["reply"], strict=True)
-        tokens = [self._tokens(caption, int(number), reply) for caption, number, reply in rows]
-        ids, mask = tokenizers.pad(tokens, self._task.length, self.tokenizer.pad_token_id)
-        return {"ids": ids, "mask": mask}
 
     def batch_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns what `prepare` makes."""
@@ -97,13 +130,13 @@ class _LanguageTask(abc.ABC):
             "mask": jax.ShapeDtypeStruct(shape, bool),
         }
 
-    @abc.abstractmethod
-    def _tokens(self, caption: str, instruction: int, reply: str) -> list[int]:
-        """Tokenises one record."""
+    def _pad(self, rows: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
+        ids, mask = tokenizers.pad(rows, self._task.length, self.tokenizer.pad_token_id)
+        return {"ids": ids, "mask": mask}
 
     @functools.cached_property
     def _heldout(self) -> list[dict[str, Any]]:
-        source = ToyworldTexts(self._config, "heldout")
+        source = self.texts(self._config, "heldout")
         return [source[i] for i in range(min(self._task.heldout_texts, len(source)))]
 
     @functools.cached_property
@@ -129,6 +162,11 @@ class MaskedLMTask(_LanguageTask):
     """Fill masked caption tokens with a T5 encoder and its own embedding as output layer."""
 
     module = t5.T5Encoder
+    texts = NarrowTexts
+
+    def prepare(self, records: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Tokenises a batch of captions."""
+        return self._pad([self.tokenizer(caption)["input_ids"] for caption in records["caption"]])
 
     def loss(
         self, params: functional.Params, batch: Batch, key: jax.Array
@@ -157,10 +195,6 @@ class MaskedLMTask(_LanguageTask):
             lines += [self.tokenizer.decode(row[keep]), self.tokenizer.decode(filled[keep]), ""]
         return _write_text(folder, lines)
 
-    def _tokens(self, caption: str, instruction: int, reply: str) -> list[int]:
-        del instruction, reply
-        return self.tokenizer(caption)["input_ids"]
-
     def _logits(self, params: functional.Params, ids: Int[Array, "b l"]) -> Float[Array, "b l v"]:
         # Pads are read like any token, as they are when the encoder conditions a video model.
         states = self.model.apply(params, ids, None)
@@ -171,15 +205,30 @@ class CausalLMTask(_LanguageTask):
     """Answer a caption with its elaboration, or a caption and an instruction with their answer."""
 
     module = phi3.LLM
+    texts = AllTexts
+
+    def prepare(self, records: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Tokenises a batch of records; `reply` is True at the tokens of replies."""
+        rows = zip(records["caption"], records["instruction"], records["reply"], strict=True)
+        pairs = [self._tokens(caption, int(number), reply) for caption, number, reply in rows]
+        batch = self._pad([prompt + reply for prompt, reply in pairs])
+        starts = np.array([len(prompt) for prompt, _ in pairs])
+        batch["reply"] = batch["mask"] & (np.arange(self._task.length) >= starts[:, None])
+        return batch
+
+    def batch_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns what `prepare` makes."""
+        spec = super().batch_spec()
+        return {**spec, "reply": spec["mask"]}
 
     def loss(
         self, params: functional.Params, batch: Batch, key: jax.Array
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Returns the next-token cross-entropy over all real tokens."""
+        """Returns the next-token cross-entropy over replies; prompts cannot be predicted."""
         del key
         ids, mask = batch["ids"], batch["mask"]
         logits = self.model.apply(params, ids, mask).logits
-        return _cross_entropy(logits[:, :-1], ids[:, 1:], mask[:, 1:])
+        return _cross_entropy(logits[:, :-1], ids[:, 1:], batch["reply"][:, 1:])
 
     def sample(self, params: functional.Params, folder: pathlib.Path) -> list[pathlib.Path]:
         """Writes held-out captions and what the model answers to each instruction."""
@@ -207,13 +256,14 @@ class CausalLMTask(_LanguageTask):
             lines += [record["caption"], *(f"  {reply.strip()}" for reply in replies), ""]
         return _write_text(folder, lines)
 
-    def _tokens(self, caption: str, instruction: int, reply: str) -> list[int]:
+    def _tokens(self, caption: str, instruction: int, reply: str) -> tuple[list[int], list[int]]:
+        """Tokenises one record: its prompt, and its reply with the end."""
         chat = instructions.caption_turn(caption, TextConfig())
         if instruction >= 0:
             chat = instructions.instruction_turns(caption, TextConfig())[instruction]
         answer = self.tokenizer(reply, add_special_tokens=False)["input_ids"]
         prompt = instructions.tokenize(self.tokenizer, chat)
-        return [*prompt, *answer, self.tokenizer.eos_token_id]
+        return prompt, [*answer, self.tokenizer.eos_token_id]
 
 
 def _cross_entropy(
