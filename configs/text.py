@@ -31,13 +31,15 @@ PRESETS = {
             kind="llm",
             model=dataclasses.replace(c.TINY_LLM, vocab_size=2432),
             tokenizer_path="package:tiny/llm",
-            length=112,
+            length=96,
         ),
-        optimizer=OPTIMIZER,
-        steps=6000,
+        optimizer=c.OptimizerConfig(
+            name="muon", learning_rate=5e-3, schedule="cosine", warmup_steps=100, weight_decay=0.01
+        ),
+        steps=3600,
         batch_size=32,
-        eval_every=500,
-        checkpoint_every=1000,
+        eval_every=300,
+        checkpoint_every=300,
     ),
 }
 
