@@ -36,7 +36,7 @@ PRESETS = {
         optimizer=c.OptimizerConfig(
             name="muon", learning_rate=5e-3, schedule="cosine", warmup_steps=100, weight_decay=0.01
         ),
-        steps=3600,
+        steps=3300,
         batch_size=32,
         eval_every=300,
         checkpoint_every=300,

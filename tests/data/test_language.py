@@ -1,6 +1,7 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
 import itertools
+import pathlib
 import re
 
 import numpy as np
@@ -167,3 +168,8 @@ def test_equal_draws_give_equal_captions_and_both_spellings():
     )
     for british in language.AMERICAN:
         assert language.british(language.american(british)) == british
+
+
+def test_the_page_holds_the_table():
+    page = (pathlib.Path(__file__).parents[2] / "docs/language.md").read_text()
+    assert page.endswith(language.markdown())

@@ -62,7 +62,7 @@ TABLE: dict[str, dict[str, tuple[Phrase, ...]]] = {
         "pink": ("fuchsia", "bubblegum", "flamingo", "cerise", "raspberry", "watermelon"),
     },
     "shape": {
-        "circle": _plurals("orb", "dot", "roundel", "sphere", "bead", "puck"),
+        "circle": _plurals("orb", "globe", "roundel", "sphere", "bead", "puck"),
         "square": _plurals("tile", "cube", "pixel", "brick", "slab", "parcel"),
         "triangle": _plurals("delta", "trigon", "arrowhead", "pennant", "tepee", "shark fin"),
         "star": (
@@ -432,6 +432,21 @@ def every(kind: str, value: str) -> tuple[str, ...]:
     narrow = canonical(kind, value)
     found = [*([] if narrow is None else [narrow]), *TABLE[kind][value]]
     return tuple(form for p in found for form in (p if isinstance(p, tuple) else (p,)))
+
+
+def markdown() -> str:
+    """Lays out the table: a row for each meaning, its narrow, wide and reserved phrases apart."""
+    lines = ["| kind | meaning | narrow | wide | reserved |", "|---|---|---|---|---|"]
+    for kind, row in TABLE.items():
+        for value in row:
+            narrow = canonical(kind, value)
+            columns = [
+                [p for p in phrases(kind, value, words) if words != "wide" or p != narrow]
+                for words in WORDINGS
+            ]
+            cells = [", ".join(p if isinstance(p, str) else p[0] for p in c) for c in columns]
+            lines.append(f"| {' | '.join([kind, value, *cells])} |")
+    return "\n".join(lines) + "\n"
 
 
 def american(text: str) -> str:
