@@ -31,15 +31,15 @@ PRESETS = {
             kind="llm",
             model=dataclasses.replace(c.TINY_LLM, vocab_size=2432),
             tokenizer_path="package:tiny/llm",
-            length=96,
+            length=240,
         ),
         optimizer=c.OptimizerConfig(
             name="muon", learning_rate=5e-3, schedule="cosine", warmup_steps=100, weight_decay=0.01
         ),
-        steps=3300,
-        batch_size=32,
-        eval_every=300,
-        checkpoint_every=300,
+        steps=2400,
+        batch_size=12,
+        eval_every=200,
+        checkpoint_every=200,
     ),
 }
 

@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from mimir_jax import weights
-from mimir_jax.config import INSTRUCTIONS, TextConfig, TrainConfig
+from mimir_jax.config import TextConfig, TrainConfig
 from mimir_jax.data import sources
 from mimir_jax.data.toyworld import captions, language, wording
 from mimir_jax.models import functional, phi3, t5
@@ -28,8 +28,6 @@ Batch = Mapping[str, Array]
 
 WORDING_SHARES = {"narrow": 0.3, "wide": 0.4, "reserved": 0.3}
 """How often the LLM reads which wording."""
-
-_ELABORATIONS = 0.3
 
 
 class NarrowTexts:
@@ -61,8 +59,8 @@ class NarrowTexts:
 class AllTexts:
     """Captions of Toyworld scenes in every wording, with replies: what the LLM reads.
 
-    A record holds a caption, one of the four instructions or none, and the exact reply: the answer,
-    or the elaboration. Every third scene is of `single` scenery, so that places occur often.
+    A record holds a caption and its exact replies: the four answers, and the elaboration last.
+    Every third scene is of `single` scenery, so that places occur often.
     """
 
     def __init__(self, config: TrainConfig, split: sources.Split):
@@ -85,12 +83,8 @@ class AllTexts:
         scene = (self._single if index % 3 == 2 else self._scenes).scene(index)
         words = rng.choice(language.WORDINGS, p=[WORDING_SHARES[w] for w in language.WORDINGS])
         found = wording.caption(scene, words, rng)
-        if rng.random() < _ELABORATIONS:
-            reply, which = wording.elaboration(found.meaning), -1
-        else:
-            which = int(rng.integers(len(INSTRUCTIONS)))
-            reply = wording.answers(found.meaning)[which]
-        return {"caption": found.text, "instruction": which, "reply": reply}
+        replies = [*wording.answers(found.meaning), wording.elaboration(found.meaning)]
+        return {"caption": found.text, "replies": replies}
 
 
 class _LanguageTask(abc.ABC):
@@ -120,19 +114,11 @@ class _LanguageTask(abc.ABC):
 
     @abc.abstractmethod
     def prepare(self, records: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Tokenises a batch of records and pads it to `task.length`."""
+        """Tokenises a batch of records."""
 
+    @abc.abstractmethod
     def batch_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns what `prepare` makes."""
-        shape = (self._config.batch_size, self._task.length)
-        return {
-            "ids": jax.ShapeDtypeStruct(shape, jnp.int32),
-            "mask": jax.ShapeDtypeStruct(shape, bool),
-        }
-
-    def _pad(self, rows: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
-        ids, mask = tokenizers.pad(rows, self._task.length, self.tokenizer.pad_token_id)
-        return {"ids": ids, "mask": mask}
 
     @functools.cached_property
     def _heldout(self) -> list[dict[str, Any]]:
@@ -165,8 +151,18 @@ class MaskedLMTask(_LanguageTask):
     texts = NarrowTexts
 
     def prepare(self, records: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Tokenises a batch of captions."""
-        return self._pad([self.tokenizer(caption)["input_ids"] for caption in records["caption"]])
+        """Tokenises a batch of captions and pads it to `task.length`."""
+        tokens = [self.tokenizer(caption)["input_ids"] for caption in records["caption"]]
+        ids, mask = tokenizers.pad(tokens, self._task.length, self.tokenizer.pad_token_id)
+        return {"ids": ids, "mask": mask}
+
+    def batch_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns what `prepare` makes."""
+        shape = (self._config.batch_size, self._task.length)
+        return {
+            "ids": jax.ShapeDtypeStruct(shape, jnp.int32),
+            "mask": jax.ShapeDtypeStruct(shape, bool),
+        }
 
     def loss(
         self, params: functional.Params, batch: Batch, key: jax.Array
@@ -201,34 +197,69 @@ class MaskedLMTask(_LanguageTask):
         return states @ params["embed"]["table"].T * states.shape[-1] ** -0.5
 
 
-class CausalLMTask(_LanguageTask):
-    """Answer a caption with its elaboration, or a caption and an instruction with their answer."""
+class BranchedLLM(phi3.LLM):
+    """Reads several chats that begin alike as one row: their beginning once, then the rest of each.
 
-    module = phi3.LLM
+    A token sees the beginning and its own branch, at the positions that it has in its chat.
+    """
+
+    def read_branches(
+        self, ids: Int[Array, "b t"], branch: Int[Array, "b t"], positions: Int[Array, "b t"]
+    ) -> Float[Array, "b t vocab"]:
+        """Scores the next token of every branch.
+
+        Args:
+            ids: Tokens of the beginning and of the branches, in order.
+            branch: 0 at the beginning, then 1, 2, ...; -1 at pads.
+            positions: Of each token in its chat.
+        """
+        length = ids.shape[1]
+        shared, own = branch[:, None, :] == 0, branch[:, None, :] == branch[:, :, None]
+        mask = jnp.tril(jnp.ones((length, length), bool))[None] & (shared | own)
+        return self.logits(self._run(ids, positions, length, mask[:, None], -1, None)[0])
+
+
+class CausalLMTask(_LanguageTask):
+    """Answer a caption with its elaboration, and a caption and an instruction with their answer.
+
+    The five chats about a caption begin with it, so they are read as branches of one row.
+    """
+
+    module = BranchedLLM
     texts = AllTexts
 
     def prepare(self, records: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Tokenises a batch of records; `reply` is True at the tokens of replies."""
-        rows = zip(records["caption"], records["instruction"], records["reply"], strict=True)
-        pairs = [self._tokens(caption, int(number), reply) for caption, number, reply in rows]
-        batch = self._pad([prompt + reply for prompt, reply in pairs])
-        starts = np.array([len(prompt) for prompt, _ in pairs])
-        batch["reply"] = batch["mask"] & (np.arange(self._task.length) >= starts[:, None])
+        """Tokenises a batch of records.
+
+        `branch` and `positions` are those of `BranchedLLM`; `labels` holds the next token where it
+        is one of a reply, and -1 elsewhere.
+        """
+        shape = (len(records["caption"]), self._task.length)
+        batch = {name: np.full(shape, -1, np.int32) for name in self.batch_spec()}
+        batch["ids"][:] = self.tokenizer.pad_token_id
+        batch["positions"][:] = 0
+        for row, (caption, replies) in enumerate(
+            zip(records["caption"], records["replies"], strict=True)
+        ):
+            for name, values in self._branches(caption, replies).items():
+                values = values[: shape[1]]
+                batch[name][row, : len(values)] = values
         return batch
 
     def batch_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns what `prepare` makes."""
-        spec = super().batch_spec()
-        return {**spec, "reply": spec["mask"]}
+        shape = (self._config.batch_size, self._task.length)
+        names = ("ids", "branch", "positions", "labels")
+        return {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name in names}
 
     def loss(
         self, params: functional.Params, batch: Batch, key: jax.Array
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """Returns the next-token cross-entropy over replies; prompts cannot be predicted."""
         del key
-        ids, mask = batch["ids"], batch["mask"]
-        logits = self.model.apply(params, ids, mask).logits
-        return _cross_entropy(logits[:, :-1], ids[:, 1:], batch["reply"][:, 1:])
+        logits = self.model.read_branches(params, batch["ids"], batch["branch"], batch["positions"])
+        labels = batch["labels"]
+        return _cross_entropy(logits, jnp.maximum(labels, 0), labels >= 0)
 
     def sample(self, params: functional.Params, folder: pathlib.Path) -> list[pathlib.Path]:
         """Writes held-out captions and what the model answers to each instruction."""
@@ -256,14 +287,29 @@ class CausalLMTask(_LanguageTask):
             lines += [record["caption"], *(f"  {reply.strip()}" for reply in replies), ""]
         return _write_text(folder, lines)
 
-    def _tokens(self, caption: str, instruction: int, reply: str) -> tuple[list[int], list[int]]:
-        """Tokenises one record: its prompt, and its reply with the end."""
-        chat = instructions.caption_turn(caption, TextConfig())
-        if instruction >= 0:
-            chat = instructions.instruction_turns(caption, TextConfig())[instruction]
-        answer = self.tokenizer(reply, add_special_tokens=False)["input_ids"]
-        prompt = instructions.tokenize(self.tokenizer, chat)
-        return prompt, [*answer, self.tokenizer.eos_token_id]
+    def _branches(self, caption: str, replies: Sequence[str]) -> dict[str, list[int]]:
+        """Joins the chats about a caption, their common beginning first."""
+        chats = instructions.instruction_turns(caption, TextConfig())
+        chats.append(instructions.caption_turn(caption, TextConfig()))
+        prompts = [instructions.tokenize(self.tokenizer, chat) for chat in chats]
+        begun = 0
+        while len({tuple(prompt[: begun + 1]) for prompt in prompts}) == 1:
+            begun += 1
+        row = {
+            "ids": prompts[0][:begun],
+            "branch": [0] * begun,
+            "positions": list(range(begun)),
+            "labels": [-1] * begun,
+        }
+        for number, (prompt, reply) in enumerate(zip(prompts, replies, strict=True), 1):
+            answer = self.tokenizer(reply, add_special_tokens=False)["input_ids"]
+            answer.append(self.tokenizer.eos_token_id)
+            branch = [*prompt[begun:], *answer]
+            row["ids"] += branch
+            row["branch"] += [number] * len(branch)
+            row["positions"] += range(begun, begun + len(branch))
+            row["labels"] += [-1] * (len(prompt) - begun - 1) + [*answer, -1]
+        return row
 
 
 def _cross_entropy(
