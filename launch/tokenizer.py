@@ -7,7 +7,6 @@ That of T5 reads narrow captions alone; that of the LLM reads every wording and 
 
 import pathlib
 
-import numpy as np
 from absl import flags
 
 from mimir_jax.config import INSTRUCTIONS, DataConfig
@@ -35,9 +34,8 @@ def main(argv) -> None:
         texts += [captions.caption(scene, style, index) for style in captions.STYLES]
         texts += captions.answers(scene)
         if _KIND.value == "llm":
-            rng = np.random.default_rng(index)
             for words in language.WORDINGS[1:]:
-                found = wording.caption(scene, words, rng)
+                found = wording.caption(scene, words, index)
                 texts += [found.text, wording.elaboration(found.meaning)]
                 texts += wording.answers(found.meaning)
     tokenizers.train(texts, out, kind=_KIND.value, vocab_size=_VOCAB.value)

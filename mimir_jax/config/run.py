@@ -41,7 +41,8 @@ class DataConfig:
         source: `toyworld` is embedded and needs no files; `folder` reads the videos and captions
             under `path`; `tfds` reads dataset `name` in ArrayRecord format under `path`.
         num_scenes: Training scenes of Toyworld; a finite pool lets frozen features be reused.
-        caption_style: Toyworld captions: short, long, coarse, paraphrase or mixed.
+        caption_style: Toyworld captions: short, long, coarse, paraphrase, or mixed (all but
+            coarse); wide, in other words; or both, mixed and wide by turns of chance.
         fps: Frames a second of a record, picked by time stamp; Toyworld has 8.
         scenery: Of Toyworld: `varied` backgrounds, light and camera; `plain`, objects alone;
             `single`, one kind of object alone, mostly large, in few places, doing one thing.
@@ -63,7 +64,9 @@ class DataConfig:
     width: int = 64
     fps: float = 8.0
     num_scenes: int = 1 << 30
-    caption_style: Literal["short", "long", "coarse", "paraphrase", "mixed"] = "mixed"
+    caption_style: Literal["short", "long", "coarse", "paraphrase", "mixed", "wide", "both"] = (
+        "mixed"
+    )
     scenery: Literal["varied", "plain", "single"] = "varied"
     source_fps: float | None = None
     start: Literal["random", "first"] = "random"

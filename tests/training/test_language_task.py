@@ -15,7 +15,7 @@ from mimir_jax.training.tasks import language as tasks
 def run(kind):
     model = {"t5": c.TINY_T5, "llm": dataclasses.replace(c.TINY_LLM, vocab_size=2432)}[kind]
     task = c.LanguageTaskConfig(
-        kind=kind, model=model, tokenizer_path=f"package:tiny/{kind}", length=320
+        kind=kind, model=model, tokenizer_path=f"package:tiny/{kind}", length=512
     )
     return c.TrainConfig(task=task, batch_size=4)
 

@@ -9,10 +9,9 @@ the meaning, so a reply never needs a fact of the scene that its caption leaves 
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
-
 from mimir_jax.data.toyworld import captions, grammar, language, vocabulary
 from mimir_jax.data.toyworld import scene as scene_lib
+from mimir_jax.data.toyworld.draws import Draws
 from mimir_jax.data.toyworld.language import Wording
 
 NOT_TOLD = {
@@ -87,21 +86,21 @@ class Caption:
     wording: Wording
 
 
-def caption(scene: scene_lib.Scene, wording: Wording, rng: np.random.Generator) -> Caption:
-    """Draws a caption of `scene`.
+def caption(scene: scene_lib.Scene, wording: Wording, variant: int = 0) -> Caption:
+    """Returns a caption of `scene` with its meaning.
 
     Args:
         scene: What to describe.
-        wording: `narrow` draws a style and template of `captions`; `wide` and `reserved` draw what
-            to tell, the sentences that tell it, and phrases of `language.TABLE`.
-        rng: Where chance comes from.
+        wording: `narrow` selects a style and template of `captions`; `wide` and `reserved` draw
+            what to tell, the sentences that tell it, and phrases of `language.TABLE`.
+        variant: 0 to 2^64 - 1; equal numbers give equal captions.
     """
     if wording == "narrow":
-        style = captions.STYLES[rng.integers(len(captions.STYLES))]
-        variant = int(rng.integers(1 << 16))
+        variant, number = divmod(variant, len(captions.STYLES))
+        style = captions.STYLES[number]
         text = captions.caption(scene, style, variant)
         return Caption(text, narrow_meaning(scene, style, variant), wording)
-    return _Writer(scene, wording, rng).write()
+    return _Writer(scene, wording, Draws(variant, 0, 0)).write()
 
 
 # Meanings of narrow captions.
@@ -231,23 +230,23 @@ def _merge(scene: scene_lib.Scene, name: str) -> tuple[Thing, ...]:
 class _Writer:
     """Writes one caption; a choice of words holds for the whole text."""
 
-    def __init__(self, scene: scene_lib.Scene, wording: Wording, rng: np.random.Generator):
-        self._rng, self._wording = rng, wording
+    def __init__(self, scene: scene_lib.Scene, wording: Wording, draws: Draws):
+        self._draws, self._wording = draws, wording
         self._chosen: dict[tuple[str, str], language.Phrase] = {}
-        if scene.layout in ("pair", "apex") and self._chance(0.5):
+        if scene.layout in ("pair", "apex") and self._draws.chance(0.5):
             scene = _swapped(scene)
-        elif scene.layout == "line" and self._chance(0.5):
+        elif scene.layout == "line" and self._draws.chance(0.5):
             scene = _reversed_line(scene)
         self._scene = scene
 
     def write(self) -> Caption:
         """Draws what to tell and how."""
-        if self._chance(0.1):
+        if self._draws.chance(0.1):
             meaning, text = self._coarse()
         else:
             meaning = _tell(self._scene, self._facts())
-            text = self._phrase(meaning) if self._chance(0.4) else self._sentences(meaning)
-        if self._chance(0.5):
+            text = self._phrase(meaning) if self._draws.chance(0.4) else self._sentences(meaning)
+        if self._draws.chance(0.5):
             text = language.american(text)
         return Caption(text, meaning, self._wording)
 
@@ -256,20 +255,20 @@ class _Writer:
             "size": 0.6, "arrangement": 0.5, "place": 0.7, "action": 0.85, "still": 0.4,
             "light": 0.4, "camera": 0.3, "background": 0.4,
         }  # fmt: skip
-        tells = {name for name, share in likely.items() if self._chance(share)} | {"relation"}
-        if len(self._scene.groups) == 1 and self._chance(0.1):
+        tells = {name for name, share in likely.items() if self._draws.chance(share)} | {"relation"}
+        if len(self._scene.groups) == 1 and self._draws.chance(0.1):
             tells.add("no colour")
         return tells
 
     def _coarse(self) -> tuple[Meaning, str]:
-        if self._chance(0.5):
+        if self._draws.chance(0.5):
             colours = _merge(self._scene, "colour")
             things = tuple(Thing(1 if t.count == 1 else None, None, t.colour) for t in colours)
         else:
             things = _merge(self._scene, "shape")
-        light = self._scene.light if self._chance(0.3) else None
+        light = self._scene.light if self._draws.chance(0.3) else None
         names = grammar.join([self._name(thing) for thing in things])
-        parts = [self._frame(names)] if self._chance(0.5) else [names]
+        parts = [self._frame(names)] if self._draws.chance(0.5) else [names]
         parts += [self._say("light", light)] if light else []
         return Meaning(things, light=light), ", ".join(parts)
 
@@ -278,25 +277,25 @@ class _Writer:
         lone = len(meaning.things) == 1
         relative = lone and meaning.timing in ("none", "single")
         text = self._objects(meaning, self._that(meaning) if relative else "")
-        events = "" if relative else self._events(meaning, pronoun=lone and self._chance(0.5))
-        start = self._frame(text) if self._chance(0.5) else text
+        events = "" if relative else self._events(meaning, pronoun=lone and self._draws.chance(0.5))
+        start = self._frame(text) if self._draws.chance(0.5) else text
         rest = self._extras(meaning)
         tail = [events] if events else []
-        parts = [start, *rest, *tail] if self._chance(0.3) else [start, *tail, *rest]
+        parts = [start, *rest, *tail] if self._draws.chance(0.3) else [start, *tail, *rest]
         return ", ".join(parts)
 
     def _sentences(self, meaning: Meaning) -> str:
         lone = len(meaning.things) == 1
-        relative = lone and meaning.timing in ("none", "single") and self._chance(0.3)
-        if self._chance(0.7):
+        relative = lone and meaning.timing in ("none", "single") and self._draws.chance(0.3)
+        if self._draws.chance(0.7):
             first = self._frame(self._objects(meaning, self._that(meaning) if relative else ""))
         else:
             first, relative = self._clause(meaning), False
-        events = "" if relative else self._events(meaning, pronoun=lone and self._chance(0.5))
+        events = "" if relative else self._events(meaning, pronoun=lone and self._draws.chance(0.5))
         rest = [first, *([events] if events else []), *self._extras(meaning)]
-        if self._chance(0.25) and len(rest) > 1:  # the setting first
+        if self._draws.chance(0.25) and len(rest) > 1:  # the setting first
             rest = [rest[-1], *rest[:-1]]
-        if self._chance(0.5):
+        if self._draws.chance(0.5):
             return grammar.sentences(*rest)
         return ". ".join(rest)
 
@@ -309,8 +308,7 @@ class _Writer:
         if meaning.background:
             it = "it is" if meaning.total == 1 else "they are"
             parts.append(f"{it} {self._behind(meaning)}")
-        order = self._rng.permutation(len(parts))
-        return [parts[index] for index in order]
+        return [parts.pop(self._draws.below(len(parts))) for _ in range(len(parts))]
 
     def _behind(self, meaning: Meaning) -> str:
         kind, tone = meaning.background
@@ -322,7 +320,7 @@ class _Writer:
         return self._say("behind", "behind").format(name)
 
     def _frame(self, text: str) -> str:
-        manner = ("plain", "request", "story")[self._rng.integers(3)]
+        manner = self._draws.choice(("plain", "request", "story"))
         return self._say("frame", manner).format(text)
 
     def _objects(self, meaning: Meaning, relative: str = "") -> str:
@@ -331,7 +329,7 @@ class _Writer:
         match self._scene.layout:
             case "single":
                 where = self._where(meaning)
-                if relative and where and self._chance(0.5):
+                if relative and where and self._draws.chance(0.5):
                     return f"{names[0]} {where} {relative}"
                 return " ".join(part for part in (names[0], relative, where) if part)
             case "pair":
@@ -353,12 +351,12 @@ class _Writer:
                 where = self._where(meaning)
                 if not where:
                     return f"there {('is', 'are')[meaning.things[0].plural]} {names[0]}"
-                if self._chance(0.5):
+                if self._draws.chance(0.5):
                     return f"{where} {lies[0]} {names[0]}"
                 return f"{names[0]} {lies[0]} {where}"
             case "pair":
                 relation = self._say("relation", meaning.relations[0].name)
-                if self._chance(0.5):
+                if self._draws.chance(0.5):
                     return f"{relation} {names[1]} {lies[0]} {names[0]}"
                 return f"{names[0]} {lies[0]} {relation} {names[1]}"
             case "line":
@@ -381,7 +379,7 @@ class _Writer:
 
     def _that(self, meaning: Meaning) -> str:
         verb = meaning.actions[0][1] if meaning.actions else "none"
-        which = ("that", "which")[self._rng.integers(2)]
+        which = self._draws.choice(("that", "which"))
         return f"{which} {self._say('verb', verb, meaning.things[0].plural)}"
 
     def _events(self, meaning: Meaning, *, pronoun: bool) -> str:
@@ -407,14 +405,14 @@ class _Writer:
         words = [self._say("size", thing.size)] if thing.size else []
         colour = self._say("colour", thing.colour) if thing.colour else ""
         after = ""
-        if colour and thing.shape and self._chance(0.25):
+        if colour and thing.shape and self._draws.chance(0.25):
             verb = ("is", "are")[thing.plural]
-            after = (f" coloured {colour}", f" that {verb} {colour}")[self._rng.integers(2)]
+            after = self._draws.choice((f" coloured {colour}", f" that {verb} {colour}"))
         elif colour:
             words.append(colour)
         words.append(self._noun(thing))
         name = " ".join(words)
-        if thing.count is not None and (thing.plural or self._chance(0.4)):
+        if thing.count is not None and (thing.plural or self._draws.chance(0.4)):
             name = f"{self._number(thing.count)} {name}"
         elif thing.count == 1:
             name = f"{grammar.article(name)} {name}"
@@ -440,12 +438,9 @@ class _Writer:
     def _say(self, kind: str, value: str, plural: bool = False) -> str:
         if (kind, value) not in self._chosen:
             options = language.phrases(kind, value, self._wording)
-            self._chosen[kind, value] = options[self._rng.integers(len(options))]
+            self._chosen[kind, value] = self._draws.choice(options)
         phrase = self._chosen[kind, value]
         return phrase if isinstance(phrase, str) else phrase[plural]
-
-    def _chance(self, share: float) -> bool:
-        return self._rng.random() < share
 
 
 def _articled(name: str) -> str:

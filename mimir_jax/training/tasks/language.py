@@ -82,7 +82,7 @@ class AllTexts:
         """Returns record `index`, its wording drawn with `rng`."""
         scene = (self._single if index % 3 == 2 else self._scenes).scene(index)
         words = rng.choice(language.WORDINGS, p=[WORDING_SHARES[w] for w in language.WORDINGS])
-        found = wording.caption(scene, words, rng)
+        found = wording.caption(scene, words, int(rng.integers(1 << 32)))
         replies = [*wording.answers(found.meaning), wording.elaboration(found.meaning)]
         return {"caption": found.text, "replies": replies}
 
