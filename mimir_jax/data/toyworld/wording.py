@@ -253,7 +253,7 @@ class _Writer:
     def _facts(self) -> set[str]:
         likely = {
             "size": 0.6, "arrangement": 0.5, "place": 0.7, "action": 0.85, "still": 0.4,
-            "light": 0.4, "camera": 0.3, "background": 0.4,
+            "light": 0.5, "camera": 0.4, "background": 0.6,
         }  # fmt: skip
         tells = {name for name, share in likely.items() if self._draws.chance(share)} | {"relation"}
         if len(self._scene.groups) == 1 and self._draws.chance(0.1):
