@@ -1,6 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Train a small tokenizer on Toyworld texts."""
+"""Train a small tokenizer on Toyworld texts.
+
+The tokenizer of T5 reads narrow captions only; that of the LLM reads every wording and the replies.
+"""
 
 from absl import flags
 
@@ -29,7 +32,7 @@ def main(args: command.Arguments) -> None:
         raise InputError("--out must name a folder to write, got none")
     out = files.expand_path(args.flags.out)
     from mimir_jax.data import sources
-    from mimir_jax.data.toyworld import captions
+    from mimir_jax.data.toyworld import captions, language, wording
     from mimir_jax.encoders import tokenizers
 
     with files.atomic_directory(out) as folder:
@@ -39,5 +42,9 @@ def main(args: command.Arguments) -> None:
             scene = source.scene(index)
             texts += [captions.caption(scene, style, index) for style in captions.STYLES]
             texts += captions.answers(scene)
+            for words in language.WORDINGS[1:] if args.flags.kind == "llm" else ():
+                found = wording.caption(scene, words, index)
+                texts += [found.text, wording.elaboration(found.meaning)]
+                texts += wording.answers(found.meaning)
         tokenizers.train(texts, folder, kind=args.flags.kind, vocab_size=args.flags.vocab_size)
     print(f"{len(texts)} texts -> {out}")

@@ -26,13 +26,16 @@ class ToyworldConfig:
 
     Attributes:
         num_scenes: Training scenes; a finite pool lets frozen features be reused.
-        caption_style: Wording of the captions.
+        caption_style: Wording of the captions: a narrow style, `mixed` (all narrow ones but
+            `coarse`), `wide` (other words), or `both`, drawn per caption.
         variety: `varied` backgrounds, light and camera; `plain`, objects alone; `single`, one kind
             of object alone, mostly large, in few places, doing one thing.
     """
 
     num_scenes: int = 1 << 30
-    caption_style: Literal["short", "long", "coarse", "paraphrase", "mixed"] = "mixed"
+    caption_style: Literal["short", "long", "coarse", "paraphrase", "mixed", "wide", "both"] = (
+        "mixed"
+    )
     variety: Literal["varied", "plain", "single"] = "varied"
 
     def __post_init__(self):

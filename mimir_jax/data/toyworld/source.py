@@ -6,7 +6,7 @@ import dataclasses
 import operator
 from typing import Any, Literal, SupportsIndex
 
-from mimir_jax.data.toyworld import captions, renderer, sampling
+from mimir_jax.data.toyworld import captions, renderer, sampling, wording
 from mimir_jax.data.toyworld import scene as scene_lib
 from mimir_jax.data.toyworld.draws import Draws
 from mimir_jax.errors import InputError
@@ -26,7 +26,8 @@ class ToyworldSource:
         split: `train`, `validation`, or `heldout` (combinations that the others never show).
         seed: Names the dataset.
         num_scenes: Length; the first scenes of a longer source are those of a shorter one.
-        caption_style: A style of `captions.caption`, or `mixed`: short, long or paraphrase.
+        caption_style: A style of `captions.caption`; `mixed`: short, long or paraphrase; `wide`
+            wording; or `both`: half mixed, half wide. Nothing captions a video in reserved words.
         scenery: `varied` backgrounds, light and camera; `plain`, where only objects vary; or
             `single`, where they are of one kind.
         version: Of the generator; only the present one can be made.
@@ -38,13 +39,15 @@ class ToyworldSource:
     frames: int = 17
     height: int = 64
     width: int = 64
-    caption_style: Literal["short", "long", "coarse", "paraphrase", "mixed"] = "mixed"
+    caption_style: Literal["short", "long", "coarse", "paraphrase", "mixed", "wide", "both"] = (
+        "mixed"
+    )
     scenery: sampling.Scenery = "varied"
     version: int = sampling.VERSION
 
     def __post_init__(self):
         sampling.split_number(self.split)
-        if self.caption_style != "mixed":
+        if self.caption_style not in ("mixed", "wide", "both"):
             captions.num_templates(self.caption_style)
         for name in ("num_scenes", "frames", "height", "width"):
             if getattr(self, name) < 1:
@@ -79,9 +82,12 @@ class ToyworldSource:
         split = sampling.split_number(self.split)
         draws = Draws(self.seed, split, number, stream=_CAPTION_STREAM)
         style = draws.weighted(_MIXED)
-        if self.caption_style != "mixed":
+        if self.caption_style in captions.STYLES:
             style = self.caption_style
-        return captions.caption(scene, style, draws.below(1 << 32))
+        variant = draws.below(1 << 32)
+        if self.caption_style == "wide" or (self.caption_style == "both" and draws.chance(0.5)):
+            return wording.caption(scene, "wide", variant).text
+        return captions.caption(scene, style, variant)
 
     def _check(self, index: SupportsIndex) -> int:
         number = operator.index(index)

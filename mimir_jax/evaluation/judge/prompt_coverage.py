@@ -1,14 +1,17 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a prompt says about its scene, so that a clip is held to nothing that was not asked for."""
+"""What a prompt says about its scene, so that a clip is held to nothing that was not asked for.
+
+It knows the narrow language and the wide one, reserved phrases included, in both spellings.
+"""
 
 import re
 from collections.abc import Iterable
 
+from mimir_jax.data.toyworld import language, vocabulary
 from mimir_jax.data.toyworld import scene as scene_lib
-from mimir_jax.data.toyworld import vocabulary
 
-_LINES = ("from left to right", "from top to bottom")
+_LINES = tuple(form for value in language.TABLE["line"] for form in language.every("line", value))
 _ALWAYS = ("background_consistency", "imaging_quality")
 
 
@@ -18,10 +21,10 @@ def mentioned_categories(scene: scene_lib.Scene, text: str) -> frozenset[str]:
     A category counts as mentioned when everything that its score compares is: sizes of all groups,
     all actions, and so on. A long caption mentions every category that its scene exercises.
     """
-    text = text.lower()
+    text = language.british(text.lower())
     groups = scene.groups
-    shapes = all(_says(text, _forms(vocabulary.SHAPES[g.shape])) for g in groups)
-    colours = all(_says(text, vocabulary.COLOURS[g.colour].words) for g in groups)
+    shapes = all(_says(text, _shapes(g.shape)) for g in groups)
+    colours = all(_says(text, _colours(g.colour)) for g in groups)
     named = len(groups) == 1 or (shapes and colours)  # which group is which
     return frozenset(_ALWAYS) | {
         name
@@ -29,15 +32,14 @@ def mentioned_categories(scene: scene_lib.Scene, text: str) -> frozenset[str]:
             "object_class": shapes,
             "multiple_objects": shapes and colours,
             "colour": colours and named,
-            "size": named and all(_says(text, vocabulary.SIZES[g.size]) for g in groups),
+            "size": named and all(_says(text, _sizes(g.size)) for g in groups),
             "count": named and all(_numbered(text, g.count) for g in groups),
             "spatial_relation": named and _tells_relations(scene, text),
             "layout": named and _tells_layout(scene, text),
             "action": _tells_actions(scene, text),
             "action_order": _tells_actions(scene, text),
-            "light": _says(text, vocabulary.LIGHT[scene.light])
-            or _says(text, vocabulary.LIGHT_SENTENCES[scene.light]),
-            "temporal_style": _says(text, vocabulary.CAMERA[scene.camera]),
+            "light": _says(text, _light(scene.light)),
+            "temporal_style": _says(text, _camera(scene.camera)),
             "background": _tells_background(scene.background, text),
         }.items()
         if holds
@@ -45,42 +47,72 @@ def mentioned_categories(scene: scene_lib.Scene, text: str) -> frozenset[str]:
 
 
 def _says(text: str, phrases: Iterable[str]) -> bool:
-    return any(re.search(rf"\b{re.escape(phrase)}\b", text) for phrase in phrases)
+    return any(re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text) for phrase in phrases)
 
 
-def _forms(forms: Iterable[tuple[str, str]]) -> list[str]:
-    return [word for pair in forms for word in pair]
+def _forms(forms: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(word for pair in forms for word in pair)
+
+
+def _shapes(name: str) -> tuple[str, ...]:
+    return (*_forms(vocabulary.SHAPES[name]), *language.every("shape", name))
+
+
+def _colours(name: str) -> tuple[str, ...]:
+    return (*vocabulary.COLOURS[name].words, *language.every("colour", name))
+
+
+def _sizes(name: str) -> tuple[str, ...]:
+    return (*vocabulary.SIZES[name], *language.every("size", name))
+
+
+def _light(name: str) -> tuple[str, ...]:
+    passing, clauses = vocabulary.LIGHT[name], vocabulary.LIGHT_SENTENCES[name]
+    return (*passing, *clauses, *language.every("light", name))
+
+
+def _camera(name: str) -> tuple[str, ...]:
+    return (*vocabulary.CAMERA[name], *language.every("camera", name))
 
 
 def _numbered(text: str, count: int) -> bool:
-    return count == 1 or _says(text, [vocabulary.NUMBERS[count]])
+    name = vocabulary.NUMBERS[count]
+    known = language.every("number", name) if name in language.TABLE["number"] else (name,)
+    return count == 1 or _says(text, known)
 
 
 def _tells_relations(scene: scene_lib.Scene, text: str) -> bool:
     """Whether every relation is worded: one way, its inverse, or as a line."""
     return _says(text, _LINES) or all(
-        _says(text, vocabulary.RELATIONS[r.name])
-        or _says(text, vocabulary.RELATIONS[vocabulary.INVERSE[r.name]])
-        for r in scene.relations
+        _says(text, (*vocabulary.RELATIONS[name], *language.every("relation", name)))
+        or _says(text, (*vocabulary.RELATIONS[other], *language.every("relation", other)))
+        for name, other in ((r.name, vocabulary.INVERSE[r.name]) for r in scene.relations)
     )
 
 
 def _tells_layout(scene: scene_lib.Scene, text: str) -> bool:
     arranged = [g.arrangement for g in scene.groups if g.arrangement is not None]
-    placed = scene.place is None or _says(text, [vocabulary.PLACES[scene.place]])
-    return placed and all(_says(text, [vocabulary.ARRANGEMENTS[name]]) for name in arranged)
+    placed = scene.place is None or _says(text, language.every("place", " ".join(scene.place)))
+    return placed and all(_says(text, language.every("arrangement", name)) for name in arranged)
 
 
 def _tells_actions(scene: scene_lib.Scene, text: str) -> bool:
-    forms = [_forms(vocabulary.VERBS[action.verb]) for action in scene.actions]
+    forms = [
+        (*_forms(vocabulary.VERBS[action.verb]), *language.every("verb", action.verb))
+        for action in scene.actions
+    ]
     if len(forms) == 2:  # the second verb loses words that it shares: "moves left and then right"
         after = [rest for form in forms[1] if (rest := form.partition(" ")[2])]
-        forms[1] = [*forms[1], *(f"and then {rest}" for rest in after)]
+        forms[1] = (*forms[1], *(f"and then {rest}" for rest in after))
     return all(_says(text, phrases) for phrases in forms)
 
 
 def _tells_background(background: scene_lib.Background, text: str) -> bool:
-    if background.tone is None:
-        return _says(text, vocabulary.LANDSCAPES[background.kind])
-    phrases = [words.format(background.tone) for words in vocabulary.PATTERNS[background.kind]]
-    return _says(text, phrases)
+    kind, tone = background.kind, background.tone
+    if tone is None:
+        return _says(text, (*vocabulary.LANDSCAPES[kind], *language.every("landscape", kind)))
+    known = dict.fromkeys((*vocabulary.PATTERNS[kind], *language.every("pattern", kind)))
+    tones = language.every("tone", tone)
+    filled = [words.format(name) for words in known for name in tones]
+    articled = [f"an {words[2:]}" for words in filled if re.match("a [aeiou]", words)]
+    return _says(text, [*filled, *articled])

@@ -3,18 +3,19 @@
 """The host half of the text models: texts of Toyworld scenes, tokenised and padded."""
 
 import abc
+import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mimir_jax.config import INSTRUCTIONS, TextConfig, TrainConfig
+from mimir_jax.config import TextConfig, TrainConfig
 from mimir_jax.data import sources
-from mimir_jax.data.toyworld import captions
+from mimir_jax.data.toyworld import captions, language, wording
 from mimir_jax.encoders import chat as chat_lib
 from mimir_jax.encoders import decoding, tokenizers
 from mimir_jax.models import functional
@@ -22,12 +23,14 @@ from mimir_jax.parallel import distributed
 from mimir_jax.systems import base
 from mimir_jax.systems.language import system as system_lib
 
+WORDING_SHARES = {"narrow": 0.3, "wide": 0.4, "reserved": 0.3}
+"""How often the LLM reads which wording."""
 
-class ToyworldTexts:
-    """Texts of Toyworld scenes, without pictures.
 
-    A record holds a caption in a style and template drawn by its place in the run, one of the
-    four instructions or none, and the exact reply: the answer, or the long caption.
+class NarrowTexts:
+    """Narrow captions of Toyworld scenes, without pictures: all that T5 reads.
+
+    A record holds a caption in a style and template drawn by its place in the run.
     """
 
     def __init__(self, config: TrainConfig, split: sources.Split):
@@ -37,7 +40,7 @@ class ToyworldTexts:
         return len(self._scenes)
 
     def __repr__(self) -> str:
-        return f"ToyworldTexts({self._scenes!r})"
+        return f"NarrowTexts({self._scenes!r})"
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Returns record `index` as evaluation reads it."""
@@ -47,13 +50,39 @@ class ToyworldTexts:
         """Returns record `index`, its wording drawn with `rng`."""
         scene = self._scenes.scene(index)
         style = captions.STYLES[rng.integers(len(captions.STYLES))]
-        caption = captions.caption(scene, style, int(rng.integers(1 << 16)))
-        instruction = int(rng.integers(-len(INSTRUCTIONS), len(INSTRUCTIONS)))
-        if instruction < 0:
-            reply = captions.caption(scene, "long", int(rng.integers(1 << 16)))
-        else:
-            reply = captions.answers(scene)[instruction]
-        return {"caption": caption, "instruction": max(instruction, -1), "reply": reply}
+        return {"caption": captions.caption(scene, style, int(rng.integers(1 << 16)))}
+
+
+class AllTexts:
+    """Captions of Toyworld scenes in every wording, with replies: what the LLM reads.
+
+    A record holds a caption and its exact replies: the four answers, and the elaboration last.
+    Every third scene has one kind of object (`single`), so that places occur often.
+    """
+
+    def __init__(self, config: TrainConfig, split: sources.Split):
+        toyworld = dataclasses.replace(config.data.toyworld, variety="single")
+        single = dataclasses.replace(config.data, toyworld=toyworld)
+        self._scenes = sources.make_source(config.data, split, seed=config.seed)
+        self._single = sources.make_source(single, split, seed=config.seed)
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def __repr__(self) -> str:
+        return f"AllTexts({self._scenes!r})"
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Returns record `index` as evaluation reads it."""
+        return self.read(index, np.random.default_rng(index))
+
+    def read(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Returns record `index`, its wording drawn with `rng`."""
+        scene = (self._single if index % 3 == 2 else self._scenes).scene(index)
+        words = rng.choice(language.WORDINGS, p=[WORDING_SHARES[w] for w in language.WORDINGS])
+        found = wording.caption(scene, words, int(rng.integers(1 << 32)))
+        replies = [*wording.answers(found.meaning), wording.elaboration(found.meaning)]
+        return {"caption": found.text, "replies": replies}
 
 
 class TextReader(abc.ABC):
@@ -64,17 +93,18 @@ class TextReader(abc.ABC):
         system: Its pure half.
     """
 
+    texts: ClassVar[type]
+
     def __init__(self, config: TrainConfig, system: system_lib.LanguageSystem):
         self._config, self._tokenizer = config, system.tokenizer
 
-    def source(self, split: sources.Split) -> ToyworldTexts:
+    def source(self, split: sources.Split) -> NarrowTexts | AllTexts:
         """Returns the texts of a split."""
-        return ToyworldTexts(self._config, split)
+        return self.texts(self._config, split)
 
-    def encode(self, records: Mapping[str, Any]) -> system_lib.Batch:
+    @abc.abstractmethod
+    def encode(self, records: Mapping[str, Any]) -> Any:
         """Tokenises a batch of records and pads it to `system.length`."""
-        rows = zip(records["caption"], records["instruction"], records["reply"], strict=True)
-        return self.pad([self._tokenize(text, int(number), reply) for text, number, reply in rows])
 
     def pad(self, rows: list[list[int]]) -> system_lib.Batch:
         """Returns token rows padded to `system.length`."""
@@ -87,29 +117,59 @@ class TextReader(abc.ABC):
         source = self.source("heldout")
         return [source[i] for i in range(min(self._config.system.heldout_texts, len(source)))]
 
-    @abc.abstractmethod
-    def _tokenize(self, caption: str, instruction: int, reply: str) -> list[int]:
-        """Tokenises one record."""
-
 
 class CaptionReader(TextReader):
     """Captions alone, for a T5."""
 
-    def _tokenize(self, caption: str, instruction: int, reply: str) -> list[int]:
-        del instruction, reply
-        return self._tokenizer(caption)["input_ids"]
+    texts = NarrowTexts
+
+    def encode(self, records: Mapping[str, Any]) -> system_lib.Batch:
+        """Tokenises a batch of captions."""
+        return self.pad([self._tokenizer(text)["input_ids"] for text in records["caption"]])
 
 
 class ChatReader(TextReader):
-    """Chat turns with their answer, for an LLM."""
+    """All chats about a caption as branches of one row, for an LLM."""
 
-    def _tokenize(self, caption: str, instruction: int, reply: str) -> list[int]:
-        chat = chat_lib.caption_turn(caption, TextConfig())
-        if instruction >= 0:
-            chat = chat_lib.instruction_turns(caption, TextConfig())[instruction]
-        answer = self._tokenizer(reply, add_special_tokens=False)["input_ids"]
-        prompt = chat_lib.tokenize(self._tokenizer, chat)
-        return [*prompt, *answer, self._tokenizer.eos_token_id]
+    texts = AllTexts
+
+    def encode(self, records: Mapping[str, Any]) -> system_lib.ChatBatch:
+        """Tokenises a batch of captions with their replies."""
+        names = [field.name for field in dataclasses.fields(system_lib.ChatBatch)]
+        shape = (len(records["caption"]), self._config.system.length)
+        arrays = {name: np.full(shape, -1, np.int32) for name in names}
+        arrays["ids"][:] = self._tokenizer.pad_token_id
+        arrays["positions"][:] = 0
+        pairs = zip(records["caption"], records["replies"], strict=True)
+        for row, (caption, replies) in enumerate(pairs):
+            for name, values in self._branches(caption, replies).items():
+                values = values[: shape[1]]
+                arrays[name][row, : len(values)] = values
+        return system_lib.ChatBatch(**arrays)
+
+    def _branches(self, caption: str, replies: Sequence[str]) -> dict[str, list[int]]:
+        """Joins the chats about a caption, their common beginning first."""
+        chats = chat_lib.instruction_turns(caption, TextConfig())
+        chats.append(chat_lib.caption_turn(caption, TextConfig()))
+        prompts = [chat_lib.tokenize(self._tokenizer, chat) for chat in chats]
+        begun = 0
+        while len({tuple(prompt[: begun + 1]) for prompt in prompts}) == 1:
+            begun += 1
+        row = {
+            "ids": prompts[0][:begun],
+            "branch": [0] * begun,
+            "positions": list(range(begun)),
+            "labels": [-1] * begun,
+        }
+        for number, (prompt, reply) in enumerate(zip(prompts, replies, strict=True), 1):
+            answer = self._tokenizer(reply, add_special_tokens=False)["input_ids"]
+            answer.append(self._tokenizer.eos_token_id)
+            branch = [*prompt[begun:], *answer]
+            row["ids"] += branch
+            row["branch"] += [number] * len(branch)
+            row["positions"] += range(begun, begun + len(branch))
+            row["labels"] += [-1] * (len(prompt) - begun - 1) + [*answer, -1]
+        return row
 
 
 class HeldoutTexts(abc.ABC):
@@ -138,7 +198,7 @@ class HeldoutTexts(abc.ABC):
         """Returns what the model writes on held-out texts."""
 
     @functools.cached_property
-    def _batch(self) -> system_lib.Batch:
+    def _batch(self) -> Any:
         heldout = self._reader.heldout
         records = {name: [record[name] for record in heldout] for name in heldout[0]}
         return jax.device_put(self._reader.encode(records))

@@ -34,6 +34,24 @@ class Batch:
     mask: Any
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ChatBatch:
+    """Rows that hold several chats about one caption, as `BranchedLLM` reads them; all int32.
+
+    Attributes:
+        ids: Tokens (b, l): the common beginning of the chats, then the rest of each.
+        branch: 0 at the beginning, then 1, 2, ...; -1 at pads (b, l).
+        positions: Position of each token in its own chat (b, l).
+        labels: The next token where it belongs to a reply, -1 elsewhere (b, l).
+    """
+
+    ids: Any
+    branch: Any
+    positions: Any
+    labels: Any
+
+
 class LanguageSystem(base.Defaults, abc.ABC):
     """A text model on padded token rows; reads its tokenizer, no weights.
 
@@ -57,16 +75,13 @@ class LanguageSystem(base.Defaults, abc.ABC):
             )
         self.buckets = (base.Bucket(1, 1, 1, config.batch_size),)
 
-    def batch_spec(self, bucket: base.Bucket) -> Batch:
+    @abc.abstractmethod
+    def batch_spec(self, bucket: base.Bucket) -> Any:
         """Returns shape and dtype of `bucket.batch` rows of `length` tokens."""
-        shape = (bucket.batch, self.config.length)
-        return Batch(
-            ids=jax.ShapeDtypeStruct(shape, jnp.int32), mask=jax.ShapeDtypeStruct(shape, jnp.bool_)
-        )
 
     @abc.abstractmethod
     def loss(
-        self, params: functional.Params, batch: Batch, key: jax.Array
+        self, params: functional.Params, batch: Any, key: jax.Array
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """Returns the mean loss and the accuracy."""
 
@@ -75,6 +90,13 @@ class MaskedLM(LanguageSystem):
     """Fills masked caption tokens with a T5 encoder and its own embedding as output layer."""
 
     module = t5.T5Encoder
+
+    def batch_spec(self, bucket: base.Bucket) -> Batch:
+        """Returns shape and dtype of `bucket.batch` rows of `length` tokens."""
+        shape = (bucket.batch, self.config.length)
+        return Batch(
+            ids=jax.ShapeDtypeStruct(shape, jnp.int32), mask=jax.ShapeDtypeStruct(shape, jnp.bool_)
+        )
 
     def loss(
         self, params: functional.Params, batch: Batch, key: jax.Array
@@ -102,18 +124,43 @@ class MaskedLM(LanguageSystem):
         return states @ params["embed"]["table"].T * states.shape[-1] ** -0.5
 
 
-class CausalLM(LanguageSystem):
-    """Answers a caption with its elaboration, or a caption and an instruction with their answer."""
+class BranchedLLM(llm.LLM):
+    """Reads several chats with a common beginning as one row: the beginning once, then each rest.
 
-    module = llm.LLM
+    A token sees the beginning and its own branch, at the positions that it has in its chat.
+    """
+
+    def read_branches(
+        self, ids: Int[Array, "b t"], branch: Int[Array, "b t"], positions: Int[Array, "b t"]
+    ) -> Float[Array, "b t vocab"]:
+        """Scores the next token of every branch; arguments as in `ChatBatch`."""
+        length = ids.shape[1]
+        shared, own = branch[:, None, :] == 0, branch[:, None, :] == branch[:, :, None]
+        mask = jnp.tril(jnp.ones((length, length), bool))[None] & (shared | own)
+        final = self._run(self.embed(ids), positions, length, mask[:, None], -1, None)[0]
+        return self.logits(final)
+
+
+class CausalLM(LanguageSystem):
+    """Answers a caption with its elaboration, and a caption and an instruction with their answer.
+
+    The five chats about a caption begin with it, so they are read as branches of one row.
+    """
+
+    module = BranchedLLM
+
+    def batch_spec(self, bucket: base.Bucket) -> ChatBatch:
+        """Returns shape and dtype of `bucket.batch` rows of `length` tokens."""
+        spec = jax.ShapeDtypeStruct((bucket.batch, self.config.length), jnp.int32)
+        return ChatBatch(ids=spec, branch=spec, positions=spec, labels=spec)
 
     def loss(
-        self, params: functional.Params, batch: Batch, key: jax.Array
+        self, params: functional.Params, batch: ChatBatch, key: jax.Array
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Returns the next-token cross-entropy over all real tokens."""
+        """Returns the next-token cross-entropy over replies; prompts cannot be predicted."""
         del key
-        logits = self.model.apply(params, batch.ids, batch.mask).logits
-        return _cross_entropy(logits[:, :-1], batch.ids[:, 1:], batch.mask[:, 1:])
+        logits = self.model.read_branches(params, batch.ids, batch.branch, batch.positions)
+        return _cross_entropy(logits, jnp.maximum(batch.labels, 0), batch.labels >= 0)
 
 
 def make_system(config: TrainConfig) -> LanguageSystem:
