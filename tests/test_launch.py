@@ -108,6 +108,7 @@ def test_bare_command_trains_mimir(tmp_path, monkeypatch):
     same = [(tmp_path / name / "000.mp4").read_bytes() for name in "ab"]
     assert same[0] == same[1]
 
+    monkeypatch.chdir(tmp_path)
     for args, message in (
         (["--out", "a"], "destination a must not exist"),
         (["--frames", 10, "--out", "c"], "--frames must be 8N+1"),
@@ -118,8 +119,7 @@ def test_bare_command_trains_mimir(tmp_path, monkeypatch):
         (["--prompt", " ", "--out", "c"], "prompt 2 must be printable text, got an empty one"),
         (["--prompts", "none.txt", "--out", "c"], "prompt file none.txt must be readable"),
     ):
-        code, _, err = run("sample.py", *sample, "--prompt", "a", *args, cwd=tmp_path)
-        assert code == 1 and len(errors(err)) == 1 and message in errors(err)[0], err
+        assert message in commands.error_of("sample", *sample, "--prompt", "a", *args)
         assert not (tmp_path / "c").exists()
 
     checkpoint = ["--checkpoint", "runs/mimir"]
@@ -133,11 +133,11 @@ def test_bare_command_trains_mimir(tmp_path, monkeypatch):
     }  # fmt: skip
     (tmp_path / "prompts.txt").write_text("a red ball\na blue ball\na star\ntwo boxes\n")
     drawn = [*checkpoint, "--prompts", "prompts.txt", "--runs", 4]
-    code, out, err = run("evaluate.py", "features", *drawn, cwd=tmp_path)
+    code, out, err = commands.call("evaluate", "features", *drawn)
     assert code == 0, err
     assert "query tokens" in out
     assert (tmp_path / "runs/mimir/evaluation/features-2/features.png").stat().st_size > 0
-    code, out, err = run("evaluate.py", "loss", *checkpoint, "--start", cwd=tmp_path)
+    code, out, err = commands.call("evaluate", "loss", *checkpoint, "--start")
     assert code == 0 and "loss_t800_1000" in out, err
 
     (tmp_path / "raw.txt").write_text("a red ball\n")
@@ -150,7 +150,6 @@ def test_bare_command_trains_mimir(tmp_path, monkeypatch):
     assert (tmp_path / "runs/mimir/evaluation/vbench-2/videos/a red ball-0.mp4").stat().st_size > 0
 
     (tmp_path / "longer.txt").write_text("a small red ball\n")
-    monkeypatch.chdir(tmp_path)
     for args, message in (
         (asked, 'another evaluation: enhanced is {"sha256": '),
         ([*few, "--seed", 1], "another evaluation: seed is 0 there and 1 here"),
