@@ -54,7 +54,8 @@ def test_text_model_trains_exports_and_refuses_another_config(tmp_path):
     code, out, err = run("train.py", *common, *small)
     assert code == 0, err
     assert "held-out loss:" in out
-    assert "train longer (its cosine stretched): python launch/train.py" in out
+    again = f"python {ROOT}/launch/train.py --config configs/language.py:t5 --workdir "
+    assert f"train longer (its cosine stretched): {again}" in out
 
     code, out, _ = run("train.py", *common, *small)
     assert code == 0 and "already at step 2" in out
@@ -174,4 +175,4 @@ def test_prepare_completes_a_folder_and_refuses_others(tmp_path):
     code, _, err = run("precompute.py", *small, "--count", 3)
     assert code == 1 and "records is 2 there and 3 here" in errors(err)[0]
     code, _, err = run("precompute.py", "--config", "configs/vae.py", "--out", tmp_path / "g")
-    assert code == 1 and "system.kind must be of a text-to-video" in errors(err)[0]
+    assert code == 1 and "system must encode clips with frozen networks" in errors(err)[0]
