@@ -4,14 +4,23 @@
 
 import contextlib
 import io
+import os
+import sys
+from unittest import mock
 
+from mimir_jax import threads
 from mimir_jax.cli import main
 
 
 def call(verb, *args):
     """Runs `mimir-jax VERB ...`; returns exit code, stdout and stderr."""
     out, err, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch.dict(os.environ, COLUMNS="200"),  # a command prepares its host
+        mock.patch.object(threads, "leave", sys.exit),  # which would end the tests
+    ):
         try:
             main.main([verb, *map(str, args)])
         except SystemExit as end:

@@ -3,6 +3,7 @@
 """Test run settings: CPU, eight fake devices, strict numerics, quick compilation."""
 
 import dataclasses
+import gc
 import importlib.metadata
 import os
 import tempfile
@@ -15,6 +16,15 @@ if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11
     _quick.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_quick])
 
+# What one test compiled serves every later one, those of other workers and the commands that tests
+# start included: all of them inherit the folder of the process that starts the workers.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _cache = tempfile.TemporaryDirectory()
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+
+gc.set_threshold(100_000)  # tracing makes many objects, which are rarely garbage
+
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
@@ -22,16 +32,17 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# What one test compiled serves the next, which often builds the same program again.
-_cache = tempfile.TemporaryDirectory()
-jax.config.update("jax_compilation_cache_dir", _cache.name)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+# Files that take longest; first, so that no worker is left alone with one at the end.
+LONGEST = (
+    "test_loop.py", "test_launch.py", "test_vae.py", "test_cogvideox.py", "test_aot.py",
+    "test_memory.py", "test_new_system.py", "test_lora.py", "test_convert.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
-    """Puts the longest files first, so that no worker is left alone with one at the end."""
-    longest = ("test_loop.py", "test_launch.py", "test_aot.py")
-    items.sort(key=lambda item: item.path.name not in longest)
+    """Puts the longest files first."""
+    rank = {name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 @pytest.fixture(autouse=True)

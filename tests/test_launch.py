@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from tests import commands
@@ -34,17 +35,19 @@ def test_a_script_is_its_verb():
 @pytest.mark.parametrize(
     "args, message",
     [
-        (["--config.data.source=folder", "--config.data.folder.path=nowhere"], "nowhere"),
-        (["--config", "configs/mimir.py:5b", "--config.data.source=toyworld"],
+        (["--config.data.source=folder", "--config.data.folder.path=nowhere",
+          "--config.system.model.dit.num_layers=1"], "nowhere"),
+        (["--config", "mimir:5b", "--config.data.source=toyworld"],
          "system.vae_path must name a folder"),
     ],
     ids=["folder", "weights"],
 )  # fmt: skip
-def test_input_that_cannot_be_read_is_one_line_and_writes_nothing(args, message, tmp_path):
-    code, _, err = run("train.py", *args, "--workdir", tmp_path / "run")
-    assert code == 1 and "Traceback" not in err
-    assert len(errors(err)) == 1 and message in errors(err)[0]
-    assert not (tmp_path / "run").exists()
+def test_input_that_cannot_be_read_is_one_line_and_writes_nothing(
+    args, message, tmp_path, monkeypatch
+):
+    enter(tmp_path, monkeypatch)
+    assert message in commands.error_of("train", *args, "--workdir", "run")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
@@ -54,7 +57,8 @@ def test_text_model_trains_exports_and_refuses_another_config(tmp_path):
     code, out, err = run("train.py", *common, *small)
     assert code == 0, err
     assert "held-out loss:" in out
-    assert "train longer (its cosine stretched): python launch/train.py" in out
+    again = f"python {ROOT}/launch/train.py --config configs/language.py:t5 --workdir "
+    assert f"train longer (its cosine stretched): {again}" in out
 
     code, out, _ = run("train.py", *common, *small)
     assert code == 0 and "already at step 2" in out
@@ -73,90 +77,119 @@ def test_text_model_trains_exports_and_refuses_another_config(tmp_path):
     assert code == 1 and "must hold a config.json" in errors(err)[0]
 
 
-def test_bare_command_trains_mimir(tmp_path, monkeypatch):
-    code, out, err = run(
-        "train.py",
-        *("--config", ROOT / "configs" / "mimir.py"),
-        *("--config.steps=2", "--config.batch_size=2", "--config.data.toyworld.num_scenes=8"),
-        "--config.data.frames=9",  # compiles in less time than 17
-        *("--config.system.heldout_clips=2", "--config.system.sample_prompts=1"),
-        "--config.system.sampler.steps=2",
-        cwd=tmp_path,
-    )
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder in which the bare command trained Mimir for two steps."""
+    folder = tmp_path_factory.mktemp("bare")
+    with pytest.MonkeyPatch.context() as patch:
+        enter(folder, patch)
+        code, out, err = commands.call(
+            "train",
+            *("--config.steps=2", "--config.batch_size=2", "--config.data.toyworld.num_scenes=8"),
+            "--config.data.frames=9",  # compiles in less time than 17
+            *("--config.system.heldout_clips=2", "--config.system.sample_prompts=1"),
+            "--config.system.sampler.steps=2",
+        )
     assert code == 0, err
     assert "held-out loss:" in out and "samples: runs/mimir/samples/0000002/sheet.png" in out
-    assert (tmp_path / "runs/mimir/samples/0000002/00.mp4").stat().st_size > 0
+    assert (folder / "runs/mimir/samples/0000002/00.mp4").stat().st_size > 0
+    return folder
 
-    sample = ["--checkpoint", "runs/mimir", "--steps", 2, "--show_answers"]
-    long = "a red ball " + "and a blue box " * 40
-    code, out, err = run(
-        "sample.py", *sample, "--prompt", "a red ball", "--prompt", long, "--out", "a", cwd=tmp_path
+
+@pytest.fixture
+def inside(folder, monkeypatch):
+    """The folder of the run, as working directory."""
+    enter(folder, monkeypatch)
+    return folder
+
+
+def enter(folder, patch):
+    """Works in a folder, on one device."""
+    (device, *_) = jax.devices()
+    patch.chdir(folder)
+    for name in ("devices", "local_devices"):
+        patch.setattr(jax, name, lambda: [device])
+
+
+LONG = "a red ball " + "and a blue box " * 40
+SAMPLE = ["--checkpoint", "runs/mimir", "--steps", 2, "--show_answers"]
+
+
+def test_bare_command_trains_mimir_and_its_run_is_sampled(inside):
+    code, out, err = commands.call(
+        "sample", *SAMPLE, "--prompt", "a red ball", "--prompt", LONG, "--out", "a"
     )
     assert code == 0, err
     assert "prompt 2 is too long, cut: " in err and "gallery: a/index.html" in out
     names = {"000.mp4", "000.json", "001.mp4", "001.json", "sheet.png", "index.html"}
-    assert {path.name for path in (tmp_path / "a").iterdir()} == names
-    record = json.loads((tmp_path / "a" / "000.json").read_text())
+    assert {path.name for path in (inside / "a").iterdir()} == names
+    record = json.loads((inside / "a" / "000.json").read_text())
     assert record["prompt"] == "a red ball" and record["sampler"]["steps"] == 2
     assert record["answer"] and len(record["other_answers"]) == 1
     assert f"  > {record['answer']}"[:60] in out and "  not used: " in out
     assert (record["frames"], record["seed"]) == (9, 0)
 
-    # The same seed gives the same file, whatever else is asked for.
-    code, _, err = run("sample.py", *sample, "--prompt", "a red ball", "--out", "b", cwd=tmp_path)
+    # The same seed gives the same file, whatever else is asked for and whatever ran before.
+    code, _, err = run("sample.py", *SAMPLE, "--prompt", "a red ball", "--out", "b", cwd=inside)
     assert code == 0, err
-    same = [(tmp_path / name / "000.mp4").read_bytes() for name in "ab"]
+    same = [(inside / name / "000.mp4").read_bytes() for name in "ab"]
     assert same[0] == same[1]
 
-    for args, message in (
-        (["--out", "a"], "destination a must not exist"),
-        (["--frames", 10, "--out", "c"], "--frames must be 8N+1"),
-        (["--height", 70, "--out", "c"], "--height must be a multiple of 8"),
-        (["--frames", -7, "--out", "c"], "--frames must be at least 1, got -7"),
-        (["--instructions", "none.txt", "--out", "c"], "instruction file none.txt must be"),
-        (["--checkpoint", "a", "--out", "c"], "must hold config.json"),
-        (["--prompt", " ", "--out", "c"], "prompt 2 must be printable text, got an empty one"),
-        (["--prompts", "none.txt", "--out", "c"], "prompt file none.txt must be readable"),
-    ):
-        code, _, err = run("sample.py", *sample, "--prompt", "a", *args, cwd=tmp_path)
-        assert code == 1 and len(errors(err)) == 1 and message in errors(err)[0], err
-        assert not (tmp_path / "c").exists()
 
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--out", "runs"], "destination runs must not exist"),
+        (["--frames", 10], "--frames must be 8N+1"),
+        (["--height", 70], "--height must be a multiple of 8"),
+        (["--frames", -7], "--frames must be at least 1, got -7"),
+        (["--instructions", "none.txt"], "instruction file none.txt must be"),
+        (["--checkpoint", "runs"], "must hold config.json"),
+        (["--prompt", " "], "prompt 2 must be printable text, got an empty one"),
+        (["--prompts", "none.txt"], "prompt file none.txt must be readable"),
+    ],
+)
+def test_samples_that_cannot_be_made_are_one_line_and_write_nothing(inside, args, message):
+    line = commands.error_of("sample", *SAMPLE, "--out", "c", "--prompt", "a", *args)
+    assert message in line
+    assert not (inside / "c").exists()
+
+
+def test_a_run_is_evaluated(inside):
     checkpoint = ["--checkpoint", "runs/mimir"]
     few = [*checkpoint, "--scenes", 1, "--styles", "long", "--steps", 2, "--batch_size", 2]
-    code, out, err = run("evaluate.py", *few, cwd=tmp_path)
+    code, out, err = commands.call("evaluate", *few)
     assert code == 0, err
     assert "object_class" in out and "results: runs/mimir/evaluation/toyworld-2/results.csv" in out
-    found = {path.name for path in (tmp_path / "runs/mimir/evaluation/toyworld-2").iterdir()}
+    found = {path.name for path in (inside / "runs/mimir/evaluation/toyworld-2").iterdir()}
     assert found == {
         "settings.json", "clips.jsonl", "results.json", "results.csv", "results.png", "videos"
     }  # fmt: skip
-    (tmp_path / "prompts.txt").write_text("a red ball\na blue ball\na star\ntwo boxes\n")
+    (inside / "prompts.txt").write_text("a red ball\na blue ball\na star\ntwo boxes\n")
     drawn = [*checkpoint, "--prompts", "prompts.txt", "--runs", 4]
-    code, out, err = run("evaluate.py", "features", *drawn, cwd=tmp_path)
+    code, out, err = commands.call("evaluate", "features", *drawn)
     assert code == 0, err
     assert "query tokens" in out
-    assert (tmp_path / "runs/mimir/evaluation/features-2/features.png").stat().st_size > 0
-    code, out, err = run("evaluate.py", "loss", *checkpoint, "--start", cwd=tmp_path)
+    assert (inside / "runs/mimir/evaluation/features-2/features.png").stat().st_size > 0
+    code, out, err = commands.call("evaluate", "loss", *checkpoint, "--start")
     assert code == 0 and "loss_t800_1000" in out, err
 
-    (tmp_path / "raw.txt").write_text("a red ball\n")
-    (tmp_path / "longer.txt").write_text(f"{long}\n")
+    (inside / "raw.txt").write_text("a red ball\n")
+    (inside / "longer.txt").write_text(f"{LONG}\n")
     asked = [*checkpoint, "--prompts", "raw.txt", "--enhanced", "longer.txt", "--steps", 2]
     asked = ["vbench", *asked, "--videos_per_prompt", 1, "--batch_size", 1]
-    code, out, err = run("evaluate.py", *asked, cwd=tmp_path)
+    code, out, err = commands.call("evaluate", *asked)
     assert code == 0, err
     assert "is too long, cut: " in err
-    assert (tmp_path / "runs/mimir/evaluation/vbench-2/videos/a red ball-0.mp4").stat().st_size > 0
+    assert (inside / "runs/mimir/evaluation/vbench-2/videos/a red ball-0.mp4").stat().st_size > 0
 
-    (tmp_path / "longer.txt").write_text("a small red ball\n")
-    monkeypatch.chdir(tmp_path)
+    (inside / "longer.txt").write_text("a small red ball\n")
     for args, message in (
         (asked, 'another evaluation: enhanced is {"sha256": '),
         ([*few, "--seed", 1], "another evaluation: seed is 0 there and 1 here"),
         ([*few, "--step", 1], "step must be a kept one of run runs/mimir (2), got 1"),
         (["--checkpoint", "nowhere"], "nowhere"),
-        (["compare", "runs/mimir", "a"], "a must hold results of the suite toyworld, found none"),
+        (["compare", "runs/mimir", "runs"], "must hold results of the suite toyworld, found none"),
     ):
         assert message in commands.error_of("evaluate", *args)
 
@@ -175,4 +208,4 @@ def test_prepare_completes_a_folder_and_refuses_others(tmp_path):
     code, _, err = run("precompute.py", *small, "--count", 3)
     assert code == 1 and "records is 2 there and 3 here" in errors(err)[0]
     code, _, err = run("precompute.py", "--config", "configs/vae.py", "--out", tmp_path / "g")
-    assert code == 1 and "system.kind must be of a text-to-video" in errors(err)[0]
+    assert code == 1 and "system must encode clips with frozen networks" in errors(err)[0]

@@ -13,7 +13,6 @@ A video depends on its prompt, its seed and the settings in its record, not on t
 
 import contextlib
 import functools
-import pathlib
 import sys
 import time
 from collections.abc import Sequence
@@ -138,7 +137,7 @@ def _config(values: flags.FlagValues) -> SampleConfig:
 def _read(path: str, kind: Any) -> list[str]:
     from mimir_jax.sampling import prompts
 
-    return prompts.read(pathlib.Path(path).expanduser(), kind)
+    return prompts.read(files.expand_path(path), kind)
 
 
 class _Progress:

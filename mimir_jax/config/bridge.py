@@ -89,21 +89,6 @@ def differences(a: Any, b: Any, prefix: str = "") -> list[str]:
     ]
 
 
-def missing_field(cls: type, dotted: str) -> list[str] | None:
-    """Returns the fields that exist where `dotted` names one that does not; None if it exists."""
-    classes = [cls]
-    for part in dotted.split("."):
-        hints = {}
-        for option in classes:
-            hints |= _hints(option) if dataclasses.is_dataclass(option) else {}
-        if not hints:
-            return None  # inside a plain value, a dict say
-        if part not in hints:
-            return list(hints)
-        classes = _options(hints[part])
-    return None
-
-
 def _build(cls: type, values: dict[str, Any], mount: checks.Mount) -> Any:
     hints = _hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}

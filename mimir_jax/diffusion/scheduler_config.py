@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Samplers from and to `scheduler_config.json`, the file of diffusers' CogVideoX schedulers."""
+"""Reads and writes samplers as `scheduler_config.json`, the file of diffusers' schedulers."""
 
 import json
 import os
@@ -21,7 +21,7 @@ _CLASSES = {"CogVideoXDDIMScheduler": samplers.DDIM, "CogVideoXDPMScheduler": sa
 _PREDICTIONS = {"v_prediction": "velocity", "epsilon": "noise", "sample": "x0"}
 _ENDS = {True: "clean", False: "first"}
 
-_DEFAULTS: dict[str, Any] = {  # of the constructors, which agree
+_DEFAULTS: dict[str, Any] = {  # of both constructors
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -34,7 +34,7 @@ _DEFAULTS: dict[str, Any] = {  # of the constructors, which agree
     "rescale_betas_zero_snr": False,
     "snr_shift_scale": 3.0,
 }
-_NO_EFFECT = {  # read by the constructors, used by no step
+_NO_EFFECT = {  # read by the constructors and never used
     "clip_sample": False,
     "clip_sample_range": 1.0,
     "sample_max_value": 1.0,
@@ -52,17 +52,17 @@ def load_scheduler(
 ) -> samplers.DDIM | samplers.DPM:
     """Returns the sampler that a `scheduler_config.json` of diffusers describes.
 
-    Keys that the file lacks take the defaults of diffusers' constructors: `epsilon`, `leading`, no
-    zero terminal SNR, an SNR shift of 3. `clip_sample`, `clip_sample_range`, `sample_max_value`,
-    thresholding and `eta` change no step of the reference and are ignored; so are keys it does not
-    know, with a warning.
+    Missing keys take the defaults of diffusers' constructors: `epsilon`, `leading`, no zero
+    terminal SNR, an SNR shift of 3. The reference computes every step without `clip_sample`,
+    `clip_sample_range`, `sample_max_value` and thresholding, so they are ignored. Unknown keys are
+    ignored with a warning.
 
     Args:
         folder: The `scheduler` folder of a pipeline, or the file itself.
         num_steps: Sampling steps; not part of the file.
 
     Raises:
-        ValueError: for a missing or unreadable file, another class, an impossible value, or
+        InputError: for a missing or unreadable file, another class, an impossible value, or
             options that `num_steps` steps cannot satisfy.
     """
     path = files.expand_path(folder)
@@ -90,7 +90,7 @@ def load_scheduler(
     try:
         sampler = _sampler(_CLASSES[name], options, num_steps)
         sampler.coefficients()
-    except ValueError as error:
+    except InputError as error:
         raise InputError(f"scheduler of {path}: {error}") from None
     return sampler
 
@@ -103,14 +103,14 @@ def save_scheduler(
     The number of sampling steps is no part of the file.
 
     Args:
-        sampler: What to write.
-        folder: Where to; made if it does not exist.
+        sampler: The sampler.
+        folder: Destination; created if it does not exist.
 
     Returns:
         The path of the file.
 
     Raises:
-        ValueError: for a sampler that diffusers has no options for.
+        InputError: for a sampler that diffusers has no options for.
     """
     require(
         sampler.previous == "reference",
@@ -166,7 +166,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _check(path: pathlib.Path, key: str, value: Any) -> None:
-    """Raises `ValueError` unless `value` is one that the option `key` may have."""
+    """Raises `InputError` unless `value` is valid for the option `key`."""
 
     def number(x: Any) -> bool:
         return isinstance(x, int | float) and not isinstance(x, bool)

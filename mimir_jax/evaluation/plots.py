@@ -11,7 +11,7 @@ from jaxtyping import Float
 from matplotlib import figure
 from sklearn import manifold
 
-Points = Float[np.ndarray, "n d"]
+Points = Float[np.ndarray, "_n _d"]  # sets differ in number and width
 
 
 _COLOURS = ("#3b6fb6", "#d97b29", "#4f9d69", "#a54a8c", "#8c8c8c", "#c9a227")
@@ -63,7 +63,7 @@ def plot_features(
     *,
     branches: Mapping[str, Points],
     runs: Mapping[str, Points],
-    values: Mapping[str, Float[np.ndarray, " n"]],
+    values: Mapping[str, Float[np.ndarray, " _n"]],
 ) -> None:
     """Draws the figure of the features suite; see `suites.features.Features`."""
     picture = figure.Figure(figsize=(15, 8.4), dpi=110)

@@ -152,7 +152,7 @@ class DiT(nnx.Module):
             ofs: Value of the `ofs` embedding of 1.5 image-to-video models, `OFS` when None.
 
         Raises:
-            ValueError: for sizes that the patches or the position code do not allow.
+            InputError: for sizes that the patches or the position code do not allow.
         """
         cfg = self.cfg
         grid = token_grid(cfg, latents.shape)
@@ -243,7 +243,7 @@ def token_grid(cfg: DiTConfig, shape: tuple[int, ...]) -> rope.Grid:
     """Returns the tokens along frames, rows and columns of latents of `shape` (b, t, h, w, c).
 
     Raises:
-        ValueError: for channels, or sizes that the patches or the position code do not allow.
+        InputError: for channels, or sizes that the patches or the position code do not allow.
     """
     _, *sizes, channels = shape
     require(

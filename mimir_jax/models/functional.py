@@ -78,7 +78,7 @@ class Model:
         return nnx.to_pure_dict(nnx.split(module)[1])
 
     def apply(self, params: Params, *args, **kwargs) -> Any:
-        """Calls the module with `params`; numpy arrays are as good as JAX's."""
+        """Calls the module with `params`; numpy arguments become JAX arrays."""
         args, kwargs = _as_jax((args, kwargs))
         return self._bind(params)(*args, **kwargs)
 
@@ -113,10 +113,11 @@ class Stack(nnx.Module):
     Args:
         make: Builds one block, called as `make(rngs=rngs)`.
         num_layers: Number of blocks.
-        remat: `none` keeps every activation, `full` keeps block inputs only, `attention` also
-            keeps what is tagged with `ATTENTION_OUTPUT` and the results of fused attention kernels,
-            softmax statistics included, and `dots` the results of all linear maps besides.
-        unroll: Blocks written out in each turn of the scan.
+        remat: Which activations the backward pass reads instead of recomputing them: `none` keeps
+            all, `full` block inputs only. `attention` also keeps activations tagged with
+            `ATTENTION_OUTPUT` and the results of fused attention kernels with their softmax
+            statistics; `dots` adds the results of all linear maps.
+        unroll: Number of blocks in one iteration of the scan.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class Stack(nnx.Module):
 
         Args:
             body: Called with each block, the running carry and that layer's slice of `xs`.
-            carry: What flows from block to block.
+            carry: State that each block passes to the next.
             xs: Optional pytree with a leading layer axis (a KV cache, say).
 
         Returns:
@@ -163,8 +164,8 @@ class Stack(nnx.Module):
 def _keeps_attention(primitive: Any, *args: Any, **params: Any) -> bool:
     """Checkpoint policy `attention`.
 
-    A tag on the output of a fused kernel does not reach the residuals of its own gradient rule, so
-    the kernel (`dot_product_attention_fwd...` for cuDNN) is known by its name.
+    A tag on the output of a fused kernel does not reach the residuals of the kernel's own gradient
+    rule, so the policy recognises the kernel by its name (`dot_product_attention_fwd...`, cuDNN).
     """
     tagged = checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT)
     fused = primitive.name.startswith("dot_product_attention_fwd")

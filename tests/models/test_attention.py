@@ -107,7 +107,7 @@ def test_kernels_that_are_not_here_are_named():
     for kernel, platform, message in (
         ("pallas", "gpu", "pallas needs tpu devices, got gpu; run it there, or choose another"),
         ("cudnn", "cpu", "cudnn needs gpu devices, got cpu"),
-        ("tokamax", "cpu", "not installed; pip install tokamax, or choose another with --config"),
+        ("tokamax", "cpu", "not installed; pip install tokamax, or choose another dit.attention"),
     ):
         if kernel == "tokamax" and kernels.missing(kernel, platform) is None:
             continue

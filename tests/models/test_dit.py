@@ -224,9 +224,12 @@ def test_ofs_is_refused_by_models_without_it(small):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"attention": "cudnn"}, "needs a 16-bit dit.dtype, got float32"),
-        ({"attention": "pallas", "dtype": "float16"}, "dit.dtype of bfloat16 or float32, got f"),
-        ({"ofs_width": 12}, "dit.ofs_width must be None or equal dit.time_width=24, got 12"),
+        ({"attention": "cudnn"}, "dtype must have 16 bits where attention is cudnn"),
+        (
+            {"attention": "pallas", "dtype": "float16"},
+            "dtype must be bfloat16 or float32 where attention is pallas",
+        ),
+        ({"ofs_width": 12}, "ofs_width must be None or equal time_width, got 12 and 24"),
     ],
 )
 def test_config_refuses_what_cannot_run(overrides, message):

@@ -3,7 +3,7 @@
 """The discrete noise schedule of CogVideoX (arXiv 2408.06072) and its sampling grids.
 
 `x_t = alpha x0 + sigma noise` with `alpha^2 + sigma^2 = 1`. Everything derives from one float64
-table, because both ends need its digits: in bfloat16 the first two timesteps would have no noise.
+table because both ends need the precision: in bfloat16 the first two timesteps have no noise.
 """
 
 import dataclasses
@@ -52,10 +52,10 @@ class DiscreteSchedule:
         """`alpha ** 2` of every timestep in float64.
 
         Raises:
-            ValueError: unless it falls from below 1 to no less than 0.
+            InputError: unless it falls from below 1 to no less than 0.
         """
         cfg, betas = self.config, self._betas()
-        with np.errstate(divide="ignore", invalid="ignore"):  # what comes of it is refused below
+        with np.errstate(divide="ignore", invalid="ignore"):  # the check below refuses the result
             table = np.cumprod(1.0 - betas, dtype=np.float64).astype(betas.dtype)
             table = table / (cfg.snr_shift + (1.0 - cfg.snr_shift) * table)
             if cfg.zero_terminal_snr:
@@ -72,7 +72,7 @@ class DiscreteSchedule:
     def _betas(self) -> Float[np.ndarray, " steps"]:
         """Returns the betas: float64 for `scaled_linear`, else float32, as the reference has them.
 
-        The whole table follows in that dtype: rounding near the end is far from negligible.
+        The whole table is computed in that dtype, as its rounding near the end matters.
         """
         cfg, steps = self.config, self.config.num_train_steps
         if self.trained_betas is not None:
@@ -145,7 +145,7 @@ class DiscreteSchedule:
             offset: Added to a `leading` grid; the others ignore it.
 
         Raises:
-            ValueError: unless 1 <= num_steps <= num_train_steps and the grid is within the table.
+            InputError: unless 1 <= num_steps <= num_train_steps and the grid is within the table.
         """
         total = self.num_train_steps
         require(
@@ -175,7 +175,7 @@ class DiscreteSchedule:
         spacing: Spacing = "trailing",
         offset: int = 0,
     ) -> Int[np.ndarray, " n"]:
-        """Returns the timestep that each sampling step leads to; -1 stands for the end.
+        """Returns the timestep at which each sampling step ends; -1 stands for the clean end.
 
         Args:
             num_steps: Sampling steps.

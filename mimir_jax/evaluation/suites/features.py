@@ -30,7 +30,7 @@ from mimir_jax.parallel import distributed
 from mimir_jax.sampling import prompts as prompts_lib
 from mimir_jax.weights import runs
 
-Points = Float[np.ndarray, "n d"]
+Points = Float[np.ndarray, "_n _d"]  # sets differ in number and width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Features:
     branches: dict[str, Points]
     prompt: str
     runs: dict[str, Points]
-    values: dict[str, Float[np.ndarray, " n"]]
+    values: dict[str, Float[np.ndarray, " _n"]]
 
 
 def evaluate(config: FeaturesEvalConfig) -> results.Report:

@@ -51,7 +51,7 @@ def available_or_xla(kernel: str) -> str:
 
 
 def require_available(kernel: str, platform: str) -> None:
-    """Raises `ValueError` unless `kernel` runs on devices of `platform`."""
+    """Raises `InputError` unless `kernel` runs on devices of `platform`."""
     lack = missing(kernel, platform)
     require(
         lack is None,

@@ -1,11 +1,11 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Ring attention (arXiv 2310.01889): each device keeps its queries while keys and values go round.
+"""Ring attention (arXiv 2310.01889): devices keep their queries and pass keys and values on.
 
-The softmax is taken online in float32: a device holds, for each query, the sum of weighted values,
-the sum of weights and the largest score so far, and corrects them as blocks arrive. The gradient is
-a second turn of the ring, in which the gradients of keys and values travel with them. Scores are
-never stored; a block of queries at a time is compared with the visiting keys.
+The softmax is computed online in float32: for each query, a device holds the sum of weighted
+values, the sum of weights and the largest score so far, and updates them with every block of keys
+that arrives. The backward pass is a second turn of the ring, in which the gradients of keys and
+values travel with them. Scores are never stored: chunks of queries meet the current keys in turn.
 """
 
 import functools
@@ -21,14 +21,14 @@ from mimir_jax.models import functional
 from mimir_jax.parallel import context
 
 MAX_SCORES = 2**28
-"""Scores held at once on a device (1 GiB in float32)."""
+"""Most scores that a device holds at a time (1 GiB in float32)."""
 
-_MASKED = -1e30  # finite: a whole block may be masked, and its weights then vanish by correction
+_MASKED = -1e30  # finite: later corrections erase the weights of a block that is masked whole
 _AXIS = "context"
 
 
 class _Keys(NamedTuple):
-    """What goes round: keys, values `(b, heads, s, head_dim)` and which of them count `(b, s)`."""
+    """What devices pass on: keys, values `(b, heads, s, head_dim)` and their mask `(b, s)`."""
 
     k: Array
     v: Array
@@ -82,7 +82,7 @@ def _forward(q: Array, keys: _Keys) -> tuple[Array, tuple]:
 
     def hop(carry: tuple, _: None) -> tuple:
         state, keys = carry
-        arriving = _pass_on(keys)  # on its way while the present block is folded in
+        arriving = _pass_on(keys)  # is transferred while the current block is computed
         return (fold(state, keys), arriving), None
 
     state = (
@@ -100,7 +100,7 @@ def _forward(q: Array, keys: _Keys) -> tuple[Array, tuple]:
 def _fold(
     q: Array, values: Array, total: Array, top: Array, keys: _Keys
 ) -> tuple[Array, Array, Array]:
-    """Takes a block of keys into the running softmax of a chunk of queries."""
+    """Updates the running softmax of a chunk of queries with a block of keys."""
     scores = _scores(q, keys)
     new_top = jnp.maximum(top, scores.max(-1, keepdims=True))
     weights = jnp.exp(scores - new_top)
@@ -132,7 +132,7 @@ def _backward(saved: tuple, dy: Array) -> tuple[Array, _Keys]:
     carry = (zeros(q), keys, (zeros(keys.k), zeros(keys.v)))
     carry, _ = jax.lax.scan(hop, carry, length=jax.lax.axis_size(_AXIS) - 1)
     dq, dkeys = visit(*carry)
-    dk, dv = _pass_on(dkeys)  # the last hop brings them home
+    dk, dv = _pass_on(dkeys)  # the last hop returns them to their owners
     return dq.astype(q.dtype), _Keys(dk.astype(q.dtype), dv.astype(q.dtype), None)
 
 
@@ -158,7 +158,7 @@ def _product(equation: str, a: Array, b: Array) -> Array:
 
 
 def _pass_on(x):
-    """Sends arrays to the next device of the ring and takes those of the one before."""
+    """Sends arrays to the next device of the ring and receives those of the previous one."""
     size = jax.lax.axis_size(_AXIS)
     return jax.lax.ppermute(x, _AXIS, [(i, (i + 1) % size) for i in range(size)])
 

@@ -44,14 +44,14 @@ class JointAttention(nnx.Module):
             x: Joint sequence, text first.
             rotary: Angles of the joint sequence, the identity at text tokens.
             text_mask: True at the text tokens to attend to; None attends to all.
-            pad: Positions at the end of `x` that are no tokens.
+            pad: Number of positions at the end of `x` that hold no tokens.
         """
 
         heads = self.cfg.num_heads
-        more = -heads % context.num_shards("act_heads")  # zero heads, so that the mesh divides them
+        more = -heads % context.num_shards("act_heads")  # zero heads that make the mesh divide them
 
-        # Products are split along the sequence and attention is along heads. Said on both sides,
-        # that is an all-to-all; unsaid, the sequence is gathered for the products.
+        # Linear maps are split along the sequence, attention along heads. With both constraints the
+        # compiler inserts an all-to-all; without them it gathers the whole sequence.
         def split(y: Array) -> Array:
             y = context.constrain(y, "act_batch", "act_length", "act_columns")
             y = y.reshape(*y.shape[:2], heads, self.cfg.head_dim)
@@ -86,8 +86,8 @@ def attend(
     Args:
         q, k, v: Joint sequence, text first.
         text_mask: True at the text keys to attend to; None attends to all.
-        kernel: Which one; the ring of `mesh.context_parallel=ring` brings its own.
-        pad: Positions at the end that are no tokens; what comes out there means nothing.
+        kernel: Name of the kernel; `mesh.context_parallel=ring` computes attention itself.
+        pad: Number of positions at the end that hold no tokens; their outputs are undefined.
     """
 
     def call(q: Heads, k: Heads, v: Heads, text_mask: TextMask | None) -> Heads:
@@ -97,13 +97,13 @@ def attend(
         compute = functools.partial(kernels.KERNELS[kernel], pad=pad)
         if kernel not in ("pallas", "tokamax"):
             return compute(q, k, v, text_mask)
-        if kernel == "pallas":  # what asks for it on a CPU is a test
+        if kernel == "pallas":  # in tests only
             compute = functools.partial(compute, interpret=context.platform() == "cpu")
         heads = ("act_batch", None, "act_heads", None)
         axes = (heads, heads, heads, ("act_batch", None))
         return context.on_shards(compute, (q, k, v, text_mask), axes)
 
-    # The FLOP count knows the call by its name. The function is new each time, as `jax.jit` would
-    # not tell one mesh from another.
+    # The FLOP counter recognises the call by its name. The function is new each time, because
+    # `jax.jit` would reuse the program of another mesh.
     call.__name__ = functional.FUSED_ATTENTION
     return jax.jit(call)(q, k, v, text_mask)

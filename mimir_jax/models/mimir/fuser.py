@@ -6,9 +6,9 @@
     e_beta  = Z_beta(scale * norm(llm))
     e       = e_theta + e_beta
 
-Z are convolutions along tokens that start at zero, so at step 0 the fused tokens are those of T5
-and the base model is intact. The rows of Table 3 leave parts out: without zero convolutions
-e = t5 + P(llm) with a plain linear P, without an LLM e = t5.
+Z are convolutions along tokens that start at zero, so at step 0 the fused tokens are the T5 states
+and the model behaves as its base. The rows of Table 3 leave parts out: without zero convolutions
+e = t5 + P(llm) with a plain linear P; without an LLM e = t5.
 """
 
 import functools
@@ -56,7 +56,7 @@ class ZeroConv(nnx.Module):
 
 
 class TokenFuser(nnx.Module):
-    """Adds what the LLM understood to what T5 encoded; a `Conditioner` whose null is zeros.
+    """Adds projected LLM states to T5 states; a `Conditioner` whose null condition is zeros.
 
     Parts that a row of Table 3 lacks have no parameters: `z_theta`, `z_beta`, `project` (the plain
     linear P, or the bridge of M-U1) and `scale`. A fuser without an LLM has none at all.
@@ -73,7 +73,8 @@ class TokenFuser(nnx.Module):
             dtype=cfg.dtype,
             rngs=rngs,
         )
-        # The projection comes first, as it alone draws numbers: equal in every row that has one.
+        # The projection comes first because it alone draws random numbers: every row of Table 3
+        # that has one then starts from the same values.
         self.project = _projection(cfg, rngs, plain) if bridge or plain else None
         self.norm = NORMS[cfg.norm](cfg.llm_width, eps=cfg.norm_eps, affine=False, rngs=rngs)
         self.scale = _scale(cfg, rngs) if cfg.norm_scale else None
@@ -95,7 +96,7 @@ class TokenFuser(nnx.Module):
         return conditioning.Condition(tokens=tokens, mask=self._mask(features, drop))
 
     def t5_branch(self, features: conditioning.TextFeatures) -> Float[Array, "b n d"]:
-        """Returns e_theta, the T5 states and what Z_theta adds to them."""
+        """Returns e_theta, the T5 states plus Z_theta of them."""
         mask = features.t5_mask if self.cfg.t5_pad == "zero" else None
         x = _zero_pads(features.t5.astype(self.cfg.dtype), mask)
         return x if self.z_theta is None else _zero_pads(x + self.z_theta(x), mask)
@@ -122,7 +123,7 @@ class TokenFuser(nnx.Module):
         return _zero_pads(x.astype(self.cfg.dtype), mask)
 
     def normalise(self, llm: Float[Array, "b n e"]) -> Float[Array, "b n e"]:
-        """Brings LLM states to the range of T5's, by norm and scale, in the rows that have them."""
+        """Norms and scales LLM states to the range of T5 states, where the row of Table 3 does."""
         if self.scale is None:
             return llm
         x = self.norm(llm)
@@ -131,7 +132,7 @@ class TokenFuser(nnx.Module):
     def _mask(
         self, features: conditioning.TextFeatures, drop: Bool[Array, " b"] | None
     ) -> Bool[Array, "b n"] | None:
-        """Attended positions; None for all. A null row is attended whole, as in the base model."""
+        """Returns the positions to attend to, None for all; all positions of a null row count."""
         if self.cfg.attend_pads or (self.cfg.use_llm and features.llm_mask is None):
             return None
         mask = features.t5_mask

@@ -5,8 +5,8 @@
     features -> TokenFuser          e   (b, n, d) --+
     features -> SemanticStabilizer  e_s (b, 4, d) --+-> [e; e_s] -> DiT -> velocity
 
-Parameters have one top-level name per part, `fuser`, `stabilizer` and `dit`, and none for a part
-without parameters: the baseline's are exactly `{"dit": ...}`.
+Parameters have one top-level name per part: `fuser`, `stabilizer` and `dit`. A part without
+parameters has no name, so those of the baseline are exactly `{"dit": ...}`.
 """
 
 from flax import nnx

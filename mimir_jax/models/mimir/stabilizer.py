@@ -4,8 +4,8 @@
 
     e_s = e_i + e_l,    e_i = W(scale * norm(instruction states))
 
-The LLM answers each caption differently every time; these few tokens do not vary. e_i are the
-states of four fixed instructions about the caption, e_l four learnable tokens.
+The LLM's sampled answers vary from step to step; these few tokens do not. e_i are the states of
+four fixed instructions about the caption, e_l four learnable tokens.
 """
 
 import jax.numpy as jnp

@@ -302,10 +302,10 @@ def test_missing_llm_features_are_named():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(kernel_size=2), "kernel_size must be odd and positive, got 2"),
-        (dict(kernel_size=-1), "kernel_size must be odd and positive, got -1"),
+        (dict(kernel_size=2), "kernel_size must be odd, got 2"),
+        (dict(kernel_size=-1), "kernel_size must be at least 1, got -1"),
         (dict(scale_init=0.0), "scale_init must be positive"),
-        (dict(use_llm=False), "must be off without fuser.use_llm"),
+        (dict(use_llm=False), "norm_scale must be False without use_llm"),
     ],
     ids=str,
 )

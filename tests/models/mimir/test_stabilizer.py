@@ -164,8 +164,11 @@ def test_wrong_number_of_instructions_is_named():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(use_instructions=False, use_learned=False), "got neither"),
-        (dict(num_tokens=0), "num_tokens must be positive, got 0"),
+        (
+            dict(use_instructions=False, use_learned=False),
+            "use_instructions or use_learned must be True",
+        ),
+        (dict(num_tokens=0), "num_tokens must be at least 1, got 0"),
         (dict(scale_init=0.0), "scale_init must be positive"),
     ],
     ids=str,
