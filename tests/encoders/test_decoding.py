@@ -193,7 +193,7 @@ def test_temperature_sharpens_the_draws():
     [
         (dict(temperature=0.7), "key must be given at temperature 0.7, got None"),
         (dict(temperature=-1.0), r"temperature must not be negative, got -1.0"),
-        (dict(top_p=0.0), r"top_p must lie in \(0, 1\], got 0.0"),
+        (dict(top_p=0.0), r"top_p must be in \(0, 1\], got 0.0"),
         (dict(max_new_tokens=0), "max_new_tokens must be positive, got 0"),
     ],
 )
