@@ -622,7 +622,7 @@ def _reply(*parts: object) -> str:
 
 
 def categories(scene: scene_lib.Scene, meaning: Meaning) -> frozenset[str]:
-    """Returns the categories of the judge that a meaning fixes, as `evaluation.told` finds them."""
+    """Returns the categories of the judge that a meaning fixes, as `prompt_coverage` finds them."""
     things: Sequence[Thing] = meaning.things
     shapes = all(thing.shape for thing in things)
     colours = all(thing.colour for thing in things)
