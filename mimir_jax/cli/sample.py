@@ -92,6 +92,7 @@ def _sample(values: flags.FlagValues) -> None:
         pipeline = open.open_pipeline(
             values.checkpoint, config, mesh, step=values.step, start=values.start
         )
+        pipeline.check(requests)
         if first:
             for number, prompt in enumerate(dict.fromkeys(r.prompt for r in requests), 1):
                 if cut := pipeline.truncated_text(prompt):

@@ -179,7 +179,6 @@ def make_videos(
     Raises:
         InputError: for requests that the pipeline cannot follow, or a gallery of others.
     """
-    pipeline.check(requests)
     size = batch_size or pipeline.batch_multiple
     videos = [_describe(request) for request in requests]
     settings = {**pipeline.settings, "batch_size": size}
