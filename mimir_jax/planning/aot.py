@@ -30,7 +30,6 @@ from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.parallel import rules as rules_lib
 from mimir_jax.planning import collectives, memory
 from mimir_jax.sampling import latents as latents_lib
-from mimir_jax.sampling import pipeline as pipeline_lib
 from mimir_jax.systems import base
 from mimir_jax.training import compiled_step, metrics
 from mimir_jax.training import flops as flops_lib
@@ -257,7 +256,7 @@ def _lower_sample(config: TrainConfig, system: base.System, mesh: Mesh):
         lambda x: compiled_step.with_sharding(x, rows), system.feature_spec(bucket.batch)
     )
     cfg, null, scales = system.config.sampler, None, None
-    sampler = pipeline_lib.make_sampler(system.config)
+    sampler = latents_lib.make_sampler(system.config)
     if guidance.guides(cfg):
         null = (features, jax.ShapeDtypeStruct((bucket.batch,), jnp.bool_, sharding=rows))
         table = guidance.scales(cfg, sampler.schedule, sampler.times())
@@ -265,7 +264,7 @@ def _lower_sample(config: TrainConfig, system: base.System, mesh: Mesh):
     shape = system.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
     shape = (bucket.batch, *shape)
     denoise = functools.partial(
-        pipeline_lib.make_denoise(system),
+        latents_lib.make_denoise(system),
         sampler=sampler,
         shape=shape,
         rescale=cfg.guidance_rescale,

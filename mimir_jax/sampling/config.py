@@ -56,9 +56,10 @@ class SampleConfig:
                 f"--{name} must be at least 1, got {value}; leave it out for the checkpoint's own",
             )
         require(
-            self.guidance_scale is None or math.isfinite(self.guidance_scale),
-            f"--guidance_scale must be a finite number, got {self.guidance_scale}; 1 guides not at "
-            "all",
+            self.guidance_scale is None
+            or (math.isfinite(self.guidance_scale) and self.guidance_scale >= 0),
+            f"--guidance_scale must be a finite number from 0, got {self.guidance_scale}; 1 guides "
+            "not at all",
         )
         for name in ("guidance_rescale", "eta"):
             value = getattr(self, name)

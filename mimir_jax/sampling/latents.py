@@ -2,55 +2,81 @@
 # SPDX-License-Identifier: Apache-2.0
 """Noise to latents and latents to frames, the two steps that every pipeline takes."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from mimir_jax.diffusion import guidance, samplers
+from mimir_jax.diffusion import guidance, samplers, schedules
 from mimir_jax.encoders import latents as codecs
 from mimir_jax.models import functional
 from mimir_jax.parallel import context
 from mimir_jax.parallel import mesh as mesh_lib
+from mimir_jax.systems import base
 
 T = TypeVar("T")
 
 
-def denoise(
-    predict: guidance.Predict,
-    sampler: samplers.Sampler,
-    padded: int,
-    shape: tuple[int, ...],
-    condition: Any,
-    *,
-    key: Key[Array, ""] | Key[Array, " b"] | None = None,
-    latents: Float[Array, "b t_padded h w c"] | None = None,
-    noise: Float[Array, "n b t_padded h w c"] | None = None,
-) -> Float[Array, "b t h w c"]:
-    """Samples scaled latents of `shape` (b, t, h, w, c).
+def make_sampler(config: Any) -> samplers.Sampler:
+    """Returns the sampler of a system's config, by its sections `sampler` and `diffusion`."""
+    return samplers.make_sampler(config.sampler, schedules.make_schedule(config.diffusion))
 
-    1.5 models sample `dit.padded_frames`; the extra leading frames are dropped at the end.
 
-    Args:
-        predict: The network, guided or not.
-        sampler: Takes the steps.
-        padded: Latent frames that the network sees, at least those of `shape`.
-        shape: Shape of the result.
-        condition: Passed to `predict`.
-        key: Draws what of `latents` and `noise` is not given; one, or one a row.
-        latents: Noise to start from, of the padded size.
-        noise: Noise of every step of a stochastic sampler, of the padded size.
+def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
+    """Returns the jitted loop from noise to scaled latents, both guidance branches in one batch.
+
+    1.5 models sample `System.padded_frames`; the extra leading frames are dropped at the end.
+
+    It is called as `(params, features, null, scales, key, latents, noise, *, sampler, shape,
+    rescale)`. The keyword arguments are static.
+
+        params      parameters of the network
+        features    features of the requests
+        null        features of the unconditional branch, and the rows of them that follow the
+                    network's own null rule; None without guidance
+        scales      scale of guidance at every timestep, or one for all times
+        key         draws what of `latents` and `noise` is None; one, or one per row
+        latents     noise to start from, padded
+        noise       noise of every step of a stochastic sampler, padded
+        sampler     takes the steps
+        shape       shape of the result (b, t, h, w, c)
+        rescale     share of rescaled guidance
     """
-    rows, frames, *rest = shape
-    drawn = samplers.sample(
-        predict, sampler, (rows, padded, *rest), condition, key=key, latents=latents, noise=noise
-    )
-    return drawn[:, padded - frames :]
+
+    @functools.partial(jax.jit, static_argnames=("sampler", "shape", "rescale"))
+    def denoise(
+        params, features, null, scales, key, latents=None, noise=None, *, sampler, shape, rescale
+    ):
+        predict = sampler.schedule.precondition(functools.partial(system.denoise, params))
+        drop = None
+        if null is not None:
+            unconditional, drop = null  # its rows come first
+            features = jax.tree.map(
+                lambda *branches: jnp.concatenate(branches), unconditional, features
+            )
+            drop = jnp.concatenate([drop, jnp.zeros_like(drop)])
+            predict = guidance.guided_by(predict, scales, rescale)
+        condition = system.condition(params, features, drop)
+        padded = system.padded_frames(shape[1])
+        drawn = samplers.sample(
+            predict,
+            sampler,
+            (shape[0], padded, *shape[2:]),
+            condition,
+            key=key,
+            latents=latents,
+            noise=noise,
+        )
+        return drawn[:, padded - shape[1] :]
+
+    return denoise
 
 
 def pad_batch(rows: Sequence[T], multiple: int, least: int = 1) -> list[T]:

@@ -190,7 +190,11 @@ def _configure_sampler(system: Any, sample: SampleConfig) -> Any:
         sample.steps is None or sample.steps <= most,
         f"--steps must be at most the {most} of training, got {sample.steps}; lower it",
     )
-    name = sample.sampler or system.sampler.name
+    name, known = sample.sampler or system.sampler.name, system.diffusion.samplers
+    require(
+        name in known,
+        f"--sampler must be {' or '.join(known)} for this checkpoint, got {name}; choose one",
+    )
     require(
         not sample.eta or name == "ddim",
         f"--eta must be 0 with the sampler {name}, got {sample.eta}; use --sampler ddim",

@@ -7,8 +7,7 @@ requests -> encoder -> features -> condition -> denoise under one scan -> codec 
 
 import copy
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Float32, Key, UInt8
 
 from mimir_jax.config import SamplerConfig, TrainConfig
-from mimir_jax.diffusion import guidance, samplers, schedules
+from mimir_jax.diffusion import guidance, samplers
 from mimir_jax.errors import require
 from mimir_jax.models import functional
 from mimir_jax.parallel import context, distributed
@@ -89,7 +88,7 @@ class Pipeline:
         bucket = system.buckets[0]
         self.size = Size(bucket.frames, bucket.height, bucket.width)
         self._settings = dict(settings or {})
-        self._denoise = make_denoise(system)
+        self._denoise = latents_lib.make_denoise(system)
         self._decode = latents_lib.Decoder(system.codec, encoder.codec_params, mesh)
 
     def with_params(self, params: functional.Params) -> "Pipeline":
@@ -405,58 +404,5 @@ def make_pipeline(
         **options: Further arguments of `Pipeline`.
     """
     cfg = config.system.sampler
-    options.setdefault("sampler", make_sampler(config.system))
+    options.setdefault("sampler", latents_lib.make_sampler(config.system))
     return Pipeline(system, encoder, params, guidance=cfg, fps=config.data.fps, **options)
-
-
-def make_sampler(config: Any) -> samplers.Sampler:
-    """Returns the sampler of a system's config, by its sections `sampler` and `diffusion`."""
-    return samplers.make_sampler(config.sampler, schedules.make_schedule(config.diffusion))
-
-
-def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
-    """Returns the jitted loop from noise to scaled latents, both guidance branches in one batch.
-
-    It is called as `(params, features, null, scales, key, latents, noise, *, sampler, shape,
-    rescale)`: parameters of the network; features of the requests; those of the unconditional
-    branch with the rows that follow the network's own null rule, None without guidance; scale of
-    guidance at every timestep, or one for all times; one key, or one per row; noise to start from
-    and of every step, None draws it. The others are static: the sampler, shape of the latents
-    (b, t, h, w, c), and the share of rescaled guidance.
-    """
-
-    @functools.partial(jax.jit, static_argnames=("sampler", "shape", "rescale"))
-    def denoise(
-        params,
-        features,
-        null,
-        scales,
-        key,
-        latents=None,
-        noise=None,
-        *,
-        sampler,
-        shape,
-        rescale=0.0,
-    ):
-        predict = sampler.schedule.precondition(functools.partial(system.denoise, params))
-        drop = None
-        if null is not None:
-            unconditional, drop = null
-            features = jax.tree.map(
-                lambda a, b: jnp.concatenate([a, b]), unconditional, features
-            )  # unconditional rows first
-            drop = jnp.concatenate([drop, jnp.zeros_like(drop)])
-            predict = guidance.guided_by(predict, scales, rescale)
-        return latents_lib.denoise(
-            predict,
-            sampler,
-            system.padded_frames(shape[1]),
-            shape,
-            system.condition(params, features, drop),
-            key=key,
-            latents=latents,
-            noise=noise,
-        )
-
-    return denoise

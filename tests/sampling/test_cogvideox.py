@@ -331,6 +331,7 @@ def test_requests_run_on_all_devices_whatever_their_number(pipelines, monkeypatc
         ({"steps": 1001}, "--steps must be at most the 1000 of training, got 1001"),
         ({"instructions": ("a",)}, "for --instructions to change a video, got cogvideox"),
         ({"answer_seed": 0}, "for --answer_seed to change a video, got cogvideox"),
+        ({"sampler": "heun"}, "--sampler must be ddim or dpm for this checkpoint, got heun"),
         ({"sampler": "dpm", "eta": 0.5}, "--eta must be 0 with the sampler dpm, got 0.5"),
     ],
     ids=lambda value: None if isinstance(value, str) else next(iter(value)),

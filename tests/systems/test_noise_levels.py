@@ -9,7 +9,7 @@ import pytest
 from mimir_jax import config as c
 from mimir_jax import systems
 from mimir_jax.diffusion import guidance
-from mimir_jax.sampling import pipeline
+from mimir_jax.sampling import latents
 
 
 def draw(spec, key):
@@ -46,9 +46,9 @@ def test_sampling_runs_in_the_pipeline(system):
     features = draw(system.feature_spec(2), jax.random.key(1))
     keys = jax.random.split(jax.random.key(2))
     cfg = system.config.sampler
-    sampler = pipeline.make_sampler(system.config)
+    sampler = latents.make_sampler(system.config)
     scales = guidance.scales(cfg, sampler.schedule, sampler.times())
     null = (features, jnp.ones(2, bool))
-    run = pipeline.make_denoise(system)
-    out = run(params, features, null, scales, keys, sampler=sampler, shape=shape)
+    run = latents.make_denoise(system)
+    out = run(params, features, null, scales, keys, sampler=sampler, shape=shape, rescale=0.0)
     assert out.shape == shape and bool(jnp.isfinite(out).all())
