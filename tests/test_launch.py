@@ -130,7 +130,7 @@ def test_bare_command_trains_mimir_and_its_run_is_sampled(inside):
     assert (record["frames"], record["seed"]) == (9, 0)
 
     # The same seed gives the same file, whatever else is asked for and whatever ran before.
-    code, _, err = run("sample.py", *SAMPLE, "--prompt", "a red ball", "--out", "b", cwd=inside)
+    code, _, err = commands.call("sample", *SAMPLE, "--prompt", "a red ball", "--out", "b")
     assert code == 0, err
     same = [(inside / name / "000.mp4").read_bytes() for name in "ab"]
     assert same[0] == same[1]

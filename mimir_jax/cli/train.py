@@ -77,6 +77,25 @@ def _train(args: command.Arguments, workdir: pathlib.Path) -> None:
         result = loop.train(config, workdir, report=progress.report, check=check)
     for line in _conclusion(args, workdir, result):
         say(line)
+    if config.judge.scenes and not result.interrupted:
+        _judge(workdir, console, trained=result.before != result.after)
+
+
+def _judge(workdir: pathlib.Path, console: rich_console.Console, *, trained: bool) -> None:
+    """Judges a finished run before and after, unless that is done."""
+    from mimir_jax.evaluation import before_after
+
+    if not trained and (workdir / before_after.RESULTS).exists():
+        return
+    with _progress(console) as bar:
+        task = bar.add_task("judging", total=None, loss="", step_time="")
+        report = before_after.judge_run(
+            workdir, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    if report.text:
+        console.print(report.text, highlight=False, soft_wrap=True)
+    for path in report.paths:
+        console.print(f"{path.stem}: {path}", highlight=False, soft_wrap=True)
 
 
 class _Progress:

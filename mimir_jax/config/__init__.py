@@ -47,7 +47,7 @@ _NAMES = {
     "data.config": "DataConfig FolderConfig TfdsConfig ToyworldConfig",
     "encoders.config": "INSTRUCTIONS TextConfig",
     "parallel.config": "MeshConfig",
-    "training.config": "OptimizerConfig TrainConfig",
+    "training.config": "JudgeConfig OptimizerConfig TrainConfig",
     "systems.diffusion_config": "DiffusionSystemConfig",
     "systems.mimir.config": "MimirSystemConfig",
     "systems.cogvideox.config": "CogVideoXSystemConfig",

@@ -35,6 +35,11 @@ class SystemConfig(abc.ABC):
     kind: str
 
     @property
+    def makes_videos(self) -> bool:
+        """Whether the network samples videos for prompts."""
+        return False
+
+    @property
     def network_kind(self) -> str:
         """Kind of the weights of the network that trains, a key of `KINDS` where it is one."""
         return self.kind

@@ -11,7 +11,10 @@ from typing import Literal
 from mimir_jax.errors import InputError
 
 STYLES = ("short", "paraphrase", "coarse", "long")
-"""Styles of Toyworld captions: `data.toyworld.captions.STYLES` in the order of reports."""
+"""Styles of narrow Toyworld captions: `data.toyworld.captions.STYLES` in the order of reports."""
+
+WORDINGS = ("narrow", "wide", "reserved")
+"""Wordings of Toyworld captions, `data.toyworld.language.WORDINGS`; narrow ones mix the styles."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,7 @@ class ToyworldEvalConfig(CheckpointConfig):
             `validation`.
         variety: Variety of the scenes; by default that of the run's training.
         scenes: Least number of scenes per category, as far as the split has them.
-        styles: Caption styles; every scene is asked for in each.
+        styles: Styles of narrow captions, or wordings; every scene is asked for in each.
         seeds: Videos per prompt.
         seed: Seed of the first video of each prompt.
         batch_size: Videos at a time; by default the fewest that keep all devices busy.
@@ -67,10 +70,11 @@ class ToyworldEvalConfig(CheckpointConfig):
         _require_at_least(self, "seeds", 1)
         _require_at_least(self, "seed", 0)
         _require_at_least(self, "batch_size", 1)
-        unknown = [style for style in self.styles if style not in STYLES]
+        known = (*STYLES, *WORDINGS)
+        unknown = [style for style in self.styles if style not in known]
         if unknown or not self.styles:
             raise InputError(
-                f"--styles must be of {', '.join(STYLES)}, got {unknown[0] if unknown else 'none'}"
+                f"--styles must be of {', '.join(known)}, got {unknown[0] if unknown else 'none'}"
             )
 
 

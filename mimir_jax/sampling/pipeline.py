@@ -91,10 +91,15 @@ class Pipeline:
         self._denoise = latents_lib.make_denoise(system)
         self._decode = latents_lib.Decoder(system.codec, encoder.codec_params, mesh)
 
-    def with_params(self, params: functional.Params) -> "Pipeline":
-        """Returns this pipeline with other parameters of the network; nothing compiles again."""
+    def with_params(self, params: functional.Params, **settings: Any) -> "Pipeline":
+        """Returns this pipeline with other parameters of the network; nothing compiles again.
+
+        Args:
+            params: The parameters.
+            **settings: What changes in the records of its videos.
+        """
         other = copy.copy(self)
-        other.params = params
+        other.params, other._settings = params, self._settings | settings
         return other
 
     @property

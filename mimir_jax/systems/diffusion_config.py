@@ -69,6 +69,11 @@ class DiffusionSystemConfig(SystemConfig):
             checks.within(self, name, least)
         checks.within(self, "caption_dropout", 0, 1)
 
+    @property
+    def makes_videos(self) -> bool:
+        """Whether the network samples videos for prompts: it does."""
+        return True
+
     @abc.abstractmethod
     def with_dit(self, **fields: Any) -> "DiffusionSystemConfig":
         """Returns this config with other `fields` of its video transformer."""

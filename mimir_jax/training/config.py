@@ -73,6 +73,27 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class JudgeConfig:
+    """Judge a finished run on Toyworld: the same prompts and noise before and after.
+
+    Attributes:
+        scenes: Held-out scenes, each asked for in every wording; 0 judges nothing.
+        steps: Sampling steps of a judged video.
+        batch_size: Videos made at a time.
+        shown: Prompts of each wording on the sheet.
+    """
+
+    scenes: int = 0
+    steps: int = 10
+    batch_size: int = 8
+    shown: int = 2
+
+    def __post_init__(self):
+        for name, least in (("scenes", 0), ("steps", 1), ("batch_size", 1), ("shown", 1)):
+            checks.within(self, name, least)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training run.
 
@@ -81,6 +102,7 @@ class TrainConfig:
         data: Clips or texts to train on.
         optimizer: Updates of the parameters.
         mesh: How devices share the work.
+        judge: Judging of the finished run.
         seed: Seed of parameters, data order, noise and timesteps.
         steps: Steps of the whole run.
         batch_size: Clips (or texts) of one step over all processes.
@@ -97,6 +119,7 @@ class TrainConfig:
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     mesh: MeshConfig = MeshConfig()
+    judge: JudgeConfig = JudgeConfig()
     seed: int = 0
     steps: int = 1000
     batch_size: int = 8
@@ -117,5 +140,10 @@ class TrainConfig:
             self,
             self.batch_size % self.optimizer.grad_accumulation == 0,
             "{batch_size} must be a multiple of {optimizer.grad_accumulation}",
+        )
+        checks.check(
+            self,
+            not self.judge.scenes or self.system.makes_videos,
+            "{judge.scenes} must be 0 for a system that makes no videos",
         )
         self.system.check_run(self)

@@ -78,7 +78,7 @@ def test_no_new_phrase_is_in_a_narrow_caption():
     new = {phrase: parts(phrase) for phrase in new}
     narrow = " | ".join(
         captions.caption(scene, style, variant).lower()
-        for scene in scenes(80, "train")
+        for scene in scenes(30, "train")
         for style in captions.STYLES
         for variant in (0, 1, 2, 3, 17, 34)
     )
@@ -104,7 +104,7 @@ def test_wide_captions_hold_nothing_reserved():
     ]
     texts = [
         wording.caption(scene, "wide", number).text.lower()
-        for number, scene in enumerate(scenes(200, "train"))
+        for number, scene in enumerate(scenes(80, "train"))
     ]
     text = " | ".join([*phrases, *map(language.british, texts)])
     for piece in reserved:
@@ -113,7 +113,7 @@ def test_wide_captions_hold_nothing_reserved():
 
 @pytest.mark.parametrize("kind", language.WORDINGS)
 def test_the_reader_finds_what_a_caption_tells(kind):
-    for number, scene in enumerate([*scenes(120), *scenes(60, "heldout", "single")]):
+    for number, scene in enumerate([*scenes(40), *scenes(20, "heldout", "single")]):
         found = wording.caption(scene, kind, number)
         expected = wording.categories(scene, found.meaning)
         assert prompt_coverage.mentioned_categories(scene, found.text) == expected, found
@@ -121,7 +121,7 @@ def test_the_reader_finds_what_a_caption_tells(kind):
 
 @pytest.mark.parametrize("kind", language.WORDINGS)
 def test_meanings_agree_with_the_scene(kind):
-    for number, scene in enumerate(scenes(100)):
+    for number, scene in enumerate(scenes(40)):
         meaning = wording.caption(scene, kind, number).meaning
         assert meaning.total in (None, scene.num_objects)
         assert meaning.light in (None, scene.light) and meaning.camera in (None, scene.camera)

@@ -50,7 +50,7 @@ def unlike(scene):
 
 
 def test_long_captions_tell_everything_and_others_no_more_than_they_say():
-    for index in range(60):
+    for index in range(24):
         scene = world.sample(1, "validation", index)
         for variant in range(6):
             long = prompt_coverage.mentioned_categories(
@@ -108,7 +108,7 @@ def test_wilson_interval_against_known_values():
 
 
 def test_plan_covers_every_category_and_keeps_what_was_asked():
-    samples = toyworld.plan_samples(split="heldout", variety="varied", scenes=3, seeds=2)
+    samples = toyworld.plan_samples(split="heldout", variety="varied", scenes=2, seeds=2)
     assert len({sample.name for sample in samples}) == len(samples)
     for category in evaluation.CATEGORIES:
         scenes = {
@@ -116,9 +116,9 @@ def test_plan_covers_every_category_and_keeps_what_was_asked():
             for sample in samples
             if sample.style == "long" and category in sample.categories
         }
-        assert len(scenes) >= 3, category
+        assert len(scenes) >= 2, category
     assert all(world.is_heldout(sample.scene) for sample in samples)
-    later = toyworld.plan_samples(split="heldout", variety="varied", scenes=3, seeds=2, seed=5)
+    later = toyworld.plan_samples(split="heldout", variety="varied", scenes=2, seeds=2, seed=5)
     assert {sample.seed for sample in samples} == {0, 1} and {sample.seed for sample in later} == {
         5,
         6,

@@ -77,7 +77,9 @@ def test_a_step_of_an_adapted_llm_changes_its_adapters_alone():
 
 
 def test_convolutions_cannot_be_adapted():
-    vae = functional.build(autoencoder.VAE, c.VAEConfig(block_channels=(32,) * 4))
+    vae = functional.build(
+        autoencoder.VAE, c.VAEConfig(block_channels=(4, 4), norm_groups=2, temporal_compression=2)
+    )
     adapted = lora.adapt(vae, c.LoraConfig(rank=2, targets=("conv",)), base="")
     with pytest.raises(ValueError, match="'conv' must match the kernel of a linear layer of the n"):
         adapted.abstract_params  # noqa: B018

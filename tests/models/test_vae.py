@@ -83,7 +83,7 @@ def check_parity(cfg, video, tiled=False, limit=5e-6):
         (5, 2, 8),
         pytest.param(8, 2, 8, marks=pytest.mark.slow),
         pytest.param(9, 3, 9, marks=pytest.mark.slow),
-        (12, 3, 9),
+        pytest.param(12, 3, 9, marks=pytest.mark.slow),
         pytest.param(13, 4, 16, marks=pytest.mark.slow),
         pytest.param(17, 5, 17, marks=pytest.mark.slow),
         (25, 7, 25),
@@ -98,7 +98,10 @@ def test_frame_counts_match_diffusers(frames, latents, decoded):
     "cfg, frames",
     [
         pytest.param(
-            VAEConfig(block_channels=(4, 8, 8, 16), norm_groups=2, layers_per_block=1), 17, id="8x"
+            VAEConfig(block_channels=(4, 8, 8, 16), norm_groups=2, layers_per_block=1),
+            17,
+            id="8x",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             VAEConfig(block_channels=(12, 6), norm_groups=3, temporal_compression=2, norm_eps=1e-3),
@@ -111,6 +114,7 @@ def test_frame_counts_match_diffusers(frames, latents, decoded):
             ),
             3,
             id="still-time",
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -120,7 +124,7 @@ def test_configs_match_diffusers(cfg, frames):
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("height, width", [(24, 40), (12, 16)])
+@pytest.mark.parametrize("height, width", [(24, 40), pytest.param(12, 16, marks=pytest.mark.slow)])
 def test_tiling_matches_diffusers(height, width):
     cfg = dataclasses.replace(TWO_STAGES, frame_chunk=8)
     check_parity(cfg, video_of(5, height, width), tiled=True)
@@ -173,7 +177,7 @@ def test_future_chunks_never_change_the_past(small):
 
 def test_gradients_are_finite_and_reach_every_parameter(small):
     model, params = small
-    video = jnp.float32(video_of(9, 4, 6))
+    video = jnp.float32(video_of(5, 4, 6))
 
     def loss(params):
         moments = model.encode(params, video)

@@ -25,16 +25,6 @@ RECORDS = 5
 FLOAT32 = {"dtype": "float32", "shard_size": 2}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def keep_programs():
-    """Keeps even small compiled programs: every task here builds the same ones again."""
-    name = "jax_persistent_cache_min_compile_time_secs"
-    before = getattr(jax.config, name)
-    jax.config.update(name, 0)
-    yield
-    jax.config.update(name, before)
-
-
 @pytest.fixture(scope="module")
 def run(mimir_run, replace):
     """A run on five images, its null condition the empty caption."""

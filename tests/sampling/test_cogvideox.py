@@ -180,7 +180,7 @@ def compare(theirs, ours, latents, noise, *, size=None, dynamic="off", **options
     [
         pytest.param("2b", 9, 32, 48, id="2b-native"),
         pytest.param("5b", 9, 32, 48, id="5b-native"),
-        pytest.param("5b", 13, 48, 16, id="5b-portrait"),
+        pytest.param("5b", 13, 48, 16, id="5b-portrait", marks=pytest.mark.slow),
         pytest.param("1.5-5b", 9, 24, 40, id="1.5-padded"),
     ],
 )
@@ -283,6 +283,7 @@ def test_tiles_are_those_of_diffusers(pipelines):
     assert relative_error(frames, other) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_networks_spread_over_a_mesh_make_the_same_video(pipelines):
     _, ours, folder = pipelines["2b"]

@@ -112,8 +112,14 @@ def test_mimir_learns_resumes_to_the_bit_and_reports(mimir_run, tmp_path, replac
     assert set(result.after) == {"loss", "loss_t0_500", "loss_t500_1000"}
     assert result.after != result.before
 
-    # Stopped after three steps, on another mesh afterwards: the same numbers.
-    loop.train(replace(mimir_run, steps=3), parts)
+    # Interrupted after three steps and taken up again: the same numbers.
+    def interrupt(step, metrics):
+        if step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    result = loop.train(mimir_run, parts, report=interrupt)
+    assert result.interrupted and result.step == 3 and result.samples == []
+    assert checkpoint.Checkpointer(parts, keep=2).latest_step == 3
     loop.train(mimir_run, parts)
     (state, position), (other, other_position) = (
         final_state(mimir_run, folder) for folder in (whole, parts)
@@ -123,6 +129,11 @@ def test_mimir_learns_resumes_to_the_bit_and_reports(mimir_run, tmp_path, replac
     assert losses(whole) == losses(parts)
     rates = records(whole)[3]
     assert {"step_seconds", "samples_per_second", "model_tflops_per_second"} <= set(rates)
+
+    # Another run goes on from this one.
+    longer = replace(mimir_run, steps=7, resume_from=str(whole))
+    loop.train(longer, tmp_path / "longer")
+    assert list(losses(tmp_path / "longer")) == [7]
 
 
 @pytest.mark.parametrize("name", ["mimir", "vae", "t5", "llm"])
@@ -140,26 +151,20 @@ def test_batches_have_the_shapes_that_are_compiled(name, mimir_run, vae_run, rep
     assert jax.tree.map(lambda x: (np.shape(x), np.asarray(x).dtype), batch) == specs
 
 
-def test_resume_from_and_init_from(mimir_run, tmp_path, replace):
-    first = tmp_path / "first"
-    loop.train(replace(mimir_run, steps=2), first)
-    loop.train(replace(mimir_run, steps=3, resume_from=str(first)), tmp_path / "second")
-    assert list(losses(tmp_path / "second")) == [3]
-    with pytest.raises(ValueError, match="resume_from must be a work directory"):
-        loop.train(replace(mimir_run, resume_from=str(tmp_path)), tmp_path / "third")
-    with pytest.raises(ValueError, match="weights nowhere must be a folder or a file"):
-        loop.train(replace(mimir_run, init_from="nowhere"), tmp_path / "third")
-    assert not (tmp_path / "third").exists()
-
-
-def test_first_interrupt_saves_and_stops(mimir_run, tmp_path):
-    def report(step, metrics):
-        if step == 2:
-            signal.raise_signal(signal.SIGINT)
-
-    result = loop.train(mimir_run, tmp_path / "run", report=report)
-    assert result.interrupted and result.step == 2 and result.samples == []
-    assert checkpoint.Checkpointer(tmp_path / "run", keep=2).latest_step == 2
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("resume_from", ".", "resume_from must be a work directory"),
+        ("init_from", "nowhere", "weights nowhere must be a folder or a file"),
+    ],
+)
+def test_a_start_that_is_no_run_is_refused(
+    mimir_run, tmp_path, replace, field, value, message, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        loop.train(replace(mimir_run, **{field: value}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_workdir_of_another_config_is_refused(vae_run, tmp_path, replace):

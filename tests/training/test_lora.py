@@ -42,6 +42,7 @@ def velocity(model, params, task):
     return jax.jit(lambda p: model.denoise(p, xt, jnp.asarray([10, 900]), text))(params)
 
 
+@pytest.mark.slow
 def test_adapters_begin_as_the_base_and_equal_merged_kernels(mimir_run, replace):
     task = replace(mimir_run.system, lora=LORA)
     model = systems.make_system(replace(mimir_run, system=task)).model

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mimir_jax import evaluation, files, tables
-from mimir_jax.data.toyworld import captions, sampling
+from mimir_jax.data.toyworld import captions, language, sampling, wording
 from mimir_jax.data.toyworld import scene as scene_lib
 from mimir_jax.evaluation import checkpoints, confidence, generation, plots, results
 from mimir_jax.evaluation import clips as clips_lib
@@ -111,36 +111,59 @@ def plan_samples(
         split: `heldout` for combinations that training never shows, or `validation`.
         variety: Variety of the scenes.
         scenes: Least number of scenes per category.
-        styles: Caption styles; each asks for every scene.
+        styles: Styles of narrow captions, or wordings; each asks for every scene.
         seeds: Videos per prompt.
         seed: Seed of the first video of each prompt.
         data_seed: Seed of the dataset.
     """
+    numbers = range(seed, seed + seeds)
     lacking = dict.fromkeys(evaluation.CATEGORIES, scenes)
     samples = []
     for index in range(_SCANNED * scenes):
         scene = sampling.sample(data_seed, split, index, variety)
-        exercised = _exercised_categories(scene)
+        exercised = exercised_categories(scene)
         if not any(lacking[name] > 0 for name in exercised):
             continue
         for name in exercised:
             lacking[name] -= 1
         for style in styles:
-            prompt = captions.caption(scene, style, index)
-            mentioned = prompt_coverage.mentioned_categories(scene, prompt)
-            samples += [
-                ToyworldSample(
-                    name=f"{index:05d}-{style}-{number}",
-                    prompt=prompt,
-                    seed=number,
-                    index=index,
-                    scene=scene,
-                    style=style,
-                    categories=tuple(name for name in exercised if name in mentioned),
-                )
-                for number in range(seed, seed + seeds)
-            ]
+            samples += ask_for(scene, index, style, exercised, numbers)
     return samples
+
+
+def ask_for(
+    scene: scene_lib.Scene,
+    index: int,
+    style: str,
+    exercised: Sequence[str],
+    seeds: Sequence[int] = (0,),
+) -> list[ToyworldSample]:
+    """Returns a video for each of `seeds` of one scene in one style of caption.
+
+    Args:
+        scene: The scene.
+        index: Its number, which also chooses the caption.
+        style: Style of narrow captions, or wording.
+        exercised: Categories that the scene exercises; those that its caption mentions are judged.
+        seeds: Seed of each video.
+    """
+    if style in language.WORDINGS:
+        prompt = wording.caption(scene, style, index).text
+    else:
+        prompt = captions.caption(scene, style, index)
+    mentioned = prompt_coverage.mentioned_categories(scene, prompt)
+    return [
+        ToyworldSample(
+            name=f"{index:05d}-{style}-{seed}",
+            prompt=prompt,
+            seed=seed,
+            index=index,
+            scene=scene,
+            style=style,
+            categories=tuple(name for name in exercised if name in mentioned),
+        )
+        for seed in seeds
+    ]
 
 
 def judge_samples(
@@ -214,7 +237,8 @@ def format_csv(summary: Mapping[str, Mapping[str, Any]]) -> str:
     return file.getvalue()
 
 
-def _exercised_categories(scene: scene_lib.Scene) -> tuple[str, ...]:
+def exercised_categories(scene: scene_lib.Scene) -> tuple[str, ...]:
+    """Returns the categories that a clip of `scene` can be judged in."""
     scores = evaluation.compare(scene, ground_truth.observe_scene(scene))
     return tuple(name for name, score in scores.items() if score is not None)
 
