@@ -12,7 +12,8 @@ from mimir_jax import threads
 from mimir_jax.cli import command
 
 VERBS = (
-    "train", "sample", "evaluate", "precompute", "convert", "compile", "study", "tokenizer",
+    "train", "sample", "evaluate", "ablate", "precompute", "convert", "compile", "study",
+    "tokenizer",
 )  # fmt: skip
 
 

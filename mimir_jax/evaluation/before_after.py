@@ -59,12 +59,12 @@ def judge_run(workdir: pathlib.Path, progress: generation.Progress) -> results.R
     judged = {}
     for number, (name, pipeline) in enumerate(sides.items()):
         done = number * len(samples)
-        judged[name] = _judge(
+        judged[name] = judge_side(
             samples,
             pipeline,
-            workdir,
-            run.judge.batch_size,
-            lambda now, _, done=done: progress(done + now, len(sides) * len(samples)),
+            _folder(workdir, pipeline),
+            batch_size=run.judge.batch_size,
+            progress=lambda now, _, done=done: progress(done + now, len(sides) * len(samples)),
         )
     shown = list(
         itertools.chain.from_iterable(
@@ -77,7 +77,7 @@ def judge_run(workdir: pathlib.Path, progress: generation.Progress) -> results.R
         return results.Report("")
     table = compare(judged["before"], judged["after"])
     folders = [_folder(workdir, pipeline) for pipeline in sides.values()]
-    pairs = [[_read(folder, sample.name) for folder in folders] for sample in shown]
+    pairs = [[read_video(folder, sample.name) for folder in folders] for sample in shown]
     texts = [
         f"{sample.style}: {sample.prompt}" + (f"\n> {said[0]}" if said else "")
         for sample, said in zip(shown, answers, strict=True)
@@ -101,9 +101,33 @@ def plan(config: JudgeConfig, variety: sampling.Scenery) -> list[toyworld.Toywor
     return sorted(samples, key=lambda sample: WORDINGS.index(sample.style))
 
 
-def compare(
-    before: Sequence[clips_lib.JudgedClip], after: Sequence[clips_lib.JudgedClip]
-) -> Table:
+def judge_side(
+    samples: Sequence[toyworld.ToyworldSample],
+    pipeline: pipeline_lib.Pipeline,
+    folder: pathlib.Path,
+    *,
+    batch_size: int,
+    progress: generation.Progress,
+) -> list[clips_lib.JudgedClip]:
+    """Returns the judged clips of a pipeline; makes those that `folder` lacks.
+
+    Raises:
+        InputError: if `folder` holds another judging.
+    """
+    settings: dict[str, Any] = {
+        "suite": "judge",
+        **pipeline.settings,
+        "world": sampling.VERSION,
+        "samples": [sample.name for sample in samples],
+        "batch_size": batch_size,
+    }
+    with results.open_results(folder, settings):
+        return toyworld.judge_samples(
+            samples, pipeline, folder, batch_size=batch_size, progress=progress
+        )
+
+
+def compare(before: Sequence[clips_lib.JudgedClip], after: Sequence[clips_lib.JudgedClip]) -> Table:
     """Returns the shares that pass, by wording and category, with 95 % Wilson intervals."""
     sides = {"before": toyworld.summarise(before), "after": toyworld.summarise(after)}
     table: Table = {wording: {} for wording in WORDINGS}
@@ -151,33 +175,12 @@ def draw_sheet(
     return sheet
 
 
-def _judge(
-    samples: Sequence[toyworld.ToyworldSample],
-    pipeline: pipeline_lib.Pipeline,
-    workdir: pathlib.Path,
-    batch_size: int,
-    progress: generation.Progress,
-) -> list[clips_lib.JudgedClip]:
-    """Returns the judged clips of one side; makes those that its folder lacks."""
-    folder = _folder(workdir, pipeline)
-    settings: dict[str, Any] = {
-        "suite": "judge",
-        **pipeline.settings,
-        "world": sampling.VERSION,
-        "samples": [sample.name for sample in samples],
-        "batch_size": batch_size,
-    }
-    with results.open_results(folder, settings):
-        return toyworld.judge_samples(
-            samples, pipeline, folder, batch_size=batch_size, progress=progress
-        )
-
-
 def _folder(workdir: pathlib.Path, pipeline: pipeline_lib.Pipeline) -> pathlib.Path:
     return workdir / FOLDER / str(pipeline.settings["step"])
 
 
-def _read(folder: pathlib.Path, name: str) -> UInt8[np.ndarray, "f h w 3"]:
+def read_video(folder: pathlib.Path, name: str) -> UInt8[np.ndarray, "f h w 3"]:
+    """Reads a judged video back from its folder of results."""
     return video_io.read_clip(
         folder / generation.VIDEOS / f"{name}.mp4",
         lambda timeline: np.arange(len(timeline.times)),

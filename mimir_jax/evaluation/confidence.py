@@ -29,6 +29,26 @@ def wilson_interval(share: float, number: int | float, z: float = Z95) -> tuple[
     return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
 
 
+def nested_bootstrap_interval(
+    values: Float[np.ndarray, "seeds scenes"], *, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Returns the 95 % percentile interval of a mean under resampling of seeds and of scenes.
+
+    Args:
+        values: One value for each seed and scene; NaN where there is none.
+        resamples: Number of draws of both with replacement.
+        seed: Seed of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    means = []
+    for _ in range(resamples):
+        rows = rng.integers(0, values.shape[0], values.shape[0])
+        columns = rng.integers(0, values.shape[1], values.shape[1])
+        means.append(np.nanmean(values[np.ix_(rows, columns)]))
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def bootstrap_interval(
     sums: Float[np.ndarray, " n"],
     sizes: Int[np.ndarray, " n"],

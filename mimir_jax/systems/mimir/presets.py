@@ -45,7 +45,7 @@ def tiny() -> c.TrainConfig:
         optimizer=c.OptimizerConfig(
             learning_rate=2e-5,
             schedule="cosine",
-            lr_scale=(("^(fuser|stabilizer)/", 12.5),),
+            lr_scale=(("^(fuser|stabilizer)/", 20.0),),
             warmup_steps=50,
             ema_decay=0.99,
         ),

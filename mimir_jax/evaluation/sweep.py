@@ -1,0 +1,336 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A table of runs: variants of one config, each with several seeds, trained and judged alike.
+
+    OUT/settings.json          config, cells and seeds; another sweep is refused
+    OUT/features/HASH          frozen features, shared by all runs that read the same
+    OUT/start                  clips of what every run starts from, judged
+    OUT/runs/CELL-SEED         a work directory, with its clips in `judge`
+    OUT/clips.csv, table.csv   every verdict; shares by cell, wording and category
+    OUT/report.md, *.png       tables, predictions, plots and a sheet
+
+Every part is made once: the same command goes on after a stop.
+"""
+
+import csv
+import dataclasses
+import itertools
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+import mimir_jax
+from mimir_jax import evaluation, files, hashing, tables
+from mimir_jax.config import TrainConfig, bridge
+from mimir_jax.data.toyworld import sampling
+from mimir_jax.errors import InputError
+from mimir_jax.evaluation import before_after, confidence, plots, results
+from mimir_jax.evaluation import clips as clips_lib
+from mimir_jax.evaluation.config import WORDINGS
+from mimir_jax.preparation import precompute
+from mimir_jax.sampling import open as open_lib
+from mimir_jax.sampling import video as video_lib
+from mimir_jax.sampling.config import SampleConfig
+from mimir_jax.systems.ablations import START, Ablation, Prediction
+from mimir_jax.training import loop
+from mimir_jax.weights import runs
+
+CATEGORIES = ("object_class", "colour", "size", "count", "layout", "action")
+"""Categories that the mean of a clip is over: what a prompt asks for, not how the picture looks."""
+
+Say = Callable[[str], None]
+
+
+def apply(config: TrainConfig, overrides: Mapping[str, Any]) -> TrainConfig:
+    """Returns `config` with the values of dotted fields.
+
+    Raises:
+        InputError: for a field that does not exist or a value that does not fit.
+    """
+    values = json.loads(bridge.to_json(config))
+    for name, value in overrides.items():
+        *parents, last = name.split(".")
+        node = values
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    return bridge.from_values(TrainConfig, values)
+
+
+def run_sweep(
+    config: TrainConfig,
+    cells: Mapping[str, Mapping[str, Any]],
+    seeds: Sequence[int],
+    out: pathlib.Path,
+    say: Say = print,
+) -> None:
+    """Trains and judges every cell with every seed; makes only what `out` lacks.
+
+    Args:
+        config: What all runs share; `judge.scenes` held-out scenes are judged in every wording.
+        cells: Name to dotted overrides.
+        seeds: Seeds of data order, noise and new parameters.
+        out: Folder of the sweep.
+        say: Told what happens.
+
+    Raises:
+        InputError: if `out` holds another sweep, or a cell cannot run; nothing is overwritten.
+    """
+    variants = {
+        (name, seed): apply(config, {**overrides, "seed": seed})
+        for seed in seeds
+        for name, overrides in cells.items()
+    }
+    results.claim_results(out, _settings(config, cells, seeds))
+    samples = before_after.plan(config.judge, config.data.toyworld.variety)
+    for number, ((name, seed), variant) in enumerate(variants.items(), 1):
+        workdir = out / "runs" / f"{name}-{seed}"
+        judged = workdir / before_after.FOLDER / str(variant.steps)
+        if _complete(judged, len(samples)) and _complete(out / START, len(samples)):
+            continue
+        say(f"{number}/{len(variants)}: {name}, seed {seed}")
+        variant = _with_features(variant, config, out / "features", say)
+        if not runs.has_checkpoint(workdir) or runs.latest_step(workdir) < variant.steps:
+            result = loop.train(variant, workdir)
+            if result.interrupted:
+                raise KeyboardInterrupt
+            say("held-out loss " + _arrow(result.before["loss"], result.after["loss"]))
+        pipeline = open_lib.open_pipeline(workdir, SampleConfig(steps=config.judge.steps))
+        options = {"batch_size": config.judge.batch_size, "progress": lambda done, total: None}
+        if not _complete(out / START, len(samples)):
+            start = open_lib.open_pipeline(
+                workdir, SampleConfig(steps=config.judge.steps), start=True
+            )
+            before_after.judge_side(samples, start, out / START, **options)
+        before_after.judge_side(samples, pipeline, judged, **options)
+
+
+def write_report(out: pathlib.Path, ablation: Ablation) -> str:
+    """Writes tables, plots and the verdict on each prediction from what is judged so far.
+
+    Args:
+        out: Folder of the sweep.
+        ablation: Its predictions, and what is published.
+
+    Returns:
+        The report in Markdown.
+
+    Raises:
+        InputError: if no run is judged.
+    """
+    settings = files.read_json(out / results.SETTINGS, "settings of a sweep")
+    judged = _read_judged(out, settings)
+    _write_csv(out, judged)
+    parts = [_head(settings, judged)]
+    for wording in WORDINGS:
+        shares = {name: _shares(runs_of, wording) for name, runs_of in judged.items()}
+        parts.append(f"## {wording.capitalize()} wording\n\n{_format_shares(shares)}")
+        plots.plot_bars(
+            out / f"{wording}.png",
+            {
+                name: {k: tuple(v / 100 for v in cell) for k, cell in row.items()}
+                for name, row in shares.items()
+            },
+            label=f"clips that pass, %, {wording} wording",
+        )
+    if ablation.predictions:
+        parts.append(_format_predictions(ablation.predictions, judged))
+    if ablation.published:
+        rows = [["row", *ablation.columns]]
+        rows += [[n, *(f"{x:.2f}" for x in row)] for n, row in ablation.published.items()]
+        parts.append(f"## Published, VBench in %\n\n{tables.markdown(rows)}")
+    _draw_sheets(out, judged, settings["steps"])
+    text = "\n\n".join(parts) + "\n"
+    files.write_text(out / "report.md", text)
+    return text
+
+
+Clips = dict[int, list[clips_lib.JudgedClip]]
+"""Judged clips of a cell by seed."""
+
+
+def mean_passed(
+    clips: Clips, wording: str, categories: Sequence[str] = CATEGORIES
+) -> Float[np.ndarray, "seeds scenes"]:
+    """Returns the share of `categories` that each clip of a wording passes; NaN without any."""
+    names = sorted({clip["index"] for run in clips.values() for clip in run})
+    values = np.full((len(clips), len(names)), np.nan)
+    for row, run in enumerate(clips.values()):
+        for clip in run:
+            scores = [clip["scores"][k]["passed"] for k in categories if k in clip["scores"]]
+            if clip["style"] == wording and scores:
+                values[row, names.index(clip["index"])] = np.mean(scores)
+    return values
+
+
+def check_prediction(
+    prediction: Prediction, judged: Mapping[str, Clips], wording: str
+) -> list[str]:
+    """Returns difference, interval and verdict of a prediction as cells of a table."""
+    if prediction.cell not in judged or prediction.other not in judged:
+        return ["-", "-", "not run"]
+    ours, other = (mean_passed(judged[n], wording) for n in (prediction.cell, prediction.other))
+    rows = min(len(ours), len(other)) if prediction.other != START else len(ours)
+    difference = 100 * (ours[:rows] - (other if prediction.other == START else other[:rows]))
+    middle = float(np.nanmean(difference))
+    low, high = confidence.nested_bootstrap_interval(difference)
+    if prediction.margin is None:
+        verdict = "confirmed" if low > 0 else "refuted" if high <= 0 else "undecided"
+    else:
+        inside = -prediction.margin <= low and high <= prediction.margin
+        outside = low > prediction.margin or high < -prediction.margin
+        verdict = "confirmed" if inside else "refuted" if outside else "undecided"
+    return [f"{middle:+.1f}", f"{low:+.1f} to {high:+.1f}", verdict]
+
+
+def _settings(
+    config: TrainConfig, cells: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """Returns what a sweep depends on, flat, so that a message can name what differs."""
+    flat: dict[str, Any] = {
+        "suite": "sweep",
+        "version": mimir_jax.__version__,
+        "world": sampling.VERSION,
+        "steps": config.steps,
+        "seeds": list(seeds),
+        **{f"cell {name}": dict(overrides) for name, overrides in cells.items()},
+    }
+
+    def walk(values: Any, prefix: str) -> None:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{name}.")
+            elif prefix + name != "seed":
+                flat[f"config.{prefix}{name}"] = value
+
+    walk(json.loads(bridge.to_json(config)), "")
+    return flat
+
+
+def _with_features(
+    variant: TrainConfig, config: TrainConfig, folder: pathlib.Path, say: Say
+) -> TrainConfig:
+    """Returns the run on prepared features, which runs with the same encoders share."""
+    text = variant.system.text
+    whole = variant
+    if len(text.instructions) == len(config.system.text.instructions):  # rows read parts of it
+        whole = dataclasses.replace(config, system=dataclasses.replace(config.system, text=text))
+    key = hashing.content_key(
+        json.dumps([dataclasses.asdict(text), dataclasses.asdict(whole.data)])
+    ).hex()[:12]
+    path = folder / key
+    made = precompute.write_features(whole, path)
+    if made.made:
+        say(f"features of {made.manifest.records} clips: {path}")
+    return dataclasses.replace(variant, data=dataclasses.replace(variant.data, features=str(path)))
+
+
+def _complete(folder: pathlib.Path, count: int) -> bool:
+    path = folder / clips_lib.CLIPS
+    return path.is_file() and len(clips_lib.read_clips(folder)) == count
+
+
+def _read_judged(out: pathlib.Path, settings: Mapping[str, Any]) -> dict[str, Clips]:
+    judged: dict[str, Clips] = {}
+    if (out / START / clips_lib.CLIPS).is_file():
+        judged[START] = {0: clips_lib.read_clips(out / START)}
+    for name in (k.removeprefix("cell ") for k in settings if k.startswith("cell ")):
+        for seed in settings["seeds"]:
+            steps = str(settings["steps"])
+            folder = out / "runs" / f"{name}-{seed}" / before_after.FOLDER / steps
+            if _complete(folder, len(judged.get(START, {}).get(0, []))):
+                judged.setdefault(name, {})[seed] = clips_lib.read_clips(folder)
+    if len(judged) < 2:
+        raise InputError(f"sweep {out} must hold a judged run, found none; run it first")
+    return judged
+
+
+def _shares(clips: Clips, wording: str) -> dict[str, tuple[float, float, float]]:
+    """Returns share and interval in percent by category, and of the mean over them."""
+    row = {}
+    for name, categories in {
+        "mean": CATEGORIES,
+        **{k: (k,) for k in evaluation.CATEGORIES},
+    }.items():
+        values = mean_passed(clips, wording, categories)
+        if not np.isnan(values).all():
+            values = values[:, ~np.isnan(values).all(0)]
+            low, high = confidence.nested_bootstrap_interval(values)
+            row[name] = (100 * float(np.nanmean(values)), 100 * low, 100 * high)
+    return row
+
+
+def _format_shares(shares: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> str:
+    columns = ["mean", *CATEGORIES, "action_order"]
+    rows = [["cell", *columns]]
+    for name, row in shares.items():
+        cells = [
+            f"{row[k][0]:.0f} ({row[k][1]:.0f} to {row[k][2]:.0f})" if k in row else "-"
+            for k in columns
+        ]
+        rows.append([name, *cells])
+    return tables.markdown(rows)
+
+
+def _format_predictions(predictions: Sequence[Prediction], judged: Mapping[str, Clips]) -> str:
+    rows = [["prediction", "wording", "difference", "95 % interval", "verdict"]]
+    for prediction in predictions:
+        for wording in WORDINGS:
+            rows.append([prediction.text, wording, *check_prediction(prediction, judged, wording)])
+    return (
+        "## Predictions, stated before the runs\n\nDifferences in percentage points of the mean; "
+        f"seeds and scenes are resampled.\n\n{tables.markdown(rows)}"
+    )
+
+
+def _head(settings: Mapping[str, Any], judged: Mapping[str, Clips]) -> str:
+    scenes = len({clip["index"] for clip in judged[START][0]})
+    seeds = {name: len(clips) for name, clips in judged.items() if name != START}
+    return (
+        f"# Sweep of {settings['steps']} steps\n\n{scenes} held-out scenes in each wording, "
+        "the same noise for all. Shares that pass in percent, with 95 % intervals under "
+        f"resampling of seeds and scenes; `mean` is over {', '.join(CATEGORIES)}. Seeds of a cell: "
+        + ", ".join(f"{name} {count}" for name, count in seeds.items())
+        + "."
+    )
+
+
+def _write_csv(out: pathlib.Path, judged: Mapping[str, Clips]) -> None:
+    with files.atomic_file(out / "clips.csv") as path, path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["cell", "seed", "scene", "wording", "category", "passed", "value"])
+        for name, clips in judged.items():
+            for seed, clip in ((s, x) for s, run in clips.items() for x in run):
+                for category, score in clip["scores"].items():
+                    numbers = (int(score["passed"]), f"{score['value']:.4f}")
+                    writer.writerow([name, seed, clip["index"], clip["style"], category, *numbers])
+    with files.atomic_file(out / "table.csv") as path, path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["cell", "wording", "category", "passed", "low", "high", "seeds"])
+        for (name, clips), wording in itertools.product(judged.items(), WORDINGS):
+            for category, cell in _shares(clips, wording).items():
+                numbers = [f"{x:.2f}" for x in cell]
+                writer.writerow([name, wording, category, *numbers, len(clips)])
+
+
+def _draw_sheets(out: pathlib.Path, judged: Mapping[str, Clips], steps: int) -> None:
+    """Draws one prompt of each wording across the cells."""
+    for wording in WORDINGS:
+        clip = next(x for x in judged[START][0] if x["style"] == wording)
+        folders = {START: out / START}
+        for name, clips in judged.items():
+            if name != START:
+                run = out / "runs" / f"{name}-{next(iter(clips))}"
+                folders[name] = run / before_after.FOLDER / str(steps)
+        videos = [before_after.read_video(folder, clip["name"]) for folder in folders.values()]
+        texts = [f"{name}: {clip['prompt']}" for name in folders]
+        strips = [video_lib.strip(video) for video in videos]
+        video_lib.contact_sheet(strips, texts).save(out / f"sheet-{wording}.png")
+
+
+def _arrow(before: float, after: float) -> str:
+    return f"{before:.4f} -> {after:.4f}"
