@@ -5,7 +5,8 @@
 SRC is a folder as downloaded from a hub (T5, Phi-3, Llama, Mistral; a CogVideoX transformer or
 VAE), a .gguf file, a SAT checkpoint of CogVideoX, a training run, or a native folder. DST becomes a
 native folder, or one that transformers or diffusers open; it is complete or absent. A run with
-adapters is written merged, or with --adapters as the adapters alone.
+adapters is written merged, or with --adapters as the adapters alone. --to run releases a run: its
+config and weights, to sample and evaluate but not to train on.
 """
 
 import time
@@ -30,7 +31,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "adapters", False, "Write the adapters of a run alone, as diffusers loads them.", values
     )
     flags.DEFINE_enum(
-        "to", "native", ["native", "transformers", "diffusers"], "Format to write.", values
+        "to", "native", ["native", "run", "transformers", "diffusers"], "Format to write.", values
     )
 
 

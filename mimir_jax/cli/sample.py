@@ -24,8 +24,7 @@ from rich import progress as rich_progress
 
 from mimir_jax import files
 from mimir_jax.cli import command, dataclass_flags, host, shared_flags
-from mimir_jax.errors import InputError
-from mimir_jax.sampling.config import SampleConfig
+from mimir_jax.sampling.config import SHIPPED, SampleConfig
 
 WORDS = ""
 CONFIG = False
@@ -37,7 +36,11 @@ def define_flags(values: flags.FlagValues) -> None:
     def integer(name: str, default: int | None, text: str, least: int) -> None:
         flags.DEFINE_integer(name, default, text, lower_bound=least, flag_values=values)
 
-    flags.DEFINE_string("checkpoint", None, "Run, or folder of a published pipeline.", values)
+    flags.DEFINE_string(
+        "checkpoint", SHIPPED,
+        "Run, or folder of a published pipeline; by default the miniature that ships with the "
+        "package.", values,
+    )  # fmt: skip
     integer("step", None, "Kept step of the run; by default the newest.", 0)
     flags.DEFINE_bool("start", False, "Sample what the run started from.", values)
     flags.DEFINE_multi_string("prompt", [], "Text to show; may be given several times.", values)
@@ -67,8 +70,6 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(args: command.Arguments) -> None:
     """Samples and writes."""
-    if args.flags.checkpoint is None:
-        raise InputError("--checkpoint must name a run or the folder of a pipeline, got none")
     host.prepare_host()
     from mimir_jax.parallel import distributed
 

@@ -17,7 +17,6 @@ from mimir_jax.weights import initialization, runs
 
 def find_run(config: CheckpointConfig) -> pathlib.Path:
     """Returns the folder of the run or pipeline."""
-    assert config.checkpoint is not None
     return weights.resolve(config.checkpoint)
 
 
@@ -60,7 +59,10 @@ def find_folder(config: CheckpointConfig, suite: str, step: int | None) -> pathl
     """Returns the folder of results; `step` is None for a pipeline."""
     if config.out is not None:
         return files.expand_path(config.out)
-    return results.default_folder(find_run(config), suite, step, start=config.start)
+    run, package = find_run(config), "package:"
+    if config.checkpoint.startswith(package):  # which is not the place for results
+        run = pathlib.Path("runs") / config.checkpoint.removeprefix(package).replace("/", "-")
+    return results.default_folder(run, suite, step, start=config.start)
 
 
 def make_title(config: CheckpointConfig) -> str:

@@ -9,6 +9,7 @@ import dataclasses
 from typing import Literal
 
 from mimir_jax.errors import InputError
+from mimir_jax.sampling.config import SHIPPED
 
 STYLES = ("short", "paraphrase", "coarse", "long")
 """Styles of narrow Toyworld captions: `data.toyworld.captions.STYLES` in the order of reports."""
@@ -22,20 +23,21 @@ class CheckpointConfig:
     """The checkpoint that a suite evaluates.
 
     Attributes:
-        checkpoint: Run, or folder of a published pipeline.
+        checkpoint: Run, or folder of a published pipeline; by default the miniature that ships with
+            the package.
         step: Kept step of the run; by default the newest.
         start: Evaluate what the run started from.
         out: Folder of results; by default RUN/evaluation/SUITE-STEP.
     """
 
-    checkpoint: str | None = None
+    checkpoint: str = SHIPPED
     step: int | None = None
     start: bool = False
     out: str | None = None
 
     def __post_init__(self):
         if not self.checkpoint:
-            raise InputError("--checkpoint must name a run or the folder of a pipeline, got none")
+            raise InputError("--checkpoint must name a run or the folder of a pipeline, got ''")
         _require_at_least(self, "step", 0)
         if self.start and self.step is not None:
             raise InputError(f"--start excludes --step, got --step {self.step}; leave one out")

@@ -8,6 +8,9 @@ from typing import Literal
 
 from mimir_jax.errors import require
 
+SHIPPED = "package:tiny/mimir"
+"""The trained miniature that ships with the package."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SampleConfig:

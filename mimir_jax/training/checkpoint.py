@@ -109,6 +109,11 @@ def restore_from(
 def require_claimable(workdir: pathlib.Path, config: TrainConfig) -> None:
     """Raises `ValueError` if `workdir` holds a run of another config, or other files."""
     path = workdir / runs.CONFIG_FILE
+    if runs.is_released(workdir):
+        raise InputError(
+            f"workdir {workdir} must hold a run that can go on, got a released one, which has "
+            f"weights alone; start another with --config.init_from={workdir}"
+        )
     if path.exists():
         old = bridge.from_values(TrainConfig, files.read_json(path, "run config"))
         changed = [

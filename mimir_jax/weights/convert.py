@@ -9,6 +9,7 @@ import math
 import os
 import pathlib
 import shutil
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,9 +20,19 @@ from mimir_jax import files, hashing
 from mimir_jax.config import MimirConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import lora
-from mimir_jax.weights import adapters, dit, family, gguf, native, opening, rules, tensors
+from mimir_jax.weights import (
+    adapters,
+    dit,
+    family,
+    gguf,
+    native,
+    opening,
+    rules,
+    runs,
+    tensors,
+)
 
-Form = Literal["native", "transformers", "diffusers"]
+Form = Literal["native", "run", "transformers", "diffusers"]
 
 # What travels with text models besides their weights, and with anything that has a licence.
 _COMPANIONS = (
@@ -56,7 +67,8 @@ def convert(
     Args:
         source: Anything that `load` opens.
         target: Folder to write; must not exist.
-        to: Our own format, or that of a library. Mimir goes to diffusers as two folders:
+        to: Our own format, a `run` to sample and evaluate (config and weights, without what it
+            takes to train on), or the format of a library. Mimir goes to diffusers as two folders:
             `transformer`, and `mimir` with fuser and stabilizer.
         dtype: Stored dtype; None keeps every tensor's own, byte for byte.
 
@@ -73,6 +85,8 @@ def convert(
             licence = opened.family.licence(opened.config)
         if to == "native":
             _write_native(folder, opened, cast, licence)
+        elif to == "run":
+            _write_run(folder, opened, cast)
         elif opened.family.kind == "mimir" and to == "diffusers":
             _write_mimir(folder, opened, cast)
         elif isinstance(opened.family, family.Published) and opened.family.library == to:
@@ -105,8 +119,6 @@ def convert_adapters(
     Raises:
         ValueError: if `source` is no such run, or `target` exists or cannot be written.
     """
-    from mimir_jax.weights import runs  # training builds on weights
-
     target = files.expand_path(target)
     cast = None if dtype is None else np.dtype(dtype)
     with files.atomic_directory(target) as folder:
@@ -123,15 +135,28 @@ def convert_adapters(
     return Report("lora", count, None)
 
 
+def _write_run(folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype | None) -> None:
+    if not (opened.path / runs.CONFIG_FILE).is_file() or not runs.has_checkpoint(opened.path):
+        raise InputError(f"--to run needs a run to release, got {opened.path}; name its folder")
+    (folder / runs.WEIGHTS).mkdir()
+    shutil.copyfile(opened.path / runs.CONFIG_FILE, folder / runs.CONFIG_FILE)
+    manifest = {"step": runs.latest_step(opened.path)}
+    _write_native(folder / runs.WEIGHTS, opened, dtype, None, manifest)
+
+
 def _write_native(
-    folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype | None, licence: str | None
+    folder: pathlib.Path,
+    opened: opening.Weights,
+    dtype: np.dtype | None,
+    licence: str | None,
+    known: Mapping[str, Any] | None = None,
 ) -> None:
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         hashes = [(file, pool.submit(hashing.sha256_file, file)) for file in opened.files]
         config = opened.config
         if dtype is not None and opened.class_name is not None:
             config = opened.family.with_dtype(config, str(dtype))  # ours keep their compute dtype
-        manifest: dict[str, Any] = {}
+        manifest: dict[str, Any] = dict(known or {})
         if opened.class_name is not None:
             manifest["licence"] = licence
             manifest["source"] = {

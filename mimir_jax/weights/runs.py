@@ -4,6 +4,7 @@
 
 WORKDIR/config.json            the config
 WORKDIR/checkpoints/STEP/      state, data position and config, written by training.checkpoint
+WORKDIR/weights/               in place of checkpoints in a released run: one step, to use alone
 """
 
 import pathlib
@@ -22,6 +23,7 @@ from mimir_jax.weights.tensors import Tensor
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
+WEIGHTS = "weights"
 DAMAGED_REMEDY = "delete that folder to go on from the one before it"
 
 
@@ -45,8 +47,15 @@ def read_config(workdir: pathlib.Path) -> TrainConfig:
     return bridge.from_values(TrainConfig, values)
 
 
+def is_released(workdir: pathlib.Path) -> bool:
+    """Whether the folder of a run holds weights alone, which cannot train on."""
+    return (workdir / WEIGHTS / native.MANIFEST).is_file()
+
+
 def steps(workdir: pathlib.Path) -> list[int]:
     """Returns the steps of the kept checkpoints of a run, oldest first."""
+    if is_released(workdir):
+        return [int(native.read_manifest(workdir / WEIGHTS)["step"])]
     folders = (workdir / CHECKPOINTS).glob("*")
     return sorted(int(path.name) for path in folders if path.name.isdigit())
 
@@ -82,6 +91,8 @@ def open_params(workdir: pathlib.Path, step: int | None = None) -> native.Stored
     if step is not None and step not in steps(workdir):
         listed = ", ".join(map(str, steps(workdir)))
         raise InputError(f"step must be a kept one of run {workdir} ({listed}), got {step}")
+    if is_released(workdir):
+        return native.open_params(workdir / WEIGHTS)
     folder = workdir / CHECKPOINTS / str(newest if step is None else step)
     return native.open_checkpoint(
         folder, item="state", parts=("ema", "params"), remedy=DAMAGED_REMEDY
@@ -106,7 +117,7 @@ def open_run(workdir: pathlib.Path, step: int | None = None) -> tuple[str, Any, 
     system = read_config(workdir).system
     stored = open_params(workdir, step)
     adapters = getattr(system, "lora", None)
-    if adapters is not None and adapters.rank:
+    if adapters is not None and adapters.rank and not is_released(workdir):
         stored = _merged(stored, adapters)
     return system.network_kind, system.network, stored
 
@@ -122,7 +133,7 @@ def open_adapters(workdir: pathlib.Path) -> tuple[Any, native.Stored]:
     """
     system = read_config(workdir).system
     adapters = getattr(system, "lora", None)
-    if adapters is None or not adapters.rank:
+    if adapters is None or not adapters.rank or is_released(workdir):
         raise InputError(
             f"run {workdir} must have adapters to export, it trained without; train one with "
             f"{flag('system.lora.rank')}"

@@ -90,3 +90,12 @@ def test_free_timesteps_are_uniform_and_depend_on_the_key_alone():
     np.testing.assert_allclose(counts, 0.1, atol=0.02)
     np.testing.assert_array_equal(draw(0), draw(0))
     assert (draw(0) != draw(1)).mean() > 0.9
+
+
+def test_timesteps_follow_the_power_of_their_density():
+    schedule = schedules.DiscreteSchedule(DiffusionConfig(timestep_power=2.0))
+    keys = jax.random.split(jax.random.key(0), 500)
+    drawn = np.asarray(jax.jit(jax.vmap(lambda key: schedule.sample_times(key, 8)))(keys))
+    counts = np.histogram(drawn, bins=4, range=(0, 1000))[0] / drawn.size
+    np.testing.assert_allclose(counts, np.array([1, 3, 5, 7]) / 16, atol=0.02)
+    assert drawn.min() >= 0 and drawn.max() == 999

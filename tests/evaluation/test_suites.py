@@ -85,7 +85,7 @@ def test_long_captions_tell_everything_and_others_no_more_than_they_say():
     ids=["checkpoint", "scenes", "none", "style", "start", "prompts", "runs"],
 )
 def test_settings_that_cannot_work_are_named(make, fields, message):
-    checkpoint = None if "checkpoint" in message else "a"
+    checkpoint = "" if "checkpoint" in message else "a"
     with pytest.raises(InputError, match=message):
         make(checkpoint=checkpoint, **fields)
 

@@ -114,9 +114,11 @@ class DiscreteSchedule:
         """Returns None: the error of the velocity counts alike at every timestep."""
 
     def sample_times(self, key: Array, batch: int) -> Int[Array, "{batch}"]:
-        """Draws uniform timesteps, each from its own interval if the config says so."""
+        """Draws timesteps by the density of the config, each from its own share if it says so."""
         steps = self.num_train_steps
         place = base.fractions(key, batch, self.config.stratified)
+        if self.config.timestep_power != 1.0:
+            place = place ** (1.0 / self.config.timestep_power)
         return jnp.minimum((place * steps).astype(jnp.int32), steps - 1)
 
     def band_times(self, band: Array | int, bands: int, batch: int) -> Int[Array, "{batch}"]:

@@ -18,7 +18,7 @@ import numpy as np
 from mimir_jax import evaluation, files, tables
 from mimir_jax.data.toyworld import captions, language, sampling, wording
 from mimir_jax.data.toyworld import scene as scene_lib
-from mimir_jax.evaluation import checkpoints, confidence, generation, plots, results
+from mimir_jax.evaluation import checkpoints, compbench, confidence, generation, plots, results
 from mimir_jax.evaluation import clips as clips_lib
 from mimir_jax.evaluation.config import ToyworldEvalConfig
 from mimir_jax.evaluation.judge import ground_truth, prompt_coverage
@@ -82,7 +82,10 @@ def evaluate(
     if not distributed.is_first():
         return results.Report("")
     summary = summarise(judged)
-    files.write_json(folder / results.RESULTS, {**settings, "categories": summary})
+    composition = compbench.summarise({s.index: s.scene for s in samples}, judged)
+    files.write_json(
+        folder / results.RESULTS, {**settings, "categories": summary, "compbench": composition}
+    )
     files.write_text(folder / "results.csv", format_csv(summary))
     shares = {
         name: (cells["all"]["passed"], *cells["all"]["interval"]) for name, cells in summary.items()
@@ -92,7 +95,8 @@ def evaluate(
     scenes = len({clip["index"] for clip in judged})
     head = f"{len(judged)} clips of {scenes} scenes, step {'-' if step is None else step}"
     names = (results.RESULTS, "results.csv", "results.png", clips_lib.CLIPS, generation.VIDEOS)
-    return results.Report(f"{head}\n{format_table(summary)}", folder, names)
+    tables_of = f"{format_table(summary)}\n\n{compbench.format_table(composition)}"
+    return results.Report(f"{head}\n{tables_of}", folder, names)
 
 
 def plan_samples(

@@ -1,0 +1,151 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Runs judged before and after, and tables of such runs."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from mimir_jax import config as c
+from mimir_jax.errors import InputError
+from mimir_jax.evaluation import before_after, confidence, sweep
+from mimir_jax.evaluation.config import WORDINGS
+from mimir_jax.systems import ablations
+from mimir_jax.training import loop
+
+
+@pytest.fixture
+def run(mimir_run, replace):
+    """A run of two steps that is judged on two scenes, on one device."""
+    data = replace(mimir_run.data, toyworld=c.ToyworldConfig(num_scenes=8, variety="single"))
+    judge = c.JudgeConfig(scenes=2, steps=2, batch_size=4, shown=1)
+    text = replace(mimir_run.system.text, length=48)
+    system = replace(mimir_run.system, sample_prompts=0, text=text)
+    model = replace(system.model, dit=replace(system.model.dit, text_length=48))
+    system = replace(system, model=model)
+    return replace(
+        mimir_run, system=system, data=data, judge=judge, steps=2, mesh=c.MeshConfig(data=8)
+    )
+
+
+def test_a_run_is_judged_before_and_after_and_a_longer_one_at_its_end_alone(
+    run, tmp_path, replace, monkeypatch
+):
+    loop.train(run, tmp_path)
+    seen = []
+    report = before_after.judge_run(tmp_path, lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (12, 12) and "held-out scenes" in report.text
+    assert [path.name for path in report.paths] == ["before_after.png", "judge.json"]
+    table = json.loads((tmp_path / "judge.json").read_text())
+    assert set(table) == set(WORDINGS)
+    for cell in (cell for row in table.values() for cell in row.values()):
+        assert 0 <= cell["before_low"] <= cell["before"] <= cell["before_high"] <= 100
+        assert 0 <= cell["after_low"] <= cell["after"] <= cell["after_high"] <= 100
+        assert cell["scenes"] in (1, 2)
+    assert (tmp_path / "before_after.png").stat().st_size > 0
+
+    loop.train(replace(run, steps=3), tmp_path)
+    judged = []
+    judge = before_after.toyworld.judge_samples
+
+    def counted(samples, pipeline, folder, **options):
+        judged.append((folder.name, (folder / "clips.jsonl").exists()))
+        return judge(samples, pipeline, folder, **options)
+
+    monkeypatch.setattr(before_after.toyworld, "judge_samples", counted)
+    before_after.judge_run(tmp_path, lambda done, total: None)
+    assert judged == [("0", True), ("3", False)]
+
+
+def test_systems_that_make_no_videos_are_not_judged(vae_run, replace):
+    with pytest.raises(
+        InputError, match="judge.scenes must be 0 for a system that makes no videos"
+    ):
+        replace(vae_run, judge=c.JudgeConfig(scenes=1))
+
+
+def test_a_sweep_goes_on_after_a_stop_and_reports(run, tmp_path, monkeypatch):
+    cells = ablations.find_ablation(run.system).select(["baseline", "mimir"])
+    train, trained = loop.train, []
+
+    def stopping(config, workdir, **options):
+        trained.append(workdir.name)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return train(config, workdir, **options)
+
+    monkeypatch.setattr(loop, "train", stopping)
+    said = []
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run_sweep(run, cells, range(1), tmp_path / "s", said.append)
+    sweep.run_sweep(run, cells, range(1), tmp_path / "s", said.append)
+    assert trained == ["baseline-0", "mimir-0", "mimir-0"]
+    assert len(list((tmp_path / "s" / "features").iterdir())) == 1  # shared
+
+    text = sweep.write_report(tmp_path / "s", ablations.find_ablation(run.system))
+    assert "| mimir |" in text and "| start |" in text and "not run" in text
+    assert "| decoder_only | 94.66 |" in text
+    names = {path.name for path in (tmp_path / "s").iterdir()}
+    assert {"report.md", "table.csv", "clips.csv", "wide.png", "sheet-wide.png"} <= names
+
+    changed = dataclasses.replace(run, batch_size=16)
+    with pytest.raises(InputError, match="config.batch_size is 8 there and 16 here"):
+        sweep.run_sweep(changed, cells, range(1), tmp_path / "s")
+    with pytest.raises(InputError, match="must hold a judged run, found none"):
+        (tmp_path / "t").mkdir()
+        (tmp_path / "t" / "settings.json").write_text('{"steps": 2, "seeds": [0]}')
+        sweep.write_report(tmp_path / "t", ablations.find_ablation(run.system))
+
+
+@pytest.mark.parametrize("name", ablations.find_ablation(c.MimirSystemConfig(
+    vae_path="v", text=c.TextConfig(t5_path="t", llm_path="l"))).cells)  # fmt: skip
+def test_every_cell_of_the_ablation_is_a_run(name):
+    run = c.from_config_dict(c.TrainConfig, c.find_config("mimir"))
+    cell = ablations.find_ablation(run.system).cells[name]
+    assert sweep.apply(run, cell) != run or name == "mimir"
+
+
+def test_unknown_cells_and_systems_are_named(vae_run):
+    ablation = ablations.find_ablation(
+        c.from_config_dict(c.TrainConfig, c.find_config("mimir")).system
+    )
+    assert len(ablation.select(["paper", "query"])) == 8
+    with pytest.raises(InputError, match="--cells must be of paper, more, .* got 'nom'"):
+        ablation.select(["nom"])
+    with pytest.raises(InputError, match="must have an ablation to run, got vae"):
+        ablations.find_ablation(vae_run.system)
+
+
+def clips(passed):
+    return [
+        {"index": i, "style": "wide", "scores": {"colour": {"passed": bool(x), "value": float(x)}}}
+        for i, x in enumerate(passed)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "other", "margin", "verdict"),
+    [
+        ([1] * 20, [0] * 20, None, "confirmed"),
+        ([0] * 20, [1] * 20, None, "refuted"),
+        ([1, 0] * 10, [0, 1] * 10, None, "undecided"),
+        ([1, 0] * 10, [1, 0] * 10, 5.0, "confirmed"),
+        ([1] * 20, [0] * 20, 5.0, "refuted"),
+    ],
+)
+def test_predictions_end_by_their_interval(cell, other, margin, verdict):
+    judged = {"a": {0: clips(cell), 1: clips(cell)}, "b": {0: clips(other), 1: clips(other)}}
+    prediction = ablations.Prediction("a against b", "a", "b", margin)
+    assert sweep.check_prediction(prediction, judged, "wide")[2] == verdict
+
+
+def test_intervals_widen_with_what_seeds_and_scenes_differ_in():
+    same = np.ones((3, 40)) * 0.5
+    assert confidence.nested_bootstrap_interval(same) == (0.5, 0.5)
+    by_seed = same + np.array([-0.3, 0.0, 0.3])[:, None]
+    low, high = confidence.nested_bootstrap_interval(by_seed)
+    assert low < 0.35 and high > 0.65
+    by_seed[0, :5] = np.nan
+    assert np.isfinite(confidence.nested_bootstrap_interval(by_seed)).all()
