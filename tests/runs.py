@@ -15,7 +15,7 @@ VAE = c.VAEConfig(
 )  # fmt: skip
 T5 = c.T5Config(vocab_size=896, width=24, num_layers=1, num_heads=2, head_dim=8, mlp_dim=16)
 LLM = c.LLMConfig(
-    vocab_size=896, width=20, num_layers=1, num_heads=2, num_kv_heads=1, head_dim=8, mlp_dim=16
+    vocab_size=2432, width=20, num_layers=1, num_heads=2, num_kv_heads=1, head_dim=8, mlp_dim=16
 )
 DIT = c.DiTConfig(
     num_layers=2, num_heads=2, head_dim=16, in_channels=4, out_channels=4, text_width=24,

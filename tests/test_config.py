@@ -196,7 +196,11 @@ def wrong(value):
     return ["", choices.get(value, "float16")]
 
 
-@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.kind)
+@pytest.mark.parametrize(
+    "system",
+    [pytest.param(s, marks=pytest.mark.slow if s.kind == "cogvideox" else ()) for s in SYSTEMS],
+    ids=lambda system: system.kind,
+)
 def test_no_message_names_a_field_that_does_not_exist(system):
     values = bridge.to_config_dict(c.TrainConfig(system=system)).to_dict()
     walked = values if system.kind == "mimir" else {"system": values["system"]}

@@ -9,6 +9,7 @@ import sys
 import jax
 import pytest
 
+from mimir_jax.evaluation.config import WORDINGS
 from tests import commands
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -88,10 +89,13 @@ def folder(tmp_path_factory):
             *("--config.steps=2", "--config.batch_size=2", "--config.data.toyworld.num_scenes=8"),
             "--config.data.frames=9",  # compiles in less time than 17
             *("--config.system.heldout_clips=2", "--config.system.sample_prompts=1"),
-            "--config.system.sampler.steps=2",
+            *("--config.system.sampler.steps=2", "--config.judge.steps=2"),
+            *("--config.judge.scenes=1", "--config.judge.batch_size=2", "--config.judge.shown=1"),
         )
     assert code == 0, err
     assert "held-out loss:" in out and "samples: runs/mimir/samples/0000002/sheet.png" in out
+    assert "judged before and after on 1 held-out scenes" in out
+    assert set(json.loads((folder / "runs/mimir/judge.json").read_text())) == set(WORDINGS)
     assert (folder / "runs/mimir/samples/0000002/00.mp4").stat().st_size > 0
     return folder
 
@@ -134,6 +138,23 @@ def test_bare_command_trains_mimir_and_its_run_is_sampled(inside):
     assert code == 0, err
     same = [(inside / name / "000.mp4").read_bytes() for name in "ab"]
     assert same[0] == same[1]
+
+
+def test_a_released_run_makes_the_same_videos_and_cannot_train_on(inside):
+    code, out, err = commands.call("convert", "runs/mimir", "released", "--to", "run")
+    assert code == 0 and "(run, " in out, err
+    assert {path.name for path in (inside / "released").iterdir()} == {"config.json", "weights"}
+    for name in ("runs/mimir", "released"):
+        sample = ["--checkpoint", name, "--steps", 2, "--prompt", "a red ball"]
+        code, _, err = commands.call("sample", *sample, "--out", f"of/{name}")
+        assert code == 0, err
+    whole, released = (inside / "of" / n / "000" for n in ("runs/mimir", "released"))
+    assert whole.with_suffix(".mp4").read_bytes() == released.with_suffix(".mp4").read_bytes()
+    assert json.loads(released.with_suffix(".json").read_text())["step"] == 2
+    line = commands.error_of("train", "--workdir", "released")
+    assert "must hold a run that can go on, got a released one" in line
+    line = commands.error_of("convert", "released/weights", "again", "--to", "run")
+    assert "--to run needs a run to release" in line and not (inside / "again").exists()
 
 
 @pytest.mark.parametrize(

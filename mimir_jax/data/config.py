@@ -27,7 +27,7 @@ class ToyworldConfig:
     Attributes:
         num_scenes: Training scenes; a finite pool lets frozen features be reused.
         caption_style: Wording of the captions: a narrow style, `mixed` (all narrow ones but
-            `coarse`), `wide` (other words), or `both`, drawn per caption.
+            `coarse`), `wide` (other words), or `both`: seven in ten wide, the others mixed.
         variety: `varied` backgrounds, light and camera; `plain`, objects alone; `single`, one kind
             of object alone, mostly large, in few places, doing one thing.
     """

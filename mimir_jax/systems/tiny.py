@@ -17,7 +17,7 @@ TINY_VAE = VAEConfig(
 )
 TINY_T5 = T5Config(vocab_size=1024, width=128, num_layers=3, num_heads=4, head_dim=32, mlp_dim=256)
 TINY_LLM = LLMConfig(
-    vocab_size=896,
+    vocab_size=2432,
     width=160,
     num_layers=4,
     num_heads=5,

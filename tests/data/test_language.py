@@ -182,6 +182,6 @@ def test_videos_are_captioned_with_narrow_and_wide_words_alone():
     both = world.ToyworldSource("train", caption_style="both", num_scenes=40)
     mixed = world.ToyworldSource("train", num_scenes=40)
     same = [both.text(index) == mixed.text(index) for index in range(40)]
-    assert wide.text(4) == wide[4]["caption"] and 10 < sum(same) < 30
+    assert wide.text(4) == wide[4]["caption"] and 4 < sum(same) < 22
     with pytest.raises((ValueError, jaxtyping.TypeCheckError), match="'reserved'"):
         world.ToyworldSource("train", caption_style="reserved")

@@ -164,7 +164,11 @@ def test_coefficients_are_finite(name, previous, num_steps, zero_terminal_snr):
 
 @pytest.mark.parametrize(
     ("name", "num_steps", "options"),
-    [("ddim", 200, {}), ("ddim", 1000, {"eta": 1.0}), ("dpm", 200, {})],
+    [
+        ("ddim", 200, {}),
+        pytest.param("ddim", 1000, {"eta": 1.0}, marks=pytest.mark.slow),
+        ("dpm", 200, {}),
+    ],
 )
 def test_samplers_recover_a_gaussian(name, num_steps, options):
     mean, std = 0.8, 0.3

@@ -66,6 +66,7 @@ def test_systems_that_make_no_videos_are_not_judged(vae_run, replace):
         replace(vae_run, judge=c.JudgeConfig(scenes=1))
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_after_a_stop_and_reports(run, tmp_path, monkeypatch):
     cells = ablations.find_ablation(run.system).select(["baseline", "mimir"])
     train, trained = loop.train, []

@@ -244,7 +244,15 @@ def test_objects_that_come_and_go_are_not_one_that_leaps():
 
 
 @pytest.mark.parametrize(
-    "size", [(17, 96, 128), (9, 128, 96), (12, 64, 64), (33, 48, 64), (17, 256, 320)], ids=str
+    "size",
+    [
+        (17, 96, 128),
+        pytest.param((9, 128, 96), marks=pytest.mark.slow),
+        (12, 64, 64),
+        pytest.param((33, 48, 64), marks=pytest.mark.slow),
+        pytest.param((17, 256, 320), marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_clips_of_other_sizes_are_read(size):
     assert failures(ACTING, toyworld.render(ACTING, *size)) == set()

@@ -35,7 +35,7 @@ def output(model, params):
     return out.logits if isinstance(out, llm.Output) else out
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["llm", pytest.param("t5", marks=pytest.mark.slow)])
 def test_any_network_begins_as_its_base_and_equals_merged_kernels(name):
     plain, model = make(name)
     base = plain.init(jax.random.key(0))

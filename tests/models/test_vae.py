@@ -86,7 +86,7 @@ def check_parity(cfg, video, tiled=False, limit=5e-6):
         pytest.param(12, 3, 9, marks=pytest.mark.slow),
         pytest.param(13, 4, 16, marks=pytest.mark.slow),
         pytest.param(17, 5, 17, marks=pytest.mark.slow),
-        (25, 7, 25),
+        pytest.param(25, 7, 25, marks=pytest.mark.slow),
     ],
 )
 def test_frame_counts_match_diffusers(frames, latents, decoded):

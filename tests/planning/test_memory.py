@@ -181,6 +181,7 @@ def test_the_largest_bucket_counts(small, replace):
     assert 1.2 * activations[0] < activations[1] < 2 * activations[0]
 
 
+@pytest.mark.slow
 def test_adapters_and_accumulation_take_less(small):
     import dataclasses
 

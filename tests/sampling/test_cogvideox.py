@@ -438,6 +438,7 @@ def test_padding_of_given_latents_is_known(given, num_frames, kept):
     assert arguments.latent_shape_of(system_of(ROPE), shape, 1) == shape
 
 
+@pytest.mark.slow
 def test_released_sizes_are_those_of_diffusers():
     names = {"2b": (49, 480, 720), "5b": (49, 480, 720), "1.5-5b": (81, 2400, 2400)}
     for name, (frames, height, width) in names.items():

@@ -211,6 +211,7 @@ def test_a_negative_prompt_needs_guidance(open_run):
         pipeline.generate([Request("a red ball", negative_prompt="a blue box")])
 
 
+@pytest.mark.slow
 def test_what_no_part_of_the_condition_reads_is_told(open_run):
     prompt = " ".join(["a red ball and a blue box"] * 5)
     text = dataclasses.replace(RUN.system.text, length=64)

@@ -128,7 +128,16 @@ def test_page_works_where_nothing_may_be_kept(systems, tmp_path):
         assert window.text("#go") == "Begin"
 
 
-@pytest.mark.parametrize("size", [(320, 568), (390, 844), (844, 390), (1280, 800)], ids=str)
+@pytest.mark.parametrize(
+    "size",
+    [
+        (320, 568),
+        pytest.param((390, 844), marks=pytest.mark.slow),
+        pytest.param((844, 390), marks=pytest.mark.slow),
+        (1280, 800),
+    ],
+    ids=str,
+)
 def test_page_fits_screens_and_fingers(systems, tmp_path_factory, size):
     out = tmp_path_factory.mktemp("study") / "out"
     key = page.build(systems, out, ties=True)

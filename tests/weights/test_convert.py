@@ -79,7 +79,7 @@ CONVERT = (
 )
 
 
-@pytest.mark.parametrize("to", ["native", "transformers"])
+@pytest.mark.parametrize("to", ["native", pytest.param("transformers", marks=pytest.mark.slow)])
 def test_a_kill_in_the_middle_leaves_nothing_by_that_name(wide, tmp_path, to):
     source = wide / ("published" if to == "native" else "native")
     target = tmp_path / "out"
@@ -106,7 +106,7 @@ runpy.run_path("launch/convert.py", run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("to", ["native", "transformers"])
+@pytest.mark.parametrize("to", ["native", pytest.param("transformers", marks=pytest.mark.slow)])
 def test_a_full_disk_leaves_nothing(wide, tmp_path, to):
     source = wide / ("published" if to == "native" else "native")
 

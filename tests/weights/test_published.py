@@ -190,7 +190,7 @@ def test_nothing_in_a_pickle_is_executed(saved, tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-@pytest.mark.parametrize("name", ["5b", "phi3", "vae"])
+@pytest.mark.parametrize("name", ["5b", "phi3", pytest.param("vae", marks=pytest.mark.slow)])
 def test_loads_straight_into_shards(saved, name):
     folder, reference = saved(name)
     case = references.REFERENCES[name]

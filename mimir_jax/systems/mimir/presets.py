@@ -28,12 +28,13 @@ def tiny() -> c.TrainConfig:
             ),
             vae=c.TINY_VAE,
             vae_path="package:tiny/vae",
-            diffusion=c.TINY_DIFFUSION,
+            # High noise, where the content of a video is decided, is what new words must change.
+            diffusion=dataclasses.replace(c.TINY_DIFFUSION, timestep_power=2.0),
             text=c.TextConfig(
                 t5_path="package:tiny/t5",
                 llm_path="package:tiny/llm",
                 length=64,
-                instruction_length=128,
+                instruction_length=160,
                 num_answers=2,
             ),
             sampler=c.SamplerConfig(
@@ -41,16 +42,19 @@ def tiny() -> c.TrainConfig:
             ),
             heldout_clips=8,
         ),
-        data=c.DataConfig(toyworld=c.ToyworldConfig(num_scenes=256, variety="single")),
+        data=c.DataConfig(
+            toyworld=c.ToyworldConfig(num_scenes=1024, variety="single", caption_style="both")
+        ),
         optimizer=c.OptimizerConfig(
-            learning_rate=2e-5,
+            learning_rate=1e-4,
             schedule="cosine",
             lr_scale=(("^(fuser|stabilizer)/", 20.0),),
-            warmup_steps=50,
-            ema_decay=0.99,
+            warmup_steps=30,
+            ema_decay=0.98,
         ),
-        steps=300,
-        batch_size=4,
+        judge=c.JudgeConfig(scenes=24),
+        steps=400,
+        batch_size=8,
         init_from="package:tiny/base",
     )
 
