@@ -27,7 +27,8 @@ class ToyworldSource:
         seed: Names the dataset.
         num_scenes: Length; the first scenes of a longer source are those of a shorter one.
         caption_style: A style of `captions.caption`; `mixed`: short, long or paraphrase; `wide`
-            wording; or `both`: three in ten mixed, the others wide. Nothing captions a video in reserved words.
+            wording; or `both`: three in ten mixed, the others wide. Nothing captions a video in
+            reserved words.
         scenery: `varied` backgrounds, light and camera; `plain`, where only objects vary; or
             `single`, where they are of one kind.
         version: Of the generator; only the present one can be made.
