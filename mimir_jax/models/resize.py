@@ -1,0 +1,60 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Bicubic resizing as PyTorch computes it, for networks whose published form resizes inside.
+
+The kernel is the cubic convolution of Keys with a = -0.75; `jax.image.resize` has a = -0.5. Nothing
+is blurred before shrinking, and the border rows and columns repeat outwards.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+_A = -0.75
+
+
+def bicubic(
+    images: Float[Array, "*b h w c"], height: int, width: int, *, align_corners: bool = False
+) -> Float[Array, "*b {height} {width} c"]:
+    """Resizes rows and columns in float32; returns the dtype of `images`.
+
+    Args:
+        images: Images, or tables of positions.
+        height: New number of rows.
+        width: New number of columns.
+        align_corners: Whether the centres of the corner pixels stay where they are, rather than
+            the corners of the images.
+    """
+    rows = _weights(images.shape[-3], height, align_corners)
+    columns = _weights(images.shape[-2], width, align_corners)
+    out = jnp.einsum(
+        "...HWC,YH,XW->...YXC",
+        images.astype(jnp.float32),
+        rows,
+        columns,
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    return out.astype(images.dtype)
+
+
+def _weights(size: int, new: int, align_corners: bool) -> np.ndarray:
+    """Returns the share of each of `size` pixels in each of `new` pixels, (new, size)."""
+    index = np.arange(new)
+    if align_corners:
+        places = index * (size - 1) / max(new - 1, 1)
+    else:
+        places = (index + 0.5) * size / new - 0.5
+    first = np.floor(places).astype(int)
+    out = np.zeros((new, size))
+    for tap in range(-1, 3):
+        pixel = np.clip(first + tap, 0, size - 1)
+        np.add.at(out, (index, pixel), _kernel(np.abs(places - first - tap)))
+    return out.astype(np.float32)
+
+
+def _kernel(distance: np.ndarray) -> np.ndarray:
+    """Returns the weight of a pixel at a distance of up to 2."""
+    near = ((_A + 2) * distance - (_A + 3)) * distance**2 + 1
+    far = ((_A * distance - 5 * _A) * distance + 8 * _A) * distance - 4 * _A
+    return np.where(distance <= 1, near, far)
