@@ -32,7 +32,7 @@ from mimir_jax.diffusion.scheduler_config import load_scheduler  # noqa: E402
 from mimir_jax.models import dit, functional  # noqa: E402
 from tests.diffusion import test_scheduler_config as schedulers  # noqa: E402
 from tests.helpers import relative_error  # noqa: E402
-from tests.models import dit_reference, llm_reference, test_dit, vae_reference  # noqa: E402
+from tests.models import dit_reference, llm_reference, test_dit, test_vit, vae_reference  # noqa: E402
 from tests.sampling import test_cogvideox as pipelines  # noqa: E402
 from tests.weights import references  # noqa: E402
 
@@ -103,6 +103,28 @@ def _states_and_logits(
     layers = range(model.config.num_layers + 1)
     states = [model.encode(params, ids, mask, layer=layer) for layer in layers]
     return states, model.apply(params, ids, mask).logits
+
+
+def measure_vits(folder: pathlib.Path) -> Iterator[Row]:
+    """Compares the states of every layer of image towers, also where positions are resized."""
+    for cfg in (test_vit.CFG, test_vit.WIDE):
+        theirs = test_vit.reference(cfg)
+        place = folder / f"vit-{cfg.activation}"
+        theirs.save_pretrained(str(place))
+        model, params = mimir_jax.load(place)
+        for height, width in ((cfg.image_size, cfg.image_size), (33, 48)):
+            images = test_vit.images_of(height, width)
+            resized = height != width
+            expected, _ = test_vit.run_reference(theirs, images, interpolate_pos_encoding=resized)
+            errors = [
+                relative_error(
+                    model.apply(params, images, layer=layer, interpolate=resized), reference
+                )
+                for layer, reference in enumerate(expected)
+            ]
+            made = f"made for {cfg.image_size} x {cfg.image_size} pixels"
+            case = f"{cfg.activation} {made}, patches of {cfg.patch}, images {height} x {width}"
+            yield Row("CLIP image tower, states of all layers", case, 1e-5, max(errors))
 
 
 def measure_transformers(folder: pathlib.Path) -> Iterator[Row]:
@@ -215,6 +237,7 @@ def measure_pipelines(folder: pathlib.Path) -> Iterator[Row]:
 MEASURES: tuple[Callable[[pathlib.Path], Iterator[Row]], ...] = (
     measure_t5,
     measure_llms,
+    measure_vits,
     measure_transformers,
     measure_vae,
     measure_samplers,

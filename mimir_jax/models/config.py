@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of the text encoders, the video transformer and its adapters.
+"""Configuration of text and image encoders, the video transformer and its adapters.
 
 Sizes use one vocabulary for all models (`num_layers width num_heads head_dim mlp_dim patch`).
 Ids such as M-U6 name choices that the Mimir paper leaves open; see `docs/choices.md`.
@@ -133,6 +133,38 @@ class LLMConfig:
             self.num_heads % self.num_kv_heads == 0,
             "{num_heads} must be a multiple of {num_kv_heads}",
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViTConfig:
+    """Vision transformer of CLIP (arXiv 2103.00020). The defaults are ViT-L/14 at 336 pixels.
+
+    Attributes:
+        image_size: Height and width of an image, which fix the table of positions.
+        patch: Height and width of a patch.
+        in_channels: Channels of an image.
+        width, num_layers, num_heads, mlp_dim: Sizes of the blocks, as in a T5 encoder.
+        activation: Activation of the MLP: `quick_gelu` is x * sigmoid(1.702 x), `gelu` exact.
+        norm_eps, remat, dtype: As in a T5 encoder.
+    """
+
+    image_size: int = 336
+    patch: int = 14
+    in_channels: int = 3
+    width: int = 1024
+    num_layers: int = 24
+    num_heads: int = 16
+    mlp_dim: int = 4096
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    norm_eps: float = 1e-5
+    remat: Remat = "none"
+    dtype: DType = "float32"
+
+    def __post_init__(self):
+        checks.positive_sizes(self)
+        whole = self.width % self.num_heads == 0
+        checks.check(self, whole, "{width} must be a multiple of {num_heads}")
+        checks.check(self, self.image_size >= self.patch, "{image_size} must be at least {patch}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

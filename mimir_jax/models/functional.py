@@ -18,6 +18,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_policies
 
 from mimir_jax.config import Remat
+from mimir_jax.errors import InputError
 from mimir_jax.models import params as params_lib
 
 Params = params_lib.Params
@@ -159,6 +160,23 @@ class Stack(nnx.Module):
             policy = {"attention": _keeps_attention, "dots": _keeps_dots, "full": None}
             step = jax.checkpoint(step, policy=policy[self.remat], prevent_cse=False)  # as in scans
         return jax.lax.scan(step, carry, (state, xs), unroll=self.unroll)
+
+
+def layer_index(layer: int, num_layers: int) -> int:
+    """Returns the number of blocks before the states of `layer`.
+
+    Layers count as the `hidden_states` of transformers do: 0 is what the first block reads, `i` the
+    output of block `i`, and -1 that of the last.
+
+    Raises:
+        InputError: if there is no such layer.
+    """
+    if not -num_layers - 1 <= layer <= num_layers:
+        raise InputError(
+            f"layer must lie between {-num_layers - 1} and {num_layers} (0 is the embedding, "
+            f"-1 the final states), got {layer}"
+        )
+    return layer % (num_layers + 1)
 
 
 def _keeps_attention(primitive: Any, *args: Any, **params: Any) -> bool:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The networks whose weights are stored, by the kind that a native folder names."""
 
-from mimir_jax.models.config import DiTConfig, LLMConfig, T5Config
+from mimir_jax.models.config import DiTConfig, LLMConfig, T5Config, ViTConfig
 from mimir_jax.models.mimir.config import MimirConfig
 from mimir_jax.models.vae.config import VAEConfig
 
@@ -10,6 +10,7 @@ KINDS = {
     "vae": VAEConfig,
     "t5": T5Config,
     "llm": LLMConfig,
+    "vit": ViTConfig,
     "dit": DiTConfig,
     "mimir": MimirConfig,
 }

@@ -310,7 +310,7 @@ class LLM(nnx.Module):
     ) -> tuple[Array, Array, _Memory | None]:
         """Runs every block; returns the final states, those of `layer`, and the memory."""
         num_layers = self.cfg.num_layers
-        wanted = _layer_index(layer, num_layers)
+        wanted = functional.layer_index(layer, num_layers)
         tables = rope_text.rotation(self.cfg.rope, self.cfg.head_dim, positions, length)
         x = constrain(x, "act_batch", "act_length", "act_embed")
 
@@ -327,12 +327,3 @@ class LLM(nnx.Module):
         (x, kept, memory), _ = self.blocks(body, (x, kept, memory), indices)
         final = self.norm(x)
         return final, final if kept is None else kept, memory
-
-
-def _layer_index(layer: int, num_layers: int) -> int:
-    if not -num_layers - 1 <= layer <= num_layers:
-        raise InputError(
-            f"layer must lie between {-num_layers - 1} and {num_layers} (0 is the embedding, "
-            f"-1 the final states), got {layer}"
-        )
-    return layer % (num_layers + 1)

@@ -34,10 +34,11 @@ from mimir_jax.weights import (
 
 Form = Literal["native", "run", "transformers", "diffusers"]
 
-# What travels with text models besides their weights, and with anything that has a licence.
+# What travels with encoders besides their weights, and with anything that has a licence.
 _COMPANIONS = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "spiece.model", "vocab.*",
-    "merges.txt", "chat_template*", "generation_config.json", "LICENSE*", "NOTICE*",
+    "merges.txt", "chat_template*", "generation_config.json", "preprocessor_config.json",
+    "LICENSE*", "NOTICE*",
 )  # fmt: skip
 
 

@@ -75,6 +75,10 @@ class Published(Family, abc.ABC):
     def rules(self, config: Any, name: str) -> list[Rule]:
         """Returns the table of class `name`."""
 
+    def part(self, raw: Raw) -> Raw:
+        """Returns the config of the network out of that of a whole model; the same for most."""
+        return raw
+
     def prepare(self, raw: Raw, tensors: Tensors) -> Tensors:
         """Renames tensors that go by several names; the identity for most."""
         del raw

@@ -4,8 +4,8 @@
 
 Large ones are not read yet.
 
-Forms: native folders, runs, folders of transformers and diffusers as downloaded, GGUF files, and
-SAT checkpoints of CogVideoX.
+Forms: native folders, runs, folders of transformers, diffusers and OpenCLIP as downloaded, GGUF
+files, and SAT checkpoints of CogVideoX.
 """
 
 import collections
@@ -27,17 +27,20 @@ from mimir_jax.weights import (
     llm,
     mimir,
     native,
+    openclip,
     rules,
     runs,
     sat,
     t5,
     tensors,
     vae,
+    vit,
 )
 
 ASSETS = pathlib.Path(__file__).parents[1] / "assets"
 FAMILIES: dict[str, family.Family] = {
-    known.kind: known for known in (t5.T5(), llm.LLM(), dit.DiT(), vae.VAE(), mimir.Mimir())
+    known.kind: known
+    for known in (t5.T5(), llm.LLM(), vit.ViT(), dit.DiT(), vae.VAE(), mimir.Mimir())
 }
 """Every kind of network there is."""
 
@@ -103,17 +106,22 @@ def open_weights(path: str | os.PathLike[str]) -> Weights:
         raise InputError(f"weights {place} must be a folder, a .gguf or a .pt file")
     if not (place / "config.json").is_file():
         return _open_without_config(place)
-    try:
-        raw = json.loads((place / "config.json").read_text())
-        if not isinstance(raw, dict):
-            raise InputError(f"got {type(raw).__name__}")
-    except (OSError, ValueError) as error:
-        raise InputError(f"config.json of {place} must be a JSON object: {error}") from None
+    raw = _read_json(place, "config.json")
     if raw.get("format") == native.FORMAT:
         return _open_native(place, raw)
     if runs.is_run_config(raw):
         return _open_run(place)
     return _open_published(place, raw)
+
+
+def _read_json(folder: pathlib.Path, name: str) -> dict[str, Any]:
+    try:
+        raw = json.loads((folder / name).read_text())
+        if not isinstance(raw, dict):
+            raise InputError(f"got {type(raw).__name__}")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} of {folder} must be a JSON object: {error}") from None
+    return raw
 
 
 def _open_native(folder: pathlib.Path, header: dict[str, Any]) -> Weights:
@@ -202,6 +210,11 @@ def _open_without_config(folder: pathlib.Path) -> Weights:
     pickles = sorted(folder.rglob(_SAT_FILE))
     if len(pickles) == 1:
         return _open_sat(pickles[0])
+    if (folder / openclip.CONFIG_FILE).is_file():
+        raw = _read_json(folder, openclip.CONFIG_FILE)
+        return _checked(
+            folder, FAMILIES["vit"], vit.ViT.classes[0], raw, *tensors.open_folder(folder)
+        )
     if (folder / "model_index.json").is_file():
         raise InputError(
             f"weights {folder} is a whole pipeline; name one of its folders, such as "
@@ -237,8 +250,9 @@ def _checked(
     found: tensors.Tensors,
     files: list[pathlib.Path],
 ) -> Weights:
-    found = known.prepare(raw, found)
     try:
+        raw = known.part(raw)
+        found = known.prepare(raw, found)
         config = known.read_config(raw, found)
         table = known.rules(config, name)
         abstract = known.abstract(config)

@@ -1,8 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Attention of the text networks: grouped heads, additive bias, boolean mask.
+"""Attention of the text and image encoders: grouped heads, additive bias, boolean mask.
 
-Text is short, so scores are formed whole; the video transformer has its own dispatch over kernels.
+Their sequences are short, so scores are formed whole; the video transformer has its own dispatch
+over kernels.
 """
 
 import jax
