@@ -4,12 +4,15 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 import mimir_jax
 from mimir_jax import weights
+from mimir_jax.parallel import context
+from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.weights import openclip
 from tests.helpers import relative_error
 from tests.models import test_vit
@@ -166,6 +169,17 @@ def test_every_form_equals_its_reference_and_comes_back(tower, tmp_path, form):
     again = transformers.CLIPVisionModel.from_pretrained(str(tmp_path / "back")).eval()
     states, _ = test_vit.run_reference(again, IMAGES)
     assert np.array_equal(states[-1], expected[-1])
+
+
+def test_loads_straight_into_shards(tower, tmp_path):
+    write_alone(tmp_path / "source", tower)
+    mesh = mesh_lib.make_mesh((1, 2, 1, 2), jax.devices()[:4])
+    model, params = mimir_jax.load(tmp_path / "source", mesh=mesh)
+    assert any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(params))
+    expected, _ = test_vit.run_reference(tower, IMAGES)
+    with context.use_mesh(mesh):
+        ours = jax.jit(lambda p: model.apply(p, IMAGES, layer=-2))(params)
+    assert relative_error(ours, expected[-2]) < 1e-5
 
 
 def test_half_precision_comes_back(tower, tmp_path):
