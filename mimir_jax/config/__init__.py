@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "models.config": (
-        "COGVIDEOX DiTConfig DType Kernel LLMConfig LoraConfig Remat RopeConfig T5Config ViTConfig"
+        "COGVIDEOX DiTConfig DType Kernel LLMConfig LoraConfig Remat ResamplerConfig RopeConfig "
+        "T5Config ViTConfig"
     ),
     "models.kinds": "KINDS",
     "models.mimir.config": "ABLATIONS FuserConfig MimirConfig StabilizerConfig",

@@ -168,6 +168,33 @@ class ViTConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ResamplerConfig:
+    """Perceiver resampler. The defaults are that of the tokenizer of Divot (arXiv 2412.04432).
+
+    Attributes:
+        in_width, out_width: Widths of the states that it reads and returns.
+        num_queries: States that it returns, however many it reads.
+        width, num_layers, num_heads, head_dim, mlp_dim: Sizes of the blocks, as in a T5 encoder.
+        norm_eps, remat, dtype: As in a T5 encoder.
+    """
+
+    in_width: int = 1024
+    out_width: int = 256
+    num_queries: int = 64
+    width: int = 1024
+    num_layers: int = 6
+    num_heads: int = 16
+    head_dim: int = 64
+    mlp_dim: int = 4096
+    norm_eps: float = 1e-5
+    remat: Remat = "none"
+    dtype: DType = "float32"
+
+    def __post_init__(self):
+        checks.positive_sizes(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DiTConfig:
     """CogVideoX video transformer (arXiv 2408.06072). The defaults are the 5B text-to-video model.
 
