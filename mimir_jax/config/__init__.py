@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mimir_jax.diffusion.config import *  # noqa: F403
     from mimir_jax.encoders.config import *  # noqa: F403
     from mimir_jax.models.config import *  # noqa: F403
+    from mimir_jax.models.divot.config import *  # noqa: F403
     from mimir_jax.models.kinds import *  # noqa: F403
     from mimir_jax.models.mimir.config import *  # noqa: F403
     from mimir_jax.models.vae.config import *  # noqa: F403
@@ -41,6 +42,7 @@ _NAMES = {
         "COGVIDEOX DiTConfig DType Kernel LLMConfig LoraConfig Remat ResamplerConfig RopeConfig "
         "T5Config ViTConfig"
     ),
+    "models.divot.config": "ClipSequenceConfig MixtureConfig ProjectorConfig",
     "models.kinds": "KINDS",
     "models.mimir.config": "ABLATIONS FuserConfig MimirConfig StabilizerConfig",
     "models.vae.config": "VAEConfig",
