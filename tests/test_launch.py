@@ -88,6 +88,7 @@ def folder(tmp_path_factory):
             "train",
             *("--config.steps=2", "--config.batch_size=2", "--config.data.toyworld.num_scenes=8"),
             "--config.data.frames=9",  # compiles in less time than 17
+            *("--config.system.text.num_answers=2", "--config.system.text.answer_temperature=0.8"),
             *("--config.system.heldout_clips=2", "--config.system.sample_prompts=1"),
             *("--config.system.sampler.steps=2", "--config.judge.steps=2"),
             *("--config.judge.scenes=1", "--config.judge.batch_size=2", "--config.judge.shown=1"),

@@ -35,7 +35,8 @@ def tiny() -> c.TrainConfig:
                 llm_path="package:tiny/llm",
                 length=64,
                 instruction_length=160,
-                num_answers=2,
+                num_answers=1,  # the small LLM has one right answer, the likeliest
+                answer_temperature=0.0,
             ),
             sampler=c.SamplerConfig(
                 name="ddim", steps=20, guidance_scale=4.0, dynamic_guidance="off"
