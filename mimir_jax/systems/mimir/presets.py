@@ -54,7 +54,7 @@ def tiny() -> c.TrainConfig:
             ema_decay=0.98,
         ),
         judge=c.JudgeConfig(scenes=24),
-        steps=400,
+        steps=600,
         batch_size=8,
         init_from="package:tiny/base",
     )
