@@ -83,7 +83,12 @@ def plot_features(
 
 
 def _embed_tsne(points: Points, *, seed: int = 0) -> Float[np.ndarray, "n 2"]:
-    """Maps points to the plane by t-SNE, initialised with their principal components."""
+    """Maps points to the plane by t-SNE, initialised with their principal components.
+
+    Equal points, such as those of equal answers, stay equal.
+    """
+    if (points == points[0]).all():
+        return np.zeros((len(points), 2), np.float32)
     perplexity = min(30.0, (len(points) - 1) / 3)
     tsne = manifold.TSNE(perplexity=perplexity, init="pca", random_state=seed)
     return tsne.fit_transform(points.astype(np.float32))

@@ -18,7 +18,7 @@ from mimir_jax.data import toyworld
 from mimir_jax.data.toyworld import captions, layout, motion, renderer, sampling, shapes, vocabulary
 
 FRAMES = 17
-NUM_SCENES = 60
+NUM_SCENES = 100
 SIGNS = {"left": (0, -1), "right": (0, 1), "above": (1, -1), "below": (1, 1)}
 
 

@@ -17,7 +17,7 @@ from mimir_jax.parallel import mesh as mesh_lib
 
 CONFIG = TextConfig(
     t5_path="package:tiny/t5", llm_path="package:tiny/llm", length=64, num_answers=3,
-    answer_length=24, instruction_length=128,
+    answer_length=24, answer_temperature=2.0, instruction_length=128,
 )  # fmt: skip
 CAPTION = "two red circles to the left of a blue star"
 

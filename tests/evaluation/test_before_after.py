@@ -30,6 +30,7 @@ def run(mimir_run, replace):
     )
 
 
+@pytest.mark.slow
 def test_a_run_is_judged_before_and_after_and_a_longer_one_at_its_end_alone(
     run, tmp_path, replace, monkeypatch
 ):

@@ -1,16 +1,14 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-from mimir_jax import evaluation
 from mimir_jax.data import toyworld
 from mimir_jax.evaluation import compbench
+from mimir_jax.evaluation.suites import toyworld as suite
 
 
 def verdicts(scenes, wrong=()):
     clips = []
     for index, scene in scenes.items():
-        exercised = (
-            k for k, score in evaluation.judge(scene, toyworld.render(scene)).items() if score
-        )
+        exercised = suite.exercised_categories(scene)
         scores = {name: {"passed": name not in wrong, "value": 1.0} for name in exercised}
         clips.append({"index": index, "style": "long", "scores": scores})
     return clips

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mimir_jax import files, systems, tables
-from mimir_jax.config import TrainConfig
+from mimir_jax.config import TextConfig, TrainConfig
 from mimir_jax.data import sources
 from mimir_jax.encoders import text as text_lib
 from mimir_jax.errors import InputError
@@ -164,8 +164,14 @@ def _read_run(workdir: pathlib.Path) -> TrainConfig:
 
 
 def _with_answers(run: TrainConfig, number: int) -> TrainConfig:
-    """Returns a run whose LLM answers each prompt `number` times."""
-    text = dataclasses.replace(run.system.text, num_answers=number, llm_tokens="query+answer")
+    """Returns a run whose LLM answers each prompt `number` times, drawn also where it is greedy."""
+    text = run.system.text
+    text = dataclasses.replace(
+        text,
+        num_answers=number,
+        llm_tokens="query+answer",
+        answer_temperature=text.answer_temperature or TextConfig().answer_temperature,
+    )
     return dataclasses.replace(run, system=dataclasses.replace(run.system, text=text))
 
 

@@ -15,8 +15,9 @@ def tiny() -> c.TrainConfig:
 
     Command:  python launch/train.py --config configs/mimir.py
     Hardware: any; two CPU cores.
-    Time:     about 6 minutes for 300 steps.
-    Expect:   held-out loss 0.0660 before and 0.0661 after: the base has seen many more clips.
+    Time:     11.5 minutes on two slow cores: 600 steps of 0.8 s, and 2 minutes of judging.
+    Expect:   on 24 held-out scenes in wide wording, colour from 11 to 74 %, size from 14 to 57 %,
+              count from 4 to 46 %; nothing in narrow wording falls by more than its interval.
     """
     return c.TrainConfig(
         system=c.MimirSystemConfig(
