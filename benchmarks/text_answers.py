@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mimir_jax import weights
-from mimir_jax.encoders import decoding, tokenizers
+from mimir_jax.encoders import chat, decoding, tokenizers
 from mimir_jax.evaluation import replies
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -85,7 +85,7 @@ def make_ask(folder: str) -> replies.Ask:
     def ask(chats):
         texts = []
         for first in range(0, len(chats), BATCH):
-            rows = [chat.tokenize(tokenizer, chat) for chat in chats[first : first + BATCH]]
+            rows = [chat.tokenize(tokenizer, turns) for turns in chats[first : first + BATCH]]
             short = BATCH - len(rows)
             ids, mask = tokenizers.pad(rows + rows[:1] * short, PROMPT, tokenizer.pad_token_id)
             tokens = decoding.generate(
