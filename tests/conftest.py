@@ -6,7 +6,8 @@ import dataclasses
 import gc
 import importlib.metadata
 import os
-import tempfile
+import pathlib
+import shutil
 
 # Most of a test is compilation. Code that is written the older way, which went with jaxlib 0.11,
 # and that LLVM does not optimise takes a fifth of the time and differs by rounding alone. The
@@ -16,12 +17,14 @@ if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11
     _quick.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_quick])
 
-# What one test compiled serves every later one, those of other workers and the commands that tests
-# start included: all of them inherit the folder of the process that starts the workers.
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    _cache = tempfile.TemporaryDirectory()
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# What one test compiled serves every later one, those of other workers, of the commands that tests
+# start and of the next run of the suite.
+_cache = pathlib.Path(__file__).parents[1] / ".pytest_cache/xla"
+if "PYTEST_XDIST_WORKER" not in os.environ and _cache.is_dir():
+    if sum(file.stat().st_size for file in _cache.iterdir()) > 2**31:
+        shutil.rmtree(_cache)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_cache)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 gc.set_threshold(100_000)  # tracing makes many objects, which are rarely garbage
 
