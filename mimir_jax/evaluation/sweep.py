@@ -179,7 +179,7 @@ def check_prediction(
     middle = float(np.nanmean(difference))
     low, high = confidence.nested_bootstrap_interval(difference)
     if prediction.margin is None:
-        verdict = "confirmed" if low > 0 else "refuted" if high <= 0 else "undecided"
+        verdict = "confirmed" if low > 0 else "refuted" if high < 0 else "undecided"
     else:
         inside = -prediction.margin <= low and high <= prediction.margin
         outside = low > prediction.margin or high < -prediction.margin
