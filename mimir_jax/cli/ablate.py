@@ -4,7 +4,7 @@
 
 --cells names rows of the table, or sets of them: `paper` (Mimir's Table 3), `more` (cells that it
 leaves out), `choices` (the other side of open choices), `all`. The same command goes on after a
-stop. The report is written after every run; --report only writes it again.
+stop. The report is written at the end; --report writes it at any time, of what is there.
 """
 
 from absl import flags

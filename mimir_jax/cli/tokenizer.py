@@ -32,7 +32,7 @@ def main(args: command.Arguments) -> None:
         raise InputError("--out must name a folder to write, got none")
     out = files.expand_path(args.flags.out)
     from mimir_jax.data import sources
-    from mimir_jax.data.toyworld import captions, language, wording
+    from mimir_jax.data.toyworld import captions, language, replies, wording
     from mimir_jax.encoders import tokenizers
 
     with files.atomic_directory(out) as folder:
@@ -44,7 +44,6 @@ def main(args: command.Arguments) -> None:
             texts += captions.answers(scene)
             for words in language.WORDINGS[1:] if args.flags.kind == "llm" else ():
                 found = wording.caption(scene, words, index)
-                texts += [found.text, wording.elaboration(found.meaning)]
-                texts += wording.answers(found.meaning)
+                texts += [found.text, *replies.every(found.meaning)]
         tokenizers.train(texts, folder, kind=args.flags.kind, vocab_size=args.flags.vocab_size)
     print(f"{len(texts)} texts -> {out}")

@@ -20,9 +20,9 @@ from mimir_jax import files, tables
 from mimir_jax.config import JudgeConfig
 from mimir_jax.data import video_io
 from mimir_jax.data.toyworld import sampling
+from mimir_jax.data.toyworld.language import WORDINGS
 from mimir_jax.evaluation import clips as clips_lib
 from mimir_jax.evaluation import generation, results
-from mimir_jax.evaluation.config import WORDINGS
 from mimir_jax.evaluation.suites import toyworld
 from mimir_jax.parallel import distributed
 from mimir_jax.sampling import open as open_lib
@@ -51,9 +51,7 @@ def judge_run(workdir: pathlib.Path, progress: generation.Progress) -> results.R
         InputError: if the run has no start of its own, or its folder `judge` is of another judging.
     """
     run = runs.read_config(workdir)
-    after = open_lib.open_pipeline(workdir, SampleConfig(steps=run.judge.steps))
-    start = initialization.start_of(run, after.system.model)
-    before = after.with_params(start, step=0)
+    before, after = open_sides(workdir)
     samples = plan(run.judge, run.data.toyworld.variety)
     sides = {"before": before, "after": after}
     judged = {}
@@ -90,15 +88,27 @@ def judge_run(workdir: pathlib.Path, progress: generation.Progress) -> results.R
     return results.Report(f"{head}\n{format_table(table)}", workdir, (SHEET, RESULTS))
 
 
+def open_sides(workdir: pathlib.Path) -> tuple[pipeline_lib.Pipeline, pipeline_lib.Pipeline]:
+    """Opens what a run started from and its newest step, on the same frozen networks.
+
+    Raises:
+        InputError: if the run has no start of its own.
+    """
+    run = runs.read_config(workdir)
+    after = open_lib.open_pipeline(workdir, SampleConfig(steps=run.judge.steps))
+    start = initialization.start_of(run, after.system.model)
+    return after.with_params(start, step=0), after
+
+
 def plan(config: JudgeConfig, variety: sampling.Scenery) -> list[toyworld.ToyworldSample]:
     """Returns the videos to judge: the first held-out scenes, each in every wording."""
+    scenes = [sampling.sample(0, "heldout", index, variety) for index in range(config.scenes)]
+    exercised = [toyworld.exercised_categories(scene) for scene in scenes]
     samples = []
-    for index in range(config.scenes):
-        scene = sampling.sample(0, "heldout", index, variety)
-        exercised = toyworld.exercised_categories(scene)
-        for wording in WORDINGS:
-            samples += toyworld.ask_for(scene, index, wording, exercised)
-    return sorted(samples, key=lambda sample: WORDINGS.index(sample.style))
+    for wording in WORDINGS:
+        for index, scene in enumerate(scenes):
+            samples += toyworld.ask_for(scene, index, wording, exercised[index])
+    return samples
 
 
 def judge_side(

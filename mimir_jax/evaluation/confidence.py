@@ -40,11 +40,10 @@ def nested_bootstrap_interval(
         seed: Seed of the draws.
     """
     rng = np.random.default_rng(seed)
-    means = []
-    for _ in range(resamples):
-        rows = rng.integers(0, values.shape[0], values.shape[0])
-        columns = rng.integers(0, values.shape[1], values.shape[1])
-        means.append(np.nanmean(values[np.ix_(rows, columns)]))
+    rows, columns = (rng.integers(0, size, (resamples, size)) for size in values.shape)
+    drawn = values[rows[:, :, None], columns[:, None, :]]  # (resamples, seeds, scenes)
+    counts = (~np.isnan(drawn)).sum(axis=(1, 2))
+    means = np.nansum(drawn, axis=(1, 2))[counts > 0] / counts[counts > 0]
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 

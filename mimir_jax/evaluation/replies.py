@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How often a language model replies exactly what a caption tells, by kind of caption.
 
-The replies are those of `toyworld.wording`: four answers and an elaboration, each a function of
+The replies are those of `toyworld.replies`: four answers and an elaboration, each a function of
 what the caption tells. A reply counts only if every word of it is right.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 from mimir_jax import tables
 from mimir_jax.config import TextConfig
 from mimir_jax.data.toyworld import language, sampling, wording
+from mimir_jax.data.toyworld import replies as exact
 from mimir_jax.encoders import chat
 from mimir_jax.evaluation import confidence
 
@@ -142,8 +143,7 @@ def _requests(found: wording.Caption, kinds: int) -> list[Question]:
         *chat.instruction_turns(found.text, config),
         chat.caption_turn(found.text, config),
     ]
-    replies = [*wording.answers(found.meaning), wording.elaboration(found.meaning)]
     return [
         Question(found.wording, kinds, request, found.text, chat, reply)
-        for request, chat, reply in zip(REQUESTS, chats, replies, strict=True)
+        for request, chat, reply in zip(REQUESTS, chats, exact.every(found.meaning), strict=True)
     ]

@@ -27,14 +27,12 @@ import mimir_jax
 from mimir_jax import evaluation, files, hashing, tables
 from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.data.toyworld import sampling
+from mimir_jax.data.toyworld.language import WORDINGS
 from mimir_jax.errors import InputError
 from mimir_jax.evaluation import before_after, confidence, plots, results
 from mimir_jax.evaluation import clips as clips_lib
-from mimir_jax.evaluation.config import WORDINGS
 from mimir_jax.preparation import precompute
-from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling import video as video_lib
-from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.systems.ablations import START, Ablation, Prediction
 from mimir_jax.training import loop
 from mimir_jax.weights import runs
@@ -44,12 +42,18 @@ CATEGORIES = ("object_class", "colour", "size", "count", "layout", "action")
 
 Say = Callable[[str], None]
 
+Clips = dict[int, list[clips_lib.JudgedClip]]
+"""Judged clips of a cell by seed."""
+
+Shares = dict[str, tuple[float, float, float]]
+"""Share that passes and its interval, in percent, by category."""
+
 
 def apply(config: TrainConfig, overrides: Mapping[str, Any]) -> TrainConfig:
     """Returns `config` with the values of dotted fields.
 
     Raises:
-        InputError: for a field that does not exist or a value that does not fit.
+        InputError: for a value that does not fit.
     """
     values = json.loads(bridge.to_json(config))
     for name, value in overrides.items():
@@ -98,15 +102,12 @@ def run_sweep(
             result = loop.train(variant, workdir)
             if result.interrupted:
                 raise KeyboardInterrupt
-            say("held-out loss " + _arrow(result.before["loss"], result.after["loss"]))
-        pipeline = open_lib.open_pipeline(workdir, SampleConfig(steps=config.judge.steps))
+            say(f"held-out loss {result.before['loss']:.4f} -> {result.after['loss']:.4f}")
+        start, end = before_after.open_sides(workdir)
         options = {"batch_size": config.judge.batch_size, "progress": lambda done, total: None}
         if not _complete(out / START, len(samples)):
-            start = open_lib.open_pipeline(
-                workdir, SampleConfig(steps=config.judge.steps), start=True
-            )
             before_after.judge_side(samples, start, out / START, **options)
-        before_after.judge_side(samples, pipeline, judged, **options)
+        before_after.judge_side(samples, end, judged, **options)
 
 
 def write_report(out: pathlib.Path, ablation: Ablation) -> str:
@@ -124,10 +125,13 @@ def write_report(out: pathlib.Path, ablation: Ablation) -> str:
     """
     settings = files.read_json(out / results.SETTINGS, "settings of a sweep")
     judged = _read_judged(out, settings)
-    _write_csv(out, judged)
+    tables_of = {
+        wording: {name: _shares(clips, wording) for name, clips in judged.items()}
+        for wording in WORDINGS
+    }
+    _write_csv(out, judged, tables_of)
     parts = [_head(settings, judged)]
-    for wording in WORDINGS:
-        shares = {name: _shares(runs_of, wording) for name, runs_of in judged.items()}
+    for wording, shares in tables_of.items():
         parts.append(f"## {wording.capitalize()} wording\n\n{_format_shares(shares)}")
         plots.plot_bars(
             out / f"{wording}.png",
@@ -149,10 +153,6 @@ def write_report(out: pathlib.Path, ablation: Ablation) -> str:
     return text
 
 
-Clips = dict[int, list[clips_lib.JudgedClip]]
-"""Judged clips of a cell by seed."""
-
-
 def mean_passed(
     clips: Clips, wording: str, categories: Sequence[str] = CATEGORIES
 ) -> Float[np.ndarray, "seeds scenes"]:
@@ -170,12 +170,23 @@ def mean_passed(
 def check_prediction(
     prediction: Prediction, judged: Mapping[str, Clips], wording: str
 ) -> list[str]:
-    """Returns difference, interval and verdict of a prediction as cells of a table."""
-    if prediction.cell not in judged or prediction.other not in judged:
+    """Returns difference, interval and verdict of a prediction as cells of a table.
+
+    Cells are compared by the seeds that both have; the start has no seed and stands for each.
+    """
+    names = (prediction.cell, prediction.other)
+    seeds = [set(judged.get(name, ())) for name in names if name != START]
+    shared = sorted(set.intersection(*seeds))
+    if not shared or not all(name in judged for name in names):
         return ["-", "-", "not run"]
-    ours, other = (mean_passed(judged[n], wording) for n in (prediction.cell, prediction.other))
-    rows = min(len(ours), len(other)) if prediction.other != START else len(ours)
-    difference = 100 * (ours[:rows] - (other if prediction.other == START else other[:rows]))
+    ours, other = (
+        mean_passed(
+            judged[name] if name == START else {seed: judged[name][seed] for seed in shared},
+            wording,
+        )
+        for name in names
+    )
+    difference = 100 * (ours - other)
     middle = float(np.nanmean(difference))
     low, high = confidence.nested_bootstrap_interval(difference)
     if prediction.margin is None:
@@ -249,7 +260,7 @@ def _read_judged(out: pathlib.Path, settings: Mapping[str, Any]) -> dict[str, Cl
     return judged
 
 
-def _shares(clips: Clips, wording: str) -> dict[str, tuple[float, float, float]]:
+def _shares(clips: Clips, wording: str) -> Shares:
     """Returns share and interval in percent by category, and of the mean over them."""
     row = {}
     for name, categories in {
@@ -264,7 +275,7 @@ def _shares(clips: Clips, wording: str) -> dict[str, tuple[float, float, float]]
     return row
 
 
-def _format_shares(shares: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> str:
+def _format_shares(shares: Mapping[str, Shares]) -> str:
     columns = ["mean", *CATEGORIES, "action_order"]
     rows = [["cell", *columns]]
     for name, row in shares.items():
@@ -299,7 +310,9 @@ def _head(settings: Mapping[str, Any], judged: Mapping[str, Clips]) -> str:
     )
 
 
-def _write_csv(out: pathlib.Path, judged: Mapping[str, Clips]) -> None:
+def _write_csv(
+    out: pathlib.Path, judged: Mapping[str, Clips], shares: Mapping[str, Mapping[str, Shares]]
+) -> None:
     with files.atomic_file(out / "clips.csv") as path, path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["cell", "seed", "scene", "wording", "category", "passed", "value"])
@@ -312,7 +325,7 @@ def _write_csv(out: pathlib.Path, judged: Mapping[str, Clips]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["cell", "wording", "category", "passed", "low", "high", "seeds"])
         for (name, clips), wording in itertools.product(judged.items(), WORDINGS):
-            for category, cell in _shares(clips, wording).items():
+            for category, cell in shares[wording][name].items():
                 numbers = [f"{x:.2f}" for x in cell]
                 writer.writerow([name, wording, category, *numbers, len(clips)])
 
@@ -330,7 +343,3 @@ def _draw_sheets(out: pathlib.Path, judged: Mapping[str, Clips], steps: int) -> 
         texts = [f"{name}: {clip['prompt']}" for name in folders]
         strips = [video_lib.strip(video) for video in videos]
         video_lib.contact_sheet(strips, texts).save(out / f"sheet-{wording}.png")
-
-
-def _arrow(before: float, after: float) -> str:
-    return f"{before:.4f} -> {after:.4f}"

@@ -8,7 +8,8 @@ import jaxtyping
 import pytest
 
 from mimir_jax.data import toyworld as world
-from mimir_jax.data.toyworld import captions, language, vocabulary, wording
+from mimir_jax.data.toyworld import captions, language, replies, vocabulary, wording
+from mimir_jax.data.toyworld import meaning as meaning_lib
 from mimir_jax.evaluation.judge import prompt_coverage
 
 MEANINGS = [(kind, value) for kind, row in language.TABLE.items() for value in row]
@@ -115,7 +116,7 @@ def test_wide_captions_hold_nothing_reserved():
 def test_the_reader_finds_what_a_caption_tells(kind):
     for number, scene in enumerate([*scenes(40), *scenes(20, "heldout", "single")]):
         found = wording.caption(scene, kind, number)
-        expected = wording.categories(scene, found.meaning)
+        expected = meaning_lib.categories(scene, found.meaning)
         assert prompt_coverage.mentioned_categories(scene, found.text) == expected, found
 
 
@@ -146,13 +147,13 @@ def test_meanings_agree_with_the_scene(kind):
 def test_replies_say_what_is_told_and_what_is_not():
     for scene in scenes(100):
         for variant in range(3):
-            meaning = wording.narrow_meaning(scene, "long", variant)
-            assert wording.elaboration(meaning) == captions.caption(scene, "long", 2)
-            for ours, exact in zip(wording.answers(meaning), captions.answers(scene), strict=True):
+            meaning = meaning_lib.narrow_meaning(scene, "long", variant)
+            assert replies.elaboration(meaning) == captions.caption(scene, "long", 2)
+            for ours, exact in zip(replies.answers(meaning), captions.answers(scene), strict=True):
                 assert ours == exact or exact.endswith("is alone.")
-    thing = wording.Thing(None, colour="red")
-    assert wording.elaboration(wording.Meaning((thing,))) == "The video shows several red shapes."
-    assert wording.answers(wording.Meaning((thing,))) == (
+    told = meaning_lib.Meaning((meaning_lib.Thing(None, colour="red"),))
+    assert replies.elaboration(told) == "The video shows several red shapes."
+    assert replies.answers(told) == (
         "There are several objects: several shapes. The number is not told. The shapes are not "
         "told.",
         "Several shapes are red. The sizes are not told. The background is not told.",

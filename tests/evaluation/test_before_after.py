@@ -143,6 +143,21 @@ def test_predictions_end_by_their_interval(cell, other, margin, verdict):
     assert sweep.check_prediction(prediction, judged, "wide")[2] == verdict
 
 
+def test_predictions_pair_the_seeds_that_both_cells_have():
+    right, wrong = clips([1] * 20), clips([0] * 20)
+    judged = {ablations.START: {0: wrong}, "a": {0: right, 2: wrong}, "b": {1: right, 2: right}}
+    check = lambda *names: sweep.check_prediction(  # noqa: E731
+        ablations.Prediction("", *names), judged, "wide"
+    )
+    assert check("a", "b")[0] == "-100.0"  # seed 2 alone
+    assert check("a", ablations.START)[0] == "+50.0"  # both seeds of a
+    assert check(ablations.START, "b")[:1] + check(ablations.START, "b")[2:] == [
+        "-100.0",
+        "refuted",
+    ]
+    assert check("a", "c") == ["-", "-", "not run"]
+
+
 def test_intervals_widen_with_what_seeds_and_scenes_differ_in():
     same = np.ones((3, 40)) * 0.5
     assert confidence.nested_bootstrap_interval(same) == (0.5, 0.5)

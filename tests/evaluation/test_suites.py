@@ -9,7 +9,7 @@ import pytest
 from mimir_jax import evaluation, files
 from mimir_jax.config import MimirSystemConfig, TrainConfig, bridge
 from mimir_jax.data import toyworld as world
-from mimir_jax.data.toyworld import captions
+from mimir_jax.data.toyworld import captions, language
 from mimir_jax.errors import InputError
 from mimir_jax.evaluation import clips, confidence, results
 from mimir_jax.evaluation import config as c
@@ -92,6 +92,7 @@ def test_settings_that_cannot_work_are_named(make, fields, message):
 
 def test_styles_are_those_of_the_captions():
     assert set(c.ToyworldEvalConfig(checkpoint="a").styles) == set(captions.STYLES)
+    assert c.WORDINGS == language.WORDINGS
 
 
 def test_wilson_interval_against_known_values():
