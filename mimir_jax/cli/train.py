@@ -77,9 +77,8 @@ def _train(args: command.Arguments, workdir: pathlib.Path) -> None:
         result = loop.train(config, workdir, report=progress.report, check=check)
     for line in _conclusion(args, workdir, result):
         say(line)
-    if config.judge.scenes and config.resume_from is not None:
-        say(f"not judged before and after: the run went on from {config.resume_from}")
-    elif config.judge.scenes and not result.interrupted:
+    own = config.resume_from is None and config.data.source == "toyworld"
+    if config.judge.scenes and own and not result.interrupted:
         _judge(workdir, console, trained=result.before != result.after)
 
 

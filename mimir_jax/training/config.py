@@ -76,6 +76,8 @@ class OptimizerConfig:
 class JudgeConfig:
     """Judge a finished run on Toyworld: the same prompts and noise before and after.
 
+    Runs on other data, and runs that went on from another one, are not judged.
+
     Attributes:
         scenes: Held-out scenes, each asked for in every wording; 0 judges nothing.
         steps: Sampling steps of a judged video.
