@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mimir_jax.models.config import *  # noqa: F403
     from mimir_jax.models.divot.config import *  # noqa: F403
     from mimir_jax.models.kinds import *  # noqa: F403
+    from mimir_jax.models.llava.config import *  # noqa: F403
     from mimir_jax.models.mimir.config import *  # noqa: F403
     from mimir_jax.models.vae.config import *  # noqa: F403
     from mimir_jax.parallel.config import *  # noqa: F403
@@ -44,6 +45,7 @@ _NAMES = {
     ),
     "models.divot.config": "ClipSequenceConfig MixtureConfig ProjectorConfig",
     "models.kinds": "KINDS",
+    "models.llava.config": "LlavaConfig",
     "models.mimir.config": "ABLATIONS FuserConfig MimirConfig StabilizerConfig",
     "models.vae.config": "VAEConfig",
     "diffusion.config": "DiffusionConfig EDMConfig SamplerConfig",

@@ -79,7 +79,7 @@ class FrozenNetwork:
         if self.config is not None:
             config, stored = self.config, self.config.dtype
         elif self._exists():
-            config = weights.open_weights(self.path).config
+            config = weights.open_weights(self.path, kind=self.kind).config
             stored = config.dtype
         else:
             config, stored = KINDS[self.kind](), "bfloat16"

@@ -3,6 +3,7 @@
 """The networks whose weights are stored, by the kind that a native folder names."""
 
 from mimir_jax.models.config import DiTConfig, LLMConfig, T5Config, ViTConfig
+from mimir_jax.models.llava.config import LlavaConfig
 from mimir_jax.models.mimir.config import MimirConfig
 from mimir_jax.models.vae.config import VAEConfig
 
@@ -11,6 +12,7 @@ KINDS = {
     "t5": T5Config,
     "llm": LLMConfig,
     "vit": ViTConfig,
+    "llava": LlavaConfig,
     "dit": DiTConfig,
     "mimir": MimirConfig,
 }

@@ -223,6 +223,28 @@ class LLM(nnx.Module):
         """Returns the states of `__call__` alone, without the cost of the logits."""
         return self._read(input_ids, attention_mask, embeddings, block_mask, layer)[1]
 
+    def hidden_states(
+        self,
+        input_ids: Ids = None,
+        attention_mask: Mask = None,
+        *,
+        embeddings: Embeddings = None,
+        block_mask: BlockMask = None,
+    ) -> Float[Array, "layers b t d"]:
+        """Returns the states of every layer, from the embedding to those after the final norm."""
+        first = self._inputs(input_ids, embeddings)
+        positions, mask = self._plain(first, attention_mask, block_mask)
+        tables = rope_text.rotation(self.cfg.rope, self.cfg.head_dim, positions, first.shape[1])
+
+        def body(block, x, index):
+            x, _ = block(x, tables, mask, None, index)
+            x = constrain(x, "act_batch", "act_length", "act_embed")
+            return x, x
+
+        indices = jnp.arange(self.cfg.num_layers, dtype=jnp.int32)
+        last, states = self.blocks(body, first, indices)
+        return jnp.concatenate([first[None], states[:-1], self.norm(last)[None]])
+
     def embed_tokens(self, input_ids: Int[Array, "b t"]) -> Float[Array, "b t d"]:
         """Returns the embeddings of token ids, to be joined with other embeddings."""
         return self.embed(input_ids)
@@ -277,11 +299,16 @@ class LLM(nnx.Module):
         layer: int,
     ) -> tuple[Array, Array]:
         x = self._inputs(ids, embeddings)
-        length = x.shape[1]
-        positions = jnp.arange(length, dtype=jnp.int32)[None]
+        positions, mask = self._plain(x, attention_mask, block_mask)
+        return self._run(x, positions, x.shape[1], mask, layer, None)[:2]
+
+    def _plain(
+        self, x: Array, attention_mask: Mask, block_mask: BlockMask
+    ) -> tuple[Int[Array, "1 t"], Bool[Array, "#b 1 t s"]]:
+        """Returns positions and mask of a sequence that is read whole."""
+        positions = jnp.arange(x.shape[1], dtype=jnp.int32)[None]
         valid = None if attention_mask is None else attention_mask.astype(bool)
-        mask = self._mask(positions, positions, valid, block_mask)
-        return self._run(x, positions, length, mask, layer, None)[:2]
+        return positions, self._mask(positions, positions, valid, block_mask)
 
     def _inputs(self, ids: Ids, embeddings: Embeddings) -> Float[Array, "b t d"]:
         if (ids is None) == (embeddings is None):

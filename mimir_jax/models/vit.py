@@ -165,14 +165,38 @@ class ViT(nnx.Module):
                 return block(x), None
             return jax.lax.cond(index < wanted, lambda: block(x), lambda: x), None
 
-        x = self.pre_norm(self._embed(images, interpolate))
-        x = constrain(x, "act_batch", "act_length", "act_embed")
+        x = self._start(images, interpolate)
         indices = None if wanted == num_layers else jnp.arange(num_layers, dtype=jnp.int32)
         return self.blocks(body, x, indices)[0]
+
+    def features(
+        self, images: Float[Array, "b height width c"], layers: tuple[int, ...]
+    ) -> Float[Array, "b l d"]:
+        """Returns the states of several layers side by side, as some LLaVAs read them.
+
+        Args:
+            images: Normalised images.
+            layers: Which states, in the order of the result; see `__call__`.
+        """
+        if len(layers) == 1:
+            return self(images, layer=layers[0])
+        wanted = [functional.layer_index(layer, self.cfg.num_layers) for layer in layers]
+
+        def body(block: Block, x: Array, _: None) -> tuple[Array, Array]:
+            x = block(x)
+            return x, x
+
+        first = self._start(images, interpolate=False)
+        states = jnp.concatenate([first[None], self.blocks(body, first)[1]])
+        return jnp.concatenate([states[index] for index in wanted], axis=-1)
 
     def pool(self, states: Float[Array, "b l d"]) -> Float[Array, "b d"]:
         """Returns one vector of each image: the norm of the class token of the last states."""
         return self.post_norm(states[:, 0])
+
+    def _start(self, images: Array, interpolate: bool) -> Float[Array, "b l d"]:
+        x = self.pre_norm(self._embed(images, interpolate))
+        return constrain(x, "act_batch", "act_length", "act_embed")
 
     def _embed(self, images: Array, interpolate: bool) -> Float[Array, "b l d"]:
         cfg = self.cfg

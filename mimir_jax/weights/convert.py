@@ -38,7 +38,7 @@ Form = Literal["native", "run", "transformers", "diffusers"]
 _COMPANIONS = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "spiece.model", "vocab.*",
     "merges.txt", "chat_template*", "generation_config.json", "preprocessor_config.json",
-    "LICENSE*", "NOTICE*",
+    "processor_config.json", "LICENSE*", "NOTICE*",
 )  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def _write_published(
 ) -> None:
     name = known.export_class(opened.class_name)
     raw = _published_config(known, opened, name)
-    table = known.rules(opened.config, name)
+    table = known.table(opened.config, name, raw)
     params = opened.params
     dtypes = opened.dtypes
     if dtype is not None:

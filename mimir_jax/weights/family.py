@@ -27,11 +27,13 @@ class Family:
         kind: Key of `config.KINDS`.
         module: The network.
         classes: Published classes it reads, the one it writes first; none for our own.
+        holders: Published classes of whole models that hold one, read where this kind is asked for.
     """
 
     kind: ClassVar[str]
     module: ClassVar[type[nnx.Module]]
     classes: ClassVar[tuple[str, ...]] = ()
+    holders: ClassVar[tuple[str, ...]] = ()
 
     def build(self, config: Any) -> functional.Model:
         """Returns the network."""
@@ -74,6 +76,14 @@ class Published(Family, abc.ABC):
     @abc.abstractmethod
     def rules(self, config: Any, name: str) -> list[Rule]:
         """Returns the table of class `name`."""
+
+    def table(self, config: Any, name: str, raw: Raw) -> list[Rule]:
+        """Returns the table of class `name` with the published config `raw`.
+
+        That of the class alone for most; a class may come in layouts that its config tells apart.
+        """
+        del raw
+        return self.rules(config, name)
 
     def part(self, raw: Raw) -> Raw:
         """Returns the config of the network out of that of a whole model; the same for most."""

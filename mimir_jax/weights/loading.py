@@ -38,7 +38,8 @@ def load(
         dtype: Dtype of parameters and compute. None computes in the dtype that published weights
             are stored in, or that a folder of ours names, and keeps parameters stored wider.
         mesh: Puts parameters on this mesh, split over its `fsdp` and `tensor` axes.
-        kind: Refuses networks of another kind (a key of `config.KINDS`).
+        kind: Refuses networks of another kind (a key of `config.KINDS`). `vit` also opens the tower
+            of a LLaVA.
 
     Returns:
         The network and its parameters, a nested dict of arrays.
@@ -46,7 +47,7 @@ def load(
     Raises:
         ValueError: in one line, for anything wrong with the weights.
     """
-    opened = opening.open_weights(path)
+    opened = opening.open_weights(path, kind=kind)
     check_kind(opened, kind)
     config = opened.config
     if dtype is not None:

@@ -24,6 +24,7 @@ from mimir_jax.weights import (
     dit,
     family,
     gguf,
+    llava,
     llm,
     mimir,
     native,
@@ -40,12 +41,21 @@ from mimir_jax.weights import (
 ASSETS = pathlib.Path(__file__).parents[1] / "assets"
 FAMILIES: dict[str, family.Family] = {
     known.kind: known
-    for known in (t5.T5(), llm.LLM(), vit.ViT(), dit.DiT(), vae.VAE(), mimir.Mimir())
+    for known in (
+        t5.T5(),
+        llm.LLM(),
+        vit.ViT(),
+        llava.Llava(),
+        dit.DiT(),
+        vae.VAE(),
+        mimir.Mimir(),
+    )
 }
 """Every kind of network there is."""
 
 _AT_ONCE_BYTES = 256 << 20  # an Orbax checkpoint is read whole up to here
 _SAT_FILE = "mp_rank_00_model_states.pt"
+_CLASSES = {"t5": "T5EncoderModel", "llava": llava.Llava.classes[0]}  # of a `model_type` alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +101,13 @@ def resolve(path: str | os.PathLike[str]) -> pathlib.Path:
     return place
 
 
-def open_weights(path: str | os.PathLike[str]) -> Weights:
+def open_weights(path: str | os.PathLike[str], *, kind: str | None = None) -> Weights:
     """Opens and checks the weights at `path`.
+
+    Args:
+        path: As in `load`.
+        kind: Opens this part of a published model that holds one, the `vit` of a LLaVA; otherwise
+            it has no effect.
 
     Raises:
         ValueError: if they are of no known form or class, damaged, or disagree with their config.
@@ -111,7 +126,7 @@ def open_weights(path: str | os.PathLike[str]) -> Weights:
         return _open_native(place, raw)
     if runs.is_run_config(raw):
         return _open_run(place)
-    return _open_published(place, raw)
+    return _open_published(place, raw, kind)
 
 
 def _read_json(folder: pathlib.Path, name: str) -> dict[str, Any]:
@@ -186,12 +201,14 @@ def check_params(
     return {name: tensors.of_array(values[name]) for name in stored.tensors}
 
 
-def _open_published(folder: pathlib.Path, raw: family.Raw) -> Weights:
+def _open_published(folder: pathlib.Path, raw: family.Raw, kind: str | None) -> Weights:
     if "_class_name" in raw:
         name = raw["_class_name"]
     else:
-        name = llm.class_name(raw) or ("T5EncoderModel" if raw.get("model_type") == "t5" else "")
+        name = llm.class_name(raw) or _CLASSES.get(raw.get("model_type"), "")
     known = next((f for f in FAMILIES.values() if name in f.classes), None)
+    if kind in FAMILIES and name in FAMILIES[kind].holders:
+        known = FAMILIES[kind]
     if known is None:
         names = ", ".join(n for f in FAMILIES.values() for n in f.classes)
         raise InputError(
@@ -254,7 +271,7 @@ def _checked(
         raw = known.part(raw)
         found = known.prepare(raw, found)
         config = known.read_config(raw, found)
-        table = known.rules(config, name)
+        table = known.table(config, name, raw)
         abstract = known.abstract(config)
     except (ValueError, TypeError) as error:
         raise InputError(f"weights {place}: {error}") from None

@@ -115,6 +115,16 @@ def in_blocks(rules: Sequence[Rule]) -> list[Rule]:
     return [dataclasses.replace(rule, path=f"blocks/block/{rule.path}") for rule in rules]
 
 
+def inside(rules: Sequence[Rule], path: str, prefix: str) -> list[Rule]:
+    """Moves the rules of a network below `path`, its tensors behind `prefix`."""
+    return [
+        dataclasses.replace(
+            rule, path=f"{path}/{rule.path}", names=tuple(f"{prefix}{name}" for name in rule.names)
+        )
+        for rule in rules
+    ]
+
+
 def expected_shapes(rules: Sequence[Rule], abstract: Abstract) -> dict[str, Shape]:
     """Returns the shape of every tensor that the table asks for.
 

@@ -41,8 +41,8 @@ class ViT(family.Published):
         "CLIPVisionModel",
         "CLIPVisionModelWithProjection",
         "CLIPModel",
-        "LlavaForConditionalGeneration",
     )
+    holders = ("LlavaForConditionalGeneration",)
     stem = "model"
     ignored = (
         r"vision_model\.embeddings\.position_ids",

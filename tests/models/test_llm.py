@@ -142,6 +142,8 @@ def test_layers_are_counted_as_in_transformers():
     for layer in (-4, -2, 3):
         ours = encode(params, jnp.asarray(ids), layer=layer)
         assert relative_error(ours, hidden[layer]) < 1e-5, layer
+    every = jax.jit(model.hidden_states)(params, jnp.asarray(ids))
+    assert relative_error(every, np.stack(hidden)) < 1e-5
     with pytest.raises(ValueError, match="layer must lie between -4 and 3 .* got 4"):
         encode(params, jnp.asarray(ids), layer=4)
 

@@ -140,8 +140,6 @@ FORMS = {
     "saved": write_saved,
     "projected": write_projected,
     "clip": write_clip,
-    "llava": write_llava,
-    "published-llava": write_published_llava,
     "openclip": write_openclip,
 }
 
@@ -169,6 +167,14 @@ def test_every_form_equals_its_reference_and_comes_back(tower, tmp_path, form):
     again = transformers.CLIPVisionModel.from_pretrained(str(tmp_path / "back")).eval()
     states, _ = test_vit.run_reference(again, IMAGES)
     assert np.array_equal(states[-1], expected[-1])
+
+
+@pytest.mark.parametrize("write_whole", [write_llava, write_published_llava])
+def test_opens_out_of_a_llava(tower, tmp_path, write_whole):
+    write_whole(tmp_path / "source", tower)
+    model, params = mimir_jax.load(tmp_path / "source", kind="vit")
+    expected, _ = test_vit.run_reference(tower, IMAGES)
+    assert relative_error(model.apply(params, IMAGES, layer=-2), expected[-2]) < 1e-5
 
 
 def test_loads_straight_into_shards(tower, tmp_path):
