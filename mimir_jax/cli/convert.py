@@ -3,10 +3,10 @@
 """Convert weights to another format.
 
 SRC is a folder as downloaded from a hub (T5, Phi-3, Llama, Mistral, CLIP, LLaVA; a CogVideoX
-transformer or VAE), a .gguf file, a SAT checkpoint of CogVideoX, a training run, or a native folder. DST
-becomes a native folder, or one that transformers or diffusers open; it is complete or absent. A run
-with adapters is written merged, or with --adapters as the adapters alone. --to run releases a run:
-its config and weights, to sample and evaluate but not to train on.
+transformer or VAE), a .gguf file, a SAT checkpoint of CogVideoX, a training run, or a native
+folder. DST becomes a native folder, or one that transformers or diffusers open; it is complete or
+absent. A run with adapters is written merged, or with --adapters as the adapters alone. --to run
+releases a run: its config and weights, to sample and evaluate but not to train on.
 """
 
 import time
