@@ -31,7 +31,11 @@ def define_flags(values: flags.FlagValues) -> None:
         "adapters", False, "Write the adapters of a run alone, as diffusers loads them.", values
     )
     flags.DEFINE_enum(
-        "to", "native", ["native", "run", "transformers", "diffusers"], "Format to write.", values
+        "to",
+        "native",
+        ["native", "run", "transformers", "diffusers", "divot"],
+        "Format to write.",
+        values,
     )
 
 

@@ -43,7 +43,9 @@ _NAMES = {
         "COGVIDEOX DiTConfig DType Kernel LLMConfig LoraConfig Remat ResamplerConfig RopeConfig "
         "T5Config ViTConfig"
     ),
-    "models.divot.config": "ClipSequenceConfig MixtureConfig ProjectorConfig",
+    "models.divot.config": (
+        "MISTRAL_7B AgentConfig ClipSequenceConfig DenoiserConfig MixtureConfig ProjectorConfig"
+    ),
     "models.kinds": "KINDS",
     "models.llava.config": "LlavaConfig",
     "models.mimir.config": "ABLATIONS FuserConfig MimirConfig StabilizerConfig",

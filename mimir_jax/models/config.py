@@ -107,6 +107,8 @@ class LLMConfig:
         norm_eps: Epsilon of the norms.
         tie_embeddings: Use the embedding as output projection.
         sliding_window: Positions that a token attends to; None is all before it.
+        query_block: Length of a block of queries, which attend to each other in both directions; an
+            attention mask marks them by -1 (Divot, arXiv 2412.04432).
         rope: Rotary positions.
         remat: Activations that the forward pass keeps, as in the video transformer.
         dtype: Dtype of the computation.
@@ -122,6 +124,7 @@ class LLMConfig:
     norm_eps: float = 1e-5
     tie_embeddings: bool = False
     sliding_window: int | None = None
+    query_block: int = 64
     rope: RopeConfig = RopeConfig()
     remat: Remat = "none"
     dtype: DType = "float32"

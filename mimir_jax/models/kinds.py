@@ -3,6 +3,7 @@
 """The networks whose weights are stored, by the kind that a native folder names."""
 
 from mimir_jax.models.config import DiTConfig, LLMConfig, T5Config, ViTConfig
+from mimir_jax.models.divot.config import AgentConfig
 from mimir_jax.models.llava.config import LlavaConfig
 from mimir_jax.models.mimir.config import MimirConfig
 from mimir_jax.models.vae.config import VAEConfig
@@ -15,5 +16,6 @@ KINDS = {
     "llava": LlavaConfig,
     "dit": DiTConfig,
     "mimir": MimirConfig,
+    "divot_llm": AgentConfig,
 }
 """Config class of every kind of native weights folder."""

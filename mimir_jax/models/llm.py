@@ -7,8 +7,9 @@ three. The cache is an argument and a result: `extend` reads more tokens, whethe
 into an empty cache or one new token.
 
 Every method reads token ids, or `embeddings` in their place (projected images, learned queries). An
-`attention_mask` marks the real tokens of a causal sequence; a `block_mask` replaces the causal rule
-by any set of (query, key) pairs, such as a block of queries that attend to each other.
+`attention_mask` marks the real tokens of a causal sequence, and by -1 the queries of Divot, blocks
+of which attend to each other in both directions; a `block_mask` replaces the causal rule by any set
+of (query, key) pairs.
 
 LongRoPE chooses its factors by the length of the longest sequence of the batch: the padded length
 in a plain forward, the real tokens read so far in `extend`. The keys and values of a cache that was
@@ -28,6 +29,7 @@ from mimir_jax.config import LLMConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional, layers, rope_text
 from mimir_jax.models.attention import text
+from mimir_jax.models.divot import mask as divot_mask
 from mimir_jax.parallel.context import constrain
 
 Ids = Int[Array, "b t"] | None
@@ -199,7 +201,7 @@ class LLM(nnx.Module):
 
         Args:
             input_ids: Token ids.
-            attention_mask: True or 1 at real tokens; None when all are.
+            attention_mask: True or 1 at real tokens, -1 at queries; None when all are tokens.
             embeddings: Inputs of the first block, in place of `input_ids`.
             block_mask: True where a query (row) may attend to a key (column), in place of the
                 causal rule and the sliding window; `attention_mask` still applies to the keys.
@@ -308,6 +310,9 @@ class LLM(nnx.Module):
         """Returns positions and mask of a sequence that is read whole."""
         positions = jnp.arange(x.shape[1], dtype=jnp.int32)[None]
         valid = None if attention_mask is None else attention_mask.astype(bool)
+        if block_mask is None and valid is not None and attention_mask.dtype != bool:
+            block, window = self.cfg.query_block, self.cfg.sliding_window
+            block_mask = divot_mask.block_mask(attention_mask, block, window)
         return positions, self._mask(positions, positions, valid, block_mask)
 
     def _inputs(self, ids: Ids, embeddings: Embeddings) -> Float[Array, "b t d"]:

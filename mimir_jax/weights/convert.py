@@ -23,8 +23,10 @@ from mimir_jax.models import lora
 from mimir_jax.weights import (
     adapters,
     dit,
+    divot,
     family,
     gguf,
+    llm,
     native,
     opening,
     rules,
@@ -32,7 +34,7 @@ from mimir_jax.weights import (
     tensors,
 )
 
-Form = Literal["native", "run", "transformers", "diffusers"]
+Form = Literal["native", "run", "transformers", "diffusers", "divot"]
 
 # What travels with encoders besides their weights, and with anything that has a licence.
 _COMPANIONS = (
@@ -90,6 +92,8 @@ def convert(
             _write_run(folder, opened, cast)
         elif opened.family.kind == "mimir" and to == "diffusers":
             _write_mimir(folder, opened, cast)
+        elif opened.family.kind == divot.Agent.kind and to == "divot":
+            _write_agent(folder, opened, cast)
         elif isinstance(opened.family, family.Published) and opened.family.library == to:
             _write_published(folder, opened.family, opened, cast)
         else:
@@ -219,6 +223,40 @@ def _write_mimir(folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype 
     _write_conditioners(folder, opened.config, opened.params, dtype)
 
 
+def _write_agent(folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype | None) -> None:
+    """Writes the LLM as a folder of transformers, projector and head as a torch file beside it."""
+    known, inner = opening.FAMILIES[divot.Agent.kind], opening.FAMILIES[divot.LLM]
+    assert isinstance(known, divot.Agent) and isinstance(inner, family.Published)
+    raw = opened.raw or known.write_config(opened.config, known.classes[0])
+    place = opened.path / divot.LLM
+    base = opening.Weights(
+        path=place if place.is_dir() else opened.path,
+        family=inner,
+        config=opened.config.llm,
+        params=_below(opened.params, "llm/"),
+        class_name=llm.class_name(raw[divot.LLM]),
+        raw=raw[divot.LLM],
+        dtypes=_below(opened.dtypes, "llm."),
+    )
+    for name in (divot.LLM, divot.AGENT):
+        (folder / name).mkdir()
+    _write_published(folder / divot.LLM, inner, base, dtype)
+    params, dtypes = opened.params, opened.dtypes
+    if dtype is not None:
+        params, dtypes = {path: _cast(tensor, dtype) for path, tensor in params.items()}, {}
+    table = known.table(opened.config, known.classes[0], raw)
+    rest = [rule for rule in table if not rule.path.startswith("llm/")]
+    named = dict(rules.export_tensors(rest, {r.path: params[r.path] for r in rest}, dtypes))
+    tensors.write_torch(folder / divot.AGENT / divot.FILE, named)
+    stated = known.write_config(opened.config, known.classes[0])[divot.AGENT]
+    (folder / divot.AGENT / "config.json").write_text(json.dumps(stated, indent=2) + "\n")
+
+
+def _below(values: Mapping[str, Any], start: str) -> dict[str, Any]:
+    """Returns the values whose names begin with `start`, which their names lose."""
+    return {n.removeprefix(start): x for n, x in values.items() if n.startswith(start)}
+
+
 def _write_conditioners(
     folder: pathlib.Path, config: MimirConfig, params: tensors.Tensors, dtype: np.dtype | None
 ) -> None:
@@ -272,7 +310,7 @@ def _copy_companions(opened: opening.Weights, folder: pathlib.Path) -> None:
         return
     here = place if place.is_dir() else place.parent
     places = [here]
-    if opened.family.kind in ("t5", "llm"):  # pipelines of diffusers keep it beside
+    if opened.family.kind in ("t5", "llm", "divot_llm"):  # pipelines of diffusers keep it beside
         places.insert(0, opened.tokenizer or here.parent / "tokenizer")
     for where in places:
         for pattern in _COMPANIONS:

@@ -17,7 +17,7 @@ from mimir_jax.weights.tensors import Tensor, Tensors
 Raw = dict[str, Any]
 """A published `config.json`."""
 
-Library = Literal["transformers", "diffusers"]
+Library = Literal["transformers", "diffusers", "divot"]
 
 
 class Family:
@@ -55,11 +55,15 @@ class Published(Family, abc.ABC):
         library: Where the published form belongs.
         stem: Name of the published weight file without suffix.
         ignored: Regular expressions of published tensors that do not matter.
+        reports_extra: Whether tensors that are not known are reported, where others are refused.
+        compute: Dtype of the computation; None takes the one that most tensors are stored in.
     """
 
     library: ClassVar[Library]
     stem: ClassVar[str]
     ignored: ClassVar[tuple[str, ...]] = ()
+    reports_extra: ClassVar[bool] = False
+    compute: ClassVar[str | None] = None
 
     @abc.abstractmethod
     def read_config(self, raw: Raw, tensors: Mapping[str, Tensor]) -> Any:

@@ -22,6 +22,7 @@ from mimir_jax import files as files_lib
 from mimir_jax.errors import InputError
 from mimir_jax.weights import (
     dit,
+    divot,
     family,
     gguf,
     llava,
@@ -29,6 +30,7 @@ from mimir_jax.weights import (
     mimir,
     native,
     openclip,
+    peft,
     rules,
     runs,
     sat,
@@ -49,6 +51,7 @@ FAMILIES: dict[str, family.Family] = {
         dit.DiT(),
         vae.VAE(),
         mimir.Mimir(),
+        divot.Agent(),
     )
 }
 """Every kind of network there is."""
@@ -227,6 +230,8 @@ def _open_without_config(folder: pathlib.Path) -> Weights:
     pickles = sorted(folder.rglob(_SAT_FILE))
     if len(pickles) == 1:
         return _open_sat(pickles[0])
+    if (folder / divot.LLM / "config.json").is_file():
+        return _open_divot(folder)
     if (folder / openclip.CONFIG_FILE).is_file():
         raw = _read_json(folder, openclip.CONFIG_FILE)
         return _checked(
@@ -241,6 +246,15 @@ def _open_without_config(folder: pathlib.Path) -> Weights:
         f"weights folder {folder} must hold a config.json (or one .gguf file, or {_SAT_FILE}); "
         "download it whole"
     )
+
+
+def _open_divot(folder: pathlib.Path) -> Weights:
+    """Opens Divot's LLM with projector and head, or the LLM where that is all there is."""
+    if not (folder / divot.AGENT).is_dir():
+        return open_weights(folder / divot.LLM)
+    known = FAMILIES[divot.Agent.kind]
+    assert isinstance(known, divot.Agent)
+    return _checked(folder, known, known.classes[0], *divot.open_folder(folder))
 
 
 def _open_gguf(path: pathlib.Path) -> Weights:
@@ -261,7 +275,7 @@ def _open_sat(path: pathlib.Path) -> Weights:
 
 def _checked(
     place: pathlib.Path,
-    known: family.Family,
+    known: family.Published,
     name: str,
     raw: family.Raw,
     found: tensors.Tensors,
@@ -269,19 +283,22 @@ def _checked(
 ) -> Weights:
     try:
         raw = known.part(raw)
+        if peft.is_unmerged(found):
+            found = peft.merge(found, place)
         found = known.prepare(raw, found)
         config = known.read_config(raw, found)
         table = known.table(config, name, raw)
         abstract = known.abstract(config)
     except (ValueError, TypeError) as error:
         raise InputError(f"weights {place}: {error}") from None
-    rules.check(table, abstract, found, ignored=known.ignored, source=str(place))
+    options = dict(ignored=known.ignored, reports_extra=known.reports_extra)
+    rules.check(table, abstract, found, **options, source=str(place))
     params = rules.import_params(table, abstract, found)
     used = {name: found[name].dtype for name in rules.expected_shapes(table, abstract)}
     stored = collections.Counter(str(dtype) for dtype in used.values())
     main = stored.most_common(1)[0][0]
-    if main in ("float32", "bfloat16", "float16"):
-        config = known.with_dtype(config, main)
+    if (dtype := known.compute or main) in ("float32", "bfloat16", "float16"):
+        config = known.with_dtype(config, dtype)
     kinds = {name: dtype for name, (_, dtype) in rules.export_shapes(table, params, {}).items()}
     odd = {name: dtype for name, dtype in used.items() if dtype != kinds[name]}
     return Weights(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from mimir_jax.errors import InputError
 from mimir_jax.weights.tensors import Tensor, Tensors
@@ -150,6 +151,7 @@ def check(
     tensors: Mapping[str, Tensor],
     *,
     ignored: Sequence[str] = (),
+    reports_extra: bool = False,
     source: str,
 ) -> None:
     """Checks that tensors and table match, all problems in one error.
@@ -159,10 +161,11 @@ def check(
         abstract: Shapes of our parameters.
         tensors: What the checkpoint holds.
         ignored: Regular expressions of tensors that are known not to matter.
+        reports_extra: Whether extra tensors are logged instead of refused.
         source: Names the checkpoint in the error.
 
     Raises:
-        ValueError: listing missing, extra and misshaped tensors.
+        ValueError: listing missing, refused extra and misshaped tensors.
     """
     shapes = expected_shapes(rules, abstract)
     missing = [name for name in shapes if name not in tensors]
@@ -176,6 +179,9 @@ def check(
         for name, shape in shapes.items()
         if name in tensors and tensors[name].shape != shape
     ]
+    if extra and reports_extra:
+        logging.warning("weights %s: %d tensors not read: %s", source, len(extra), ", ".join(extra))
+        extra = []
     problems = [
         f"{len(names)} {what}: {', '.join(names)}"
         for what, names in (("missing", missing), ("extra", extra), ("misshaped", misshaped))

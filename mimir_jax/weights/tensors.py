@@ -202,6 +202,29 @@ def _torch_values(value) -> np.ndarray:
     return value.contiguous().numpy().copy()
 
 
+def write_torch(path: pathlib.Path, named: Mapping[str, np.ndarray]) -> None:
+    """Writes tensors as a file that `torch.load` reads.
+
+    Raises:
+        InputError: where torch is not installed.
+    """
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise InputError(
+            f"file {path.name} takes torch to write, it is not installed; install torch, or write "
+            "a native folder"
+        ) from None
+    state = {}
+    for name, array in named.items():
+        array = np.array(array, order="C")
+        if array.dtype == ml_dtypes.bfloat16:
+            state[name] = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        else:
+            state[name] = torch.from_numpy(array)
+    torch.save(state, path)
+
+
 def write_safetensors(
     folder: pathlib.Path,
     stem: str,
