@@ -44,7 +44,8 @@ _NAMES = {
         "T5Config ViTConfig"
     ),
     "models.divot.config": (
-        "MISTRAL_7B AgentConfig ClipSequenceConfig DenoiserConfig MixtureConfig ProjectorConfig"
+        "MISTRAL_7B AgentConfig ClipSequenceConfig DenoiserConfig DivotTokenizerConfig "
+        "MixtureConfig ProjectorConfig SpaceTimeConfig TemporalConfig"
     ),
     "models.kinds": "KINDS",
     "models.llava.config": "LlavaConfig",

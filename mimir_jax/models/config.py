@@ -148,6 +148,7 @@ class ViTConfig:
         in_channels: Channels of an image.
         width, num_layers, num_heads, mlp_dim: Sizes of the blocks, as in a T5 encoder.
         activation: Activation of the MLP: `quick_gelu` is x * sigmoid(1.702 x), `gelu` exact.
+        post_norm: Whether there is the norm of the class token after the blocks.
         norm_eps, remat, dtype: As in a T5 encoder.
     """
 
@@ -159,6 +160,7 @@ class ViTConfig:
     num_heads: int = 16
     mlp_dim: int = 4096
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    post_norm: bool = True
     norm_eps: float = 1e-5
     remat: Remat = "none"
     dtype: DType = "float32"

@@ -1,9 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Bicubic resizing as PyTorch computes it, for networks whose published form resizes inside.
+"""Resizing as PyTorch computes it, for networks whose published form resizes inside.
 
-The kernel is the cubic convolution of Keys with a = -0.75; `jax.image.resize` has a = -0.5. Nothing
-is blurred before shrinking, and the border rows and columns repeat outwards.
+The bicubic kernel is the cubic convolution of Keys with a = -0.75; `jax.image.resize` has a = -0.5.
+Nothing is blurred before shrinking, and the border rows and columns repeat outwards.
 """
 
 import jax
@@ -28,6 +28,26 @@ def bicubic(
     """
     rows = _weights(images.shape[-3], height, align_corners)
     columns = _weights(images.shape[-2], width, align_corners)
+    return _apply(images, rows, columns)
+
+
+def average(
+    images: Float[Array, "*b h w c"], height: int, width: int
+) -> Float[Array, "*b {height} {width} c"]:
+    """Averages rows and columns down in float32, as `adaptive_avg_pool2d` does.
+
+    Cell `i` of `n` out of `size` covers pixels `floor(i size / n)` to `ceil((i + 1) size / n)`, so
+    neighbours overlap unless `n` divides `size`: 16 to 5 is a mean over 4 with stride 3.
+
+    Args:
+        images: Images or maps of features.
+        height: New number of rows, at most that of `images`.
+        width: New number of columns, at most that of `images`.
+    """
+    return _apply(images, _shares(images.shape[-3], height), _shares(images.shape[-2], width))
+
+
+def _apply(images: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
     out = jnp.einsum(
         "...HWC,YH,XW->...YXC",
         images.astype(jnp.float32),
@@ -36,6 +56,13 @@ def bicubic(
         precision=jax.lax.Precision.HIGHEST,
     )
     return out.astype(images.dtype)
+
+
+def _shares(size: int, new: int) -> np.ndarray:
+    """Returns the share of each of `size` pixels in each of `new` averages, (new, size)."""
+    index, pixel = np.arange(new)[:, None], np.arange(size)[None]
+    inside = (pixel >= index * size // new) & (pixel < -(-(index + 1) * size // new))
+    return (inside / inside.sum(1, keepdims=True)).astype(np.float32)
 
 
 def _weights(size: int, new: int, align_corners: bool) -> np.ndarray:

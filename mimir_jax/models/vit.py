@@ -43,10 +43,18 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"gelu": gelu, "quick_gelu": 
 class Attention(nnx.Module):
     """Full self-attention with fused q, k, v and biases."""
 
-    def __init__(self, width: int, num_heads: int, *, dtype: DType, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        *,
+        out_init: layers.Initializer = layers.fan_in,
+        dtype: DType,
+        rngs: nnx.Rngs,
+    ):
         options = dict(dtype=dtype, rngs=rngs)
         self.qkv = layers.Linear(width, 3 * width, axes=("embed", "heads"), **options)
-        self.out = layers.Linear(width, width, axes=("heads", "embed"), **options)
+        self.out = layers.Linear(width, width, axes=("heads", "embed"), init=out_init, **options)
         self.num_heads = num_heads
 
     def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
@@ -66,11 +74,13 @@ class Mlp(nnx.Module):
         mlp_dim: int,
         activation: Literal["quick_gelu", "gelu"],
         *,
+        out_init: layers.Initializer = layers.fan_in,
         dtype: DType,
         rngs: nnx.Rngs,
     ):
-        self.up = layers.Linear(width, mlp_dim, axes=("embed", "mlp"), dtype=dtype, rngs=rngs)
-        self.down = layers.Linear(mlp_dim, width, axes=("mlp", "embed"), dtype=dtype, rngs=rngs)
+        options = dict(dtype=dtype, rngs=rngs)
+        self.up = layers.Linear(width, mlp_dim, axes=("embed", "mlp"), **options)
+        self.down = layers.Linear(mlp_dim, width, axes=("mlp", "embed"), init=out_init, **options)
         self.activation = activation
 
     def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
@@ -80,7 +90,10 @@ class Mlp(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Pre-norm self-attention and feed-forward."""
+    """Pre-norm self-attention and feed-forward.
+
+    `out_init` draws the kernels that write to the residual stream.
+    """
 
     def __init__(
         self,
@@ -90,14 +103,15 @@ class Block(nnx.Module):
         *,
         activation: Literal["quick_gelu", "gelu"],
         norm_eps: float,
+        out_init: layers.Initializer = layers.fan_in,
         dtype: DType,
         rngs: nnx.Rngs,
     ):
         options = dict(dtype=dtype, rngs=rngs)
         self.attention_norm = layers.LayerNorm(width, eps=norm_eps, **options)
-        self.attention = Attention(width, num_heads, **options)
+        self.attention = Attention(width, num_heads, out_init=out_init, **options)
         self.mlp_norm = layers.LayerNorm(width, eps=norm_eps, **options)
-        self.mlp = Mlp(width, mlp_dim, activation, **options)
+        self.mlp = Mlp(width, mlp_dim, activation, out_init=out_init, **options)
 
     def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
         """Adds both halves to the residual stream."""
@@ -134,7 +148,7 @@ class ViT(nnx.Module):
             cfg.remat,
             rngs=rngs,
         )
-        self.post_norm = layers.LayerNorm(cfg.width, **norm)
+        self.post_norm = layers.LayerNorm(cfg.width, **norm) if cfg.post_norm else None
         self.cfg = cfg
 
     def __call__(
@@ -191,7 +205,16 @@ class ViT(nnx.Module):
         return jnp.concatenate([states[index] for index in wanted], axis=-1)
 
     def pool(self, states: Float[Array, "b l d"]) -> Float[Array, "b d"]:
-        """Returns one vector of each image: the norm of the class token of the last states."""
+        """Returns one vector of each image: the norm of the class token of the last states.
+
+        Raises:
+            InputError: if the network has no such norm.
+        """
+        require(
+            self.post_norm is not None,
+            "images must have a network with post_norm to be pooled, got one without; read a whole "
+            "tower",
+        )
         return self.post_norm(states[:, 0])
 
     def _start(self, images: Array, interpolate: bool) -> Float[Array, "b l d"]:

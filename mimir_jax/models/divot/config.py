@@ -1,12 +1,15 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of what joins an LLM with clip tokens. The defaults are Divot's on Mistral-7B."""
+"""Configuration of the tokenizer of clips and of what joins an LLM with its tokens.
+
+The defaults are Divot's (arXiv 2412.04432), on OpenCLIP ViT-H/14 and Mistral-7B.
+"""
 
 import dataclasses
 from typing import Literal
 
 from mimir_jax.config import checks
-from mimir_jax.models.config import DType, LLMConfig, RopeConfig
+from mimir_jax.models.config import DType, LLMConfig, Remat, ResamplerConfig, RopeConfig, ViTConfig
 
 MISTRAL_7B = LLMConfig(
     vocab_size=32000,
@@ -144,6 +147,107 @@ class AgentConfig:
         checks.positive_sizes(self)
         checks.within(self, "min_variance", 0, above=True)
 
+
+def _check_sizes(config: "TemporalConfig | SpaceTimeConfig") -> None:
+    checks.positive_sizes(config)
+    whole = config.width % config.num_heads == 0
+    checks.check(config, whole, "{width} must be a multiple of {num_heads}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TemporalConfig:
+    """Transformer over the frames of each patch, with QuickGELU.
+
+    Attributes:
+        width, num_layers, num_heads, mlp_dim: Sizes of the blocks, as in a T5 encoder.
+        norm_eps, remat, dtype: As in a T5 encoder.
+    """
+
+    width: int = 768
+    num_layers: int = 6
+    num_heads: int = 12
+    mlp_dim: int = 3072
+    norm_eps: float = 1e-6
+    remat: Remat = "none"
+    dtype: DType = "float32"
+
+    def __post_init__(self):
+        _check_sizes(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpaceTimeConfig:
+    """Transformer over the pooled patches of all frames, with exact GELU.
+
+    Attributes:
+        width, num_layers, num_heads, mlp_dim: Sizes of the blocks, as in a T5 encoder. The
+            temporal transformer returns states of this width.
+        norm_eps: Epsilon of the norm before it and of those in its blocks.
+        out_norm_eps: Epsilon of the norm after its blocks.
+        remat, dtype: As in a T5 encoder.
+    """
+
+    width: int = 1024
+    num_layers: int = 4
+    num_heads: int = 8
+    mlp_dim: int = 4096
+    norm_eps: float = 1e-6
+    out_norm_eps: float = 1e-5
+    remat: Remat = "none"
+    dtype: DType = "float32"
+
+    def __post_init__(self):
+        _check_sizes(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DivotTokenizerConfig:
+    """Tokenizer of clips. The defaults are Divot's on OpenCLIP ViT-H/14.
+
+    Attributes:
+        frames: Frames of a clip that it reads.
+        frame_size: Height and width that preparation crops frames to. The network itself resizes
+            frames of any size to those of its image tower.
+        pool: Rows and columns of patches that are left of a frame.
+        vit: Image tower, which never trains.
+        temporal: Transformer over the frames of each patch.
+        space_time: Transformer over the pooled patches of all frames.
+        resampler: Perceiver resampler that makes the tokens.
+    """
+
+    frames: int = 5
+    frame_size: int = 256
+    pool: int = 5
+    vit: ViTConfig = ViTConfig(
+        image_size=224,
+        width=1280,
+        num_layers=32,
+        mlp_dim=5120,
+        activation="gelu",
+        post_norm=False,
+    )
+    temporal: TemporalConfig = TemporalConfig()
+    space_time: SpaceTimeConfig = SpaceTimeConfig()
+    resampler: ResamplerConfig = ResamplerConfig()
+
+    def __post_init__(self):
+        checks.positive_sizes(self)
+        checks.check(
+            self,
+            self.space_time.width == self.resampler.in_width,
+            "{space_time.width} must equal {resampler.in_width}, which reads its states",
+        )
+        checks.check(
+            self,
+            self.pool <= self.grid,
+            f"{{pool}} must be at most the {self.grid} rows of patches of the image tower",
+        )
+        colours = self.vit.in_channels == 3
+        checks.check(self, colours, "{vit.in_channels} must be 3, red, green and blue")
+        for part in ("vit", "temporal", "space_time"):
+            same = getattr(self, part).dtype == self.dtype
+            checks.check(self, same, f"{{{part}.dtype}} must equal {{resampler.dtype}}")
+
     @property
     def dtype(self) -> DType:
         """Dtype of the computation."""
@@ -174,3 +278,10 @@ class AgentConfig:
     @property
     def _widths(self) -> dict:
         return dict(token_width=self.token_width, llm_width=self.llm.width, dtype=self.llm.dtype)
+
+        return self.resampler.dtype
+
+    @property
+    def grid(self) -> int:
+        """Rows and columns of patches of a frame."""
+        return self.vit.image_size // self.vit.patch

@@ -1,0 +1,104 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mimir_jax.config import DivotTokenizerConfig
+from mimir_jax.errors import InputError
+from mimir_jax.models import functional
+from mimir_jax.models.divot import tokenizer
+from tests.helpers import relative_error
+from tests.models.divot.clips import MINIATURE, ODD
+
+
+def frames_of(height, width, seed=0):
+    """Frames of two clips for `ODD`."""
+    shape = (2, ODD.frames, height, width, 3)
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
+
+
+def count(params):
+    return sum(x.size for x in jax.tree.leaves(params))
+
+
+def test_has_the_size_of_divot():
+    params = functional.build(tokenizer.DivotTokenizer, DivotTokenizerConfig()).abstract_params
+    sizes = {name: count(part) for name, part in params.items()}
+    assert sizes == {
+        "vit": 630_763_520,
+        "temporal": 44_303_872,
+        "norm": 2048,
+        "space_time": 50_384_896 + 30 * 1024 + 2048,
+        "resampler": 76_912_384,
+    }
+    assert count(params["space_time"]["blocks"]) == 50_384_896
+
+
+def test_every_leaf_has_axes():
+    model = functional.build(tokenizer.DivotTokenizer, ODD)
+    ranks = jax.tree.map(lambda s, a: s.ndim == len(a), model.abstract_params, model.axes)
+    assert all(jax.tree.leaves(ranks))
+
+
+@pytest.fixture(scope="module")
+def started():
+    model = functional.build(tokenizer.DivotTokenizer, ODD)
+    return model, jax.jit(model.init)(jax.random.key(0))
+
+
+def test_starts_from_zero_states_of_patches(started):
+    model, params = started
+    features = jnp.asarray(np.random.default_rng(0).normal(size=(1, 3, 25, 30)), jnp.float32)
+    assert not model.pooled(params, features).any()
+    assert params["temporal"]["into"]["kernel"][:28].diagonal().sum() == 28
+    assert params["temporal"]["into"]["kernel"].sum() == 28
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_follows_float32(started, dtype, strict_dtypes):
+    model, params = started
+    parts = ("vit", "temporal", "space_time", "resampler")
+    cast = {name: dataclasses.replace(getattr(ODD, name), dtype=dtype) for name in parts}
+    half = functional.build(tokenizer.DivotTokenizer, dataclasses.replace(ODD, **cast))
+    ours = jax.jit(half.apply)(params, frames_of(22, 22))
+    assert ours.dtype == dtype
+    assert relative_error(ours, jax.jit(model.apply)(params, frames_of(22, 22))) < 0.05
+
+
+def test_miniature_has_sixteen_tokens():
+    model = functional.build(tokenizer.DivotTokenizer, MINIATURE)
+    frames = jax.ShapeDtypeStruct((3, 5, 64, 64, 3), jnp.float32)
+    assert jax.eval_shape(model.apply, model.abstract_params, frames).shape == (3, 16, 32)
+    assert {k: round(count(v) / 1e6, 1) for k, v in model.abstract_params.items()} == {
+        "vit": 0.8, "temporal": 0.4, "norm": 0.0, "space_time": 0.4, "resampler": 0.4,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 22, 22, 3), (1, 3, 22, 22, 4), (1, 3, 3, 22, 22)])
+def test_other_frames_are_refused(started, shape):
+    model, params = started
+    with pytest.raises(InputError, match="3 frames along axis 1 and 3 channels along axis 4, got"):
+        model.apply(params, jnp.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"pool": 6}, "pool must be at most the 5 rows of patches of the image tower, got 6"),
+        ({"resampler": MINIATURE.resampler}, "must equal resampler.in_width, .* got 18 and 128"),
+        ({"temporal": dataclasses.replace(ODD.temporal, dtype="bfloat16")}, "must equal resampler"),
+        ({"frames": 0}, "frames must be at least 1, got 0"),
+    ],
+)
+def test_bad_sizes_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(ODD, **changes)
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(InputError, match="width must be a multiple of num_heads, got 28 and 3"):
+        dataclasses.replace(ODD.temporal, num_heads=3)
