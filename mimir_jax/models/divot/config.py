@@ -147,6 +147,37 @@ class AgentConfig:
         checks.positive_sizes(self)
         checks.within(self, "min_variance", 0, above=True)
 
+    @property
+    def dtype(self) -> DType:
+        """Dtype of the computation."""
+        return self.llm.dtype
+
+    @property
+    def num_queries(self) -> int:
+        """Tokens of a clip."""
+        return self.llm.query_block
+
+    @property
+    def projector(self) -> ProjectorConfig:
+        """The projector of clip tokens."""
+        return ProjectorConfig(**self._widths)
+
+    @property
+    def mixture(self) -> MixtureConfig:
+        """The mixture head."""
+        components, least = self.num_components, self.min_variance
+        return MixtureConfig(num_components=components, min_variance=least, **self._widths)
+
+    @property
+    def denoiser(self) -> DenoiserConfig:
+        """The head of `noise` and `velocity`."""
+        width, layers = self.denoiser_width, self.denoiser_layers
+        return DenoiserConfig(width=width, num_layers=layers, **self._widths)
+
+    @property
+    def _widths(self) -> dict:
+        return dict(token_width=self.token_width, llm_width=self.llm.width, dtype=self.llm.dtype)
+
 
 def _check_sizes(config: "TemporalConfig | SpaceTimeConfig") -> None:
     checks.positive_sizes(config)
@@ -251,34 +282,6 @@ class DivotTokenizerConfig:
     @property
     def dtype(self) -> DType:
         """Dtype of the computation."""
-        return self.llm.dtype
-
-    @property
-    def num_queries(self) -> int:
-        """Tokens of a clip."""
-        return self.llm.query_block
-
-    @property
-    def projector(self) -> ProjectorConfig:
-        """The projector of clip tokens."""
-        return ProjectorConfig(**self._widths)
-
-    @property
-    def mixture(self) -> MixtureConfig:
-        """The mixture head."""
-        components, least = self.num_components, self.min_variance
-        return MixtureConfig(num_components=components, min_variance=least, **self._widths)
-
-    @property
-    def denoiser(self) -> DenoiserConfig:
-        """The head of `noise` and `velocity`."""
-        width, layers = self.denoiser_width, self.denoiser_layers
-        return DenoiserConfig(width=width, num_layers=layers, **self._widths)
-
-    @property
-    def _widths(self) -> dict:
-        return dict(token_width=self.token_width, llm_width=self.llm.width, dtype=self.llm.dtype)
-
         return self.resampler.dtype
 
     @property
