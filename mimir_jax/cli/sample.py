@@ -111,14 +111,15 @@ def _sample(values: flags.FlagValues) -> None:
 
 def _requests(values: flags.FlagValues) -> Sequence[Any]:
     """Returns what to make, the videos of one prompt together."""
+    from mimir_jax import pictures
     from mimir_jax.sampling import prompts, request
 
     texts = [*values.prompt, *(_read(values.prompts, "prompt") if values.prompts else ())]
-    shared: dict[str, Any] = {"images": tuple(map(request.read_image, values.image))}
+    shared: dict[str, Any] = {"images": tuple(map(pictures.read, values.image))}
     if values.negative_prompt is not None:
         (shared["negative_prompt"],) = prompts.check([values.negative_prompt], "negative prompt")
     if values.first_frame is not None:
-        shared["first_frame"] = request.read_image(values.first_frame)
+        shared["first_frame"] = pictures.read(values.first_frame)
     return [
         request.Request(text, seed=values.seed + number, **shared)
         for text in prompts.check(texts)

@@ -53,7 +53,7 @@ _NAMES = {
     "models.vae.config": "VAEConfig",
     "diffusion.config": "DiffusionConfig EDMConfig SamplerConfig",
     "data.config": "DataConfig FolderConfig TfdsConfig ToyworldConfig",
-    "encoders.config": "INSTRUCTIONS TextConfig",
+    "encoders.config": "INSTRUCTIONS ImageConfig MultimodalConfig TextConfig",
     "parallel.config": "MeshConfig",
     "training.config": "JudgeConfig OptimizerConfig TrainConfig",
     "systems.diffusion_config": "DiffusionSystemConfig",

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of the frozen text encoders."""
+"""Configuration of the frozen encoders of text and of prompts with pictures."""
 
 import dataclasses
 from typing import Literal
@@ -61,3 +61,102 @@ class TextConfig:
             checks.within(self, name, 1)
         checks.within(self, "answer_temperature", 0)
         checks.within(self, "answer_top_p", 0, 1, above=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageConfig:
+    """Pictures to the inputs of an image tower. The defaults are CLIP's at 336 pixels.
+
+    Attributes:
+        resize: The shorter side after resizing, or height and width; empty keeps the size.
+        crop: Height and width of the centre that is kept, black where the picture ends before;
+            empty keeps all.
+        fit: `crop` cuts off the ends of a longer side. `pad` first pads the shorter side with the
+            mean colour to a square, as LLaVA's own code does; then nothing is lost.
+        resample: Filter of resizing: 0 nearest, 2 bilinear, 3 bicubic, 1 Lanczos, antialiased.
+        scale: Factor of the pixels, 0..255.
+        mean, std: Subtracted from the scaled pixels, and divided by, per channel.
+    """
+
+    resize: tuple[int, ...] = (336,)
+    crop: tuple[int, ...] = (336, 336)
+    fit: Literal["crop", "pad"] = "crop"
+    resample: int = 3
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+
+    def __post_init__(self):
+        for name in ("resize", "crop"):
+            value = getattr(self, name)
+            checks.check(self, all(x >= 1 for x in value), f"{{{name}}} must be at least 1")
+        checks.check(self, len(self.resize) <= 2, "{resize} must be one or two sizes")
+        checks.check(self, len(self.crop) in (0, 2), "{crop} must be height and width")
+        checks.check(self, self.resample in (0, 1, 2, 3), "{resample} must be within 0..3")
+        for name in ("mean", "std"):
+            three = len(getattr(self, name)) == 3
+            checks.check(
+                self, three, f"{{{name}}} must hold a number per channel, red, green, blue"
+            )
+        checks.check(self, all(x > 0 for x in self.std), "{std} must be above 0")
+
+
+SUBJECT_INSTRUCTIONS = (
+    "Generate a video with the text and images.",
+    "Make a video of the text in which these images appear.",
+    "Create a video from the text; the images show its subjects and places.",
+    "Use the subjects of the images in a video of the text.",
+    "Animate what the images show as the text tells.",
+    "Put the objects of the images into a video that follows the text.",
+)
+PREDICTION_INSTRUCTIONS = (
+    "Generate a video with the text and first frame.",
+    "Make a video of the text that starts with this frame.",
+    "Continue the first frame into a video as the text tells.",
+    "Predict the frames that follow this one, given the text.",
+    "Create a video whose first frame is the image and whose content is the text.",
+    "Animate the first frame so that it shows the text.",
+)
+RETRIEVAL_INSTRUCTIONS = (
+    "Generate a video with the retrieved text-image pair and the text.",
+    "Make a video of the text; the retrieved text and image may help.",
+    "Create a video of the last text, with the retrieved text and image as a reference.",
+    "Use the retrieved image and its text to make a video of the text.",
+    "With the help of the retrieved document, generate a video of the text.",
+    "Show the text in a video, informed by the retrieved text and image.",
+)
+"""Instructions of the three tasks of VIMI; the figure has the first of each, cut off (V-U15)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MultimodalConfig:
+    """Prompts with pictures to the states of a frozen multimodal LLM (VIMI, arXiv 2407.06304).
+
+    Attributes:
+        path: Folder of a LLaVA: weights, config, tokenizer and image processor (V-U1).
+        dtype: Dtype of the network; None keeps the stored one.
+        layer: Hidden state that is read, -1 is the last after its norm (V-U2).
+        length: Positions of a prompt, pictures included; padded on the right (V-U6).
+        fit: How a picture that is no square is fitted; None takes that of the folder.
+        turn: Whether a prompt is the user's turn of a chat by the tokenizer's template, or plain.
+        pretraining_instruction: Whether prompts of the first stage begin with an instruction.
+        subject, prediction, retrieval: Instructions of the three tasks of the second stage;
+            training draws one each time, sampling takes the first (V-U15).
+    """
+
+    path: str | None = None
+    dtype: DType | None = None
+    layer: int = -1
+    length: int = 2048
+    fit: Literal["crop", "pad"] | None = None
+    turn: Literal["chat", "plain"] = "chat"
+    pretraining_instruction: bool = False
+    subject: tuple[str, ...] = SUBJECT_INSTRUCTIONS
+    prediction: tuple[str, ...] = PREDICTION_INSTRUCTIONS
+    retrieval: tuple[str, ...] = RETRIEVAL_INSTRUCTIONS
+
+    def __post_init__(self):
+        checks.within(self, "length", 1)
+        for name in ("subject", "prediction", "retrieval"):
+            given = getattr(self, name)
+            checks.check(self, bool(given) and all(given), f"{{{name}}} must name an instruction")

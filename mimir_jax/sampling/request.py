@@ -3,15 +3,12 @@
 """What one video is made from."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 from jaxtyping import Array, Key, UInt8
-from PIL import Image
 
-from mimir_jax import files
 from mimir_jax.errors import InputError
 
 MAX_SEED = 2**64 - 1
@@ -58,17 +55,6 @@ class Request:
                 raise InputError(
                     f"{name} must be at least 1, got {value}; leave it out for the default"
                 )
-
-
-def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
-    """Reads a picture as RGB.
-
-    Raises:
-        InputError: if the file is none.
-    """
-    path = files.expand_path(path)
-    with files.reading(path, "image"), Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
 
 
 def make_keys(seeds: Sequence[int]) -> Key[Array, " b"]:

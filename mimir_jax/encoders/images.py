@@ -1,0 +1,141 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures to the inputs of an image tower, by the rules of `CLIPImageProcessor`.
+
+The shorter side is resized with antialiasing, the centre cut out, pixels scaled and normalised.
+Resizing rounds to whole grey levels, as the original does.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+from mimir_jax import files
+from mimir_jax.config import ImageConfig
+from mimir_jax.errors import InputError, require
+
+_FILES = ("preprocessor_config.json", "processor_config.json")
+_KINDS = ("CLIPImageProcessor", "CLIPFeatureExtractor", "LlavaImageProcessor")
+# The defaults of transformers, which files may leave out.
+_DEFAULTS = {
+    "do_resize": True,
+    "size": {"shortest_edge": 224},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": 224, "width": 224},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": ImageConfig.mean,
+    "image_std": ImageConfig.std,
+    "do_pad": False,
+}
+
+
+def read_config(folder: pathlib.Path, image_size: int) -> ImageConfig:
+    """Returns the rules in the folder of a network; those of CLIP where it holds none.
+
+    Args:
+        folder: Holds `preprocessor_config.json`, or `processor_config.json` as transformers 5
+            writes it.
+        image_size: Height and width of the inputs of the tower.
+
+    Raises:
+        InputError: for rules of another kind, or that make inputs of another size.
+    """
+    path = next((folder / name for name in _FILES if (folder / name).is_file()), None)
+    if path is None:
+        return ImageConfig(resize=(image_size,), crop=(image_size, image_size))
+    raw = files.read_json(path, "image processor")
+    raw = raw.get("image_processor", raw)
+    try:
+        cfg = _parse(raw)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"image processor {path}: {error}") from None
+    made = cfg.crop or (cfg.resize if len(cfg.resize) == 2 else ())
+    require(
+        made == (image_size, image_size),
+        f"image processor {path} must make the {image_size} x {image_size} pixels of the image "
+        f"tower, got {' x '.join(map(str, made)) or 'any size'}; use the one that belongs to it",
+    )
+    return cfg
+
+
+def _parse(raw: dict[str, Any]) -> ImageConfig:
+    kind = raw.get("image_processor_type", raw.get("feature_extractor_type", _KINDS[0]))
+    if str(kind).removesuffix("Fast").removesuffix("Pil") not in _KINDS:
+        raise InputError(f"must be one of {', '.join(_KINDS)}, got {kind!r}")
+    raw = _DEFAULTS | {key: value for key, value in raw.items() if value is not None}
+    normalised = raw["do_normalize"]
+    return ImageConfig(
+        resize=_sizes(raw["size"]) if raw["do_resize"] else (),
+        crop=_sizes(raw["crop_size"]) * (1 if isinstance(raw["crop_size"], dict) else 2)
+        if raw["do_center_crop"]
+        else (),
+        fit="pad" if raw["do_pad"] else "crop",
+        resample=raw["resample"],
+        scale=float(raw["rescale_factor"]) if raw["do_rescale"] else 1.0,
+        mean=tuple(map(float, raw["image_mean"])) if normalised else (0.0, 0.0, 0.0),
+        std=tuple(map(float, raw["image_std"])) if normalised else (1.0, 1.0, 1.0),
+    )
+
+
+def _sizes(value: int | dict[str, int]) -> tuple[int, ...]:
+    if isinstance(value, dict):
+        names = ("shortest_edge",) if "shortest_edge" in value else ("height", "width")
+        return tuple(int(value[name]) for name in names)
+    return (int(value),)
+
+
+def prepare(picture: UInt8[np.ndarray, "h w 3"], cfg: ImageConfig) -> Float32[np.ndarray, "H W 3"]:
+    """Returns a picture as the tower reads it."""
+    if cfg.fit == "pad":
+        picture = _pad_to_square(picture, cfg)
+    if cfg.resize:
+        picture = _resize(picture, cfg)
+    if cfg.crop:
+        picture = _crop(picture, *cfg.crop)
+    mean, std = np.float32(cfg.mean), np.float32(cfg.std)
+    return (picture * np.float32(cfg.scale) - mean) / std
+
+
+def with_fit(cfg: ImageConfig, fit: str | None) -> ImageConfig:
+    """Returns the rules with another fit; None keeps theirs."""
+    return cfg if fit is None else dataclasses.replace(cfg, fit=fit)
+
+
+def _pad_to_square(picture: np.ndarray, cfg: ImageConfig) -> np.ndarray:
+    height, width = picture.shape[:2]
+    side = max(height, width)
+    colour = [int(255 * part) for part in cfg.mean]
+    square = np.broadcast_to(np.uint8(colour), (side, side, 3)).copy()
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = picture
+    return square
+
+
+def _resize(picture: np.ndarray, cfg: ImageConfig) -> np.ndarray:
+    height, width = picture.shape[:2]
+    if len(cfg.resize) == 2:
+        height, width = cfg.resize
+    else:
+        (short,) = cfg.resize
+        long = short * max(height, width) // min(height, width)
+        height, width = (long, short) if width <= height else (short, long)
+    return np.asarray(Image.fromarray(picture).resize((width, height), cfg.resample))
+
+
+def _crop(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Cuts the centre out of a picture, with black around it where it is smaller."""
+    short = [
+        max(size - have, 0) for size, have in zip((height, width), picture.shape, strict=False)
+    ]
+    before = [-(-size // 2) for size in short]
+    around = [(b, s - b) for b, s in zip(before, short, strict=True)]
+    picture = np.pad(picture, (*around, (0, 0)))
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    return picture[top : top + height, left : left + width]

@@ -1,0 +1,127 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Prompts with pictures to the states of a frozen LLaVA (VIMI, arXiv 2407.06304; V-U1, V-U2).
+
+States are a pure function of prompt and network: each prompt passes alone through a program of one
+fixed length, so its states never depend on the rest of the batch.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from mimir_jax import files, weights
+from mimir_jax.config import MultimodalConfig
+from mimir_jax.encoders import frozen as frozen_lib
+from mimir_jax.encoders import images, interleaved, text, tokenizers
+from mimir_jax.encoders.cache import ContentCache
+from mimir_jax.parallel import context
+
+_TEMPLATE = "chat_template.json"  # that of the processor, in older folders
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MultimodalFeatures:
+    """States of a batch of prompts; `Any` because JAX rebuilds pytrees with shapes as leaves.
+
+    Attributes:
+        states: States (b, l, d), zero at pads.
+        mask: True at tokens of the prompt, pictures included (b, l).
+    """
+
+    states: Any
+    mask: Any
+
+
+def frozen_network(
+    config: MultimodalConfig, *, field: str = "llava", split: bool = False
+) -> frozen_lib.FrozenNetwork:
+    """Describes the network that a `MultimodalEncoder` loads.
+
+    Args:
+        config: Its folder and dtype.
+        field: Section of the run's config that holds `config`.
+        split: Whether it is split over the devices of a process.
+    """
+    return frozen_lib.FrozenNetwork(
+        "llava", config.path, f"{field}.path", dtype=config.dtype, split=split
+    )
+
+
+class MultimodalEncoder:
+    """A frozen LLaVA with its tokenizer, image rules and a cache by content.
+
+    Args:
+        config: What to load, and what to read from it.
+        mesh: Devices of this process to split the network over; None keeps it on the first.
+
+    Raises:
+        InputError: for a folder whose parts do not belong together.
+    """
+
+    def __init__(self, config: MultimodalConfig, *, mesh: Mesh | None = None):
+        self.config, self.cache = config, ContentCache()
+        network = frozen_network(config)
+        folder = weights.resolve(network.require_path())
+        model, params = network.load(mesh)
+        cfg = model.config
+        rules = images.read_config(folder, cfg.vit.image_size)
+        self._images = images.with_fit(rules, config.fit)
+        tokenizer = tokenizers.load(folder)
+        if tokenizer.chat_template is None and (folder / _TEMPLATE).is_file():
+            stored = files.read_json(folder / _TEMPLATE, "chat template")
+            tokenizer.chat_template = stored.get("chat_template")
+        self._network = text.TextNetwork(model, params, tokenizer, folder)
+        self.tokenization = interleaved.Tokenization(
+            self._network.tokenizer, cfg.image_token, cfg.tokens_per_image, config.turn
+        )
+
+    @property
+    def width(self) -> int:
+        """Width of the states."""
+        return self._network.model.config.llm.width
+
+    def identity(self) -> dict[str, Any]:
+        """Returns everything besides the prompt that states depend on, as JSON values."""
+        read = {name: getattr(self.config, name) for name in ("layer", "length", "turn")}
+        return {**self._network.identity(), "images": dataclasses.asdict(self._images), **read}
+
+    @context.no_mesh()
+    def encode(self, prompts: Sequence[interleaved.Prompt]) -> MultimodalFeatures:
+        """Returns the states of prompts, stacked, as numpy arrays.
+
+        Raises:
+            InputError: for a prompt whose pictures alone are too long.
+        """
+        rows = [self._row(prompt) for prompt in prompts]
+        return MultimodalFeatures(*(np.stack(parts) for parts in zip(*rows, strict=True)))
+
+    def truncated(self, prompt: interleaved.Prompt) -> list[str]:
+        """Returns the ends of the texts of a prompt that do not fit; none where all fits."""
+        return self.tokenization.fit(prompt, self.config.length)[1]
+
+    def _row(self, prompt: interleaved.Prompt) -> tuple[np.ndarray, np.ndarray]:
+        return self.cache.get(prompt.key(), functools.partial(self._encode_one, prompt))
+
+    def _encode_one(self, prompt: interleaved.Prompt) -> tuple[np.ndarray, np.ndarray]:
+        prompt, _ = self.tokenization.fit(prompt, self.config.length)
+        ids, mask = self.tokenization.row(prompt, self.config.length)
+        pixels = [images.prepare(picture, self._images) for picture in prompt.pictures]
+        states = self._states(
+            self._network.params,
+            jax.device_put(ids),
+            jax.device_put(mask),
+            jax.device_put(np.stack(pixels)) if pixels else None,
+        )
+        return np.where(mask[0, :, None], jax.device_get(states)[0], 0), mask[0]
+
+    @functools.cached_property
+    def _states(self):
+        encode = functools.partial(self._network.model.encode, layer=self.config.layer)
+        return jax.jit(encode)

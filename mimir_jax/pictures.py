@@ -1,0 +1,51 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures from files."""
+
+import os
+import pathlib
+import warnings
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from mimir_jax import files
+from mimir_jax.errors import InputError
+
+Picture = UInt8[np.ndarray, "_ _ 3"]
+
+
+def read(path: str | os.PathLike[str]) -> Picture:
+    """Reads a picture as RGB, turned as its camera was held; what is transparent becomes white.
+
+    Raises:
+        InputError: if the file cannot be read, is no picture, or a huge one.
+    """
+    path = files.expand_path(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with files.reading(path, "image"), Image.open(path) as image:
+                return _as_rgb(ImageOps.exif_transpose(image))
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            most = Image.MAX_IMAGE_PIXELS // 10**6
+            raise InputError(
+                f"image {path} must have at most {most} million pixels; shrink it"
+            ) from None
+        except (SyntaxError, ValueError) as error:  # what decoders raise for damaged files
+            if isinstance(error, InputError):
+                raise
+            raise _damaged(path, error) from None
+
+
+def _as_rgb(image: Image.Image) -> Picture:
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _damaged(path: pathlib.Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())
+    return InputError(f"image {path} must be readable: {reason}; save it again")
