@@ -74,7 +74,7 @@ APPENDED = {
 }
 """What a command gets appended, by its beginning."""
 
-ELSEWHERE = {"compile": "needs libtpu", "ablate": "tests/evaluation"}
+ELSEWHERE = {"compile": "needs libtpu", "ablate": "tests/evaluation", "recipe": "hours"}
 
 
 def job_commands():

@@ -13,7 +13,7 @@ from mimir_jax.cli import command
 
 VERBS = (
     "train", "sample", "evaluate", "ablate", "precompute", "convert", "compile", "study",
-    "tokenizer",
+    "recipe", "tokenizer",
 )  # fmt: skip
 
 

@@ -1,0 +1,55 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""How the shipped networks of a system are trained; a system states it in `recipe.py`, as data.
+
+A recipe is a list of stages, each one command that anybody could type.
+"""
+
+import dataclasses
+import importlib.util
+import pkgutil
+
+from mimir_jax import systems
+from mimir_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One command of a recipe.
+
+    Attributes:
+        name: Folder that it fills, inside that of the recipe.
+        command: Verb and arguments. `{out}` stands for the folder of the recipe.
+        into: Argument that names the folder to fill: a flag, or nothing for a plain word.
+        scaled: Flags whose number shrinks or grows with the recipe, and their values.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    into: str = "--workdir="
+    scaled: tuple[tuple[str, int], ...] = ()
+
+    def words(self, out: str, scale: float) -> list[str]:
+        """Returns the command for a folder, its counts multiplied by `scale` but at least 8."""
+        counts = [f"--{name}={max(round(scale * value), 8)}" for name, value in self.scaled]
+        words = [word.replace("{out}", out) for word in self.command]
+        return [*words, f"{self.into}{out}/{self.name}", *counts]
+
+
+def find_recipe(name: str) -> tuple[Stage, ...]:
+    """Returns the stages of the system in folder `name`.
+
+    Raises:
+        InputError: for a folder that does not exist or has no recipe.
+    """
+    known = names()
+    if name not in known:
+        raise InputError(f"the recipe must be one of {', '.join(known)}, got {name!r}")
+    return importlib.import_module(f"mimir_jax.systems.{name}.recipe").STAGES
+
+
+def names() -> list[str]:
+    """Returns the systems that have a recipe."""
+    folders = [module.name for module in pkgutil.iter_modules(systems.__path__) if module.ispkg]
+    spec = importlib.util.find_spec
+    return [name for name in folders if spec(f"mimir_jax.systems.{name}.recipe") is not None]
