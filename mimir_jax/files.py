@@ -8,10 +8,13 @@ import os
 import pathlib
 import secrets
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
 from mimir_jax.errors import InputError
+
+_MARK = "\ufeff"  # a byte order mark, also inside a text, where files were joined
 
 
 def expand_path(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -30,7 +33,37 @@ def read_text(path: pathlib.Path, subject: str) -> str:
         InputError: if it cannot be read or is not UTF-8.
     """
     with reading(path, subject):
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
+
+
+def read_lines(path: pathlib.Path, subject: str) -> Iterator[tuple[int, str]]:
+    """Yields number, from 1, and text of every line that is not blank; see `read_text`.
+
+    A line ends at a line feed alone: other breaks may be part of a text.
+    """
+    for number, line in enumerate(read_text(path, subject).split("\n"), 1):
+        line = line.replace(_MARK, "").strip()
+        if line:
+            yield number, line
+
+
+def clean_text(text: str, subject: str) -> str:
+    """Returns a caption or prompt with single spaces where it has white space of any sort.
+
+    Format characters stay: joiners are part of words in Persian and Hindi, and of emoji.
+
+    Args:
+        text: The text.
+        subject: What a message calls it, such as "prompt 3".
+
+    Raises:
+        InputError: if nothing is left, or it holds control characters or halves of characters.
+    """
+    spaced = " ".join(text.replace(_MARK, "").split())
+    if not spaced or any(unicodedata.category(c) in ("Cc", "Cs") for c in spaced):
+        what = repr(spaced[:40]) if spaced else "an empty one"
+        raise InputError(f"{subject} must be printable text, got {what}; rewrite it")
+    return spaced
 
 
 def read_json(path: pathlib.Path, subject: str) -> dict[str, Any]:

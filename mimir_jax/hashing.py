@@ -46,8 +46,11 @@ def tree_digest(tree: Any) -> str:
 
 
 def sha256(content: str | bytes) -> str:
-    """Returns the hex SHA-256 of bytes, or of a string as UTF-8."""
-    content = content.encode() if isinstance(content, str) else content
+    """Returns the hex SHA-256 of bytes, or of a string as UTF-8.
+
+    A file name that is not UTF-8 counts as its bytes, which Python holds as lone surrogates.
+    """
+    content = content.encode(errors="surrogateescape") if isinstance(content, str) else content
     return hashlib.sha256(content).hexdigest()
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import av
@@ -60,7 +60,7 @@ class Timeline:
 
 @dataclasses.dataclass(frozen=True)
 class _Listing:
-    """A timeline with the container's own time stamps; `stamps` None means count frames."""
+    """A timeline with the container's own time stamps; None where frames are decoded by count."""
 
     timeline: Timeline
     stamps: Int64[np.ndarray, "n"] | None
@@ -141,20 +141,20 @@ def _list_frames(path: str) -> _Listing:
         stream = _video_stream(container)
         declared = _declared_seconds(container, stream)
         base, rate = stream.time_base, stream.average_rate
+        packets = [p for p in container.demux(stream) if p.size]
+        if not packets:
+            raise UnreadableClip("holds no frames")
+        stamped = container.format.name != "avi" and all(p.pts is not None for p in packets)
+        shown_at = [p.pts for p in packets] if stamped else _decoding_times(packets)
+        if shown_at is None:
+            if not rate:
+                raise UnreadableClip("has neither time stamps nor a frame rate")
+            base, shown_at = 1 / rate, range(len(packets))
         packets = [
-            (p.pts, p.duration or 0, p.is_keyframe, p.is_discard)
-            for p in container.demux(stream)
-            if p.size
-        ]
-        # AVI numbers frames in decoding order, so only the count can be trusted.
-        counted = container.format.name == "avi" or any(p[0] is None for p in packets)
-    if not packets:
-        raise UnreadableClip("holds no frames")
-    if counted:
-        if not rate:
-            raise UnreadableClip("has neither time stamps nor a frame rate")
-        base = 1 / rate
-        packets = [(i, 1, False, False) for i in range(len(packets))]
+            (at, (p.duration or 0) if stamped else 1, stamped and p.is_keyframe,
+             stamped and p.is_discard)
+            for at, p in zip(shown_at, packets, strict=True)
+        ]  # fmt: skip
     shown = {stamp: (length, key) for stamp, length, key, hidden in packets if not hidden}
     if not shown:
         raise UnreadableClip("shows none of its frames")
@@ -171,7 +171,17 @@ def _list_frames(path: str) -> _Listing:
     even = len(np.unique(np.diff(stamps))) <= 1  # then the stamps are not rounded
     tick = 1e-3 if even else min(max(float(base), 1e-3), usual * float(base) / 2)
     timeline = Timeline(times, float(times[-1] + length * base), tick)
-    return _Listing(timeline, None if counted else stamps, keys)
+    return _Listing(timeline, stamps if stamped else None, keys)
+
+
+def _decoding_times(packets: Sequence[av.Packet]) -> list[int] | None:
+    """Returns the times of frames in the order in which they are shown, None where there are none.
+
+    AVI numbers frames in the order of decoding. Frames are shown at the same times in another
+    order, and a number that is left out is a frame that was dropped.
+    """
+    times = [packet.dts for packet in packets]
+    return sorted(times) if None not in times and len(set(times)) == len(times) else None
 
 
 def _declared_seconds(

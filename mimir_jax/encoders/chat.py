@@ -6,7 +6,9 @@ import pathlib
 from typing import Any
 
 from mimir_jax import files
-from mimir_jax.config import TextConfig
+from mimir_jax.config import TextConfig, flag
+from mimir_jax.encoders import tokenizers
+from mimir_jax.errors import InputError
 
 Chat = list[dict[str, str]]
 
@@ -23,8 +25,12 @@ def instruction_turns(caption: str, config: TextConfig) -> list[Chat]:
 
 
 def render(tokenizer: Any, chat: Chat) -> str:
-    """Renders a chat up to where the assistant begins, by the tokenizer's own template."""
-    return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    """Renders a chat up to where the assistant begins, by the tokenizer's own template.
+
+    Raises:
+        InputError: if it has none, or one that refuses the chat.
+    """
+    return _apply_template(tokenizer, chat, add_generation_prompt=True)
 
 
 def end_ids(tokenizer: Any, folder: pathlib.Path) -> tuple[int, ...]:
@@ -41,9 +47,7 @@ def end_ids(tokenizer: Any, folder: pathlib.Path) -> tuple[int, ...]:
         ends.update(named if isinstance(named, list) else [named])
     chat = [{"role": "user", "content": "?"}]
     begun = render(tokenizer, chat) + "!"
-    whole = tokenizer.apply_chat_template(
-        [*chat, {"role": "assistant", "content": "!"}], tokenize=False
-    )
+    whole = _apply_template(tokenizer, [*chat, {"role": "assistant", "content": "!"}])
     if whole.startswith(begun):
         rest = whole.removeprefix(begun).strip()
         first = tokenizer(rest, add_special_tokens=False)["input_ids"][:1]
@@ -54,6 +58,26 @@ def end_ids(tokenizer: Any, folder: pathlib.Path) -> tuple[int, ...]:
 def tokenize(tokenizer: Any, chat: Chat) -> list[int]:
     """Returns the tokens of a rendered chat."""
     return tokenizer(render(tokenizer, chat), add_special_tokens=False)["input_ids"]
+
+
+def _apply_template(tokenizer: Any, chat: Chat, **options: Any) -> str:
+    place = tokenizer.name_or_path
+    if tokenizer.chat_template is None:
+        raise InputError(
+            f"LLM {place} must have a chat template, got none, as base models have none; name one "
+            f"that follows instructions with {flag('system.text.llm_path')}"
+        )
+    try:
+        return tokenizer.apply_chat_template(chat, tokenize=False, **options)
+    except Exception as error:  # the template may raise, or trip over, anything
+        roles = [turn["role"] for turn in chat]
+        remedy = f"name another LLM with {flag('system.text.llm_path')}"
+        if "system" in roles:
+            remedy = f"leave {flag('system.text.system')} out or {remedy}"
+        raise InputError(
+            f"chat template of LLM {place} must take turns of {' and '.join(roles)}, got "
+            f"{tokenizers.first_line(error)}; {remedy}"
+        ) from None
 
 
 def _chat(text: str, config: TextConfig) -> Chat:

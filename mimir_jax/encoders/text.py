@@ -191,7 +191,7 @@ class TextEncoder:
         length = self._config.length
         tokenizer = self._t5.tokenizer
         ids = tokenizer(caption, truncation=True, max_length=length)["input_ids"]
-        ids, mask = tokenizers.pad([ids], length, tokenizer.pad_token_id)
+        ids, mask = tokenizers.pad([ids], length, self._t5.pad_id)
         states = self._t5_states(self._t5.params, jax.device_put(ids))
         features = {"t5": states[0], "t5_mask": mask[0]}
         if self._llm is not None:
@@ -326,7 +326,7 @@ class TextNetwork:
         self.model = model
         self.params = params
         self.tokenizer = tokenizer
-        self.pad_id = tokenizer.pad_token_id
+        self.pad_id = tokenizers.masked_pad_id(tokenizer, model.config.vocab_size)
         self._folder = folder
 
     @functools.cached_property
@@ -347,6 +347,10 @@ class TextNetwork:
 
 
 def _load(network: frozen_lib.FrozenNetwork, mesh: Mesh | None) -> TextNetwork:
+    folder = weights.resolve(network.require_path())
+    tokenizer = tokenizers.load(folder)
+    if network.kind == "t5":
+        tokenizers.require(tokenizer, "pad")  # T5 reads its pads
     model, params = network.load(mesh)
-    folder = weights.resolve(network.path)
-    return TextNetwork(model, params, tokenizers.load(folder), folder)
+    tokenizers.check_ids(tokenizer, model.config.vocab_size)
+    return TextNetwork(model, params, tokenizer, folder)

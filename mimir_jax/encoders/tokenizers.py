@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from mimir_jax.errors import InputError
+from mimir_jax.errors import InputError, listed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,7 +31,7 @@ def load(folder: str | os.PathLike[str]) -> "PreTrainedTokenizerBase":
     a GGUF file.
 
     Raises:
-        ValueError: if there is none.
+        InputError: if there is none, it is damaged, or it is none of the fast ones.
     """
     folder = pathlib.Path(folder)
     own = any(folder.glob("*token*"))
@@ -47,10 +47,65 @@ def load(folder: str | os.PathLike[str]) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer  # imports in seconds, so only where it is used
 
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"folder {folder} must hold a Hugging Face tokenizer: {reason}") from None
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+    except BaseException as error:  # of a damaged file any; tokenizers panics outside `Exception`
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise InputError(
+            f"folder {folder} must hold a Hugging Face tokenizer: {first_line(error)}"
+        ) from None
+    if not tokenizer.is_fast:
+        raise InputError(
+            f"folder {folder} must hold a fast tokenizer, got {type(tokenizer).__name__}; add its "
+            "tokenizer.json"
+        )
+    return tokenizer
+
+
+def check_ids(tokenizer: "PreTrainedTokenizerBase", rows: int) -> None:
+    """Checks that a network with `rows` embeddings can read every token.
+
+    A pad token that was added without an embedding passes: see `pad_id`.
+
+    Raises:
+        InputError: naming tokens without an embedding, whose lookup would give that of another.
+    """
+    vocabulary = tokenizer.get_vocab()
+    over = [t for t, i in vocabulary.items() if i >= rows and t != tokenizer.pad_token]
+    if over:
+        over.sort(key=vocabulary.get)
+        raise InputError(
+            f"tokenizer {tokenizer.name_or_path} must have ids below {rows}, the rows of the "
+            f"embedding, got {vocabulary[over[-1]]} for {over[-1]!r} ({len(over)} tokens: "
+            f"{listed([repr(t) for t in over])}); use the tokenizer and weights of one model"
+        )
+
+
+def masked_pad_id(tokenizer: "PreTrainedTokenizerBase", rows: int) -> int:
+    """Returns the id at padded positions that a network with `rows` embeddings masks.
+
+    Any serves, and many LLMs have no pad token: then it is the end of sequence, or 0.
+    """
+    candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    return next((i for i in candidates if i is not None and 0 <= i < rows), 0)
+
+
+def require(tokenizer: "PreTrainedTokenizerBase", *names: str) -> None:
+    """Raises `InputError` unless a tokenizer has the special tokens `pad`, `eos`, `mask`."""
+    missing = [n for n in names if getattr(tokenizer, f"{n}_token_id") is None]
+    if missing:
+        raise InputError(
+            f"tokenizer {tokenizer.name_or_path} must have a {' and a '.join(missing)} token, got "
+            "none; name it in tokenizer_config.json"
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the beginning of what an exception of another library says, with its type."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def pad(

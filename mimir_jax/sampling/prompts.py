@@ -20,8 +20,7 @@ def read(path: pathlib.Path, kind: Kind = "prompt") -> list[str]:
     Raises:
         ValueError: if the file cannot be read, is not text, or a line holds no text.
     """
-    lines = files.read_text(path, f"{kind} file").splitlines()
-    numbered = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
+    numbered = files.read_lines(path, f"{kind} file")
     if path.suffix == ".jsonl":
         return [_field(path, number, line, kind) for number, line in numbered]
     return [line for _, line in numbered]
@@ -35,21 +34,16 @@ def check(texts: Sequence[str], kind: Kind = "prompt") -> list[str]:
     """
     if not texts:
         raise InputError(f"at least one {kind} must be given; use {_FLAGS[kind]}")
-    spaced = [" ".join(text.split()) for text in texts]
-    for number, text in enumerate(spaced, 1):
-        if not text or not text.isprintable():
-            what = "an empty one" if not text else f"{text[:40]!r}"
-            raise InputError(f"{kind} {number} must be printable text, got {what}; rewrite it")
-    return spaced
+    return [files.clean_text(one, f"{kind} {number}") for number, one in enumerate(texts, 1)]
 
 
 def _field(path: pathlib.Path, number: int, line: str, kind: Kind) -> str:
     try:
-        text = json.loads(line)[kind]
-        if not isinstance(text, str):
-            raise TypeError(f"{kind} is {type(text).__name__}")
-    except (ValueError, KeyError, TypeError) as error:
+        value = json.loads(line)[kind]
+        if not isinstance(value, str):
+            raise TypeError(f"{kind} is {type(value).__name__}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f'{kind} file {path} line {number} must be JSON such as {{"{kind}": "TEXT"}}: {error!r}'
         ) from None
-    return text
+    return value

@@ -5,6 +5,7 @@
 import functools
 import io
 import json
+import os
 import pickle
 import shutil
 from fractions import Fraction
@@ -297,6 +298,83 @@ def test_folder_reads_text_beside_clips_in_subfolders(tmp_path):
     source = folder.VideoFolder(tmp_path, frames=2, **SIZE)
     assert source.files == ["b.mp4", "cats/a.v1.webm"]
     assert [source[i]["caption"] for i in range(2)] == ["a dog", "a cät"]
+
+
+def _names(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+
+
+LAYOUTS = {
+    "metadata.jsonl": lambda p: _names(
+        p / "metadata.jsonl", '{"file_name": "videos/b.mp4", "text": "b"}\n'
+        '{"file_name": "./videos/a.mp4", "text": "a"}\n'
+    ),
+    "metadata.csv": lambda p: _names(
+        p / "metadata.csv", '\ufefffile_name,caption\nvideos/a.mp4,"a"\r\nvideos/b.mp4,b\r\n'
+    ),
+    "videos2caption.json": lambda p: _names(
+        p / "videos2caption.json",
+        '[{"path": "b.mp4", "cap": ["b"]}, {"path": "a.mp4", "cap": "a"}]',
+    ),
+    "videos.txt": lambda p: [
+        _names(p / "videos.txt", "videos/a.mp4\nvideos\\b.mp4\n"),
+        _names(p / "prompts.txt", "a\nb"),
+    ],
+    "labels": lambda p: [_names(p / f"labels/{n}.txt", n) for n in "ab"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_folder_reads_the_layouts_of_other_trainers(tmp_path, layout):
+    for name in "ab":
+        _names(tmp_path / f"videos/{name}.mp4", "never opened")
+    LAYOUTS[layout](tmp_path)
+    source = folder.VideoFolder(tmp_path, frames=2, **SIZE)
+    assert source.files == ["videos/a.mp4", "videos/b.mp4"] and source._captions == [("a",), ("b",)]
+
+
+@pytest.mark.parametrize(
+    "stored, written",
+    [
+        ("cafe\u0301.mp4", "caf\u00e9.mp4"),
+        ("a.mp4", "./a.mp4"),
+        ("sub/a.mp4", "sub\\a.mp4"),
+        ("sub/a.mp4", "{folder}/sub/a.mp4"),
+    ],
+)
+def test_folder_compares_names_in_one_form(tmp_path, stored, written):
+    _names(tmp_path / stored, "never opened")
+    video_files.write_captions(tmp_path, {written.format(folder=tmp_path): " a\n\u200dcat "})
+    source = folder.VideoFolder(tmp_path, frames=2, **SIZE)
+    assert source.files == [stored] and source._captions == [("a \u200dcat",)]
+
+
+def test_folder_reads_a_name_that_is_not_utf8(tmp_path):
+    video_files.write_clip(tmp_path / "a.mp4", 4)
+    name = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.rename(tmp_path / "a.mp4", name + b".mp4")
+    with open(name + b".txt", "w") as file:
+        file.write("coffee")
+    record = folder.VideoFolder(tmp_path, frames=2, **SIZE)[0]
+    assert record["caption"] == "coffee" and not record["skipped"]
+
+
+def test_avi_keeps_the_times_of_dropped_frames(tmp_path):
+    kept = [i for i in range(40) if not 8 <= i < 20]
+    pictures = [video_files.gray(10 + 5 * i) for i in kept]
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.bit_rate = 4_000_000
+        for i, picture in zip(kept, pictures, strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 8)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    video = one_clip(path, frames=10, fps=2.0)["video"]
+    assert video_files.frames_of(video) == [0, 4, 7, 7, 7, 20, 24, 28, 32, 36]
 
 
 def test_folder_draws_among_several_captions(tmp_path):

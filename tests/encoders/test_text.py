@@ -220,6 +220,68 @@ def test_tokenizer_without_files_is_named(tmp_path):
         tokenizers.load(tmp_path)
 
 
+@pytest.fixture
+def llm_folder(tmp_path):
+    """Returns a function that writes the tokenizer of the shipped LLM with changed settings."""
+    shipped = weights.resolve("package:tiny/llm")
+
+    def write(**changes):
+        for file in shipped.glob("tokenizer*"):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        path = tmp_path / "tokenizer_config.json"
+        settings = json.loads(path.read_text()) | changes
+        path.write_text(json.dumps({k: v for k, v in settings.items() if v is not None}))
+        return tmp_path
+
+    return write
+
+
+def test_llm_without_a_pad_token_pads_with_its_end(llm_folder):
+    tokenizer = tokenizers.load(llm_folder(pad_token=None))
+    assert tokenizer.pad_token_id is None
+    assert tokenizers.masked_pad_id(tokenizer, 896) == tokenizer.eos_token_id
+    assert tokenizers.masked_pad_id(tokenizer, 2) == 0
+    with pytest.raises(ValueError, match="must have a pad token, got none"):
+        tokenizers.require(tokenizer, "pad", "eos")
+
+
+def test_tokens_without_an_embedding_are_named(llm_folder):
+    tokenizer = tokenizers.load(llm_folder())
+    tokenizer.add_tokens([f"<{i}>" for i in range(30)])
+    rows = len(tokenizer)
+    tokenizers.check_ids(tokenizer, rows)
+    with pytest.raises(ValueError, match="ids below .* '<29>' .30 tokens: .*'<9>' and 20 more"):
+        tokenizers.check_ids(tokenizer, rows - 30)
+    tokenizer.add_special_tokens({"pad_token": "<pad me>"})
+    tokenizers.check_ids(tokenizer, rows)  # masked, so it needs no embedding
+
+
+@pytest.mark.parametrize(
+    "template, message",
+    [
+        (None, "LLM .* must have a chat template, got none.*system.text.llm_path"),
+        ("{{ raise_exception('no system turns') }}", "got TemplateError: no system.*text.system"),
+        ("{% for %}", "got TemplateSyntaxError"),
+        ("{{ 1 + 'a' }}", "got TypeError"),
+    ],
+)
+def test_chat_template_that_fails_is_one_line(llm_folder, template, message):
+    tokenizer = tokenizers.load(llm_folder(chat_template=template))
+    chat = chat_lib.caption_turn("a star", dataclasses.replace(CONFIG, system="Be brief."))
+    with pytest.raises(ValueError, match=message) as error:
+        chat_lib.render(tokenizer, chat)
+    assert "\n" not in str(error.value) and tokenizer.name_or_path in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"model": 3}', '{"a": ' * 2000, "\x00"])
+def test_damaged_tokenizer_is_one_line(llm_folder, content):
+    folder = llm_folder()
+    (folder / "tokenizer.json").write_text(content)
+    with pytest.raises(ValueError, match="must hold a Hugging Face tokenizer") as error:
+        tokenizers.load(folder)
+    assert len(str(error.value)) < 500
+
+
 @pytest.mark.parametrize("text", ["Zebra ééé 漢字 42%", "  two   spaces"])
 def test_shipped_tokenizers_encode_any_text(encoder, text):
     for tokenizer in (encoder._t5.tokenizer, encoder._llm.tokenizer):

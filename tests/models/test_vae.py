@@ -131,17 +131,42 @@ def test_tiling_matches_diffusers(height, width):
 
 
 def test_tile_sizes_of_the_released_model():
-    plans = [
-        tiling._plan(tile, out, overlap)
-        for pixels, latents, overlap in tiling._tiles(VAEConfig())
-        for tile, out in ((pixels, latents), (latents, pixels))
-    ]
+    scales = ((8, 1), (1, 8))
+    plans = [tiling._scaled(p, *s) for p in tiling._plans(VAEConfig()) for s in scales]
     assert [(p.tile, p.stride, p.blend, p.keep) for p in plans] == [
         (240, 200, 5, 25),
         (30, 25, 40, 200),
         (360, 288, 9, 36),
         (45, 36, 72, 288),
     ]
+
+
+def _grow(latents):
+    return latents.repeat(8, axis=2).repeat(8, axis=3)
+
+
+def _shrink(pixels):
+    return pixels[:, :, ::8, ::8]
+
+
+@pytest.mark.parametrize("sample", [(34, 34), (64, 64), (100, 250), (320, 512), (576, 1024)])
+def test_tiles_give_the_size_asked_for(sample):
+    cfg = VAEConfig(sample_height=sample[0], sample_width=sample[1])
+    for rows, columns in ((1, 1), (2, 3), (8, 9), (31, 47)):
+        latents = jax.ShapeDtypeStruct((1, 1, rows, columns, 1), jnp.float32)
+        pixels = jax.eval_shape(lambda x: tiling.decode(_grow, x, cfg), latents)
+        assert pixels.shape == (1, 1, 8 * rows, 8 * columns, 1)
+        again = jax.eval_shape(lambda x: tiling.encode(_shrink, x, cfg), pixels)
+        assert again.shape == latents.shape
+
+
+def test_tiles_join_where_they_were_cut():
+    cfg = VAEConfig(sample_height=100, sample_width=64)
+    latents = jnp.arange(8.0 * 9).reshape(1, 1, 8, 9, 1)
+    pixels = jax.jit(lambda x: tiling.decode(_grow, x, cfg))(latents)
+    np.testing.assert_allclose(pixels, _grow(latents), rtol=1e-6)
+    again = jax.jit(lambda x: tiling.encode(_shrink, x, cfg))(pixels)
+    np.testing.assert_allclose(again, latents, rtol=1e-6)
 
 
 def test_full_size_parameter_count():

@@ -14,20 +14,18 @@ import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 
-from mimir_jax import files as files_lib
 from mimir_jax import hashing
 from mimir_jax.data import clips, video_io
-from mimir_jax.errors import InputError
-
-CAPTIONS = "captions.jsonl"
+from mimir_jax.data.sources import captions as captions_lib
 
 
 class VideoFolder(clips.ClipSource):
     """Videos under a folder, each with a caption.
 
     Captions come from `captions.jsonl` in the folder, one JSON object a line:
-    `{"file": "cats/a.mp4", "caption": "a cat"}`, where `caption` may also be a list to draw from.
-    Without that file, `cats/a.txt` captions `cats/a.mp4`. Hidden files are ignored.
+    `{"file": "cats/a.mp4", "caption": "a cat"}`, where `caption` may also be a list to draw from;
+    from the lists of other trainers (see `data.sources.captions`); or `cats/a.txt` captions
+    `cats/a.mp4`. Hidden files are ignored.
     """
 
     def __init__(
@@ -62,7 +60,7 @@ class VideoFolder(clips.ClipSource):
             f"needs at least one video ({' '.join(video_io.SUFFIXES)}), found none under "
             f"{str(folder)!r}; add videos or pass another folder",
         )
-        captions = _read_captions(self.folder, self.files)
+        captions = captions_lib.read(self.folder, self.files)
         if split != "all":
             self.files = self._choose(split)
         self._captions = [captions[file] for file in self.files]
@@ -125,78 +123,3 @@ def _digest(folder: pathlib.Path, files: Sequence[str], captions: Sequence[tuple
     sizes = [(folder / file).stat().st_size for file in files]
     content = json.dumps([list(files), sizes, list(captions)])
     return hashing.sha256(content)[:16]
-
-
-def _read_captions(folder: pathlib.Path, files: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Returns the captions of every clip, after checking that both sides pair up."""
-    if (folder / CAPTIONS).exists():
-        captions, where = _read_lines(folder / CAPTIONS)
-        videos = set(files)
-        orphans = [f"{file!r} ({where[file]})" for file in captions if file not in videos]
-        remedy = f"add a line to {CAPTIONS} or remove the clip"
-    else:
-        captions = _read_texts(folder, files)
-        stems = {file.rpartition(".")[0] for file in files}
-        texts = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.txt"))
-        texts = [text for text in texts if not any(p[0] == "." for p in text.split("/"))]
-        orphans = [repr(text) for text in texts if text.removesuffix(".txt") not in stems]
-        remedy = f"write {CAPTIONS} or a .txt with text beside the clip"
-    if orphans:
-        raise InputError(
-            f"every caption in {str(folder)!r} needs its clip, found none for {_some(orphans)}; "
-            "add the clip or remove the caption"
-        )
-    if silent := [repr(file) for file in files if file not in captions]:
-        raise InputError(
-            f"every clip in {str(folder)!r} needs a caption, found none for {_some(silent)}; "
-            + remedy
-        )
-    return captions
-
-
-def _some(names: Sequence[str]) -> str:
-    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-
-
-def _read_lines(path: pathlib.Path) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
-    """Returns the captions of `captions.jsonl` and the line that gave each."""
-    captions: dict[str, tuple[str, ...]] = {}
-    where: dict[str, str] = {}
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            entry = None
-        file = entry.get("file") if isinstance(entry, dict) else None
-        texts = entry.get("caption") if isinstance(entry, dict) else None
-        texts = [texts] if isinstance(texts, str) else texts
-        good = isinstance(texts, list) and texts and all(isinstance(t, str) for t in texts)
-        if not isinstance(file, str) or not good or not all(t.strip() for t in texts):
-            raise InputError(
-                f"a line of {CAPTIONS} must be an object with a file and a non-empty caption, got "
-                f"{line.strip()[:80]!r} in {str(path)!r} line {number}; "
-                'write {"file": "clip.mp4", "caption": "a cat"}'
-            )
-        if file in captions:
-            raise InputError(
-                f"a file may appear once in {CAPTIONS}, got {file!r} again in {str(path)!r} line "
-                f'{number} ({where[file]} before); give one line a list as "caption"'
-            )
-        captions[file] = tuple(text.strip() for text in texts)
-        where[file] = f"line {number}"
-    return captions, where
-
-
-def _read_texts(folder: pathlib.Path, files: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    captions = {}
-    for file in files:
-        path = (folder / file).with_suffix(".txt")
-        if path.is_file() and (text := _read_text(path).strip()):
-            captions[file] = (text,)
-    return captions
-
-
-def _read_text(path: pathlib.Path) -> str:
-    return files_lib.read_text(path, "caption file")

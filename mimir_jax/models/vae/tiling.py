@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiled encoding and decoding, blended as the CogVideoX reference does.
 
-A tile has half of the configured sample size. Each runs the whole chunk loop with its own caches
-and norm statistics, so the result differs from the untiled one.
+A tile has half of the configured sample size, in whole latents. Each runs the whole chunk loop with
+its own caches and norm statistics, so the result differs from the untiled one.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from mimir_jax.config import VAEConfig
 
-_OVERLAPS = (1 / 6, 1 / 5)  # of a tile: vertically, horizontally
+_OVERLAPS = (6, 5)  # a tile shares one part in so many: vertically, horizontally
 
 Run = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
@@ -42,24 +42,34 @@ def encode(
     run: Run, video: Float[Array, "b f h w c"], cfg: VAEConfig
 ) -> Float[Array, "b t h2 w2 z"]:
     """Encodes tile by tile; small frames are a single tile."""
-    return _tiled(run, video, [_plan(pixel, latent, o) for pixel, latent, o in _tiles(cfg)])
+    plans = [_scaled(plan, cfg.spatial_compression, 1) for plan in _plans(cfg)]
+    return _tiled(run, video, plans)
 
 
 def decode(
     run: Run, latents: Float[Array, "b t h w z"], cfg: VAEConfig
 ) -> Float[Array, "b f h2 w2 c"]:
     """Decodes tile by tile; small latents are a single tile."""
-    return _tiled(run, latents, [_plan(latent, pixel, o) for pixel, latent, o in _tiles(cfg)])
+    plans = [_scaled(plan, 1, cfg.spatial_compression) for plan in _plans(cfg)]
+    return _tiled(run, latents, plans)
 
 
-def _tiles(cfg: VAEConfig) -> list[tuple[int, int, float]]:
-    pixels = (cfg.sample_height // 2, cfg.sample_width // 2)
-    return [(p, p // cfg.spatial_compression, o) for p, o in zip(pixels, _OVERLAPS, strict=True)]
+def _plans(cfg: VAEConfig) -> list[Plan]:
+    """Returns the tiling of rows and columns in latents.
+
+    Tiles and strides are whole latents in pixels too, so that the parts join to the whole.
+    """
+    plans = []
+    for pixels, parts in zip((cfg.sample_height, cfg.sample_width), _OVERLAPS, strict=True):
+        tile = max(pixels // 2 // cfg.spatial_compression, 1)
+        stride = max(tile * (parts - 1) // parts, 1)
+        plans.append(Plan(tile=tile, stride=stride, blend=tile - stride, keep=stride))
+    return plans
 
 
-def _plan(tile: int, out_tile: int, overlap: float) -> Plan:
-    blend = int(out_tile * overlap)
-    return Plan(tile=tile, stride=int(tile * (1 - overlap)), blend=blend, keep=out_tile - blend)
+def _scaled(plan: Plan, into: int, out: int) -> Plan:
+    """Returns a plan for an input `into` and an output `out` times as large as latents."""
+    return Plan(plan.tile * into, plan.stride * into, plan.blend * out, plan.keep * out)
 
 
 def _tiled(run: Run, x: Float[Array, "b t h w c"], plans: list[Plan]) -> Float[Array, "..."]:

@@ -63,6 +63,7 @@ class LanguageSystem(base.Defaults, abc.ABC):
     """
 
     module: ClassVar[type[nnx.Module]]
+    special_tokens: ClassVar[tuple[str, ...]] = ("pad", "eos")
 
     def __init__(self, config: TrainConfig):
         self.config = config.system
@@ -73,6 +74,7 @@ class LanguageSystem(base.Defaults, abc.ABC):
                 f"system.model.vocab_size must hold the {len(self.tokenizer)} tokens of "
                 f"{self.config.tokenizer_path}, got {self.config.model.vocab_size}"
             )
+        tokenizers.require(self.tokenizer, *self.special_tokens)
         self.buckets = (base.Bucket(1, 1, 1, config.batch_size),)
 
     @abc.abstractmethod
@@ -90,6 +92,7 @@ class MaskedLM(LanguageSystem):
     """Fills masked caption tokens with a T5 encoder and its own embedding as output layer."""
 
     module = t5.T5Encoder
+    special_tokens = ("pad", "mask")
 
     def batch_spec(self, bucket: base.Bucket) -> Batch:
         """Returns shape and dtype of `bucket.batch` rows of `length` tokens."""

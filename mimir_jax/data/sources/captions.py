@@ -1,0 +1,240 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Captions of a folder of videos, in our own layout or in that of another trainer.
+
+    captions.jsonl                   ours: {"file": "cats/a.mp4", "caption": "a cat"}
+    metadata.jsonl, metadata.csv     diffusers, finetrainers: file_name, caption (or text, prompt)
+    videos2caption.json              FastVideo: [{"path": "a.mp4", "cap": ["a cat"]}, ...]
+    videos.txt, prompts.txt          CogVideo, finetrainers: line by line
+    labels/a.txt for videos/a.mp4    CogVideo (SAT): a folder of captions beside one of videos
+    a.txt for a.mp4
+
+The first that is there counts.
+"""
+
+import csv
+import io
+import json
+import os
+import pathlib
+import posixpath
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from mimir_jax import files as files_lib
+from mimir_jax.errors import InputError
+
+OWN = "captions.jsonl"
+FOLDERS = ("captions", "labels", "prompts", "texts", "txt")
+"""Names of a folder of captions beside one of videos."""
+
+_FILE_FIELDS = ("file", "file_name", "path", "video", "video_path", "filename")
+_CAPTION_FIELDS = ("caption", "text", "prompt", "cap")
+_LINE_LISTS = ("prompts.txt", "captions.txt", "prompt.txt")  # beside videos.txt
+_SUBJECT = "caption file"
+
+Captions = dict[str, tuple[str, ...]]
+
+
+class _Entry(NamedTuple):
+    """Captions of one video, and where they stand for messages."""
+
+    file: str
+    captions: tuple[str, ...]
+    path: pathlib.Path
+    place: str
+
+
+def read(folder: pathlib.Path, files: Sequence[str]) -> Captions:
+    """Returns the captions of every video.
+
+    Names are compared in one normal form: composed characters, forward slashes, no `./`.
+
+    Args:
+        folder: The folder.
+        files: Its videos, relative to it.
+
+    Raises:
+        InputError: for a bad entry, or a video and caption that do not pair up.
+    """
+    for name, reader in _LISTS:
+        if (folder / name).is_file():
+            found, orphans = _by_file(reader(folder / name), folder, files)
+            remedy = f"add a line to {name} or remove the clip"
+            break
+    else:
+        found, orphans = _read_texts(folder, files)
+        remedy = f"write {OWN} or a .txt with text beside the clip"
+    if orphans:
+        raise InputError(
+            f"every caption in {str(folder)!r} needs its clip, found none for {_some(orphans)}; "
+            "add the clip or remove the caption"
+        )
+    if silent := [repr(file) for file in files if file not in found]:
+        raise InputError(
+            f"every clip in {str(folder)!r} needs a caption, found none for {_some(silent)}; "
+            + remedy
+        )
+    return found
+
+
+def is_list(path: pathlib.PurePath) -> bool:
+    """Whether a file at the top of the folder lists captions or belongs to such a list."""
+    return path.name in {name for name, _ in _LISTS} | set(_LINE_LISTS)
+
+
+def _some(names: Sequence[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def _key(name: str) -> str:
+    """Returns a name in the form in which names are compared."""
+    return unicodedata.normalize("NFC", posixpath.normpath(name.replace("\\", "/")))
+
+
+def _by_file(
+    entries: Iterator[_Entry], folder: pathlib.Path, files: Sequence[str]
+) -> tuple[Captions, list[str]]:
+    """Returns captions by video, and what names no video."""
+    known = {_key(file): file for file in files} | {file: file for file in files}
+    places = [f"{_key(str(folder))}/", f"{_key(os.path.abspath(folder))}/"]
+    captions: Captions = {}
+    first: dict[str, str] = {}
+    orphans = []
+    for entry in entries:
+        key = _key(entry.file)
+        for place in places:
+            key = key.removeprefix(place)
+        options = (entry.file, key, f"videos/{key}")
+        file = next((known[option] for option in options if option in known), None)
+        if file is None:
+            orphans.append(f"{entry.file!r} ({entry.place})")
+            continue
+        if file in captions:
+            raise InputError(
+                f"a file may appear once in {entry.path.name}, got {entry.file!r} again in "
+                f"{str(entry.path)!r} {entry.place} ({first[file]} before); give one line a list "
+                'as "caption"'
+            )
+        captions[file], first[file] = entry.captions, entry.place
+    return captions, orphans
+
+
+def _read_jsonl(path: pathlib.Path) -> Iterator[_Entry]:
+    for number, line in files_lib.read_lines(path, _SUBJECT):
+        try:
+            content = json.loads(line)
+        except (json.JSONDecodeError, RecursionError):
+            content = None
+        yield _entry(content, line, path, f"line {number}")
+
+
+def _read_json(path: pathlib.Path) -> Iterator[_Entry]:
+    try:
+        content = json.loads(files_lib.read_text(path, _SUBJECT))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{_SUBJECT} {path} must be JSON: {error}; write it again") from None
+    if isinstance(content, dict):  # {"a.mp4": "a cat"} or {"a.mp4": {"cap": ...}}
+        content = [
+            value | {"path": name} if isinstance(value, dict) else {"path": name, "cap": value}
+            for name, value in content.items()
+        ]
+    if not isinstance(content, list):
+        kind = type(content).__name__
+        raise InputError(f"{_SUBJECT} {path} must be a JSON list, got a {kind}; write it again")
+    for number, item in enumerate(content, 1):
+        yield _entry(item, json.dumps(item), path, f"entry {number}")
+
+
+def _read_csv(path: pathlib.Path) -> Iterator[_Entry]:
+    content = io.StringIO(files_lib.read_text(path, _SUBJECT), newline="")
+    reader = csv.DictReader(content, strict=True)
+    try:
+        for row in reader:
+            yield _entry(row, str(row), path, f"line {reader.line_num}")
+    except csv.Error as error:
+        raise InputError(
+            f"{_SUBJECT} {path} must be CSV with a header, got {error} in line {reader.line_num}; "
+            "write it again"
+        ) from None
+
+
+def _read_pair(path: pathlib.Path) -> Iterator[_Entry]:
+    """Reads videos.txt beside a file of as many captions."""
+    texts = next((p for n in _LINE_LISTS if (p := path.with_name(n)).is_file()), None)
+    if texts is None:
+        raise InputError(f"{path} must have {' or '.join(_LINE_LISTS)} beside it, found none")
+    names, captions = (list(files_lib.read_lines(p, _SUBJECT)) for p in (path, texts))
+    if len(names) != len(captions):
+        raise InputError(
+            f"{texts} must have a line for each of the {len(names)} lines of {path.name}, got "
+            f"{len(captions)}; add or remove lines"
+        )
+    for (number, name), (_, caption) in zip(names, captions, strict=True):
+        yield _entry({"file": name, "caption": caption}, caption, texts, f"line {number}")
+
+
+def _entry(content: Any, line: str, path: pathlib.Path, place: str) -> _Entry:
+    """Returns the file and captions of a line, an entry or a row."""
+    content = content if isinstance(content, dict) else {}
+    file = next((content[n] for n in _FILE_FIELDS if content.get(n) is not None), None)
+    texts = next((content[n] for n in _CAPTION_FIELDS if content.get(n) is not None), None)
+    texts = [texts] if isinstance(texts, str) else texts
+    good = (
+        isinstance(texts, list) and texts and all(isinstance(t, str) and t.strip() for t in texts)
+    )
+    if not isinstance(file, str) or not good:
+        raise InputError(
+            f"a line of {path.name} must be an object with a file and a non-empty caption, got "
+            f"{line.strip()[:80]!r} in {str(path)!r} {place}; "
+            'write {"file": "clip.mp4", "caption": "a cat"}'
+        )
+    subject = f"caption in {str(path)!r} {place}"
+    return _Entry(file, tuple(files_lib.clean_text(text, subject) for text in texts), path, place)
+
+
+_LISTS: tuple[tuple[str, Callable[[pathlib.Path], Iterator[_Entry]]], ...] = (
+    (OWN, _read_jsonl),
+    ("metadata.jsonl", _read_jsonl),
+    ("metadata.csv", _read_csv),
+    ("videos2caption.json", _read_json),
+    ("videos.txt", _read_pair),
+)
+
+
+def _read_texts(folder: pathlib.Path, files: Sequence[str]) -> tuple[Captions, list[str]]:
+    """Reads a text file for each video: beside it, or in a folder beside that of the videos."""
+    stems = {_key(file.rpartition(".")[0]): file for file in files}
+    captions: Captions = {}
+    orphans = []
+    for text in _list_texts(folder):
+        stem = _key(text.removesuffix(".txt"))
+        file = next((stems[s] for s in (stem, *_across(stem, stems)) if s in stems), None)
+        if file is None:
+            orphans.append(repr(text))
+            continue
+        content = files_lib.read_text(folder / text, _SUBJECT)
+        if content.strip():
+            captions[file] = (files_lib.clean_text(content, f"caption file {folder / text}"),)
+    for name in FOLDERS:  # where the folder of videos itself is named
+        for stem, file in stems.items() if (folder.parent / name).is_dir() else ():
+            path = folder.parent / name / f"{stem}.txt"
+            if file not in captions and path.is_file():
+                content = files_lib.read_text(path, _SUBJECT)
+                captions[file] = (files_lib.clean_text(content, f"caption file {path}"),)
+    return captions, orphans
+
+
+def _list_texts(folder: pathlib.Path) -> list[str]:
+    texts = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.txt"))
+    return [text for text in texts if not any(part[0] == "." for part in text.split("/"))]
+
+
+def _across(stem: str, stems: Collection[str]) -> list[str]:
+    """Returns what a text in a folder of captions may caption in a folder beside it."""
+    top, _, rest = stem.partition("/")
+    if top not in FOLDERS:
+        return []
+    siblings = dict.fromkeys(other.partition("/")[0] for other in stems if "/" in other)
+    return [f"{sibling}/{rest}" for sibling in siblings] + [rest]
