@@ -3,7 +3,7 @@
 """The networks whose weights are stored, by the kind that a native folder names."""
 
 from mimir_jax.models.config import DiTConfig, LLMConfig, T5Config, ViTConfig
-from mimir_jax.models.divot.config import AgentConfig
+from mimir_jax.models.divot.config import AgentConfig, DivotTokenizerConfig
 from mimir_jax.models.llava.config import LlavaConfig
 from mimir_jax.models.mimir.config import MimirConfig
 from mimir_jax.models.vae.config import VAEConfig
@@ -17,5 +17,6 @@ KINDS = {
     "dit": DiTConfig,
     "mimir": MimirConfig,
     "divot_llm": AgentConfig,
+    "divot_tokenizer": DivotTokenizerConfig,
 }
 """Config class of every kind of native weights folder."""

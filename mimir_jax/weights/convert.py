@@ -24,6 +24,7 @@ from mimir_jax.weights import (
     adapters,
     dit,
     divot,
+    divot_tokenizer,
     family,
     gguf,
     llm,
@@ -94,6 +95,8 @@ def convert(
             _write_mimir(folder, opened, cast)
         elif opened.family.kind == divot.Agent.kind and to == "divot":
             _write_agent(folder, opened, cast)
+        elif opened.family.kind == divot_tokenizer.KIND and to == "divot":
+            _write_tokenizer(folder, opened, cast)
         elif isinstance(opened.family, family.Published) and opened.family.library == to:
             _write_published(folder, opened.family, opened, cast)
         else:
@@ -250,6 +253,22 @@ def _write_agent(folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype 
     tensors.write_torch(folder / divot.AGENT / divot.FILE, named)
     stated = known.write_config(opened.config, known.classes[0])[divot.AGENT]
     (folder / divot.AGENT / "config.json").write_text(json.dumps(stated, indent=2) + "\n")
+
+
+def _write_tokenizer(folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype | None) -> None:
+    """Writes Divot's tokenizer and its image tower as torch files, as they are published."""
+    known = opening.FAMILIES[divot_tokenizer.KIND]
+    assert isinstance(known, divot_tokenizer.Tokenizer)
+    name, params, dtypes = known.classes[0], opened.params, opened.dtypes
+    if dtype is not None:
+        params, dtypes = {path: _cast(tensor, dtype) for path, tensor in params.items()}, {}
+    table = known.rules(opened.config, name)
+    named = dict(rules.export_tensors(table, params, dtypes))
+    for file, part in divot_tokenizer.split(named).items():
+        tensors.write_torch(folder / file, part)
+    raw = known.write_config(opened.config, name)
+    (folder / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
+    _copy_companions(opened, folder)
 
 
 def _below(values: Mapping[str, Any], start: str) -> dict[str, Any]:

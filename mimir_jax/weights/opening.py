@@ -23,6 +23,7 @@ from mimir_jax.errors import InputError
 from mimir_jax.weights import (
     dit,
     divot,
+    divot_tokenizer,
     family,
     gguf,
     llava,
@@ -52,6 +53,7 @@ FAMILIES: dict[str, family.Family] = {
         vae.VAE(),
         mimir.Mimir(),
         divot.Agent(),
+        divot_tokenizer.Tokenizer(),
     )
 }
 """Every kind of network there is."""
@@ -122,6 +124,8 @@ def open_weights(path: str | os.PathLike[str], *, kind: str | None = None) -> We
         return _open_sat(place)
     if not place.is_dir():
         raise InputError(f"weights {place} must be a folder, a .gguf or a .pt file")
+    if (place / divot_tokenizer.FILE).is_file() and kind in (None, divot_tokenizer.KIND):
+        return _open_tokenizer(place)
     if not (place / "config.json").is_file():
         return _open_without_config(place)
     raw = _read_json(place, "config.json")
@@ -255,6 +259,13 @@ def _open_divot(folder: pathlib.Path) -> Weights:
     known = FAMILIES[divot.Agent.kind]
     assert isinstance(known, divot.Agent)
     return _checked(folder, known, known.classes[0], *divot.open_folder(folder))
+
+
+def _open_tokenizer(folder: pathlib.Path) -> Weights:
+    """Opens Divot's tokenizer, whose folder may hold its de-tokenizers too."""
+    known = FAMILIES[divot_tokenizer.KIND]
+    assert isinstance(known, divot_tokenizer.Tokenizer)
+    return _checked(folder, known, known.classes[0], *divot_tokenizer.open_folder(folder))
 
 
 def _open_gguf(path: pathlib.Path) -> Weights:

@@ -83,7 +83,7 @@ def reference(cfg, state, states, mask=None):
     import torch
     from torch.nn import functional as F
 
-    get = {name.removeprefix(PREFIX): torch.tensor(x) for name, x in state.items()}
+    get = {name.removeprefix(PREFIX): torch.as_tensor(x) for name, x in state.items()}
 
     def norm(x, name):
         affine = get[f"{name}.weight"], get[f"{name}.bias"]
