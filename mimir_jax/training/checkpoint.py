@@ -1,6 +1,10 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of a run: state, data position and config together, and the restore precedence."""
+"""Checkpoints of a run: state, data position, config and the checksums of all of them.
+
+What is read is compared with its checksums. A newest checkpoint that is damaged is set aside, and
+the run goes on from the one before it.
+"""
 
 import contextlib
 import json
@@ -10,12 +14,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from mimir_jax import files
+from mimir_jax import checksums, files
 from mimir_jax.config import TrainConfig, bridge
-from mimir_jax.errors import InputError
+from mimir_jax.errors import DivergenceError, InputError
 from mimir_jax.parallel import distributed
 from mimir_jax.training import state as state_lib
 from mimir_jax.weights import native, runs
@@ -48,14 +54,23 @@ class Checkpointer:
         return self._manager.latest_step()
 
     def save(self, state: state_lib.TrainState, data: dict[str, Any], config: TrainConfig) -> None:
-        """Saves under the step number of `state`; a step already saved is left alone."""
+        """Saves under the step number of `state`; a step already saved is left alone.
+
+        Raises:
+            DivergenceError: if a leaf is not finite; nothing is written then.
+        """
         step = int(jax.device_get(state.step))
         if step == self.latest_step:
             return
+        settings = json.loads(bridge.to_json(config))
+        sums = state_sums(state) | {
+            name: checksums.of_json(x) for name, x in (("data", data), ("config", settings))
+        }
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             data=ocp.args.JsonSave(data),
-            config=ocp.args.JsonSave(json.loads(bridge.to_json(config))),
+            config=ocp.args.JsonSave(settings),
+            **{runs.SUMS: ocp.args.JsonSave({"sums": sums, "checksum": checksums.of_json(sums)})},
         )
         with self._writing():
             self._manager.save(step, args=args)
@@ -63,20 +78,70 @@ class Checkpointer:
     def restore(
         self, abstract: state_lib.TrainState
     ) -> tuple[state_lib.TrainState, dict[str, Any]]:
-        """Reads the newest checkpoint onto the shardings of `abstract`.
+        """Reads the newest whole checkpoint onto the shardings of `abstract`.
+
+        Damaged ones that are newer are renamed to `<step>.damaged`, with a warning, once an older
+        one was read.
 
         Raises:
-            ValueError: if it is damaged, or of a model of another shape.
+            InputError: if none is whole, or they are of a model of another shape; about the newest.
         """
-        step = self.latest_step
-        args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
+        failures: dict[int, InputError | None] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            failure = found = None
+            try:
+                found = self._read(step, abstract)
+            except InputError as error:
+                failure = error
+            if any(distributed.gather(failure is not None)):
+                failures[step] = failure
+                continue
+            for damaged, reason in failures.items():
+                self._set_aside(damaged, reason)
+            return found
+        raise next(iter(failures.values())) or InputError(
+            f"checkpoint {self._folder(max(failures))} must be whole, another process found it "
+            "damaged; see its message"
         )
-        with native.readable(
-            pathlib.Path(self._manager.directory) / str(step), runs.DAMAGED_REMEDY
-        ):
+
+    def _read(
+        self, step: int, abstract: state_lib.TrainState
+    ) -> tuple[state_lib.TrainState, dict[str, Any]]:
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract),
+            data=ocp.args.JsonRestore(),
+            config=ocp.args.JsonRestore(),
+        )
+        folder = self._folder(step)
+        sums = runs.read_sums(folder)
+        with native.readable(folder, runs.DAMAGED_REMEDY):
             restored = self._manager.restore(step, args=args)
+            found = state_sums(restored["state"]) | {
+                name: checksums.of_json(restored[name]) for name in ("data", "config")
+            }
+            wrong = sorted(name for name in sums | found if sums.get(name) != found.get(name))
+            if wrong:
+                raise InputError(
+                    f"{wrong[0]} has other values than were written"
+                    + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else "")
+                )
         return restored["state"], restored["data"]
+
+    def _set_aside(self, step: int, reason: InputError | None) -> None:
+        folder = self._folder(step)
+        logging.warning(
+            "%s; it is now %s.damaged, and the run goes on from the one before it",
+            reason or f"checkpoint {folder} is damaged",
+            folder.name,
+        )
+        if distributed.is_first():
+            with files.writing(folder, "checkpoint folder"):
+                folder.rename(folder.with_name(f"{folder.name}.damaged"))
+        distributed.gather(None)
+        self._manager.reload()
+
+    def _folder(self, step: int) -> pathlib.Path:
+        return pathlib.Path(self._manager.directory) / str(step)
 
     def close(self) -> None:
         """Waits for saves under way."""
@@ -89,6 +154,46 @@ class Checkpointer:
         folder = pathlib.Path(self._manager.directory)
         with files.writing(folder, "checkpoint folder"), native.writing():
             yield
+
+
+def state_sums(state: state_lib.TrainState) -> dict[str, str]:
+    """Returns the checksum of each leaf, by its `/`-joined path.
+
+    The sums are those of `checksums.of_array`, computed where the leaves lie.
+
+    Raises:
+        DivergenceError: if a leaf is not finite.
+    """
+    leaves = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+    results = jax.device_get({name: _sum(leaf) for name, leaf in leaves.items()})
+    broken = [name for name, (_, finite) in results.items() if not finite]
+    if broken:
+        raise DivergenceError(
+            f"the state must be finite to be saved, {broken[0]} is not after step "
+            f"{int(jax.device_get(state.step))}, nor are {len(broken) - 1} more; lower "
+            "optimizer.learning_rate or clip_norm and continue from the last checkpoint"
+        )
+    return {name: checksums.as_text(int(total)) for name, (total, _) in results.items()}
+
+
+@jax.jit
+def _sum(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the checksum of an array, and whether it is finite."""
+    bits = x.astype(jnp.uint8) if x.dtype == bool else x
+    if not jnp.issubdtype(bits.dtype, jnp.unsignedinteger):
+        bits = jax.lax.bitcast_convert_type(bits, f"uint{8 * bits.dtype.itemsize}")
+    mixed = bits.astype(jnp.uint32) * np.uint32(checksums.MIX)
+    mixed ^= mixed >> np.uint32(checksums.SHIFT)
+    place, stride = jnp.zeros(x.shape, jnp.uint32), 1
+    for axis in reversed(range(x.ndim)):
+        count = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+        place += count * np.uint32(stride % (1 << 32))
+        stride *= x.shape[axis]
+    total = jnp.sum(mixed * (2 * place + 1), dtype=jnp.uint32)
+    return total, jnp.isfinite(x).all()
 
 
 def require_run(workdir: pathlib.Path) -> None:

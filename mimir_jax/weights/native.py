@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Native folders: an Orbax checkpoint in `params/` beside `config.json` and `manifest.json`.
 
-`config.json` says what the network is; `manifest.json` where its values come from. A folder is
-complete or absent: see `files.atomic_directory`.
+`config.json` says what the network is; `manifest.json` where its values come from, with a checksum
+of each parameter, of each smaller file and of itself. A folder is complete or absent: see
+`files.atomic_directory`.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 import mimir_jax
+from mimir_jax import checksums
 from mimir_jax import files as files_lib
 from mimir_jax.config import KINDS, bridge
 from mimir_jax.errors import InputError
@@ -35,6 +37,7 @@ PARAMS = "params"
 MANIFEST = "manifest.json"
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")  # as TensorStore reports one
 _GROUP_BYTES = 256 << 20  # small parameters are written together
+_FILE_BYTES = 1 << 20  # larger files hold parameters, which have checksums of their own
 
 
 class Stored(NamedTuple):
@@ -58,10 +61,10 @@ def write(
     dtype: np.dtype | None = None,
     manifest: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes config, manifest and parameters into an existing folder, a few parameters at a time.
+    """Writes config, parameters and last the manifest, a few parameters at a time.
 
     Args:
-        folder: Receives the files.
+        folder: Receives the files; the manifest covers all that are there already.
         kind: Key of `config.KINDS`.
         config: The network's dataclass.
         params: Parameters by `/`-joined path, read one group at a time.
@@ -74,9 +77,11 @@ def write(
     context.array.saving.use_compression = False
     folder = folder.absolute()
     target = folder / PARAMS
+    sums: dict[str, str] = {}
     with context:
         for names in _groups(params):
             group = {name: _cast(params[name].read(), dtype) for name in names}
+            sums |= {name: checksums.of_array(value) for name, value in group.items()}
             with writing():
                 ocp.partial.save(target, params_lib.unflatten(group))
             del group
@@ -93,14 +98,32 @@ def write(
         "mimir_jax": mimir_jax.__version__,
         "num_params": sum(math.prod(tensor.shape) for tensor in params.values()),
         "dtypes": dtypes,
-        "files": {
-            str(file.relative_to(folder)): file.stat().st_size
-            for file in sorted(target.rglob("*"))
-            if file.is_file()
-        },
         **(manifest or {}),
     }
-    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
+    write_manifest(folder, content, sums)
+
+
+def write_manifest(
+    folder: pathlib.Path, content: Mapping[str, Any], sums: Mapping[str, str]
+) -> None:
+    """Writes the manifest of a folder that is otherwise complete.
+
+    Args:
+        folder: The folder.
+        content: What is known of the parameters and their origin.
+        sums: Checksum of each parameter.
+    """
+    found = [f for f in sorted(folder.rglob("*")) if f.is_file() and f != folder / MANIFEST]
+    listed = {str(f.relative_to(folder)): f.stat().st_size for f in found}
+    small = [name for name, size in listed.items() if size <= _FILE_BYTES]
+    whole = {
+        **content,
+        "files": listed,
+        "file_checksums": {name: checksums.of_file(folder / name) for name in small},
+        "checksums": dict(sums),
+    }
+    whole["checksum"] = checksums.of_json(whole)
+    files_lib.write_text(folder / MANIFEST, json.dumps(whole, indent=2) + "\n")
 
 
 def save(
@@ -130,9 +153,9 @@ def save(
         for name, x in params_lib.flatten(params).items()
     }
     with files_lib.atomic_directory(folder) as temporary:
-        write(temporary, kind, config, flat, dtype=None if dtype is None else np.dtype(dtype))
         for name, content in (files or {}).items():
             (temporary / name).write_bytes(content)
+        write(temporary, kind, config, flat, dtype=None if dtype is None else np.dtype(dtype))
 
 
 def read_header(folder: pathlib.Path, header: Mapping[str, Any]) -> tuple[str, Any]:
@@ -154,14 +177,18 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
     """Returns the manifest, having compared the files it lists with those that are there.
 
     Raises:
-        ValueError: if it is absent or damaged, or a file is absent or of another size.
+        InputError: if it is absent or damaged, or a file is absent, damaged or of another size.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        sizes = dict(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        sizes, sums = dict(manifest["files"]), dict(manifest["file_checksums"])
+        claimed = manifest.pop("checksum")
+        if claimed != checksums.of_json(manifest):
+            raise InputError("its text is not what was written")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"weights folder {folder} must hold a {MANIFEST}: {error!r}; convert it again"
+            f"weights folder {folder} must hold a whole {MANIFEST}: {error!r}; copy or convert it "
+            "again"
         ) from None
     for name, size in sizes.items():
         file = folder / name
@@ -171,12 +198,24 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
                 f"weights folder {folder} must be whole: {name} must have {size} bytes, "
                 f"got {found}; copy or convert it again"
             )
+        if name in sums and checksums.of_file(file) != sums[name]:
+            raise InputError(
+                f"weights folder {folder} must be whole: {name} has other content than was "
+                "written; copy or convert it again"
+            )
     return manifest
 
 
 def open_params(folder: pathlib.Path) -> Stored:
-    """Opens the parameters of a native folder, once `read_manifest` found it whole."""
-    return open_checkpoint(folder / PARAMS)
+    """Opens the parameters of a native folder, whose files must be whole.
+
+    Raises:
+        InputError: as `read_manifest`; and when a parameter is read that is not as it was written.
+    """
+    manifest = read_manifest(folder)
+    return open_checkpoint(
+        folder / PARAMS, sums=manifest["checksums"], remedy="copy or convert it again"
+    )
 
 
 def open_checkpoint(
@@ -184,6 +223,7 @@ def open_checkpoint(
     *,
     item: str = "AUTO",
     parts: tuple[str, ...] = (),
+    sums: Mapping[str, str],
     remedy: str = "write it again",
 ) -> Stored:
     """Opens a tree of arrays in an Orbax checkpoint.
@@ -191,6 +231,7 @@ def open_checkpoint(
     Args:
         path: The checkpoint.
         item: Which of several items it has.
+        sums: Checksum of each array; it is compared when the array is read.
         parts: Opens what is below these top-level keys, the first that holds a name counts; empty
             opens everything.
         remedy: What to do about a damaged one.
@@ -222,6 +263,8 @@ def open_checkpoint(
         asked = jax.tree_util.tree_map_with_path(ask, whole)
         with readable(path, remedy):
             found = _by_path(ocp.load(path, asked, checkpointable_name=item))
+            for where in asked_for:
+                checksums.check(sums, where, found[where])
         return {name: found[where] for name, where in paths.items()}
 
     tensors = {
@@ -306,6 +349,8 @@ def readable(path: pathlib.Path, remedy: str = "write it again") -> Iterator[Non
     try:
         with _quiet():
             yield
+    except InputError as error:
+        raise InputError(f"checkpoint {path} is damaged: {error}; {remedy}") from error
     except Exception as error:  # a damaged file surfaces as any of a dozen types
         reason = f"{type(error).__name__}: {_reason(error)}"
         raise InputError(

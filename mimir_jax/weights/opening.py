@@ -149,9 +149,8 @@ def _read_json(folder: pathlib.Path, name: str) -> dict[str, Any]:
 def _open_native(folder: pathlib.Path, header: dict[str, Any]) -> Weights:
     kind, config = native.read_header(folder, header)
     known = FAMILIES[kind]
-    manifest = native.read_manifest(folder)
     params = check_params(folder, known.abstract(config), native.open_params(folder))
-    source = manifest.get("source", {})
+    source = native.read_manifest(folder).get("source", {})
     return Weights(
         path=folder,
         family=known,

@@ -3,7 +3,7 @@
 """Reading of runs: config, kept steps and parameters, also as weights.
 
 WORKDIR/config.json            the config
-WORKDIR/checkpoints/STEP/      state, data position and config, written by training.checkpoint
+WORKDIR/checkpoints/STEP/      state, data position, config and checksums, by training.checkpoint
 WORKDIR/weights/               in place of checkpoints in a released run: one step, to use alone
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mimir_jax import files
+from mimir_jax import checksums, files
 from mimir_jax.config import LoraConfig, TrainConfig, bridge, flag
 from mimir_jax.errors import InputError
 from mimir_jax.models import lora
@@ -24,6 +24,7 @@ from mimir_jax.weights.tensors import Tensor
 CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
 WEIGHTS = "weights"
+SUMS = "sums"
 DAMAGED_REMEDY = "delete that folder to go on from the one before it"
 
 
@@ -95,8 +96,25 @@ def open_params(workdir: pathlib.Path, step: int | None = None) -> native.Stored
         return native.open_params(workdir / WEIGHTS)
     folder = workdir / CHECKPOINTS / str(newest if step is None else step)
     return native.open_checkpoint(
-        folder, item="state", parts=("ema", "params"), remedy=DAMAGED_REMEDY
+        folder,
+        item="state",
+        parts=("ema", "params"),
+        sums=read_sums(folder),
+        remedy=DAMAGED_REMEDY,
     )
+
+
+def read_sums(folder: pathlib.Path) -> dict[str, str]:
+    """Returns the checksums of a checkpoint: of each array of its state, `data` and `config`.
+
+    Raises:
+        InputError: if they are absent or damaged.
+    """
+    with native.readable(folder, DAMAGED_REMEDY):
+        content = files.read_json(folder / SUMS / "metadata", "its checksums")
+        if checksums.of_json(content.get("sums")) != content.get("checksum"):
+            raise InputError("its checksums are not what was written")
+    return content["sums"]
 
 
 def open_run(workdir: pathlib.Path, step: int | None = None) -> tuple[str, Any, native.Stored]:

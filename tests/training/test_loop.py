@@ -12,6 +12,7 @@ from flax import nnx
 from mimir_jax import systems
 from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.data import loader
+from mimir_jax.errors import InputError
 from mimir_jax.models import functional, layers
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.systems import base
@@ -277,11 +278,52 @@ def test_utilisation_is_of_the_peak_of_all_devices(line_run, tmp_path, monkeypat
     assert "mfu" not in unknown and unknown["model_tflops_per_second"] > 0
 
 
-@pytest.mark.slow
-def test_damaged_checkpoint_gives_one_line(vae_run, tmp_path):
-    loop.train(vae_run, tmp_path)
-    for file in (tmp_path / "checkpoints" / "2" / "state").rglob("d/*"):
-        file.write_bytes(file.read_bytes()[:50])
-    with pytest.raises(ValueError, match="checkpoints/2 must be whole .* delete that folder") as e:
-        runs.open_params(tmp_path)
-    assert "TensorStore details" not in str(e.value)
+def flip(folder, pattern):
+    """Flips a bit in the middle of the largest file of a checkpoint that matches."""
+    file = max(folder.rglob(pattern), key=lambda f: f.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(bytes(content))
+
+
+def test_a_damaged_newest_checkpoint_is_set_aside(line_run, tmp_path, replace, caplog):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    loop.train(replace(line_run, steps=6), whole)
+    loop.train(replace(line_run, checkpoint_every=2), parts)
+    flip(parts / "checkpoints/4", "sums/metadata")
+    with caplog.at_level("WARNING"):
+        loop.train(replace(line_run, checkpoint_every=2, steps=6), parts)
+    assert "checkpoints/4 is damaged: " in caplog.text
+    assert "it is now 4.damaged, and the run goes on from the one before it" in caplog.text
+    kept = {path.name for path in (parts / "checkpoints").iterdir()}
+    assert kept == {"4.damaged", "4", "6"}
+    (state, position), (other, other_position) = (
+        final_state(line_run, folder) for folder in (whole, parts)
+    )
+    jax.tree.map(np.testing.assert_array_equal, state, other)
+    assert position == other_position
+
+
+@pytest.mark.parametrize("pattern", ["state/**/d/*", "data/metadata", "config/metadata", "sums/*"])
+def test_a_run_without_a_whole_checkpoint_is_one_line(line_run, tmp_path, pattern):
+    loop.train(line_run, tmp_path)
+    flip(tmp_path / "checkpoints/4", pattern)
+    with pytest.raises(InputError, match="checkpoints/4 .*; delete that folder to go on") as error:
+        loop.train(line_run, tmp_path)
+    assert "TensorStore details" not in str(error.value)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["4"]
+    if pattern.startswith("s"):
+        with pytest.raises(InputError, match="checkpoints/4 .*; delete that folder"):
+            runs.open_params(tmp_path).read_all()
+
+
+def test_a_state_that_is_not_finite_is_not_saved(line_run, tmp_path, replace, monkeypatch):
+    loop.train(line_run, tmp_path)
+
+    def loss(self, params, batch, key):  # zero, of a gradient that is no number
+        return jax.numpy.sqrt(0 * self.model.apply(params, batch).sum()), {}
+
+    monkeypatch.setattr(LineSystem, "loss", loss)
+    with pytest.raises(FloatingPointError, match="must be finite to be saved, .* after step 5"):
+        loop.train(replace(line_run, steps=5), tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["4"]

@@ -1,5 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import json
 import shutil
 
@@ -64,23 +65,24 @@ def test_load_refuses_what_it_cannot_read(params, tmp_path):
     with pytest.raises(ValueError, match="must hold a config.json"):
         weights.load(tmp_path)
     folder = tmp_path / "w"
+    larger = dataclasses.replace(CONFIG, num_layers=2)
+    weights.save(folder, "t5", larger, params)
+    with pytest.raises(ValueError, match="must hold the parameters of their config"):
+        weights.load(folder)
+    shutil.rmtree(folder)
     weights.save(folder, "t5", CONFIG, params)
     with pytest.raises(ValueError, match="must hold a vae, got a t5"):
         weights.load(folder, kind="vae")
     header = json.loads((folder / "config.json").read_text())
-    header["config"]["num_layers"] = 2
-    (folder / "config.json").write_text(json.dumps(header))
-    with pytest.raises(ValueError, match="must hold the parameters of their config"):
-        weights.load(folder)
     (folder / "config.json").write_text(json.dumps(header | {"kind": "wings"}))
     with pytest.raises(ValueError, match="names 'wings'"):
         weights.load(folder)
     shutil.rmtree(folder / "params")
-    (folder / "config.json").write_text(json.dumps(header))
+    (folder / "config.json").write_text(json.dumps(header, indent=2) + "\n")
     with pytest.raises(ValueError, match="must be whole: params/.*, got None"):
         weights.load(folder)
     (folder / "manifest.json").unlink()
-    with pytest.raises(ValueError, match=r"must hold a manifest.json"):
+    with pytest.raises(ValueError, match=r"must hold a whole manifest.json"):
         weights.load(folder)
 
 

@@ -1,0 +1,106 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mimir_jax import checksums, weights
+from mimir_jax.errors import InputError
+from mimir_jax.training import checkpoint, state
+from mimir_jax.weights import native
+
+RNG = np.random.default_rng(0)
+
+
+def arrays():
+    for dtype in ("float32", "bfloat16", "float16", "int32", "uint8", "bool"):
+        yield (RNG.normal(size=(5, 7, 3)) * 9).astype(jnp.dtype(dtype))
+    yield np.array(3.5, np.float32)
+    yield np.zeros((0, 3), np.float32)
+
+
+@pytest.mark.parametrize("value", list(arrays()), ids=lambda x: f"{x.dtype}{x.shape}")
+def test_devices_and_host_agree_on_the_sum(value):
+    total, finite = checkpoint._sum(jnp.asarray(value))
+    assert checksums.as_text(int(total)) == checksums.of_array(value) and finite
+
+
+def test_the_sum_is_over_all_pieces_in_order(monkeypatch):
+    value = RNG.normal(size=200).astype(np.float32)
+    whole = checksums.of_array(value)
+    monkeypatch.setattr(checksums, "_PIECE", 16)  # 13 pieces, on threads
+    assert checksums.of_array(value) == whole
+    assert checksums.of_array(value[::-1]) != whole
+    assert checksums.of_array(np.asfortranarray(value.reshape(20, 10))) == whole
+
+
+def test_every_flipped_bit_changes_the_sum():
+    value = RNG.normal(size=40).astype(np.float32)
+    whole = checksums.of_array(value)
+    for place in range(value.nbytes * 8):
+        flipped = bytearray(value.tobytes())
+        flipped[place // 8] ^= 1 << place % 8
+        assert checksums.of_array(np.frombuffer(flipped, np.float32)) != whole
+
+
+def flip(file, place):
+    content = bytearray(file.read_bytes())
+    content[place // 8 % len(content)] ^= 1 << place % 8
+    file.write_bytes(bytes(content))
+
+
+def test_every_flipped_bit_of_a_folder_is_noticed(tmp_path):
+    """One bit in each file of the shipped T5, and in several places of its largest."""
+    whole = weights.resolve("package:tiny/t5")
+    files = [f.relative_to(whole) for f in sorted(whole.rglob("*")) if f.stat().st_size]
+    files = [f for f in files if (whole / f).is_file()]
+    largest = max(files, key=lambda f: (whole / f).stat().st_size)
+    for number, name in enumerate([*files, *[largest] * 4]):
+        folder = tmp_path / str(number)
+        shutil.copytree(whole, folder)
+        bits = 8 * (whole / name).stat().st_size
+        flip(folder / name, int(RNG.integers(bits)))
+        with pytest.raises(InputError, match=f"{folder}"):
+            weights.load(folder)
+        shutil.rmtree(folder)
+
+
+def test_a_manifest_lists_what_it_covers(tmp_path):
+    folder = weights.resolve("package:tiny/t5")
+    manifest = json.loads((folder / native.MANIFEST).read_text())
+    assert set(manifest["checksums"]) == set(weights.open_weights(folder).params)
+    assert {"config.json", "tokenizer.json"} <= set(manifest["file_checksums"])
+    assert native.MANIFEST not in manifest["files"]
+
+
+def make_state(value=1.0):
+    params = {"a": {"kernel": jnp.full((4, 6), value)}}
+    return state.TrainState(step=jnp.int32(3), params=params, opt_state=(), ema=None)
+
+
+def test_a_state_has_a_sum_for_each_leaf():
+    sums = checkpoint.state_sums(make_state())
+    assert set(sums) == {"step", "params/a/kernel"}
+    assert sums != checkpoint.state_sums(make_state(1.0000001))
+
+
+def test_a_state_that_is_not_finite_is_refused():
+    with pytest.raises(InputError, match=r"must be finite to be saved, params/a/kernel is not"):
+        checkpoint.state_sums(make_state(jnp.nan))
+
+
+def test_split_arrays_have_the_sum_of_the_whole():
+    mesh = jax.make_mesh((2, 4), ("x", "y"))
+    value = RNG.normal(size=(8, 12)).astype(np.float32)
+    spec = jax.sharding.PartitionSpec("y", "x")
+    split = jax.device_put(value, jax.sharding.NamedSharding(mesh, spec))
+    assert checksums.as_text(int(checkpoint._sum(split)[0])) == checksums.of_array(value)
+
+
+def test_every_shipped_folder_is_whole():
+    for folder in weights.resolve("package:tiny").iterdir():
+        native.read_manifest(folder / "weights" if (folder / "weights").is_dir() else folder)
