@@ -52,7 +52,7 @@ _NAMES = {
     "models.mimir.config": "ABLATIONS FuserConfig MimirConfig StabilizerConfig",
     "models.vae.config": "VAEConfig",
     "diffusion.config": "DiffusionConfig EDMConfig SamplerConfig",
-    "data.config": "DataConfig FolderConfig TfdsConfig ToyworldConfig",
+    "data.config": "ClipWindowConfig DataConfig FolderConfig TfdsConfig ToyworldConfig",
     "encoders.config": "INSTRUCTIONS ImageConfig MultimodalConfig TextConfig",
     "parallel.config": "MeshConfig",
     "training.config": "JudgeConfig OptimizerConfig TrainConfig",

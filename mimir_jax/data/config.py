@@ -12,6 +12,36 @@ from typing import Literal, Protocol, runtime_checkable
 from mimir_jax.config import checks
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipWindowConfig:
+    """Frames of a video that Divot's tokenizer reads (arXiv 2412.04432).
+
+    Attributes:
+        fps: Frames per second of a window.
+        frames: Frames of a window.
+        stride: Distance of the frames that are read of a window, the last of which is read too.
+        max_windows: Windows of a long video.
+        short: Windows of a video that is shorter than `max_windows` of them: `follow` puts one
+            behind the other, the last one ending with the video, as in pretraining and use; `fill`
+            puts as many as in a long video, their frames closer together, as in instruction tuning.
+        min_side: Pixels along the shorter side of a frame, below which a video is left out.
+        min_aspect: Shorter over longer side of a frame, below which a video is left out.
+    """
+
+    fps: float = 8.0
+    frames: int = 16
+    stride: int = 4
+    max_windows: int = 20
+    short: Literal["follow", "fill"] = "follow"
+    min_side: int = 100
+    min_aspect: float = 0.3
+
+    def __post_init__(self):
+        checks.positive_sizes(self)
+        checks.within(self, "fps", 0, above=True)
+        checks.within(self, "min_aspect", 0, 1)
+
+
 @runtime_checkable
 class SourceConfig(Protocol):
     """Section of one kind of source."""

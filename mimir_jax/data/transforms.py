@@ -49,6 +49,24 @@ def resize_cover(
     return np.array(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
 
 
+def resize_crop(
+    frame: UInt8[np.ndarray, "h w 3"], size: int
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """Resizes the shorter side to `size`, antialiased bilinear, and cuts the centre out.
+
+    The longer side is cut to a whole number and the offset of the centre rounded to the even one,
+    as torchvision does on images of Pillow.
+    """
+    height, width = frame.shape[:2]
+    long = size * max(height, width) // min(height, width)
+    height, width = (size, long) if height <= width else (long, size)
+    image = Image.fromarray(np.ascontiguousarray(frame))
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return np.array(image)[top : top + size, left : left + size]
+
+
 def window_starts(
     times: Float64[np.ndarray, "n"],
     end: float,

@@ -191,6 +191,8 @@ class TemporalConfig:
 
     Attributes:
         width, num_layers, num_heads, mlp_dim: Sizes of the blocks, as in a T5 encoder.
+        start: Fresh parameters (D-U3): from `zero` its output is zero and its blocks are the
+            identity, as in Divot; from `random` all kernels are drawn.
         norm_eps, remat, dtype: As in a T5 encoder.
     """
 
@@ -198,6 +200,7 @@ class TemporalConfig:
     num_layers: int = 6
     num_heads: int = 12
     mlp_dim: int = 3072
+    start: Literal["zero", "random"] = "zero"
     norm_eps: float = 1e-6
     remat: Remat = "none"
     dtype: DType = "float32"

@@ -32,17 +32,20 @@ FROZEN = r"^vit/"
 class TemporalTransformer(nnx.Module):
     """Self-attention over the frames of each patch.
 
-    At the start its blocks are the identity and its output is zero, as in Divot. The norm behind it
+    From a zero start (D-U3) its blocks are the identity and its output is zero. The norm behind it
     has a slope of about 1000 there, so train with Adam and a warm-up.
     """
 
     def __init__(self, cfg: DivotTokenizerConfig, *, rngs: nnx.Rngs):
         part = cfg.temporal
         width, options = part.width, dict(dtype=part.dtype, rngs=rngs)
+        zero = part.start == "zero"
+        copies, out = (_identity, layers.zeros) if zero else (layers.fan_in,) * 2
+        small = layers.zeros if zero else nnx.initializers.normal(0.01)
         self.into = layers.Linear(
-            cfg.vit.width, width, axes=(None, "embed"), init=_identity, **options
+            cfg.vit.width, width, axes=(None, "embed"), init=copies, **options
         )
-        self.positions = layers.param((cfg.frames, width), (None, "embed"), layers.zeros, rngs=rngs)
+        self.positions = layers.param((cfg.frames, width), (None, "embed"), small, rngs=rngs)
         self.blocks = functional.Stack(
             lambda *, rngs: vit.Block(
                 width,
@@ -50,7 +53,7 @@ class TemporalTransformer(nnx.Module):
                 part.mlp_dim,
                 activation="quick_gelu",
                 norm_eps=part.norm_eps,
-                out_init=layers.zeros,
+                out_init=out,
                 dtype=part.dtype,
                 rngs=rngs,
             ),
@@ -60,7 +63,7 @@ class TemporalTransformer(nnx.Module):
         )
         self.norm = layers.LayerNorm(width, eps=part.norm_eps, **options)
         self.out = layers.Linear(
-            width, cfg.space_time.width, axes=("embed", None), init=layers.zeros, **options
+            width, cfg.space_time.width, axes=("embed", None), init=out, **options
         )
 
     def __call__(self, x: Float[Array, "b f p d"]) -> Float[Array, "b f p e"]:
@@ -76,8 +79,9 @@ class SpaceTimeTransformer(nnx.Module):
     """Self-attention over the pooled patches of all frames."""
 
     def __init__(self, cfg: DivotTokenizerConfig, *, rngs: nnx.Rngs):
-        part, small = cfg.space_time, nnx.initializers.normal(0.02)
+        part = cfg.space_time
         width, axes = part.width, (None, "embed")
+        small = nnx.initializers.normal(width**-0.5)
         self.space_positions = layers.param((cfg.pool**2, width), axes, small, rngs=rngs)
         self.time_positions = layers.param((cfg.frames, width), axes, small, rngs=rngs)
         self.blocks = functional.Stack(

@@ -56,6 +56,9 @@ def test_starts_from_zero_states_of_patches(started):
     assert not model.pooled(params, features).any()
     assert params["temporal"]["into"]["kernel"][:28].diagonal().sum() == 28
     assert params["temporal"]["into"]["kernel"].sum() == 28
+    drawn = dataclasses.replace(ODD, temporal=dataclasses.replace(ODD.temporal, start="random"))
+    other = functional.build(tokenizer.DivotTokenizer, drawn)
+    assert other.pooled(jax.jit(other.init)(jax.random.key(0)), features).any()
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
