@@ -70,7 +70,6 @@ def train(
     """
     # The step compiles while frozen networks and held-out data load; until then nothing is written.
     setup = setup_lib.make_setup(config, workdir, check=check)
-    compiled, evaluators = setup.compiled, setup.evaluators
 
     # From here on the work directory is ours.
     checkpoint.claim_workdir(workdir, config)
@@ -78,6 +77,9 @@ def train(
     state, position = _restore_or_init(config, setup, checkpointer)
     if position is not None:
         setup.loader.restore(position)
+    if setup.compiling is None and int(state.step) < config.steps:  # its end was set aside
+        setup = setup_lib.complete(config, setup)
+    compiled, evaluators = setup.compiled, setup.evaluators
 
     draw = lambda: jax.random.fold_in(jax.random.key(config.seed), 1)  # noqa: E731
     key = jax.jit(draw, out_shardings=compiled.replicated)()

@@ -91,6 +91,14 @@ def make_setup(
     return Setup(mesh, system, compiled, compiling, encoder, evaluators, loader, init)
 
 
+def complete(config: TrainConfig, setup: Setup) -> Setup:
+    """Compiles and reads what `make_setup` left out for a run that had ended."""
+    compiling = threads.submit(lambda: _compile(config, setup.system, setup.compiled))
+    for evaluator in setup.evaluators:
+        evaluator.read()
+    return dataclasses.replace(setup, compiling=compiling)
+
+
 def _load_init(config: TrainConfig, system: base.System) -> functional.Params | None:
     """Reads `init_from`; raises `InputError` if the run cannot start from it or `resume_from`."""
     if config.resume_from is not None:
