@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mimir_jax.parallel.config import *  # noqa: F403
     from mimir_jax.systems.cogvideox.config import *  # noqa: F403
     from mimir_jax.systems.diffusion_config import *  # noqa: F403
+    from mimir_jax.systems.divot_llm.config import *  # noqa: F403
     from mimir_jax.systems.language.config import *  # noqa: F403
     from mimir_jax.systems.mimir.config import *  # noqa: F403
     from mimir_jax.systems.tiny import *  # noqa: F403
@@ -60,6 +61,7 @@ _NAMES = {
     "systems.mimir.config": "MimirSystemConfig",
     "systems.cogvideox.config": "CogVideoXSystemConfig",
     "systems.vae.config": "VAESystemConfig",
+    "systems.divot_llm.config": "DivotLLMSystemConfig",
     "systems.language.config": "LanguageSystemConfig",
     "systems.tiny": "TINY_DIFFUSION TINY_DIT TINY_LLM TINY_T5 TINY_VAE",
 }

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy and nucleus decoding (arXiv 1904.09751) of an LLM, with the states of its answers.
+"""Greedy, top-k and nucleus decoding (arXiv 1904.09751) of an LLM, with the states of its answers.
 
 Mimir conditions on the states of sampled answers beside those of the prompt (M-U3); one prefill and
 the cached steps that write the answer give both. A row's draws depend on its own key and the step
@@ -41,6 +41,34 @@ class Generation(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class Rules:
+    """Which tokens may follow which, before anything is drawn.
+
+    Attributes:
+        follow: Pairs of a token and the only one that may follow it.
+        muted: Tokens that follow no other one.
+        muted_score: Their score; Divot's public code has 0, which excludes nothing.
+    """
+
+    follow: tuple[tuple[int, int], ...] = ()
+    muted: tuple[int, ...] = ()
+    muted_score: float = float("-inf")
+
+    def apply(self, scores: Float[Array, "b v"], last: Int[Array, " b"]) -> Float[Array, "b v"]:
+        """Returns the scores of the tokens after `last`."""
+        size = scores.shape[-1]
+        successor = np.full(size, -1, np.int32)
+        for token, after in self.follow:
+            successor[token] = after
+        muted = np.zeros(size, bool)
+        muted[list(self.muted)] = True
+        scores = jnp.where(muted[None], self.muted_score, scores)
+        forced = jnp.asarray(successor)[last][:, None]  # (b, 1)
+        alone = jnp.where(jnp.arange(size)[None] == forced, 0.0, -jnp.inf)
+        return jnp.where(forced >= 0, alone, scores)
+
+
+@dataclasses.dataclass(frozen=True)
 class _Settings:
     """What the compiled loop is specialised for."""
 
@@ -50,6 +78,8 @@ class _Settings:
     eos_ids: tuple[int, ...]
     pad_id: int
     layer: int | None = None  # of the returned states; None returns none
+    top_k: int | None = None
+    rules: Rules | None = None
 
     def __post_init__(self):
         require(
@@ -64,6 +94,10 @@ class _Settings:
             0 < self.top_p <= 1,
             f"top_p must be in (0, 1], got {self.top_p}; 1 samples from all tokens",
         )
+        require(
+            self.top_k is None or self.top_k > 0,
+            f"top_k must be positive, got {self.top_k}; None samples from all tokens",
+        )
 
 
 class _Progress(NamedTuple):
@@ -71,6 +105,7 @@ class _Progress(NamedTuple):
 
     step: Array  # answer tokens written
     ids: Array  # (b, s)
+    last: Array  # (b,), the token written last, at first that of the prompt
     answer: Array  # (b, k), which answer slots hold a token
     done: Array  # (b,)
     final: Array  # (b, d), scores the next token
@@ -87,9 +122,12 @@ def generate(
     max_new_tokens: int,
     temperature: float | int = 0.0,
     top_p: float | int = 1.0,
+    top_k: int | None = None,
     key: Key[Array, ""] | Key[Array, " b"] | None = None,
     eos_ids: tuple[int, ...] = (),
     pad_id: int = 0,
+    embeddings: Float[AnyArray, "b l d"] | None = None,
+    rules: Rules | None = None,
 ) -> Int[Array, "b {max_new_tokens}"]:
     """Continues each prompt by up to `max_new_tokens` tokens.
 
@@ -101,13 +139,28 @@ def generate(
         max_new_tokens: Length of the result.
         temperature: 0 takes the likeliest token; otherwise scores are divided by it and sampled.
         top_p: Samples from the fewest likeliest tokens whose mass reaches `top_p`.
+        top_k: Samples from the `top_k` likeliest tokens, of which `top_p` leaves some.
         key: One random key, folded with the index of each row, or one key per row.
         eos_ids: Tokens that end a row.
         pad_id: Fills a row after its end.
+        embeddings: What the LLM reads in place of the prompts' own embeddings.
+        rules: Which tokens may follow which.
+
+    Raises:
+        InputError: for settings out of range, and for embeddings of an LLM with LongRoPE that would
+            outgrow its short factors, after which it must read all tokens again.
     """
-    settings = _Settings(max_new_tokens, float(temperature), float(top_p), tuple(eos_ids), pad_id)
+    settings = _Settings(
+        max_new_tokens, float(temperature), float(top_p), tuple(eos_ids), pad_id, None, top_k, rules
+    )
     _check_key(key, settings.temperature)
-    return _generate(model, settings, params, input_ids, attention_mask, key)
+    rope, slots = model.config.rope, input_ids.shape[1] + max_new_tokens
+    require(
+        embeddings is None or rope.kind != "longrope" or slots <= rope.original_max_length,
+        f"prompts of embeddings must end within {rope.original_max_length} tokens with this LLM, "
+        f"got {slots}; shorten them or max_new_tokens",
+    )
+    return _generate(model, settings, params, input_ids, attention_mask, key, embeddings)
 
 
 def generate_states(
@@ -142,12 +195,16 @@ def sample(
     *,
     temperature: float,
     top_p: float | int = 1.0,
+    top_k: int | None = None,
 ) -> Int[Array, " b"]:
     """Draws one token per row with that row's key; takes the likeliest at temperature 0."""
     logits = logits.astype(jnp.float32)
     if temperature == 0:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     logits = logits / temperature
+    if top_k is not None and top_k < logits.shape[-1]:
+        least = jax.lax.top_k(logits, top_k)[0][:, -1:]
+        logits = jnp.where(logits >= least, logits, -jnp.inf)
     if top_p < 1:
         logits = jnp.where(nucleus(logits, top_p), logits, -jnp.inf)
     return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
@@ -175,8 +232,8 @@ def nucleus(logits: Float[Array, "b v"], top_p: float) -> Bool[Array, "b v"]:
 
 
 @functools.partial(jax.jit, static_argnames=("model", "settings"))
-def _generate(model, settings, params, input_ids, attention_mask, key) -> Array:
-    progress = _decode(model, settings, params, input_ids, attention_mask, key)
+def _generate(model, settings, params, input_ids, attention_mask, key, embeddings) -> Array:
+    progress = _decode(model, settings, params, input_ids, attention_mask, key, embeddings)
     return progress.ids[:, input_ids.shape[1] :]
 
 
@@ -199,6 +256,7 @@ def _decode(
     input_ids: Array,
     attention_mask: Array | None,
     key: Array | None,
+    embeddings: Array | None = None,
 ) -> _Progress:
     """Writes and reads tokens until all rows have ended or are full."""
     valid = (
@@ -207,7 +265,7 @@ def _decode(
     keys = None if settings.temperature == 0 else _row_keys(key, input_ids.shape[0])
     read = functools.partial(_read, model, settings, params, valid)
     write = functools.partial(_write, model, settings, params, keys)
-    progress = _prefill(model, settings, params, input_ids, valid)
+    progress = _prefill(model, settings, params, input_ids, valid, embeddings)
     # The last token is read only where its state is asked for.
     reads = settings.max_new_tokens - (settings.layer is None)
     progress = jax.lax.while_loop(
@@ -217,12 +275,18 @@ def _decode(
 
 
 def _prefill(
-    model: Model, settings: _Settings, params: Params, ids: Array, valid: Array
+    model: Model,
+    settings: _Settings,
+    params: Params,
+    ids: Array,
+    valid: Array,
+    embeddings: Array | None,
 ) -> _Progress:
     """Reads the prompts into a cache with room for the answers."""
     (batch, length), new = ids.shape, settings.max_new_tokens
     cache = llm.init_cache(model.config, batch, length + new)
-    first = model.extend(params, ids, valid, cache, layer=_layer(settings))
+    read = ids if embeddings is None else None
+    first = model.extend(params, read, valid, cache, embeddings=embeddings, layer=_layer(settings))
     last = length - 1 - jnp.argmax(valid[:, ::-1], axis=1)  # last prompt token of each row (b,)
     states = None
     if settings.layer is not None:
@@ -230,6 +294,7 @@ def _prefill(
     return _Progress(
         step=jnp.zeros((), jnp.int32),
         ids=jnp.pad(ids.astype(jnp.int32), ((0, 0), (0, new)), constant_values=settings.pad_id),
+        last=jnp.take_along_axis(ids.astype(jnp.int32), last[:, None], axis=1)[:, 0],
         answer=jnp.zeros((batch, new), bool),
         done=jnp.zeros((batch,), bool),
         final=jnp.take_along_axis(first.final, last[:, None, None], axis=1)[:, 0],
@@ -246,13 +311,17 @@ def _write(
     if keys is not None:
         keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, step)
     logits = model.logits(params, progress.final)
-    token = sample(logits, keys, temperature=settings.temperature, top_p=settings.top_p)
+    if settings.rules is not None:
+        logits = settings.rules.apply(logits.astype(jnp.float32), progress.last)
+    options = dict(temperature=settings.temperature, top_p=settings.top_p, top_k=settings.top_k)
+    token = sample(logits, keys, **options)
     token = jnp.where(done, settings.pad_id, token)
     slot = progress.ids.shape[1] - settings.max_new_tokens + step
     update = jax.lax.dynamic_update_slice
     return progress._replace(
         step=step + 1,
         ids=update(progress.ids, token[:, None], (0, slot)),
+        last=token,
         answer=update(progress.answer, ~done[:, None], (0, step)),
         done=done | jnp.isin(token, jnp.asarray(settings.eos_ids, jnp.int32)),
     )

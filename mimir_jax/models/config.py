@@ -316,18 +316,20 @@ The 1.5 sample size is no native size: it bounds the rotary grid at 150 x 150 to
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """Low-rank adapters on kernels of the video transformer, whose own parameters stay frozen.
+    """Low-rank adapters on kernels of a network, whose own parameters stay frozen.
 
     Attributes:
         rank: Rank of the adapters; 0 trains without them.
         alpha: Scale of the adapters, which are multiplied by `alpha / rank`.
         targets: Regular expressions of the `/`-joined paths of kernels that get adapters.
+        train: Regular expressions of the paths of parameters that train whole all the same.
         base_dtype: Dtype of the stored frozen parameters; published ones are bfloat16.
     """
 
     rank: int = 0
     alpha: float = 16.0
     targets: tuple[str, ...] = (r"/attention/(q|k|v|out)/kernel$",)
+    train: tuple[str, ...] = ()
     base_dtype: DType = "float32"
 
     def __post_init__(self):

@@ -69,7 +69,7 @@ class Adapted(functional.Model):
     Attributes:
         lora: Rank, scale and targets.
         base: Top-level name of the adapted part; "" adapts the whole network. The parameters of
-            this part are frozen.
+            this part are frozen, but for those that `lora.train` names.
     """
 
     lora: LoraConfig
@@ -78,7 +78,8 @@ class Adapted(functional.Model):
     @property
     def frozen(self) -> tuple[str, ...]:
         """Regular expressions of the paths of parameters that never train."""
-        return (f"^{self.base}/" if self.base else f"^(?!{NAME}/)",)
+        spared = "".join(f"(?!.*(?:{pattern}))" for pattern in self.lora.train)
+        return (f"^{spared}{self.base}/" if self.base else f"^(?!{NAME}/){spared}",)
 
     @functools.cached_property
     def plain(self) -> functional.Model:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parameters at the start of a run: drawn, or read from `init_from`, published or our own."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -10,10 +11,19 @@ from absl import logging
 from jax.sharding import Mesh
 
 from mimir_jax import weights
-from mimir_jax.config import DiTConfig, MimirConfig, TrainConfig, bridge
+from mimir_jax.config import (
+    AgentConfig,
+    DiTConfig,
+    LLMConfig,
+    MimirConfig,
+    TrainConfig,
+    bridge,
+    flag,
+)
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional
 from mimir_jax.models import params as params_lib
+from mimir_jax.models.divot import vocabulary
 from mimir_jax.parallel import rules as rules_lib
 
 # Fields of the DiT that change how it runs, not its output at its native size.
@@ -24,7 +34,8 @@ def read_init(path: str, model: functional.Model) -> functional.Params:
     """Reads the parameters to start `model` from, as numpy arrays in float32.
 
     A bare video transformer starts a Mimir, whose fuser and stabilizer are then drawn afresh; of a
-    Mimir, a bare video transformer takes the transformer.
+    Mimir, a bare video transformer takes the transformer. A bare LLM starts Divot's, with further
+    rows for the tokens of clips.
 
     Raises:
         ValueError: if the weights cannot be opened, or are of another model.
@@ -39,6 +50,8 @@ def read_init(path: str, model: functional.Model) -> functional.Params:
             params = {"dit": params}
     elif isinstance(ours, DiTConfig) and isinstance(theirs, MimirConfig):
         theirs, params = theirs.dit, params["dit"]
+    if isinstance(ours, AgentConfig):
+        params = _read_agent(path, ours, theirs, params)
     if isinstance(theirs, DiTConfig) and isinstance(ours, DiTConfig):
         names = [n for n in bridge.differences(theirs, ours) if n not in _RUNTIME]
         if names:
@@ -51,6 +64,29 @@ def read_init(path: str, model: functional.Model) -> functional.Params:
             )
     weights.overlay(model.abstract_params, params, source=path)
     return params
+
+
+def _read_agent(
+    path: str, ours: AgentConfig, theirs: Any, params: functional.Params
+) -> functional.Params:
+    """Returns the parameters of Divot's LLM for a config, of another agent or of an LLM alone."""
+    if isinstance(theirs, AgentConfig):
+        for name in ("token_width", "num_components", "head", "queries"):
+            found, asked = getattr(theirs, name), getattr(ours, name)
+            if found != asked and (name != "num_components" or ours.head == "mixture"):
+                raise InputError(
+                    f"init_from {path} must hold an agent with {name}={asked}, it has {found}; set "
+                    f"{flag(f'system.model.{name}')}={found}"
+                )
+    elif isinstance(theirs, LLMConfig):
+        params, theirs = {"llm": params}, dataclasses.replace(ours, llm=theirs)
+    else:
+        return params
+    more = ours.llm.vocab_size - theirs.llm.vocab_size
+    if more <= 0:
+        return params
+    grown = vocabulary.grow(params["llm"], more)
+    return {**params, "llm": jax.tree.map(np.asarray, grown)}
 
 
 def start(

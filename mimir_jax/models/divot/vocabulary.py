@@ -43,6 +43,36 @@ class Vocabulary:
     indices: tuple[int, ...]
 
 
+def new_names(num_queries: int) -> list[str]:
+    """Returns the tokens that Divot adds for clips of `num_queries` tokens."""
+    pairs = (name for pair in DELIMITERS.values() for name in pair)
+    return [*pairs, *(f"<frame_{i:05d}>" for i in range(num_queries))]
+
+
+def extend(ids: Mapping[str, int], num_queries: int, vocab_size: int) -> dict[str, int]:
+    """Returns ids with the tokens of clips in the last rows of the LLM, where there are none yet.
+
+    Args:
+        ids: Id of every token of the tokenizer.
+        num_queries: Tokens of a clip.
+        vocab_size: Rows of the LLM.
+
+    Raises:
+        InputError: if the LLM has no rows for them.
+    """
+    names = new_names(num_queries)
+    if any(name in ids for name in names):
+        return dict(ids)
+    first = vocab_size - len(names)
+    used = max(ids.values()) + 1
+    require(
+        first >= used,
+        f"vocabulary of the LLM must hold the {used} tokens of its tokenizer and {len(names)} of "
+        f"clips, got {vocab_size} rows; set llm.vocab_size to {used + len(names)}",
+    )
+    return {**ids, **{name: first + place for place, name in enumerate(names)}}
+
+
 def read(
     ids: Mapping[str, int],
     num_queries: int,
@@ -63,8 +93,8 @@ def read(
     Raises:
         InputError: if `ids` lacks any of them.
     """
-    indices = [f"<frame_{i:05d}>" for i in range(num_queries)]
-    wanted = [bos, eos, pad, *(name for pair in DELIMITERS.values() for name in pair), *indices]
+    indices = new_names(num_queries)[-num_queries:]
+    wanted = [bos, eos, pad, *new_names(num_queries)]
     missing = [name for name in wanted if name not in ids]
     lacks = ", ".join(missing[:4]) + (" and others" if len(missing) > 4 else "")
     require(

@@ -1,0 +1,106 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of the training of Divot's LLM."""
+
+import dataclasses
+from typing import Any, Literal
+
+from mimir_jax.config import checks
+from mimir_jax.config.registry import SystemConfig
+from mimir_jax.models.config import LoraConfig
+from mimir_jax.models.divot.config import AgentConfig, ClipSequenceConfig
+
+_AROUND_CLIPS = 4  # BOS, both delimiters of a video, EOS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DivotLLMSystemConfig(SystemConfig):
+    """Train an LLM to describe clips and to write them.
+
+    A clip is read by a frozen tokenizer of clips, outside the step. Parts that stay fixed are named
+    by `optimizer.freeze`: tuning for comprehension freezes `^head/`, for generation `^projector/`.
+
+    Attributes:
+        model: The LLM with projector and head.
+        lora: Adapters on the LLM; `lora.train` names what trains whole beside them.
+        tokenizer_path: Folder of the tokenizer of text; `package:NAME` ships with mimir_jax. Where
+            it lacks the delimiters and index tokens of clips, they take the last ids.
+        clip_tokenizer_path: Folder of the tokenizer of clips: its weights, or a run of `divot`.
+        clip_frames: Frames of a clip. A video has as many clips as fit in it, and at least one.
+        max_length: Tokens of a row.
+        comprehension: Weight of rows that describe a video.
+        generation: Weight of rows that write the first clip of a video.
+        form: `pretrain` has captions alone; `instruct` has instructions and questions, the answers
+            to which are learned, and when a clip begins and ends.
+        text_weight: Weight of the cross-entropy of text.
+        clip_weight: Weight of the loss of clip tokens.
+        heldout_clips: Videos of the held-out loss, each read and written.
+        examples: Held-out videos that the examples describe.
+        answer_length: Tokens of a description at most.
+    """
+
+    kind: Literal["divot_llm"] = "divot_llm"
+    model: AgentConfig = AgentConfig()
+    lora: LoraConfig = LoraConfig()
+    tokenizer_path: str | None = None
+    clip_tokenizer_path: str | None = None
+    clip_frames: int = 16
+    max_length: int = 1400
+    comprehension: float = 1.3
+    generation: float = 1.0
+    form: Literal["pretrain", "instruct"] = "pretrain"
+    text_weight: float = 1.0
+    clip_weight: float = 1.0
+    heldout_clips: int = 32
+    examples: int = 6
+    answer_length: int = 64
+
+    def __post_init__(self):
+        for name in ("clip_frames", "max_length", "heldout_clips", "answer_length"):
+            checks.within(self, name, 1)
+        for name in ("comprehension", "generation", "text_weight", "clip_weight", "examples"):
+            checks.within(self, name, 0)
+        checks.check(
+            self,
+            self.comprehension + self.generation > 0,
+            "{comprehension} or {generation} must be above 0",
+        )
+
+    @property
+    def network(self) -> AgentConfig:
+        """The LLM with projector and head."""
+        return self.model
+
+    def num_clips(self, frames: int) -> int:
+        """Returns the number of clips of a video."""
+        return max(1, frames // self.clip_frames)
+
+    def sequence(self, frames: int) -> ClipSequenceConfig:
+        """Returns the shape of the rows of videos of `frames` frames."""
+        return ClipSequenceConfig(
+            max_length=self.max_length,
+            num_queries=self.model.num_queries,
+            token_width=self.model.token_width,
+            max_inputs=self.num_clips(frames),
+        )
+
+    def check_run(self, run: Any) -> None:
+        """Raises `FieldError` unless the clips of the run's videos fit in a row."""
+        checks.check(
+            run,
+            run.data.features is None,
+            "{data.features} must be None for an LLM of clips, which keeps clip tokens itself",
+            remedy="leave it out",
+        )
+        clips = self.num_clips(run.data.frames)
+        checks.check(
+            run,
+            clips <= 20,
+            "{data.frames} must hold at most 20 clips of {system.clip_frames} frames",
+        )
+        least = clips * (self.model.num_queries + 2) + _AROUND_CLIPS
+        checks.check(
+            run,
+            self.max_length > least,
+            f"{{system.max_length}} must be above {least}, the tokens of {clips} clips",
+        )

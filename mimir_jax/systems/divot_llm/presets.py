@@ -1,0 +1,205 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Presets of Divot's LLM (arXiv 2412.04432): `tiny`, `tiny-instruct`, and the paper's stages.
+
+`PRESET/ROW` changes the head or the queries, as the paper's Tables 7 and 8 do.
+"""
+
+import dataclasses
+from typing import Any
+
+import ml_collections
+
+from mimir_jax import config as c
+from mimir_jax.errors import InputError
+
+ROWS: dict[str, dict[str, Any]] = {
+    "regression": {"head": "regression"},
+    "noise": {"head": "noise"},
+    "velocity": {"head": "velocity"},
+    "causal": {"queries": "causal"},
+    "autoregressive": {"queries": "autoregressive"},
+}
+"""What a row changes of the model."""
+
+_MINIATURE = c.AgentConfig(
+    llm=dataclasses.replace(c.TINY_LLM, vocab_size=2432 + 6 + 16, query_block=16),
+    token_width=32,
+    num_components=4,
+    denoiser_width=128,
+)
+_ADAPTERS = c.LoraConfig(
+    rank=32,
+    alpha=32.0,
+    targets=(r"/attention/(qkv|out)/kernel$", r"/mlp/(gate_up|down)/kernel$"),
+    train=(r"norm/", r"/embed/", r"/head/"),
+    base_dtype="bfloat16",
+)
+
+
+def tiny() -> c.TrainConfig:
+    """The miniature reads and writes clips of Toyworld: the shipped LLM and 22 more tokens.
+
+    Command:  python launch/train.py --config configs/divot.py    (its tokenizer of clips)
+              python launch/train.py --config configs/divot_llm.py
+    Hardware: two CPU cores.
+    Time:     not run.
+    Expect:   not run.
+    """
+    return c.TrainConfig(
+        system=c.DivotLLMSystemConfig(
+            model=_MINIATURE,
+            tokenizer_path="package:tiny/llm",
+            clip_tokenizer_path="runs/divot-tiny",
+            clip_frames=17,
+            max_length=112,
+            comprehension=1.0,
+        ),
+        data=c.DataConfig(toyworld=c.ToyworldConfig(num_scenes=8192, variety="single")),
+        optimizer=c.OptimizerConfig(
+            learning_rate=1e-3,
+            schedule="cosine",
+            warmup_steps=100,
+            weight_decay=0.01,
+            ema_decay=0.99,
+        ),
+        steps=3000,
+        batch_size=32,
+        eval_every=500,
+        checkpoint_every=250,
+        init_from="package:tiny/llm",
+    )
+
+
+def tiny_instruct() -> c.TrainConfig:
+    """The miniature with instructions and questions, on the run of `tiny`.
+
+    Command:  python launch/train.py --config configs/divot_llm.py:tiny-instruct
+    Hardware: two CPU cores.
+    Time:     not run.
+    Expect:   not run.
+    """
+    config = tiny()
+    system = dataclasses.replace(config.system, form="instruct", max_length=144)
+    return dataclasses.replace(
+        config,
+        system=system,
+        optimizer=dataclasses.replace(config.optimizer, learning_rate=5e-4),
+        steps=1500,
+        init_from="runs/divot_llm-tiny",
+    )
+
+
+def paper() -> c.TrainConfig:
+    """Pretraining on Mistral-7B: both directions, adapters, at most 20 clips per video.
+
+    Command:  python launch/train.py --config configs/divot_llm.py:paper
+              --config.init_from=Mistral-7B-Instruct-v0.1
+              --config.system.tokenizer_path=cvlm_mistral_instruct_tokenizer
+              --config.system.clip_tokenizer_path=FOLDER --config.data.folder.path=FOLDER
+    Hardware: see docs/divot.md.
+    Time:     not run.
+    Expect:   not run.
+    """
+    return c.TrainConfig(
+        system=c.DivotLLMSystemConfig(
+            model=c.AgentConfig(
+                llm=dataclasses.replace(c.AgentConfig().llm, dtype="bfloat16", remat="full")
+            ),
+            lora=_ADAPTERS,
+        ),
+        data=c.DataConfig(
+            source="folder",
+            folder=c.FolderConfig(path="CLIPS"),
+            frames=320,
+            height=256,
+            width=256,
+            short_clips="repeat",
+        ),
+        optimizer=c.OptimizerConfig(
+            learning_rate=1e-4,
+            schedule="cosine",
+            warmup_steps=500,
+            b2=0.98,
+            eps=1e-6,
+            weight_decay=0.05,
+            grad_accumulation=4,
+        ),
+        mesh=c.MeshConfig(data=1, fsdp=-1),
+        steps=100_000,
+        batch_size=256,
+        log_every=50,
+        eval_every=2000,
+        checkpoint_every=1000,
+    )
+
+
+def paper_comprehension() -> c.TrainConfig:
+    """Instruction tuning for comprehension, the head frozen: Divot's second stage.
+
+    Command:  python launch/train.py --config configs/divot_llm.py:paper-comprehension
+              --config.init_from=Divot_pretrain, and the other flags of `paper`
+    Hardware: as `paper`.
+    Time:     not run.
+    Expect:   not run.
+    """
+    return _tuned(paper(), frozen="^head/", comprehension=1.0, generation=0.0, max_length=1650)
+
+
+def paper_generation() -> c.TrainConfig:
+    """Instruction tuning for generation, the projector frozen: Divot's second stage.
+
+    Command:  python launch/train.py --config configs/divot_llm.py:paper-generation
+              --config.init_from=Divot_pretrain, and the other flags of `paper`
+    Hardware: as `paper`.
+    Time:     not run.
+    Expect:   not run.
+    """
+    return _tuned(
+        paper(),
+        frozen="^projector/",
+        frames=16,
+        comprehension=0.0,
+        generation=1.0,
+        max_length=180,
+    )
+
+
+PRESETS = {
+    "tiny": tiny,
+    "tiny-instruct": tiny_instruct,
+    "paper": paper,
+    "paper-comprehension": paper_comprehension,
+    "paper-generation": paper_generation,
+}
+
+
+def get_config(preset: str = "tiny", presets: c.Presets = PRESETS) -> ml_collections.ConfigDict:
+    """Returns the run `preset` of `presets`, or `preset/row` for a row of the ablations.
+
+    Raises:
+        InputError: for another preset or row, listing the valid ones.
+    """
+    name, _, row = preset.partition("/")
+    if name not in presets or (row and row not in ROWS):
+        raise InputError(
+            f"preset must be one of {', '.join(presets)}, alone or with one of "
+            f"{', '.join('/' + row for row in ROWS)}, got {preset!r}"
+        )
+    config = presets[name]()
+    if row:
+        model = dataclasses.replace(config.system.model, **ROWS[row])
+        system = dataclasses.replace(config.system, model=model)
+        config = dataclasses.replace(config, system=system)
+    return c.to_config_dict(config)
+
+
+def _tuned(
+    config: c.TrainConfig, *, frozen: str, frames: int = 320, **system: Any
+) -> c.TrainConfig:
+    return dataclasses.replace(
+        config,
+        system=dataclasses.replace(config.system, form="instruct", **system),
+        data=dataclasses.replace(config.data, frames=frames),
+        optimizer=dataclasses.replace(config.optimizer, freeze=(frozen,)),
+    )

@@ -1,0 +1,104 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Turns of the rows that Divot's LLM trains on and answers (arXiv 2412.04432; its public code).
+
+pretrain   <vid> clips </vid> caption               caption <vid> clip </vid>
+instruct   [INST] <vid> clips </vid> question [/INST]\\n answer
+           [INST] Generate a video of caption [/INST]\\n <vid> clip </vid>
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from mimir_jax.config import ClipSequenceConfig
+from mimir_jax.models.divot.sequences import InputTurn, OutputTurn, TextTurn, Turn
+
+Task = Literal["comprehension", "generation"]
+
+_WISHES = ("I'd like to see", "I'd love to see", "I'd like to view", "I want to see",
+           "I would like to see")  # fmt: skip
+_ORDERS = ("Show me", "Generate", "Create", "Produce")
+REQUESTS = (
+    *(f"Please {order} a {{}} of" for order in ("show me", "create", "produce", "generate")),
+    *(f"{wish} a {{}} of" for wish in _WISHES),
+    *(f"{order} a {{}} of" for order in _ORDERS),
+    *(f"{order} a {{}}:" for order in _ORDERS),
+)
+"""How an instruction asks for a video or an image, before its caption."""
+
+ASK = "Generate a {} of"
+"""The one of them that inference uses."""
+
+DESCRIBE = "Describe the {}."
+"""The question whose answer is the caption."""
+
+NOUNS = {"video": "video", "image": "image"}
+OPEN, CLOSE = "[INST] ", " [/INST]\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class RowMaker:
+    """Turns of text and clips as token ids.
+
+    Attributes:
+        tokenizer: Of the text.
+        cfg: Shape of the rows.
+        kind: `image` for videos of one frame.
+    """
+
+    tokenizer: Any
+    cfg: ClipSequenceConfig
+    kind: Literal["video", "image"] = "video"
+
+    def comprehension(
+        self, clips: Float[np.ndarray, "n q d"], question: str, answer: str
+    ) -> list[Turn]:
+        """Returns the turns of a video, a question ("" to pretrain) and the answer to learn."""
+        ids = self.encode(answer)
+        return [*self.asked(clips, question), TextTurn(ids=ids, learn=True)]
+
+    def asked(self, clips: Float[np.ndarray, "n q d"], question: str) -> list[Turn]:
+        """Returns the turns before an answer."""
+        video = InputTurn(tokens=clips, kind=self.kind)
+        if not question:
+            return [video]
+        return [
+            TextTurn(ids=self.encode(OPEN)),
+            video,
+            TextTurn(ids=self.encode(question + CLOSE)),
+        ]
+
+    def generation(self, clip: Float[np.ndarray, "q d"], request: str, caption: str) -> list[Turn]:
+        """Returns the turns of a request ("" to pretrain), a caption and the clip to learn.
+
+        A caption that leaves no room for the clip is cut.
+        """
+        ids = self.request(request, caption)
+        write = OutputTurn(tokens=clip, kind=self.kind, learn_delimiters=bool(request))
+        return [TextTurn(ids=ids), write]
+
+    def request(self, request: str, caption: str) -> list[int]:
+        """Returns the tokens that ask for a clip, the caption cut to leave room for it."""
+        head = self.encode(f"{OPEN}{request}") if request else []
+        tail = self.encode(CLOSE) if request else []
+        room = self.cfg.max_length - (self.cfg.num_queries + 6) - len(head) - len(tail)
+        text = f"{OPEN}{request} {caption}{CLOSE}" if request else caption
+        ids = self.encode(text)
+        if len(ids) <= room + len(head) + len(tail):
+            return ids
+        return [*head, *self.encode(caption)[: max(room, 1)], *tail]
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the tokens of text alone."""
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def fill(texts: Sequence[str], kind: str) -> tuple[str, ...]:
+    """Returns texts with the noun of a kind."""
+    noun = NOUNS[kind]
+    article = "an" if noun[0] in "aeiou" else "a"
+    return tuple(text.replace("a {}", f"{article} {noun}").replace("{}", noun) for text in texts)

@@ -1,0 +1,142 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Training of Divot's LLM: rows of text and clips to one loss (arXiv 2412.04432).
+
+row -> Agent.read -> states -> logits -> cross-entropy of labelled tokens --+-> weighted sum
+                  -> queries -> head -> loss of clip tokens ----------------+
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from mimir_jax import weights
+from mimir_jax.config import TrainConfig
+from mimir_jax.encoders import clip_tokens, tokenizers
+from mimir_jax.encoders import frozen as frozen_lib
+from mimir_jax.errors import InputError
+from mimir_jax.models import functional, lora
+from mimir_jax.models.divot import agent, sequences, vocabulary
+from mimir_jax.systems import base
+from mimir_jax.systems.divot_llm import objective
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Rows of text and clips; the fields are those of `sequences.Row`."""
+
+    ids: Any
+    roles: Any
+    labels: Any
+    inputs: Any
+    input_positions: Any
+    targets: Any
+    query_positions: Any
+
+
+class DivotLLMSystem(base.Defaults):
+    """The pure half of a run of Divot's LLM.
+
+    Args:
+        config: The run.
+    """
+
+    def __init__(self, config: TrainConfig):
+        self.config = config.system
+        self.model = lora.adapt(
+            functional.build(agent.Agent, self.config.model), self.config.lora, base="llm"
+        )
+        self.rows = self.config.sequence(config.data.frames)
+        # Batches are of rows; the size of clips is that of the data.
+        self.buckets = (base.Bucket(1, 1, 1, config.batch_size),)
+
+    @property
+    def frozen(self) -> Mapping[str, frozen_lib.FrozenNetwork]:
+        """The tokenizer of clips."""
+        path = self.config.clip_tokenizer_path
+        return {"clip_tokenizer": clip_tokens.ClipTokenizer(path)}
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer of text.
+
+        Raises:
+            InputError: if the run names none, or it is missing.
+        """
+        if self.config.tokenizer_path is None:
+            raise InputError(
+                "system.tokenizer_path must name the folder of the tokenizer of text, got None; "
+                "set it with --config.system.tokenizer_path=FOLDER"
+            )
+        return tokenizers.load(weights.resolve(self.config.tokenizer_path))
+
+    @functools.cached_property
+    def vocab(self) -> vocabulary.Vocabulary:
+        """Ids of the tokens around text.
+
+        Raises:
+            InputError: if tokenizer and LLM have none for delimiters and index tokens.
+        """
+        model, tokenizer = self.config.model, self.tokenizer
+        ids = vocabulary.extend(tokenizer.get_vocab(), model.num_queries, model.llm.vocab_size)
+        pad = tokenizer.pad_token or tokenizer.unk_token or tokenizer.eos_token
+        names = {"bos": tokenizer.bos_token, "eos": tokenizer.eos_token, "pad": pad}
+        found = vocabulary.read(ids, model.num_queries, **names)
+        last = max(found.indices)
+        if last >= model.llm.vocab_size:
+            raise InputError(
+                f"vocabulary of the LLM must hold the index tokens of clips up to {last}, got "
+                f"{model.llm.vocab_size} rows; set system.model.llm.vocab_size"
+            )
+        return found
+
+    def batch_spec(self, bucket: base.Bucket) -> Batch:
+        """Returns shape and dtype of `bucket.batch` rows."""
+        cfg, rows = self.rows, bucket.batch
+        ids = jax.ShapeDtypeStruct((rows, cfg.max_length), jnp.int32)
+
+        def clips(count: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+            shape = (rows, count, cfg.num_queries)
+            tokens = jax.ShapeDtypeStruct((*shape, cfg.token_width), jnp.float32)
+            return tokens, jax.ShapeDtypeStruct(shape, jnp.int32)
+
+        return Batch(ids, ids, ids, *clips(cfg.max_inputs), *clips(cfg.max_outputs))
+
+    def loss(
+        self, params: functional.Params, batch: Batch, key: jax.Array
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """Returns the weighted sum of both losses, each a mean over its tokens in the batch."""
+        reading = self.model.read(
+            params, batch.ids, batch.roles, batch.inputs, batch.input_positions, batch.targets,
+            batch.query_positions,
+        )  # fmt: skip
+        logits = self.model.logits(params, reading.states[:, :-1])
+        text, accuracy = cross_entropy(logits, batch.labels[:, 1:])
+        where = batch.query_positions != sequences.NOWHERE
+        clip = objective.loss(self.model, params, reading.queries, batch.targets, where, key)
+        total = self.config.text_weight * text + self.config.clip_weight * clip
+        return total, {"text_loss": text, "clip_loss": clip, "accuracy": accuracy}
+
+
+def cross_entropy(
+    logits: Float[Array, "b t v"], labels: Int[Array, "b t"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Returns mean cross-entropy and accuracy at labelled tokens; 0 without any."""
+    where = labels != sequences.IGNORED
+    labels = jnp.maximum(labels, 0)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
+    count = jnp.maximum(where.sum(), 1)
+    correct = (logits.argmax(-1) == labels) & where
+    return jnp.where(where, losses, 0).sum() / count, correct.sum() / count
+
+
+def make_system(config: TrainConfig) -> DivotLLMSystem:
+    """Returns the pure half of a run of Divot's LLM."""
+    return DivotLLMSystem(config)

@@ -1,0 +1,320 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a trained LLM of Divot writes: descriptions, clips and stories (arXiv 2412.04432).
+
+A clip takes two passes. The first decodes text up to the token that begins a video. The second
+reads all of it with the queries of the clip behind it, once, and the head gives the clip's tokens.
+In a story, each clip that is finished is read like any other before the next sentence (D-U9).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from mimir_jax.config import AgentConfig
+from mimir_jax.encoders import decoding
+from mimir_jax.errors import require
+from mimir_jax.models import functional, llm, lora
+from mimir_jax.models.divot import agent, mask, vocabulary
+from mimir_jax.models.divot.sequences import NOWHERE, InputTurn, TextTurn, Turn
+from mimir_jax.systems.divot_llm import objective, rows
+from mimir_jax.systems.divot_llm import system as system_lib
+
+_STEP = 64  # lengths that programs are compiled for
+_CLIP_STEP = 4  # numbers of clips, likewise
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How text is decoded and clips are drawn.
+
+    Attributes:
+        temperature: 0 takes the likeliest token. Divot's public code has 0.7.
+        top_k, top_p: Tokens to draw from, as there.
+        choice: Whether a clip token is drawn or the mean of its mixture.
+        var_scale: Factor of the variances of a draw (D-U6).
+        reference: Score index tokens outside a clip with 0, as the public code does, instead of
+            excluding them.
+        text_length: Tokens of a text at most.
+    """
+
+    temperature: float = 0.0
+    top_k: int | None = 50
+    top_p: float = 0.5
+    choice: objective.Choice = "draw"
+    var_scale: float = 0.1
+    reference: bool = False
+    text_length: int = 256
+
+
+class Page(NamedTuple):
+    """One part of a story: a text, and the tokens of the clip that follows it."""
+
+    text: str
+    clip: Float[np.ndarray, "q d"] | None
+
+
+class Writer:
+    """Describes clips and writes new ones.
+
+    Args:
+        system: The pure half of the run.
+        maker: Its turns of text and clips.
+        params: Parameters of `system.model`, adapters included.
+        settings: How text is decoded and clips are drawn.
+    """
+
+    def __init__(
+        self,
+        system: system_lib.DivotLLMSystem,
+        maker: rows.RowMaker,
+        params: functional.Params,
+        settings: Settings = Settings(),  # noqa: B008
+    ):
+        config: AgentConfig = system.config.model
+        if system.config.lora.rank and lora.NAME in params:
+            params = lora.attach(params, system.config.lora)
+        self._agent = functional.build(agent.Agent, config)
+        self._llm = functional.build(llm.LLM, config.llm)
+        self._params, self._vocab, self._maker = params, system.vocab, maker
+        self._form, self._settings = system.config.form, settings
+        self._rules = _make_rules(system, settings.reference)
+
+    def describe(
+        self, clips: Float[np.ndarray, "n q d"], question: str = "", *, seed: int = 0
+    ) -> str:
+        """Returns the answer to a question about a video, or its caption.
+
+        Args:
+            clips: Tokens of its clips.
+            question: The question; a model that was only pretrained has none.
+            seed: Of the draws.
+        """
+        draft = self._begin(self._maker.asked(clips, question))
+        ids = self._write_text(draft, [self._vocab.eos], jax.random.key(seed))
+        return self._decode(ids)
+
+    def write_clip(self, caption: str, *, seed: int = 0) -> Page:
+        """Writes a clip of a caption; its text is what the model says before it.
+
+        A model that was tuned on instructions begins the clip itself, in at most `text_length`
+        tokens; otherwise the clip begins behind its text.
+        """
+        keys = jax.random.split(jax.random.key(seed))
+        request = ""
+        if self._form == "instruct":
+            (request,) = rows.fill([rows.ASK], self._maker.kind)
+        draft = self._begin([TextTurn(ids=self._maker.request(request, caption))])
+        text = ""
+        if request:
+            ids = self._write_text(draft, [self._first, self._vocab.eos], keys[0])
+            draft.add(ids)
+            text = self._decode(ids)
+        return Page(text, self._write_tokens(draft, keys[1]))
+
+    def write_story(self, request: str, *, pages: int = 3, seed: int = 0) -> list[Page]:
+        """Writes texts with a clip behind each, and reads every clip before it goes on.
+
+        Args:
+            request: What the story is about.
+            pages: Most clips; the model may end earlier.
+            seed: Of the draws.
+        """
+        ids = self._maker.encode(f"{rows.OPEN}{request}{rows.CLOSE}")
+        draft, story = self._begin([TextTurn(ids=ids)]), []
+        for number in range(pages):
+            key = jax.random.fold_in(jax.random.key(seed), number)
+            keys = jax.random.split(key)
+            ids = self._write_text(draft, [self._first, self._vocab.eos], keys[0])
+            draft.add(ids)
+            if not ids or ids[-1] == self._vocab.eos or draft.full(self._room):
+                story.append(Page(self._decode(ids), None))
+                break
+            clip = self._write_tokens(draft, keys[1])
+            draft.add_clip(clip, self._vocab, getattr(self._vocab, self._maker.kind))
+            story.append(Page(self._decode(ids), clip))
+        return story
+
+    @property
+    def _first(self) -> int:
+        return getattr(self._vocab, self._maker.kind)[0]
+
+    @property
+    def _room(self) -> int:
+        """Tokens of a row that a clip leaves."""
+        return self._agent.config.llm.rope.max_length - self._agent.config.num_queries - 4
+
+    def _begin(self, turns: Sequence[Turn]) -> "_Context":
+        context = _Context(self._agent.config)
+        context.add([self._vocab.bos])
+        for turn in turns:
+            if isinstance(turn, TextTurn):
+                context.add([int(i) for i in turn.ids])
+            elif isinstance(turn, InputTurn):
+                first, last = getattr(self._vocab, turn.kind)
+                context.add([first])
+                for clip in turn.tokens:
+                    context.add_block(clip, self._vocab)
+                context.add([last])
+        return context
+
+    def _write_text(self, context: "_Context", ends: Sequence[int], key: jax.Array) -> list[int]:
+        """Returns the tokens up to and with an end, all of `text_length` without one."""
+        settings = self._settings
+        length = -(-len(context.ids) // _STEP) * _STEP
+        row = context.pad(length, self._vocab.pad)
+        embeddings = _embed(self._agent, self._params, row.ids, row.clips, row.positions)
+        tokens = decoding.generate(
+            self._llm,
+            self._params["llm"],
+            row.ids,
+            row.roles != mask.PAD,
+            embeddings=embeddings,
+            max_new_tokens=settings.text_length,
+            temperature=settings.temperature,
+            top_k=settings.top_k,
+            top_p=settings.top_p,
+            key=key,
+            eos_ids=tuple(ends),
+            pad_id=self._vocab.pad,
+            rules=self._rules,
+        )
+        written = np.asarray(tokens)[0].tolist()
+        stops = [place for place, token in enumerate(written) if token in ends]
+        return written[: stops[0] + 1] if stops else written
+
+    def _write_tokens(self, context: "_Context", key: jax.Array) -> Float[np.ndarray, "q d"]:
+        """Returns the tokens of the clip that begins where the context ends."""
+        whole = context.copy()
+        if not whole.ids or whole.ids[-1] != self._first:
+            whole.add([self._first])
+        whole.add([self._vocab.clip[0]])
+        start, count = len(whole.ids), self._agent.config.num_queries
+        require(
+            start + count <= self._agent.config.llm.rope.max_length,
+            f"prompt must leave room for the {count} queries of a clip within the "
+            f"{self._agent.config.llm.rope.max_length} positions of the LLM, got {start} tokens; "
+            "shorten it",
+        )
+        whole.add(self._vocab.indices, role=mask.QUERY)
+        row = whole.pad(-(-len(whole.ids) // _STEP) * _STEP, self._vocab.pad)
+        places = np.arange(start, start + count, dtype=np.int32)
+        choice = (self._settings.choice, self._settings.var_scale)
+        tokens = _draw_clip(self._agent, choice, self._params, row, places, key)
+        return np.asarray(tokens)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        tokenizer = self._maker.tokenizer
+        known = [i for i in ids if i < len(tokenizer) and i not in self._special]
+        return tokenizer.decode(known, skip_special_tokens=True).strip()
+
+    @functools.cached_property
+    def _special(self) -> frozenset[int]:
+        vocab = self._vocab
+        pairs = (*vocab.video, *vocab.image, *vocab.clip)
+        return frozenset((*pairs, *vocab.indices, vocab.bos, vocab.eos, vocab.pad))
+
+
+class _Row(NamedTuple):
+    """A padded context with a batch axis."""
+
+    ids: Any
+    roles: Any
+    clips: Any
+    positions: Any
+
+
+class _Context:
+    """A row that grows while it is written."""
+
+    def __init__(self, config: AgentConfig):
+        self._config = config
+        self.ids: list[int] = []
+        self._roles: list[int] = []
+        self._clips: list[np.ndarray] = []
+        self._starts: list[int] = []
+
+    def add(self, ids: Sequence[int], role: int = mask.TOKEN) -> None:
+        """Appends tokens."""
+        self.ids += ids
+        self._roles += [role] * len(ids)
+
+    def add_block(self, clip: np.ndarray, vocab: vocabulary.Vocabulary) -> None:
+        """Appends a clip that is read, with its own delimiters."""
+        self.add([vocab.clip[0]])
+        self._clips.append(clip)
+        self._starts.append(len(self.ids))
+        self.add(vocab.indices)
+        self.add([vocab.clip[1]])
+
+    def add_clip(
+        self, clip: np.ndarray, vocab: vocabulary.Vocabulary, around: tuple[int, int]
+    ) -> None:
+        """Appends a finished video, whose first delimiter may be there already."""
+        if self.ids[-1] != around[0]:
+            self.add([around[0]])
+        self.add_block(clip, vocab)
+        self.add([around[1]])
+
+    def full(self, room: int) -> bool:
+        """Whether no clip has room behind it."""
+        return len(self.ids) > room
+
+    def copy(self) -> "_Context":
+        """Returns a context of the same tokens."""
+        other = _Context(self._config)
+        other.ids, other._roles = [*self.ids], [*self._roles]
+        other._clips, other._starts = [*self._clips], [*self._starts]
+        return other
+
+    def pad(self, length: int, pad: int) -> _Row:
+        """Returns the context as arrays, of `length` tokens and a few possible numbers of clips."""
+        cfg = self._config
+        count = -(-max(len(self._clips), 1) // _CLIP_STEP) * _CLIP_STEP
+        clips = np.zeros((1, count, cfg.num_queries, cfg.token_width), np.float32)
+        positions = np.full(clips.shape[:3], NOWHERE, np.int32)
+        for place, (clip, start) in enumerate(zip(self._clips, self._starts, strict=True)):
+            clips[0, place] = clip
+            positions[0, place] = np.arange(start, start + cfg.num_queries)
+        rest = length - len(self.ids)
+        ids = np.array([self.ids + [pad] * rest], np.int32)
+        roles = np.array([self._roles + [mask.PAD] * rest], np.int32)
+        return _Row(ids, roles, clips, positions)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _embed(model, params, ids, clips, positions):
+    return model.embed(params, ids, clips, positions)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _draw_clip(model, choice, params, row: _Row, places, key):
+    """Draws the tokens of a clip whose queries, or places, are at `places`."""
+    kind, var_scale = choice
+    draw = functools.partial(objective.draw, model, params, choice=kind, var_scale=var_scale)
+    embeddings = model.embed(params, row.ids, row.clips, row.positions)
+    if model.config.queries != "autoregressive":
+        states = model.encode(params, None, row.roles, embeddings=embeddings)
+        return draw(states[0, places], key)
+
+    def write(embeddings, inputs):
+        place, key = inputs
+        states = model.encode(params, None, row.roles, embeddings=embeddings)
+        token = draw(states[:, place - 1], key)  # (1, d)
+        read = model.project(params, token).astype(embeddings.dtype)
+        return jax.lax.dynamic_update_slice(embeddings, read[:, None], (0, place, 0)), token[0]
+
+    return jax.lax.scan(write, embeddings, (places, jax.random.split(key, len(places))))[1]
+
+
+def _make_rules(system: system_lib.DivotLLMSystem, reference: bool) -> decoding.Rules:
+    """Returns the rule of clips in text: index tokens follow each other, and nothing else."""
+    vocab = system.vocab
+    chain = (vocab.clip[0], *vocab.indices, vocab.clip[1])
+    score = 0.0 if reference else float("-inf")
+    return decoding.Rules(tuple(zip(chain, chain[1:], strict=False)), chain[1:], score)

@@ -1,0 +1,272 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Training of Divot's LLM on Toyworld with a random tokenizer of clips."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from mimir_jax import config as c
+from mimir_jax import systems, weights
+from mimir_jax.config import checks
+from mimir_jax.errors import InputError
+from mimir_jax.models import functional, layers
+from mimir_jax.models.divot import agent, mask, mixture, sequences
+from mimir_jax.systems.divot_llm import objective, presets, rows
+from mimir_jax.systems.divot_llm import system as system_lib
+from mimir_jax.systems.divot_llm import writer as writer_lib
+from mimir_jax.training import loop
+from mimir_jax.weights import initialization, runs
+from tests.systems import agents
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return agents.write_tokenizer(tmp_path_factory.mktemp("clips") / "tokenizer")
+
+
+def open_run(config):
+    system = systems.make_system(config)
+    return system, systems.make_encoder(config, system)
+
+
+def records(source, number):
+    read = [source.read(i, np.random.default_rng(i)) for i in range(number)]
+    return {name: [row[name] for row in read] for name in read[0]}
+
+
+def test_rows_of_both_tasks(folder):
+    config = agents.run(folder)
+    system, encoder = open_run(config)
+    found = records(encoder.source("train"), 12)
+    assert set(found["task"]) == {"comprehension", "generation"}
+    batch = encoder.encode(found)
+    spec = system.batch_spec(dataclasses.replace(system.buckets[0], batch=12))
+    described = jax.tree.map(lambda x: (x.shape, x.dtype), spec)
+    assert described == jax.tree.map(lambda x: (x.shape, x.dtype), batch)
+    for row, task in enumerate(found["task"]):
+        learned = batch.labels[row][batch.labels[row] >= 0]
+        text = system.tokenizer.decode(learned[:-1]).strip()
+        assert learned[-1] == system.vocab.eos
+        if task == "comprehension":
+            assert text == found["caption"][row] and (batch.inputs[row] != 0).all()
+            assert not (batch.roles[row] == mask.QUERY).any()
+        else:
+            assert text == "" and (batch.roles[row] == mask.QUERY).sum() == 4
+            ours = encoder.clips.encode(found["video"][row])
+            assert (batch.targets[row] == ours).all()
+    alone = encoder.encode({name: values[:1] for name, values in found.items()})
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a[0] == b[0]).all(), alone, batch))
+
+
+def test_instructions_teach_answers_and_delimiters(folder):
+    config = agents.run(folder, form="instruct", max_length=160)
+    system, encoder = open_run(config)
+    found = records(encoder.source("train"), 32)
+    batch = encoder.encode(found)
+    vocab = system.vocab
+    asked = set()
+    for row, task in enumerate(found["task"]):
+        learned = batch.labels[row][batch.labels[row] >= 0].tolist()
+        ids = batch.ids[row][batch.roles[row] != mask.PAD].tolist()
+        if task == "generation":
+            assert learned == [vocab.video[0], vocab.video[1], vocab.eos]
+            text = system.tokenizer.decode(ids[1 : ids.index(vocab.video[0])])
+            request, caption = found["request"][row], found["caption"][row]
+            assert text.strip() == f"[INST] {request} {caption} [/INST]"
+        else:
+            assert system.tokenizer.decode(learned[:-1]).strip() == found["answer"][row]
+            asked.add(found["question"][row])
+            before = system.tokenizer.decode(ids[1 : ids.index(vocab.video[0])])
+            assert before.strip() == "[INST]"
+    assert "Describe the video." in asked and len(asked) > 2
+    assert asked <= {"Describe the video.", *c.INSTRUCTIONS}
+    assert len(rows.REQUESTS) == 17
+    assert "Show me an image of" in rows.fill(rows.REQUESTS, "image")
+
+
+def test_a_video_of_several_clips_is_read_whole_and_its_first_is_written(folder):
+    config = agents.run(folder, clip_frames=4)
+    system, encoder = open_run(config)
+    found = records(encoder.source("train"), 12)
+    batch = encoder.encode(found)
+    reads = found["task"].index("comprehension")
+    assert (batch.input_positions[reads] >= 0).all() and batch.inputs.shape[1] == 2
+    writes = found["task"].index("generation")
+    tokens = encoder.clips.encode(found["video"][writes])
+    assert (batch.targets[writes, 0] == tokens[0]).all()
+    video = np.random.default_rng(0).integers(0, 255, (9, 16, 16, 3), np.uint8)
+    tokens = encoder.clips.encode(video)
+    assert tokens.shape == (2, 4, 6) and np.abs(tokens[0] - tokens[1]).max() > 1e-3
+    assert (encoder.clips.encode(video[4:8]) == tokens[1:]).all()
+
+
+def test_loss_is_the_weighted_sum_of_both_by_hand(folder):
+    config = agents.run(folder, text_weight=0.5, clip_weight=2.0)
+    system, encoder = open_run(config)
+    batch = jax.tree.map(jnp.asarray, encoder.encode(records(encoder.source("train"), 8)))
+    params = jax.jit(system.model.init)(jax.random.key(0))
+    total, values = jax.jit(system.loss)(params, batch, jax.random.key(1))
+    out = jax.jit(lambda p, b: system.model.apply(p, None, b.roles, embeddings=system.model.embed(
+        p, b.ids, b.inputs, b.input_positions)))(params, batch)  # fmt: skip
+    scores = jax.nn.log_softmax(out.logits[:, :-1])
+    labels = batch.labels[:, 1:]
+    taken = jnp.take_along_axis(scores, jnp.maximum(labels, 0)[..., None], -1)[..., 0]
+    text = -taken[labels != sequences.IGNORED].mean()
+    states = [
+        out.last_hidden_state[row, batch.query_positions[row, 0]]
+        for row in range(8)
+        if batch.query_positions[row, 0, 0] >= 0
+    ]
+    targets = [batch.targets[r, 0] for r in range(8) if batch.query_positions[r, 0, 0] >= 0]
+    predicted = system.model.predict(params, jnp.stack(states))
+    clip = -mixture.log_likelihood(predicted, jnp.stack(targets)).mean() / 6
+    np.testing.assert_allclose(values["text_loss"], text, rtol=1e-5)
+    np.testing.assert_allclose(values["clip_loss"], clip, rtol=1e-5)
+    np.testing.assert_allclose(total, 0.5 * text + 2 * clip, rtol=1e-5)
+
+
+@pytest.mark.parametrize("row", [{}, *presets.ROWS.values()], ids=["divot", *presets.ROWS])
+def test_every_head_and_every_kind_of_query_learns_and_draws(folder, row):
+    config = agents.run(folder, model=row)
+    system, encoder = open_run(config)
+    batch = jax.tree.map(jnp.asarray, encoder.encode(records(encoder.source("train"), 8)))
+    params = jax.jit(system.model.init)(jax.random.key(0))
+    step = jax.jit(jax.value_and_grad(system.loss, has_aux=True))
+    first = None
+    for number in range(30):
+        (loss, _), gradients = step(params, batch, jax.random.key(0))
+        first = loss if number == 0 else first
+        params = jax.tree.map(lambda p, g: p - 0.05 * g, params, gradients)
+    assert np.isfinite(loss) and loss < 0.9 * first
+    agent = writer_lib.Writer(system, encoder.rows, params)
+    page = agent.write_clip("a red circle", seed=1)
+    assert page.clip.shape == (4, 6) and np.isfinite(page.clip).all()
+    same = agent.write_clip("a red circle", seed=1)
+    assert (page.clip == same.clip).all()
+
+
+TOKEN = jnp.array([[0.5, -1.0, 2.0]])
+
+
+class Known(nnx.Module):
+    """A head that knows the token."""
+
+    def __init__(self, cfg, *, rngs):
+        self.unused = layers.param((1,), (None,), layers.zeros, rngs=rngs)
+        self.cfg = cfg
+
+    def predict(self, states, xt, time):
+        schedule = objective.make_schedule(self.cfg.head)
+        alpha, sigma = (f(time)[:, None] for f in (schedule.alpha, schedule.sigma))
+        noise = (xt - alpha * TOKEN) / sigma
+        return noise if self.cfg.head == "noise" else alpha * noise - sigma * TOKEN
+
+
+@pytest.mark.parametrize("head", ["noise", "velocity"])
+def test_denoising_finds_a_token_that_the_head_knows(head):
+    model = functional.build(Known, c.AgentConfig(head=head, token_width=3))
+    params = model.init(jax.random.key(0))
+    drawn = objective.draw(model, params, jnp.zeros((1, 2)), jax.random.key(0))
+    np.testing.assert_allclose(drawn, TOKEN, atol=2e-2)
+
+
+def test_misfits_are_refused_before_anything_loads(folder, tmp_path):
+    with pytest.raises(checks.FieldError, match="must be above"):
+        agents.run(folder, max_length=9)
+    with pytest.raises(checks.FieldError, match="at most 20 clips"):
+        config = agents.run(folder, clip_frames=1, max_length=900)
+        dataclasses.replace(config, data=dataclasses.replace(config.data, frames=21))
+    small = dataclasses.replace(agents.MODEL.llm, vocab_size=2360)
+    with pytest.raises(InputError, match="must hold the 2357 tokens of its tokenizer and 10 of"):
+        _ = systems.make_system(agents.run(folder, model={"llm": small})).vocab
+    with pytest.raises(InputError, match="4 tokens of 7 numbers .* makes 4 of 6"):
+        open_run(agents.run(folder, model={"token_width": 7}))
+    with pytest.raises(InputError, match="system.tokenizer_path must name"):
+        _ = systems.make_system(agents.run(folder, tokenizer_path=None)).vocab
+    with pytest.raises(InputError, match="must hold a tokenizer of clips, got a LLMConfig"):
+        open_run(agents.run("package:tiny/llm"))
+
+
+def test_cross_entropy_ignores_unlabelled_tokens():
+    logits = jnp.log(jnp.array([[[0.25, 0.75], [0.5, 0.5], [1e-9, 1.0]]]))
+    labels = jnp.array([[1, -100, 0]])
+    loss, accuracy = system_lib.cross_entropy(logits, labels)
+    np.testing.assert_allclose(loss, -(np.log(0.75) + np.log(1e-9)) / 2, rtol=1e-5)
+    assert accuracy == 0.5
+    assert system_lib.cross_entropy(logits, jnp.full((1, 3), -100))[0] == 0
+
+
+def test_adapters_train_with_norms_and_vocabulary_alone(folder, tmp_path):
+    lora = c.LoraConfig(
+        rank=2,
+        alpha=2.0,
+        targets=(r"/attention/(qkv|out)/kernel$", r"/mlp/(gate_up|down)/kernel$"),
+        train=(r"norm/", r"/embed/", r"/head/"),
+        base_dtype="bfloat16",
+    )
+    config = agents.run(folder, lora=lora, form="instruct", max_length=160)
+    config = dataclasses.replace(
+        config, optimizer=dataclasses.replace(config.optimizer, freeze=("^projector/",)), steps=2
+    )
+    loop.train(config, tmp_path / "run")
+    system = systems.make_system(config)
+    before = jax.jit(system.model.init)(jax.random.key(config.seed))
+    after = runs.open_params(tmp_path / "run").read_all()
+    flat = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(before)
+    }
+    moved = {name for name, leaf in flat.items() if (np.asarray(leaf) != after[name]).any()}
+    frozen = {
+        name
+        for name in flat
+        if name.startswith("projector/") or ("/kernel" in name and name.startswith("llm/blocks"))
+    }
+    assert not moved & frozen
+    assert {name for name in flat if name.startswith("llm/")} - moved == {
+        name for name in frozen if name.startswith("llm/")
+    }
+    assert flat["llm/blocks/block/mlp/down/kernel"].dtype == jnp.bfloat16
+
+
+def test_a_stopped_run_goes_on_to_the_bit(folder, tmp_path):
+    config = dataclasses.replace(agents.run(folder), steps=4)
+    whole = loop.train(config, tmp_path / "whole")
+    loop.train(dataclasses.replace(config, steps=2), tmp_path / "parts")
+    parts = loop.train(config, tmp_path / "parts")
+    assert parts.after == whole.after and parts.after["clip_loss"] != parts.before["clip_loss"]
+    assert {"loss", "text_loss", "accuracy", "clip_loss"} <= set(whole.after)
+    first, second = (runs.open_params(tmp_path / n).read_all() for n in ("whole", "parts"))
+    assert all((first[name] == second[name]).all() for name in first)
+    lines = whole.samples[0].read_text().splitlines()
+    assert len(lines) == 6 and lines[1].startswith("  ")
+
+
+def test_an_llm_alone_starts_a_run_with_new_rows_at_the_mean(folder):
+    model = dataclasses.replace(c.TINY_LLM, vocab_size=2442, query_block=4)
+    config = agents.run(folder, model={"llm": model})
+    config = dataclasses.replace(config, init_from="package:tiny/llm")
+    system = systems.make_system(config)
+    params = initialization.start_of(config, system.model)
+    _, old = weights.load("package:tiny/llm", dtype="float32")
+    table, head = params["llm"]["embed"]["table"], params["llm"]["head"]["kernel"]
+    assert (table[:2432] == old["embed"]["table"]).all()
+    mean = np.asarray(old["embed"]["table"]).mean(0)
+    np.testing.assert_allclose(table[2432:], np.tile(mean, (10, 1)), atol=1e-6)
+    mean = np.asarray(old["head"]["kernel"]).mean(1)
+    np.testing.assert_allclose(head[:, 2432:], np.tile(3 * mean[:, None], 10), atol=1e-5)
+    assert params["projector"]["up"]["kernel"].shape == (6, 160)
+
+
+def test_an_agent_of_other_sizes_does_not_start_a_run(folder, tmp_path):
+    model = functional.build(agent.Agent, agents.MODEL)
+    weights.save(tmp_path / "agent", "divot_llm", agents.MODEL, model.init(jax.random.key(0)))
+    config = agents.run(folder, model={"num_components": 3})
+    config = dataclasses.replace(config, init_from=str(tmp_path / "agent"))
+    with pytest.raises(InputError, match="num_components=3, it has 2; set .*num_components=2"):
+        initialization.start_of(config, systems.make_system(config).model)
