@@ -14,7 +14,7 @@ LAYERS = (
     {"config"},  # with every room's config.py, whichever package it configures
     {"parallel"},
     {"models", "data", "diffusion"},
-    {"weights"},
+    {"weights", "retrieval"},
     {"encoders"},
     {"systems"},
     {"sampling"},

@@ -13,7 +13,7 @@ from mimir_jax.cli import command
 
 VERBS = (
     "train", "sample", "evaluate", "ablate", "precompute", "convert", "compile", "study",
-    "recipe", "tokenizer",
+    "recipe", "tokenizer", "index",
 )  # fmt: skip
 
 

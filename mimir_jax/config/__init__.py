@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mimir_jax.models.mimir.config import *  # noqa: F403
     from mimir_jax.models.vae.config import *  # noqa: F403
     from mimir_jax.parallel.config import *  # noqa: F403
+    from mimir_jax.retrieval.config import *  # noqa: F403
     from mimir_jax.systems.cogvideox.config import *  # noqa: F403
     from mimir_jax.systems.diffusion_config import *  # noqa: F403
     from mimir_jax.systems.divot_llm.config import *  # noqa: F403
@@ -56,6 +57,7 @@ _NAMES = {
     "data.config": "ClipWindowConfig DataConfig FolderConfig TfdsConfig ToyworldConfig",
     "encoders.config": "INSTRUCTIONS ImageConfig MultimodalConfig TextConfig",
     "parallel.config": "MeshConfig",
+    "retrieval.config": "BM25Config RetrievalConfig",
     "training.config": "JudgeConfig OptimizerConfig TrainConfig",
     "systems.diffusion_config": "DiffusionSystemConfig",
     "systems.mimir.config": "MimirSystemConfig",

@@ -1,0 +1,80 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Build or search a memory of documents with pictures.
+
+Each SRC is a JSONL file with text, and id, image and source where a document has them; or a folder
+of pictures with their texts in metadata.jsonl (file_name, text), or in a .txt beside each. Without
+SRC, a new memory remembers scenes of Toyworld: their first frame and a short caption.
+
+--out receives the documents in shards, which never change, and a BM25 index of them. A memory that
+is there gets the documents of SRC appended; without SRC, it gets an index if it lacks one. --query
+prints the best documents for a text.
+"""
+
+import time
+
+from absl import flags
+
+from mimir_jax import files
+from mimir_jax.cli import command, dataclass_flags
+from mimir_jax.retrieval.config import BM25Config
+
+WORDS = "[SRC ...]"
+CONFIG = False
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags of the command."""
+
+    def integer(name: str, default: int, text: str, least: int) -> None:
+        flags.DEFINE_integer(name, default, text, lower_bound=least, flag_values=values)
+
+    flags.DEFINE_string("out", "memory", "Folder of the memory.", values)
+    integer("scenes", 2000, "Scenes of Toyworld in a new memory without SRC.", 1)
+    integer("first_scene", 0, "Number of the first of them.", 0)
+    integer("seed", 0, "Seed of the scenes.", 0)
+    integer("shard_size", 500_000, "Documents of a shard.", 1)
+    flags.DEFINE_bool("verify", False, "Compare the checksums of all files first.", values)
+    flags.DEFINE_multi_string("query", [], "Text to find documents for.", values)
+    integer("top", 5, "Documents to print for a query.", 1)
+    dataclass_flags.define(values, BM25Config)
+
+
+def main(args: command.Arguments) -> None:
+    """Appends, indexes and searches, and prints what was done."""
+    values = args.flags
+    config = dataclass_flags.read(values, BM25Config)
+    from mimir_jax.retrieval import documents, index, memory
+
+    folder = files.expand_path(values.out)
+    sources = [documents.from_path(files.expand_path(word)) for word in args.words]
+    store = memory.create(folder)
+    if values.verify:
+        store.verify()
+    if not sources and not len(store):
+        sources = [_scenes(folder, values)]
+    start = time.monotonic()
+    added = sum(store.append(source, shard_size=values.shard_size) for source in sources)
+    if added:
+        print(f"{added} documents in {time.monotonic() - start:.1f} s")
+    start = time.monotonic()
+    built = index.build(store, config)
+    print(f"memory {folder}: {len(store)} documents, checksum {store.checksum[:12]}")
+    print(f"index opened after {time.monotonic() - start:.1f} s")
+    for query in values.query:
+        hits = built.search(documents.words(query), values.top)
+        print(f"{query}")
+        for number, score in zip(hits.numbers.tolist(), hits.scores.tolist(), strict=True):
+            document = store[number]
+            print(f"  {score:6.2f}  {document.id}  {document.text}")
+
+
+def _scenes(folder, values: flags.FlagValues):
+    from mimir_jax.data.toyworld import source
+    from mimir_jax.retrieval import documents
+
+    first = values.first_scene
+    scenes = source.ToyworldSource(
+        "train", seed=values.seed, caption_style="short", scenery="single"
+    )
+    return documents.from_toyworld(folder, scenes, range(first, first + values.scenes))
