@@ -82,3 +82,45 @@ def vae_run():
     data = c.DataConfig(frames=9, height=32, width=32)
     mesh = c.MeshConfig(data=2, fsdp=-1)
     return c.TrainConfig(system=task, data=data, mesh=mesh, steps=2, batch_size=8, log_every=1)
+
+
+def divot_run(frozen):
+    """Returns the config of a Divot run of four steps: 4 tokens of width 8."""
+    sizes = dict(width=16, num_layers=1, num_heads=2, mlp_dim=16)
+    resample = dict(head_dim=8, **sizes)
+    return c.TrainConfig(
+        system=c.DivotSystemConfig(
+            model=c.DivotConfig(
+                tokenizer=c.DivotTokenizerConfig(
+                    vit=c.ViTConfig(image_size=32, patch=16, post_norm=False, **sizes),
+                    frame_size=32,
+                    pool=2,
+                    temporal=c.TemporalConfig(**sizes),
+                    space_time=c.SpaceTimeConfig(**sizes),
+                    resampler=c.ResamplerConfig(
+                        in_width=16, out_width=8, num_queries=4, **resample
+                    ),
+                ),
+                detokenizer=c.DiTDetokenizerConfig(
+                    resampler=c.ResamplerConfig(
+                        in_width=8, out_width=24, num_queries=6, **resample
+                    ),
+                    dit=DIT,
+                ),
+            ),
+            vae=VAE,
+            vae_path=str(frozen / "vae"),
+            sampler=c.SamplerConfig(
+                name="ddim", steps=2, guidance_scale=2.0, dynamic_guidance="off"
+            ),
+            caption_dropout=0.5,
+            heldout_clips=2,
+            loss_bands=2,
+            sample_prompts=1,
+        ),
+        data=c.DataConfig(toyworld=c.ToyworldConfig(num_scenes=16), frames=9, height=32, width=32),
+        optimizer=c.OptimizerConfig(learning_rate=1e-3, warmup_steps=2, ema_decay=0.9),
+        steps=4,
+        batch_size=8,
+        log_every=1,
+    )

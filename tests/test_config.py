@@ -82,7 +82,9 @@ def test_presets_are_found_by_name():
     assert config.system.ablation == "zeroconv" and config == presets.ablate(
         presets.tiny(), "zeroconv"
     )
-    with pytest.raises(InputError, match="one of cogvideox, language, mimir, vae, got 'mimi'"):
+    with pytest.raises(
+        InputError, match="one of cogvideox, divot, divot_llm, language, mimir, vae, got 'mimi'"
+    ):
         c.find_config("mimi:tiny")
     for name, listed in registry.presets().items():
         for preset in listed.values():

@@ -122,6 +122,7 @@ class SamplingSuite(CheckpointSuite):
 
 SUBCOMMANDS = {
     "toyworld": SamplingSuite("toyworld", config_lib.ToyworldEvalConfig),
+    "reconstruction": SamplingSuite("reconstruction", config_lib.ReconstructionEvalConfig),
     "loss": MeshSuite("loss", config_lib.LossEvalConfig),
     "vbench": SamplingSuite("vbench", config_lib.VBenchEvalConfig),
     "vbench-scores": Suite("vbench-scores", config_lib.VBenchScoresConfig, "FILE ..."),

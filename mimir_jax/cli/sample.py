@@ -1,8 +1,10 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Make videos of prompts.
+"""Make videos of prompts, or reconstruct clips.
 
-The checkpoint is a run of `train`, or a published CogVideoX pipeline in a folder of diffusers.
+The checkpoint is a run of `train`, or a published CogVideoX pipeline in a folder of diffusers. A
+run of `divot` reads no prompts: it turns each clip of --reconstruct into tokens and draws it again,
+beside the clip as it was read. Other rates, sizes and lengths of files are resampled, and said.
 
 --out receives an mp4 and a JSON record of each video as soon as it is made, and at the end a
 contact sheet, sheet.png, and a page that plays the videos, index.html. A stopped command keeps the
@@ -12,6 +14,7 @@ A video depends on its prompt, its seed and the settings in its record, not on t
 """
 
 import contextlib
+import dataclasses
 import functools
 import sys
 import time
@@ -54,6 +57,11 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "first_frame", None, "First frame of the videos, for image-to-video models.", values
     )
+    flags.DEFINE_multi_string(
+        "reconstruct", [],
+        "Video file, or heldout:INDEX, a held-out clip of the run; may be given several times.",
+        values,
+    )  # fmt: skip
     flags.DEFINE_string("out", "samples", "Folder to write.", values)
     integer("seed", 0, "Seed of the first video of each prompt.", 0)
     integer("videos_per_prompt", 1, "Videos per prompt, of successive seeds.", 1)
@@ -83,7 +91,8 @@ def _sample(values: flags.FlagValues) -> None:
     from mimir_jax.parallel import mesh as mesh_lib
     from mimir_jax.sampling import gallery, open
 
-    requests, config = _requests(values), _config(values)
+    clips, config = _clips(values), _config(values)
+    requests = [] if clips else _requests(values)
     mesh = mesh_lib.own_mesh(mesh_lib.parse_sizes(values.mesh), setting="--mesh")
     first = distributed.is_first()
     with contextlib.ExitStack() as stack:
@@ -93,8 +102,9 @@ def _sample(values: flags.FlagValues) -> None:
         pipeline = open.open_pipeline(
             values.checkpoint, config, mesh, step=values.step, start=values.start
         )
+        requests += _reconstructions(values, clips, pipeline, shown=first)
         pipeline.check(requests)
-        if first:
+        if first and not clips:
             for number, prompt in enumerate(dict.fromkeys(r.prompt for r in requests), 1):
                 if cut := pipeline.truncated_text(prompt):
                     print(f"prompt {number} is too long, cut: {cut!r}", file=sys.stderr)
@@ -109,7 +119,45 @@ def _sample(values: flags.FlagValues) -> None:
         print(f"gallery: {values.out}/index.html")
 
 
-def _requests(values: flags.FlagValues) -> Sequence[Any]:
+def _clips(values: flags.FlagValues) -> Sequence[Any]:
+    """Returns where the clips to reconstruct are."""
+    from mimir_jax.errors import require
+    from mimir_jax.sampling import reconstruction
+
+    prompts = ("prompt", "prompts", "negative_prompt", "image", "first_frame")
+    given = [name for name in prompts if values[name].value]
+    require(
+        not values.reconstruct or not given,
+        f"--{(given or prompts)[0]} must be left out with --reconstruct, which reads clips alone",
+    )
+    return reconstruction.find(values.reconstruct)
+
+
+def _reconstructions(
+    values: flags.FlagValues, clips: Sequence[Any], pipeline: Any, *, shown: bool
+) -> list[Any]:
+    """Reads the clips, and prints how they were resampled."""
+    from mimir_jax.errors import require
+    from mimir_jax.sampling import reconstruction
+
+    kind = pipeline.system.config.kind
+    require(
+        not clips or "clip" in pipeline.system.request_fields,
+        f"--checkpoint must be a run of divot for --reconstruct, got one of {kind}; name another",
+    )
+    requests = []
+    for clip in clips:
+        request, note = reconstruction.make_request(clip, pipeline, seed=values.seed)
+        if note and shown:
+            print(note, file=sys.stderr)
+        requests += [
+            dataclasses.replace(request, seed=values.seed + number)
+            for number in range(values.videos_per_prompt)
+        ]
+    return requests
+
+
+def _requests(values: flags.FlagValues) -> list[Any]:
     """Returns what to make, the videos of one prompt together."""
     from mimir_jax import pictures
     from mimir_jax.sampling import prompts, request

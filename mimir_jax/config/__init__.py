@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mimir_jax.retrieval.config import *  # noqa: F403
     from mimir_jax.systems.cogvideox.config import *  # noqa: F403
     from mimir_jax.systems.diffusion_config import *  # noqa: F403
+    from mimir_jax.systems.divot.config import *  # noqa: F403
     from mimir_jax.systems.divot_llm.config import *  # noqa: F403
     from mimir_jax.systems.language.config import *  # noqa: F403
     from mimir_jax.systems.mimir.config import *  # noqa: F403
@@ -46,7 +47,8 @@ _NAMES = {
         "T5Config ViTConfig"
     ),
     "models.divot.config": (
-        "MISTRAL_7B AgentConfig ClipSequenceConfig DenoiserConfig DivotTokenizerConfig "
+        "MISTRAL_7B AgentConfig ClipSequenceConfig DenoiserConfig DiTDetokenizerConfig "
+        "DivotConfig DivotTokenizerConfig "
         "MixtureConfig ProjectorConfig SpaceTimeConfig TemporalConfig"
     ),
     "models.kinds": "KINDS",
@@ -59,9 +61,10 @@ _NAMES = {
     "parallel.config": "MeshConfig",
     "retrieval.config": "BM25Config RetrievalConfig",
     "training.config": "JudgeConfig OptimizerConfig TrainConfig",
-    "systems.diffusion_config": "DiffusionSystemConfig",
+    "systems.diffusion_config": "DiffusionSystemConfig TextToVideoSystemConfig",
     "systems.mimir.config": "MimirSystemConfig",
     "systems.cogvideox.config": "CogVideoXSystemConfig",
+    "systems.divot.config": "DivotSystemConfig",
     "systems.vae.config": "VAESystemConfig",
     "systems.divot_llm.config": "DivotLLMSystemConfig",
     "systems.language.config": "LanguageSystemConfig",

@@ -81,6 +81,36 @@ class ToyworldEvalConfig(CheckpointConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ReconstructionEvalConfig(CheckpointConfig):
+    """Reconstruct held-out clips of Toyworld from their tokens, and judge them exactly.
+
+    Beside each reconstruction stand the round trip of its clip through the VAE, which no
+    de-tokenizer on its latents can pass, and the video of the tokens of a mid-grey clip.
+
+    Attributes:
+        checkpoint: Run of `divot`.
+        split: Scenes to reconstruct: `heldout` combinations, which training never shows, or
+            `validation`.
+        variety: Variety of the scenes; by default that of the run's training.
+        scenes: Number of scenes.
+        seed: Seed of the first video.
+        batch_size: Videos at a time; by default the fewest that keep all devices busy.
+    """
+
+    split: Literal["heldout", "validation"] = "heldout"
+    variety: Literal["varied", "plain", "single"] | None = None
+    scenes: int = 200
+    seed: int = 0
+    batch_size: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require_at_least(self, "scenes", 1)
+        _require_at_least(self, "seed", 0)
+        _require_at_least(self, "batch_size", 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LossEvalConfig(CheckpointConfig):
     """Measure the held-out loss of a run.
 

@@ -3,7 +3,7 @@
 """The networks whose weights are stored, by the kind that a native folder names."""
 
 from mimir_jax.models.config import DiTConfig, LLMConfig, T5Config, ViTConfig
-from mimir_jax.models.divot.config import AgentConfig, DivotTokenizerConfig
+from mimir_jax.models.divot.config import AgentConfig, DivotConfig, DivotTokenizerConfig
 from mimir_jax.models.llava.config import LlavaConfig
 from mimir_jax.models.mimir.config import MimirConfig
 from mimir_jax.models.vae.config import VAEConfig
@@ -16,6 +16,7 @@ KINDS = {
     "llava": LlavaConfig,
     "dit": DiTConfig,
     "mimir": MimirConfig,
+    "divot": DivotConfig,
     "divot_llm": AgentConfig,
     "divot_tokenizer": DivotTokenizerConfig,
 }

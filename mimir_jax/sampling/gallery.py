@@ -3,6 +3,7 @@
 """A folder of samples: an mp4 and a record per video, a contact sheet, and a page that plays them.
 
     NNN.mp4, NNN.json    a video and what made it, written as soon as the video exists
+    NNN-clip.mp4         the clip that it reconstructs, as the model read it
     sheet.png            a row of frames for each of the first videos
     index.html           all videos with their prompts
 
@@ -88,6 +89,7 @@ class Gallery:
         *,
         fps: float,
         answers: Sequence[str] = (),
+        clip: UInt8[np.ndarray, "f h w 3"] | None = None,
     ) -> dict[str, Any]:
         """Writes a video and its record.
 
@@ -96,22 +98,27 @@ class Gallery:
             frames: Its pixels.
             fps: Frames per second.
             answers: Answers of an LLM to its prompt, first the one that conditioned the video.
+            clip: The clip that it reconstructs, of the same size.
 
         Returns:
             The record.
         """
         record = {
             "video": f"{index:03d}.mp4",
+            **({} if clip is None else {"clip": f"{index:03d}-clip.mp4"}),
             **self._plan["videos"][index],
             **self._plan["settings"],
             "answer": answers[0] if answers else None,
             "other_answers": list(answers[1:]),
         }
-        with files.atomic_file(self._path(index, "mp4")) as path:
-            video_lib.write_mp4(path, frames, fps=fps, scale=video_lib.display_scale(frames))
+        written = {"mp4": frames} if clip is None else {"mp4": frames, "clip": clip}
+        for kind, video in written.items():
+            with files.atomic_file(self._path(index, kind)) as path:
+                video_lib.write_mp4(path, video, fps=fps, scale=video_lib.display_scale(video))
         if index < SHEET_ROWS:
+            shown = frames if clip is None else video_lib.side_by_side(clip, frames)
             with files.atomic_file(self._work / f"{index:03d}.png") as path:
-                video_lib.strip(frames).save(path)
+                video_lib.strip(shown).save(path)
         files.write_json(self._path(index, "json"), record)  # last: it marks the video complete
         return record
 
@@ -135,8 +142,9 @@ class Gallery:
             page.stream(count=count, cards=_cards(videos, embed=embed)).dump(str(path), "utf-8")
         shutil.rmtree(self._work)
 
-    def _path(self, index: int, suffix: str) -> pathlib.Path:
-        return self._folder / f"{index:03d}.{suffix}"
+    def _path(self, index: int, kind: str) -> pathlib.Path:
+        suffix = "-clip.mp4" if kind == "clip" else f".{kind}"
+        return self._folder / f"{index:03d}{suffix}"
 
     def _require_same(self, old: Mapping[str, Any]) -> None:
         there, here = old.get("settings", {}), self._plan["settings"]
@@ -191,7 +199,8 @@ def make_videos(
         frames, answers = pipeline.generate(asked, batch_size=size), pipeline.answers(asked)
         for index, video, said in zip(batch, frames, answers, strict=True):
             done += 1
-            record = gallery and gallery.add(index, video, fps=pipeline.fps, answers=said)
+            options = {"fps": pipeline.fps, "answers": said, "clip": requests[index].clip}
+            record = gallery and gallery.add(index, video, **options)
             report(done, record)
     if gallery is not None:
         gallery.finish()
@@ -203,6 +212,8 @@ def _describe(request: Request) -> dict[str, Any]:
     record: dict[str, Any] = {"prompt": request.prompt, "seed": request.seed}
     if request.negative_prompt is not None:
         record["negative_prompt"] = request.negative_prompt
+    if request.clip is not None:
+        record["clip_content"] = hashing.content_key(request.clip).hex()[:12]
     pictures = {"images": request.images, "first_frame": request.first_frame}
     for name, picture in pictures.items():
         if picture is not None and len(picture):
@@ -215,7 +226,14 @@ def _cards(videos: Sequence[pathlib.Path], *, embed: bool) -> Iterator[dict[str,
     """Yields what the page shows of each video; `embed` puts the video itself into the page."""
     for path in videos:
         text = path.with_suffix(".json").read_text(encoding="utf-8")
-        data = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
-        source = data if embed else path.name
-        yield {"source": source, "record": {"negative_prompt": None, **json.loads(text)},
-               "text": text.strip()}  # fmt: skip
+        record = {"negative_prompt": None, "clip": None, **json.loads(text)}
+        clip = record["clip"] and _source(path.with_name(record["clip"]), embed=embed)
+        source = _source(path, embed=embed)
+        yield {"source": source, "clip": clip, "record": record, "text": text.strip()}
+
+
+def _source(path: pathlib.Path, *, embed: bool) -> str:
+    """Returns the address of a video for the page: its content, or the name of its file."""
+    if not embed:
+        return path.name
+    return f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"

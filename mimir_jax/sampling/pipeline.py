@@ -174,6 +174,17 @@ class Pipeline:
                 f"{field} must be left out for {self.system.config.kind}, which is not conditioned "
                 "on images; use an image-to-video model",
             )
+        clips = [r.clip is not None for r in requests]
+        kind, reads = self.system.config.kind, "clip" in self.system.request_fields
+        require(
+            reads or not any(clips),
+            f"clip must be left out for {kind}, which reconstructs none; use a run of divot",
+        )
+        require(
+            not reads or all(clips),
+            f"clip must be given for {kind}, which reads clips, not prompts; pass one "
+            "(--reconstruct)",
+        )
         require(
             guidance.guides(self._guidance) or all(r.negative_prompt is None for r in requests),
             "negative_prompt must be left out without guidance, which alone reads it, got a "

@@ -19,12 +19,14 @@ class Request:
     """One video to make.
 
     Attributes:
-        prompt: Text that the video shows.
+        prompt: Text that the video shows; of a reconstruction, the name of its clip.
         negative_prompt: Text that guidance leads away from; None takes the null condition that the
             model was trained with.
         images: Pictures that the prompt refers to, RGB (h, w, 3) in 0..255; few models read them.
         first_frame: First frame of the video, RGB (h, w, 3) in 0..255; image-to-video models read
             it.
+        clip: Clip (frames, h, w, 3) in 0..255 to reconstruct, of the size of the video; models of
+            clip tokens read it.
         seed: Seed of the noise, 0 to 2**64 - 1.
         frames: Frames of the video; None takes the size that the pipeline was opened with.
         height: Rows of a frame in pixels; None likewise.
@@ -39,6 +41,7 @@ class Request:
     negative_prompt: str | None = None
     images: tuple[UInt8[np.ndarray, "_ _ 3"], ...] = ()
     first_frame: UInt8[np.ndarray, "_ _ 3"] | None = None
+    clip: UInt8[np.ndarray, "_ _ _ 3"] | None = None
     seed: int = 0
     frames: int | None = None
     height: int | None = None

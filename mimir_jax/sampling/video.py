@@ -25,6 +25,15 @@ def to_uint8(
     return np.clip(np.round((video + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
+def side_by_side(
+    *videos: UInt8[np.ndarray, "f h _ 3"],
+) -> UInt8[np.ndarray, "f h _ 3"]:
+    """Joins clips of one length and height from left to right, with a white line between them."""
+    gap = np.full((*videos[0].shape[:2], max(1, videos[0].shape[2] // 32), 3), 255, np.uint8)
+    parts = [part for video in videos for part in (gap, video)]
+    return np.concatenate(parts[1:], axis=2)
+
+
 def write_mp4(
     path: pathlib.Path, frames: UInt8[np.ndarray, "f h w 3"], *, fps: float, scale: int = 1
 ) -> None:

@@ -198,6 +198,9 @@ class Request(Protocol):
     @property
     def negative_prompt(self) -> str | None: ...  # noqa: D102
 
+    @property
+    def clip(self) -> UInt8[np.ndarray, "f h w 3"] | None: ...  # noqa: D102
+
 
 @runtime_checkable
 class Encoder(Protocol):

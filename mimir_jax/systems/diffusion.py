@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Latent video diffusion: loss and held-out loss that the diffusion systems share.
 
-    clip -> codec -> moments -> x0 --+-> xt -> denoise -> error
-    caption -> features -> condition +
+    clip -> codec -> moments -> x0 --------+-> xt -> denoise -> error
+    caption or clip -> features -> condition
 
 A system adds its network, its features and `condition`.
 """
@@ -36,13 +36,13 @@ HELDOUT_BATCH = 8
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Encoded clips and captions.
+    """Encoded clips with what conditions the network on each.
 
     The fields are `Any` because JAX rebuilds pytrees with shapes or shardings as leaves.
 
     Attributes:
         moments: `autoencoder.Moments` of the unscaled latents (b, t, h, w, c).
-        features: What the text encoders made of the captions.
+        features: What conditions the network: text features of the captions, or frames.
         null: The same of empty captions, where the null condition is an encoded caption and not a
             rule of the network (M-U17); else None.
     """
@@ -53,7 +53,7 @@ class Batch:
 
 
 class VideoDiffusion(base.Defaults, abc.ABC):
-    """The pure half of a text-to-video system with a noise schedule of any kind.
+    """The pure half of a system that denoises clips, with a noise schedule of any kind.
 
     Args:
         config: The run; its section `system` is a `DiffusionSystemConfig`.
@@ -111,7 +111,7 @@ class VideoDiffusion(base.Defaults, abc.ABC):
 
     @property
     def frozen(self) -> Mapping[str, frozen_lib.FrozenNetwork]:
-        """The VAE; a system adds its text encoders."""
+        """The VAE; a system adds other networks that it reads."""
         vae = frozen_lib.FrozenNetwork(
             "vae", self.config.vae_path, "vae_path", config=self.config.vae
         )
@@ -166,8 +166,8 @@ class VideoDiffusion(base.Defaults, abc.ABC):
 
     @property
     def encodes_null(self) -> bool:
-        """Whether the null condition is the encoded empty caption."""
-        return self.config.text.null == "empty"
+        """Whether the null condition is an encoded one, that of the empty caption: it is not."""
+        return False
 
     def loss(
         self, params: functional.Params, batch: Batch, key: jax.Array
@@ -277,6 +277,15 @@ class DiTDiffusion(VideoDiffusion):
         frames, *space = self.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
         shape = (bucket.batch, self.padded_frames(frames), *space)
         return self.backbone.text_length + int(np.prod(dit.token_grid(self.backbone, shape)))
+
+
+class TextToVideo(DiTDiffusion):
+    """`DiTDiffusion` that is conditioned on captions; the run's section `system` has `text`."""
+
+    @property
+    def encodes_null(self) -> bool:
+        """Whether the null condition is the encoded empty caption (M-U17)."""
+        return self.config.text.null == "empty"
 
 
 class HeldoutLoss:

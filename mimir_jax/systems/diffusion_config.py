@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the configs of all text-to-video diffusion systems share."""
+"""What the configs of all systems that denoise videos share, and of those that read captions."""
 
 import abc
 import dataclasses
@@ -24,13 +24,14 @@ class DiffusionSystemConfig(SystemConfig):
         lora: Adapters in place of the transformer's own parameters; new parts train whole.
         vae: Config of the frozen VAE.
         vae_path: Folder of its weights; `package:NAME` is a folder that ships with mimir_jax.
-        text: Captions to features.
         diffusion: Diffusion process.
         sampler: Sampling, of example videos and of launch/sample.py.
-        caption_dropout: Share of samples trained without text, all parts together (M-U18).
+        caption_dropout: Share of samples trained without their condition: the text, all parts
+            together (M-U18), or the tokens of a clip.
         heldout_clips: Clips of the fixed-noise held-out loss.
         loss_bands: Bands of timesteps for which that loss is reported.
-        sample_prompts: Held-out prompts drawn on every sample sheet; 0 draws none.
+        sample_prompts: Held-out clips on every sample sheet, drawn by their captions or
+            reconstructed; 0 draws none.
     """
 
     dit_field: ClassVar[str] = "dit"
@@ -39,7 +40,6 @@ class DiffusionSystemConfig(SystemConfig):
     lora: LoraConfig = LoraConfig()
     vae: VAEConfig = VAEConfig()
     vae_path: str | None = None
-    text: TextConfig = TextConfig()
     diffusion: DiffusionConfig | EDMConfig = DiffusionConfig()
     sampler: SamplerConfig = SamplerConfig()
     caption_dropout: float = 0.1
@@ -68,11 +68,6 @@ class DiffusionSystemConfig(SystemConfig):
         for name, least in (("heldout_clips", 1), ("loss_bands", 1), ("sample_prompts", 0)):
             checks.within(self, name, least)
         checks.within(self, "caption_dropout", 0, 1)
-
-    @property
-    def makes_videos(self) -> bool:
-        """Whether the network samples videos for prompts: it does."""
-        return True
 
     @abc.abstractmethod
     def with_dit(self, **fields: Any) -> "DiffusionSystemConfig":
@@ -103,3 +98,19 @@ class DiffusionSystemConfig(SystemConfig):
             f"{{system.{self.dit_field}.attention}} must be xla where {{mesh.context_parallel}} is "
             "ring, which computes attention itself",
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextToVideoSystemConfig(DiffusionSystemConfig):
+    """Train a video transformer to make videos of captions.
+
+    Attributes:
+        text: Captions to features.
+    """
+
+    text: TextConfig = TextConfig()
+
+    @property
+    def makes_videos(self) -> bool:
+        """Whether the network samples videos for prompts: it does."""
+        return True

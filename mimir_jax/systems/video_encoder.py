@@ -1,31 +1,21 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The host half of text-to-video systems: clips to latent moments, captions to features.
+"""The host half of text-to-video systems: captions to features, cached by content.
 
-Both are cached by content. Each clip and each caption passes alone through programs of one fixed
-shape, so that a row of a batch never depends on the other rows.
+Each caption passes alone through programs of one fixed shape, as each clip does.
 """
 
-import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
-from concurrent import futures
 from typing import Any, Protocol, runtime_checkable
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, UInt8
+from jaxtyping import Bool
 
-from mimir_jax import files, hashing
 from mimir_jax.config import TrainConfig
-from mimir_jax.data import feature_store, sources, transforms
-from mimir_jax.encoders import cache, latents
 from mimir_jax.models import functional
-from mimir_jax.models.vae import autoencoder
-from mimir_jax.parallel import context
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.systems import base, diffusion
+from mimir_jax.systems import base, clip_encoder, diffusion
 
 
 @runtime_checkable
@@ -55,7 +45,7 @@ class CaptionEncoder(Protocol):
         ...
 
 
-class VideoEncoder:
+class VideoEncoder(clip_encoder.ClipEncoder):
     """`base.DiffusionEncoder` of clips with captions.
 
     Args:
@@ -66,7 +56,6 @@ class VideoEncoder:
 
     Attributes:
         text: Encodes the captions.
-        codec_params: Parameters of the system's codec.
     """
 
     def __init__(
@@ -76,47 +65,20 @@ class VideoEncoder:
         text: CaptionEncoder,
         codec_params: functional.Params,
     ):
-        self._config, self._system = config, system
-        self.text, self.codec_params = text, codec_params
-        self._clips = _ClipEncoder(system.codec, codec_params)
+        super().__init__(config, system, codec_params)
+        self.text, self.padded = text, text.padded
 
-    def source(self, split: sources.Split) -> sources.Source:
-        """Returns the clips of a split; for training, what `data.features` stores of them."""
-        if split == "train" and self._stored is not None:
-            return self._stored
-        return sources.make_source(self._config.data, split, seed=self._config.seed)
+    def encode_features(self, records: Mapping[str, Any]) -> base.Features:
+        """Returns the features of `records["caption"]`."""
+        return self.text.encode(records["caption"])
 
-    def clips(self) -> sources.Source:
-        """Returns the training clips."""
-        return sources.make_source(self._config.data, "train", seed=self._config.seed)
+    def feature_identity(self) -> dict[str, Any]:
+        """Returns what the features of captions depend on."""
+        return self.text.identity()
 
-    def heldout(self) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
-        """Returns the held-out clips of the run and their captions."""
-        return self._heldout
-
-    def encode(self, records: Mapping[str, Any]) -> diffusion.Batch:
-        """Returns the batch of clips with captions, or of stored features."""
-        if self._stored is None:
-            return self.encode_clips(records)
-        spec = self._spec(len(records["index"]))
-        stored = _from_names((spec.moments, spec.features), records)
-        null = None
-        if self._system.encodes_null:
-            rows = len(records["index"])
-            empty = self._stored.empty
-            repeated = {name: np.stack([value] * rows) for name, value in empty.items()}
-            null = _from_names(spec.features, repeated)
-        return diffusion.Batch(*stored, null=null)
-
-    def encode_clips(self, records: Mapping[str, Any]) -> diffusion.Batch:
-        """Returns the batch of `records["video"]` and `records["caption"]`."""
-        with futures.ThreadPoolExecutor(1, "text") as thread:  # networks compile side by side
-            features = thread.submit(self.text.encode, records["caption"])
-            moments = self._clips.encode(records["video"])
-        null = None
-        if self._system.encodes_null:
-            null = self.text.encode([""] * len(records["caption"]))
-        return diffusion.Batch(moments=moments, features=features.result(), null=null)
+    def null_batch_features(self, rows: int) -> base.Features | None:
+        """Returns the features of empty captions, where the system encodes its null."""
+        return self.text.encode([""] * rows) if self._system.encodes_null else None
 
     def features(self, requests: Sequence[base.Request]) -> base.Features:
         """Returns what conditions the network on the prompt of each request."""
@@ -144,79 +106,9 @@ class VideoEncoder:
         """Returns the answers of the LLM to `prompt`."""
         return self.text.answers(prompt)
 
-    def identity(self) -> dict[str, Any]:
-        """Returns everything that the encoded training clips depend on, as JSON values."""
-        data = self._config.data
-        return {
-            "source": repr(self.clips()),
-            "seed": self._config.seed,
-            "geometry": {"frames": data.frames, "height": data.height, "width": data.width},
-            "vae": {
-                "weights": hashing.tree_digest(self.codec_params),
-                "config": dataclasses.asdict(self._system.codec.config),
-            },
-            **self.text.identity(),
-        }
-
-    def least_record_size(self) -> int:
-        """Returns the number of floats in a record without features of varying length."""
-        spec = self._spec(1)
-        return sum(
-            leaf.size
-            for name, leaf in _names((spec.moments, spec.features))
-            if leaf.dtype == np.float32 and name not in self.text.padded
-        )
-
-    def to_record(self, batch: diffusion.Batch) -> feature_store.Record:
-        """Returns the first row of a batch by the names of its fields."""
-        return {name: np.asarray(x)[0] for name, x in _names((batch.moments, batch.features))}
-
-    def empty_record(self) -> feature_store.Record | None:
-        """Returns the features of the empty caption, where the system encodes its null."""
-        if not self._system.encodes_null:
-            return None
-        return {name: np.asarray(x)[0] for name, x in _names(self.text.encode([""]))}
-
     def _read(self, texts: Sequence[str]) -> base.Features:
         """Returns the features of texts as `System.condition` takes them."""
         return self._system.draw_features(self.text.encode(texts))
-
-    def _spec(self, rows: int) -> diffusion.Batch:
-        return self._system.batch_spec(dataclasses.replace(self._system.buckets[0], batch=rows))
-
-    @functools.cached_property
-    def _heldout(self) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
-        config = self._config
-        return sources.read_heldout(config.data, config.system.heldout_clips, seed=config.seed)
-
-    @functools.cached_property
-    def _stored(self) -> feature_store.FeatureSource | None:
-        folder = self._config.data.features
-        if folder is None:
-            return None
-        return feature_store.FeatureSource(files.expand_path(folder), self.identity())
-
-
-class _ClipEncoder:
-    """Clips to moments, one clip at a time, cached by content."""
-
-    def __init__(self, codec: latents.LatentCodec, params: functional.Params):
-        self._params, self._cache = params, cache.ContentCache()
-        self._apply = jax.jit(lambda params, clip: codec.encode(params, transforms.to_float(clip)))
-
-    def encode(self, clips: UInt8[np.ndarray, "b f h w 3"]) -> autoencoder.Moments:
-        """Returns the moments of `clips` as numpy arrays."""
-        rows = [
-            self._cache.get(hashing.content_key(clip), functools.partial(self._encode_one, clip))
-            for clip in clips
-        ]
-        mean, logvar = (np.concatenate(part) for part in zip(*rows, strict=True))
-        return autoencoder.Moments(mean=mean, logvar=logvar)
-
-    @context.no_mesh()
-    def _encode_one(self, clip: UInt8[np.ndarray, "f h w 3"]) -> tuple[Array, Array]:
-        moments = self._apply(self._params, clip[None])
-        return moments.mean, moments.logvar
 
 
 def text_mesh(config: TrainConfig, mesh: Mesh | None) -> Mesh | None:
@@ -228,15 +120,3 @@ def text_mesh(config: TrainConfig, mesh: Mesh | None) -> Mesh | None:
     """
     splits = mesh is not None and mesh.shape["fsdp"] * mesh.shape["tensor"] > 1
     return mesh_lib.own_mesh((1, -1, 1, 1)) if config.mesh.shard_frozen or splits else None
-
-
-def _names(tree: Any) -> list[tuple[str, Any]]:
-    """Returns the leaves of a tree of dataclasses by the names of their fields."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return [(jax.tree_util.keystr(path[-1:], simple=True), leaf) for path, leaf in leaves]
-
-
-def _from_names(spec: Any, values: Mapping[str, Any]) -> Any:
-    """Inverse of `_names` for a tree of the structure of `spec`."""
-    leaves = [values[name] for name, _ in _names(spec)]
-    return jax.tree.unflatten(jax.tree.structure(spec), leaves)

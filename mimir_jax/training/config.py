@@ -113,7 +113,8 @@ class TrainConfig:
         sample_every: Steps between sample sheets; 0 writes one at the end only.
         checkpoint_every: Steps between checkpoints; 0 writes one at the end only.
         keep_checkpoints: Newest checkpoints that are kept.
-        init_from: Folder of parameters to start from; parameters it lacks start fresh.
+        init_from: Folders of parameters to start from, separated by commas: later ones lie over
+            earlier ones; parameters that none has start fresh.
         resume_from: Work directory of another run whose newest checkpoint to continue.
     """
 

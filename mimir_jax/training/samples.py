@@ -20,7 +20,10 @@ WHOLE_PIXELS = 256 * 256
 
 
 class SampleSheet:
-    """A video for each of the first held-out captions, from fixed noise.
+    """A video for each of the first held-out clips, from fixed noise.
+
+    It is drawn by the caption of the clip, or for a system that reads clips from the clip itself,
+    which is then shown on its left.
 
     Args:
         config: The run.
@@ -43,12 +46,21 @@ class SampleSheet:
 
     def make_examples(self, params: functional.Params) -> base.Examples:
         """Samples the videos."""
-        captions = self._encoder.heldout()[1][: self._config.system.sample_prompts]
+        clips, captions = self._encoder.heldout()
+        captions = captions[: self._config.system.sample_prompts]
         if not captions:
             return base.Examples()
-        requests = [Request(caption, seed=seed) for seed, caption in enumerate(captions)]
-        videos = self._pipeline.with_params(params).generate(requests)
-        return base.Examples(videos=list(videos), captions=captions)
+        reads_clips = "clip" in self._system.request_fields
+        requests = [
+            Request(caption, seed=seed, clip=clip if reads_clips else None)
+            for seed, (caption, clip) in enumerate(zip(captions, clips, strict=False))
+        ]
+        videos = list(self._pipeline.with_params(params).generate(requests))
+        if reads_clips:
+            videos = [
+                video_lib.side_by_side(r.clip, v) for r, v in zip(requests, videos, strict=True)
+            ]
+        return base.Examples(videos=videos, captions=captions)
 
     @functools.cached_property
     def _pipeline(self) -> pipeline_lib.Pipeline:

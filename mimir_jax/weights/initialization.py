@@ -14,13 +14,14 @@ from mimir_jax import weights
 from mimir_jax.config import (
     AgentConfig,
     DiTConfig,
+    DivotConfig,
     LLMConfig,
     MimirConfig,
     TrainConfig,
     bridge,
     flag,
 )
-from mimir_jax.errors import InputError
+from mimir_jax.errors import InputError, require
 from mimir_jax.models import functional
 from mimir_jax.models import params as params_lib
 from mimir_jax.models.divot import vocabulary
@@ -30,39 +31,50 @@ from mimir_jax.parallel import rules as rules_lib
 _RUNTIME = ("dtype", "remat", "attention", "unroll", "text_length", "sample_frames")
 
 
-def read_init(path: str, model: functional.Model) -> functional.Params:
+def read_init(paths: str, model: functional.Model) -> functional.Params:
     """Reads the parameters to start `model` from, as numpy arrays in float32.
 
-    A bare video transformer starts a Mimir, whose fuser and stabilizer are then drawn afresh; of a
-    Mimir, a bare video transformer takes the transformer. A bare LLM starts Divot's, with further
-    rows for the tokens of clips.
+    Weights of another network start the part that both have: a bare video transformer starts that
+    of a Mimir or of a Divot, whose other parts are then drawn afresh, and the reverse. A bare LLM
+    starts Divot's, with further rows for the tokens of clips.
+
+    Args:
+        paths: Folders of weights, separated by commas; the later ones lie over the earlier ones.
+        model: The network.
 
     Raises:
-        ValueError: if the weights cannot be opened, or are of another model.
+        ValueError: if the weights cannot be opened, or have no part of the model.
     """
+    flat: dict[str, np.ndarray] = {}
+    for path in paths.split(","):
+        params = _read_part(path.strip(), model)
+        weights.overlay(model.abstract_params, params, source=path)
+        flat |= params_lib.flatten(params)
+    return params_lib.unflatten(flat)
+
+
+def _read_part(path: str, model: functional.Model) -> functional.Params:
+    """Reads the part of `model` that the weights at `path` hold."""
     opened, params = weights.read(path, dtype="float32")
-    theirs, ours = opened.config, model.config
-    if isinstance(ours, MimirConfig):
-        ours = ours.dit
-        if isinstance(theirs, MimirConfig):
-            theirs = theirs.dit
-        elif isinstance(theirs, DiTConfig):
-            params = {"dit": params}
-    elif isinstance(ours, DiTConfig) and isinstance(theirs, MimirConfig):
-        theirs, params = theirs.dit, params["dit"]
-    if isinstance(ours, AgentConfig):
-        params = _read_agent(path, ours, theirs, params)
-    if isinstance(theirs, DiTConfig) and isinstance(ours, DiTConfig):
-        names = [n for n in bridge.differences(theirs, ours) if n not in _RUNTIME]
-        if names:
-            listed = ", ".join(
-                f"{n} {getattr(theirs, n)!r} not {getattr(ours, n)!r}" for n in names
-            )
-            raise InputError(
-                f"init_from {path} must hold the DiT of the config, it has {listed}; "
-                "set these fields of the dit"
-            )
-    weights.overlay(model.abstract_params, params, source=path)
+    if isinstance(model.config, AgentConfig):
+        return _read_agent(path, model.config, opened.config, params)
+    if type(opened.config) is type(model.config):
+        pairs = [("", "", opened.config, model.config)]
+    else:
+        theirs, ours = _parts(opened.config), _parts(model.config)
+        pairs = [(a, b, theirs[a], ours[b]) for a in theirs for b in ours
+                 if type(theirs[a]) is type(ours[b])]  # fmt: skip
+    require(
+        bool(pairs),
+        f"init_from {path} must hold a part of the network, it holds a {opened.family.kind}; name "
+        "other weights",
+    )
+    there, here, source, target = pairs[0]
+    for part in filter(None, there.split("/")):
+        params = params[part]
+    for part in reversed(list(filter(None, here.split("/")))):
+        params = {part: params}
+    _check_dit(path, source, target)
     return params
 
 
@@ -87,6 +99,35 @@ def _read_agent(
         return params
     grown = vocabulary.grow(params["llm"], more)
     return {**params, "llm": jax.tree.map(np.asarray, grown)}
+
+
+def _parts(config: Any) -> dict[str, Any]:
+    """Returns the configs of a network and its named parts by the path of their parameters."""
+    parts = {"": config}
+    if isinstance(config, MimirConfig):
+        parts["dit"] = config.dit
+    elif isinstance(config, DivotConfig):
+        parts["tokenizer"] = config.tokenizer
+        parts["tokenizer/vit"] = config.tokenizer.vit
+        parts["detokenizer/dit"] = config.detokenizer.dit
+    return parts
+
+
+def _check_dit(path: str, theirs: Any, ours: Any) -> None:
+    """Raises `InputError` for video transformers of different configs, also inside networks."""
+    theirs, ours = (
+        next((part for part in _parts(x).values() if isinstance(part, DiTConfig)), None)
+        for x in (theirs, ours)
+    )
+    if theirs is None or ours is None:
+        return
+    names = [n for n in bridge.differences(theirs, ours) if n not in _RUNTIME]
+    listed = ", ".join(f"{n} {getattr(theirs, n)!r} not {getattr(ours, n)!r}" for n in names)
+    require(
+        not names,
+        f"init_from {path} must hold the DiT of the config, it has {listed}; set these fields of "
+        "the dit",
+    )
 
 
 def start(

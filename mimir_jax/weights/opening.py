@@ -23,6 +23,7 @@ from mimir_jax.errors import InputError
 from mimir_jax.weights import (
     dit,
     divot,
+    divot_pair,
     divot_tokenizer,
     family,
     gguf,
@@ -54,6 +55,7 @@ FAMILIES: dict[str, family.Family] = {
         mimir.Mimir(),
         divot.Agent(),
         divot_tokenizer.Tokenizer(),
+        divot_pair.DivotPair(),
     )
 }
 """Every kind of network there is."""

@@ -51,5 +51,5 @@ def test_a_transformer_that_computes_something_else_is_refused(folders):
     path = str(root / "published" / "transformer")
     with pytest.raises(ValueError, match="has position 'rope' not 'sincos', norm_eps 1e-05 not"):
         initialization.read_init(path, network(position="sincos", norm_eps=1e-6))
-    with pytest.raises(ValueError, match="must fit the model"):
+    with pytest.raises(ValueError, match="must hold a part of the network, it holds a t5"):
         initialization.read_init("package:tiny/t5", network())

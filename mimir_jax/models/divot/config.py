@@ -6,10 +6,18 @@ The defaults are Divot's (arXiv 2412.04432), on OpenCLIP ViT-H/14 and Mistral-7B
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from mimir_jax.config import checks
-from mimir_jax.models.config import DType, LLMConfig, Remat, ResamplerConfig, RopeConfig, ViTConfig
+from mimir_jax.models.config import (
+    DiTConfig,
+    DType,
+    LLMConfig,
+    Remat,
+    ResamplerConfig,
+    RopeConfig,
+    ViTConfig,
+)
 
 MISTRAL_7B = LLMConfig(
     vocab_size=32000,
@@ -291,3 +299,49 @@ class DivotTokenizerConfig:
     def grid(self) -> int:
         """Rows and columns of patches of a frame."""
         return self.vit.image_size // self.vit.patch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiTDetokenizerConfig:
+    """De-tokenizer whose network is a video transformer of the CogVideoX kind.
+
+    Attributes:
+        resampler: From clip tokens to the rows that the transformer reads in place of a text.
+        dit: The transformer.
+    """
+
+    resampler: ResamplerConfig = ResamplerConfig(in_width=256, out_width=4096, num_queries=125)
+    dit: DiTConfig = DiTConfig()
+
+    def __post_init__(self):
+        checks.check(
+            self,
+            self.resampler.out_width == self.dit.text_width,
+            "{resampler.out_width} must equal {dit.text_width}",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DivotConfig:
+    """Tokenizer and de-tokenizer of Divot.
+
+    Attributes:
+        tokenizer: Frames of a clip to its tokens.
+        detokenizer: Tokens to the video.
+    """
+
+    tokenizer: DivotTokenizerConfig = DivotTokenizerConfig()
+    detokenizer: DiTDetokenizerConfig = DiTDetokenizerConfig()
+
+    def __post_init__(self):
+        checks.check(
+            self,
+            self.tokenizer.resampler.out_width == self.detokenizer.resampler.in_width,
+            "{detokenizer.resampler.in_width} must equal {tokenizer.resampler.out_width}",
+        )
+
+    def with_dit(self, **fields: Any) -> "DivotConfig":
+        """Returns this config with other `fields` of its video transformer."""
+        dit = dataclasses.replace(self.detokenizer.dit, **fields)
+        detokenizer = dataclasses.replace(self.detokenizer, dit=dit)
+        return dataclasses.replace(self, detokenizer=detokenizer)

@@ -129,14 +129,15 @@ class DivotTokenizer(nnx.Module):
         """Returns the tokens of clips.
 
         Args:
-            frames: `config.frames` frames of each clip in -1..1, of any height and width.
+            frames: `config.frames` frames of each clip in -1..1, of any height and width; or one
+                frame, a picture that stands still for as long.
 
         Raises:
             InputError: for another number of frames or channels.
         """
         return self.encode(self.features(frames))
 
-    def features(self, frames: Float[Array, "b f h w c"]) -> Float[Array, "b f p d"]:
+    def features(self, frames: Float[Array, "b f h w c"]) -> Float[Array, "b t p d"]:
         """Returns what the image tower sees in every frame: the states of its patches, row by row.
 
         Frames are resized (bicubic, corners aligned) where the tower reads another size, and
@@ -145,9 +146,9 @@ class DivotTokenizer(nnx.Module):
         cfg = self.cfg
         batch, number, *_, channels = frames.shape
         require(
-            (number, channels) == (cfg.frames, 3),
-            f"frames must have {cfg.frames} frames along axis 1 and 3 channels along axis 4, got "
-            f"shape {tuple(frames.shape)}; pick as many frames",
+            number in (1, cfg.frames) and channels == 3,
+            f"frames must have {cfg.frames} frames (or one) along axis 1 and 3 channels along axis "
+            f"4, got shape {tuple(frames.shape)}; pick as many frames",
         )
         images = rearrange(frames.astype(jnp.float32), "b f h w c -> (b f) h w c")
         if images.shape[1:3] != (cfg.vit.image_size,) * 2:
@@ -155,7 +156,8 @@ class DivotTokenizer(nnx.Module):
         mean, std = (layers.along_last(jnp.asarray(x), images) for x in (MEAN, STD))
         images = (((images + 1) / 2 - mean) / std).astype(cfg.vit.dtype)
         states = self.vit(images)[:, 1:]  # without the class token
-        return rearrange(states, "(b f) p d -> b f p d", b=batch)
+        states = rearrange(states, "(b f) p d -> b f p d", b=batch)
+        return jnp.broadcast_to(states, (batch, cfg.frames, *states.shape[2:]))
 
     def pooled(self, features: Float[Array, "b f p d"]) -> Float[Array, "b f k e"]:
         """Returns the states that the space-time transformer reads: `pool` x `pool` per frame."""

@@ -6,11 +6,11 @@ import dataclasses
 from typing import Any, Literal
 
 from mimir_jax.models.config import DiTConfig
-from mimir_jax.systems.diffusion_config import DiffusionSystemConfig
+from mimir_jax.systems.diffusion_config import TextToVideoSystemConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CogVideoXSystemConfig(DiffusionSystemConfig):
+class CogVideoXSystemConfig(TextToVideoSystemConfig):
     """Train the video transformer of CogVideoX on T5 alone.
 
     Attributes:

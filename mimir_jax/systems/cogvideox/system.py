@@ -19,7 +19,7 @@ from mimir_jax.parallel.context import constrain
 from mimir_jax.systems import base, diffusion
 
 
-class CogVideoXSystem(diffusion.DiTDiffusion):
+class CogVideoXSystem(diffusion.TextToVideo):
     """The video transformer alone; its parameters are those of the DiT."""
 
     @functools.cached_property

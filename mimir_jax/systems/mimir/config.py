@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Literal
 from mimir_jax.config import checks
 from mimir_jax.models.config import DiTConfig
 from mimir_jax.models.mimir.config import ABLATIONS, Ablation, MimirConfig
-from mimir_jax.systems.diffusion_config import DiffusionSystemConfig
+from mimir_jax.systems.diffusion_config import TextToVideoSystemConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MimirSystemConfig(DiffusionSystemConfig):
+class MimirSystemConfig(TextToVideoSystemConfig):
     """Train Mimir, or a row of its ablation.
 
     Attributes:

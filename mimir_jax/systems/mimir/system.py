@@ -19,7 +19,7 @@ from mimir_jax.models.mimir import model as model_lib
 from mimir_jax.systems import base, diffusion
 
 
-class MimirSystem(diffusion.DiTDiffusion):
+class MimirSystem(diffusion.TextToVideo):
     """The rows of Mimir's Table 3, from the T5 baseline to the whole method."""
 
     @functools.cached_property

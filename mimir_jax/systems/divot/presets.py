@@ -1,0 +1,172 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Presets of Divot (arXiv 2412.04432): the phases of the miniature, and the paper's sizes."""
+
+import dataclasses
+
+import ml_collections
+
+from mimir_jax import config as c
+
+_WIDTH = dict(width=128, num_heads=4, mlp_dim=512)
+TINY_TOKENIZER = c.DivotTokenizerConfig(
+    vit=c.ViTConfig(
+        image_size=64, patch=8, num_layers=4, activation="gelu", post_norm=False, **_WIDTH
+    ),
+    frame_size=64,
+    pool=4,
+    temporal=c.TemporalConfig(num_layers=2, **_WIDTH),
+    space_time=c.SpaceTimeConfig(num_layers=2, **_WIDTH),
+    resampler=c.ResamplerConfig(
+        in_width=128, out_width=32, num_queries=16, num_layers=2, head_dim=32, **_WIDTH
+    ),
+)
+TINY_DETOKENIZER = c.DiTDetokenizerConfig(
+    resampler=c.ResamplerConfig(
+        in_width=32, out_width=128, num_queries=20, num_layers=2, head_dim=32, **_WIDTH
+    ),
+    dit=dataclasses.replace(c.TINY_DIT, text_length=20, unroll=6),
+)
+"""16 tokens of width 32, read as 20 rows by the shape of the shipped base."""
+
+
+def tiny() -> c.TrainConfig:
+    """The miniature on clips of 64x64 and 17 frames: 16 tokens of width 32.
+
+    Command:  python launch/train.py --config configs/divot.py
+              --config.init_from=runs/divot-stills; or `mimir-jax recipe divot` for all phases.
+    Hardware: any; two CPU cores.
+    Time:     TIME_TINY
+    Expect:   EXPECT_TINY
+    """
+    return c.TrainConfig(
+        system=c.DivotSystemConfig(
+            model=c.DivotConfig(tokenizer=TINY_TOKENIZER, detokenizer=TINY_DETOKENIZER),
+            vae=c.TINY_VAE,
+            vae_path="package:tiny/vae",
+            # High noise, where the content of a video is decided, is what tokens must bring.
+            diffusion=dataclasses.replace(c.TINY_DIFFUSION, timestep_power=2.0),
+            sampler=c.SamplerConfig(
+                name="ddim", steps=20, guidance_scale=1.0, dynamic_guidance="off"
+            ),
+            caption_dropout=0.0,
+        ),
+        data=c.DataConfig(toyworld=c.ToyworldConfig(num_scenes=4096, variety="single")),
+        optimizer=c.OptimizerConfig(
+            name="muon",
+            learning_rate=5e-3,
+            lr_scale=(("^detokenizer/dit/", 0.3),),  # begins trained
+            warmup_steps=20,
+            ema_decay=0.99,
+        ),
+        steps=4000,
+        batch_size=8,
+        eval_every=250,
+        sample_every=500,
+        checkpoint_every=50,
+        init_from="package:tiny/base",
+    )
+
+
+def tiny_stills() -> c.TrainConfig:
+    """The first phase of the miniature: first frames, a clip of which stands still.
+
+    Command:  python launch/train.py --config configs/divot.py:tiny/stills
+              --workdir runs/divot-stills
+    Hardware: any; two CPU cores.
+    Time:     TIME_STILLS
+    Expect:   EXPECT_STILLS
+    """
+    config = tiny()
+    return dataclasses.replace(
+        config, data=dataclasses.replace(config.data, frames=1), steps=2500, batch_size=16
+    )
+
+
+def tiny_detokenizer() -> c.TrainConfig:
+    """The last phase of the miniature: the de-tokenizer alone, 5 % of the tokens dropped.
+
+    Command:  python launch/train.py --config configs/divot.py:tiny/detokenizer
+              --config.init_from=runs/divot --workdir runs/divot-detokenizer
+    Hardware: any; two CPU cores.
+    Time:     TIME_DETOK
+    Expect:   EXPECT_DETOK
+    """
+    config = tiny()
+    return dataclasses.replace(
+        config,
+        system=dataclasses.replace(config.system, caption_dropout=0.05),
+        optimizer=dataclasses.replace(
+            config.optimizer, learning_rate=2e-3, schedule="cosine", freeze=("^tokenizer/",)
+        ),
+        steps=500,
+        init_from="runs/divot",
+    )
+
+
+def paper() -> c.TrainConfig:
+    """The paper's sizes at 256x256: ViT-H/14, 64 tokens of width 256, 17 frames at 8 fps.
+
+    The de-tokenizer is that of CogVideoX-2B. Learning rate, batch and steps are UNSTATED.
+
+    Command:  python launch/train.py --config configs/divot.py:paper
+              --config.init_from=CogVideoX-2b/transformer,CLIP-ViT-H-14
+              --config.system.vae_path=CogVideoX-2b/vae --config.data.folder.path=FOLDER
+    Hardware: `mimir-jax compile` tells the memory per device for a mesh.
+    Time:     not run.
+    Expect:   not run.
+    """
+    half = dict(dtype="bfloat16")
+    vit = dataclasses.replace(c.DivotTokenizerConfig().vit, remat="full", **half)
+    tokenizer = c.DivotTokenizerConfig(
+        vit=vit,
+        temporal=c.TemporalConfig(remat="full", **half),
+        space_time=c.SpaceTimeConfig(remat="full", **half),
+        resampler=c.ResamplerConfig(**half),
+    )
+    detokenizer = c.DiTDetokenizerConfig(
+        resampler=c.ResamplerConfig(in_width=256, out_width=4096, num_queries=125, **half),
+        dit=c.DiTConfig(**c.COGVIDEOX["2b"], text_length=125, remat="full", **half),
+    )
+    return c.TrainConfig(
+        system=c.DivotSystemConfig(
+            model=c.DivotConfig(tokenizer=tokenizer, detokenizer=detokenizer),
+            vae=c.VAEConfig(dtype="bfloat16", scaling_factor=1.15258426),
+            diffusion=c.DiffusionConfig(snr_shift=3.0),
+            sampler=c.SamplerConfig(name="dpm", steps=50, guidance_scale=6.0),
+            caption_dropout=0.0,
+        ),
+        data=c.DataConfig(
+            source="folder",
+            folder=c.FolderConfig(path="data/videos"),
+            frames=17,
+            height=256,
+            width=256,
+        ),
+        optimizer=c.OptimizerConfig(
+            learning_rate=1e-5,
+            lr_scale=(("^(tokenizer|detokenizer/resampler)/", 10.0),),
+            freeze=("^tokenizer/vit/",),
+            warmup_steps=500,
+            ema_decay=0.9999,
+        ),
+        mesh=c.MeshConfig(data=1, fsdp=-1, shard_frozen=True),
+        steps=50_000,
+        batch_size=64,
+        eval_every=500,
+        sample_every=1000,
+        checkpoint_every=500,
+    )
+
+
+PRESETS = {
+    "tiny": tiny,
+    "tiny/stills": tiny_stills,
+    "tiny/detokenizer": tiny_detokenizer,
+    "paper": paper,
+}
+
+
+def get_config(preset: str = "tiny", presets: c.Presets = PRESETS) -> ml_collections.ConfigDict:
+    """Returns the run `preset` of `presets`."""
+    return c.pick_preset(presets, preset)

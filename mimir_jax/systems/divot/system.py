@@ -1,0 +1,117 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Divot (arXiv 2412.04432): a clip conditions, by its tokens, the network that denoises it.
+
+    five frames -> tokenizer -> tokens -> de-tokenizer -> velocity of the latents of the clip
+
+No caption is read. The tokenizer trains through the loss of the de-tokenizer (section 3.1).
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int64
+
+from mimir_jax.config import TrainConfig
+from mimir_jax.data import transforms
+from mimir_jax.models import condition as condition_lib
+from mimir_jax.models import functional, lora
+from mimir_jax.models.divot import model as model_lib
+from mimir_jax.systems import base, diffusion
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ClipFeatures:
+    """What conditions the network on a clip: its frames, or its tokens.
+
+    The fields are `Any` because JAX rebuilds pytrees with shapes or shardings as leaves.
+
+    Attributes:
+        frames: Frames at `frame_positions` (b, n, h, w, 3) in uint8; None where tokens are given.
+        tokens: Tokens (b, q, d), such as an LLM draws; None where frames are given.
+    """
+
+    frames: Any = None
+    tokens: Any = None
+
+
+def frame_positions(num_frames: int, picked: int) -> Int64[np.ndarray, " positions"]:
+    """Returns the frames of a clip that the tokenizer reads: evenly spaced, the last one included.
+
+    Of 16 frames these are 0, 4, 8, 12 and 15, as in Divot; of 17 frames 0, 4, 8, 12 and 16, which
+    are those where the latent frames of the causal VAE begin. Of a picture it is the one frame.
+    """
+    if num_frames == 1:
+        return np.zeros(1, int)
+    gaps = max(picked - 1, 1)
+    return np.minimum(np.arange(picked) * num_frames // gaps, num_frames - 1)
+
+
+class DivotSystem(diffusion.DiTDiffusion):
+    """Tokenizer and de-tokenizer with a video transformer."""
+
+    @functools.cached_property
+    def model(self) -> functional.Model:
+        """The network, with the adapters of `lora` on its video transformer."""
+        network = functional.build(model_lib.Divot, self.config.model)
+        return lora.adapt(network, self.config.lora, base="detokenizer/dit")
+
+    @property
+    def request_fields(self) -> frozenset[str]:
+        """The clip to reconstruct."""
+        return frozenset({"clip"})
+
+    def num_tokens(self, bucket: base.Bucket) -> int:
+        """Returns the number of context rows and video tokens."""
+        rows = self.config.model.detokenizer.resampler.num_queries
+        return super().num_tokens(bucket) - self.backbone.text_length + rows
+
+    def feature_batch_spec(self, rows: int) -> ClipFeatures:
+        """Returns shape and dtype of the frames of `rows` clips."""
+        data = self._run.data
+        picked = len(frame_positions(data.frames, self.config.model.tokenizer.frames))
+        shape = (rows, picked, data.height, data.width, 3)
+        return ClipFeatures(frames=jax.ShapeDtypeStruct(shape, jnp.uint8))
+
+    def draw_features(self, features: ClipFeatures, key: jax.Array | None = None) -> ClipFeatures:
+        """Returns the features; there is nothing to draw."""
+        del key
+        return features
+
+    def condition(
+        self,
+        params: functional.Params,
+        features: ClipFeatures,
+        drop: Bool[Array, " b"] | None = None,
+    ) -> condition_lib.Condition:
+        """Returns the context rows; those of dropped rows are of a mid-grey clip."""
+        if features.tokens is None:
+            frames = transforms.to_float(features.frames)
+            tokens = self.model.tokenize(params, frames, drop)
+        else:
+            tokens = features.tokens
+            if drop is not None:
+                null = self.model.null_tokens(params)
+                tokens = jnp.where(drop[:, None, None], null.astype(tokens.dtype), tokens)
+        return self.model.condition(params, tokens)
+
+    def denoise(
+        self,
+        params: functional.Params,
+        xt: Float[Array, "b t h w c"],
+        time: Array,
+        condition: condition_lib.Condition,
+        aux: Any = None,
+    ) -> tuple[Float[Array, "b t h w c_out"], Any]:
+        """Returns the predicted velocity."""
+        return self.model.denoise(params, xt, time, condition), aux
+
+
+def make_system(config: TrainConfig) -> DivotSystem:
+    """Returns the pure half of a run of Divot."""
+    return DivotSystem(config)
