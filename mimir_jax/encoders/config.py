@@ -23,7 +23,8 @@ class TextConfig:
 
     Attributes:
         t5_path: Folder of T5: weights, config and tokenizer; `package:NAME` ships with mimir_jax.
-        llm_path: Folder of the LLM, likewise; read by Mimir alone.
+        llm_path: Folder of the LLM, likewise, or a GGUF file; `gguf:NAME` names that of an
+            installed Python package. Read by Mimir alone.
         dtype: Dtype of the encoders; None keeps the stored one.
         length: Positions of both feature sequences, padded or truncated on the right (M-U4).
         llm_layer: Hidden state read from the LLM, -1 is the last after its norm (M-U2).

@@ -34,7 +34,8 @@ def load(
 
     Args:
         path: Folder of transformers, diffusers or this package, a run, a `.gguf` file, a SAT
-            checkpoint of CogVideoX, or `package:NAME` for what ships with the package.
+            checkpoint of CogVideoX, `package:NAME` for what ships with the package, or `gguf:NAME`
+            for the GGUF file in the installed Python package NAME.
         dtype: Dtype of parameters and compute. None computes in the dtype that published weights
             are stored in, or that a folder of ours names, and keeps parameters stored wider.
         mesh: Puts parameters on this mesh, split over its `fsdp` and `tensor` axes.

