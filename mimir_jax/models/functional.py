@@ -156,10 +156,23 @@ class Stack(nnx.Module):
             layer_state, x = layer
             return body(nnx.merge(graphdef, layer_state), carry, x)
 
-        if self.remat != "none":
-            policy = {"attention": _keeps_attention, "dots": _keeps_dots, "full": None}
-            step = jax.checkpoint(step, policy=policy[self.remat], prevent_cse=False)  # as in scans
+        step = checkpointed(step, self.remat, prevent_cse=False)  # a scan prevents it
         return jax.lax.scan(step, carry, (state, xs), unroll=self.unroll)
+
+
+def checkpointed(function: Callable, remat: Remat, *, prevent_cse: bool = True) -> Callable:
+    """Returns `function` with the activations that its gradient keeps chosen as in `Stack`.
+
+    Args:
+        function: Any function of arrays.
+        remat: Which activations are kept.
+        prevent_cse: Whether the compiler must be kept from merging both forward passes; it is by
+            itself inside a scan.
+    """
+    if remat == "none":
+        return function
+    policy = {"attention": _keeps_attention, "dots": _keeps_dots, "full": None}[remat]
+    return jax.checkpoint(function, policy=policy, prevent_cse=prevent_cse)
 
 
 def layer_index(layer: int, num_layers: int) -> int:

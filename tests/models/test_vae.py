@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mimir_jax.config import VAEConfig
-from mimir_jax.models import functional
-from mimir_jax.models.vae import autoencoder, blocks, causal, tiling
+from mimir_jax.models import convolution, functional, layers
+from mimir_jax.models.vae import autoencoder, tiling
 from tests.helpers import params_of, relative_error
 from tests.models import vae_reference
 
@@ -263,7 +263,7 @@ def test_odd_sizes_are_refused(small):
 
 def test_norm_statistics_are_float32():
     x = jnp.asarray(9.0 + random(2, 3, 4, 4, 6))
-    y = np.asarray(blocks.standardize(x, 3, 1e-6)).reshape(2, -1, 3, 2)
+    y = np.asarray(layers.standardize_groups(x, 3, 1e-6)).reshape(2, -1, 3, 2)
     np.testing.assert_allclose(y.mean((1, 3)), 0.0, atol=1e-5)
     np.testing.assert_allclose(y.std((1, 3)), 1.0, atol=1e-5)
 
@@ -276,8 +276,8 @@ def test_cpu_and_direct_convolutions_agree(in_dim, out_dim):
 
     @jax.jit
     def both(x, kernel, dy):
-        expected, vjp = jax.vjp(causal.conv3d_direct, x, kernel)
-        ours = (causal.conv3d_taps(x, kernel), *causal.conv3d_taps_vjp(x, kernel, dy))
+        expected, vjp = jax.vjp(convolution.conv3d_direct, x, kernel)
+        ours = (convolution.conv3d_taps(x, kernel), *convolution.conv3d_taps_vjp(x, kernel, dy))
         return ours, (expected, *vjp(dy))
 
     for ours, theirs in zip(*both(x, kernel, dy), strict=True):
@@ -294,9 +294,9 @@ def test_frame_convolution_gradient_matches_autodiff(stride, padding, size):
 
     @jax.jit
     def gradients(x, kernel):
-        plain = functools.partial(causal._nhwc, padding=padding, stride=stride)
+        plain = functools.partial(convolution._nhwc, padding=padding, stride=stride)
         y, vjp = jax.vjp(plain, x, kernel)
-        ours, our_vjp = jax.vjp(lambda x, k: causal.conv2d(x, k, stride, padding), x, kernel)
+        ours, our_vjp = jax.vjp(lambda x, k: convolution.conv2d(x, k, stride, padding), x, kernel)
         return (ours, *our_vjp(jnp.sin(y))), (y, *vjp(jnp.sin(y)))
 
     for ours, theirs in zip(*gradients(x, kernel), strict=True):

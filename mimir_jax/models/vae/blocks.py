@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
@@ -23,23 +22,17 @@ from mimir_jax.parallel.context import constrain
 Cache = dict[str, Any]
 
 
-class GroupNorm(nnx.Module):
+class GroupNorm(layers.GroupNorm):
     """Group normalisation of a chunk over its frames, pixels and the channels of a group."""
 
     def __init__(self, dim: int, cfg: VAEConfig, *, eps: float = 1e-6, rngs: nnx.Rngs):
-        self.scale = layers.param((dim,), ("norm",), layers.ones, rngs=rngs)
-        self.bias = layers.param((dim,), ("norm",), layers.zeros, rngs=rngs)
-        self.groups = cfg.norm_groups
-        self.eps = eps
-        self.dtype = cfg.dtype
+        super().__init__(dim, cfg.norm_groups, eps=eps, dtype=cfg.dtype, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "b t h w c"], latents: None = None
     ) -> Float[Array, "b t h w c"]:
         """Normalises in float32 and returns the compute dtype."""
-        x = standardize(x, self.groups, self.eps)
-        x = x * layers.along_last(self.scale[...], x) + layers.along_last(self.bias[...], x)
-        return x.astype(self.dtype)
+        return super().__call__(x)
 
 
 class SpatialNorm(nnx.Module):
@@ -76,20 +69,6 @@ class SpatialNorm(nnx.Module):
         height, width = latents.shape[2:4]
         x = rearrange(x, "b t (h p) (w q) c -> b t h p w q c", h=height, w=width)
         return rearrange(x * scale + shift, "b t h p w q c -> b t (h p) (w q) c")
-
-
-def standardize(x: Float[Array, "b t h w c"], groups: int, eps: float) -> Float[Array, "b t h w c"]:
-    """Subtracts the mean and divides by the deviation of each sample and group, in float32."""
-    x = x.astype(jnp.float32)
-    size = x[0].size // groups
-
-    def mean(values):  # sums per channel first: contiguous, so fast on every backend
-        sums = rearrange(values.sum((1, 2, 3)), "b (g c) -> b g c", g=groups).sum(-1)
-        means = jnp.repeat(sums / size, x.shape[-1] // groups, axis=-1)
-        return rearrange(means, "b c -> b 1 1 1 c")
-
-    x = x - mean(x)
-    return x * jax.lax.rsqrt(mean(x * x) + eps)
 
 
 class ResBlock(nnx.Module):
