@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mimir_jax.models.kinds import *  # noqa: F403
     from mimir_jax.models.llava.config import *  # noqa: F403
     from mimir_jax.models.mimir.config import *  # noqa: F403
+    from mimir_jax.models.unet.config import *  # noqa: F403
     from mimir_jax.models.vae.config import *  # noqa: F403
     from mimir_jax.parallel.config import *  # noqa: F403
     from mimir_jax.retrieval.config import *  # noqa: F403
@@ -54,6 +55,7 @@ _NAMES = {
     "models.kinds": "KINDS",
     "models.llava.config": "LlavaConfig",
     "models.mimir.config": "ABLATIONS FuserConfig MimirConfig StabilizerConfig",
+    "models.unet.config": "UNetConfig",
     "models.vae.config": "VAEConfig",
     "diffusion.config": "DiffusionConfig EDMConfig SamplerConfig",
     "data.config": "ClipWindowConfig DataConfig FolderConfig TfdsConfig ToyworldConfig",

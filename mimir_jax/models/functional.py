@@ -8,7 +8,7 @@ nested dict of arrays.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import jax
@@ -173,6 +173,11 @@ def checkpointed(function: Callable, remat: Remat, *, prevent_cse: bool = True) 
         return function
     policy = {"attention": _keeps_attention, "dots": _keeps_dots, "full": None}[remat]
     return jax.checkpoint(function, policy=policy, prevent_cse=prevent_cse)
+
+
+def named(modules: Iterable[nnx.Module]) -> nnx.Dict:
+    """Returns modules under the names "0", "1", ..., as parameter paths of string keys."""
+    return nnx.Dict({str(i): module for i, module in enumerate(modules)})
 
 
 def layer_index(layer: int, num_layers: int) -> int:

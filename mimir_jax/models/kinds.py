@@ -6,6 +6,7 @@ from mimir_jax.models.config import DiTConfig, LLMConfig, T5Config, ViTConfig
 from mimir_jax.models.divot.config import AgentConfig, DivotConfig, DivotTokenizerConfig
 from mimir_jax.models.llava.config import LlavaConfig
 from mimir_jax.models.mimir.config import MimirConfig
+from mimir_jax.models.unet.config import UNetConfig
 from mimir_jax.models.vae.config import VAEConfig
 
 KINDS = {
@@ -15,6 +16,7 @@ KINDS = {
     "vit": ViTConfig,
     "llava": LlavaConfig,
     "dit": DiTConfig,
+    "unet": UNetConfig,
     "mimir": MimirConfig,
     "divot": DivotConfig,
     "divot_llm": AgentConfig,

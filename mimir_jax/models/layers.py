@@ -170,6 +170,13 @@ class GroupNorm(nnx.Module):
         return x.astype(self.dtype)
 
 
+def per_frame(
+    norm: Callable[[Array], Array], x: Float[Array, "b t *s d"]
+) -> Float[Array, "b t *s d"]:
+    """Applies a norm to each frame by itself."""
+    return norm(x.reshape(-1, *x.shape[2:])).reshape(x.shape)
+
+
 def standardize_groups(
     x: Float[Array, "b *s d"], groups: int, eps: float
 ) -> Float[Array, "b *s d"]:
@@ -215,9 +222,18 @@ def sinusoid(
 class TimeEmbedding(nnx.Module):
     """Sinusoid of a scalar, then linear, SiLU, linear."""
 
-    def __init__(self, in_dim: int, width: int, *, rngs: nnx.Rngs, dtype: DType = "float32"):
-        self.up = Linear(in_dim, width, axes=("embed", "mlp"), rngs=rngs, dtype=dtype)
-        self.down = Linear(width, width, axes=("mlp", None), rngs=rngs, dtype=dtype)
+    def __init__(
+        self,
+        in_dim: int,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        out_init: Initializer = fan_in,
+        dtype: DType = "float32",
+    ):
+        options = dict(rngs=rngs, dtype=dtype)
+        self.up = Linear(in_dim, width, axes=("embed", "mlp"), **options)
+        self.down = Linear(width, width, axes=("mlp", None), init=out_init, **options)
         self.in_dim = in_dim
 
     def __call__(self, values: Float[Array, " b"] | Int[Array, " b"]) -> Float[Array, "b e"]:

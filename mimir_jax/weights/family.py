@@ -65,6 +65,11 @@ class Published(Family, abc.ABC):
     reports_extra: ClassVar[bool] = False
     compute: ClassVar[str | None] = None
 
+    def recognizes(self, tensors: Tensors) -> bool:
+        """Whether tensors that come without a config are of this kind; False for most."""
+        del tensors
+        return False
+
     @abc.abstractmethod
     def read_config(self, raw: Raw, tensors: Mapping[str, Tensor]) -> Any:
         """Returns our config for a published one; tensors decide where configs are known to lie.
@@ -105,6 +110,46 @@ class Published(Family, abc.ABC):
     @abc.abstractmethod
     def licence(self, config: Any) -> str:
         """Returns what is known of the licence of published weights of this kind."""
+
+
+class Sizes:
+    """Sizes of a network that its tensors tell.
+
+    Args:
+        tensors: A checkpoint.
+        prefix: Beginning of the names that are asked for.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], prefix: str = ""):
+        self._shapes = {
+            name.removeprefix(prefix): tensor.shape
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
+        self._prefix = prefix
+
+    def any(self, start: str) -> bool:
+        """Whether the name of a tensor begins with `start`."""
+        return any(name.startswith(start) for name in self._shapes)
+
+    def last(self, start: str) -> int:
+        """Returns the largest index behind `start`, -1 without any."""
+        rest = (name.removeprefix(start) for name in self._shapes if name.startswith(start))
+        return max((int(x.partition(".")[0]) for x in rest if x[:1].isdigit()), default=-1)
+
+    def of(self, *places: tuple[str, int]) -> int:
+        """Returns the size of the first tensor that is there, each given with an axis.
+
+        Raises:
+            InputError: if none is there.
+        """
+        for name, axis in places:
+            if len(shape := self._shapes.get(name, ())) > axis:
+                return shape[axis]
+        raise InputError(
+            f"tensors must include {self._prefix}{places[0][0]}, which tells a size, it is "
+            "missing; download the file again"
+        )
 
 
 def field(raw: Raw, name: str, kind: type = int) -> Any:

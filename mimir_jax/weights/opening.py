@@ -39,6 +39,7 @@ from mimir_jax.weights import (
     sat,
     t5,
     tensors,
+    unet,
     vae,
     vit,
 )
@@ -53,6 +54,7 @@ FAMILIES: dict[str, family.Family] = {
         llava.Llava(),
         dit.DiT(),
         vae.VAE(),
+        unet.UNet(),
         mimir.Mimir(),
         divot.Agent(),
         divot_tokenizer.Tokenizer(),
@@ -146,8 +148,12 @@ def open_weights(path: str | os.PathLike[str], *, kind: str | None = None) -> We
         return _open_gguf(place)
     if place.suffix == ".pt":
         return _open_sat(place)
+    if place.suffix in (".bin", ".safetensors"):
+        return _open_by_tensors(place, *tensors.open_single(place))
     if not place.is_dir():
-        raise InputError(f"weights {place} must be a folder, a .gguf or a .pt file")
+        raise InputError(
+            f"weights {place} must be a folder, a .gguf, .pt, .bin or .safetensors file"
+        )
     if (place / divot_tokenizer.FILE).is_file() and kind in (None, divot_tokenizer.KIND):
         return _open_tokenizer(place)
     if not (place / "config.json").is_file():
@@ -239,6 +245,10 @@ def _open_published(folder: pathlib.Path, raw: family.Raw, kind: str | None) -> 
     known = next((f for f in FAMILIES.values() if name in f.classes), None)
     if kind in FAMILIES and name in FAMILIES[kind].holders:
         known = FAMILIES[kind]
+    if known is None and (any(folder.glob("*.bin")) or any(folder.glob("*.safetensors"))):
+        found, files = tensors.open_folder(folder)
+        if known := _recognized(found):  # its file of another program, which tells no class
+            return _checked(folder, known, known.classes[0], {}, found, files)
     if known is None:
         names = ", ".join(n for f in FAMILIES.values() for n in f.classes)
         raise InputError(
@@ -269,6 +279,8 @@ def _open_without_config(folder: pathlib.Path) -> Weights:
             f"weights {folder} is a whole pipeline; name one of its folders, such as "
             f"{folder / 'transformer'}, or use load_pipeline"
         )
+    if any(folder.glob("*.bin")) or any(folder.glob("*.safetensors")):
+        return _open_by_tensors(folder, *tensors.open_folder(folder))
     raise InputError(
         f"weights folder {folder} must hold a config.json (or one .gguf file, or {_SAT_FILE}); "
         "download it whole"
@@ -289,6 +301,25 @@ def _open_tokenizer(folder: pathlib.Path) -> Weights:
     known = FAMILIES[divot_tokenizer.KIND]
     assert isinstance(known, divot_tokenizer.Tokenizer)
     return _checked(folder, known, known.classes[0], *divot_tokenizer.open_folder(folder))
+
+
+def _open_by_tensors(
+    place: pathlib.Path, found: tensors.Tensors, files: list[pathlib.Path]
+) -> Weights:
+    """Opens weights without a config, of a kind that its tensors tell."""
+    known = _recognized(found)
+    if known is None:
+        raise InputError(
+            f"weights {place} have no config.json and must be of a kind that their tensors tell, "
+            f"got {', '.join(list(found)[:3]) or 'none'}; put their config.json beside them"
+        )
+    return _checked(place, known, known.classes[0], {}, found, files)
+
+
+def _recognized(found: tensors.Tensors) -> family.Published | None:
+    """Returns the kind of network that the names of tensors tell."""
+    published = [f for f in FAMILIES.values() if isinstance(f, family.Published)]
+    return next((f for f in published if f.recognizes(found)), None)
 
 
 def _open_gguf(path: pathlib.Path) -> Weights:

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from mimir_jax import noise as noise_lib
 from mimir_jax.config import VAEConfig
 from mimir_jax.errors import InputError
+from mimir_jax.models import functional
 from mimir_jax.models.vae import blocks, causal, tiling
 
 
@@ -79,7 +80,7 @@ class Encoder(nnx.Module):
                     rngs=rngs,
                 )
             )
-        self.down_blocks = blocks.named(stages)
+        self.down_blocks = functional.named(stages)
         self.mid_block = blocks.Stage((channels[-1],) * 3, cfg, norm, rngs=rngs)
         self.norm_out = blocks.GroupNorm(channels[-1], cfg, rngs=rngs)
         self.conv_out = conv(channels[-1], 2 * cfg.latent_channels, bias_init=_start_of_moments)
@@ -122,7 +123,7 @@ class Decoder(nnx.Module):
                     rngs=rngs,
                 )
             )
-        self.up_blocks = blocks.named(stages)
+        self.up_blocks = functional.named(stages)
         self.norm_out = norm(channels[-1], cfg, rngs=rngs)
         self.conv_out = conv(channels[-1], cfg.out_channels)
 

@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mimir_jax.config import VAEConfig
-from mimir_jax.models import layers
+from mimir_jax.models import functional, layers
 from mimir_jax.models.vae import causal
 from mimir_jax.parallel.context import constrain
 
@@ -136,7 +136,7 @@ class Stage(nnx.Module):
         upsampler: Callable[..., nnx.Module] | None = None,
         rngs: nnx.Rngs,
     ):
-        self.resnets = named(
+        self.resnets = functional.named(
             ResBlock(i, o, cfg, norm, rngs=rngs) for i, o in zip(dims[:-1], dims[1:], strict=True)
         )
         make = lambda layer: layer and layer(dims[-1], rngs=rngs, dtype=cfg.dtype)  # noqa: E731
@@ -156,18 +156,13 @@ class Stage(nnx.Module):
         return x, cache
 
 
-def named(modules) -> nnx.Dict:
-    """Returns modules under the names "0", "1", ..., as parameter paths of string keys."""
-    return nnx.Dict({str(i): module for i, module in enumerate(modules)})
-
-
 def run(
     modules: nnx.Dict,
     x: Float[Array, "b t h w i"],
     latents: Float[Array, "b t2 h2 w2 z"] | None,
     cache: Cache | None,
 ) -> tuple[Float[Array, "b t3 h3 w3 o"], Cache]:
-    """Runs `named` modules one after the other, each with its own cache."""
+    """Runs named modules one after the other, each with its own cache."""
     caches = {}
     for name, module in modules.items():
         x, caches[name] = module(x, latents, (cache or {}).get(name))
