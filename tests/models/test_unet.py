@@ -127,6 +127,7 @@ class Part(unet.nnx.Module):
         return self.part(x, unet.split_context(self.cfg, context, x.shape[1]))
 
 
+@pytest.mark.slow
 def test_has_the_size_of_divot():
     model = functional.build(unet.UNet, UNetConfig())
     assert model.num_params == 1_438_843_476
@@ -159,6 +160,7 @@ def test_a_clip_does_not_depend_on_its_batch():
     np.testing.assert_allclose(apply(loaded, *given), np.concatenate(alone), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_remat_does_not_change_gradients():
     _, model, loaded, _ = both(ONE_LEVEL)
