@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Make videos of prompts, or reconstruct clips.
+"""Make videos of prompts, reconstruct clips, or describe videos.
 
 The checkpoint is a run of `train`, or a published CogVideoX pipeline in a folder of diffusers. A
 run of `divot` reads no prompts: it turns each clip of --reconstruct into tokens and draws it again,
@@ -9,6 +9,9 @@ beside the clip as it was read. Other rates, sizes and lengths of files are resa
 --out receives an mp4 and a JSON record of each video as soon as it is made, and at the end a
 contact sheet, sheet.png, and a page that plays the videos, index.html. A stopped command keeps the
 videos that it made; the same command then makes the others, and a different one is refused.
+
+A run of divot_llm describes the videos of --describe, or answers --question about each; it prints
+the answers and writes nothing.
 
 A video depends on its prompt, its seed and the settings in its record, not on the other videos.
 """
@@ -62,6 +65,11 @@ def define_flags(values: flags.FlagValues) -> None:
         "Video file, or heldout:INDEX, a held-out clip of the run; may be given several times.",
         values,
     )  # fmt: skip
+    flags.DEFINE_multi_string(
+        "describe", [], "Video to describe by a run of divot_llm; may be given several times.",
+        values,
+    )  # fmt: skip
+    flags.DEFINE_string("question", None, "Question about the videos of --describe.", values)
     flags.DEFINE_string("out", "samples", "Folder to write.", values)
     integer("seed", 0, "Seed of the first video of each prompt.", 0)
     integer("videos_per_prompt", 1, "Videos per prompt, of successive seeds.", 1)
@@ -83,7 +91,39 @@ def main(args: command.Arguments) -> None:
 
     launch = distributed.Launch(**shared_flags.processes(args.flags))
     with distributed.session(launch, args.shared()):
-        _sample(args.flags)
+        if args.flags.describe or args.flags.question is not None:
+            _describe(args.flags)
+        else:
+            _sample(args.flags)
+
+
+def _describe(values: flags.FlagValues) -> None:
+    """Prints what a run of divot_llm says of each video."""
+    from mimir_jax.errors import require
+    from mimir_jax.parallel import distributed
+    from mimir_jax.parallel import mesh as mesh_lib
+    from mimir_jax.sampling import description
+    from mimir_jax.systems.divot_llm import writer
+
+    require(bool(values.describe), "--question must be about a video, got none; pass --describe")
+    others = ("prompt", "prompts", "image", "first_frame", "reconstruct")
+    given = [name for name in others if values[name].value]
+    require(
+        not given,
+        f"--{(given or ['prompt'])[0]} must be left out with --describe, which reads videos alone",
+    )
+    temperature = _config(values).answer_temperature
+    settings = writer.Settings(temperature=temperature or 0.0)
+    mesh = mesh_lib.own_mesh(mesh_lib.parse_sizes(values.mesh), setting="--mesh")
+    split = mesh if mesh.shape["fsdp"] * mesh.shape["tensor"] > 1 else None
+    agent = description.open_agent(values.checkpoint, settings, step=values.step, mesh=split)
+    for path in values.describe:
+        video, note = description.read_video(path, agent.config)
+        answer = agent.describe(video, values.question, seed=values.seed)
+        if distributed.is_first():
+            if note:
+                print(note, file=sys.stderr)
+            print(f"{path}: {answer}")
 
 
 def _sample(values: flags.FlagValues) -> None:

@@ -9,8 +9,10 @@ import numpy as np
 
 from mimir_jax import config as c
 from mimir_jax import weights
+from mimir_jax.config import bridge
 from mimir_jax.models import functional
 from mimir_jax.models.divot import tokenizer
+from mimir_jax.weights import native, runs, tensors
 
 TOKENIZER = c.DivotTokenizerConfig(
     frame_size=16,
@@ -80,3 +82,13 @@ def run(tokenizer_folder, *, model=None, **system):
         batch_size=8,
         log_every=1,
     )
+
+
+def write_run(folder, config, params):
+    """Writes a run as one that was released: its config and weights."""
+    (folder / runs.WEIGHTS).mkdir(parents=True)
+    (folder / runs.CONFIG_FILE).write_text(bridge.to_json(config))
+    flat = {path: tensors.of_array(np.asarray(x)) for path, x in weights.flatten(params).items()}
+    model = config.system.model
+    native.write(folder / runs.WEIGHTS, "divot_llm", model, flat, manifest={"step": 3})
+    return folder

@@ -1,0 +1,70 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Videos to text: which frames are read, and the command."""
+
+import jax
+import numpy as np
+import pytest
+
+from mimir_jax import systems
+from mimir_jax.sampling import description, video
+from mimir_jax.weights import runs
+from tests import commands
+from tests.systems import agents
+
+
+def test_a_video_is_read_in_clips_at_the_rate_of_the_run(folders):
+    config = runs.read_config(folders / "pretrain")
+    frames, note = description.read_video(folders / "clip.mp4", config)
+    assert frames.shape == (27, 16, 16, 3) and note == ""  # the last clip ends with the video
+    video.write_mp4(folders / "short.mp4", np.zeros((6, 32, 48, 3), np.uint8), fps=16.0)
+    frames, note = description.read_video(folders / "short.mp4", config)
+    assert frames.shape == (9, 16, 16, 3)
+    assert note == "short.mp4: 16 fps read at 8, 0.38 s stretched to a window of 9 frames"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A tokenizer of clips, and a run of each form."""
+    root = tmp_path_factory.mktemp("describe")
+    clips = agents.write_tokenizer(root / "tokenizer")
+    for form in ("pretrain", "instruct"):
+        config = agents.run(clips, form=form, max_length=160, answer_length=6)
+        system = systems.make_system(config)
+        agents.write_run(root / form, config, jax.jit(system.model.init)(jax.random.key(0)))
+    frames = np.random.default_rng(0).integers(0, 255, (20, 32, 48, 3), np.uint8)
+    video.write_mp4(root / "clip.mp4", frames, fps=8.0)
+    return root
+
+
+def test_the_command_describes_and_answers(folders):
+    args = ("--checkpoint", folders / "instruct", "--describe", folders / "clip.mp4")
+    code, out, err = commands.call("sample", *args)
+    assert code == 0, err
+    assert out.startswith(f"{folders / 'clip.mp4'}: ")
+    code, other, err = commands.call("sample", *args, "--question", "How many objects are there?")
+    assert code == 0, err
+    assert other != out
+
+
+@pytest.mark.parametrize(
+    "run, args, message",
+    [
+        ("pretrain", ["--question", "Why?"], "--question must be left out for a model that was"),
+        ("instruct", ["--prompt", "a"], "--prompt must be left out with --describe"),
+        ("package:tiny/mimir", [], "must be a run of divot_llm"),
+    ],
+    ids=["question", "prompt", "system"],
+)
+def test_requests_that_cannot_be_met_are_one_line(folders, run, args, message):
+    checkpoint = run if run.startswith("package:") else folders / run
+    line = commands.error_of(
+        "sample", "--checkpoint", checkpoint, "--describe", folders / "clip.mp4", *args
+    )
+    assert message in line
+
+
+def test_a_missing_video_is_one_line(folders):
+    args = ("--checkpoint", folders / "pretrain", "--describe", folders / "none.mp4")
+    assert "must be a video file" in commands.error_of("sample", *args)
+    assert "pass --describe" in commands.error_of("sample", "--question", "Why?")
