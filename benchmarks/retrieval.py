@@ -49,15 +49,15 @@ def peak() -> str:
 def measure(folder: pathlib.Path, args: argparse.Namespace) -> None:
     """Builds, opens again and queries; prints every number."""
     size = 20_000 + args.documents // 10
-    watch = Stopwatch()
+    start = time.perf_counter()
     memory = memory_lib.create(folder)
     texts = captions(args.documents, size, seed=0)
     documents = (Document(f"d{i}", text, f"images/d{i}.jpg") for i, text in enumerate(texts))
     memory.append(documents, shard_size=args.shard_size)
-    watch.report("documents written", args.documents)
-    watch = Stopwatch()
+    report("documents written", args.documents, time.perf_counter() - start)
+    start = time.perf_counter()
     index_lib.build(memory, BM25Config())
-    watch.report("documents indexed", args.documents)
+    report("documents indexed", args.documents, time.perf_counter() - start)
     stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"memory and index: {stored / 2**30:.2f} GiB on disk")
     start = time.perf_counter()
@@ -66,15 +66,15 @@ def measure(folder: pathlib.Path, args: argparse.Namespace) -> None:
     queries = list(captions(args.queries, size, seed=1))
     for query in queries[:20]:
         index.search(words(query), 32)  # pages of the index enter memory
-    watch = Stopwatch()
+    start = time.perf_counter()
     for query in queries:
         index.search(words(query), 32)
-    watch.report("searches for 32 documents", len(queries))
+    report("searches for 32 documents", len(queries), time.perf_counter() - start)
     retriever = Retriever(index, RetrievalConfig())
-    watch = Stopwatch()
+    start = time.perf_counter()
     for number, query in enumerate(queries):
         retriever.draw(query, number)
-    watch.report("draws from the best 10", len(queries))
+    report("draws from the best 10", len(queries), time.perf_counter() - start)
     if args.bm25s:
         compare(index, queries)
 
@@ -85,30 +85,21 @@ def compare(index: index_lib.Index, queries: list[str]) -> None:
 
     shards = sorted(index.memory.folder.glob("index-*/shard-*"))
     opened = [bm25s.BM25.load(shard, mmap=True) for shard in shards]
-    watch = Stopwatch()
+    start = time.perf_counter()
     for query in queries[:100]:
         tokens = words(query)
         for shard in opened:
             known = [word for word in tokens if word in shard.vocab_dict]
             shard.retrieve([known], k=32, show_progress=False, backend_selection="numpy")
-    watch.report("searches of bm25s", len(queries[:100]))
+    report("searches of bm25s", len(queries[:100]), time.perf_counter() - start)
 
 
-class Stopwatch:
-    """Time and time on a core, which differ where other programs run beside this one."""
-
-    def __init__(self):
-        self._start, self._cpu = time.perf_counter(), time.process_time()
-
-    def report(self, what: str, count: int) -> None:
-        """Prints the rates since the start."""
-        seconds = time.perf_counter() - self._start
-        core = time.process_time() - self._cpu
-        print(
-            f"{what}: {count} in {seconds:.1f} s, {count / seconds:.0f} per second, "
-            f"{count / core:.0f} per second of a core, peak {peak()}",
-            flush=True,
-        )
+def report(what: str, count: int, seconds: float) -> None:
+    """Prints a rate."""
+    print(
+        f"{what}: {count} in {seconds:.1f} s, {count / seconds:.0f} per second, peak {peak()}",
+        flush=True,
+    )
 
 
 def main() -> None:

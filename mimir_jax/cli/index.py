@@ -33,7 +33,7 @@ def define_flags(values: flags.FlagValues) -> None:
     integer("scenes", 2000, "Scenes of Toyworld in a new memory without SRC.", 1)
     integer("first_scene", 0, "Number of the first of them.", 0)
     integer("seed", 0, "Seed of the scenes.", 0)
-    integer("shard_size", 1_000_000, "Documents of a shard.", 1)
+    integer("shard_size", 500_000, "Documents of a shard.", 1)
     flags.DEFINE_bool("verify", False, "Compare the checksums of all files first.", values)
     flags.DEFINE_multi_string("query", [], "Text to find documents for.", values)
     integer("top", 5, "Documents to print for a query.", 1)

@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     from mimir_jax.diffusion.config import *  # noqa: F403
     from mimir_jax.encoders.config import *  # noqa: F403
     from mimir_jax.models.config import *  # noqa: F403
+    from mimir_jax.models.contrast.config import *  # noqa: F403
     from mimir_jax.models.divot.config import *  # noqa: F403
     from mimir_jax.models.kinds import *  # noqa: F403
     from mimir_jax.models.llava.config import *  # noqa: F403
     from mimir_jax.models.mimir.config import *  # noqa: F403
     from mimir_jax.models.unet.config import *  # noqa: F403
     from mimir_jax.models.vae.config import *  # noqa: F403
-    from mimir_jax.models.vimi.config import *  # noqa: F403
     from mimir_jax.parallel.config import *  # noqa: F403
     from mimir_jax.retrieval.config import *  # noqa: F403
     from mimir_jax.systems.cogvideox.config import *  # noqa: F403
+    from mimir_jax.systems.contrast.config import *  # noqa: F403
     from mimir_jax.systems.diffusion_config import *  # noqa: F403
     from mimir_jax.systems.divot.config import *  # noqa: F403
     from mimir_jax.systems.divot_llm.config import *  # noqa: F403
@@ -53,12 +54,12 @@ _NAMES = {
         "DivotConfig DivotTokenizerConfig "
         "MixtureConfig ProjectorConfig SpaceTimeConfig TemporalConfig"
     ),
+    "models.contrast.config": "ContrastConfig",
     "models.kinds": "KINDS",
     "models.llava.config": "LlavaConfig",
     "models.mimir.config": "ABLATIONS FuserConfig MimirConfig StabilizerConfig",
     "models.unet.config": "UNetConfig",
     "models.vae.config": "VAEConfig",
-    "models.vimi.config": "AlignerConfig",
     "diffusion.config": "DiffusionConfig EDMConfig SamplerConfig",
     "data.config": "ClipWindowConfig DataConfig FolderConfig TfdsConfig ToyworldConfig",
     "encoders.config": "INSTRUCTIONS ImageConfig MultimodalConfig TextConfig",
@@ -68,6 +69,7 @@ _NAMES = {
     "systems.diffusion_config": "DiffusionSystemConfig TextToVideoSystemConfig",
     "systems.mimir.config": "MimirSystemConfig",
     "systems.cogvideox.config": "CogVideoXSystemConfig",
+    "systems.contrast.config": "ContrastSystemConfig",
     "systems.divot.config": "DivotSystemConfig",
     "systems.vae.config": "VAESystemConfig",
     "systems.divot_llm.config": "DivotLLMSystemConfig",

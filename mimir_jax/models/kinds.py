@@ -3,6 +3,7 @@
 """The networks whose weights are stored, by the kind that a native folder names."""
 
 from mimir_jax.models.config import DiTConfig, LLMConfig, T5Config, ViTConfig
+from mimir_jax.models.contrast.config import ContrastConfig
 from mimir_jax.models.divot.config import AgentConfig, DivotConfig, DivotTokenizerConfig
 from mimir_jax.models.llava.config import LlavaConfig
 from mimir_jax.models.mimir.config import MimirConfig
@@ -14,6 +15,7 @@ KINDS = {
     "t5": T5Config,
     "llm": LLMConfig,
     "vit": ViTConfig,
+    "contrast": ContrastConfig,
     "llava": LlavaConfig,
     "dit": DiTConfig,
     "unet": UNetConfig,

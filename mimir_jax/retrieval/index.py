@@ -23,7 +23,7 @@ import json
 import math
 import pathlib
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,10 +41,8 @@ _HEADER = "index.json"
 _DATA, _ROWS, _STARTS = (f"{name}.csc.index.npy" for name in ("data", "indices", "indptr"))
 _VOCABULARY, _PARAMS, _BOUNDS = "vocab.index.json", "params.index.json", "bounds.npy"
 _BM25S = "0.3"  # version whose files these are
-_FIRST = 1024  # documents of rare words that are scored at once
+_FIRST = 4096  # documents of rare words that are scored at once
 _FEW = 64  # documents that are scored without trying to leave some out
-_COMMON = 1 / 32  # share of documents from which on a word has a table
-_MAX_TABLES = 64  # of a shard, 4 bytes a document each
 _ROUNDING = 1e-5  # relative error that sums of float32 stay below
 
 
@@ -82,7 +80,7 @@ class _Counts:
 def build(memory: memory_lib.Memory, config: BM25Config) -> "Index":
     """Writes the index of a memory into its folder and opens it; older ones are deleted.
 
-    Needs about 40 bytes of memory per word of the largest shard.
+    Needs the memory of about 20 bytes per word of the largest shard.
 
     Raises:
         InputError: for an empty memory, or a folder that cannot be written.
@@ -184,29 +182,25 @@ def _place(memory: memory_lib.Memory, config: BM25Config) -> pathlib.Path:
 
 
 class _Shard:
-    """The index of one shard; its arrays stay on disk until they are read.
-
-    Summands of the commonest words, which are in many queries, are also kept in tables by document.
-    """
+    """The index of one shard; its arrays stay on disk until they are read."""
 
     def __init__(self, folder: pathlib.Path, start: int, size: int):
         self.start, self.size = start, size
         self.vocabulary: dict[str, int] = json.loads((folder / _VOCABULARY).read_text())
-        self._starts = np.load(folder / _STARTS)
-        self._bounds = np.load(folder / _BOUNDS)
+        self.starts = np.load(folder / _STARTS)
+        self.bounds = np.load(folder / _BOUNDS)
         arrays = (np.load(folder / name, mmap_mode="r") for name in (_ROWS, _DATA))
         self._rows, self._data = (x.view(np.ndarray) for x in arrays)  # whose slices are cheap
-        self._tables: dict[int, np.ndarray] = {}
 
     def column(self, word: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns documents and summands of a word."""
-        part = slice(self._starts[word], self._starts[word + 1])
+        part = slice(self.starts[word], self.starts[word + 1])
         return self._rows[part], self._data[part]
 
     def containing(self, word: str) -> int:
         """Returns how many documents hold a word."""
         column = self.vocabulary.get(word)
-        return 0 if column is None else int(self._starts[column + 1] - self._starts[column])
+        return 0 if column is None else int(self.starts[column + 1] - self.starts[column])
 
     def search(
         self, query: Sequence[str], count: int, least: float
@@ -217,83 +211,67 @@ class _Shard:
         """
         tokens = [self.vocabulary[word] for word in query if word in self.vocabulary]
         times = collections.Counter(tokens)
-        most = {word: float(self._bounds[word]) * number for word, number in times.items()}
+        most = {word: float(self.bounds[word]) * number for word, number in times.items()}
         order = sorted(times, key=lambda word: (-most[word], word))
+        columns = [(*self.column(word), times[word]) for word in order]
         # What a document can score at most by its words from each place on; rounded up.
         rest = np.cumsum([0.0, *(most[word] for word in reversed(order))])[::-1] * (1 + _ROUNDING)
-        lists = [self.column(word)[0] for word in order]
-        sizes = np.cumsum([len(rows) for rows in lists])
+        sizes = np.cumsum([len(rows) for rows, *_ in columns])
         first = max(1, int(np.searchsorted(sizes, _FIRST))) if order else 0  # read all at once
-        found = np.unique(np.concatenate([np.empty(0, np.int32), *lists[:first]]))
-        found, scores = _best(found, self._sum(found, tokens), count)
+        found = np.unique(np.concatenate([np.empty(0, np.int32), *(c[0] for c in columns[:first])]))
+        found, scores = _best(found, self._sum(found, order, columns, tokens), count)
         for place in range(first, len(order)):
             if len(scores) == count:
                 least = max(least, float(scores[-1]))
             if rest[place] < least:
                 break
-            new = self._promising(order[place:], times, rest[place + 1 :], least)
+            new = _promising(columns[place:], rest[place + 1 :], least)
             new = new[~np.isin(new, found)]
-            scores = np.concatenate([scores, self._sum(new, tokens)])
+            scores = np.concatenate([scores, self._sum(new, order, columns, tokens)])
             found, scores = _best(np.concatenate([found, new]), scores, count)
         return found, scores
 
-    def _promising(
-        self, order: list[int], times: Mapping[int, int], rest: np.ndarray, least: float
+    def _sum(
+        self, documents: np.ndarray, order: list[int], columns: list[tuple], tokens: list[int]
     ) -> np.ndarray:
-        """Returns the documents of the first word whose score by these words may reach `least`.
-
-        Args:
-            order: The words.
-            times: How often each is in the query.
-            rest: What the words after each add at most.
-            least: Score to reach.
-        """
-        documents, data = self.column(order[0])
-        if least <= 0:
-            return documents
-        sums = data * np.float32(times[order[0]])
-        for place, most in enumerate(rest):
-            keep = sums >= (least - most) * (1 - _ROUNDING)
-            documents, sums = documents[keep], sums[keep]
-            if len(documents) <= _FEW or place + 1 == len(order):
-                break
-            word = order[place + 1]
-            sums += self._summands(word, documents) * np.float32(times[word])
-        return documents
-
-    def _sum(self, documents: np.ndarray, tokens: list[int]) -> np.ndarray:
         """Returns the scores of some documents, summed in the order of the query."""
         scores = np.zeros(len(documents), np.float32)
         if len(documents):
-            parts = {word: self._summands(word, documents) for word in dict.fromkeys(tokens)}
+            parts = {
+                word: _summands(documents, *column[:2])
+                for word, column in zip(order, columns, strict=True)
+            }
             for word in tokens:
                 scores += parts[word]
         return scores
 
-    def _summands(self, word: int, documents: np.ndarray) -> np.ndarray:
-        """Returns the summands of a word for sorted documents, 0 where it does not occur."""
-        if (table := self._table(word)) is not None:
-            return table[documents]
-        rows, data = self.column(word)
-        if len(rows) > len(documents):
-            places = np.minimum(np.searchsorted(rows, documents), len(rows) - 1)
-            return np.where(rows[places] == documents, data[places], np.float32(0))
-        places = np.minimum(np.searchsorted(documents, rows), len(documents) - 1)
-        there = documents[places] == rows
-        out = np.zeros(len(documents), np.float32)
-        out[places[there]] = data[there]
-        return out
 
-    def _table(self, word: int) -> np.ndarray | None:
-        """Returns the summands of a common word by document; None for others."""
-        if word not in self._tables:
-            rows, data = self.column(word)
-            if len(rows) < _COMMON * self.size or len(self._tables) >= _MAX_TABLES:
-                return None
-            table = np.zeros(self.size, np.float32)
-            table[rows] = data
-            self._tables[word] = table
-        return self._tables[word]
+def _promising(columns: list[tuple], rest: np.ndarray, least: float) -> np.ndarray:
+    """Returns the documents of the first column whose score may reach `least`.
+
+    Args:
+        columns: Documents, summands and number of occurrences of words.
+        rest: What the words after each column add at most.
+        least: Score to reach.
+    """
+    (documents, data, times), *others = columns
+    if least <= 0:
+        return documents
+    sums = data * np.float32(times)
+    for place in range(len(columns)):
+        keep = sums >= (least - rest[place]) * (1 - _ROUNDING)
+        documents, sums = documents[keep], sums[keep]
+        if len(documents) <= _FEW or place == len(others):
+            break
+        rows, data, times = others[place]
+        sums += _summands(documents, rows, data) * np.float32(times)
+    return documents
+
+
+def _summands(documents: np.ndarray, rows: np.ndarray, data: np.ndarray) -> np.ndarray:
+    """Returns the summands of a word for some documents, 0 where it does not occur."""
+    places = np.minimum(np.searchsorted(rows, documents), len(rows) - 1)
+    return np.where(rows[places] == documents, data[places], np.float32(0))
 
 
 def _best(documents: np.ndarray, scores: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -36,6 +36,29 @@ class Stage:
         return [*words, f"{self.into}{out}/{self.name}", *counts]
 
 
+def export(name: str, run: str, *, to: str = "native") -> Stage:
+    """Returns the stage that writes a run of the recipe as weights in float16."""
+    kind = () if to == "native" else ("--to", to)
+    command = ("convert", f"{{out}}/{run}", "--dtype", "float16", *kind)
+    return Stage(name=name, command=command, into="")
+
+
+def prepare(name: str, config: str, scenes: int, *flags: str) -> Stage:
+    """Returns the stage that runs the frozen networks of a config once over its scenes."""
+    count = (("config.data.toyworld.num_scenes", scenes),)
+    return Stage(
+        name=name, command=("precompute", "--config", config, *flags), into="--out=", scaled=count
+    )
+
+
+def train(name: str, config: str, steps: int, *flags: str, scenes: int = 0) -> Stage:
+    """Returns the stage that trains a config; 0 scenes leaves their number to the config."""
+    scaled = [("config.steps", steps)]
+    if scenes:
+        scaled.append(("config.data.toyworld.num_scenes", scenes))
+    return Stage(name=name, command=("train", "--config", config, *flags), scaled=tuple(scaled))
+
+
 def find_recipe(name: str) -> tuple[Stage, ...]:
     """Returns the stages of the system in folder `name`.
 

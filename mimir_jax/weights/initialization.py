@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from mimir_jax import weights
 from mimir_jax.config import (
     AgentConfig,
+    ContrastConfig,
     DiTConfig,
     DivotConfig,
     LLMConfig,
@@ -106,6 +107,8 @@ def _parts(config: Any) -> dict[str, Any]:
     parts = {"": config}
     if isinstance(config, MimirConfig):
         parts["dit"] = config.dit
+    elif isinstance(config, ContrastConfig):
+        parts["vit"] = config.vit
     elif isinstance(config, DivotConfig):
         parts["tokenizer"] = config.tokenizer
         parts["tokenizer/vit"] = config.tokenizer.vit

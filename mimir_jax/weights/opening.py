@@ -22,6 +22,7 @@ import numpy as np
 from mimir_jax import files as files_lib
 from mimir_jax.errors import InputError
 from mimir_jax.weights import (
+    contrast,
     dit,
     divot,
     divot_pair,
@@ -51,6 +52,7 @@ FAMILIES: dict[str, family.Family] = {
         t5.T5(),
         llm.LLM(),
         vit.ViT(),
+        contrast.Contrast(),
         llava.Llava(),
         dit.DiT(),
         vae.VAE(),

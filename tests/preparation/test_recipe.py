@@ -82,8 +82,8 @@ def test_every_stage_is_a_command_that_parses(name):
 @pytest.mark.parametrize(
     "args, message",
     [
-        ([], "takes one of mimir"),
-        (["nothing"], "the recipe must be one of mimir"),
+        ([], "takes one of divot, mimir"),
+        (["nothing"], "the recipe must be one of divot, mimir"),
         (["mimir"], "--out must name the folder"),
         (["mimir", "--out", "r", "--scale", "0"], "--scale must be above 0, got 0"),
     ],

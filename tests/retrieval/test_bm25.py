@@ -77,7 +77,6 @@ def test_words_are_split_at_everything_but_letters_and_digits():
 
 @pytest.mark.parametrize("count", [1, 5, 20, 400])
 def test_the_search_is_exact(whole, count, monkeypatch):
-    monkeypatch.setattr(index_lib, "_MAX_TABLES", 2)
     monkeypatch.setattr(index_lib, "_FIRST", 5)
     monkeypatch.setattr(index_lib, "_FEW", 2)
     for query in QUERIES:
@@ -93,9 +92,9 @@ def test_common_words_are_not_scored_for_nothing(tmp_path, monkeypatch):
     index = build(tmp_path / "m", texts)
     scored, plain = [], index_lib._Shard._sum
 
-    def record(self, documents, tokens):
+    def record(self, documents, *rest):
         scored.extend(documents.tolist())
-        return plain(self, documents, tokens)
+        return plain(self, documents, *rest)
 
     monkeypatch.setattr(index_lib, "_FIRST", 1)
     monkeypatch.setattr(index_lib._Shard, "_sum", record)

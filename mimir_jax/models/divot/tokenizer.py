@@ -15,7 +15,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from mimir_jax.config import DivotTokenizerConfig
+from mimir_jax.config import DivotTokenizerConfig, ViTConfig
 from mimir_jax.errors import require
 from mimir_jax.models import functional, layers, resize, vit
 from mimir_jax.models.resampler import Resampler
@@ -150,12 +150,8 @@ class DivotTokenizer(nnx.Module):
             f"frames must have {cfg.frames} frames (or one) along axis 1 and 3 channels along axis "
             f"4, got shape {tuple(frames.shape)}; pick as many frames",
         )
-        images = rearrange(frames.astype(jnp.float32), "b f h w c -> (b f) h w c")
-        if images.shape[1:3] != (cfg.vit.image_size,) * 2:
-            images = resize.bicubic(images, *(cfg.vit.image_size,) * 2, align_corners=True)
-        mean, std = (layers.along_last(jnp.asarray(x), images) for x in (MEAN, STD))
-        images = (((images + 1) / 2 - mean) / std).astype(cfg.vit.dtype)
-        states = self.vit(images)[:, 1:]  # without the class token
+        images = rearrange(frames, "b f h w c -> (b f) h w c")
+        states = self.vit(prepare(images, cfg.vit))[:, 1:]  # without the class token
         states = rearrange(states, "(b f) p d -> b f p d", b=batch)
         return jnp.broadcast_to(states, (batch, cfg.frames, *states.shape[2:]))
 
@@ -170,6 +166,15 @@ class DivotTokenizer(nnx.Module):
     def encode(self, features: Float[Array, "b f p d"]) -> Float[Array, "b q d2"]:
         """Returns the tokens of clips from the `features` of their frames."""
         return self.resampler(self.space_time(self.pooled(features)))
+
+
+def prepare(images: Float[Array, "b h w 3"], cfg: ViTConfig) -> Float[Array, "b h2 w2 3"]:
+    """Resizes images in -1..1 to the size of an image tower, and normalises them as CLIP's are."""
+    images = images.astype(jnp.float32)
+    if images.shape[1:3] != (cfg.image_size,) * 2:
+        images = resize.bicubic(images, *(cfg.image_size,) * 2, align_corners=True)
+    mean, std = (layers.along_last(jnp.asarray(x), images) for x in (MEAN, STD))
+    return (((images + 1) / 2 - mean) / std).astype(cfg.dtype)
 
 
 def _identity(key: PRNGKeyArray, shape: tuple[int, int], dtype: DTypeLike) -> Float[Array, "i o"]:
