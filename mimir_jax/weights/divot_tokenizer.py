@@ -3,7 +3,8 @@
 """Divot's tokenizer of clips, as published.
 
     Divot_tokenizer.bin              `temporal_encoder.`, `norm.`, `image_proj_model.`
-    open_clip_pytorch_model.bin      the frozen image tower, `visual.`, here or in a folder below
+    open_clip_pytorch_model.bin      the frozen image tower, `visual.`, here, in a folder below, or
+                                     in CLIP-ViT-H-14-laion2B-s32B-b79K beside
 
 A file may hold the tower too, below `vit_model.model.visual.`; such tensors stand above those of
 OpenCLIP's own file. Tensors tell all sizes but the widths of attention heads, which are those of
@@ -39,6 +40,7 @@ TOWER_FILE = "open_clip_pytorch_model.bin"
 TOWER = "vit_model.model.visual."
 """Where the tower is in Divot's own file."""
 
+_TOWER_HOME = "CLIP-ViT-H-14-laion2B-s32B-b79K"
 _TOWER_FILES = (TOWER_FILE, "open_clip_model.safetensors")
 _OPENCLIP = "visual."
 _TEMPORAL, _PROJECT = "temporal_encoder.", "image_proj_model."
@@ -61,6 +63,10 @@ class Tokenizer(family.Published):
     reports_extra = True
     compute = "float32"
 
+    def recognizes(self, tensors: Tensors) -> bool:
+        """Whether the tensors are those of a tokenizer with its tower, in a file of any name."""
+        return any(name.startswith(_TEMPORAL) for name in tensors)
+
     def with_dtype(self, config: DivotTokenizerConfig, dtype: str) -> DivotTokenizerConfig:
         """Returns the config with every part in another compute dtype."""
         parts = {name: dataclasses.replace(getattr(config, name), dtype=dtype) for name in _PARTS}
@@ -69,11 +75,11 @@ class Tokenizer(family.Published):
     def read_config(self, raw: family.Raw, tensors: Mapping[str, Tensor]) -> DivotTokenizerConfig:
         """Reads sizes from tensors, and what they do not tell from `raw`, as fields of ours."""
         sizes = _Sizes(tensors, raw)
-        vit, frames = _vit(sizes), sizes.of(f"{_TEMPORAL}positional_embedding", 0)
+        vit, frames = _vit(sizes), sizes.of((f"{_TEMPORAL}positional_embedding", 0))
         return DivotTokenizerConfig(
             frames=frames,
             frame_size=sizes.stated("frame_size", vit.image_size * 8 // 7),  # 256 for 224
-            pool=math.isqrt(sizes.of(f"{_PROJECT}pos_embed_spatial", 0)),
+            pool=math.isqrt(sizes.of((f"{_PROJECT}pos_embed_spatial", 0))),
             vit=vit,
             temporal=_temporal(sizes),
             space_time=_space_time(sizes),
@@ -150,7 +156,7 @@ def _blocks(prefix: str) -> list[Rule]:
     )
 
 
-class _Sizes:
+class _Sizes(family.Sizes):
     """Sizes that tensors tell, and settings that a config states.
 
     Args:
@@ -159,27 +165,12 @@ class _Sizes:
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], raw: family.Raw):
-        self._shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        super().__init__(tensors)
         self._raw = raw
-
-    def of(self, name: str, axis: int) -> int:
-        """Returns the size of one axis of a tensor.
-
-        Raises:
-            InputError: if there is no such tensor or axis.
-        """
-        shape = self._shapes.get(name, ())
-        if len(shape) <= axis:
-            raise InputError(
-                f"tokenizer must hold the tensor {name}, which tells a size, got "
-                f"{shape or 'none'}; download {FILE} again"
-            )
-        return shape[axis]
 
     def count(self, prefix: str) -> int:
         """Returns the number of layers that are numbered behind a prefix, at least 1."""
-        rest = (name.removeprefix(prefix) for name in self._shapes if name.startswith(prefix))
-        return 1 + max((int(x.partition(".")[0]) for x in rest if x[:1].isdigit()), default=0)
+        return max(self.last(prefix), 0) + 1
 
     def stated(self, place: str, default: Any) -> Any:
         """Returns a field of the config by its dotted path, or the default."""
@@ -216,8 +207,8 @@ class _Sizes:
 
 
 def _vit(sizes: _Sizes) -> ViTConfig:
-    width, size = sizes.of(f"{TOWER}conv1.weight", 0), sizes.of(f"{TOWER}conv1.weight", 3)
-    rows = sizes.of(f"{TOWER}positional_embedding", 0)
+    width, size = sizes.of((f"{TOWER}conv1.weight", 0)), sizes.of((f"{TOWER}conv1.weight", 3))
+    rows = sizes.of((f"{TOWER}positional_embedding", 0))
     blocks = f"{TOWER}transformer.resblocks."
     return ViTConfig(
         image_size=sizes.stated("vit.image_size", math.isqrt(rows - 1) * size),
@@ -225,47 +216,47 @@ def _vit(sizes: _Sizes) -> ViTConfig:
         width=width,
         num_layers=sizes.count(blocks),
         num_heads=sizes.heads("vit", width, 80, 16),
-        mlp_dim=sizes.of(f"{blocks}0.mlp.c_fc.weight", 0),
+        mlp_dim=sizes.of((f"{blocks}0.mlp.c_fc.weight", 0)),
         activation=sizes.stated("vit.activation", "gelu"),
         post_norm=False,
     )
 
 
 def _temporal(sizes: _Sizes) -> TemporalConfig:
-    width = sizes.of(f"{_TEMPORAL}input_proj.weight", 0)
+    width = sizes.of((f"{_TEMPORAL}input_proj.weight", 0))
     blocks = f"{_TEMPORAL}transformer.resblocks."
     return TemporalConfig(
         width=width,
         num_layers=sizes.count(blocks),
         num_heads=sizes.heads("temporal", width, 64, 12),
-        mlp_dim=sizes.of(f"{blocks}0.mlp.c_fc.weight", 0),
+        mlp_dim=sizes.of((f"{blocks}0.mlp.c_fc.weight", 0)),
     )
 
 
 def _space_time(sizes: _Sizes) -> SpaceTimeConfig:
-    width = sizes.of(f"{_PROJECT}norm.weight", 0)
+    width = sizes.of((f"{_PROJECT}norm.weight", 0))
     blocks = f"{_PROJECT}blocks."
     return SpaceTimeConfig(
         width=width,
         num_layers=sizes.count(blocks),
         num_heads=sizes.heads("space_time", width, 128, 8),
-        mlp_dim=sizes.of(f"{blocks}0.mlp.fc1.weight", 0),
+        mlp_dim=sizes.of((f"{blocks}0.mlp.fc1.weight", 0)),
     )
 
 
 def _resampler(sizes: _Sizes) -> ResamplerConfig:
     layer = f"{_RESAMPLER}layers.0"
-    inner = sizes.of(f"{layer}.0.to_q.weight", 0)
+    inner = sizes.of((f"{layer}.0.to_q.weight", 0))
     heads = sizes.heads("resampler", inner, 64, 16)
     return ResamplerConfig(
-        in_width=sizes.of(f"{_RESAMPLER}proj_in.weight", 1),
-        out_width=sizes.of(f"{_RESAMPLER}proj_out.weight", 0),
-        num_queries=sizes.of(f"{_RESAMPLER}latents", 1),
-        width=sizes.of(f"{_RESAMPLER}latents", 2),
+        in_width=sizes.of((f"{_RESAMPLER}proj_in.weight", 1)),
+        out_width=sizes.of((f"{_RESAMPLER}proj_out.weight", 0)),
+        num_queries=sizes.of((f"{_RESAMPLER}latents", 1)),
+        width=sizes.of((f"{_RESAMPLER}latents", 2)),
         num_layers=sizes.count(f"{_RESAMPLER}layers."),
         num_heads=heads,
         head_dim=inner // heads,
-        mlp_dim=sizes.of(f"{layer}.1.1.weight", 0),
+        mlp_dim=sizes.of((f"{layer}.1.1.weight", 0)),
     )
 
 
@@ -301,8 +292,7 @@ def open_folder(folder: pathlib.Path) -> Opened:
     if f"{TOWER}conv1.weight" not in found:
         raise InputError(
             f"weights folder {folder} must hold the image tower of the tokenizer, {TOWER}* in "
-            f"{FILE} or {TOWER_FILE} beside it, got neither; download that of "
-            "CLIP-ViT-H-14-laion2B-s32B-b79K"
+            f"{FILE} or {TOWER_FILE} beside it, got neither; download that of {_TOWER_HOME}"
         )
     if (stated := folder / "config.json").is_file():
         own = files_lib.read_json(stated, "config of the tokenizer")
@@ -318,12 +308,13 @@ def split(named: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _tower_file(folder: pathlib.Path) -> pathlib.Path | None:
-    """Returns the file of OpenCLIP in a folder, or in a folder below.
+    """Returns the file of OpenCLIP in a folder, in one below, or in its published one beside.
 
     Raises:
         InputError: if several folders hold one.
     """
-    for places in ([folder], sorted(path for path in folder.iterdir() if path.is_dir())):
+    below = sorted(path for path in folder.iterdir() if path.is_dir())
+    for places in ([folder], below, [folder.parent / _TOWER_HOME]):
         found = [p / name for p in places for name in _TOWER_FILES if (p / name).is_file()]
         homes = {path.parent for path in found}
         if len(homes) > 1:

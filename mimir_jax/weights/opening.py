@@ -146,6 +146,8 @@ def open_weights(path: str | os.PathLike[str], *, kind: str | None = None) -> We
         ValueError: if they are of no known form or class, damaged, or disagree with their config.
     """
     place = resolve(path)
+    if place.name == divot_tokenizer.FILE:
+        place = place.parent  # its image tower is beside it
     if place.suffix == ".gguf":
         return _open_gguf(place)
     if place.suffix == ".pt":

@@ -5,6 +5,7 @@
 import dataclasses
 import json
 import logging
+import shutil
 
 import jax
 import numpy as np
@@ -115,9 +116,18 @@ def test_tower_beside_is_the_same(folder, state, tmp_path):
     stated = {name: part for name, part in STATED.items() if name != "vit"}
     (beside / "config.json").write_text(json.dumps(stated))
     assert mimir_jax.load(beside)[0].config == ODD
-    (home / file.name).unlink()
+    assert same(mimir_jax.load(beside / "Divot_tokenizer.bin")[1], expected)
+    home.rename(tmp_path / home.name)
+    assert same(mimir_jax.load(beside)[1], expected)
+    (tmp_path / home.name / file.name).unlink()
     with pytest.raises(InputError, match="must hold the image tower of the tokenizer"):
         mimir_jax.load(beside)
+
+
+def test_a_file_of_another_name_opens_by_its_tensors(folder, tmp_path):
+    file = shutil.copy(folder / "Divot_tokenizer.bin", tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match="config.json must give vit.num_heads"):
+        mimir_jax.load(file)
 
 
 def test_missing_tensors_are_listed_and_others_reported(state, tmp_path, caplog):
@@ -135,7 +145,7 @@ def test_missing_tensors_are_listed_and_others_reported(state, tmp_path, caplog)
         mimir_jax.load(place)
     del lacking["image_proj_model.pos_embed_spatial"]
     reference.write(place, lacking)
-    with pytest.raises(InputError, match="hold the tensor image_proj_model.pos_embed_spatial"):
+    with pytest.raises(InputError, match="must include image_proj_model.pos_embed_spatial"):
         mimir_jax.load(place)
 
 
