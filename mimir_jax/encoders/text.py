@@ -272,7 +272,13 @@ class TextEncoder:
         return tokenizers.cut_until(self._llm.tokenizer, caption, excess)
 
     def _check_turns(self) -> None:
-        """Raises `InputError` if the turns leave no room for a caption."""
+        """Raises `InputError` if turns leave no room for a caption, or the LLM cannot answer."""
+        headless = self._llm.model.config.tie_embeddings is None
+        if headless and self._config.llm_tokens != "query":
+            raise InputError(
+                f"LLM {self._config.llm_path} must have a head to write answers, got states alone; "
+                f"take the weights with lm_head, or {flag('system.text.llm_tokens')}=query"
+            )
         length, row = self._config.length, self._query_row("")
         if len(row) >= length:
             raise InputError(

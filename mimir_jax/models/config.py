@@ -105,7 +105,8 @@ class LLMConfig:
         head_dim: Width of a head.
         mlp_dim: Width of the gated MLP.
         norm_eps: Epsilon of the norms.
-        tie_embeddings: Use the embedding as output projection.
+        tie_embeddings: Use the embedding as output projection; None has no output projection, and
+            the LLM gives states alone.
         sliding_window: Positions that a token attends to; None is all before it.
         query_block: Length of a block of queries, which attend to each other in both directions; an
             attention mask marks them by -1 (Divot, arXiv 2412.04432).
@@ -122,7 +123,7 @@ class LLMConfig:
     head_dim: int = 96
     mlp_dim: int = 8192
     norm_eps: float = 1e-5
-    tie_embeddings: bool = False
+    tie_embeddings: bool | None = False
     sliding_window: int | None = None
     query_block: int = 64
     rope: RopeConfig = RopeConfig()

@@ -39,10 +39,10 @@ Embeddings = Float[Array, "b t d"] | None
 
 
 class Output(NamedTuple):
-    """States of the requested layer and next-token scores of a plain forward."""
+    """States of the requested layer, and next-token scores where there is a head."""
 
     last_hidden_state: Float[Array, "b t d"]
-    logits: Float[Array, "b t vocab"]
+    logits: Float[Array, "b t vocab"] | None
 
 
 class Cache(NamedTuple):
@@ -184,8 +184,8 @@ class LLM(nnx.Module):
         )
         self.norm = layers.RMSNorm(cfg.width, eps=cfg.norm_eps, dtype=cfg.dtype, rngs=rngs)
         head = dict(axes=("embed", "vocab"), bias=False, dtype=cfg.dtype, rngs=rngs)
-        tied = cfg.tie_embeddings
-        self.head = None if tied else layers.Linear(cfg.width, cfg.vocab_size, **head)
+        own = cfg.tie_embeddings is False
+        self.head = None if not own else layers.Linear(cfg.width, cfg.vocab_size, **head)
         self.cfg = cfg
 
     def __call__(
@@ -211,7 +211,8 @@ class LLM(nnx.Module):
             InputError: unless exactly one of `input_ids` and `embeddings` is given.
         """
         final, states = self._read(input_ids, attention_mask, embeddings, block_mask, layer)
-        return Output(last_hidden_state=states, logits=self.logits(final))
+        logits = None if self.cfg.tie_embeddings is None else self.logits(final)
+        return Output(last_hidden_state=states, logits=logits)
 
     def encode(
         self,
@@ -252,7 +253,16 @@ class LLM(nnx.Module):
         return self.embed(input_ids)
 
     def logits(self, final: Float[Array, "*b d"]) -> Float[Array, "*b vocab"]:
-        """Scores the next token from states after the final norm."""
+        """Scores the next token from states after the final norm.
+
+        Raises:
+            InputError: without an output projection.
+        """
+        if self.cfg.tie_embeddings is None:
+            raise InputError(
+                "an LLM must have a head to write, got one with states alone; take the weights "
+                "with lm_head, or read states of the caption (text.llm_tokens=query)"
+            )
         return self.embed.attend(final) if self.head is None else self.head(final)
 
     def extend(

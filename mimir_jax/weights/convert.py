@@ -3,7 +3,6 @@
 """Converts weights between published forms and ours, one parameter in memory at a time."""
 
 import concurrent.futures
-import dataclasses
 import json
 import math
 import os
@@ -25,6 +24,7 @@ from mimir_jax.weights import (
     dit,
     divot,
     divot_tokenizer,
+    exported,
     family,
     gguf,
     llm,
@@ -138,7 +138,8 @@ def convert_adapters(
         }
         _write_tensors(folder, adapters.FILE, factors, cast)
         if isinstance(system.network, MimirConfig):
-            _write_conditioners(folder, system.network, stored.tensors, cast)
+            home = opening.resolve(source)
+            _write_conditioners(folder, system.network, stored.tensors, cast, home)
         count = sum(math.prod(tensor.shape) for tensor in factors.values())
     return Report("lora", count, None)
 
@@ -180,9 +181,10 @@ def _write_native(
                 {"name": file.name, "bytes": file.stat().st_size, "sha256": digest.result()}
                 for file, digest in hashes
             ]
-        native.write(
-            folder, opened.family.kind, config, opened.params, dtype=dtype, manifest=manifest
-        )
+        params = opened.params
+        if dtype is not None:
+            params = {path: _cast(path, tensor, dtype) for path, tensor in params.items()}
+        native.write(folder, opened.family.kind, config, params, manifest=manifest)
 
 
 def _write_published(
@@ -198,17 +200,19 @@ def _write_published(
     dtypes = opened.dtypes
     if dtype is not None:
         dtypes = {}
-        params = {path: _cast(tensor, dtype) for path, tensor in params.items()}
+        params = {path: _cast(path, tensor, dtype) for path, tensor in params.items()}
     if known.library == "transformers":
         kinds = [tensor.dtype for tensor in params.values()]
         raw["dtype"] = str(max(set(kinds), key=kinds.count))
         raw.pop("torch_dtype", None)
     expected = rules.export_shapes(table, params, dtypes)
+    _copy_companions(opened, folder)
+    if known.kind in ("llm", "t5"):
+        raw |= _token_ids(folder, raw)
     (folder / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
     tensors.write_safetensors(
         folder, known.stem, expected, rules.export_tensors(table, params, dtypes)
     )
-    _copy_companions(opened, folder)
 
 
 def _write_mimir(folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype | None) -> None:
@@ -223,7 +227,7 @@ def _write_mimir(folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype 
     base = opening.Weights(path=opened.path, family=known, config=opened.config.dit, params=inner)
     assert isinstance(known, dit.DiT)
     _write_published(folder / "transformer", known, base, dtype)
-    _write_conditioners(folder, opened.config, opened.params, dtype)
+    _write_conditioners(folder, opened.config, opened.params, dtype, opened.path)
 
 
 def _write_agent(folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype | None) -> None:
@@ -246,7 +250,7 @@ def _write_agent(folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype 
     _write_published(folder / divot.LLM, inner, base, dtype)
     params, dtypes = opened.params, opened.dtypes
     if dtype is not None:
-        params, dtypes = {path: _cast(tensor, dtype) for path, tensor in params.items()}, {}
+        params, dtypes = {path: _cast(path, tensor, dtype) for path, tensor in params.items()}, {}
     table = known.table(opened.config, known.classes[0], raw)
     rest = [rule for rule in table if not rule.path.startswith("llm/")]
     named = dict(rules.export_tensors(rest, {r.path: params[r.path] for r in rest}, dtypes))
@@ -277,26 +281,28 @@ def _below(values: Mapping[str, Any], start: str) -> dict[str, Any]:
 
 
 def _write_conditioners(
-    folder: pathlib.Path, config: MimirConfig, params: tensors.Tensors, dtype: np.dtype | None
+    folder: pathlib.Path,
+    config: MimirConfig,
+    params: tensors.Tensors,
+    dtype: np.dtype | None,
+    source: pathlib.Path,
 ) -> None:
-    """Writes fuser and stabilizer, where there is either, to the folder `mimir`."""
+    """Writes the folder `mimir`: fuser and stabilizer, where there is either, and the configs."""
     parts = {
         path.replace("/", "."): tensor
         for path, tensor in params.items()
         if path.startswith(("fuser/", "stabilizer/"))
     }
-    (folder / "mimir").mkdir()
-    values = dataclasses.asdict(config)
-    del values["dit"]
-    (folder / "mimir" / "config.json").write_text(json.dumps(values, indent=2) + "\n")
-    _write_tensors(folder / "mimir", "model", parts, dtype)
+    (folder / runs.PARTS).mkdir()
+    exported.write_config(folder, config, source)
+    _write_tensors(folder / runs.PARTS, exported.STEM, parts, dtype)
 
 
 def _write_tensors(
     folder: pathlib.Path, stem: str, named: tensors.Tensors, dtype: np.dtype | None
 ) -> None:
     if dtype is not None:
-        named = {name: _cast(tensor, dtype) for name, tensor in named.items()}
+        named = {name: _cast(name, tensor, dtype) for name, tensor in named.items()}
     expected = {name: (tensor.shape, tensor.dtype) for name, tensor in named.items()}
     tensors.write_safetensors(folder, stem, expected, ((n, x.read()) for n, x in named.items()))
 
@@ -310,13 +316,33 @@ def _published_config(
         before = known.with_dtype(known.read_config(raw, {}), opened.config.dtype)
         if before == opened.config:
             if known.library == "transformers":
-                raw["architectures"] = [name]
+                raw["architectures"] = [known.architecture(opened.config, name)]
             return raw
     return known.write_config(opened.config, name)
 
 
-def _cast(tensor: tensors.Tensor, dtype: np.dtype) -> tensors.Tensor:
-    return tensors.Tensor(tensor.shape, dtype, lambda: tensor.read().astype(dtype, copy=False))
+def _token_ids(folder: pathlib.Path, raw: Mapping[str, Any]) -> dict[str, int]:
+    """Returns the ids of special tokens that a config lacks, from the tokenizer in `folder`."""
+    settings, words = folder / "tokenizer_config.json", folder / "tokenizer.json"
+    if not (settings.is_file() and words.is_file()):
+        return {}
+    named = files.read_json(settings, "tokenizer config")
+    tokenizer = files.read_json(words, "tokenizer")
+    added = tokenizer.get("added_tokens")
+    ids = {t["content"]: t["id"] for t in added} if isinstance(added, list) else {}
+    vocabulary = tokenizer.get("model", {}).get("vocab")
+    ids = {**(vocabulary if isinstance(vocabulary, dict) else {}), **ids}
+    found = {}
+    for name in ("bos", "eos", "pad"):
+        token = named.get(f"{name}_token")
+        token = token.get("content") if isinstance(token, dict) else token
+        if raw.get(f"{name}_token_id") is None and token in ids:
+            found[f"{name}_token_id"] = ids[token]
+    return found
+
+
+def _cast(name: str, tensor: tensors.Tensor, dtype: np.dtype) -> tensors.Tensor:
+    return tensors.Tensor(tensor.shape, dtype, lambda: tensors.cast(name, tensor.read(), dtype))
 
 
 def _copy_companions(opened: opening.Weights, folder: pathlib.Path) -> None:

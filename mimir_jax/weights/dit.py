@@ -40,6 +40,8 @@ class DiT(family.Published):
     library = "diffusers"
     classes = ("CogVideoXTransformer3DModel",)
     stem = "diffusion_pytorch_model"
+    stems = ("cogvideo", "transformer3d")
+    anchor = r"transformer_blocks\.0\.norm1\.linear\.weight"
 
     def read_config(self, raw: family.Raw, tensors: Mapping[str, Tensor]) -> DiTConfig:
         """Reads a config of diffusers.

@@ -4,6 +4,7 @@
 
 import abc
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -55,6 +56,9 @@ class Published(Family, abc.ABC):
         library: Where the published form belongs.
         stem: Name of the published weight file without suffix.
         ignored: Regular expressions of published tensors that do not matter.
+        anchor: Regular expression of the name of a tensor that every checkpoint of the kind has;
+            what stands before it is the name of a wrapper.
+        stems: What the names of other classes of the network contain, in lower case.
         reports_extra: Whether tensors that are not known are reported, where others are refused.
         compute: Dtype of the computation; None takes the one that most tensors are stored in.
     """
@@ -62,6 +66,8 @@ class Published(Family, abc.ABC):
     library: ClassVar[Library]
     stem: ClassVar[str]
     ignored: ClassVar[tuple[str, ...]] = ()
+    anchor: ClassVar[str] = ""
+    stems: ClassVar[tuple[str, ...]] = ()
     reports_extra: ClassVar[bool] = False
     compute: ClassVar[str | None] = None
 
@@ -86,6 +92,21 @@ class Published(Family, abc.ABC):
     def rules(self, config: Any, name: str) -> list[Rule]:
         """Returns the table of class `name`."""
 
+    def recognise(self, name: str, raw: Raw, tensors: Mapping[str, Tensor]) -> str | None:
+        """Returns the class, one of `classes`, that has these tensors under another name.
+
+        Args:
+            name: Class that the config names.
+            raw: The config.
+            tensors: The tensors.
+
+        Returns:
+            None if the network is another one.
+        """
+        del raw
+        akin = not name or any(stem in name.lower() for stem in self.stems)
+        return self.classes[0] if self.stems and akin and has_anchor(tensors, self.anchor) else None
+
     def table(self, config: Any, name: str, raw: Raw) -> list[Rule]:
         """Returns the table of class `name` with the published config `raw`.
 
@@ -106,6 +127,11 @@ class Published(Family, abc.ABC):
     def export_class(self, name: str | None) -> str:
         """Returns the class to write what was read from class `name`, None for our own."""
         return name or self.classes[0]
+
+    def architecture(self, config: Any, name: str) -> str:
+        """Returns the class of its library that opens what the table of class `name` writes."""
+        del config
+        return name
 
     @abc.abstractmethod
     def licence(self, config: Any) -> str:
@@ -150,6 +176,11 @@ class Sizes:
             f"tensors must include {self._prefix}{places[0][0]}, which tells a size, it is "
             "missing; download the file again"
         )
+
+
+def has_anchor(tensors: Mapping[str, Tensor], anchor: str) -> bool:
+    """Whether a name is `anchor`, a regular expression, or ends in it after a dot."""
+    return any(re.fullmatch(rf"(?:.*\.)?{anchor}", name) for name in tensors)
 
 
 def field(raw: Raw, name: str, kind: type = int) -> Any:

@@ -1,20 +1,24 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""GGUF files of the Llama layout under the tensor names and config of transformers.
+"""GGUF files of Llama, Phi-3 and T5 under the tensor names and configs of transformers.
 
-Quantised blocks are turned into float32 when they are read. The format keeps q and k with the
+Quantised blocks are turned into float32 when they are read. Files of Llama keep q and k with the
 channels of each head in pairs; they are put back into halves.
 """
 
 import pathlib
 import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mimir_jax.errors import InputError
+from mimir_jax.weights import gguf_file
+from mimir_jax.weights.gguf_tokenizer import read_tokenizer as read_tokenizer
 from mimir_jax.weights.tensors import Tensor, Tensors
 
-_NAMES = {
+_LLAMA = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
     "output": "lm_head",
@@ -28,160 +32,230 @@ _NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_PHI3 = _LLAMA | {"attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}
+_T5 = {
+    "token_embd": "shared",
+    "output": "lm_head",
+    "enc.output_norm": "encoder.final_layer_norm",
+    "attn_norm": "layer.0.layer_norm",
+    "attn_q": "layer.0.SelfAttention.q",
+    "attn_k": "layer.0.SelfAttention.k",
+    "attn_v": "layer.0.SelfAttention.v",
+    "attn_o": "layer.0.SelfAttention.o",
+    "attn_rel_b": "layer.0.SelfAttention.relative_attention_bias",
+    "ffn_norm": "layer.1.layer_norm",
+    "ffn_gate": "layer.1.DenseReluDense.wi_0",
+    "ffn_up": "layer.1.DenseReluDense.wi_1",
+    "ffn_down": "layer.1.DenseReluDense.wo",
+}
+_ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
 
-# How byte-level BPE cuts text beforehand, by the names of llama.cpp: as GPT-2 does, or with every
-# digit apart.
-_PLAIN_SPLITS = ("gpt-2", "mpt", "olmo", "jais")
-_DIGIT_SPLITS = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone")
+
+class Opened(NamedTuple):
+    """A file under the names of transformers.
+
+    Attributes:
+        kind: Kind of network.
+        class_name: Its class in transformers.
+        raw: Its config.
+        tensors: Its tensors.
+    """
+
+    kind: str
+    class_name: str
+    raw: dict[str, Any]
+    tensors: Tensors
 
 
-def open_file(path: pathlib.Path) -> tuple[dict, Tensors]:
+class _Architecture(NamedTuple):
+    """How files of one architecture are read."""
+
+    kind: str
+    class_name: str
+    names: dict[str, str]
+    block: str  # where a block goes; its number follows
+    config: Callable[["_Fields"], dict[str, Any]]
+
+
+class _Fields:
+    """The metadata of a file, numbers by their name below the architecture."""
+
+    def __init__(self, file: gguf_file.File, prefix: str):
+        self.file, self._prefix = file, prefix
+
+    def number(self, name: str, default: int | float | None = None) -> Any:
+        """Returns a number; without `default` it must be there."""
+        name = f"{self._prefix}.{name}"
+        value = self.file.value(name, (int, float), default)
+        if value is None:
+            raise InputError(f"file {self.file.path} must give {name}, which it lacks")
+        return value
+
+    def text(self, name: str) -> str | None:
+        """Returns a text, None where it is absent."""
+        return self.file.value(f"{self._prefix}.{name}", str)
+
+    def factors(self, name: str) -> list[float] | None:
+        """Returns a small tensor as numbers, None where it is absent."""
+        tensor = self.file.tensors.get(name)
+        return None if tensor is None else [float(x) for x in tensor.read().reshape(-1)]
+
+
+def open_file(path: pathlib.Path) -> Opened:
     """Opens a file.
 
-    Returns:
-        The config of transformers and its tensors by name.
-
     Raises:
-        ValueError: if the file is damaged or of another architecture.
+        InputError: if the file is damaged or of another architecture.
     """
-    import gguf
-
-    try:
-        reader = gguf.GGUFReader(path)
-    except Exception as error:  # the reader raises whatever a damaged file provokes
-        raise InputError(f"file {path} must be whole and in GGUF format: {error}") from None
-    raw = _config(reader, path)
-    heads = {"q": raw["num_attention_heads"], "k": raw["num_key_value_heads"]}
+    file = gguf_file.read(path)
+    name = file.value("general.architecture", str)
+    if name not in _ARCHITECTURES:
+        known = ", ".join(_ARCHITECTURES)
+        raise InputError(f"file {path} must have an architecture among {known}, got {name!r}")
+    known = _ARCHITECTURES[name]
+    raw = known.config(_Fields(file, name))
     tensors: Tensors = {}
-    for tensor in reader.tensors:
-        if tensor.name == "rope_freqs.weight":
-            raise InputError(f"file {path} must have plain RoPE, got frequency factors")
-        name = _rename(tensor.name)
-        match = re.search(r"\.([qk])_proj\.weight$", name)
-        tensors[name] = _lazy(tensor, heads[match[1]] if match else None)
-    raw["tie_word_embeddings"] = "lm_head.weight" not in tensors
-    return raw, tensors
+    for theirs, tensor in file.tensors.items():
+        if theirs in _ROPE_TENSORS and known.kind == "llm":
+            continue  # in the config
+        ours = _rename(theirs, known)
+        heads = {"q": raw.get("num_attention_heads"), "k": raw.get("num_key_value_heads")}
+        match = re.search(r"\.([qk])_proj\.weight$", ours) if name == "llama" else None
+        tensors[ours] = _unpaired(tensor, heads[match[1]]) if match else tensor
+    if known.kind == "llm":
+        raw["tie_word_embeddings"] = "lm_head.weight" not in tensors
+    return Opened(known.kind, known.class_name, raw, tensors)
 
 
-def read_tokenizer(path: pathlib.Path):
-    """Builds the fast tokenizer that the file describes (byte-level BPE).
-
-    Returns:
-        A `PreTrainedTokenizerFast`.
-
-    Raises:
-        ValueError: if it is of another kind.
-    """
-    import gguf
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    reader = gguf.GGUFReader(path)
-    kind = _value(reader, "tokenizer.ggml.model")
-    if kind != "gpt2":
-        raise InputError(f"file {path} must have a byte-level BPE tokenizer, got {kind!r}")
-    tokens = _value(reader, "tokenizer.ggml.tokens")
-    merges = [tuple(pair.split(" ")) for pair in _value(reader, "tokenizer.ggml.merges")]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    pre = _value(reader, "tokenizer.ggml.pre")
-    if pre not in (*_PLAIN_SPLITS, *_DIGIT_SPLITS):
-        known = ", ".join((*_PLAIN_SPLITS, *_DIGIT_SPLITS))
-        raise InputError(f"file {path} must split words as one of {known}, got {pre!r}")
-    steps = [pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    if pre in _DIGIT_SPLITS:
-        steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
-    tokenizer.decoder = decoders.ByteLevel()
-    types = _value(reader, "tokenizer.ggml.token_type")
-    control = [t for t, kind in zip(tokens, types, strict=True) if kind == 3]
-    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in control])
-    special = {}
-    for name in ("bos", "eos", "unknown", "padding"):
-        index = _value(reader, f"tokenizer.ggml.{name}_token_id")
-        if index is not None:
-            ours = {"unknown": "unk", "padding": "pad"}.get(name, name)
-            special[f"{ours}_token"] = tokens[index]
-    if _value(reader, "tokenizer.ggml.add_bos_token"):
-        bos = special["bos_token"]
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])]
+def _llm_config(fields: _Fields) -> dict[str, Any]:
+    heads, width = fields.number("attention.head_count"), fields.number("embedding_length")
+    head_dim = fields.number("attention.key_length", width // max(heads, 1))
+    if fields.number("rope.dimension_count", head_dim) != head_dim:
+        raise InputError(
+            f"file {fields.file.path} must rotate whole heads, got partial rotary positions"
         )
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
-    wrapped.chat_template = _value(reader, "tokenizer.chat_template")
-    return wrapped
-
-
-def _config(reader, path: pathlib.Path) -> dict:
-    kind = _value(reader, "general.architecture")
-    if kind != "llama":
-        raise InputError(f"file {path} must have architecture llama, got {kind!r}")
-
-    def get(name: str, default=None):
-        value = _value(reader, f"llama.{name}")
-        if value is None and default is None:
-            raise InputError(f"file {path} must give llama.{name}, which it lacks")
-        return default if value is None else value
-
-    scaling = _value(reader, "llama.rope.scaling.type")
-    if scaling not in (None, "none"):
-        raise InputError(f"file {path} must have plain RoPE, got scaling {scaling!r}")
-    heads, width = get("attention.head_count"), get("embedding_length")
-    head_dim = get("attention.key_length", width // heads)
-    if get("rope.dimension_count", head_dim) != head_dim:
-        raise InputError(f"file {path} must rotate whole heads, got partial rotary positions")
-    if _value(reader, "llama.attention.sliding_window"):
-        raise InputError(f"file {path} must attend to everything, got a sliding window")
-    eps = float(np.float32(get("attention.layer_norm_rms_epsilon")))
-    vocabulary = next(t for t in reader.tensors if t.name == "token_embd.weight").shape[1]
+    eps = float(np.float32(fields.number("attention.layer_norm_rms_epsilon")))
     return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": int(vocabulary),
+        "vocab_size": _vocabulary(fields),
         "hidden_size": width,
-        "num_hidden_layers": get("block_count"),
+        "num_hidden_layers": fields.number("block_count"),
         "num_attention_heads": heads,
-        "num_key_value_heads": get("attention.head_count_kv", heads),
+        "num_key_value_heads": fields.number("attention.head_count_kv", heads),
         "head_dim": head_dim,
-        "intermediate_size": get("feed_forward_length"),
+        "intermediate_size": fields.number("feed_forward_length"),
         "hidden_act": "silu",
         "rms_norm_eps": float(f"{eps:.6g}"),
-        "max_position_embeddings": get("context_length"),
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": float(get("rope.freq_base", 10000.0)),
-        },
-        "bos_token_id": _value(reader, "tokenizer.ggml.bos_token_id"),
-        "eos_token_id": _value(reader, "tokenizer.ggml.eos_token_id"),
-        "pad_token_id": _value(reader, "tokenizer.ggml.padding_token_id"),
+        "max_position_embeddings": fields.number("context_length"),
+        "rope_parameters": _rope(fields),
+        **_token_ids(fields.file),
     }
 
 
-def _rename(name: str) -> str:
+def _llama(fields: _Fields) -> dict[str, Any]:
+    if fields.number("attention.sliding_window", 0):
+        raise InputError(f"file {fields.file.path} must attend to everything, got a sliding window")
+    return {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", **_llm_config(fields)
+    }  # fmt: skip
+
+
+def _phi3(fields: _Fields) -> dict[str, Any]:
+    return {
+        "architectures": ["Phi3ForCausalLM"],
+        "model_type": "phi3",
+        **_llm_config(fields),
+        "sliding_window": fields.number("attention.sliding_window", 0) or None,
+        "original_max_position_embeddings": fields.number(
+            "rope.scaling.original_context_length", fields.number("context_length")
+        ),
+    }
+
+
+def _t5(fields: _Fields) -> dict[str, Any]:
+    gated = "enc.blk.0.ffn_gate.weight" in fields.file.tensors
+    return {
+        "architectures": ["T5EncoderModel"],
+        "model_type": "t5",
+        "vocab_size": _vocabulary(fields),
+        "d_model": fields.number("embedding_length"),
+        "num_layers": fields.number("block_count"),
+        "num_heads": fields.number("attention.head_count"),
+        "d_kv": fields.number("attention.key_length"),
+        "d_ff": fields.number("feed_forward_length"),
+        "feed_forward_proj": "gated-gelu" if gated else "relu",
+        "relative_attention_num_buckets": fields.number("attention.relative_buckets_count", 32),
+        "layer_norm_epsilon": float(
+            f"{float(fields.number('attention.layer_norm_rms_epsilon', 1e-6)):.6g}"
+        ),
+        "is_encoder_decoder": False,
+        **_token_ids(fields.file),
+    }
+
+
+def _rope(fields: _Fields) -> dict[str, Any]:
+    """Returns the rotary settings. Factors of a file, also those of Llama 3.1, are a LongRoPE."""
+    rope: dict[str, Any] = {"rope_theta": float(fields.number("rope.freq_base", 10000.0))}
+    context = fields.number("context_length")
+    scaling = fields.text("rope.scaling.type")
+    if (same := fields.factors("rope_freqs.weight")) is not None:
+        short, long, original, attention = same, same, context, 1.0
+    else:
+        short, long = (fields.factors(f"rope_factors_{n}.weight") for n in ("short", "long"))
+        original = fields.number("rope.scaling.original_context_length", context)
+        attention = float(fields.number("rope.scaling.attn_factor", 0.0)) or None
+    if short is not None and long is not None:
+        rope |= {"rope_type": "longrope", "short_factor": short, "long_factor": long}
+        rope["original_max_position_embeddings"] = original
+        return rope if attention is None else rope | {"attention_factor": attention}
+    if scaling == "linear":
+        return rope | {"rope_type": "linear", "factor": float(fields.number("rope.scaling.factor"))}
+    if scaling not in (None, "none"):
+        raise InputError(
+            f"file {fields.file.path} must have plain or linear RoPE or factors of its "
+            f"frequencies, got scaling {scaling!r}"
+        )
+    return rope | {"rope_type": "default"}
+
+
+def _vocabulary(fields: _Fields) -> int:
+    table = fields.file.tensors.get("token_embd.weight")
+    if table is None or len(table.shape) != 2:
+        raise InputError(f"file {fields.file.path} must hold the table token_embd.weight, got none")
+    return table.shape[0]
+
+
+def _token_ids(file: gguf_file.File) -> dict[str, int | None]:
+    names = {"bos": "bos", "eos": "eos", "pad": "padding"}
+    return {
+        f"{ours}_token_id": file.value(f"tokenizer.ggml.{theirs}_token_id", int)
+        for ours, theirs in names.items()
+    }
+
+
+def _rename(name: str, known: _Architecture) -> str:
     stem, _, leaf = name.rpartition(".")
-    match = re.fullmatch(r"blk\.(\d+)\.(\w+)", stem)
-    key = match[2] if match else stem
-    if key not in _NAMES:
-        return name  # unknown, which the check reports as extra
-    return f"model.layers.{match[1]}.{_NAMES[key]}.{leaf}" if match else f"{_NAMES[key]}.{leaf}"
+    match = re.fullmatch(r"(?:enc\.)?blk\.(\d+)\.(\w+)", stem)
+    target = known.names.get(match[2] if match else stem)
+    if target is None:
+        return name.replace("dec.", "decoder.", 1)  # unknown, which the check reports as extra
+    return f"{known.block}.{match[1]}.{target}.{leaf}" if match else f"{target}.{leaf}"
 
 
-def _lazy(tensor, heads: int | None) -> Tensor:
-    shape = tuple(int(size) for size in reversed(tensor.shape))
+def _unpaired(tensor: Tensor, heads: int) -> Tensor:
+    """Moves the rows of each head from pair by pair to all first members, then all second ones."""
 
     def read() -> np.ndarray:
-        from gguf.quants import dequantize
+        value = tensor.read()
+        paired = value.reshape(heads, value.shape[0] // heads // 2, 2, *value.shape[1:])
+        return np.ascontiguousarray(paired.swapaxes(1, 2)).reshape(value.shape)
 
-        value = np.asarray(dequantize(tensor.data, tensor.tensor_type), np.float32).reshape(shape)
-        if heads is None:
-            return value
-        # Rows of a head: pair by pair -> all first members, then all second ones.
-        paired = value.reshape(heads, shape[0] // heads // 2, 2, *shape[1:])
-        return np.ascontiguousarray(paired.swapaxes(1, 2)).reshape(shape)
-
-    return Tensor(shape, np.dtype(np.float32), read)
+    return Tensor(tensor.shape, tensor.dtype, read)
 
 
-def _value(reader, name: str):
-    entry = reader.fields.get(name)
-    return None if entry is None else entry.contents()
+_T5_ENCODER = _Architecture("t5", "T5EncoderModel", _T5, "encoder.block", _t5)
+_ARCHITECTURES = {
+    "llama": _Architecture("llm", "LlamaForCausalLM", _LLAMA, "model.layers", _llama),
+    "phi3": _Architecture("llm", "Phi3ForCausalLM", _PHI3, "model.layers", _phi3),
+    "t5": _T5_ENCODER,
+    "t5encoder": _T5_ENCODER,
+}

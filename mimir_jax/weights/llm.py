@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decoder-only LLMs of transformers: Phi-3 (3.5 too), Llama and Mistral, in one network."""
 
+import re
 from collections.abc import Mapping
 
 from mimir_jax.config import LLMConfig, RopeConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import llm
-from mimir_jax.weights import family
+from mimir_jax.weights import family, recognition
 from mimir_jax.weights.rules import Rule, in_blocks, linear, norm
 from mimir_jax.weights.tensors import Tensor, Tensors
 
@@ -16,6 +17,9 @@ _TYPES = {
     "LlamaForCausalLM": "llama",
     "MistralForCausalLM": "mistral",
 }
+_ALTERING = re.compile(
+    r"multiplier|logits?_scal|no_rope|scale_emb|scale_depth|softcap|qk_norm|clip_qkv"
+)
 _ROPE_KINDS = {"default": "default", "linear": "linear", "llama3": "llama3"}
 _ROPE_KINDS |= dict.fromkeys(("longrope", "su"), "longrope")
 
@@ -28,7 +32,8 @@ class LLM(family.Published):
     library = "transformers"
     classes = tuple(_TYPES)
     stem = "model"
-    ignored = (r".*rotary_emb\.inv_freq",)
+    ignored = (r".*rotary_emb\.inv_freq", r"(score|classifier)\..*")
+    anchor = r"layers\.0\.input_layernorm\.weight"
 
     def read_config(self, raw: family.Raw, tensors: Mapping[str, Tensor]) -> LLMConfig:
         """Reads a config of transformers, with old `rope_scaling` or new `rope_parameters`."""
@@ -37,6 +42,8 @@ class LLM(family.Published):
         width = family.field(raw, "hidden_size")
         kv_heads = raw.get("num_key_value_heads")
         windows = {"LlamaForCausalLM": None, "MistralForCausalLM": raw.get("sliding_window", 4096)}
+        window = windows.get(_stem_class(class_name(raw), raw), raw.get("sliding_window"))
+        _require_plain(raw, window)
         return LLMConfig(
             vocab_size=family.field(raw, "vocab_size"),
             width=width,
@@ -46,15 +53,15 @@ class LLM(family.Published):
             head_dim=raw.get("head_dim") or width // heads,
             mlp_dim=family.field(raw, "intermediate_size"),
             norm_eps=family.field(raw, "rms_norm_eps", float),
-            tie_embeddings=raw.get("tie_word_embeddings", False),
-            sliding_window=windows.get(class_name(raw), raw.get("sliding_window")),
+            tie_embeddings=None if _is_headless(raw, tensors) else _is_tied(raw),
+            sliding_window=window,
             rope=_read_rope(raw),
         )
 
     def write_config(self, config: LLMConfig, name: str) -> family.Raw:
         """Writes the config of class `name`."""
         raw = {
-            "architectures": [name],
+            "architectures": [self.architecture(config, name)],
             "model_type": _TYPES[name],
             "vocab_size": config.vocab_size,
             "hidden_size": config.width,
@@ -66,8 +73,10 @@ class LLM(family.Published):
             "hidden_act": "silu",
             "rms_norm_eps": config.norm_eps,
             "max_position_embeddings": config.rope.max_length,
-            "tie_word_embeddings": config.tie_embeddings,
+            "tie_word_embeddings": bool(config.tie_embeddings),
             "rope_parameters": _write_rope(config.rope),
+            # Left out, they would be those of another model, beyond the vocabulary of this one.
+            **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")),
         }
         if name != "LlamaForCausalLM":
             raw["sliding_window"] = config.sliding_window
@@ -77,7 +86,8 @@ class LLM(family.Published):
 
     def rules(self, config: LLMConfig, name: str) -> list[Rule]:
         """Returns the table of class `name`."""
-        at = "model.layers.{i}"
+        top = "" if config.tie_embeddings is None else "model."
+        at = f"{top}layers.{{i}}"
         attention, mlp = f"{at}.self_attn", f"{at}.mlp"
         if name == "Phi3ForCausalLM":
             fused = [
@@ -99,19 +109,49 @@ class LLM(family.Published):
             *linear("mlp/down", f"{mlp}.down_proj"),
             *fused,
         ]
-        head = [] if config.tie_embeddings else linear("head", "lm_head")
+        head = linear("head", "lm_head") if config.tie_embeddings is False else []
         return [
-            Rule("embed/table", ("model.embed_tokens.weight",)),
+            Rule("embed/table", (f"{top}embed_tokens.weight",)),
             *in_blocks(blocks),
-            *norm("norm", "model.norm"),
+            *norm("norm", f"{top}norm"),
             *head,
         ]
 
     def prepare(self, raw: family.Raw, tensors: Tensors) -> Tensors:
-        """Drops the copy of tied embeddings that some checkpoints store as a head."""
-        if raw.get("tie_word_embeddings", False):
-            return {name: x for name, x in tensors.items() if name != "lm_head.weight"}
-        return tensors
+        """Names tensors as the class does, and drops the copy of tied embeddings stored as a head.
+
+        Classes without a head name them without `model.`, wrappers put more in front of it.
+        """
+        before = recognition.prefix(tensors, self.anchor)
+        if before is not None and before.endswith(".model."):
+            outer = before.removesuffix("model.")
+            tensors = {name.removeprefix(outer): x for name, x in tensors.items()}
+            before = "model."
+        if _is_tied(raw):
+            tensors = {name: x for name, x in tensors.items() if name != "lm_head.weight"}
+        top = "" if _is_headless(raw, tensors) else "model."
+        if before in (None, top):
+            return tensors
+        others = ("lm_head.", "score.", "classifier.")
+        return {
+            name if name.startswith(others) else top + name.removeprefix(before): x
+            for name, x in tensors.items()
+        }
+
+    def recognise(self, name: str, raw: family.Raw, tensors: Mapping[str, Tensor]) -> str | None:
+        """Returns the class with a head in the layout of the tensors."""
+        if not family.has_anchor(tensors, self.anchor):
+            return None
+        if known := _stem_class(name, raw):
+            return known
+        if name or _is_known_elsewhere(raw):
+            return None
+        fused = family.has_anchor(tensors, r"layers\.0\.self_attn\.qkv_proj\.weight")
+        return "Phi3ForCausalLM" if fused else "LlamaForCausalLM"
+
+    def architecture(self, config: LLMConfig, name: str) -> str:
+        """Returns the class of transformers that has the tensors of the table of class `name`."""
+        return name.replace("ForCausalLM", "Model") if config.tie_embeddings is None else name
 
     def licence(self, config: LLMConfig) -> str:
         """The layouts are shared by models of many licences."""
@@ -121,8 +161,53 @@ class LLM(family.Published):
 def class_name(raw: family.Raw) -> str:
     """Returns the published class of a config, from `architectures` or else `model_type`."""
     by_type = {kind: name for name, kind in _TYPES.items()}
-    names = raw.get("architectures") or [by_type.get(raw.get("model_type"), "")]
-    return names[0]
+    names = raw.get("architectures")
+    if isinstance(names, list) and names and isinstance(names[0], str):
+        return names[0]
+    kind = raw.get("model_type")
+    return by_type.get(kind, "") if isinstance(kind, str) else ""
+
+
+def _stem_class(name: str, raw: family.Raw) -> str | None:
+    """Returns the class with a head of the network that class or type of a config name."""
+    kind = str(raw.get("model_type")).lower()
+    if name or kind not in _TYPES.values():
+        kind = next((k for k in _TYPES.values() if k in name.lower()), None)
+    return {k: n for n, k in _TYPES.items()}.get(kind)
+
+
+def _is_known_elsewhere(raw: family.Raw) -> bool:
+    """Whether transformers has the type of a config as another network."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    return raw.get("model_type") in CONFIG_MAPPING_NAMES
+
+
+def _is_tied(raw: family.Raw) -> bool:
+    return raw.get("tie_word_embeddings", False) is True
+
+
+def _is_headless(raw: family.Raw, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether tensors are those of a class without a head; one that lost its head is damaged."""
+    has_head = not tensors or "lm_head.weight" in tensors or _is_tied(raw)
+    return not has_head and not class_name(raw).endswith("ForCausalLM")
+
+
+def _require_plain(raw: family.Raw, window: int | None) -> None:
+    """Raises `InputError` for settings by which relatives with the same tensors differ."""
+    for name, value in raw.items():
+        if _ALTERING.search(name) and value not in (None, False, 1, [], {}):
+            raise InputError(
+                f"config.json must have no {name}, got {value!r:.60}, which this network does not "
+                "implement"
+            )
+    kinds = raw.get("layer_types") or ()
+    fine = {"full_attention"} if window is None else {"sliding_attention"}
+    if not set(kinds) <= fine:
+        raise InputError(
+            f"config.json must have layer_types of {fine.pop()} alone, got "
+            f"{', '.join(sorted(map(str, set(kinds))))}"
+        )
 
 
 def _read_rope(raw: family.Raw) -> RopeConfig:

@@ -16,7 +16,8 @@ from jax.typing import DTypeLike
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional, params
 from mimir_jax.parallel import rules as sharding_rules
-from mimir_jax.weights import opening, runs
+from mimir_jax.weights import exported, opening, runs
+from mimir_jax.weights import tensors as tensors_lib
 from mimir_jax.weights.tensors import Tensors
 
 
@@ -82,9 +83,12 @@ def load_run(
     Raises:
         InputError: if there is no such checkpoint, or it is damaged or of another network.
     """
-    _, _, stored = runs.open_run(workdir, step)
     model = getattr(model, "plain", model)  # adapters are merged
-    tensors = opening.check_params(workdir, params.flatten(model.abstract_params), stored)
+    if exported.is_exported(workdir):
+        tensors = opening.open_weights(workdir).params
+    else:
+        _, _, stored = runs.open_run(workdir, step)
+        tensors = opening.check_params(workdir, params.flatten(model.abstract_params), stored)
     compute = _compute_dtype(model.config)
     target = {name: jnp.promote_types(x.dtype, compute) for name, x in tensors.items()}
     return _put(tensors, model, target, mesh)
@@ -93,7 +97,8 @@ def load_run(
 def read(path: str | os.PathLike[str], *, dtype: str) -> tuple[opening.Weights, functional.Params]:
     """Reads parameters into host memory as numpy arrays of `dtype`, with what they are."""
     opened = opening.open_weights(path)
-    values = {name: x.read().astype(dtype, copy=False) for name, x in opened.params.items()}
+    cast = np.dtype(dtype)
+    values = {n: tensors_lib.cast(n, x.read(), cast) for n, x in opened.params.items()}
     return opened, params.unflatten(values)
 
 
@@ -118,7 +123,7 @@ def _put(
         )
     values = {}
     for name, tensor in tensors.items():
-        value = tensor.read().astype(dtypes[name], copy=False)
+        value = tensors_lib.cast(name, tensor.read(), np.dtype(dtypes[name]))
         values[name] = jax.device_put(value, shardings[name])  # compiles nothing, unlike asarray
     return params.unflatten(values)
 

@@ -9,9 +9,9 @@ files, and SAT checkpoints of CogVideoX.
 """
 
 import collections
+import contextlib
 import dataclasses
 import importlib.util
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 
 from mimir_jax import files as files_lib
-from mimir_jax.errors import InputError
+from mimir_jax.errors import InputError, listed
 from mimir_jax.weights import (
     contrast,
     dit,
     divot,
     divot_pair,
     divot_tokenizer,
+    exported,
     family,
     gguf,
     llava,
@@ -35,6 +36,7 @@ from mimir_jax.weights import (
     native,
     openclip,
     peft,
+    recognition,
     rules,
     runs,
     sat,
@@ -66,6 +68,7 @@ FAMILIES: dict[str, family.Family] = {
 """Every kind of network there is."""
 
 _AT_ONCE_BYTES = 256 << 20  # an Orbax checkpoint is read whole up to here
+_MISTYPED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _SAT_FILE = "mp_rank_00_model_states.pt"
 _CLASSES = {"t5": "T5EncoderModel", "llava": llava.Llava.classes[0]}  # of a `model_type` alone
 
@@ -139,8 +142,8 @@ def open_weights(path: str | os.PathLike[str], *, kind: str | None = None) -> We
 
     Args:
         path: As in `load`.
-        kind: Opens this part of a published model that holds one, the `vit` of a LLaVA; otherwise
-            it has no effect.
+        kind: Opens this part of a published model that holds one, the `vit` of a LLaVA or the `vae`
+            of a training checkpoint of SAT; otherwise it has no effect.
 
     Raises:
         ValueError: if they are of no known form or class, damaged, or disagree with their config.
@@ -151,7 +154,7 @@ def open_weights(path: str | os.PathLike[str], *, kind: str | None = None) -> We
     if place.suffix == ".gguf":
         return _open_gguf(place)
     if place.suffix == ".pt":
-        return _open_sat(place)
+        return _open_sat(place, kind)
     if place.suffix in (".bin", ".safetensors"):
         return _open_by_tensors(place, *tensors.open_single(place))
     if not place.is_dir():
@@ -161,23 +164,17 @@ def open_weights(path: str | os.PathLike[str], *, kind: str | None = None) -> We
     if (place / divot_tokenizer.FILE).is_file() and kind in (None, divot_tokenizer.KIND):
         return _open_tokenizer(place)
     if not (place / "config.json").is_file():
-        return _open_without_config(place)
+        return _open_without_config(place, kind)
     raw = _read_json(place, "config.json")
     if raw.get("format") == native.FORMAT:
         return _open_native(place, raw)
     if runs.is_run_config(raw):
-        return _open_run(place)
+        return _open_exported(place) if exported.is_exported(place) else _open_run(place)
     return _open_published(place, raw, kind)
 
 
 def _read_json(folder: pathlib.Path, name: str) -> dict[str, Any]:
-    try:
-        raw = json.loads((folder / name).read_text())
-        if not isinstance(raw, dict):
-            raise InputError(f"got {type(raw).__name__}")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name} of {folder} must be a JSON object: {error}") from None
-    return raw
+    return files_lib.read_json(folder / name, "config")
 
 
 def _open_native(folder: pathlib.Path, header: dict[str, Any]) -> Weights:
@@ -215,6 +212,17 @@ def _open_run(folder: pathlib.Path) -> Weights:
     )
 
 
+def _open_exported(folder: pathlib.Path) -> Weights:
+    """Opens a Mimir that was written for diffusers."""
+    inner = open_weights(folder / exported.TRANSFORMER)
+    if inner.family.kind != "dit":
+        raise InputError(f"weights {inner.path} must hold a dit, got a {inner.family.kind}")
+    known = FAMILIES["mimir"]
+    config = exported.read_config(folder, inner.config)
+    params = exported.read_params(folder, inner.params, known.abstract(config))
+    return Weights(path=folder, family=known, config=config, params=_finite(params, folder))
+
+
 def check_params(
     folder: pathlib.Path, abstract: Mapping[str, Any], stored: native.Stored
 ) -> tensors.Tensors:
@@ -233,19 +241,25 @@ def check_params(
     if wrong := sorted(name for name in expected | found if expected.get(name) != found.get(name)):
         raise InputError(
             f"weights {folder} must hold the parameters of their config, {len(wrong)} differ: "
-            f"{', '.join(wrong[:5])}; convert them again"
+            f"{listed(wrong)}; convert them again"
         )
     if sum(tensor.nbytes for tensor in stored.tensors.values()) > _AT_ONCE_BYTES:
-        return stored.tensors
+        return _finite(stored.tensors, folder)
     values = stored.read_all()
-    return {name: tensors.of_array(values[name]) for name in stored.tensors}
+    return _finite({name: tensors.of_array(values[name]) for name in stored.tensors}, folder)
+
+
+def _finite(params: tensors.Tensors, place: pathlib.Path) -> tensors.Tensors:
+    return {name: tensors.finite(name, tensor, str(place)) for name, tensor in params.items()}
 
 
 def _open_published(folder: pathlib.Path, raw: family.Raw, kind: str | None) -> Weights:
-    if "_class_name" in raw:
-        name = raw["_class_name"]
-    else:
-        name = llm.class_name(raw) or _CLASSES.get(raw.get("model_type"), "")
+    name = raw.get("_class_name") or llm.class_name(raw)
+    kind_name = raw.get("model_type")
+    if not name and isinstance(kind_name, str):
+        name = _CLASSES.get(kind_name, "")
+    if not isinstance(name, str):
+        name = ""
     known = next((f for f in FAMILIES.values() if name in f.classes), None)
     if kind in FAMILIES and name in FAMILIES[kind].holders:
         known = FAMILIES[kind]
@@ -253,24 +267,43 @@ def _open_published(folder: pathlib.Path, raw: family.Raw, kind: str | None) -> 
         found, files = tensors.open_folder(folder)
         if known := _recognized(found):  # its file of another program, which tells no class
             return _checked(folder, known, known.classes[0], {}, found, files)
-    if known is None:
-        names = ", ".join(n for f in FAMILIES.values() for n in f.classes)
-        raise InputError(
-            f"config.json of {folder} must name a class among {names}, got {name or None!r}"
-        )
     pickles = sorted(folder.rglob(_SAT_FILE))
     opener = tensors.open_single if pickles else tensors.open_folder
     found, files = opener(pickles[0] if pickles else folder)
+    if known is None:
+        known, name = _recognise(folder, name, raw, recognition.unwrapped(found))
     return _checked(folder, known, name, raw, found, files)
 
 
-def _open_without_config(folder: pathlib.Path) -> Weights:
+def _recognise(
+    folder: pathlib.Path, name: str, raw: family.Raw, found: tensors.Tensors
+) -> tuple[family.Published, str]:
+    """Returns the network that tensors of another class are those of, and its class.
+
+    Raises:
+        InputError: if there is none.
+    """
+    for known in FAMILIES.values():
+        if isinstance(known, family.Published):
+            with contextlib.suppress(TypeError):  # a field of another type, such as a list
+                if (sibling := known.recognise(name, raw, found)) is not None:
+                    return known, sibling
+    names = ", ".join(n for f in FAMILIES.values() for n in f.classes)
+    raise InputError(
+        f"config.json of {folder} must name a class among {names}, or one with the tensors of "
+        f"such a class, got {name or None!r}"
+    )
+
+
+def _open_without_config(folder: pathlib.Path, kind: str | None) -> Weights:
+    if exported.is_exported(folder):
+        return _open_exported(folder)
     ggufs = sorted(folder.glob("*.gguf"))
     if len(ggufs) == 1:
         return _open_gguf(ggufs[0])
     pickles = sorted(folder.rglob(_SAT_FILE))
     if len(pickles) == 1:
-        return _open_sat(pickles[0])
+        return _open_sat(pickles[0], kind)
     if (folder / divot.LLM / "config.json").is_file():
         return _open_divot(folder)
     if (folder / openclip.CONFIG_FILE).is_file():
@@ -327,14 +360,16 @@ def _recognized(found: tensors.Tensors) -> family.Published | None:
 
 
 def _open_gguf(path: pathlib.Path) -> Weights:
-    raw, found = gguf.open_file(path)
-    known = FAMILIES["llm"]
-    return _checked(path, known, "LlamaForCausalLM", raw, found, [path])
+    opened = gguf.open_file(path)
+    known = FAMILIES[opened.kind]
+    return _checked(path, known, opened.class_name, opened.raw, opened.tensors, [path])
 
 
-def _open_sat(path: pathlib.Path) -> Weights:
+def _open_sat(path: pathlib.Path, kind: str | None) -> Weights:
+    """Opens a SAT checkpoint; of that of a whole training run the transformer, or the `vae`."""
     found, files = tensors.open_single(path)
-    if sat.is_vae(found):
+    found = recognition.unwrapped(found)
+    if sat.is_vae(found) and (kind == "vae" or not sat.is_transformer(found)):
         raw: family.Raw = {}  # the released one is the default
         return _checked(path, FAMILIES["vae"], vae.VAE.classes[0], raw, found, files)
     found = sat.transformer(found)
@@ -352,17 +387,26 @@ def _checked(
 ) -> Weights:
     try:
         raw = known.part(raw)
+        found = recognition.unwrapped(found)
+        if known.kind != "llm":
+            found = recognition.rooted(found, known.anchor)
         if peft.is_unmerged(found):
             found = peft.merge(found, place)
         found = known.prepare(raw, found)
         config = known.read_config(raw, found)
+        recognition.check_config(config, found)
         table = known.table(config, name, raw)
         abstract = known.abstract(config)
-    except (ValueError, TypeError) as error:
+    except InputError as error:
         raise InputError(f"weights {place}: {error}") from None
+    except _MISTYPED as error:  # whatever a field of another type provokes
+        raise InputError(
+            f"weights {place}: config.json must have fields of the right types, got "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        ) from None
     options = dict(ignored=known.ignored, reports_extra=known.reports_extra)
     rules.check(table, abstract, found, **options, source=str(place))
-    params = rules.import_params(table, abstract, found)
+    params = _finite(rules.import_params(table, abstract, found), place)
     used = {name: found[name].dtype for name in rules.expected_shapes(table, abstract)}
     stored = collections.Counter(str(dtype) for dtype in used.values())
     main = stored.most_common(1)[0][0]

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mimir_jax.errors import InputError
-from mimir_jax.weights.tensors import Tensor, Tensors
+from mimir_jax.errors import InputError, listed
+from mimir_jax.weights.tensors import Tensor, Tensors, is_floating
 
 Shape = tuple[int, ...]
 
@@ -182,11 +182,14 @@ def check(
     if extra and reports_extra:
         logging.warning("weights %s: %d tensors not read: %s", source, len(extra), ", ".join(extra))
         extra = []
-    problems = [
-        f"{len(names)} {what}: {', '.join(names)}"
-        for what, names in (("missing", missing), ("extra", extra), ("misshaped", misshaped))
-        if names
+    integers = [
+        f"{name} of {tensors[name].dtype}"
+        for name in shapes
+        if name in tensors and not is_floating(tensors[name].dtype)
     ]
+    kinds = {"missing": missing, "extra": extra, "misshaped": misshaped}
+    kinds["quantised, in a way that is not read"] = integers
+    problems = [f"{len(names)} {what}: {listed(names)}" for what, names in kinds.items() if names]
     if problems:
         raise InputError(
             f"weights {source} must hold the tensors of its config, "

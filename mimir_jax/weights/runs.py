@@ -5,6 +5,7 @@
 WORKDIR/config.json            the config
 WORKDIR/checkpoints/STEP/      state, data position, config and checksums, by training.checkpoint
 WORKDIR/weights/               in place of checkpoints in a released run: one step, to use alone
+WORKDIR/mimir/run.json         likewise in an exported one, see `weights.exported`
 """
 
 import pathlib
@@ -25,6 +26,8 @@ CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
 WEIGHTS = "weights"
 SUMS = "sums"
+PARTS = "mimir"
+STEP_FILE = "run.json"
 DAMAGED_REMEDY = "delete that folder to go on from the one before it"
 
 
@@ -57,6 +60,9 @@ def steps(workdir: pathlib.Path) -> list[int]:
     """Returns the steps of the kept checkpoints of a run, oldest first."""
     if is_released(workdir):
         return [int(native.read_manifest(workdir / WEIGHTS)["step"])]
+    if (exported := workdir / PARTS / STEP_FILE).is_file():
+        step = files.read_json(exported, "step of a run").get("step")
+        return [step] if isinstance(step, int) else []
     folders = (workdir / CHECKPOINTS).glob("*")
     return sorted(int(path.name) for path in folders if path.name.isdigit())
 

@@ -13,6 +13,7 @@ import numpy as np
 from mimir_jax.weights.tensors import Tensor, Tensors
 
 _PREFIX = "model.diffusion_model."
+_FIRST_STAGE = "first_stage_model."
 
 _RENAMED = {
     r"time_embed\.0": "time_embedding.linear_1",
@@ -32,6 +33,8 @@ _RENAMED = {
     r"mixins\.final_layer\.adaLN_modulation\.1": "norm_out.linear",
     r"mixins\.final_layer\.linear": "proj_out",
 }
+# Computed, not learned, or of the language model that SAT derives from.
+_DROPPED = re.compile(r"(.*\.)?(freqs_(sin|cos)|embed_tokens|position_embedding\w*)(\.weight)?")
 _QKV = r"transformer\.layers\.(\d+)\.attention\.query_key_value"
 _MODULATION = r"mixins\.adaln_layer\.adaLN_modulations\.(\d+)\.1"
 # Chunks: shift, scale, gate of video attention, video feed-forward, text attention, text
@@ -54,6 +57,8 @@ def transformer(tensors: Tensors) -> Tensors:
             continue  # the autoencoder and text encoder of a whole training checkpoint
         name = name.removeprefix(_PREFIX)
         stem, _, leaf = name.rpartition(".")
+        if _DROPPED.fullmatch(name):
+            continue
         if name == "mixins.pos_embed.pos_embedding":
             out["patch_embed.pos_embedding"] = tensor
         elif match := re.fullmatch(_QKV, stem):
@@ -89,15 +94,18 @@ def vae(tensors: Tensors) -> Tensors:
     if not is_vae(tensors):
         return tensors
     out: Tensors = {}
-    ups = [int(m[1]) for n in tensors if (m := re.search(r"decoder\.up\.(\d+)\.", n))]
+    ups = [int(m[1]) for n in tensors if (m := re.search(r"decoder\.up\.(\d{1,4})\.", n))]
     last = max(ups, default=0)
+    whole = any(name.startswith(_FIRST_STAGE) for name in tensors)
     for name, tensor in tensors.items():
-        name = name.removeprefix("first_stage_model.")
+        if whole and not name.startswith(_FIRST_STAGE):
+            continue  # the transformer and text encoder of a whole training checkpoint
+        name = name.removeprefix(_FIRST_STAGE)
         if name.startswith("loss."):
             continue
         name = re.sub(r"encoder\.down\.(\d+)\.", r"encoder.down_blocks.\1.", name)
         name = re.sub(
-            r"decoder\.up\.(\d+)\.", lambda m: f"decoder.up_blocks.{last - int(m[1])}.", name
+            r"decoder\.up\.(\d{1,4})\.", lambda m: f"decoder.up_blocks.{last - int(m[1])}.", name
         )
         for pattern, replacement in _VAE_RENAMED:
             name = re.sub(pattern, replacement, name)

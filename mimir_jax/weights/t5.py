@@ -22,6 +22,8 @@ class T5(family.Published):
     library = "transformers"
     classes = ("T5EncoderModel", "T5ForConditionalGeneration", "T5Model")
     stem = "model"
+    stems = ("t5",)
+    anchor = r"encoder\.block\.0\.layer\.0\.SelfAttention\.q\.weight"
     ignored = (r"decoder\..*", r"lm_head\..*")
 
     def read_config(self, raw: family.Raw, tensors: Mapping[str, Tensor]) -> T5Config:

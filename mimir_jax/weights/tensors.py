@@ -6,18 +6,22 @@ Nothing in a file is executed: pickles go through torch's weights-only reader, a
 is installed.
 """
 
+import argparse
 import dataclasses
 import json
 import math
 import os
 import pathlib
+import re
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from mimir_jax.errors import InputError
+from mimir_jax.errors import InputError, listed
 
 SHARD_BYTES = 10_000_000_000
 """Size above which a written checkpoint is split into files."""
@@ -34,6 +38,9 @@ _DTYPES = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.")
+_WRAPS = ("module", "state_dict", "model_state_dict", "model")  # keys that hold all tensors
+_MAX_WRAPS = 4
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 
@@ -65,6 +72,66 @@ def of_array(array: np.ndarray) -> Tensor:
     return Tensor(array.shape, array.dtype, lambda: array)
 
 
+def is_floating(dtype: np.dtype) -> bool:
+    """Whether a dtype is one of floating-point numbers, bfloat16 included."""
+    return dtype.kind == "f" or dtype == ml_dtypes.bfloat16
+
+
+def finite(name: str, tensor: Tensor, source: str) -> Tensor:
+    """Returns a tensor whose values are checked when they are read.
+
+    Args:
+        name: Its name, for the error.
+        tensor: The tensor.
+        source: Where it is, likewise.
+    """
+
+    def read() -> np.ndarray:
+        value = tensor.read()
+        if is_floating(value.dtype) and not _all_finite(value):
+            count = int(np.sum(~np.isfinite(value.astype(np.float32))))
+            raise InputError(
+                f"weights {source} must be finite, {count} of {value.size} values of {name} are "
+                "not; take a copy or a checkpoint from before"
+            )
+        return value
+
+    return dataclasses.replace(tensor, read=read)
+
+
+def cast(name: str, value: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Returns values in another dtype.
+
+    Raises:
+        InputError: if one is too large for it.
+    """
+    if value.dtype == dtype:
+        return value
+    with np.errstate(over="ignore"):
+        out = value.astype(dtype)
+    if is_floating(dtype) and dtype.itemsize < value.dtype.itemsize or dtype == np.float16:
+        if not _all_finite(out) and _all_finite(value):
+            largest = float(np.abs(value.astype(np.float64)).max())
+            raise InputError(
+                f"{name} must fit {dtype}, its largest value is {largest:.4g}; use bfloat16 or "
+                "float32"
+            )
+    return out
+
+
+def _all_finite(value: np.ndarray) -> bool:
+    """Whether every value is finite; a sum of squares would overflow, so exponents are read."""
+    bits = {2: np.uint16, 4: np.uint32}.get(value.dtype.itemsize)
+    if bits is None or not value.size:
+        return bool(np.isfinite(value).all())
+    masks = {"bfloat16": 0x7F80, "float16": 0x7C00, "float32": 0x7F800000}
+    mask = bits(masks[str(value.dtype)])
+    flat = np.ascontiguousarray(value).reshape(-1).view(bits)
+    step = 1 << 22
+    parts = (flat[i : i + step] for i in range(0, flat.size, step))
+    return not any(((part & mask) == mask).any() for part in parts)
+
+
 def open_folder(folder: pathlib.Path) -> tuple[Tensors, list[pathlib.Path]]:
     """Lists the tensors of a checkpoint folder without reading them.
 
@@ -74,20 +141,24 @@ def open_folder(folder: pathlib.Path) -> tuple[Tensors, list[pathlib.Path]]:
     Raises:
         ValueError: if there is no checkpoint, a shard is absent or a file is damaged.
     """
-    for pattern, reader in (
-        ("*.safetensors.index.json", open_sharded),
-        ("*.safetensors", open_single),
-        ("*.bin.index.json", open_sharded),
-        ("*.bin", open_single),
-    ):
-        found = sorted(p for p in folder.glob(pattern) if not p.name.startswith("."))
-        if len(found) > 1:
-            names = ", ".join(p.name for p in found)
-            raise InputError(
-                f"weights folder {folder} must hold one checkpoint, found {names}; keep one of them"
-            )
-        if found:
-            return reader(found[0])
+    for ending in ("safetensors", "bin"):
+        for pattern, reader in (
+            (f"*.{ending}.index.json", open_sharded),
+            (f"*.{ending}", open_single),
+            (f"*.{ending}.index.*.json", open_sharded),  # shards of a variant, fp16 say
+        ):
+            found = sorted(p for p in folder.glob(pattern) if not p.name.startswith("."))
+            if reader is open_single:
+                if shards := [p for p in found if _SHARD.search(p.name)]:
+                    return _open_shards(folder, shards)
+                found = [p for p in found if "." not in p.stem] or found  # before a variant
+            if len(found) > 1:
+                raise InputError(
+                    f"weights folder {folder} must hold one checkpoint, found "
+                    f"{listed([p.name for p in found])}; keep one of them"
+                )
+            if found:
+                return reader(found[0])
     raise InputError(
         f"weights folder {folder} must hold *.safetensors or *.bin, found none; download it whole"
     )
@@ -102,10 +173,12 @@ def open_single(path: pathlib.Path) -> tuple[Tensors, list[pathlib.Path]]:
 def open_sharded(index: pathlib.Path) -> tuple[Tensors, list[pathlib.Path]]:
     """Lists the tensors that an index file names, checking that each lies where it says."""
     try:
-        where: dict[str, str] = json.loads(index.read_text())["weight_map"]
-        names = sorted(set(where.values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"index {index} must be JSON with a weight_map: {error!r}") from None
+        where: dict[str, str] = json.loads(index.read_bytes())["weight_map"]
+        if not all(isinstance(name, str) for name in where.values()):
+            raise TypeError("its values are no file names")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"index {index} must be JSON with a weight_map: {error!r:.160}") from None
+    names = sorted(set(where.values()))
     files = [index.parent / name for name in names]
     outside = [name for name in names if pathlib.PurePath(name).name != name]
     if outside:
@@ -114,15 +187,9 @@ def open_sharded(index: pathlib.Path) -> tuple[Tensors, list[pathlib.Path]]:
     if absent:
         raise InputError(
             f"index {index} names {len(files)} files of which {len(absent)} are absent: "
-            f"{', '.join(absent)}; download them"
+            f"{listed(absent)}; download them"
         )
-    tensors: Tensors = {}
-    homes: dict[str, str] = {}
-    for path in files:
-        for name, tensor in open_single(path)[0].items():
-            if name in tensors:
-                raise InputError(f"tensor {name} must lie in one shard, is in {homes[name]} too")
-            tensors[name], homes[name] = tensor, path.name
+    tensors, homes = _join(files)
     wrong = [name for name, home in where.items() if homes.get(name) != home]
     if wrong:
         raise InputError(
@@ -130,6 +197,37 @@ def open_sharded(index: pathlib.Path) -> tuple[Tensors, list[pathlib.Path]]:
             f"{wrong[0]} in {where[wrong[0]]}; download the folder again"
         )
     return tensors, files
+
+
+def _open_shards(
+    folder: pathlib.Path, shards: list[pathlib.Path]
+) -> tuple[Tensors, list[pathlib.Path]]:
+    """Lists the tensors of numbered shards whose index is not there."""
+    numbers = [_SHARD.search(path.name) for path in shards]
+    counts = {int(m[2]) for m in numbers}
+    if len(counts) > 1 or sorted(int(m[1]) for m in numbers) != list(range(1, len(shards) + 1)):
+        raise InputError(
+            f"weights folder {folder} must hold every shard of one checkpoint, found "
+            f"{listed([path.name for path in shards])}; download them all"
+        )
+    if counts != {len(shards)}:
+        raise InputError(
+            f"weights folder {folder} must hold {counts.pop()} shards, found {len(shards)}: "
+            f"{listed([path.name for path in shards])}; download the others"
+        )
+    return _join(shards)[0], shards
+
+
+def _join(files: list[pathlib.Path]) -> tuple[Tensors, dict[str, str]]:
+    """Lists the tensors of several files, and the name of the file of each."""
+    tensors: Tensors = {}
+    homes: dict[str, str] = {}
+    for path in files:
+        for name, tensor in open_single(path)[0].items():
+            if name in tensors:
+                raise InputError(f"tensor {name} must lie in one shard, is in {homes[name]} too")
+            tensors[name], homes[name] = tensor, path.name
+    return tensors, homes
 
 
 def _open_safetensors(path: pathlib.Path) -> Tensors:
@@ -169,29 +267,66 @@ def _open_torch(path: pathlib.Path) -> Tensors:
             "safetensors copy"
         ) from None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        _check_archive(path)
+        with torch.serialization.safe_globals(_harmless_globals()):
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # the reader raises whatever a damaged or hostile file provokes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"file {path} must be a torch checkpoint of plain tensors: {reason[:160]}"
         ) from None
-    while isinstance(state, dict) and len(state) < 8 and isinstance(state.get("module"), dict):
-        state = state["module"]  # SAT and DeepSpeed wrap the tensors
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
+    for _ in range(_MAX_WRAPS):  # what training wraps the tensors in: SAT, DeepSpeed, Lightning
+        inner = [state[n] for n in _WRAPS if isinstance(state, dict) and n in state]
+        inner = [value for value in inner if isinstance(value, dict)]
+        if not inner:
+            break
+        state = inner[0]
     if not isinstance(state, dict):
         raise InputError(f"file {path} must hold a dict of tensors, got {type(state).__name__}")
+    size = path.stat().st_size
     tensors = {}
     for name, value in state.items():
-        if isinstance(value, torch.Tensor):
+        if isinstance(name, str) and isinstance(value, torch.Tensor):
+            if value.numel() * value.element_size() > size:
+                raise InputError(
+                    f"file {path} must hold the values of its tensors, {name} of shape "
+                    f"{tuple(value.shape)} has more bytes than the file"
+                )
             tensors[name] = Tensor(
                 tuple(value.shape), _torch_dtype(value), lambda value=value: _torch_values(value)
             )
     return tensors
 
 
+def _check_archive(path: pathlib.Path) -> None:
+    """Raises unless a zip archive stores its members as they are, as torch writes it.
+
+    A compressed one could grow a thousandfold.
+    """
+    if not zipfile.is_zipfile(path):
+        return  # torch says what it is
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if any(m.compress_type != zipfile.ZIP_STORED for m in members):
+        raise InputError("its archive is compressed")
+    if sum(m.file_size for m in members) > path.stat().st_size:
+        raise InputError("its archive announces more bytes than it has")
+
+
+def _harmless_globals() -> list[Any]:
+    """Returns what training checkpoints hold beside tensors: arrays of NumPy and arguments."""
+    reconstruct = np.zeros(0).__reduce__()[0]
+    names = ("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstruct")
+    dtypes = {type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}
+    return [np.ndarray, np.dtype, argparse.Namespace, *dtypes, *((reconstruct, n) for n in names)]
+
+
 def _torch_dtype(value) -> np.dtype:
-    return np.dtype(str(value.dtype).removeprefix("torch."))
+    name = str(value.dtype).removeprefix("torch.")
+    try:
+        return np.dtype(name)  # bfloat16 is known since ml_dtypes was imported
+    except TypeError:
+        raise InputError(f"tensors of dtype {name} are not read; convert them first") from None
 
 
 def _torch_values(value) -> np.ndarray:

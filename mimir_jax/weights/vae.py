@@ -32,6 +32,8 @@ class VAE(family.Published):
     library = "diffusers"
     classes = ("AutoencoderKLCogVideoX",)
     stem = "diffusion_pytorch_model"
+    stems = ("cogvideo", "autoencoderkl")
+    anchor = r"encoder\.down_blocks\.0\.resnets\.0\.conv1\.conv\.weight"
 
     def read_config(self, raw: family.Raw, tensors: Mapping[str, Tensor]) -> VAEConfig:
         """Reads a config of diffusers."""

@@ -41,7 +41,7 @@ def test_tensors_are_those_that_transformers_reads():
     import transformers
     from transformers import modeling_gguf_pytorch_utils as reader
 
-    raw, ours = gguf.open_file(weights.resolve(smollm2.PACKAGE))
+    *_, raw, ours = gguf.open_file(weights.resolve(smollm2.PACKAGE))
     with torch.device("meta"):
         skeleton = transformers.LlamaForCausalLM(transformers.LlamaConfig(**raw))
     theirs = reader.load_gguf_checkpoint(
