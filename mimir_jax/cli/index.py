@@ -33,7 +33,7 @@ def define_flags(values: flags.FlagValues) -> None:
     integer("scenes", 2000, "Scenes of Toyworld in a new memory without SRC.", 1)
     integer("first_scene", 0, "Number of the first of them.", 0)
     integer("seed", 0, "Seed of the scenes.", 0)
-    integer("shard_size", 500_000, "Documents of a shard.", 1)
+    integer("shard_size", 1_000_000, "Documents of a shard.", 1)
     flags.DEFINE_bool("verify", False, "Compare the checksums of all files first.", values)
     flags.DEFINE_multi_string("query", [], "Text to find documents for.", values)
     integer("top", 5, "Documents to print for a query.", 1)
@@ -44,7 +44,7 @@ def main(args: command.Arguments) -> None:
     """Appends, indexes and searches, and prints what was done."""
     values = args.flags
     config = dataclass_flags.read(values, BM25Config)
-    from mimir_jax.retrieval import documents, index, memory
+    from mimir_jax.retrieval import building, documents, memory
 
     folder = files.expand_path(values.out)
     sources = [documents.from_path(files.expand_path(word)) for word in args.words]
@@ -58,7 +58,7 @@ def main(args: command.Arguments) -> None:
     if added:
         print(f"{added} documents in {time.monotonic() - start:.1f} s")
     start = time.monotonic()
-    built = index.build(store, config)
+    built = building.build(store, config)
     print(f"memory {folder}: {len(store)} documents, checksum {store.checksum[:12]}")
     print(f"index opened after {time.monotonic() - start:.1f} s")
     for query in values.query:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mimir_jax.models.mimir.config import *  # noqa: F403
     from mimir_jax.models.unet.config import *  # noqa: F403
     from mimir_jax.models.vae.config import *  # noqa: F403
+    from mimir_jax.models.vimi.config import *  # noqa: F403
     from mimir_jax.parallel.config import *  # noqa: F403
     from mimir_jax.retrieval.config import *  # noqa: F403
     from mimir_jax.systems.cogvideox.config import *  # noqa: F403
@@ -60,6 +61,7 @@ _NAMES = {
     "models.mimir.config": "ABLATIONS FuserConfig MimirConfig StabilizerConfig",
     "models.unet.config": "UNetConfig",
     "models.vae.config": "VAEConfig",
+    "models.vimi.config": "AlignerConfig",
     "diffusion.config": "DiffusionConfig EDMConfig SamplerConfig",
     "data.config": "ClipWindowConfig DataConfig FolderConfig TfdsConfig ToyworldConfig",
     "encoders.config": "INSTRUCTIONS ImageConfig MultimodalConfig TextConfig",

@@ -20,23 +20,10 @@ from mimir_jax.config import MultimodalConfig
 from mimir_jax.encoders import frozen as frozen_lib
 from mimir_jax.encoders import images, interleaved, text, tokenizers
 from mimir_jax.encoders.cache import ContentCache
+from mimir_jax.models import condition
 from mimir_jax.parallel import context
 
 _TEMPLATE = "chat_template.json"  # that of the processor, in older folders
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class MultimodalFeatures:
-    """States of a batch of prompts; `Any` because JAX rebuilds pytrees with shapes as leaves.
-
-    Attributes:
-        states: States (b, l, d), zero at pads.
-        mask: True at tokens of the prompt, pictures included (b, l).
-    """
-
-    states: Any
-    mask: Any
 
 
 def frozen_network(
@@ -93,14 +80,15 @@ class MultimodalEncoder:
         return {**self._network.identity(), "images": dataclasses.asdict(self._images), **read}
 
     @context.no_mesh()
-    def encode(self, prompts: Sequence[interleaved.Prompt]) -> MultimodalFeatures:
+    def encode(self, prompts: Sequence[interleaved.Prompt]) -> condition.PromptFeatures:
         """Returns the states of prompts, stacked, as numpy arrays.
 
         Raises:
             InputError: for a prompt whose pictures alone are too long.
         """
         rows = [self._row(prompt) for prompt in prompts]
-        return MultimodalFeatures(*(np.stack(parts) for parts in zip(*rows, strict=True)))
+        states, mask = (np.stack(parts) for parts in zip(*rows, strict=True))
+        return condition.PromptFeatures(states=states, mask=mask)
 
     def truncated(self, prompt: interleaved.Prompt) -> list[str]:
         """Returns the ends of the texts of a prompt that do not fit; none where all fits."""

@@ -72,6 +72,20 @@ class TextFeatures:
 
 @_register
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PromptFeatures:
+    """Features of a batch of prompts with pictures from a frozen multimodal LLM (VIMI).
+
+    Attributes:
+        states: States of all positions, zero at pads.
+        mask: True at tokens of the prompt, pictures included; False at pads.
+    """
+
+    states: Float[Leaf, "b l d"]
+    mask: Bool[Leaf, "b l"]
+
+
+@_register
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Condition:
     """What conditions the DiT on each row.
 

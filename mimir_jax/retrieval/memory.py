@@ -32,7 +32,7 @@ VERSION = 1
 _FORMAT = "mimir_jax memory"
 _HEADER = "memory.json"
 _DOCUMENTS, _OFFSETS, _NAMES = "documents.jsonl", "offsets.npy", "names.npy"
-SHARD_SIZE = 500_000
+SHARD_SIZE = 1_000_000
 """Documents of a shard, unless told otherwise."""
 
 
@@ -148,8 +148,9 @@ class Memory:
         try:
             for group in _groups(documents, shard_size):
                 self._check_names(group, shards)
-                entries.append(_write_shard(self.folder, len(shards), group))
-                checksum = _checksum(checksum, group)
+                lines = [_line(document) for document in group]
+                checksum = functools.reduce(_continue, lines, checksum)
+                entries.append(_write_shard(self.folder, len(shards), group, lines))
                 start = sum(shard.size for shard in shards)
                 shards.append(Shard(self.folder / entries[-1]["name"], start, len(group)))
             header = self._header | {"checksum": checksum, "shards": entries}
@@ -227,10 +228,11 @@ def describe_files(folder: pathlib.Path) -> dict[str, Any]:
     }
 
 
-def _write_shard(folder: pathlib.Path, number: int, group: list[Document]) -> dict[str, Any]:
+def _write_shard(
+    folder: pathlib.Path, number: int, group: list[Document], lines: list[bytes]
+) -> dict[str, Any]:
     name = f"shard-{number:05d}"
     shutil.rmtree(folder / name, ignore_errors=True)  # of a call that was stopped
-    lines = [_line(document) for document in group]
     with files.atomic_directory(folder / name) as place:
         with (place / _DOCUMENTS).open("wb") as out:
             out.writelines(lines)
@@ -261,8 +263,6 @@ def _hashes(group: list[Document]) -> np.ndarray:
     return np.frombuffer(digests, np.uint64)
 
 
-def _checksum(before: str, group: list[Document]) -> str:
-    """Continues the checksum of a memory, document by document."""
-    for document in group:
-        before = hashing.sha256(before.encode() + _line(document))
-    return before
+def _continue(checksum: str, line: bytes) -> str:
+    """Continues the checksum of a memory by a document."""
+    return hashing.sha256(checksum.encode() + line)

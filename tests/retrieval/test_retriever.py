@@ -6,7 +6,7 @@ import pytest
 from mimir_jax.config import BM25Config, RetrievalConfig
 from mimir_jax.data.toyworld.source import ToyworldSource
 from mimir_jax.errors import InputError
-from mimir_jax.retrieval import index as index_lib
+from mimir_jax.retrieval import building
 from mimir_jax.retrieval import memory as memory_lib
 from mimir_jax.retrieval.documents import Document, words
 from mimir_jax.retrieval.retriever import Retriever
@@ -15,7 +15,7 @@ from mimir_jax.retrieval.retriever import Retriever
 def retriever_of(folder, documents, **policy):
     memory = memory_lib.create(folder)
     memory.append(documents)
-    return Retriever(index_lib.build(memory, BM25Config()), RetrievalConfig(**policy))
+    return Retriever(building.build(memory, BM25Config()), RetrievalConfig(**policy))
 
 
 PETS = [
