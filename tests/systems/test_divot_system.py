@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Divot's tokenizer and de-tokenizer through everything that takes a system."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +22,7 @@ from mimir_jax.sampling.request import Request
 from mimir_jax.systems.divot import system as system_lib
 from mimir_jax.training import checkpoint, compiled_step, loop
 from mimir_jax.weights import initialization
-from tests import runs
+from tests import commands, runs
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +78,39 @@ def test_a_clip_conditions_its_reconstruction(run, trained):
     assert videos[0].shape == clips[0].shape and (videos[0] != videos[1]).any()
     with pytest.raises(ValueError, match="clip must be given for divot"):
         pipeline.generate([Request("a red ball")])
+
+
+def test_a_command_writes_reconstructions_beside_their_clips(trained, tmp_path):
+    folder, _, _ = trained
+    out = tmp_path / "out"
+    code, _, _ = commands.call(
+        "sample", "--checkpoint", str(folder), "--reconstruct", "heldout:1", "--out", str(out)
+    )
+    assert code == 0
+    names = {"000.mp4", "000-clip.mp4", "000.json", "sheet.png", "index.html"}
+    assert {path.name for path in out.iterdir()} == names
+    record = json.loads((out / "000.json").read_text())
+    assert record["clip"] == "000-clip.mp4" and record["prompt"]
+    assert (out / "index.html").read_text().count("<video") == 2
+    error = commands.error_of(
+        "sample", "--checkpoint", str(folder), "--reconstruct", "heldout:99",
+        "--out", str(tmp_path / "other"),
+    )  # fmt: skip
+    assert "must be one of 16 held-out clips" in error and not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--prompt", "x"], "--prompt must be left out with --reconstruct"),
+        ([], "--checkpoint must be a run of divot for --reconstruct, got one of mimir"),
+    ],
+    ids=["a prompt", "another system"],
+)
+def test_reconstructions_that_cannot_be_made_are_one_line(args, message, tmp_path):
+    out = tmp_path / "out"
+    error = commands.error_of("sample", "--reconstruct", "heldout:0", *args, "--out", str(out))
+    assert message in error and not out.exists()
 
 
 def test_it_is_evaluated_and_compiled_ahead(run, trained, tmp_path):
