@@ -112,7 +112,7 @@ class ViT(family.Published):
             Rule("patch/kernel", (kernel,), patch(config.in_channels, config.patch)),
             *norm("pre_norm", f"{top}.pre_layrnorm", bias=True),
             *in_blocks(blocks),
-            *norm("post_norm", f"{top}.post_layernorm", bias=True),
+            *(norm("post_norm", f"{top}.post_layernorm", bias=True) if config.post_norm else ()),
         ]
 
     def prepare(self, raw: family.Raw, tensors: Tensors) -> Tensors:

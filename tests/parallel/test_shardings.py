@@ -12,6 +12,7 @@ from jax.sharding import AbstractMesh
 
 from mimir_jax import config as c
 from mimir_jax.models import functional, llm, t5, vit
+from mimir_jax.models.divot import tokenizer
 from mimir_jax.models.mimir import model as model_lib
 from mimir_jax.models.vae import autoencoder
 from mimir_jax.parallel import mesh as mesh_lib
@@ -27,6 +28,7 @@ MODELS = {
     "t5-xxl": (t5.T5Encoder, c.T5Config()),
     "phi-3.5-mini": (llm.LLM, c.LLMConfig()),
     "clip-vit-l": (vit.ViT, c.ViTConfig()),
+    "divot-tokenizer": (tokenizer.DivotTokenizer, c.DivotTokenizerConfig()),
 }
 
 

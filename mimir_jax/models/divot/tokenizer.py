@@ -25,9 +25,6 @@ MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 """Mean and deviation of the colours of CLIP's images, in 0..1."""
 
-FROZEN = r"^vit/"
-"""Regular expression of the paths of parameters that never train."""
-
 
 class TemporalTransformer(nnx.Module):
     """Self-attention over the frames of each patch.
