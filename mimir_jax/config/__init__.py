@@ -53,16 +53,16 @@ _NAMES = {
     "models.divot.config": (
         "MISTRAL_7B AgentConfig ClipSequenceConfig DenoiserConfig DiTDetokenizerConfig "
         "DivotConfig DivotTokenizerConfig "
-        "MixtureConfig ProjectorConfig SpaceTimeConfig TemporalConfig"
+        "MixtureConfig ProjectorConfig SpaceTimeConfig TemporalConfig UNetDetokenizerConfig"
     ),
     "models.contrast.config": "ContrastConfig",
     "models.kinds": "KINDS",
     "models.llava.config": "LlavaConfig",
     "models.mimir.config": "ABLATIONS FuserConfig MimirConfig StabilizerConfig",
     "models.unet.config": "UNetConfig",
-    "models.vae.config": "VAEConfig",
+    "models.vae.config": "ImageVAEConfig VAEConfig",
     "models.vimi.config": "AlignerConfig",
-    "diffusion.config": "DiffusionConfig EDMConfig SamplerConfig",
+    "diffusion.config": "DIVOT_REFERENCE DiffusionConfig EDMConfig SamplerConfig",
     "data.config": "ClipWindowConfig DataConfig FolderConfig TfdsConfig ToyworldConfig",
     "encoders.config": "INSTRUCTIONS ImageConfig MultimodalConfig TextConfig",
     "parallel.config": "MeshConfig",

@@ -94,6 +94,9 @@ class SamplerConfig:
         eta: Share of fresh noise in every step of `ddim`: 0 is deterministic, 1 is DDPM.
         previous: Where a step leads: one stride down, as in the `reference`, or to the next point
             of the `grid` of visited timesteps.
+        variant: How `ddim` steps: `clean`, or as the `reference` code of Divot does (D-U10):
+            timesteps 1, 1 + n, 1 + 2n, ... with n = 1000 // steps, step sizes from a table in
+            float16, and noise left in the sample at the end.
     """
 
     name: Literal["ddim", "dpm", "euler", "heun"] = "dpm"
@@ -103,6 +106,7 @@ class SamplerConfig:
     guidance_rescale: float = 0.0
     eta: float = 0.0
     previous: Literal["reference", "grid"] = "reference"
+    variant: Literal["clean", "reference"] = "clean"
 
     def __post_init__(self):
         checks.within(self, "steps", 1, 1000)
@@ -114,3 +118,20 @@ class SamplerConfig:
             self.eta == 0 or self.name == "ddim",
             "{eta} must be 0 unless {name} is ddim",
         )
+        checks.check(
+            self,
+            self.variant == "clean" or (self.name == "ddim" and self.previous == "reference"),
+            "{variant} must be clean unless {name} is ddim and {previous} is reference",
+        )
+
+
+DIVOT_REFERENCE = SamplerConfig(
+    name="ddim",
+    steps=50,
+    guidance_scale=7.5,
+    dynamic_guidance="off",
+    guidance_rescale=0.7,
+    eta=1.0,
+    variant="reference",
+)
+"""Sampling as in the published code of Divot (divot.md 4.4)."""

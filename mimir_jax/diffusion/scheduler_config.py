@@ -43,7 +43,7 @@ _UNUSED = {*_NO_EFFECT, "thresholding", "dynamic_thresholding_ratio"}
 _CHOICES = {
     "beta_schedule": typing.get_args(schedules.BetaSchedule),
     "prediction_type": tuple(_PREDICTIONS),
-    "timestep_spacing": typing.get_args(schedules.Spacing),
+    "timestep_spacing": ("trailing", "leading", "linspace"),
 }
 
 
@@ -129,6 +129,11 @@ def save_scheduler(
         f"{sampler.prediction}; convert the model's prediction",
     )
     schedule, diffusion = sampler.schedule, sampler.schedule.config
+    require(
+        sampler.spacing in _CHOICES["timestep_spacing"] and schedule.trained_levels is None,
+        "sampler must be of the clean variant on computed levels for diffusers, which has no "
+        f"options for others, got {sampler.spacing} timesteps; save another sampler",
+    )
     options = {
         "_class_name": {kind: name for name, kind in _CLASSES.items()}[type(sampler)],
         "num_train_timesteps": diffusion.num_train_steps,

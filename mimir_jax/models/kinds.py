@@ -4,14 +4,20 @@
 
 from mimir_jax.models.config import DiTConfig, LLMConfig, T5Config, ViTConfig
 from mimir_jax.models.contrast.config import ContrastConfig
-from mimir_jax.models.divot.config import AgentConfig, DivotConfig, DivotTokenizerConfig
+from mimir_jax.models.divot.config import (
+    AgentConfig,
+    DivotConfig,
+    DivotTokenizerConfig,
+    UNetDetokenizerConfig,
+)
 from mimir_jax.models.llava.config import LlavaConfig
 from mimir_jax.models.mimir.config import MimirConfig
 from mimir_jax.models.unet.config import UNetConfig
-from mimir_jax.models.vae.config import VAEConfig
+from mimir_jax.models.vae.config import ImageVAEConfig, VAEConfig
 
 KINDS = {
     "vae": VAEConfig,
+    "image_vae": ImageVAEConfig,
     "t5": T5Config,
     "llm": LLMConfig,
     "vit": ViTConfig,
@@ -23,5 +29,6 @@ KINDS = {
     "divot": DivotConfig,
     "divot_llm": AgentConfig,
     "divot_tokenizer": DivotTokenizerConfig,
+    "divot_detokenizer": UNetDetokenizerConfig,
 }
 """Config class of every kind of native weights folder."""

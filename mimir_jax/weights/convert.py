@@ -23,6 +23,7 @@ from mimir_jax.weights import (
     adapters,
     dit,
     divot,
+    divot_detokenizer,
     divot_tokenizer,
     exported,
     family,
@@ -95,8 +96,8 @@ def convert(
             _write_mimir(folder, opened, cast)
         elif opened.family.kind == divot.Agent.kind and to == "divot":
             _write_agent(folder, opened, cast)
-        elif opened.family.kind == divot_tokenizer.KIND and to == "divot":
-            _write_tokenizer(folder, opened, cast)
+        elif getattr(opened.family, "library", None) == to == "divot":
+            _write_divot(folder, opened, cast)
         elif isinstance(opened.family, family.Published) and opened.family.library == to:
             _write_published(folder, opened.family, opened, cast)
         else:
@@ -259,16 +260,20 @@ def _write_agent(folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype 
     (folder / divot.AGENT / "config.json").write_text(json.dumps(stated, indent=2) + "\n")
 
 
-def _write_tokenizer(folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype | None) -> None:
-    """Writes Divot's tokenizer and its image tower as torch files, as they are published."""
-    known = opening.FAMILIES[divot_tokenizer.KIND]
-    assert isinstance(known, divot_tokenizer.Tokenizer)
-    name, params, dtypes = known.classes[0], opened.params, opened.dtypes
+def _write_divot(folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype | None) -> None:
+    """Writes a part of Divot as torch files, as it is published, and what no tensor tells."""
+    known = opened.family
+    assert isinstance(known, family.Published)
+    name, params, dtypes = known.export_class(opened.class_name), opened.params, opened.dtypes
     if dtype is not None:
         params, dtypes = {path: _cast(tensor, dtype) for path, tensor in params.items()}, {}
     table = known.rules(opened.config, name)
     named = dict(rules.export_tensors(table, params, dtypes))
-    for file, part in divot_tokenizer.split(named).items():
+    stems = {file.stem for file in opened.files if file.name in divot_detokenizer.FILES}
+    parts = {f"{min(stems, default=known.stem)}.bin": named}
+    if known.kind == divot_tokenizer.KIND:
+        parts = divot_tokenizer.split(named)
+    for file, part in parts.items():
         tensors.write_torch(folder / file, part)
     raw = known.write_config(opened.config, name)
     (folder / "config.json").write_text(json.dumps(raw, indent=2) + "\n")

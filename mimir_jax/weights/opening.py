@@ -25,11 +25,13 @@ from mimir_jax.weights import (
     contrast,
     dit,
     divot,
+    divot_detokenizer,
     divot_pair,
     divot_tokenizer,
     exported,
     family,
     gguf,
+    image_vae,
     llava,
     llm,
     mimir,
@@ -58,10 +60,12 @@ FAMILIES: dict[str, family.Family] = {
         llava.Llava(),
         dit.DiT(),
         vae.VAE(),
-        unet.UNet(),
         mimir.Mimir(),
         divot.Agent(),
         divot_tokenizer.Tokenizer(),
+        divot_detokenizer.Detokenizer(),
+        unet.UNet(),
+        image_vae.ImageVAE(),
         divot_pair.DivotPair(),
     )
 }
@@ -155,6 +159,8 @@ def open_weights(path: str | os.PathLike[str], *, kind: str | None = None) -> We
         return _open_gguf(place)
     if place.suffix == ".pt":
         return _open_sat(place, kind)
+    if place.name in divot_detokenizer.FILES:
+        return _open_detokenizer(place)
     if place.suffix in (".bin", ".safetensors"):
         return _open_by_tensors(place, *tensors.open_single(place))
     if not place.is_dir():
@@ -163,6 +169,8 @@ def open_weights(path: str | os.PathLike[str], *, kind: str | None = None) -> We
         )
     if (place / divot_tokenizer.FILE).is_file() and kind in (None, divot_tokenizer.KIND):
         return _open_tokenizer(place)
+    if kind in (None, divot_detokenizer.KIND) and (file := divot_detokenizer.find(place)):
+        return _open_detokenizer(file)
     if not (place / "config.json").is_file():
         return _open_without_config(place, kind)
     raw = _read_json(place, "config.json")
@@ -265,8 +273,8 @@ def _open_published(folder: pathlib.Path, raw: family.Raw, kind: str | None) -> 
         known = FAMILIES[kind]
     if known is None and (any(folder.glob("*.bin")) or any(folder.glob("*.safetensors"))):
         found, files = tensors.open_folder(folder)
-        if known := _recognized(found):  # its file of another program, which tells no class
-            return _checked(folder, known, known.classes[0], {}, found, files)
+        if known := _recognized(found):  # a config that tells no class
+            return _checked(folder, known, known.classes[0], raw, found, files)
     pickles = sorted(folder.rglob(_SAT_FILE))
     opener = tensors.open_single if pickles else tensors.open_folder
     found, files = opener(pickles[0] if pickles else folder)
@@ -338,6 +346,15 @@ def _open_tokenizer(folder: pathlib.Path) -> Weights:
     known = FAMILIES[divot_tokenizer.KIND]
     assert isinstance(known, divot_tokenizer.Tokenizer)
     return _checked(folder, known, known.classes[0], *divot_tokenizer.open_folder(folder))
+
+
+def _open_detokenizer(file: pathlib.Path) -> Weights:
+    """Opens one of Divot's de-tokenizers."""
+    known = FAMILIES[divot_detokenizer.KIND]
+    assert isinstance(known, divot_detokenizer.Detokenizer)
+    stated = (file.parent / "config.json").is_file()
+    raw = _read_json(file.parent, "config.json") if stated else {}
+    return _checked(file.parent, known, known.classes[0], raw, *tensors.open_single(file))
 
 
 def _open_by_tensors(

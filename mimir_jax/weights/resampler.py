@@ -2,7 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of a perceiver resampler inside the checkpoints of Divot."""
 
+from collections.abc import Mapping
+
+from mimir_jax.config import ResamplerConfig
+from mimir_jax.weights import family
 from mimir_jax.weights.rules import BATCHED, Rule, in_blocks, linear, norm
+from mimir_jax.weights.tensors import Tensor
 
 
 def table(prefix: str = "") -> list[Rule]:
@@ -27,3 +32,29 @@ def table(prefix: str = "") -> list[Rule]:
         *linear("out", f"{prefix}proj_out", bias=True),
         *norm("norm", f"{prefix}norm_out", bias=True),
     ]
+
+
+def infer(tensors: Mapping[str, Tensor], raw: family.Raw, prefix: str) -> ResamplerConfig:
+    """Returns the config of a resampler whose tensors begin with `prefix`.
+
+    Args:
+        tensors: A checkpoint.
+        raw: May state `num_heads`; otherwise heads are 64 wide where that fits, else 16 in number.
+        prefix: Beginning of the names.
+
+    Raises:
+        InputError: if tensors are missing without which the sizes are unknown.
+    """
+    sizes, layer = family.Sizes(tensors, prefix), "layers.0"
+    inner = sizes.of((f"{layer}.0.to_q.weight", 0), (f"{layer}.0.to_out.weight", 1))
+    heads = raw.get("num_heads", inner // 64 if inner % 64 == 0 else 16)
+    return ResamplerConfig(
+        in_width=sizes.of(("proj_in.weight", 1)),
+        out_width=sizes.of(("proj_out.weight", 0), ("proj_out.bias", 0)),
+        num_queries=sizes.of(("latents", 1)),
+        width=sizes.of(("latents", 2)),
+        num_layers=1 + sizes.last("layers."),
+        num_heads=heads,
+        head_dim=inner // heads,
+        mlp_dim=sizes.of((f"{layer}.1.1.weight", 0)),
+    )

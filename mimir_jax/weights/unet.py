@@ -41,11 +41,11 @@ class UNet(family.Published):
 
     def read_config(self, raw: family.Raw, tensors: Mapping[str, Tensor]) -> UNetConfig:
         """Reads the sizes from the tensors, and what they do not tell from `raw`."""
-        return infer(tensors, {name: raw[name] for name in _STORED if name in raw})
+        return infer(tensors, raw)
 
     def write_config(self, config: UNetConfig, name: str) -> family.Raw:
         """Writes what no tensor tells."""
-        return {"_class_name": name, **{field: getattr(config, field) for field in _STORED}}
+        return {"_class_name": name, **stated(config)}
 
     def rules(self, config: UNetConfig, name: str) -> list[Rule]:
         """Returns the table."""
@@ -54,6 +54,11 @@ class UNet(family.Published):
     def licence(self, config: UNetConfig) -> str:
         """The layout is shared by two models."""
         return "Divot: see its model card; DynamiCrafter: Apache-2.0"
+
+
+def stated(config: UNetConfig) -> family.Raw:
+    """Returns what no tensor tells."""
+    return {name: getattr(config, name) for name in _STORED}
 
 
 def table(cfg: UNetConfig, prefix: str = PREFIX) -> list[Rule]:
@@ -188,14 +193,12 @@ def _cross(path: str, name: str, width: int) -> list[Rule]:
     ]
 
 
-def infer(
-    tensors: Mapping[str, Tensor], stored: Mapping[str, int], prefix: str = PREFIX
-) -> UNetConfig:
+def infer(tensors: Mapping[str, Tensor], raw: family.Raw, prefix: str = PREFIX) -> UNetConfig:
     """Returns the config of a U-Net whose tensors begin with `prefix`.
 
     Args:
         tensors: A checkpoint.
-        stored: Fields that no tensor tells; absent ones have their default.
+        raw: Fields that no tensor tells; absent ones have their default.
         prefix: Beginning of the names.
 
     Raises:
@@ -203,7 +206,7 @@ def infer(
             their number of blocks.
     """
     sizes = family.Sizes(tensors, prefix)
-    base = UNetConfig(**{name: stored[name] for name in _STORED if name in stored})
+    base = UNetConfig(**{name: raw[name] for name in _STORED if name in raw})
     width = sizes.of(("input_blocks.0.0.weight", 0), ("time_embed.0.weight", 1))
     widths, counts, attended, fresh = [], [], [], True
     for index in range(1, 1 + sizes.last("input_blocks.")):

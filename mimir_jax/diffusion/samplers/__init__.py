@@ -14,6 +14,9 @@ from mimir_jax.errors import require
 SAMPLERS = {"ddim": DDIM, "dpm": DPM}
 """Samplers of discrete schedules."""
 
+REFERENCE = {"spacing": "strided", "steps_offset": 1, "end": "first", "rounded": True}
+"""Options of `DDIM` in the published code of Divot (divot.md 4.4)."""
+
 CONTINUOUS = {"euler": Euler, "heun": Heun}
 """Samplers of continuous schedules."""
 
@@ -36,6 +39,7 @@ def make_sampler(cfg: SamplerConfig, schedule: schedules.Schedule) -> Sampler:
         options["previous"] = cfg.previous
     if kind is DDIM:
         options["eta"] = cfg.eta
+        options |= REFERENCE if cfg.variant == "reference" else {}
     return kind(schedule, cfg.steps, **options)
 
 

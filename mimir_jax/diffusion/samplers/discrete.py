@@ -95,9 +95,12 @@ class DDIM(_Discrete):
         spacing, steps_offset: Which timesteps are visited; see `DiscreteSchedule.timesteps`.
         end: Where the last step leads.
         eta: Share of fresh noise in every step: 0 is deterministic, 1 has the variance of DDPM.
+        rounded: Whether steps go by a table of `alpha ** 2` in float16; the clean sample is
+            estimated by the exact one. The published code of Divot has this (divot.md 4.4).
     """
 
     eta: float = 0.0
+    rounded: bool = False
 
     @property
     def stochastic(self) -> bool:
@@ -111,7 +114,11 @@ class DDIM(_Discrete):
             InputError: for predicted noise at a step of pure noise.
         """
         now, after, _, estimate = self._levels()
-        variance = self.eta**2 * (1.0 - after) / (1.0 - now) * (1.0 - now / after)
+        start, inverse = now, 1.0 / (1.0 - now)
+        if self.rounded:
+            start, after = _half(now), _half(after)
+            inverse = _half(1.0 / _half(1.0 - start))
+        variance = self.eta**2 * inverse * (1.0 - after) * (1.0 - start / after)
         a = np.sqrt(np.maximum(1.0 - after - variance, 0.0) / (1.0 - now))
         b = np.sqrt(after) - a * np.sqrt(now)
         fresh = {"s": np.sqrt(variance)} if self.stochastic else {}
@@ -205,3 +212,8 @@ def _dpm_step(last: float, now: float, after: float) -> tuple[float, float, floa
 
 def _half_logsnr(signal: float) -> float:
     return 0.5 * math.log(signal / (1.0 - signal))
+
+
+def _half(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Rounds to float16."""
+    return x.astype(np.float16).astype(np.float64)

@@ -19,7 +19,7 @@ from mimir_jax.diffusion.schedules import base
 from mimir_jax.errors import require
 
 Previous = Literal["reference", "grid"]
-Spacing = Literal["trailing", "leading", "linspace"]
+Spacing = Literal["trailing", "leading", "linspace", "strided"]
 BetaSchedule = Literal["scaled_linear", "linear", "squaredcos_cap_v2"]
 
 _MAX_BETA = 0.999  # of the cosine schedule
@@ -35,11 +35,13 @@ class DiscreteSchedule:
             `scaled_linear` in their square roots; `squaredcos_cap_v2` follows a squared cosine
             (arXiv 2102.09672) and reads neither. CogVideoX is trained with `scaled_linear`.
         trained_betas: The beta of every noise level, in place of `beta_schedule`.
+        trained_levels: `alpha ** 2` of every timestep, in place of all the above.
     """
 
     config: DiffusionConfig = DiffusionConfig()
     beta_schedule: BetaSchedule = "scaled_linear"
     trained_betas: tuple[float, ...] | None = None
+    trained_levels: tuple[float, ...] | None = None
     prediction: ClassVar[base.Kind] = "velocity"
 
     @property
@@ -54,6 +56,8 @@ class DiscreteSchedule:
         Raises:
             InputError: unless it falls from below 1 to no less than 0.
         """
+        if self.trained_levels is not None:
+            return self._given_levels(self.trained_levels)
         cfg, betas = self.config, self._betas()
         with np.errstate(divide="ignore", invalid="ignore"):  # the check below refuses the result
             table = np.cumprod(1.0 - betas, dtype=np.float64).astype(betas.dtype)
@@ -66,6 +70,17 @@ class DiscreteSchedule:
             bool(table[0] < 1.0 and table[-1] >= 0.0 and (np.diff(table) < 0.0).all()),
             "alpha ** 2 must fall from below 1 to no less than 0 over the timesteps, got "
             f"{table[0]:.6g} to {table[-1]:.6g}; choose betas within 0..1 and a positive snr_shift",
+        )
+        return table
+
+    def _given_levels(self, levels: tuple[float, ...]) -> Float[np.ndarray, " steps"]:
+        """Returns a table that was given; one of 16 bits may repeat a level."""
+        table = np.array(levels, np.float64)
+        falls = bool((np.diff(table) <= 0.0).all() and table[0] < 1.0 and table[-1] >= 0.0)
+        require(
+            len(table) == self.num_train_steps and falls,
+            f"trained_levels must be {self.num_train_steps} levels that fall from below 1 to no "
+            f"less than 0, got {len(table)} from {table[0]:.6g} to {table[-1]:.6g}; compute them",
         )
         return table
 
@@ -143,8 +158,9 @@ class DiscreteSchedule:
             num_steps: Sampling steps.
             spacing: `trailing` starts at the noisiest timestep; `leading` ends at `offset`, in
                 steps of `num_train_steps // num_steps`; `linspace` has both ends (arXiv 2305.08891,
-                table 2).
-            offset: Added to a `leading` grid; the others ignore it.
+                table 2); `strided` is `leading` to the end of the table, which may take more than
+                `num_steps` steps.
+            offset: Added to a `leading` or `strided` grid; the others ignore it.
 
         Raises:
             InputError: unless 1 <= num_steps <= num_train_steps and the grid is within the table.
@@ -160,11 +176,13 @@ class DiscreteSchedule:
                 return np.round(grid).astype(np.int64) - 1
             case "linspace":
                 return np.round(np.linspace(0, total - 1, num_steps))[::-1].astype(np.int64)
-            case "leading":
-                grid = np.arange(num_steps)[::-1] * (total // num_steps) + offset
+            case "leading" | "strided":
+                stride = total // num_steps
+                count = num_steps if spacing == "leading" else -(-total // stride)
+                grid = np.arange(count)[::-1] * stride + offset
                 require(
                     bool(grid[-1] >= 0 and grid[0] < total),
-                    f"leading timesteps must be within 0..{total - 1}, got {grid[-1]}..{grid[0]} "
+                    f"{spacing} timesteps must be within 0..{total - 1}, got {grid[-1]}..{grid[0]} "
                     f"with steps_offset={offset}; use another offset or fewer steps than "
                     f"{num_steps}",
                 )

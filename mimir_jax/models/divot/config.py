@@ -18,6 +18,8 @@ from mimir_jax.models.config import (
     RopeConfig,
     ViTConfig,
 )
+from mimir_jax.models.unet.config import UNetConfig
+from mimir_jax.models.vae.config import ImageVAEConfig
 
 MISTRAL_7B = LLMConfig(
     vocab_size=32000,
@@ -319,6 +321,46 @@ class DiTDetokenizerConfig:
             self.resampler.out_width == self.dit.text_width,
             "{resampler.out_width} must equal {dit.text_width}",
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UNetDetokenizerConfig:
+    """De-tokenizer of the published weights: the video U-Net of DynamiCrafter with its VAE.
+
+    Attributes:
+        resampler: From clip tokens to the rows that the U-Net reads as its context.
+        unet: The U-Net.
+        vae: The VAE of its latents.
+        fs: Frame stride that the U-Net is told.
+        schedule: Noise levels: those that its `checkpoint` stores, where it stores any, as the
+            published code takes them, or the ones `computed` from the betas (D-U10).
+        stored: alpha ** 2 of every timestep in the checkpoint; empty where it stores none.
+    """
+
+    resampler: ResamplerConfig = ResamplerConfig(in_width=256, out_width=1024, num_queries=125)
+    unet: UNetConfig = UNetConfig()
+    vae: ImageVAEConfig = ImageVAEConfig()
+    fs: int = 3
+    schedule: Literal["checkpoint", "computed"] = "checkpoint"
+    stored: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        checks.within(self, "fs", 0)
+        checks.check(
+            self,
+            self.resampler.out_width == self.unet.context_width,
+            "{resampler.out_width} must equal {unet.context_width}",
+        )
+        checks.check(
+            self,
+            self.vae.latent_channels == self.unet.in_channels,
+            "{vae.latent_channels} must equal {unet.in_channels}",
+        )
+
+    @property
+    def dtype(self) -> DType:
+        """Dtype of the computation."""
+        return self.unet.dtype
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

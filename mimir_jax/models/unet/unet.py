@@ -45,7 +45,7 @@ class UNet(nnx.Module):
         self,
         latents: Float[Array, "b t h w c"],
         context: Float[Array, "b l d"],
-        timestep: Int[Array, " b"],
+        timestep: Int[Array, " b"] | Float[Array, " b"],
         fs: Int[Array, " b"],
     ) -> Float[Array, "b t h w o"]:
         """Predicts the velocity in the compute dtype.

@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from mimir_jax import noise as noise_lib
-from mimir_jax.config import VAEConfig
+from mimir_jax.config import ImageVAEConfig, VAEConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional
 from mimir_jax.models.vae import blocks, causal, tiling
@@ -50,12 +50,16 @@ class Moments:
         return 0.5 * terms.sum((1, 2, 3, 4))
 
 
-def scale_latents(cfg: VAEConfig, latents: Float[Array, "*s"]) -> Float[Array, "*s"]:
+def scale_latents(
+    cfg: VAEConfig | ImageVAEConfig, latents: Float[Array, "*s"]
+) -> Float[Array, "*s"]:
     """Turns latents of the VAE into the latents that the diffusion model sees."""
     return latents * cfg.scaling_factor
 
 
-def unscale_latents(cfg: VAEConfig, latents: Float[Array, "*s"]) -> Float[Array, "*s"]:
+def unscale_latents(
+    cfg: VAEConfig | ImageVAEConfig, latents: Float[Array, "*s"]
+) -> Float[Array, "*s"]:
     """Inverts `scale_latents`; apply it before `VAE.decode`."""
     return latents / cfg.scaling_factor
 

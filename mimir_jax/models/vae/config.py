@@ -95,3 +95,47 @@ class VAEConfig:
     def latent_frames(self, frames: int) -> int:
         """Returns the number of latent frames of a clip of `frames`."""
         return (frames - 1) // self.temporal_compression + 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageVAEConfig:
+    """VAE of Stable Diffusion, KL-f8 (arXiv 2112.10752); every frame is one image.
+
+    Attributes:
+        in_channels, out_channels, latent_channels: As in the causal VAE.
+        block_channels, layers_per_block, norm_groups: As in the causal VAE.
+        scaling_factor: Factor that brings latents to unit variance.
+        sample_height, sample_width: Native size in pixels; tiles follow from it.
+        frame_chunk: Frames that run at a time.
+        dtype: Dtype of the computation; parameters are float32.
+    """
+
+    in_channels: int = 3
+    out_channels: int = 3
+    latent_channels: int = 4
+    block_channels: tuple[int, ...] = (128, 256, 512, 512)
+    layers_per_block: int = 2
+    norm_groups: int = 32
+    scaling_factor: float = 0.18215
+    sample_height: int = 512
+    sample_width: int = 512
+    frame_chunk: int = 16
+    dtype: DType = "float32"
+
+    def __post_init__(self):
+        checks.positive_sizes(self)
+        checks.check(self, bool(self.block_channels), "{block_channels} must have a stage")
+        checks.check(
+            self,
+            not any(width % self.norm_groups for width in self.block_channels),
+            "{block_channels} must be multiples of {norm_groups}",
+        )
+
+    @property
+    def spatial_compression(self) -> int:
+        """Pixels per latent along height and width."""
+        return 2 ** (len(self.block_channels) - 1)
+
+    def latent_frames(self, frames: int) -> int:
+        """Returns the number of latent frames of a clip of `frames`, which is the same."""
+        return frames

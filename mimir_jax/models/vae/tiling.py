@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mimir_jax.config import VAEConfig
+from mimir_jax.config import ImageVAEConfig, VAEConfig
 
 _OVERLAPS = (6, 5)  # a tile shares one part in so many: vertically, horizontally
 
@@ -39,7 +39,7 @@ class Plan:
 
 
 def encode(
-    run: Run, video: Float[Array, "b f h w c"], cfg: VAEConfig
+    run: Run, video: Float[Array, "b f h w c"], cfg: VAEConfig | ImageVAEConfig
 ) -> Float[Array, "b t h2 w2 z"]:
     """Encodes tile by tile; small frames are a single tile."""
     plans = [_scaled(plan, cfg.spatial_compression, 1) for plan in _plans(cfg)]
@@ -47,14 +47,14 @@ def encode(
 
 
 def decode(
-    run: Run, latents: Float[Array, "b t h w z"], cfg: VAEConfig
+    run: Run, latents: Float[Array, "b t h w z"], cfg: VAEConfig | ImageVAEConfig
 ) -> Float[Array, "b f h2 w2 c"]:
     """Decodes tile by tile; small latents are a single tile."""
     plans = [_scaled(plan, 1, cfg.spatial_compression) for plan in _plans(cfg)]
     return _tiled(run, latents, plans)
 
 
-def _plans(cfg: VAEConfig) -> list[Plan]:
+def _plans(cfg: VAEConfig | ImageVAEConfig) -> list[Plan]:
     """Returns the tiling of rows and columns in latents.
 
     Tiles and strides are whole latents in pixels too, so that the parts join to the whole.
