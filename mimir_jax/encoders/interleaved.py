@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jinja2
-import numpy as np
-from jaxtyping import Int32
 
 from mimir_jax import hashing
 from mimir_jax.config import MultimodalConfig
@@ -281,11 +279,6 @@ class Tokenization:
             "the length",
         )
         return fitting, rests
-
-    def row(self, prompt: Prompt, length: int) -> tuple[Int32[np.ndarray, "1 l"], np.ndarray]:
-        """Returns ids and mask of a prompt that fits, padded on the right."""
-        pad = self.tokenizer.pad_token_id
-        return tokenizers.pad([self.ids(prompt)], length, 0 if pad is None else pad)
 
     def _render(self, text: str) -> str:
         """Returns a user's turn; templates take its content as text, or as a list of parts.

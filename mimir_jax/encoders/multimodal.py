@@ -99,7 +99,8 @@ class MultimodalEncoder:
 
     def _encode_one(self, prompt: interleaved.Prompt) -> tuple[np.ndarray, np.ndarray]:
         prompt, _ = self.tokenization.fit(prompt, self.config.length)
-        ids, mask = self.tokenization.row(prompt, self.config.length)
+        rows = [self.tokenization.ids(prompt)]
+        ids, mask = tokenizers.pad(rows, self.config.length, self._network.pad_id)
         pixels = [images.prepare(picture, self._images) for picture in prompt.pictures]
         states = self._states(
             self._network.params,

@@ -51,6 +51,11 @@ class LlavaConfig:
         return self.llm.dtype
 
     @property
+    def vocab_size(self) -> int:
+        """Tokens of the decoder."""
+        return self.llm.vocab_size
+
+    @property
     def tokens_per_image(self) -> int:
         """Positions of a picture in the text."""
         return (self.vit.image_size // self.vit.patch) ** 2 + self.class_token
