@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import secrets
 import shutil
 import unicodedata
@@ -15,11 +16,33 @@ from typing import Any
 from mimir_jax.errors import InputError
 
 _MARK = "\ufeff"  # a byte order mark, also inside a text, where files were joined
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:/+", re.IGNORECASE)  # gs://bucket, and gs:/bucket
 
 
 def expand_path(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Returns `path` with a leading `~` replaced by the home folder."""
-    return pathlib.Path(path).expanduser()
+    """Returns `path` with a leading `~` replaced by the home folder.
+
+    Raises:
+        InputError: for the address of remote storage, or an unknown home.
+    """
+    if _ADDRESS.match(text := os.fspath(path)):
+        raise InputError(
+            f"path {text} must be of a file system, got an address of remote storage; mount the "
+            "storage, or write to a local folder and copy it"
+        )
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"path {text} must be of a user with a home folder, got none") from None
+
+
+def free_name(path: pathlib.Path) -> pathlib.Path:
+    """Returns `path`, or the first of `path-2`, `path-3`, ... that does not exist."""
+    found, number = path, 1
+    while found.exists():
+        number += 1
+        found = path.with_name(f"{path.name}-{number}")
+    return found
 
 
 def read_text(path: pathlib.Path, subject: str) -> str:

@@ -10,6 +10,7 @@ from concurrent import futures
 from typing import Any, NoReturn
 
 _PREFIX = "background"
+_abandoned = threading.Event()
 
 
 def submit(work: Callable[[], Any]) -> futures.Future:
@@ -21,9 +22,15 @@ def submit(work: Callable[[], Any]) -> futures.Future:
 
 
 def wait() -> None:
-    """Waits until every background thread has ended."""
+    """Waits until every background thread has ended, and forgets those that were abandoned."""
     for thread in _threads():
         thread.join()
+    _abandoned.clear()
+
+
+def abandon() -> None:
+    """Makes `leave` wait for no thread at all: some of a library may never end."""
+    _abandoned.set()
 
 
 def leave(text: str) -> NoReturn:
@@ -31,12 +38,23 @@ def leave(text: str) -> NoReturn:
 
     Python would wait for the background threads first. Call it only when no file is left to write.
     """
-    if not _threads():
+    if not _threads() and not _abandoned.is_set():
         sys.exit(text)
     print(text, file=sys.stderr)
+    _exit(1)
+
+
+def end(code: int) -> NoReturn:
+    """Ends the process with an exit code; waits for threads unless they were abandoned."""
+    if not _abandoned.is_set():
+        sys.exit(code)
+    _exit(code)
+
+
+def _exit(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(code)
 
 
 def _threads() -> list[threading.Thread]:

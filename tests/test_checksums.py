@@ -90,7 +90,8 @@ def test_a_state_has_a_sum_for_each_leaf():
 
 def test_a_state_that_is_not_finite_is_refused():
     with pytest.raises(InputError, match=r"must be finite to be saved, params/a/kernel is not"):
-        checkpoint.state_sums(make_state(jnp.nan))
+        checkpoint.require_finite(make_state(jnp.nan))
+    assert checkpoint.not_finite(make_state(jnp.nan)) == ["params/a/kernel"]
 
 
 def test_split_arrays_have_the_sum_of_the_whole():

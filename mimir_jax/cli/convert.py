@@ -6,7 +6,8 @@ SRC is a folder as downloaded from a hub (T5, Phi-3, Llama, Mistral, CLIP, LLaVA
 transformer or VAE), a .gguf file, a SAT checkpoint of CogVideoX, a training run, or a native
 folder. DST becomes a native folder, or one that transformers or diffusers open; it is complete or
 absent. A run with adapters is written merged, or with --adapters as the adapters alone. --to run
-releases a run: its config and weights, to sample and evaluate but not to train on.
+releases a run: its config and weights, to sample and evaluate but not to train on. --verify takes
+SRC alone, a run or a native folder, and compares all that it holds with its checksums.
 """
 
 import time
@@ -17,7 +18,7 @@ from mimir_jax import files
 from mimir_jax.cli import command
 from mimir_jax.errors import InputError
 
-WORDS = "SRC DST"
+WORDS = "SRC [DST]"
 CONFIG = False
 
 
@@ -30,6 +31,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "adapters", False, "Write the adapters of a run alone, as diffusers loads them.", values
     )
+    flags.DEFINE_bool("verify", False, "Compare SRC with its checksums; write nothing.", values)
     flags.DEFINE_enum(
         "to",
         "native",
@@ -41,6 +43,9 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(args: command.Arguments) -> None:
     """Converts, and prints what was written."""
+    if args.flags.verify:
+        _verify(args)
+        return
     if len(args.words) != 2:
         raise InputError(
             f"convert takes SRC and DST, got {len(args.words)} arguments; see {args.program} --help"
@@ -62,3 +67,14 @@ def main(args: command.Arguments) -> None:
     )
     if report.licence:
         print(f"licence of these weights: {report.licence}")
+
+
+def _verify(args: command.Arguments) -> None:
+    if len(args.words) != 1:
+        raise InputError(f"convert --verify takes SRC alone, got {len(args.words)} arguments")
+    from mimir_jax import weights
+
+    start = time.monotonic()
+    for line in weights.verify(args.words[0]):
+        print(line)
+    print(f"all as written ({time.monotonic() - start:.1f} s)")

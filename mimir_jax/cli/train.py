@@ -4,6 +4,8 @@
 
 Without flags it trains the miniature that ships with the package, in minutes on a CPU. A run writes
 its config, checkpoints, curves and samples to --workdir; the same command continues a stopped run.
+
+Exit codes: 0, the run is finished; 75, it was stopped by a signal and saved; 1, it failed.
 """
 
 import datetime
@@ -16,11 +18,14 @@ from absl import flags
 from rich import console as rich_console
 from rich import progress as rich_progress
 
-from mimir_jax import files
+from mimir_jax import files, threads
 from mimir_jax.cli import command, configs, host, shared_flags
 
 WORDS = ""
 CONFIG = True
+STOPPED = 75
+"""Exit code of a run that a signal has stopped and that has saved (EX_TEMPFAIL of sysexits.h)."""
+
 _STARTED = time.monotonic()
 
 
@@ -32,6 +37,11 @@ def define_flags(values: flags.FlagValues) -> None:
     )  # fmt: skip
     text = "Check everything up to the first step, memory and compilation too; write nothing."
     flags.DEFINE_bool("dry_run", False, text, values)
+    flags.DEFINE_integer(
+        "replay", None,
+        "Run this step again from the checkpoint before it, and show its numbers and records; "
+        "write nothing.", flag_values=values,
+    )  # fmt: skip
     shared_flags.define_processes(values)
 
 
@@ -42,11 +52,24 @@ def main(args: command.Arguments) -> None:
     from mimir_jax.parallel import distributed
 
     launch = distributed.Launch(**shared_flags.processes(args.flags))
+    work = _dry_run if args.flags.dry_run else _train if args.flags.replay is None else _replay
     with distributed.session(launch, args.shared()):
-        (_dry_run if args.flags.dry_run else _train)(args, workdir)
+        finished = work(args, workdir)
+    if not finished:
+        threads.end(STOPPED)
 
 
-def _dry_run(args: command.Arguments, workdir: pathlib.Path) -> None:
+def _replay(args: command.Arguments, workdir: pathlib.Path) -> bool:
+    from mimir_jax.parallel import distributed
+    from mimir_jax.training import replay
+
+    console = rich_console.Console(quiet=not distributed.is_first())
+    for line in replay.replay(args.config, workdir, args.flags.replay).lines(args.flags.replay):
+        console.print(line, highlight=False, soft_wrap=True)
+    return True
+
+
+def _dry_run(args: command.Arguments, workdir: pathlib.Path) -> bool:
     from mimir_jax.parallel import distributed
     from mimir_jax.planning import dry_run
 
@@ -54,9 +77,10 @@ def _dry_run(args: command.Arguments, workdir: pathlib.Path) -> None:
     say = functools.partial(console.print, highlight=False, soft_wrap=True)
     say(f"{args.config.system.kind}: {args.config.steps} steps into {workdir}, dry run")
     dry_run.dry_run(args.config, workdir, say)
+    return True
 
 
-def _train(args: command.Arguments, workdir: pathlib.Path) -> None:
+def _train(args: command.Arguments, workdir: pathlib.Path) -> bool:
     import jax
 
     from mimir_jax.parallel import distributed
@@ -80,6 +104,7 @@ def _train(args: command.Arguments, workdir: pathlib.Path) -> None:
     own = config.resume_from is None and config.data.source == "toyworld"
     if config.judge.scenes and own and not result.interrupted:
         _judge(workdir, console, trained=result.before != result.after)
+    return not result.interrupted
 
 
 def _judge(workdir: pathlib.Path, console: rich_console.Console, *, trained: bool) -> None:

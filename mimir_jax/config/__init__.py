@@ -67,7 +67,7 @@ _NAMES = {
     "encoders.config": "INSTRUCTIONS ImageConfig MultimodalConfig TextConfig",
     "parallel.config": "MeshConfig",
     "retrieval.config": "BM25Config RetrievalConfig",
-    "training.config": "JudgeConfig OptimizerConfig TrainConfig",
+    "training.config": "DivergenceConfig JudgeConfig OptimizerConfig TrainConfig",
     "systems.diffusion_config": "DiffusionSystemConfig TextToVideoSystemConfig",
     "systems.mimir.config": "MimirSystemConfig",
     "systems.cogvideox.config": "CogVideoXSystemConfig",

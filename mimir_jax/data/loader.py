@@ -34,6 +34,8 @@ class Loader(Iterator[Batch]):
     Attributes:
         skipped: How often each unreadable clip ("name: reason") was replaced in this process's
             rows, since construction.
+        ids: Returns the records of a batch over all processes, by its number: the names that the
+            source gives them, or else their numbers.
     """
 
     def __init__(
@@ -41,13 +43,25 @@ class Loader(Iterator[Batch]):
         records: grain.MapDataset,
         identity: Mapping[str, Any],
         *,
+        ids: Callable[[int], list[str]],
         rows: int,
         start_batch: int,
         read: grain.ReadOptions,
         workers: grain.MultiprocessingOptions,
     ):
-        """Wraps `records`, the rows of this process in order, `rows` to a batch."""
+        """Wraps `records`, the rows of this process in order, `rows` to a batch.
+
+        Args:
+            records: The rows.
+            identity: What a state must agree in.
+            ids: Names of the records of a batch, by its number.
+            rows: Rows of a batch.
+            start_batch: Number of the first batch.
+            read: How to read ahead.
+            workers: Processes that read.
+        """
         self.skipped: dict[str, int] = {}
+        self.ids = ids
         self._records, self._identity, self._rows = records, dict(identity), rows
         self._read, self._workers = read, workers
         self._batch = start_batch
@@ -181,16 +195,20 @@ def make_loader(
         else process_rows(sharding, global_batch)
     )
     order_seed, record_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
-    records = grain.MapDataset.range(len(source))
+    order = grain.MapDataset.range(len(source))
     if shuffle:
-        records = records.shuffle(seed=order_seed)
-    records = records.repeat().random_map(
-        functools.partial(_read_record, source, transform), seed=record_seed
-    )
+        order = order.shuffle(seed=order_seed)
+    order = order.repeat()
+    records = order.random_map(functools.partial(_read_record, source, transform), seed=record_seed)
+    name = getattr(source, "name", str)
     ahead = prefetch * len(rows)
     return Loader(
         _Rows(records, global_batch, rows),
         {"seed": seed, "shuffle": shuffle, "global_batch": global_batch, "source": repr(source)},
+        ids=lambda batch: [
+            name(int(order[place]))
+            for place in range(batch * global_batch, (batch + 1) * global_batch)
+        ],
         rows=len(rows),
         start_batch=start_batch,
         read=grain.ReadOptions(

@@ -9,8 +9,7 @@ the run goes on from the one before it.
 import contextlib
 import json
 import pathlib
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -18,35 +17,61 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from orbax.checkpoint import checkpoint_managers
 
-from mimir_jax import checksums, files
+from mimir_jax import checksums, files, threads
 from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.errors import DivergenceError, InputError
 from mimir_jax.parallel import distributed
 from mimir_jax.training import state as state_lib
 from mimir_jax.weights import native, runs
 
-# Fields that a resumed run may change: they affect the machine or the reporting, not the numbers.
-# One exception: more `steps` stretch the cosine of the learning rate, which then rises again.
-_RESUMABLE = re.compile(
-    r"steps|(log|eval|sample|checkpoint)_every|keep_checkpoints|resume_from|init_from"
-    r"|mesh\..*|optimizer\.offload|data\.num_workers|data\.\w+\.path"
-    r"|system\.(.*\.)?dit\.(attention|remat|unroll)"
-)
-
 
 class Checkpointer:
     """Writes and reads `workdir/checkpoints/<step>` through Orbax.
 
     A checkpoint is complete or absent: Orbax writes a temporary folder and renames it. Saving runs
-    in the background; `close` waits for it.
+    in the background; `check` tells whether that failed, `close` waits for it.
+
+    Attributes:
+        heldout: Held-out loss by step, as far as it is known.
     """
 
-    def __init__(self, workdir: pathlib.Path, *, keep: int | None = None):
-        self._manager = ocp.CheckpointManager(
-            (workdir / runs.CHECKPOINTS).absolute(),
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
-        )
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        *,
+        keep: int | None = None,
+        keep_every: int = 0,
+        keep_best: bool = False,
+        read_only: bool = False,
+    ):
+        """Opens or creates the folder.
+
+        Args:
+            workdir: The run.
+            keep: Newest checkpoints to keep, None for all.
+            keep_every: Keeps the multiples of this many steps too; 0 keeps none for that.
+            keep_best: Keeps the one of the lowest held-out loss too.
+            read_only: Creates and removes nothing; for reading alone.
+        """
+        native.silence_orbax()
+        self.heldout: dict[int, float] = {}
+        self._failed, self._read_only = False, read_only
+        policies: list[Any] = [checkpoint_managers.LatestN(keep)]
+        if keep_every:
+            policies.append(checkpoint_managers.EveryNSteps(keep_every))
+        if keep_best:
+            policies.append(_Best(self.heldout))
+        with files.writing(workdir / runs.CHECKPOINTS, "checkpoint folder"):
+            self._manager = ocp.CheckpointManager(
+                (workdir / runs.CHECKPOINTS).absolute(),
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+                    create=not read_only,
+                    cleanup_tmp_directories=not read_only,
+                ),
+            )
 
     @property
     def latest_step(self) -> int | None:
@@ -57,13 +82,14 @@ class Checkpointer:
         """Saves under the step number of `state`; a step already saved is left alone.
 
         Raises:
-            DivergenceError: if a leaf is not finite; nothing is written then.
+            DivergenceError: if a leaf is not finite; nothing is written or deleted then.
+            InputError: if this or the save before it could not be written.
         """
         step = int(jax.device_get(state.step))
-        if step == self.latest_step:
+        if step in self._manager.all_steps():
             return
         settings = json.loads(bridge.to_json(config))
-        sums = state_sums(state) | {
+        sums = require_finite(state) | {
             name: checksums.of_json(x) for name, x in (("data", data), ("config", settings))
         }
         args = ocp.args.Composite(
@@ -73,7 +99,7 @@ class Checkpointer:
             **{runs.SUMS: ocp.args.JsonSave({"sums": sums, "checksum": checksums.of_json(sums)})},
         )
         with self._writing():
-            self._manager.save(step, args=args)
+            self._manager.save(step, args=args, force=True)  # else skipped while one is under way
 
     def restore(
         self, abstract: state_lib.TrainState
@@ -81,17 +107,21 @@ class Checkpointer:
         """Reads the newest whole checkpoint onto the shardings of `abstract`.
 
         Damaged ones that are newer are renamed to `<step>.damaged`, with a warning, once an older
-        one was read.
+        one was read. Of a run that is opened for reading alone, the newest must be whole.
 
         Raises:
             InputError: if none is whole, or they are of a model of another shape; about the newest.
         """
+        with self._writing():
+            self._manager.wait_until_finished()
         failures: dict[int, InputError | None] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             failure = found = None
             try:
-                found = self._read(step, abstract)
+                found = self.restore_step(step, abstract)
             except InputError as error:
+                if self._read_only:
+                    raise
                 failure = error
             if any(distributed.gather(failure is not None)):
                 failures[step] = failure
@@ -104,9 +134,10 @@ class Checkpointer:
             "damaged; see its message"
         )
 
-    def _read(
+    def restore_step(
         self, step: int, abstract: state_lib.TrainState
     ) -> tuple[state_lib.TrainState, dict[str, Any]]:
+        """Reads one checkpoint; see `restore`."""
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract),
             data=ocp.args.JsonRestore(),
@@ -136,47 +167,90 @@ class Checkpointer:
         )
         if distributed.is_first():
             with files.writing(folder, "checkpoint folder"):
-                folder.rename(folder.with_name(f"{folder.name}.damaged"))
+                folder.rename(files.free_name(folder.with_name(f"{folder.name}.damaged")))
         distributed.gather(None)
         self._manager.reload()
 
     def _folder(self, step: int) -> pathlib.Path:
         return pathlib.Path(self._manager.directory) / str(step)
 
-    def close(self) -> None:
-        """Waits for saves under way."""
+    def check(self) -> None:
+        """Raises `InputError` if a save in the background has failed."""
         with self._writing():
-            self._manager.wait_until_finished()
-            self._manager.close()
+            self._manager.check_for_errors()
+
+    def close(self) -> None:
+        """Waits for saves under way; does nothing after a failed one, which has been reported."""
+        if not self._failed:
+            with self._writing():
+                self._manager.wait_until_finished()
+                self._manager.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         folder = pathlib.Path(self._manager.directory)
-        with files.writing(folder, "checkpoint folder"), native.writing():
-            yield
+        try:
+            with files.writing(folder, "checkpoint folder"), native.writing():
+                yield
+        except BaseException:
+            self._failed = True
+            threads.abandon()  # its writers may wait for each other without end
+            raise
+
+
+class _Best:
+    """Orbax policy: keeps the step of the lowest held-out loss."""
+
+    def __init__(self, heldout: dict[int, float]):
+        self._heldout = heldout
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Returns which checkpoints to keep."""
+        del context
+        losses = {c.step: self._heldout[c.step] for c in checkpoints if c.step in self._heldout}
+        best = min(losses, key=losses.__getitem__, default=None)
+        return [c.step == best for c in checkpoints]
 
 
 def state_sums(state: state_lib.TrainState) -> dict[str, str]:
     """Returns the checksum of each leaf, by its `/`-joined path.
 
     The sums are those of `checksums.of_array`, computed where the leaves lie.
+    """
+    return {name: text for name, (text, _) in _sums(state).items()}
+
+
+def require_finite(state: state_lib.TrainState) -> dict[str, str]:
+    """Returns the checksum of each leaf; see `state_sums`.
 
     Raises:
         DivergenceError: if a leaf is not finite.
     """
-    leaves = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-    }
-    results = jax.device_get({name: _sum(leaf) for name, leaf in leaves.items()})
-    broken = [name for name, (_, finite) in results.items() if not finite]
-    if broken:
+    sums = _sums(state)
+    if broken := [name for name, (_, finite) in sums.items() if not finite]:
         raise DivergenceError(
             f"the state must be finite to be saved, {broken[0]} is not after step "
             f"{int(jax.device_get(state.step))}, nor are {len(broken) - 1} more; lower "
             "optimizer.learning_rate or clip_norm and continue from the last checkpoint"
         )
-    return {name: checksums.as_text(int(total)) for name, (total, _) in results.items()}
+    return {name: text for name, (text, _) in sums.items()}
+
+
+def not_finite(tree: Any) -> list[str]:
+    """Returns the paths of the leaves that hold NaN or infinity."""
+    return [name for name, (_, finite) in _sums(tree).items() if not finite]
+
+
+def _sums(tree: Any) -> dict[str, tuple[str, bool]]:
+    leaves = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    results = jax.device_get({name: _sum(leaf) for name, leaf in leaves.items()})
+    return {
+        name: (checksums.as_text(int(total)), bool(finite))
+        for name, (total, finite) in results.items()
+    }
 
 
 @jax.jit
@@ -207,68 +281,13 @@ def restore_from(
 ) -> tuple[state_lib.TrainState, dict[str, Any]]:
     """Reads the newest checkpoint of another run."""
     require_run(workdir)
-    with contextlib.closing(Checkpointer(workdir)) as checkpointer:
+    with contextlib.closing(Checkpointer(workdir, read_only=True)) as checkpointer:
         return checkpointer.restore(abstract)
 
 
-def require_claimable(workdir: pathlib.Path, config: TrainConfig) -> None:
-    """Raises `ValueError` if `workdir` holds a run of another config, or other files."""
-    path = workdir / runs.CONFIG_FILE
-    if runs.is_released(workdir):
-        raise InputError(
-            f"workdir {workdir} must hold a run that can go on, got a released one, which has "
-            f"weights alone; start another with --config.init_from={workdir}"
-        )
-    if path.exists():
-        old = bridge.from_values(TrainConfig, files.read_json(path, "run config"))
-        changed = [
-            name for name in bridge.differences(old, config) if not _RESUMABLE.fullmatch(name)
-        ]
-        if changed:
-            name = changed[0]
-            raise InputError(
-                f"workdir {workdir} holds a run with another config: {name} is "
-                f"{_lookup(old, name)!r} there and {_lookup(config, name)!r} here"
-                + (f" ({len(changed) - 1} more fields differ)" if len(changed) > 1 else "")
-                + "; choose another --workdir or delete that one"
-            )
-    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-        raise InputError(
-            f"workdir {workdir} must be empty or hold a run of mimir_jax, found other files; "
-            "choose another --workdir"
-        )
-
-
-def claim_workdir(workdir: pathlib.Path, config: TrainConfig) -> None:
-    """Writes the config of a new work directory, or checks that of an old one.
-
-    Process 0 does; the others check that they see the same folder.
-
-    Raises:
-        ValueError: if `workdir` holds a run of another config, or processes see different folders.
-    """
-    if distributed.is_first():
-        _claim(workdir, config)
-    distributed.gather(None)
-    path = workdir / runs.CONFIG_FILE
-    everywhere = distributed.gather(path.is_file() and path.read_text() == bridge.to_json(config))
-    if not all(everywhere):
-        raise InputError(
-            f"workdir {workdir} must be on storage that all processes share, process "
-            f"{everywhere.index(False)} sees another folder; choose another --workdir"
-        )
-
-
-def _claim(workdir: pathlib.Path, config: TrainConfig) -> None:
-    require_claimable(workdir, config)
-    path = workdir / runs.CONFIG_FILE
-    with files.writing(workdir, "workdir"):
-        workdir.mkdir(parents=True, exist_ok=True)
-    files.write_text(path, bridge.to_json(config))
-    logging.info("config written to %s", path)
-
-
-def _lookup(config: Any, dotted: str) -> Any:
-    for part in dotted.split("."):
-        config = getattr(config, part)
-    return config
+def restore_step(
+    workdir: pathlib.Path, step: int, abstract: state_lib.TrainState
+) -> tuple[state_lib.TrainState, dict[str, Any]]:
+    """Reads one checkpoint of a run."""
+    with contextlib.closing(Checkpointer(workdir, read_only=True)) as checkpointer:
+        return checkpointer.restore_step(step, abstract)

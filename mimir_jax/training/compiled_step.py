@@ -109,6 +109,7 @@ def make(config: TrainConfig, system: base.System, mesh: Mesh) -> CompiledStep:
             tx=update,
             ema_decay=optimizer.ema_decay,
             accumulate=optimizer.grad_accumulation,
+            skip=config.divergence.policy == "skip",
         ),
         donate_argnums=0,
         out_shardings=(shardings, replicated),

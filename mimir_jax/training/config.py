@@ -96,6 +96,23 @@ class JudgeConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class DivergenceConfig:
+    """What to do when a loss, a gradient norm or an update norm is not finite.
+
+    Attributes:
+        policy: `stop` ends the run; `skip` drops the update of the step; `rollback` goes back to
+            the newest checkpoint and on with the batches after the one that diverged.
+        limit: Steps that may be skipped, or times to roll back, in a process before it stops.
+    """
+
+    policy: Literal["stop", "skip", "rollback"] = "stop"
+    limit: int = 10
+
+    def __post_init__(self):
+        checks.within(self, "limit", 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training run.
 
@@ -105,14 +122,21 @@ class TrainConfig:
         optimizer: Updates of the parameters.
         mesh: How devices share the work.
         judge: Judging of the finished run.
+        divergence: What to do about numbers that are not finite.
         seed: Seed of parameters, data order, noise and timesteps.
         steps: Steps of the whole run.
         batch_size: Clips (or texts) of one step over all processes.
         log_every: Steps between log lines.
         eval_every: Steps between evaluations on held-out data; 0 evaluates at start and end only.
         sample_every: Steps between sample sheets; 0 writes one at the end only.
-        checkpoint_every: Steps between checkpoints; 0 writes one at the end only.
+        checkpoint_every: Steps between checkpoints; 0 leaves it to `checkpoint_minutes`.
+        checkpoint_minutes: Minutes between checkpoints, looked at on logging steps; 0 leaves it to
+            `checkpoint_every`. One is written at the end in any case.
         keep_checkpoints: Newest checkpoints that are kept.
+        keep_every: Keeps checkpoints of multiples of this many steps as well; 0 keeps none for it.
+        keep_best: Keep the checkpoint of the lowest held-out loss as well.
+        hang_seconds: Seconds without a step after which a warning names what the run waits for; 0
+            never warns.
         init_from: Folders of parameters to start from, separated by commas: later ones lie over
             earlier ones; parameters that none has start fresh.
         resume_from: Work directory of another run whose newest checkpoint to continue.
@@ -123,6 +147,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
     mesh: MeshConfig = MeshConfig()
     judge: JudgeConfig = JudgeConfig()
+    divergence: DivergenceConfig = DivergenceConfig()
     seed: int = 0
     steps: int = 1000
     batch_size: int = 8
@@ -130,15 +155,27 @@ class TrainConfig:
     eval_every: int = 0
     sample_every: int = 0
     checkpoint_every: int = 0
+    checkpoint_minutes: float = 10.0
     keep_checkpoints: int = 2
+    keep_every: int = 0
+    keep_best: bool = True
+    hang_seconds: float = 600.0
     init_from: str | None = None
     resume_from: str | None = None
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "log_every", "keep_checkpoints"):
             checks.within(self, name, 1)
-        for name in ("eval_every", "sample_every", "checkpoint_every"):
+        for name in (
+            "eval_every", "sample_every", "checkpoint_every", "checkpoint_minutes", "keep_every",
+            "hang_seconds",
+        ):  # fmt: skip
             checks.within(self, name, 0)
+        checks.check(
+            self,
+            self.divergence.policy != "skip" or not self.optimizer.offload,
+            "{divergence.policy} must be stop or rollback with {optimizer.offload}",
+        )
         checks.check(
             self,
             self.batch_size % self.optimizer.grad_accumulation == 0,

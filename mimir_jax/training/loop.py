@@ -7,22 +7,20 @@ import contextlib
 import dataclasses
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
 from mimir_jax.config import TrainConfig
-from mimir_jax.errors import DivergenceError
 from mimir_jax.parallel import context, distributed
-from mimir_jax.systems import base
-from mimir_jax.training import checkpoint, interrupt, prefetch, samples
+from mimir_jax.training import checkpoint, divergence, interrupt, prefetch, samples, watchdog
 from mimir_jax.training import metrics as metrics_lib
 from mimir_jax.training import setup as setup_lib
 from mimir_jax.training import state as state_lib
+from mimir_jax.training import workdir as workdir_lib
 from mimir_jax.weights import initialization
 
 
@@ -32,7 +30,7 @@ class Result:
 
     Attributes:
         step: Completed steps.
-        interrupted: True after Ctrl-C or SIGTERM; the checkpoint is saved all the same.
+        interrupted: True after Ctrl-C, SIGTERM or SIGHUP; the checkpoint is saved all the same.
         before, after: Held-out metrics at the first and last step of this process.
         samples: Files of the last samples, the sheet first; none but on process 0.
         skipped: How often each unreadable record was replaced, by name, over all processes.
@@ -66,72 +64,181 @@ def train(
 
     Raises:
         InputError: for input that cannot work, before any state is allocated.
-        DivergenceError: if the loss stops being finite.
+        DivergenceError: if a loss, gradient or update stops being finite.
     """
     # The step compiles while frozen networks and held-out data load; until then nothing is written.
     setup = setup_lib.make_setup(config, workdir, check=check)
 
-    # From here on the work directory is ours.
-    checkpoint.claim_workdir(workdir, config)
-    checkpointer = checkpoint.Checkpointer(workdir, keep=config.keep_checkpoints)
-    state, position = _restore_or_init(config, setup, checkpointer)
-    if position is not None:
-        setup.loader.restore(position)
-    if setup.compiling is None and int(state.step) < config.steps:  # its end was set aside
-        setup = setup_lib.complete(config, setup)
-    compiled, evaluators = setup.compiled, setup.evaluators
+    # From here on the work directory is ours, and nobody else's.
+    with contextlib.ExitStack() as stack:
+        changed = stack.enter_context(workdir_lib.claimed(workdir, config))
+        checkpointer = checkpoint.Checkpointer(
+            workdir,
+            keep=config.keep_checkpoints,
+            keep_every=config.keep_every,
+            keep_best=config.keep_best,
+        )
+        stack.enter_context(contextlib.closing(checkpointer))
+        state, position = _restore_or_init(config, setup, checkpointer)
+        if setup.compiling is None and int(state.step) < config.steps:
+            setup = setup_lib.complete(config, setup)  # its end was set aside
+        if position is not None:
+            setup.loader.restore(position)
+        workdir_lib.record(workdir, "start", int(state.step), changed=changed)
+        run = stack.enter_context(_Run(config, workdir, setup, checkpointer, report, state))
+        return run.train()
 
-    draw = lambda: jax.random.fold_in(jax.random.key(config.seed), 1)  # noqa: E731
-    key = jax.jit(draw, out_shardings=compiled.replicated)()
 
-    # Loop. The step itself moves no data: its batch was encoded while the step before it ran. A
-    # checkpoint names the batch after the last one trained on, so resuming repeats nothing.
-    step = first = int(state.step)
-    files: list[pathlib.Path] = []
-    with (
-        contextlib.closing(checkpointer),
-        contextlib.closing(metrics_lib.Writer(workdir)) as writer,
-        contextlib.closing(
-            prefetch.Prefetcher(config, setup.encoder, setup.loader, compiled.batch)
-        ) as batches,
-        context.use_mesh(setup.mesh, compiled.rules),
-        interrupt.watch_signals() as stop_requested,
+class _Run:
+    """The loop of a run and what it holds open.
+
+    The step itself moves no data: its batch was encoded while the step before it ran. A checkpoint
+    names the batch after the last one trained on, so resuming repeats nothing.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        workdir: pathlib.Path,
+        setup: setup_lib.Setup,
+        checkpointer: checkpoint.Checkpointer,
+        report: Report,
+        state: state_lib.TrainState,
     ):
-        before = after = _evaluate(evaluators, state, writer, step) if step < config.steps else {}
-        batches.start(config.steps - step)
-        meter = _Meter(config, setup.mesh)
-        stopped = False
-        while step < config.steps and not (stopped := stop_requested(step)):
-            batch = next(batches)
-            if step == first:
-                meter.flops = setup.compiling.result()
-            with jax.transfer_guard("disallow"):
-                state, values = compiled.step(state, batch, key)
-            step += 1
-            last = step == config.steps
-            logged = {}
-            if step == first + 1 or step % config.log_every == 0 or last:
-                logged = meter.read(step, values)
-                writer.write(step, logged)
-            report(step, logged)
-            if _is_due(step, config.eval_every) and not last:
+        self._config, self._workdir, self._setup = config, workdir, setup
+        self._checkpointer, self._report, self._state = checkpointer, report, state
+        self._step = self._first = int(state.step)
+        self._saved = time.monotonic()
+        self._stack = contextlib.ExitStack()
+        self._files: list[pathlib.Path] = []
+
+    def __enter__(self) -> "_Run":
+        config, setup = self._config, self._setup
+        with contextlib.ExitStack() as stack:
+            closing = lambda thing: stack.enter_context(contextlib.closing(thing))  # noqa: E731
+            self._writer = closing(metrics_lib.Writer(self._workdir, self._step))
+            self._batches = closing(
+                prefetch.Prefetcher(config, setup.encoder, setup.loader, setup.compiled.batch)
+            )
+            self._dog = closing(watchdog.Watchdog(config.hang_seconds))
+            stack.enter_context(context.use_mesh(setup.mesh, setup.compiled.rules))
+            self._stop = stack.enter_context(interrupt.watch_signals())
+            self._stack = stack.pop_all()
+        self._checkpointer.heldout |= metrics_lib.heldout_losses(self._workdir)
+        self._monitor = divergence.Monitor(config.divergence, self._workdir, setup.loader.ids)
+        self._meter = _Meter(config, setup.mesh)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.close()
+
+    def train(self) -> Result:
+        """Takes the steps that are left, saves, and evaluates."""
+        config, batches = self._config, self._batches
+        before = after = self._evaluate() if self._step < config.steps else {}
+        if config.divergence.policy == "rollback" and self._checkpointer.latest_step is None:
+            self._save()
+        batches.start(config.steps - self._step)
+        draw = lambda: jax.random.fold_in(jax.random.key(config.seed), 1)  # noqa: E731
+        key = jax.jit(draw, out_shardings=self._setup.compiled.replicated)()
+        stopped, asleep = False, False
+        while self._step < config.steps and not (stopped := self._stop.requested(self._step)):
+            self._dog.at(f"the input of step {self._step + 1}", prefetch.THREAD)
+            batch = batches.take(self._stop.seen)
+            if batch is None:
+                stopped = asleep = True
+                break
+            self._take_step(batch, key)
+            if self._is_due(config.eval_every):
                 batches.wait()
-                after = _evaluate(evaluators, state, writer, step)
-            if _is_due(step, config.sample_every) and not last:
+                after = self._evaluate()
+            if self._is_due(config.sample_every):
                 batches.wait()
-                files = samples.write(evaluators, state.eval_params, workdir, config, step)
-            if _is_due(step, config.checkpoint_every) and not last:
-                checkpointer.save(state, batches.position, config)
+                self._write_samples()
+            if self._is_due(config.checkpoint_every) or self._is_late():
+                self._save()
+            self._checkpointer.check()
+            if found := self._monitor.read(wait=self._step == config.steps):
+                self._roll_back(found)
 
         # Shutdown.
-        checkpointer.save(state, batches.position, config)
-        batches.close()
-        if step > first:
-            after = _evaluate(evaluators, state, writer, step)
-            if not stopped and not stop_requested(step):
-                files = samples.write(evaluators, state.eval_params, workdir, config, step)
-    counts = map(collections.Counter, distributed.gather(setup.loader.skipped))
-    return Result(step, stopped, before, after, files, dict(sum(counts, collections.Counter())))
+        self._dog.at(f"the checkpoint of step {self._step}")
+        self._save()
+        asleep = not batches.close() or asleep
+        self._checkpointer.check()
+        if self._step > self._first and not asleep:
+            after = self._evaluate()
+            stopped = stopped or self._stop.requested(self._step)
+            if not stopped:
+                self._write_samples()
+        counts = map(collections.Counter, distributed.gather(self._setup.loader.skipped))
+        skipped = dict(sum(counts, collections.Counter()))
+        return Result(self._step, stopped, before, after, self._files, skipped)
+
+    def _take_step(self, batch: Any, key: jax.Array) -> None:
+        config, compiled = self._config, self._setup.compiled
+        if self._meter.flops == 0:
+            self._dog.at(None)
+            self._meter.flops = self._setup.compiling.result()
+        self._dog.at(f"step {self._step + 1}")
+        with jax.transfer_guard("disallow"):
+            self._state, values = compiled.step(self._state, batch, key)
+        self._step += 1
+        self._monitor.add(self._step, self._batches.position, values)
+        logged = {}
+        log = self._step == self._first + 1 or self._step % config.log_every == 0
+        if log or self._step == config.steps:
+            logged = self._meter.read(self._step, values)
+            self._writer.write(self._step, logged)
+        self._report(self._step, logged)
+
+    def _roll_back(self, found: divergence.Divergence) -> None:
+        """Goes back to the newest checkpoint, and on with the batch after the one that diverged."""
+        abstract = self._setup.compiled.state
+        self._state, position = self._checkpointer.restore(abstract)
+        self._step = int(self._state.step)
+        self._writer.rewind(self._step)
+        self._meter.forget()
+        position = {**position, "batch": found.batch + 1}
+        self._batches.restart(position, self._config.steps - self._step)
+        workdir_lib.record(self._workdir, "rolled back", self._step, next_batch=found.batch + 1)
+
+    def _save(self) -> None:
+        """Saves the state once its numbers are known to be finite."""
+        self._dog.at(f"the checkpoint of step {self._step}")
+        if found := self._monitor.read(wait=True):
+            self._roll_back(found)
+        self._checkpointer.save(self._state, self._batches.position, self._config)
+        self._saved = time.monotonic()
+
+    def _is_due(self, every: int) -> bool:
+        return every > 0 and self._step % every == 0 and self._step < self._config.steps
+
+    def _is_late(self) -> bool:
+        """Whether the time for a checkpoint has come; all processes call it after logging steps."""
+        minutes, logged = self._config.checkpoint_minutes, self._step % self._config.log_every == 0
+        if not minutes or not logged or self._step == self._config.steps:
+            return False
+        return distributed.from_first(lambda: time.monotonic() - self._saved > 60 * minutes)
+
+    def _evaluate(self) -> dict[str, float]:
+        self._dog.at(f"the evaluation of step {self._step}")
+        params = self._state.eval_params
+        values = {
+            name: float(value)
+            for evaluator in self._setup.evaluators
+            for name, value in evaluator.evaluate(params).items()
+        }
+        self._writer.write(self._step, {f"heldout/{name}": x for name, x in values.items()})
+        if "loss" in values:
+            self._checkpointer.heldout[self._step] = values["loss"]
+        return values
+
+    def _write_samples(self) -> None:
+        self._dog.at(f"the samples of step {self._step}")
+        params = self._state.eval_params
+        evaluators, step = self._setup.evaluators, self._step
+        self._files = samples.write(evaluators, params, self._workdir, self._config, step)
 
 
 def _restore_or_init(
@@ -153,28 +260,8 @@ def _restore_or_init(
     return make_state(params), None
 
 
-def _is_due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
-
-
-def _evaluate(
-    evaluators: Sequence[base.Evaluator],
-    state: state_lib.TrainState,
-    writer: metrics_lib.Writer,
-    step: int,
-) -> dict[str, float]:
-    params = state.eval_params
-    values = {
-        name: float(value)
-        for evaluator in evaluators
-        for name, value in evaluator.evaluate(params).items()
-    }
-    writer.write(step, {f"heldout/{name}": value for name, value in values.items()})
-    return values
-
-
 class _Meter:
-    """Step time, samples/s, model FLOP/s and MFU between logging steps; stops a diverged run.
+    """Step time, samples/s, model FLOP/s and MFU between logging steps.
 
     Attributes:
         flops: Model FLOPs of a step.
@@ -191,12 +278,6 @@ class _Meter:
         values = metrics_lib.to_floats(values)
         now = time.perf_counter()
         since, then = self._last
-        if not np.isfinite(values["loss"]):
-            raise DivergenceError(
-                f"loss must stay finite, got {values['loss']} between steps {since or 0} and "
-                f"{step}; lower optimizer.learning_rate or clip_norm and continue from the last "
-                "checkpoint"
-            )
         if since is not None and step > since:
             seconds = (now - then) / (step - since)
             values["step_seconds"] = seconds
@@ -206,3 +287,7 @@ class _Meter:
                 values["mfu"] = self.flops / seconds / self._peak
         self._last = (step, now)
         return values
+
+    def forget(self) -> None:
+        """Starts measuring afresh."""
+        self._last = (None, time.perf_counter())

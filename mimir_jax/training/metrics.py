@@ -40,33 +40,87 @@ PEAK_FLOPS = {
 """Dense bfloat16 FLOP/s of a device by `jax.Device.device_kind`, from its maker's data sheet."""
 
 
-class Writer:
-    """Appends scalars to `metrics.jsonl` and a TensorBoard log, on process 0 only."""
+FILE = "metrics.jsonl"
 
-    def __init__(self, workdir: pathlib.Path):
+
+class Writer:
+    """Appends scalars to `metrics.jsonl` and a TensorBoard log, on process 0 only.
+
+    Every value of every step stands there once and in order: what an earlier process wrote beyond
+    the step it is taken up from, or could not finish to write, is dropped.
+    """
+
+    def __init__(self, workdir: pathlib.Path, step: int = 0):
+        """Opens the files for the steps from `step` on."""
         self._active = distributed.is_first()
         if self._active:
             from tensorboard.summary import Writer as TensorBoard  # imports in 0.6 s
 
+            self._path = workdir / FILE
             with files.writing(workdir, "workdir"):
-                self._file = (workdir / "metrics.jsonl").open("a")
                 self._board = TensorBoard(str(workdir / "tensorboard"))
+            self._open(step)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes one record of scalars."""
+        """Writes one record of scalars, without those that are known of its step."""
         if not self._active:
             return
-        with files.writing(pathlib.Path(self._file.name), "metrics file"):
+        values = {n: x for n, x in values.items() if n not in self._known.get(step, ())}
+        if not values:
+            return
+        with files.writing(self._path, "metrics file"):
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
+
+    def rewind(self, step: int) -> None:
+        """Drops what was written beyond `step`."""
+        if self._active:
+            self._file.close()
+            self._open(step)
 
     def close(self) -> None:
         """Flushes and closes both files."""
         if self._active:
             self._file.close()
             self._board.close()
+
+    def _open(self, step: int) -> None:
+        found = read_records(self._path)
+        records = [record for record in found if record["step"] <= step]
+        self._known: dict[int, set[str]] = {}
+        for record in records:
+            if record["step"] == step:
+                self._known.setdefault(step, set()).update(record)
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        if self._path.exists() and self._path.read_bytes() != text.encode():
+            files.write_text(self._path, text)
+        with files.writing(self._path, "metrics file"):
+            self._file = self._path.open("a")
+
+
+def read_records(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns the records of a `metrics.jsonl` in order, without a line that a crash has torn."""
+    if not path.exists():
+        return []
+    with files.reading(path, "metrics file"):
+        lines = path.read_bytes().split(b"\n")
+    records = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            records.append(record)
+    return records
+
+
+def heldout_losses(workdir: pathlib.Path) -> dict[int, float]:
+    """Returns the held-out loss of a run by step, as far as it was evaluated."""
+    records = read_records(workdir / FILE)
+    return {r["step"]: r["heldout/loss"] for r in records if "heldout/loss" in r}
 
 
 def to_floats(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from mimir_jax.parallel import distributed
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.systems import base
 from mimir_jax.training import checkpoint, compiled_step, flops, samples
+from mimir_jax.training import workdir as workdir_lib
 from mimir_jax.weights import initialization, runs
 
 Check = Callable[[base.System], None]
@@ -48,7 +49,11 @@ class Setup:
 
 
 def make_setup(
-    config: TrainConfig, workdir: pathlib.Path, *, check: Check = lambda system: None
+    config: TrainConfig,
+    workdir: pathlib.Path,
+    *,
+    check: Check = lambda system: None,
+    writes: bool = True,
 ) -> Setup:
     """Reads and checks what the run `config` needs, while its step compiles in a thread.
 
@@ -56,12 +61,15 @@ def make_setup(
         config: The run.
         workdir: Where it is to run; nothing is written there.
         check: Called with the system before any weights are read; raises to refuse the run.
+        writes: Whether the work directory is still to be claimed.
 
     Raises:
         InputError: for input that cannot work, before any state is allocated.
     """
     if distributed.is_first():
-        checkpoint.require_claimable(workdir, config)
+        workdir_lib.require_same_run(workdir, config)
+        if writes:
+            workdir_lib.require_writable(workdir)
     mesh = mesh_lib.make_mesh(config.mesh.sizes)
     system = systems.make_system(config)
     compiled_step.require_runnable(config, system, mesh)

@@ -25,6 +25,7 @@ def train_step(
     tx: optax.GradientTransformation,
     ema_decay: float = 0.0,
     accumulate: int = 1,
+    skip: bool = False,
 ) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
     """Takes one optimizer step.
 
@@ -38,9 +39,11 @@ def train_step(
         tx: The optimizer.
         ema_decay: Decay of the average, used where the state holds one.
         accumulate: Micro-batches whose gradients are averaged.
+        skip: Keep parameters, moments and average as they are where the loss, the gradient norm or
+            the update norm is not finite.
 
     Returns:
-        The next state and scalar metrics, `loss` and `grad_norm` among them.
+        The next state and scalar metrics, `loss`, `grad_norm` and `update_norm` among them.
     """
     key = jax.random.fold_in(key, state.step)
 
@@ -61,11 +64,15 @@ def train_step(
         decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))  # warms up from 0.1
         trained = params_lib.prune(params, trainable)
         ema = jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), ema, trained)
-    metrics = {**metrics, "loss": loss, "grad_norm": optax.tree.norm(grads)}
+    norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
     next_state = state_lib.TrainState(
         step=state.step + 1, params=params, opt_state=opt_state, ema=ema
     )
-    return next_state, metrics
+    if skip:
+        finite = jnp.isfinite(jnp.stack([loss, *norms.values()])).all()
+        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), next_state, state)
+        next_state = kept._replace(step=next_state.step)
+    return next_state, {**metrics, "loss": loss, **norms}
 
 
 def _accumulated(value_and_grad: Callable, params: Any, batch: Any, key: jax.Array, parts: int):

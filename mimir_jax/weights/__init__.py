@@ -7,6 +7,7 @@ from mimir_jax.weights.convert import convert, convert_adapters
 from mimir_jax.weights.loading import load, load_run, read
 from mimir_jax.weights.native import save
 from mimir_jax.weights.opening import open_weights, resolve
+from mimir_jax.weights.verification import verify
 
 __all__ = [
     "convert",
@@ -20,4 +21,5 @@ __all__ = [
     "resolve",
     "save",
     "unflatten",
+    "verify",
 ]

@@ -301,6 +301,17 @@ def writing() -> Iterator[None]:
         raise
 
 
+def silence_orbax() -> None:
+    """Keeps Orbax from logging what its threads raise, which `writing` and `readable` tell."""
+    logger = logging.getLogger("absl")
+    if _is_ours not in logger.filters:
+        logger.addFilter(_is_ours)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return "/orbax/" not in record.pathname.replace(os.sep, "/")
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silences what Orbax and its loops tell about an error that is raised all the same.

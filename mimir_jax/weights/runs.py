@@ -4,6 +4,7 @@
 
 WORKDIR/config.json            the config
 WORKDIR/checkpoints/STEP/      state, data position, config and checksums, by training.checkpoint
+WORKDIR/checkpoints/STEP.damaged  one that has changed on disk, set aside
 WORKDIR/weights/               in place of checkpoints in a released run: one step, to use alone
 WORKDIR/mimir/run.json         likewise in an exported one, see `weights.exported`
 """

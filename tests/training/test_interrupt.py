@@ -17,18 +17,19 @@ def handler():
     signal.signal(signal.SIGINT, before)
 
 
-def test_signals_at_once_are_one_wish():
-    with interrupt.watch_signals() as stop_requested:
-        assert not stop_requested(1)
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-        assert stop_requested(2)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_at_once_are_one_wish(number):
+    with interrupt.watch_signals() as stop:
+        assert not stop.requested(1) and not stop.seen()
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+        assert stop.requested(2) and stop.seen()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_later_interrupt_ends_at_once(monkeypatch):
     monkeypatch.setattr(interrupt, "_SAME_SECONDS", -1.0)
-    with pytest.raises(KeyboardInterrupt), interrupt.watch_signals() as stop_requested:
+    with pytest.raises(KeyboardInterrupt), interrupt.watch_signals() as stop:
         signal.raise_signal(signal.SIGTERM)
-        assert stop_requested(1)
+        assert stop.requested(1)
         signal.raise_signal(signal.SIGINT)

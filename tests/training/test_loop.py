@@ -17,7 +17,7 @@ from mimir_jax.models import functional, layers
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.systems import base
 from mimir_jax.systems.language import presets as language_presets
-from mimir_jax.training import checkpoint, compiled_step, loop, metrics
+from mimir_jax.training import checkpoint, compiled_step, loop, metrics, workdir
 from mimir_jax.weights import runs
 
 
@@ -89,19 +89,24 @@ def line_run(vae_run, replace, monkeypatch):
     return replace(vae_run, steps=4)
 
 
-def records(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+def records(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def losses(workdir):
-    return {r["step"]: r["loss"] for r in records(workdir) if "loss" in r}
+def losses(folder):
+    return {r["step"]: r["loss"] for r in records(folder) if "loss" in r}
 
 
-def final_state(config, workdir):
+def claim(folder, config):
+    with workdir.claimed(folder, config):
+        pass
+
+
+def final_state(config, folder):
     """Reads the newest checkpoint of a run onto one device."""
     one = mesh_lib.make_mesh(devices=jax.devices()[:1])
     step = compiled_step.make(config, systems.make_system(config), one)
-    return jax.device_get(checkpoint.Checkpointer(workdir, keep=2).restore(step.state))
+    return jax.device_get(checkpoint.Checkpointer(folder, keep=2).restore(step.state))
 
 
 def test_mimir_learns_resumes_to_the_bit_and_reports(mimir_run, tmp_path, replace):
@@ -169,10 +174,10 @@ def test_a_start_that_is_no_run_is_refused(
 
 
 def test_workdir_of_another_config_is_refused(vae_run, tmp_path, replace):
-    checkpoint.claim_workdir(tmp_path, vae_run)
-    checkpoint.claim_workdir(tmp_path, replace(vae_run, steps=9, log_every=2))
+    claim(tmp_path, vae_run)
+    claim(tmp_path, replace(vae_run, steps=9, log_every=2))
     with pytest.raises(ValueError, match="another config: seed is 0 there and 3 here"):
-        checkpoint.claim_workdir(tmp_path, replace(vae_run, seed=3))
+        claim(tmp_path, replace(vae_run, seed=3))
     stored = bridge.from_values(TrainConfig, json.loads((tmp_path / "config.json").read_text()))
     assert stored.steps == 9
 
@@ -180,7 +185,7 @@ def test_workdir_of_another_config_is_refused(vae_run, tmp_path, replace):
 def test_foreign_folder_is_refused_and_left_alone(vae_run, tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(ValueError, match="must be empty or hold a run of mimir_jax"):
-        checkpoint.claim_workdir(tmp_path, vae_run)
+        claim(tmp_path, vae_run)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -205,7 +210,7 @@ def test_heldout_data_that_cannot_be_read_leaves_nothing_behind(line_run, tmp_pa
 def test_diverged_loss_stops_the_run(line_run, tmp_path, monkeypatch):
     nan = jax.numpy.float32(np.nan)
     monkeypatch.setattr(LineSystem, "loss", lambda *args: (nan, {}))
-    with pytest.raises(FloatingPointError, match="loss must stay finite, got nan between steps 0"):
+    with pytest.raises(FloatingPointError, match="loss must stay finite, step 1 on batch 0 got"):
         loop.train(line_run, tmp_path / "run")
 
 
@@ -324,6 +329,6 @@ def test_a_state_that_is_not_finite_is_not_saved(line_run, tmp_path, replace, mo
         return jax.numpy.sqrt(0 * self.model.apply(params, batch).sum()), {}
 
     monkeypatch.setattr(LineSystem, "loss", loss)
-    with pytest.raises(FloatingPointError, match="must be finite to be saved, .* after step 5"):
+    with pytest.raises(FloatingPointError, match="grad_norm must stay finite, step 5 on batch 4"):
         loop.train(replace(line_run, steps=5), tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["4"]

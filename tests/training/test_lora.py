@@ -11,7 +11,7 @@ from mimir_jax import systems, weights
 from mimir_jax.models import condition, functional, lora
 from mimir_jax.models.mimir import model as model_lib
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.training import checkpoint, compiled_step, loop
+from mimir_jax.training import checkpoint, compiled_step, loop, workdir
 from mimir_jax.weights import initialization
 
 LORA = c.LoraConfig(rank=2, alpha=6.0, targets=(r"/attention/[qk]/kernel$", "^dit/patch/"))
@@ -127,7 +127,8 @@ def test_adapters_are_exported_by_the_names_of_diffusers(mimir_run, tmp_path, re
     model = systems.make_system(replace(mimir_run, system=task)).model
     params = moved(model.init(jax.random.key(0)))
     run_folder = tmp_path / "run"
-    checkpoint.claim_workdir(run_folder, run)
+    with workdir.claimed(run_folder, run):
+        pass
     checkpointer = checkpoint.Checkpointer(run_folder)
     checkpointer.save(program.make_state(params), {}, run)
     checkpointer.close()

@@ -93,7 +93,7 @@ def test_signal_to_one_process_stops_both_after_the_same_step(vae_run, tmp_path,
             time.sleep(0.2)
         pair.all[1].send_signal(signal.SIGINT)
         ends = pair.wait()
-    assert [code for code, _, _ in ends] == [0, 0], ends
+    assert [code for code, _, _ in ends] == [75, 75], ends
     step = runs.latest_step(workdir)
     assert f"stopped at step {step} and saved" in ends[0][1]
     assert max(losses(workdir)) == step

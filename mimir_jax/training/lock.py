@@ -1,0 +1,111 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""One writer per work directory: a lock that a dead process does not hold.
+
+The kernel gives an advisory lock on `WORKDIR/lock.json` back when its process ends, however it
+ends. The file names the host and the process, and a thread renews its time: on storage that
+carries no locks between hosts, a file of another host counts as held while it is fresh.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import IO, Any
+
+from mimir_jax import files
+from mimir_jax.errors import InputError
+
+FILE = "lock.json"
+_BEAT_SECONDS = 10.0
+_STALE_SECONDS = 60.0
+
+
+@contextlib.contextmanager
+def hold(workdir: pathlib.Path) -> Iterator[None]:
+    """Holds the lock of an existing work directory.
+
+    Raises:
+        InputError: if another process holds it, naming the process.
+    """
+    path = workdir / FILE
+    with files.writing(path, "lock"):
+        file = path.open("a+")
+    with file:
+        _take(file, path)
+        stop = threading.Event()
+        thread = threading.Thread(target=_beat, args=(file, stop), name="lock", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            path.unlink(missing_ok=True)
+
+
+def require_free(workdir: pathlib.Path) -> None:
+    """Raises `InputError` if another process holds the lock; takes nothing."""
+    path = workdir / FILE
+    if path.exists():
+        with contextlib.suppress(FileNotFoundError, PermissionError), path.open() as file:
+            _lock(file, path)
+
+
+def _take(file: IO[str], path: pathlib.Path) -> None:
+    _lock(file, path)
+    with files.writing(path, "lock"):
+        _write(file)
+
+
+def _lock(file: IO[str], path: pathlib.Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _held(path, _read(file)) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+    if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        raise _held(path, {})  # its holder has just ended and another process may begin
+    owner = _read(file)
+    age = time.time() - owner.get("beat", 0)
+    if owner.get("host", socket.gethostname()) != socket.gethostname() and age < _STALE_SECONDS:
+        raise _held(path, owner)
+
+
+def _held(path: pathlib.Path, owner: dict[str, Any]) -> InputError:
+    who = f"process {owner.get('pid', '?')} on {owner.get('host', 'this host')}"
+    return InputError(
+        f"workdir {path.parent} must have one writer, {who} is training there; wait for it, stop "
+        "it or choose another --workdir"
+    )
+
+
+def _read(file: IO[str]) -> dict[str, Any]:
+    file.seek(0)
+    try:
+        owner = json.loads(file.read() or "{}")
+    except ValueError:  # torn by a crash
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _write(file: IO[str]) -> None:
+    owner = {"host": socket.gethostname(), "pid": os.getpid(), "beat": time.time()}
+    file.seek(0)
+    file.truncate(0)
+    file.write(json.dumps(owner))
+    file.flush()
+
+
+def _beat(file: IO[str], stop: threading.Event) -> None:
+    while not stop.wait(_BEAT_SECONDS):
+        with contextlib.suppress(OSError):  # a full disk; the kernel's lock still holds
+            _write(file)
