@@ -33,6 +33,7 @@ from mimir_jax.models import dit, functional  # noqa: E402
 from tests.diffusion import test_scheduler_config as schedulers  # noqa: E402
 from tests.helpers import relative_error  # noqa: E402
 from tests.models import dit_reference, llm_reference, test_dit, test_vit, vae_reference  # noqa: E402
+from tests.models.llava import llava_reference, test_llava  # noqa: E402
 from tests.sampling import test_cogvideox as pipelines  # noqa: E402
 from tests.weights import references  # noqa: E402
 
@@ -125,6 +126,34 @@ def measure_vits(folder: pathlib.Path) -> Iterator[Row]:
             made = f"made for {cfg.image_size} x {cfg.image_size} pixels"
             case = f"{cfg.activation} {made}, patches of {cfg.patch}, images {height} x {width}"
             yield Row("CLIP image tower, states of all layers", case, 1e-5, max(errors))
+
+
+def measure_llavas(folder: pathlib.Path) -> Iterator[Row]:
+    """Compares the states of every layer and the logits of prompts with pictures."""
+    shown = {
+        "llama": "Llama, layer -2, two pictures and one, right padding",
+        "llama-left": "Llama, layer -2, two pictures and one, left padding",
+        "last-layer": "Llama, layer -1, none and two, right padding",
+        "class-token": "Llama, class token, one and two, left padding",
+        "layers": "Llama, layers -2, 1 and -1, one picture",
+        "mistral": "Mistral, window of 6, one key head, one and two, right padding",
+        "phi3": "Phi-3, LongRoPE, two and none, left padding",
+    }
+    for name, case in shown.items():
+        layout, cfg, pictures, side = test_llava.CASES[name]
+        theirs = llava_reference.build(layout, cfg)
+        theirs.save_pretrained(str(folder / f"llava-{name}"))
+        model, params = mimir_jax.load(folder / f"llava-{name}")
+        ids, mask, pixels = llava_reference.batch(cfg, pictures, side)
+        expected, scores = llava_reference.forward(theirs, ids, mask, pixels)
+        states = model.hidden_states(params, ids, mask, pixels)
+        errors = [
+            relative_error(ours[mask], reference[mask])
+            for ours, reference in zip(states, expected, strict=True)
+        ]
+        yield Row("LLaVA, states of all layers", case, 1e-5, max(errors))
+        logits = model.apply(params, ids, mask, pixels).logits
+        yield Row("LLaVA, logits", case, 1e-5, relative_error(logits[mask], scores[mask]))
 
 
 def measure_transformers(folder: pathlib.Path) -> Iterator[Row]:
@@ -238,6 +267,7 @@ MEASURES: tuple[Callable[[pathlib.Path], Iterator[Row]], ...] = (
     measure_t5,
     measure_llms,
     measure_vits,
+    measure_llavas,
     measure_transformers,
     measure_vae,
     measure_samplers,
