@@ -253,8 +253,9 @@ def describe(case: Case, device: str) -> str:
     cores = len(os.sched_getaffinity(0))
     where = f"Threads on {cores} of {os.cpu_count()} cores. " if device == "cpu" else ""
     return where + (
-        f"{case.clips} clips of {cfg.frames} frames of {cfg.vit.image_size} x "
-        f"{cfg.vit.image_size} pixels; image tower of {cfg.vit.num_layers} layers, width "
+        f"{case.clips} clip{'s' * (case.clips > 1)} of {cfg.frames} frames of "
+        f"{cfg.vit.image_size} x {cfg.vit.image_size} pixels; image tower of "
+        f"{cfg.vit.num_layers} layers, width "
         f"{cfg.vit.width}; temporal transformer of {cfg.temporal.num_layers}, width "
         f"{cfg.temporal.width}; space-time transformer of {cfg.space_time.num_layers}, width "
         f"{cfg.space_time.width}; resampler of {cfg.resampler.num_layers}, width "

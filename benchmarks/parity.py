@@ -30,9 +30,11 @@ import mimir_jax  # noqa: E402
 from benchmarks import harness  # noqa: E402
 from mimir_jax.diffusion.scheduler_config import load_scheduler  # noqa: E402
 from mimir_jax.models import dit, functional  # noqa: E402
+from mimir_jax.weights import divot_tokenizer  # noqa: E402
 from tests.diffusion import test_scheduler_config as schedulers  # noqa: E402
 from tests.helpers import relative_error  # noqa: E402
 from tests.models import dit_reference, llm_reference, test_dit, test_vit, vae_reference  # noqa: E402
+from tests.models.divot import clips, tokenizer_reference  # noqa: E402
 from tests.models.llava import llava_reference, test_llava  # noqa: E402
 from tests.sampling import test_cogvideox as pipelines  # noqa: E402
 from tests.weights import references  # noqa: E402
@@ -42,7 +44,8 @@ INTRODUCTION = """# Parity
 This page compares mimir_jax on {device} with transformers and diffusers on a CPU, in float32. An
 error is the largest absolute difference over the largest absolute value of the reference. Both
 libraries save tiny random models, which `mimir_jax.load` opens, so configs and the layout of
-weights are part of the comparison. Samplers take every step with a smooth stand-in for the network
+weights are part of the comparison. Divot's tokenizer, which no library has, is compared with its
+formulas in torch. Samplers take every step with a smooth stand-in for the network
 and are compared with diffusers in float64. The last rows are whole pipelines, from prompts to
 frames.
 """
@@ -154,6 +157,29 @@ def measure_llavas(folder: pathlib.Path) -> Iterator[Row]:
         yield Row("LLaVA, states of all layers", case, 1e-5, max(errors))
         logits = model.apply(params, ids, mask, pixels).logits
         yield Row("LLaVA, logits", case, 1e-5, relative_error(logits[mask], scores[mask]))
+
+
+def measure_tokenizers(folder: pathlib.Path) -> Iterator[Row]:
+    """Compares the stages of Divot's tokenizer with their formulas in torch."""
+    stages = ("image tower", "temporal transformer, pool and norm", "tokens")
+    for name, cfg, (height, width) in (
+        ("odd sizes", clips.ODD, (27, 31)),
+        ("the miniature", clips.MINIATURE, (64, 64)),
+    ):
+        state = tokenizer_reference.draw(cfg)
+        stated = divot_tokenizer.Tokenizer().write_config(cfg, "DivotTokenizer")
+        place = tokenizer_reference.write(folder / name, state, config=stated)
+        model, params = mimir_jax.load(place)
+        shape = (2, cfg.frames, height, width, 3)
+        frames = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+        features = model.features(params, frames)
+        ours = features, model.pooled(params, features), model.encode(params, features)
+        for stage, value, expected in zip(
+            stages, ours, tokenizer_reference.Twin(cfg, state)(frames), strict=True
+        ):
+            case = f"{name}, {cfg.frames} frames of {height} x {width}"
+            error = relative_error(value, expected)
+            yield Row(f"Divot's tokenizer, {stage}", case, 1e-5, error)
 
 
 def measure_transformers(folder: pathlib.Path) -> Iterator[Row]:
@@ -268,6 +294,7 @@ MEASURES: tuple[Callable[[pathlib.Path], Iterator[Row]], ...] = (
     measure_llms,
     measure_vits,
     measure_llavas,
+    measure_tokenizers,
     measure_transformers,
     measure_vae,
     measure_samplers,

@@ -3,6 +3,7 @@
 """Divot's tokenizer by its formulas in torch, on random tensors under the published names."""
 
 import json
+import math
 
 import numpy as np
 import torch
@@ -66,13 +67,15 @@ def block_shapes(prefix, part):
 
 
 def draw(cfg, seed=0):
-    """Random tensors; norms and everything else away from their start."""
+    """Random tensors; norms and biases away from their start, kernels that keep variances."""
     generator = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.randn(shape, generator=generator) * 0.3
-        + float(name.endswith("weight") and len(shape) == 1)
-        for name, shape in shapes_of(cfg).items()
-    }
+    state = {}
+    for name, shape in shapes_of(cfg).items():
+        kernel = name.endswith("weight") and len(shape) > 1
+        scale = math.prod(shape[1:]) ** -0.5 if kernel else 0.3
+        start = float(name.endswith("weight") and not kernel)
+        state[name] = start + scale * torch.randn(shape, generator=generator)
+    return state
 
 
 def write(folder, state, inside=True, config=None):
