@@ -8,12 +8,22 @@ import numpy as np
 import pytest
 
 from mimir_jax import weights
-from mimir_jax.config import LlavaConfig, LLMConfig, MultimodalConfig, ViTConfig
+from mimir_jax.config import (
+    BM25Config,
+    LlavaConfig,
+    LLMConfig,
+    MultimodalConfig,
+    RetrievalConfig,
+    ViTConfig,
+)
+from mimir_jax.data.toyworld.source import ToyworldSource
 from mimir_jax.encoders import images, interleaved, multimodal, tokenizers
 from mimir_jax.encoders.interleaved import Document, Prompt, Text
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional
 from mimir_jax.models.llava import model as llava
+from mimir_jax.retrieval import building, documents, memory
+from mimir_jax.retrieval.retriever import Retriever
 from tests.helpers import relative_error
 
 RNG = np.random.default_rng(0)
@@ -165,6 +175,18 @@ def test_states_are_those_of_the_network(encoder, folder):
     again = encoder.encode(prompts[::-1])  # each row is a function of its prompt alone
     assert np.array_equal(again.states[::-1], features.states) and encoder.cache.hits == 2
     assert json.loads(json.dumps(encoder.identity()))["length"] == 64
+
+
+def test_a_retrieved_document_enters_a_prompt(encoder, tmp_path):
+    source = ToyworldSource("train", caption_style="short", height=16, width=16)
+    store = memory.create(tmp_path / "m")
+    store.append(documents.from_toyworld(store.folder, source, range(6)))
+    search = Retriever(building.build(store, BM25Config()), RetrievalConfig())
+    found = search.first(source.text(0), exclude=["train-0-000000"])
+    picture = store.picture(found)
+    prompt = interleaved.retrieved(CFG, source.text(0), Document(found.text, picture))
+    assert found.id != "train-0-000000" and prompt.pictures == [picture]
+    assert encoder.encode([prompt]).mask.sum() > encoder.tokenization.tokens_per_image
 
 
 def test_long_prompts_lose_their_documents_text_first(encoder):
