@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Make videos of prompts, reconstruct clips, or describe videos.
+"""Make videos of prompts, reconstruct clips, describe videos, or tell stories.
 
 The checkpoint is a run of `train`, or a published CogVideoX pipeline in a folder of diffusers. A
 run of `divot` reads no prompts: it turns each clip of --reconstruct into tokens and draws it again,
@@ -10,8 +10,9 @@ beside the clip as it was read. Other rates, sizes and lengths of files are resa
 contact sheet, sheet.png, and a page that plays the videos, index.html. A stopped command keeps the
 videos that it made; the same command then makes the others, and a different one is refused.
 
-A run of divot_llm describes the videos of --describe, or answers --question about each; it prints
-the answers and writes nothing.
+A run of divot_llm writes the clips of prompts as tokens, which --detokenizer draws, and tells the
+--story in texts with a clip behind each. It describes the videos of --describe, or answers
+--question about each; it prints the answers and writes nothing.
 
 A video depends on its prompt, its seed and the settings in its record, not on the other videos.
 """
@@ -70,6 +71,13 @@ def define_flags(values: flags.FlagValues) -> None:
         values,
     )  # fmt: skip
     flags.DEFINE_string("question", None, "Question about the videos of --describe.", values)
+    flags.DEFINE_string("story", None, "Story to tell by a run of divot_llm.", values)
+    integer("pages", 3, "Clips of a story at most.", 1)
+    flags.DEFINE_string(
+        "detokenizer", None,
+        "Run of divot that draws the clips of a run of divot_llm; by default the one whose tokens "
+        "it reads.", values,
+    )  # fmt: skip
     flags.DEFINE_string("out", "samples", "Folder to write.", values)
     integer("seed", 0, "Seed of the first video of each prompt.", 0)
     integer("videos_per_prompt", 1, "Videos per prompt, of successive seeds.", 1)
@@ -129,22 +137,26 @@ def _describe(values: flags.FlagValues) -> None:
 def _sample(values: flags.FlagValues) -> None:
     from mimir_jax.parallel import distributed
     from mimir_jax.parallel import mesh as mesh_lib
-    from mimir_jax.sampling import gallery, open
+    from mimir_jax.sampling import description, gallery, open
 
     clips, config = _clips(values), _config(values)
-    requests = [] if clips else _requests(values)
+    requests = [] if clips or values.story is not None else _requests(values)
     mesh = mesh_lib.own_mesh(mesh_lib.parse_sizes(values.mesh), setting="--mesh")
     first = distributed.is_first()
     with contextlib.ExitStack() as stack:
         folder = None
         if first:
             folder = stack.enter_context(gallery.Gallery(files.expand_path(values.out)))
-        pipeline = open.open_pipeline(
-            values.checkpoint, config, mesh, step=values.step, start=values.start
-        )
+        writes = values.story is not None or description.is_agent(values.checkpoint)
+        if writes:
+            requests, pipeline = _write(values, requests, config, mesh)
+        else:
+            pipeline = open.open_pipeline(
+                values.checkpoint, config, mesh, step=values.step, start=values.start
+            )
         requests += _reconstructions(values, clips, pipeline, shown=first)
         pipeline.check(requests)
-        if first and not clips:
+        if first and not clips and not writes:
             for number, prompt in enumerate(dict.fromkeys(r.prompt for r in requests), 1):
                 if cut := pipeline.truncated_text(prompt):
                     print(f"prompt {number} is too long, cut: {cut!r}", file=sys.stderr)
@@ -157,6 +169,38 @@ def _sample(values: flags.FlagValues) -> None:
         print(f"{made} videos in {time.monotonic() - start:.1f} s")
         print(f"sheet: {values.out}/sheet.png")
         print(f"gallery: {values.out}/index.html")
+
+
+def _write(
+    values: flags.FlagValues, requests: Sequence[Any], config: SampleConfig, mesh: Any
+) -> tuple[list[Any], Any]:
+    """Returns the clips that a run of divot_llm writes, as requests, and what draws them."""
+    from mimir_jax.errors import require
+    from mimir_jax.parallel import distributed
+    from mimir_jax.sampling import description
+    from mimir_jax.systems.divot_llm import writer
+
+    require(
+        not values.start and not values.reconstruct,
+        "--start and --reconstruct must be left out for a run of divot_llm; sample the run that "
+        "--detokenizer names",
+    )
+    temperature = config.answer_temperature
+    settings = writer.Settings(temperature=temperature or 0.0)
+    config = dataclasses.replace(config, answer_temperature=None)
+    agent = description.open_agent(values.checkpoint, settings, step=values.step)
+    pipeline = agent.open_detokenizer(values.detokenizer, config, mesh)
+    if values.story is None:
+        return agent.write_clips(requests), pipeline
+    texts, clips = agent.tell(values.story, pages=values.pages, seed=values.seed)
+    require(
+        bool(clips),
+        f"--story must lead to a clip, the model wrote text alone: {' '.join(texts)[:80]!r}; train "
+        "it on stories, or use --prompt",
+    )
+    if distributed.is_first():
+        print("\n".join(texts))
+    return clips, pipeline
 
 
 def _clips(values: flags.FlagValues) -> Sequence[Any]:

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Videos to text by a trained run of Divot's LLM (arXiv 2412.04432).
+"""Videos to text, and text to clip tokens, by a trained run of Divot's LLM (arXiv 2412.04432).
 
 A video is read in clips at the rate of the run, cut as `data.windows` cuts it: one behind the
 other, or 20 spread over a long one.
@@ -8,6 +8,7 @@ other, or 20 spread over a long one.
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from jax.sharding import Mesh
@@ -16,7 +17,12 @@ from jaxtyping import Int, UInt8
 from mimir_jax import files, systems, weights
 from mimir_jax.config import ClipWindowConfig, TrainConfig
 from mimir_jax.data import transforms, video_io, windows
+from mimir_jax.encoders import clip_tokens
 from mimir_jax.errors import InputError, require
+from mimir_jax.sampling import open as open_lib
+from mimir_jax.sampling import pipeline
+from mimir_jax.sampling.config import SampleConfig
+from mimir_jax.sampling.request import Request
 from mimir_jax.systems.divot_llm import encoder as encoder_lib
 from mimir_jax.systems.divot_llm import rows, writer
 from mimir_jax.weights import runs
@@ -58,6 +64,68 @@ class Agent:
         if question is None:
             question = rows.fill([rows.DESCRIBE], self.encoder.rows.kind)[0] if instructed else ""
         return self.writer.describe(self.encoder.clips.encode(video), question, seed=seed)
+
+    def write_clips(self, requests: Sequence[Request]) -> list[Request]:
+        """Returns requests to draw the clips that the LLM writes of their prompts."""
+        return [
+            dataclasses.replace(r, tokens=self.writer.write_clip(r.prompt, seed=r.seed).clip)
+            for r in requests
+        ]
+
+    def tell(self, request: str, *, pages: int, seed: int = 0) -> tuple[list[str], list[Request]]:
+        """Tells a story.
+
+        Args:
+            request: What it is about.
+            pages: Most clips.
+            seed: Of all draws.
+
+        Returns:
+            Its texts, and requests to draw its clips, whose prompts are the texts before them.
+        """
+        story = self.writer.write_story(request, pages=pages, seed=seed)
+        clips = [
+            Request(page.text or request, tokens=page.clip, seed=seed + number)
+            for number, page in enumerate(story)
+            if page.clip is not None
+        ]
+        return [page.text for page in story], clips
+
+    def open_detokenizer(
+        self, checkpoint: str | None, config: SampleConfig, mesh: Mesh | None = None
+    ) -> pipeline.Pipeline:
+        """Opens the de-tokenizer that draws clip tokens.
+
+        Args:
+            checkpoint: A run of `divot`; None takes the one whose tokenizer the LLM reads.
+            config: How to sample it.
+            mesh: Devices to spread networks and videos over.
+
+        Raises:
+            InputError: for a checkpoint of anything else, or of other tokens.
+        """
+        path = self.config.system.clip_tokenizer_path if checkpoint is None else checkpoint
+        folder = weights.resolve(path)
+        kind = None
+        if (folder / runs.CONFIG_FILE).is_file() and runs.has_checkpoint(folder):
+            kind = runs.read_config(folder).system.kind
+        require(
+            kind == "divot",
+            f"--detokenizer must be a run of divot, which draws clips from tokens, got {path}; "
+            "name one",
+        )
+        opened = open_lib.open_pipeline(folder, config, mesh)
+        tokenizer = opened.system.config.model.tokenizer
+        clip_tokens.require_fits(tokenizer, self.config.system.model, str(path))
+        return opened
+
+
+def is_agent(checkpoint: str | os.PathLike[str]) -> bool:
+    """Whether a checkpoint is a run of Divot's LLM."""
+    folder = weights.resolve(checkpoint)
+    if not (folder / runs.CONFIG_FILE).is_file() or not runs.has_checkpoint(folder):
+        return False
+    return runs.read_config(folder).system.kind == "divot_llm"
 
 
 def open_agent(

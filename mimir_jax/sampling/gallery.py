@@ -214,6 +214,8 @@ def _describe(request: Request) -> dict[str, Any]:
         record["negative_prompt"] = request.negative_prompt
     if request.clip is not None:
         record["clip_content"] = hashing.content_key(request.clip).hex()[:12]
+    if request.tokens is not None:
+        record["tokens_content"] = hashing.content_key(request.tokens).hex()[:12]
     pictures = {"images": request.images, "first_frame": request.first_frame}
     for name, picture in pictures.items():
         if picture is not None and len(picture):

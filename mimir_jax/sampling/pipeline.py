@@ -174,7 +174,7 @@ class Pipeline:
                 f"{field} must be left out for {self.system.config.kind}, which is not conditioned "
                 "on images; use an image-to-video model",
             )
-        clips = [r.clip is not None for r in requests]
+        clips = [r.clip is not None or r.tokens is not None for r in requests]
         kind, reads = self.system.config.kind, "clip" in self.system.request_fields
         require(
             reads or not any(clips),

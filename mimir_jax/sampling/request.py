@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Array, Key, UInt8
+from jaxtyping import Array, Float, Key, UInt8
 
 from mimir_jax.errors import InputError
 
@@ -27,6 +27,7 @@ class Request:
             it.
         clip: Clip (frames, h, w, 3) in 0..255 to reconstruct, of the size of the video; models of
             clip tokens read it.
+        tokens: Clip tokens (q, d) to draw, such as those that an LLM writes, in place of `clip`.
         seed: Seed of the noise, 0 to 2**64 - 1.
         frames: Frames of the video; None takes the size that the pipeline was opened with.
         height: Rows of a frame in pixels; None likewise.
@@ -42,6 +43,7 @@ class Request:
     images: tuple[UInt8[np.ndarray, "_ _ 3"], ...] = ()
     first_frame: UInt8[np.ndarray, "_ _ 3"] | None = None
     clip: UInt8[np.ndarray, "_ _ _ 3"] | None = None
+    tokens: Float[np.ndarray, "_ _"] | None = None
     seed: int = 0
     frames: int | None = None
     height: int | None = None

@@ -201,6 +201,9 @@ class Request(Protocol):
     @property
     def clip(self) -> UInt8[np.ndarray, "f h w 3"] | None: ...  # noqa: D102
 
+    @property
+    def tokens(self) -> Float[np.ndarray, "q d"] | None: ...  # noqa: D102
+
 
 @runtime_checkable
 class Encoder(Protocol):

@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Videos to text: which frames are read, and the command."""
 
+import dataclasses
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from mimir_jax import systems
 from mimir_jax.sampling import description, video
 from mimir_jax.weights import runs
 from tests import commands
+from tests import runs as tiny_runs
 from tests.systems import agents
 
 
@@ -68,3 +72,46 @@ def test_a_missing_video_is_one_line(folders):
     args = ("--checkpoint", folders / "pretrain", "--describe", folders / "none.mp4")
     assert "must be a video file" in commands.error_of("sample", *args)
     assert "pass --describe" in commands.error_of("sample", "--question", "Why?")
+
+
+@pytest.fixture(scope="module")
+def pair(folders, frozen):
+    """A run of an LLM that begins a clip after any text, and the run of its de-tokenizer."""
+    config = tiny_runs.divot_run(frozen)
+    system = systems.make_system(config)
+    agents.write_run(folders / "divot", config, jax.jit(system.model.init)(jax.random.key(0)))
+    clips = dataclasses.replace(config.data, frames=9)
+    changes = dict(model={"token_width": 8}, form="instruct", max_length=200)
+    config = agents.run(folders / "divot", **changes)
+    config = dataclasses.replace(config, data=clips)
+    system = systems.make_system(config)
+    params = jax.jit(system.model.init)(jax.random.key(0))
+    params = agents.prefer(params, system.vocab.video[0])
+    return agents.write_run(folders / "agent", config, params)
+
+
+def test_prompts_and_stories_become_videos(pair, tmp_path):
+    code, _, err = commands.call(
+        "sample", "--checkpoint", pair, "--prompt", "a red circle", "--out", tmp_path / "prompt"
+    )
+    assert code == 0, err
+    record = json.loads((tmp_path / "prompt/000.json").read_text())
+    assert record["prompt"] == "a red circle" and record["tokens_content"]
+    code, _, err = commands.call(
+        "sample", "--checkpoint", pair, "--story", "a circle", "--pages", 2, "--out",
+        tmp_path / "story",
+    )  # fmt: skip
+    assert code == 0, err
+    records = [json.loads((tmp_path / f"story/00{n}.json").read_text()) for n in range(2)]
+    assert records[0]["tokens_content"] != records[1]["tokens_content"]
+    assert (tmp_path / "story/index.html").is_file()
+
+
+def test_what_cannot_draw_the_clips_is_one_line(pair, folders, tmp_path):
+    args = ("--checkpoint", pair, "--prompt", "a", "--out", tmp_path / "none")
+    line = commands.error_of("sample", *args, "--detokenizer", folders / "tokenizer")
+    assert "--detokenizer must be a run of divot" in line
+    args = ("--checkpoint", folders / "instruct", "--prompt", "a", "--out", tmp_path / "none")
+    line = commands.error_of("sample", *args, "--detokenizer", folders / "divot")
+    assert "4 tokens of 6 numbers that the LLM reads, it makes 4 of 8" in line
+    assert not (tmp_path / "none").exists()

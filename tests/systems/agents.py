@@ -84,11 +84,19 @@ def run(tokenizer_folder, *, model=None, **system):
     )
 
 
+def prefer(params, token):
+    """Returns parameters whose LLM likes a token best after any other."""
+    llm = params["llm"]
+    kernel = llm["head"]["kernel"].at[:, token].set(llm["norm"]["scale"])
+    table = llm["embed"]["table"] + 1.0  # so that states have a common part
+    return {**params, "llm": {**llm, "embed": {"table": table}, "head": {"kernel": kernel}}}
+
+
 def write_run(folder, config, params):
     """Writes a run as one that was released: its config and weights."""
     (folder / runs.WEIGHTS).mkdir(parents=True)
     (folder / runs.CONFIG_FILE).write_text(bridge.to_json(config))
     flat = {path: tensors.of_array(np.asarray(x)) for path, x in weights.flatten(params).items()}
-    model = config.system.model
-    native.write(folder / runs.WEIGHTS, "divot_llm", model, flat, manifest={"step": 3})
+    kind, model = config.system.kind, config.system.model
+    native.write(folder / runs.WEIGHTS, kind, model, flat, manifest={"step": 3})
     return folder

@@ -26,13 +26,7 @@ def make(form="pretrain", favourite=None, settings=writer.Settings(), **system):
     system = systems.make_system(config)
     params = jax.jit(system.model.init)(jax.random.key(0))
     if favourite is not None:
-        token = favourite(system.vocab)
-        params["llm"]["embed"]["table"] += 1.0  # so that states have a common part
-        params["llm"]["head"]["kernel"] = (
-            params["llm"]["head"]["kernel"]
-            .at[:, token]
-            .set(jnp.sign(params["llm"]["norm"]["scale"]))
-        )
+        params = agents.prefer(params, favourite(system.vocab))
     maker = rows.RowMaker(system.tokenizer, system.rows)
     return system, params, writer.Writer(system, maker, params, settings)
 

@@ -31,11 +31,14 @@ class DivotEncoder(clip_encoder.ClipEncoder):
         return {"frames": positions.tolist()}
 
     def features(self, requests: Sequence[base.Request]) -> system_lib.ClipFeatures:
-        """Returns the frames of the clip of each request.
+        """Returns the frames of the clip of each request, or the tokens where it has these.
 
         Raises:
-            InputError: for a request without a clip.
+            InputError: for requests with neither, or some with one and some with the other.
         """
+        tokens = [request.tokens for request in requests]
+        if all(token is not None for token in tokens):
+            return system_lib.ClipFeatures(tokens=np.stack(tokens))
         clips = [request.clip for request in requests]
         if any(clip is None for clip in clips):
             raise InputError(
