@@ -270,3 +270,23 @@ def test_an_agent_of_other_sizes_does_not_start_a_run(folder, tmp_path):
     config = dataclasses.replace(config, init_from=str(tmp_path / "agent"))
     with pytest.raises(InputError, match="num_components=3, it has 2; set .*num_components=2"):
         initialization.start_of(config, systems.make_system(config).model)
+
+
+@pytest.mark.slow
+def test_a_short_run_learns_both_directions(folder, tmp_path):
+    """On 8 scenes: what colour and shape a clip has is told, and clips are written better."""
+    config = agents.run(folder, heldout_clips=8)
+    toyworld = dataclasses.replace(config.data.toyworld, num_scenes=8)
+    config = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, toyworld=toyworld), steps=300, log_every=50
+    )
+    result = loop.train(config, tmp_path / "run")
+    assert result.after["clip_loss"] < result.before["clip_loss"] - 0.3
+    assert result.after["accuracy"] > result.before["accuracy"] + 0.2
+    system, encoder = open_run(config)
+    params = weights.load_run(tmp_path / "run", system.model)
+    agent = writer_lib.Writer(system, encoder.rows, params)
+    source = encoder.source("train")
+    told = [agent.describe(encoder.clips.encode(source[i]["video"])) for i in range(8)]
+    right = [told[i] == source[i]["caption"] for i in range(8)]
+    assert sum(right) >= 4

@@ -50,7 +50,7 @@ def tiny() -> c.TrainConfig:
         system=c.DivotLLMSystemConfig(
             model=_MINIATURE,
             tokenizer_path="package:tiny/llm",
-            clip_tokenizer_path="runs/divot-tiny",
+            clip_tokenizer_path="runs/divot",
             clip_frames=17,
             max_length=112,
             comprehension=1.0,
@@ -86,7 +86,7 @@ def tiny_instruct() -> c.TrainConfig:
         system=system,
         optimizer=dataclasses.replace(config.optimizer, learning_rate=5e-4),
         steps=1500,
-        init_from="runs/divot_llm-tiny",
+        init_from="runs/divot_llm",
     )
 
 
