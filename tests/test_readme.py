@@ -70,6 +70,10 @@ APPENDED = {
     "sample --checkpoint $COG": ["--frames", 9, "--height", 16, "--width", 16, "--steps", 2],
     "sample --checkpoint runs/mimir": ["--steps", 2],
     "convert": [],
+    "train --config divot:tiny": [*FEW, "--config.steps=2", "--config.data.frames=9"],
+    "sample --checkpoint runs/divot": ["--steps", 2],
+    "index --out memory --query": [],
+    "index --out memory": ["--scenes", 8],
     "evaluate toyworld": ["--scenes", 1, "--steps", 2],
 }
 """What a command gets appended, by its beginning."""
@@ -120,7 +124,7 @@ def test_jobs_run_as_printed(published, tmp_path, monkeypatch):
     for line in job_commands():
         if line.split()[0] in ELSEWHERE:
             continue
-        (start,) = (start for start in APPENDED if line.startswith(start))
+        start = next(start for start in APPENDED if line.startswith(start))
         seen.add(start)
         words = shlex.split(line)
         for variable, folder in published.items():
