@@ -13,6 +13,7 @@ import pathlib
 def prepare_host() -> None:
     """Tunes compilation, garbage collection and memory allocation; call before importing JAX.
 
+    - JAX computes in 32 bits, whatever the shell asks for: every number here has its dtype.
     - Compiled programs are cached on disk for the next run.
     - Python collects cyclic garbage less often: tracing creates so many objects that the
       collector takes an eighth of the start-up time otherwise.
@@ -22,6 +23,7 @@ def prepare_host() -> None:
       other; with more, each arena holds memory that the others could use.
     """
     gc.set_threshold(100_000)
+    os.environ["JAX_ENABLE_X64"] = "0"
     cache = pathlib.Path.home() / ".cache" / "mimir_jax" / "xla"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")

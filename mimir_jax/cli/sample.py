@@ -78,6 +78,10 @@ def define_flags(values: flags.FlagValues) -> None:
         "Run of divot that draws the clips of a run of divot_llm; by default the one whose tokens "
         "it reads.", values,
     )  # fmt: skip
+    flags.DEFINE_enum(
+        "dtype", None, ["float32", "bfloat16", "float16"],
+        "Dtype of all networks; by default that of the checkpoint.", values,
+    )  # fmt: skip
     flags.DEFINE_string("out", "samples", "Folder to write.", values)
     integer("seed", 0, "Seed of the first video of each prompt.", 0)
     integer("videos_per_prompt", 1, "Videos per prompt, of successive seeds.", 1)
@@ -149,11 +153,14 @@ def _sample(values: flags.FlagValues) -> None:
             folder = stack.enter_context(gallery.Gallery(files.expand_path(values.out)))
         writes = values.story is not None or description.is_agent(values.checkpoint)
         if writes:
+            if values.dtype is not None:
+                raise InputError("--dtype must be left out for a run of divot_llm, which states it")
             requests, pipeline = _write(values, requests, config, mesh)
         else:
             pipeline = open.open_pipeline(
-                values.checkpoint, config, mesh, step=values.step, start=values.start
-            )
+                values.checkpoint, config, mesh, step=values.step, start=values.start,
+                dtype=values.dtype,
+            )  # fmt: skip
         requests += _reconstructions(values, clips, pipeline, shown=first)
         pipeline.check(requests)
         if first and not clips and not writes:

@@ -158,6 +158,8 @@ def _conclusion(args: command.Arguments, workdir: pathlib.Path, result) -> list[
         f"skipped (could not be decoded): {name} ({times}x)"
         for name, times in sorted(result.skipped.items())
     ]
+    for left_out in sorted(workdir.glob("quarantine*.jsonl")):
+        lines.append(f"{len(left_out.read_text().splitlines())} left-out files: {left_out}")
     if result.before == result.after and not result.interrupted:
         lines.append(f"already at step {result.step}; raise it with --config.steps=N")
     elif result.before != result.after:

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from mimir_jax.data import transforms, video_io
-from mimir_jax.errors import InputError
+from mimir_jax.data import clip_worker, transforms, video_io
+from mimir_jax.errors import InputError, printable
 
 Start = Literal["random", "first"]
 Short = Literal["skip", "repeat"]
@@ -32,6 +32,8 @@ class ClipSource(abc.ABC):
         fps: float | int | None = None,
         start: Start = "random",
         short: Short = "skip",
+        seconds: float | int = 60.0,
+        gigabytes: float | int = 4.0,
     ):
         """Sets the geometry.
 
@@ -42,6 +44,8 @@ class ClipSource(abc.ABC):
             fps: Frames per second, picked by time stamp; None takes every stored frame.
             start: Where a record starts: at a `random` frame from which it fits, or at the
                 `first`, always with the first caption (for evaluation).
+            seconds: Processor time that a file may take to decode.
+            gigabytes: Memory that it may take.
             short: `skip` treats a video too short for the record as unreadable; `repeat` holds
                 its last frame.
         """
@@ -58,6 +62,8 @@ class ClipSource(abc.ABC):
         self.frames, self.height, self.width = frames, height, width
         self.fps = None if fps is None else float(fps)
         self.start, self.short = start, short
+        self._limits = {"seconds": seconds, "gigabytes": gigabytes}
+        self._over: dict[int, str] = {}  # clips that exceeded a limit, not tried again
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -105,9 +111,15 @@ class ClipSource(abc.ABC):
         skipped: list[str] = []
         for number in (*range(index, count), *range(index)):
             try:
+                if number in self._over:
+                    raise video_io.UnreadableClip(self._over[number])
                 video, captions = self._load(number, lambda line: self._pick(line, rng))
+            except clip_worker.ClipLimit as error:
+                self._over[number] = str(error)
+                skipped.append(printable(f"{self.name(number)}: {error}"))
+                continue
             except video_io.UnreadableClip as error:
-                skipped.append(f"{self.name(number)}: {error}")
+                skipped.append(printable(f"{self.name(number)}: {error}"))
                 continue
             choice = 0 if rng is None or len(captions) == 1 else int(rng.integers(len(captions)))
             return {

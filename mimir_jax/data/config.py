@@ -141,6 +141,9 @@ class DataConfig:
         fps: Frames per second of a clip, picked by time stamp; Toyworld has 8.
         window: Part of a longer video: `random` in every pass, or the `first` frames.
         short_clips: Videos too short for a clip: `skip` them, or `repeat` their last frame.
+        clip_seconds: Processor time that a video file may take to decode; one that takes longer is
+            left out.
+        clip_gigabytes: Memory that it may take, likewise.
         num_workers: Decoding processes; 0 decodes on threads of the training process.
         features: Folder that launch/precompute.py wrote for this source; training then reads
             latents and text features from it. None runs the frozen networks as it goes.
@@ -156,13 +159,16 @@ class DataConfig:
     fps: float = 8.0
     window: Literal["random", "first"] = "random"
     short_clips: Literal["skip", "repeat"] = "skip"
+    clip_seconds: float = 60.0
+    clip_gigabytes: float = 4.0
     num_workers: int = 0
     features: str | None = None
 
     def __post_init__(self):
         for name in ("frames", "height", "width"):
             checks.within(self, name, 1)
-        checks.within(self, "fps", 0, above=True)
+        for name in ("fps", "clip_seconds", "clip_gigabytes"):
+            checks.within(self, name, 0, above=True)
         checks.within(self, "num_workers", 0)
         self.section.check_data(self)
 

@@ -10,6 +10,7 @@ place is a function of (source, seed, place) alone, so a run can stop anywhere a
 """
 
 import functools
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ import numpy as np
 from absl import flags, logging
 from jax.sharding import Sharding
 
+from mimir_jax import files
 from mimir_jax.data import sources
 from mimir_jax.errors import InputError
 
@@ -48,6 +50,7 @@ class Loader(Iterator[Batch]):
         start_batch: int,
         read: grain.ReadOptions,
         workers: grain.MultiprocessingOptions,
+        left_out: Mapping[str, str],
     ):
         """Wraps `records`, the rows of this process in order, `rows` to a batch.
 
@@ -66,6 +69,9 @@ class Loader(Iterator[Batch]):
         self._read, self._workers = read, workers
         self._batch = start_batch
         self._iterator: grain.DatasetIterator | None = None
+        self._left_out = dict(left_out)
+        self._list: Any = None  # a path, which may be remote
+        self._listed: dict[str, None] = {}  # lines of the list, in order
 
     def __next__(self) -> Batch:
         """Returns the next batch: arrays stacked, text in lists, `skipped` as one flat list."""
@@ -82,8 +88,32 @@ class Loader(Iterator[Batch]):
         for line in batch.get("skipped", ()):
             if line not in self.skipped:
                 logging.warning("clip replaced by the next readable one: %s", line)
+                self._write(*line.split(": ", 1))
             self.skipped[line] = self.skipped.get(line, 0) + 1
         return batch
+
+    def quarantine(self, folder: Any) -> None:
+        """Lists what is left out in `quarantine.jsonl`, one object of file and reason per line.
+
+        What the source left out comes first; unreadable clips follow when they are found. The file
+        is made with the first of them, and keeps what an earlier part of the run put there.
+        """
+        index = jax.process_index()
+        path = folder / (f"quarantine-{index}.jsonl" if index else "quarantine.jsonl")
+        self._list = path
+        if path.is_file():
+            lines = files.read_text(path, "list of left-out files").splitlines(True)
+            self._listed |= dict.fromkeys(lines)
+        for file, reason in self._left_out.items():
+            self._write(file, reason)
+
+    def _write(self, file: str, reason: str = "") -> None:
+        line = json.dumps({"file": file, "reason": reason}) + "\n"
+        if self._list is None or line in self._listed:
+            return
+        self._listed[line] = None
+        with files.writing(self._list, "list of left-out files"):
+            self._list.write_text("".join(self._listed))  # whole, as remote storage takes it
 
     def state(self) -> dict[str, Any]:
         """Returns where the next batch stands, as a small dict of JSON values."""
@@ -219,6 +249,7 @@ def make_loader(
             num_workers=num_workers,
             per_worker_buffer_size=max(1, -(-ahead // max(num_workers, 1))),
         ),
+        left_out=getattr(source, "left_out", {}),
     )
 
 

@@ -9,7 +9,6 @@ the range that holds them is decoded. Any fault of a file raises `UnreadableClip
 import contextlib
 import dataclasses
 import os
-import pathlib
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -78,14 +77,21 @@ def read_clip(path: str | os.PathLike, pick: Pick, fit: Fit) -> UInt8[np.ndarray
     Raises:
         UnreadableClip: if the file cannot be decoded or `pick` refuses it.
     """
-    read = _read_animation if pathlib.Path(path).suffix.lower() in ANIMATIONS else _read_container
     try:
+        read = _read_animation if _is_animation(path) else _read_container
         return read(os.fspath(path), pick, fit)
-    except UnreadableClip:
+    except (UnreadableClip, MemoryError):
         raise
-    except _DECODER_ERRORS as error:
+    except Exception as error:  # decoders raise whatever a damaged file provokes
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UnreadableClip(reason.splitlines()[0]) from error
+        raise UnreadableClip(reason.strip().partition("\n")[0][:200]) from error
+
+
+def _is_animation(path: str | os.PathLike[str]) -> bool:
+    """Whether the content, not the name, is that of a GIF or WebP."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    return head[:4] == b"GIF8" or (head[:4] == b"RIFF" and head[8:] == b"WEBP")
 
 
 def _read_animation(path: str, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
@@ -235,7 +241,14 @@ def _decode(
 
 
 def _upright(frame: av.VideoFrame, aspect: float, fit: Fit) -> UInt8[np.ndarray, "h w 3"]:
-    """Converts to RGB and turns a phone's sideways frame."""
-    quarters = round(frame.rotation / 90) % 4
-    pixels = np.rot90(frame.to_ndarray(format="rgb24"), quarters)
-    return fit(pixels, 1 / aspect if quarters % 2 else aspect)
+    """Converts to RGB, and turns and mirrors as the display matrix of a frame says."""
+    pixels = frame.to_ndarray(format="rgb24")
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return fit(pixels, aspect)
+    # Columns and rows of a picture (x, y) are shown at (a x + c y, b x + d y).
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), "<i4", 9).tolist()
+    if lying := abs(b) + abs(c) > abs(a) + abs(d):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    pixels = pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return fit(pixels, 1 / aspect if lying else aspect)

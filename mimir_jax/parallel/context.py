@@ -46,6 +46,16 @@ def no_mesh() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def in_32_bits() -> Iterator[None]:
+    """Keeps JAX's default dtypes inside the block or function, also under `jax_enable_x64`.
+
+    Indices and constants would take 64 bits there, and results other values.
+    """
+    with jax.enable_x64(False):
+        yield
+
+
+@contextlib.contextmanager
 def _set(current: tuple[Mesh, rules_lib.Rules] | None) -> Iterator[None]:
     token = _CURRENT.set(current)
     try:

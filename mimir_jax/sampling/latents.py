@@ -35,7 +35,7 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
     1.5 models sample `System.padded_frames`; the extra leading frames are dropped at the end.
 
     It is called as `(params, features, null, scales, key, latents, noise, *, sampler, shape,
-    rescale)`. The keyword arguments are static.
+    rescale, trace)`. The keyword arguments are static.
 
         params      parameters of the network
         features    features of the requests
@@ -48,12 +48,14 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
         sampler     takes the steps
         shape       shape of the result (b, t, h, w, c)
         rescale     share of rescaled guidance
+        trace       whether to return, in place of latents, which rows were finite after each step
     """
 
-    @functools.partial(jax.jit, static_argnames=("sampler", "shape", "rescale"))
+    @functools.partial(jax.jit, static_argnames=("sampler", "shape", "rescale", "trace"))
     def denoise(
-        params, features, null, scales, key, latents=None, noise=None, *, sampler, shape, rescale
-    ):
+        params, features, null, scales, key, latents=None, noise=None, *, sampler, shape, rescale,
+        trace=False,
+    ):  # fmt: skip
         predict = sampler.schedule.precondition(functools.partial(system.denoise, params))
         drop = None
         if null is not None:
@@ -73,7 +75,10 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
             key=key,
             latents=latents,
             noise=noise,
+            trace=trace,
         )
+        if trace:
+            return drawn[1]
         return drawn[:, padded - shape[1] :]
 
     return denoise

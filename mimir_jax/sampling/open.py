@@ -7,6 +7,7 @@ import os
 import pathlib
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
@@ -37,7 +38,7 @@ def load_pipeline(
     Args:
         folder: The run, or a folder with `model_index.json` of a `CogVideoXPipeline`, `tokenizer`,
             `text_encoder`, `transformer`, `vae` and `scheduler`; never asks a hub.
-        dtype: Dtype of the published networks; None keeps the stored one.
+        dtype: Dtype of all networks; None keeps that of the run, or the stored one.
         mesh: Devices to spread networks and videos over; None stands for one device.
 
     Raises:
@@ -69,7 +70,7 @@ def open_pipeline(
             rounding; None stands for one device.
         step: A kept step of the run; None takes the newest.
         start: Whether to sample what the run started from instead.
-        dtype: Dtype of published networks; None keeps the stored one.
+        dtype: Dtype of all networks; None keeps that of the run, or the stored one.
 
     Raises:
         InputError: if `checkpoint` is neither, or cannot do what `config` asks.
@@ -77,11 +78,7 @@ def open_pipeline(
     folder = weights.resolve(checkpoint)
     if published.is_published(folder):
         return _open_published(folder, config, mesh, step=step, start=start, dtype=dtype)
-    require(
-        dtype is None,
-        f"dtype must be left out for run {folder}, whose config states it, got {dtype}",
-    )
-    return _open_run(folder, config, mesh, step=step, start=start)
+    return _open_run(folder, config, mesh, step=step, start=start, dtype=dtype)
 
 
 def _open_run(
@@ -91,8 +88,11 @@ def _open_run(
     *,
     step: int | None,
     start: bool,
+    dtype: DTypeLike | None,
 ) -> pipeline.Pipeline:
     run = runs.read_config(workdir)
+    if dtype is not None:
+        run = _changed(run, system=_in_dtype(run.system, str(np.dtype(dtype))))
     config = configure(run, sample, workdir)
     system = base.with_available_kernels(systems.make_system(config))
     if start:
@@ -101,6 +101,8 @@ def _open_run(
         step = runs.latest_step(workdir) if step is None else step
         params = weights.load_run(workdir, system.model, step=step, mesh=mesh)
     settings = {"checkpoint": str(workdir), "step": step}
+    if dtype is not None:
+        settings["dtype"] = str(np.dtype(dtype))
     return _assemble(config, system, params, mesh, sample, settings)
 
 
@@ -124,6 +126,8 @@ def _open_published(
     _, params = weights.load(folder / "transformer", kind="dit", dtype=dtype, mesh=mesh)
     sampler = published.with_settings(sampler, config.system.sampler)
     settings = {"checkpoint": str(folder)}
+    if dtype is not None:
+        settings["dtype"] = str(np.dtype(dtype))
     return _assemble(config, system, params, mesh, sample, settings, sampler=sampler)
 
 
@@ -223,6 +227,18 @@ def _check_read(
             f"checkpoint {checkpoint} must be a model that reads {what} for --{name} to change a "
             f"video, got {system.config.kind}{row}; leave --{name} out",
         )
+
+
+def _in_dtype(part: Any, dtype: str) -> Any:
+    """Returns a section of a config with every network in another dtype."""
+    values = {}
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if field.name == "dtype":
+            values[field.name] = dtype
+        elif dataclasses.is_dataclass(value):
+            values[field.name] = _in_dtype(value, dtype)
+    return dataclasses.replace(part, **values)
 
 
 def _changed(part: Any, **values: Any) -> Any:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Float32, Key, UInt8
 
 from mimir_jax.config import SamplerConfig, TrainConfig
 from mimir_jax.diffusion import guidance, samplers
-from mimir_jax.errors import require
+from mimir_jax.errors import DivergenceError, listed, require
 from mimir_jax.models import functional
 from mimir_jax.parallel import context, distributed
 from mimir_jax.sampling import arguments
@@ -139,6 +139,7 @@ class Pipeline:
         """The tokenizer of T5."""
         return self.text_encoder.tokenizer
 
+    @context.in_32_bits()
     def generate(
         self, requests: Sequence[Request], *, batch_size: int = 1
     ) -> UInt8[np.ndarray, "b f h w 3"]:
@@ -209,6 +210,7 @@ class Pipeline:
         parts = distributed.gather(own)
         return [answers for part in parts for answers in part][: len(requests)]
 
+    @context.in_32_bits()
     def __call__(
         self,
         prompt: str | Sequence[str] | None = None,
@@ -290,10 +292,12 @@ class Pipeline:
             return np.asarray(drawn, np.float32)
         return self.decode(drawn, tiled=tiled)
 
+    @context.in_32_bits()
     def encode_prompt(self, prompts: Sequence[str]) -> Any:
         """Returns what conditions the network on `prompts`; for CogVideoX T5 states (b, l, d)."""
         return self.encoder.features([Request(prompt) for prompt in prompts])
 
+    @context.in_32_bits()
     def decode(
         self, latents: Float[AnyArray, "b t h w c"], *, tiled: bool = False
     ) -> Float32[np.ndarray, "b frames pixel_rows pixel_columns 3"]:
@@ -388,19 +392,41 @@ class Pipeline:
         arrays = (features, null, scales, key, latents, noise)
         if self.mesh is not None:
             arrays = jax.device_put(arrays, NamedSharding(self.mesh, P()))
+        options = dict(sampler=sampler, shape=shape, rescale=cfg.guidance_rescale)
         with context.use_mesh(self.mesh):
-            return self._denoise(
-                self.params, *arrays, sampler=sampler, shape=shape, rescale=cfg.guidance_rescale
-            )
+            drawn = self._denoise(self.params, *arrays, **options)
+            if not bool(jnp.isfinite(drawn).all()):
+                finite = self._denoise(self.params, *arrays, **options, trace=True)
+                raise _diverged(np.asarray(distributed.to_host(finite)))
+        return drawn
 
     @context.no_mesh()
     def _decode_rows(self, latents: AnyArray, *, tiled: bool) -> list[np.ndarray]:
         """Returns the clip of each row of scaled latents, about in [-1, 1]."""
-        return [self._decode(row[None], tiled=tiled)[0] for row in latents]
+        videos = [self._decode(row[None], tiled=tiled)[0] for row in latents]
+        for number, video in enumerate(videos, 1):
+            if not np.isfinite(video).all():
+                raise DivergenceError(
+                    f"video {number} of {len(videos)} must be finite, decoding gave values that "
+                    "are not; decode with --dtype float32"
+                )
+        return videos
 
     def _to_frames(self, latents: AnyArray) -> UInt8[np.ndarray, "b f h w 3"]:
         videos = self._decode_rows(latents, tiled=self._tiled)
         return np.stack([video_lib.to_uint8(video) for video in videos])
+
+
+def _diverged(finite: Bool[np.ndarray, "steps b"]) -> DivergenceError:
+    """Returns the error of rows that did not stay finite."""
+    steps, rows = finite.shape
+    bad = [row + 1 for row in range(rows) if not finite[:, row].all()]
+    first = int(np.argmin(finite.all(axis=1))) + 1 if bad else steps
+    return DivergenceError(
+        f"videos must stay finite, step {first} of {steps} gave values that are not"
+        f"{f' (video {listed(list(map(str, bad)))} of {rows})' if bad else ''}; lower "
+        "--guidance_scale, sample with --dtype float32, or take another checkpoint"
+    )
 
 
 def make_pipeline(

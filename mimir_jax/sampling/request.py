@@ -52,7 +52,7 @@ class Request:
     def __post_init__(self):
         if not 0 <= self.seed <= MAX_SEED:
             raise InputError(
-                f"seed must be within 0..{MAX_SEED}, got {self.seed}; choose another seed"
+                f"seed must be within 0..{MAX_SEED}, got {self.seed}; choose another --seed"
             )
         for name in ("frames", "height", "width"):
             value = getattr(self, name)

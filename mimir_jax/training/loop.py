@@ -72,6 +72,7 @@ def train(
     # From here on the work directory is ours, and nobody else's.
     with contextlib.ExitStack() as stack:
         changed = stack.enter_context(workdir_lib.claimed(workdir, config))
+        setup.loader.quarantine(workdir)
         checkpointer = checkpoint.Checkpointer(
             workdir,
             keep=config.keep_checkpoints,

@@ -12,6 +12,7 @@ from mimir_jax.config import bridge
 from mimir_jax.encoders import decoding
 from mimir_jax.parallel import distributed
 from mimir_jax.parallel import mesh as mesh_lib
+from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.sampling.request import Request
@@ -238,3 +239,26 @@ def test_processes_share_the_videos_of_models_of_their_own(quick, monkeypatch):
     monkeypatch.setattr(quick.encoder, "answers", lambda prompt: [prompt.upper()])
     assert quick.answers(requests) == [["A"], ["B"], ["C"]]
     assert quick.batch_multiple == 2
+
+
+def test_values_that_are_not_finite_end_a_video_at_its_step_and_64_bits_change_nothing(open_run):
+    pipeline = open_run(SampleConfig())
+    requests = [Request("a red circle", seed=2**64 - 1)]
+    frames = pipeline.generate(requests)
+    with jax.enable_x64(True):
+        np.testing.assert_array_equal(pipeline.generate(requests), frames)
+    broken = jax.tree.map(lambda x: x, pipeline.params)
+    broken["dit"]["head"]["proj"]["bias"] = broken["dit"]["head"]["proj"]["bias"] * np.nan
+    with pytest.raises(FloatingPointError, match="step 1 of 2 gave values .*--guidance_scale"):
+        pipeline.with_params(broken).generate(requests)
+    vae = jax.tree.map(lambda x: x * np.nan, pipeline.encoder.codec_params)
+    pipeline._decode = latents_lib.Decoder(pipeline.system.codec, vae, None)
+    with pytest.raises(FloatingPointError, match="video 1 of 1 must be finite, decoding"):
+        pipeline.generate(requests)
+
+
+def test_a_dtype_is_that_of_every_network():
+    system = open_lib._in_dtype(RUN.system, "bfloat16")
+    assert {system.text.dtype, system.vae.dtype, system.model.dit.dtype} == {"bfloat16"}
+    assert system.model.fuser.dtype == system.model.stabilizer.dtype == "bfloat16"
+    assert dataclasses.replace(system.vae, dtype="float32") == c.TINY_VAE

@@ -113,6 +113,8 @@ def _cut(config: DataConfig, split: Split) -> dict[str, Any]:
         "fps": config.fps,
         "start": config.window if split == "train" else "first",
         "short": config.short_clips,
+        "seconds": config.clip_seconds,
+        "gigabytes": config.clip_gigabytes,
     }
 
 

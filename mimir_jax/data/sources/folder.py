@@ -15,8 +15,10 @@ from absl import logging
 from jaxtyping import UInt8
 
 from mimir_jax import hashing
-from mimir_jax.data import clips, video_io
+from mimir_jax.data import clip_worker, clips, video_io
 from mimir_jax.data.sources import captions as captions_lib
+
+_TEXTS = (".txt", ".json", ".jsonl", ".csv")
 
 
 class VideoFolder(clips.ClipSource):
@@ -26,6 +28,10 @@ class VideoFolder(clips.ClipSource):
     `{"file": "cats/a.mp4", "caption": "a cat"}`, where `caption` may also be a list to draw from;
     from the lists of other trainers (see `data.sources.captions`); or `cats/a.txt` captions
     `cats/a.mp4`. Hidden files are ignored.
+
+    Attributes:
+        files: The videos, by their paths in the folder.
+        left_out: Other files and linked folders, with the reason.
     """
 
     def __init__(
@@ -54,7 +60,7 @@ class VideoFolder(clips.ClipSource):
             self.folder.is_dir(),
             f"needs an existing folder, got {str(folder)!r}; pass the one that holds the videos",
         )
-        self.files = _list_videos(self.folder)
+        self.files, self.left_out = _list_videos(self.folder)
         self._require(
             bool(self.files),
             f"needs at least one video ({' '.join(video_io.SUFFIXES)}), found none under "
@@ -79,8 +85,12 @@ class VideoFolder(clips.ClipSource):
     def _load(
         self, index: int, pick: video_io.Pick
     ) -> tuple[UInt8[np.ndarray, "f h w 3"], tuple[str, ...]]:
-        video = video_io.read_clip(self.folder / self.files[index], pick, self._fit)
-        return video, self._captions[index]
+        return self._decode(self.files[index], pick), self._captions[index]
+
+    def _decode(self, file: str, pick: video_io.Pick) -> UInt8[np.ndarray, "f h w 3"]:
+        return clip_worker.read_clip(
+            self.folder / file, pick, height=self.height, width=self.width, **self._limits
+        )
 
     def _choose(self, split: Literal["train", "heldout"]) -> list[str]:
         """Returns the files of a split, at least one of which can be read."""
@@ -102,20 +112,39 @@ class VideoFolder(clips.ClipSource):
 
     def _is_readable(self, file: str) -> bool:
         try:
-            video_io.read_clip(self.folder / file, lambda line: self._pick(line, None), self._fit)
+            self._decode(file, lambda line: self._pick(line, None))
         except video_io.UnreadableClip as error:
             logging.warning("clip passed over: %s: %s", file, error)
             return False
         return True
 
 
-def _list_videos(folder: pathlib.Path) -> list[str]:
-    paths = [
-        path.relative_to(folder)
-        for path in folder.rglob("*")
-        if path.suffix.lower() in video_io.SUFFIXES and path.is_file()
-    ]
-    return sorted(p.as_posix() for p in paths if not any(part[0] == "." for part in p.parts))
+def _list_videos(folder: pathlib.Path) -> tuple[list[str], dict[str, str]]:
+    """Returns the videos below a folder, and what is left out with its reason.
+
+    Hidden files are passed over; so are texts and lists, which captions may be in.
+    """
+    videos, left_out = [], {}
+    for place, folders, names in os.walk(folder, onerror=lambda error: left_out.update(
+        {os.path.relpath(error.filename, folder): f"cannot be read: {error.strerror}"}
+    )):  # fmt: skip
+        here = pathlib.Path(place)
+        for name in folders:
+            if not name.startswith(".") and (here / name).is_symlink():
+                left_out[(here / name).relative_to(folder).as_posix()] = "is a linked folder"
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = here / name
+            file = path.relative_to(folder).as_posix()
+            if name.startswith(".") or path.suffix.lower() in _TEXTS:
+                continue
+            if path.suffix.lower() not in video_io.SUFFIXES:
+                left_out[file] = f"has the unknown suffix {path.suffix!r}"
+            elif not path.is_file():
+                left_out[file] = "is no file"
+            else:
+                videos.append(file)
+    return sorted(videos), dict(sorted(left_out.items()))
 
 
 def _digest(folder: pathlib.Path, files: Sequence[str], captions: Sequence[tuple[str, ...]]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from mimir_jax import noise as noise_lib
 from mimir_jax.diffusion import schedules
@@ -79,7 +79,8 @@ def sample(
     latents: Float[Array | np.ndarray, "b *d"] | None = None,
     noise: Float[Array | np.ndarray, "n b *d"] | None = None,
     aux: Any = None,
-) -> Float[Array, "b *d"]:
+    trace: bool = False,
+) -> Float[Array, "b *d"] | tuple[Float[Array, "b *d"], Bool[Array, "n b"]]:
     """Denoises a batch.
 
     Args:
@@ -92,6 +93,7 @@ def sample(
         latents: Standard normal noise to start from; the sample gets its dtype (float32 without).
         noise: Noise of every step of a stochastic sampler.
         aux: What `predict` gets as `aux` at the first step; later steps get what it returned.
+        trace: Also return, for every evaluation and row, whether all values were finite after it.
 
     Raises:
         InputError: without a key where noise must be drawn.
@@ -110,17 +112,20 @@ def sample(
     draw = sampler.stochastic and noise is None
     draws = jnp.asarray(sampler.draws(), jnp.int32) if draw else None
 
-    def body(carry: tuple, inputs: tuple) -> tuple[tuple, None]:
+    def body(carry: tuple, inputs: tuple) -> tuple[tuple, Array | None]:
         state, aux = carry
         time, step, number, fresh = inputs
         if draw:
             fresh = _draw(key, number, shape)
         pred, aux = predict(state.xt, jnp.full(shape[:1], time), condition, aux)
-        return (sampler.update(state, pred, step, fresh), aux), None
+        state = sampler.update(state, pred, step, fresh)
+        if not trace:
+            return (state, aux), None
+        return (state, aux), jnp.isfinite(state.xt).all(axis=range(1, state.xt.ndim))
 
     start = (sampler.initialize(latents), aux)
-    (state, _), _ = jax.lax.scan(body, start, (times, steps, draws, noise))
-    return sampler.finalize(state)
+    (state, _), finite = jax.lax.scan(body, start, (times, steps, draws, noise))
+    return (sampler.finalize(state), finite) if trace else sampler.finalize(state)
 
 
 def _draw(key: Array, index: int | Array, shape: tuple[int, ...]) -> Float[Array, "b *d"]:

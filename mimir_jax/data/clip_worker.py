@@ -1,0 +1,279 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Reads clips in a process of its own, so that no file can hang, blow up or kill a run.
+
+    run                                  worker
+    path, height, width        ->        list the frames
+                               <-        timeline
+    numbers of frames          ->        decode and resize them
+                               <-        pixels
+
+A clip has a limit of processor time, of memory, and of time altogether (a mount that no longer
+answers). A worker that exceeds one is replaced. There are as many workers as threads that read at
+the same time; they end with the process.
+"""
+
+import atexit
+import contextlib
+import functools
+import math
+import os
+import pathlib
+import pickle
+import resource
+import select
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mimir_jax.data import covering, video_io
+
+WAITS = 5
+"""Time that a clip may take altogether, in limits of processor time."""
+
+_START_SECONDS = 120.0
+_HEAD = struct.Struct("<Q")
+_IDLE: list["_Worker"] = []
+_LOCK = threading.Lock()
+
+
+class ClipLimit(video_io.UnreadableClip):
+    """A clip that took more time or memory than it may; it will again."""
+
+
+def read_clip(
+    path: str | os.PathLike,
+    pick: video_io.Pick,
+    *,
+    height: int,
+    width: int,
+    seconds: float | int,
+    gigabytes: float | int,
+) -> UInt8[np.ndarray, "f {height} {width} 3"]:
+    """Reads the frames that `pick` chooses, resized to cover `height` x `width`.
+
+    Args:
+        path: The video file.
+        pick: Maps the clip's `Timeline` to frame numbers, repeats allowed.
+        height: Rows of a frame.
+        width: Columns of a frame.
+        seconds: Limit of processor time.
+        gigabytes: Limit of memory.
+
+    Raises:
+        UnreadableClip: if the file cannot be decoded, takes more than it may, or `pick` refuses it.
+    """
+    worker = _take()
+    try:
+        return worker.read(os.fspath(path), pick, (height, width), float(seconds), float(gigabytes))
+    finally:
+        if worker.alive:
+            with _LOCK:
+                _IDLE.append(worker)
+
+
+def _take() -> "_Worker":
+    """Returns a worker that is idle, or a new one."""
+    while True:
+        with _LOCK:
+            worker = _IDLE.pop() if _IDLE else None
+        if worker is None:
+            return _Worker()
+        if worker.runs():
+            return worker
+
+
+@atexit.register
+def _end_all() -> None:
+    while _IDLE:
+        _IDLE.pop().end()
+
+
+class _Worker:
+    """A process that decodes, seen from the run."""
+
+    def __init__(self):
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        self.alive = True
+        self._start()
+
+    def _start(self) -> None:
+        """Waits until the process answers, so that its start counts for no clip."""
+        try:
+            _receive(self._process.stdout, time.monotonic() + _START_SECONDS)
+        except (EOFError, TimeoutError) as error:
+            self.end()
+            raise RuntimeError("the process that decodes clips does not start") from error
+
+    def runs(self) -> bool:
+        """Whether the process is there; nobody should have ended it, but somebody may."""
+        if self.alive and self._process.poll() is not None:
+            self.end()
+        return self.alive
+
+    def read(
+        self,
+        path: str,
+        pick: video_io.Pick,
+        size: tuple[int, int],
+        seconds: float,
+        gigabytes: float,
+    ) -> np.ndarray:
+        done = False
+        try:
+            timeline = self._ask((path, size, seconds, gigabytes), seconds)
+            try:
+                chosen = pick(timeline)
+            except video_io.UnreadableClip:
+                self._ask(None, seconds)
+                done = True
+                raise
+            pixels = self._ask(chosen, seconds)
+            done = True
+            return pixels
+        except _Refused as error:
+            done = True
+            raise video_io.UnreadableClip(str(error)) from None
+        finally:
+            if not done:
+                self.end()
+
+    def _ask(self, message: Any, seconds: float) -> Any:
+        """Sends a message and returns the answer."""
+        limit = WAITS * seconds
+        try:
+            _send(self._process.stdin, message)
+            fine, answer = _receive(self._process.stdout, time.monotonic() + limit)
+        except (EOFError, BrokenPipeError):
+            self.end()
+            code = self._process.returncode
+            if code == -signal.SIGXCPU:
+                raise ClipLimit(f"takes more than {seconds:g} s to decode") from None
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            raise ClipLimit(f"ends its decoder ({how})") from None
+        except TimeoutError:
+            raise ClipLimit(f"takes more than {limit:g} s to read") from None
+        if not fine:
+            raise _Refused(answer)
+        return answer
+
+    def end(self) -> None:
+        """Kills the process, without waiting for one that a blocked mount holds."""
+        if not self.alive:
+            return
+        with contextlib.suppress(OSError):
+            self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                pipe.close()
+        self.alive = False
+        try:
+            self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            self._process.returncode = 0  # nobody waits for it any more
+
+
+class _Refused(Exception):
+    """The reason why a worker cannot read a clip."""
+
+
+def _send(pipe: Any, message: Any) -> None:
+    data = pickle.dumps(message, protocol=5)
+    pipe.write(_HEAD.pack(len(data)))
+    pipe.write(data)
+    pipe.flush()
+
+
+def _receive(pipe: Any, until: float = math.inf) -> Any:
+    (count,) = _HEAD.unpack(_read(pipe, _HEAD.size, until))
+    return pickle.loads(_read(pipe, count, until))
+
+
+def _read(pipe: Any, count: int, until: float) -> bytearray:
+    data = bytearray()
+    while len(data) < count:
+        left = None if until == math.inf else until - time.monotonic()
+        if left is not None and (left <= 0 or not select.select([pipe], [], [], left)[0]):
+            raise TimeoutError
+        part = os.read(pipe.fileno(), min(count - len(data), 1 << 20))
+        if not part:
+            raise EOFError
+        data += part
+    return data
+
+
+# In the worker.
+
+
+def _serve() -> None:
+    """Answers requests until the run is gone."""
+    wire = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is not an answer
+    source = os.fdopen(os.dup(0), "rb", buffering=0)
+    _send(wire, "ready")
+    with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
+        while True:
+            path, size, seconds, gigabytes = _receive(source)
+            _limit(seconds, gigabytes)
+            try:
+                pixels = video_io.read_clip(
+                    path,
+                    lambda timeline: _chosen(wire, source, timeline),
+                    functools.partial(_fit, size),
+                )
+            except _Declined:
+                _send(wire, (True, None))
+            except MemoryError:
+                _send(wire, (False, f"needs more than {gigabytes:g} GB to decode"))
+            except video_io.UnreadableClip as error:
+                _send(wire, (False, str(error)))
+            else:
+                _send(wire, (True, pixels))
+
+
+class _Declined(BaseException):
+    """The run does not want the clip; no fault of a file."""
+
+
+def _chosen(wire: Any, source: Any, timeline: video_io.Timeline) -> np.ndarray:
+    _send(wire, (True, timeline))
+    chosen = _receive(source)
+    if chosen is None:
+        raise _Declined
+    return chosen
+
+
+def _fit(size: tuple[int, int], frame: np.ndarray, aspect: float) -> np.ndarray:
+    return covering.resize_cover(frame, *size, pixel_aspect=aspect)
+
+
+def _limit(seconds: float, gigabytes: float) -> None:
+    """Gives the process so much more processor time and memory than it has used."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (math.ceil(used.ru_utime + used.ru_stime + seconds), hard)
+    )
+    pages = pathlib.Path("/proc/self/statm")
+    if pages.is_file():
+        mapped = int(pages.read_text().split()[0]) * resource.getpagesize()
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + int(gigabytes * 1e9), hard))
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run
+    _serve()
