@@ -4,8 +4,8 @@
 
 Large ones are not read yet.
 
-Forms: native folders, runs, folders of transformers, diffusers and OpenCLIP as downloaded, GGUF
-files, and SAT checkpoints of CogVideoX.
+Forms: native folders, runs, folders of transformers, diffusers, OpenCLIP and Divot as downloaded,
+GGUF files, and SAT checkpoints of CogVideoX.
 """
 
 import collections
