@@ -31,6 +31,7 @@ from rich import progress as rich_progress
 
 from mimir_jax import files
 from mimir_jax.cli import command, dataclass_flags, host, shared_flags
+from mimir_jax.errors import InputError
 from mimir_jax.sampling.config import SHIPPED, SampleConfig
 
 WORDS = ""
