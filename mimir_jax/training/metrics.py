@@ -151,8 +151,9 @@ def jaxpr_flops(jaxpr: Any, attention: bool) -> int:
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
         if eqn.params.get("name") == functional.FUSED_ATTENTION:
-            q, k = (x.aval.shape for x in eqn.invars[:2])  # (b, s, heads, head_dim)
-            total += attention * 2 * 2 * math.prod(q) * k[1]  # scores, weighted values
+            if attention:  # parts of its gradient, which do not count, may lack arguments
+                q, k = (x.aval.shape for x in eqn.invars[:2])  # (b, s, heads, head_dim)
+                total += 2 * 2 * math.prod(q) * k[1]  # scores, weighted values
         elif name == "dot_general":
             (contract, _), _ = eqn.params["dimension_numbers"]
             inner = math.prod(eqn.invars[0].aval.shape[d] for d in contract)

@@ -85,6 +85,15 @@ def test_flops_count_scans_and_products():
     assert metrics.count_flops(f, x, w) == 5 * 2 * 4 * 8 * 8
 
 
+def test_what_is_left_of_an_attention_kernel_in_a_gradient_does_not_count():
+    @jax.jit
+    def fused_attention():
+        return jnp.ones((2, 2)) @ jnp.ones((2, 2))
+
+    jaxpr = jax.make_jaxpr(lambda: fused_attention())().jaxpr
+    assert metrics.jaxpr_flops(jaxpr, attention=False) == 0
+
+
 def test_frozen_parameters_take_no_products_of_their_own(mimir_run, replace):
     task = replace(mimir_run.system, lora=c.LoraConfig(rank=2))
     system, optimizer = systems.make_system(mimir_run), mimir_run.optimizer
