@@ -37,7 +37,7 @@ FORMAT = "mimir_jax index"
 HEADER = "index.json"
 DATA, ROWS, STARTS = (f"{name}.csc.index.npy" for name in ("data", "indices", "indptr"))
 VOCABULARY, BOUNDS = "vocab.index.json", "bounds.npy"
-_FIRST = 4096  # documents of rare words that are scored at once
+_FIRST = 1024  # documents of rare words that are scored at once
 _FEW = 64  # documents that are scored without trying to leave some out
 _COMMON = 1 / 32  # share of documents from which on a word has a table
 _MAX_TABLES = 64  # of a shard, 4 bytes a document each
@@ -109,15 +109,13 @@ class _Shard:
         first = max(1, int(np.searchsorted(sizes, _FIRST))) if order else 0  # read all at once
         found = np.unique(np.concatenate([np.empty(0, np.int32), *lists[:first]]))
         found, scores = _best(found, self._sum(found, tokens), count)
-        if len(scores) == count:
-            least = max(least, float(scores[-1]))
-        more = [
-            self._promising(order[place:], times, rest[place + 1 :], least)
-            for place in range(first, len(order))
-            if rest[place] >= least
-        ]
-        if more:
-            new = np.setdiff1d(np.concatenate(more), found)
+        for place in range(first, len(order)):
+            if len(scores) == count:
+                least = max(least, float(scores[-1]))
+            if rest[place] < least:
+                break
+            new = self._promising(order[place:], times, rest[place + 1 :], least)
+            new = new[~np.isin(new, found)]
             scores = np.concatenate([scores, self._sum(new, tokens)])
             found, scores = _best(np.concatenate([found, new]), scores, count)
         return found, scores
