@@ -54,8 +54,8 @@ def tiny() -> c.TrainConfig:
         data=c.DataConfig(toyworld=c.ToyworldConfig(num_scenes=4096, variety="single")),
         optimizer=c.OptimizerConfig(
             name="muon",
-            learning_rate=5e-3,
-            lr_scale=(("^detokenizer/dit/", 0.3),),  # begins trained
+            learning_rate=3e-3,
+            lr_scale=(("^detokenizer/dit/", 0.2),),  # begins trained
             warmup_steps=20,
             ema_decay=0.99,
         ),
@@ -88,8 +88,8 @@ def tiny_vit() -> c.TrainConfig:
 
     Command:  python launch/train.py --config configs/divot.py:tiny/vit --workdir runs/divot-vit
     Hardware: any; two CPU cores.
-    Time:     not run to its end.
-    Expect:   not run to its end.
+    Time:     400 of its steps took 20 minutes on a third of a core.
+    Expect:   after those, of 128 held-out captions the right one is found for 23 % of the frames.
     """
     return c.TrainConfig(
         system=c.ContrastSystemConfig(
