@@ -14,7 +14,7 @@ from absl import logging
 from jaxtyping import Int, UInt8
 
 from mimir_jax.config import ClipWindowConfig
-from mimir_jax.data import transforms, video_io
+from mimir_jax.data import covering, video_io
 from mimir_jax.errors import require
 
 
@@ -47,7 +47,7 @@ def read(
     def fit(frame: np.ndarray, pixel_aspect: float) -> np.ndarray:
         del pixel_aspect  # as published
         check_size(*frame.shape[:2], cfg)
-        return transforms.resize_crop(frame, size)
+        return covering.resize_crop(frame, size)
 
     video = video_io.read_clip(path, pick, fit)
     return video.reshape(-1, len(kept(cfg)), *video.shape[1:])  # (n, k, h, w, 3)

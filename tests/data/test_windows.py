@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mimir_jax.config import ClipWindowConfig
-from mimir_jax.data import transforms, video_io, windows
+from mimir_jax.data import covering, transforms, video_io, windows
 from mimir_jax.errors import InputError
 
 CFG = ClipWindowConfig()
@@ -99,7 +99,7 @@ def test_frames_are_prepared_as_torchvision_does(height, width):
     resized = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR))
     top, left = (int(round((have - 32) / 2.0)) for have in resized.shape[:2])
     expected = (resized[top : top + 32, left : left + 32] / 255 - 0.5) / 0.5
-    ours = transforms.to_float(transforms.resize_crop(frame, 32))
+    ours = transforms.to_float(covering.resize_crop(frame, 32))
     assert ours.shape == (32, 32, 3) and np.abs(ours - expected).max() < 1e-5
 
 
@@ -113,7 +113,7 @@ def test_files_give_their_windows(tmp_path, caplog):
         clips = windows.read(path, cfg, 8)
     assert "20 fps read at 8, 1.50 s stretched to a window of 16 frames" in caplog.text
     index = windows.windows(30, 20, cfg)
-    expected = [[transforms.resize_crop(np.asarray(pages[i]), 8) for i in row] for row in index]
+    expected = [[covering.resize_crop(np.asarray(pages[i]), 8) for i in row] for row in index]
     assert np.array_equal(clips, expected)
     with pytest.raises(video_io.UnreadableClip, match="has 12"):
         windows.read(path, CFG, 8)
