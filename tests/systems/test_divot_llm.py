@@ -273,20 +273,23 @@ def test_an_agent_of_other_sizes_does_not_start_a_run(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_short_run_learns_both_directions(folder, tmp_path):
-    """On 8 scenes: what colour and shape a clip has is told, and clips are written better."""
-    config = agents.run(folder, heldout_clips=8)
+def test_a_short_run_learns_eight_scenes_in_both_directions(folder, tmp_path):
+    config = agents.run(folder)
     toyworld = dataclasses.replace(config.data.toyworld, num_scenes=8)
     config = dataclasses.replace(
-        config, data=dataclasses.replace(config.data, toyworld=toyworld), steps=300, log_every=50
+        config, data=dataclasses.replace(config.data, toyworld=toyworld), steps=300, log_every=100
     )
-    result = loop.train(config, tmp_path / "run")
-    assert result.after["clip_loss"] < result.before["clip_loss"] - 0.3
-    assert result.after["accuracy"] > result.before["accuracy"] + 0.2
+    loop.train(config, tmp_path / "run")
     system, encoder = open_run(config)
-    params = weights.load_run(tmp_path / "run", system.model)
-    agent = writer_lib.Writer(system, encoder.rows, params)
     source = encoder.source("train")
+    batch = jax.tree.map(jnp.asarray, encoder.encode(records(source, 8)))
+    fresh = jax.jit(system.model.init)(jax.random.key(0))
+    trained = weights.load_run(tmp_path / "run", system.model)
+    loss = jax.jit(system.loss)
+    before, after = (loss(params, batch, jax.random.key(0))[1] for params in (fresh, trained))
+    assert after["clip_loss"] < before["clip_loss"] - 0.5
+    assert after["accuracy"] > before["accuracy"] + 0.5
+    agent = writer_lib.Writer(system, encoder.rows, trained)
     told = [agent.describe(encoder.clips.encode(source[i]["video"])) for i in range(8)]
-    right = [told[i] == source[i]["caption"] for i in range(8)]
-    assert sum(right) >= 4
+    right = [said == source[i]["caption"] for i, said in enumerate(told)]
+    assert sum(right) >= 3, told

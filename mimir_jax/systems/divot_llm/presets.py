@@ -97,7 +97,7 @@ def paper() -> c.TrainConfig:
               --config.init_from=Mistral-7B-Instruct-v0.1
               --config.system.tokenizer_path=cvlm_mistral_instruct_tokenizer
               --config.system.clip_tokenizer_path=FOLDER --config.data.folder.path=FOLDER
-    Hardware: compiled ahead of time for TPU v5p: 19 GB per chip on 8 chips.
+    Hardware: compiled ahead of time for TPU v5p: 19 GB per chip on 8 chips, 8 GB on 64.
     Time:     not run.
     Expect:   not run.
     """
