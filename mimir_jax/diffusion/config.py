@@ -94,7 +94,7 @@ class SamplerConfig:
         eta: Share of fresh noise in every step of `ddim`: 0 is deterministic, 1 is DDPM.
         previous: Where a step leads: one stride down, as in the `reference`, or to the next point
             of the `grid` of visited timesteps.
-        variant: How `ddim` steps: `clean`, or as the `reference` code of Divot does (D-U10):
+        variant: How `ddim` steps: `clean`, or as the `reference` code of Divot does (D-U12):
             timesteps 1, 1 + n, 1 + 2n, ... with n = 1000 // steps, step sizes from a table in
             float16, and noise left in the sample at the end.
     """

@@ -333,7 +333,7 @@ class UNetDetokenizerConfig:
         vae: The VAE of its latents.
         fs: Frame stride that the U-Net is told.
         schedule: Noise levels: those that its `checkpoint` stores, where it stores any, as the
-            published code takes them, or the ones `computed` from the betas (D-U10).
+            published code takes them, or the ones `computed` from the betas (D-U12).
         stored: alpha ** 2 of every timestep in the checkpoint; empty where it stores none.
     """
 
