@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metric sinks (JSONL and TensorBoard), FLOP counting, and peak FLOP/s of devices."""
 
+import contextlib
 import json
 import math
 import pathlib
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -57,6 +59,7 @@ class Writer:
             from tensorboard.summary import Writer as TensorBoard  # imports in 0.6 s
 
             self._path = workdir / FILE
+            self._hook, threading.excepthook = threading.excepthook, _quiet(threading.excepthook)
             with files.writing(workdir, "workdir"):
                 self._board = TensorBoard(str(workdir / "tensorboard"))
             self._open(step)
@@ -81,10 +84,12 @@ class Writer:
             self._open(step)
 
     def close(self) -> None:
-        """Flushes and closes both files."""
+        """Closes both files; a refusal to write has been raised by the `write` that met it."""
         if self._active:
-            self._file.close()
-            self._board.close()
+            for file in (self._file, self._board):
+                with contextlib.suppress(OSError):
+                    file.close()
+            threading.excepthook = self._hook
 
     def _open(self, step: int) -> None:
         found = read_records(self._path)
@@ -98,6 +103,16 @@ class Writer:
             files.write_text(self._path, text)
         with files.writing(self._path, "metrics file"):
             self._file = self._path.open("a")
+
+
+def _quiet(hook: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Wraps a hook for what threads raise; TensorBoard's tells its caller too, at the next write."""
+
+    def told(args: Any) -> None:
+        if not type(args.thread).__module__.startswith("tensorboard."):
+            hook(args)
+
+    return told
 
 
 def read_records(path: pathlib.Path) -> list[dict[str, Any]]:
