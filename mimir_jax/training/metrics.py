@@ -106,7 +106,7 @@ class Writer:
 
 
 def _quiet(hook: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Wraps a hook for what threads raise; TensorBoard's tells its caller too, at the next write."""
+    """Wraps a hook of threads; TensorBoard's raise their error again at the next write."""
 
     def told(args: Any) -> None:
         if not type(args.thread).__module__.startswith("tensorboard."):
