@@ -246,7 +246,9 @@ def _sums(tree: Any) -> dict[str, tuple[str, bool]]:
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
-    results = jax.device_get({name: _sum(leaf) for name, leaf in leaves.items()})
+    jax.block_until_ready(tree)
+    # One after the other: collectives of programs that run at once can wait for each other on CPUs.
+    results = {name: jax.device_get(_sum(leaf)) for name, leaf in leaves.items()}
     return {
         name: (checksums.as_text(int(total)), bool(finite))
         for name, (total, finite) in results.items()
