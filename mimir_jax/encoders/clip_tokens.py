@@ -87,12 +87,14 @@ class ClipTokens:
         return self._apply(self._params, frames[None]).astype(jnp.float32)
 
 
-def frame_positions(num_frames: int, picked: int) -> Int[np.ndarray, " {picked}"]:
-    """Returns which frames of a clip the tokenizer reads: evenly spaced, the last one included.
+def frame_positions(num_frames: int, picked: int) -> Int[np.ndarray, " positions"]:
+    """Returns the frames of a clip that the tokenizer reads: evenly spaced, the last one included.
 
-    Of 16 frames these are 0, 4, 8, 12 and 15, as in Divot; of 17 frames 0, 4, 8, 12 and 16; of an
-    image, `picked` times that one.
+    Of 16 frames these are 0, 4, 8, 12 and 15, as in Divot; of 17 frames 0, 4, 8, 12 and 16, which
+    are those where the latent frames of the causal VAE begin. Of a picture it is the one frame.
     """
+    if num_frames == 1:
+        return np.zeros(1, int)
     gaps = max(picked - 1, 1)
     return np.minimum(np.arange(picked) * num_frames // gaps, num_frames - 1)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mimir_jax import systems, weights
+from mimir_jax.encoders import clip_tokens
 from mimir_jax.evaluation.config import LossEvalConfig, ReconstructionEvalConfig
 from mimir_jax.evaluation.suites import loss, reconstruction
 from mimir_jax.models.divot import detokenizer
@@ -149,7 +150,7 @@ def test_tokens_condition_as_their_clip_does(run):
     "frames, picked", [(16, [0, 4, 8, 12, 15]), (17, [0, 4, 8, 12, 16]), (1, [0])]
 )
 def test_the_tokenizer_reads_the_frames_of_the_paper(frames, picked):
-    assert system_lib.frame_positions(frames, 5).tolist() == picked
+    assert clip_tokens.frame_positions(frames, 5).tolist() == picked
 
 
 def test_weights_go_out_and_start_other_runs(run, trained, tmp_path, replace):

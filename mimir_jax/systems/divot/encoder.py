@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, UInt8
 
 from mimir_jax.config import TrainConfig
+from mimir_jax.encoders import clip_tokens
 from mimir_jax.errors import InputError
 from mimir_jax.systems import base, clip_encoder, diffusion
 from mimir_jax.systems.divot import system as system_lib
@@ -27,7 +28,7 @@ class DivotEncoder(clip_encoder.ClipEncoder):
     def feature_identity(self) -> dict[str, Any]:
         """Returns which frames those are."""
         picked = self._system.config.model.tokenizer.frames
-        positions = system_lib.frame_positions(self._config.data.frames, picked)
+        positions = clip_tokens.frame_positions(self._config.data.frames, picked)
         return {"frames": positions.tolist()}
 
     def features(self, requests: Sequence[base.Request]) -> system_lib.ClipFeatures:
@@ -55,7 +56,7 @@ class DivotEncoder(clip_encoder.ClipEncoder):
 
     def _pick(self, videos: UInt8[np.ndarray, "b f h w 3"]) -> system_lib.ClipFeatures:
         picked = self._system.config.model.tokenizer.frames
-        positions = system_lib.frame_positions(videos.shape[1], picked)
+        positions = clip_tokens.frame_positions(videos.shape[1], picked)
         return system_lib.ClipFeatures(frames=np.asarray(videos)[:, positions])
 
 

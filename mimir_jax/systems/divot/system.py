@@ -13,11 +13,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int64
+from jaxtyping import Array, Bool, Float
 
 from mimir_jax.config import TrainConfig
 from mimir_jax.data import transforms
+from mimir_jax.encoders import clip_tokens
 from mimir_jax.models import condition as condition_lib
 from mimir_jax.models import functional, lora
 from mimir_jax.models.divot import model as model_lib
@@ -32,24 +32,12 @@ class ClipFeatures:
     The fields are `Any` because JAX rebuilds pytrees with shapes or shardings as leaves.
 
     Attributes:
-        frames: Frames at `frame_positions` (b, n, h, w, 3) in uint8; None where tokens are given.
+        frames: Frames that the tokenizer reads (b, n, h, w, 3), uint8; None where tokens are given.
         tokens: Tokens (b, q, d), such as an LLM draws; None where frames are given.
     """
 
     frames: Any = None
     tokens: Any = None
-
-
-def frame_positions(num_frames: int, picked: int) -> Int64[np.ndarray, " positions"]:
-    """Returns the frames of a clip that the tokenizer reads: evenly spaced, the last one included.
-
-    Of 16 frames these are 0, 4, 8, 12 and 15, as in Divot; of 17 frames 0, 4, 8, 12 and 16, which
-    are those where the latent frames of the causal VAE begin. Of a picture it is the one frame.
-    """
-    if num_frames == 1:
-        return np.zeros(1, int)
-    gaps = max(picked - 1, 1)
-    return np.minimum(np.arange(picked) * num_frames // gaps, num_frames - 1)
 
 
 class DivotSystem(diffusion.DiTDiffusion):
@@ -74,7 +62,7 @@ class DivotSystem(diffusion.DiTDiffusion):
     def feature_batch_spec(self, rows: int) -> ClipFeatures:
         """Returns shape and dtype of the frames of `rows` clips."""
         data = self._run.data
-        picked = len(frame_positions(data.frames, self.config.model.tokenizer.frames))
+        picked = len(clip_tokens.frame_positions(data.frames, self.config.model.tokenizer.frames))
         shape = (rows, picked, data.height, data.width, 3)
         return ClipFeatures(frames=jax.ShapeDtypeStruct(shape, jnp.uint8))
 
