@@ -148,7 +148,11 @@ def built(values):
         ("steps", "many", "^steps must be int, got 'many'; set it with --config.steps$"),
         ("wings", 2, "config has no field 'wings'; it has system, data"),
         ("data.wings", 2, "config.data has no field 'wings'"),
-        ("system", {"kind": "audio"}, "system.kind must be one of cogvideox, t5, llm, mimir, vae,"),
+        (
+            "system",
+            {"kind": "audio"},
+            "system.kind must be one of cogvideox, contrast, divot, divot_llm, t5, llm, mimir,",
+        ),
         (
             "data.frames",
             18,

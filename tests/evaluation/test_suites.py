@@ -278,7 +278,7 @@ def test_heldout_losses():
     "suite, make_config, message",
     [
         (loss, c.LossEvalConfig, "vae_path must"),
-        (features, c.FeaturesEvalConfig, "7 must be whole"),
+        (features, c.FeaturesEvalConfig, "7 is damaged"),
     ],
     ids=["loss", "features"],
 )

@@ -61,7 +61,7 @@ def twin_output(twin, latents, context, timestep, fs):
     "cfg, rows, frames",
     [
         pytest.param(ONE_LEVEL, 9, 2, id="one-level"),
-        pytest.param(FOUR_LEVELS, 125, 3, id="four-levels"),
+        pytest.param(FOUR_LEVELS, 125, 3, id="four-levels", marks=pytest.mark.slow),
     ],
 )
 def test_equals_its_twin(cfg, rows, frames, strict_dtypes):

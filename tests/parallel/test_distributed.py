@@ -28,9 +28,9 @@ with distributed.session(launch, {"script": 1}):
     told["host"] = distributed.to_host(
         jax.make_array_from_callback((8,), spread, lambda where: whole[where])
     ).tolist()
-    with interrupt.watch_signals() as stop_requested:
+    with interrupt.watch_signals() as stop:
         step = 0
-        while not stop_requested(step):
+        while not stop.requested(step):
             step += 1
             time.sleep(0.02 + 0.01 * index)
             if step == 5 and index == 1:

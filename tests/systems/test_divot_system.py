@@ -57,6 +57,7 @@ def test_it_trains_and_resumes_to_the_bit(run, trained, tmp_path, replace):
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 
+@pytest.mark.slow
 def test_stored_frames_and_latents_train_the_same(run, trained, tmp_path, replace):
     folder, _, _ = trained
     stored = tmp_path / "features"
@@ -125,6 +126,7 @@ def test_it_is_evaluated_and_compiled_ahead(run, trained, tmp_path):
         assert aot.compile_run(run, hardware.find_topology("cpu:8"), program).memory["total"] > 0
 
 
+@pytest.mark.slow
 def test_tokens_condition_as_their_clip_does(run):
     system = systems.make_system(run)
     params = system.model.init(jax.random.key(0))

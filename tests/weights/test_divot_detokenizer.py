@@ -91,6 +91,7 @@ def test_schedule_is_a_choice(tmp_path):
     np.testing.assert_array_equal(divot_detokenizer.schedule(computed).alphas_cumprod, LEVELS)
 
 
+@pytest.mark.slow
 def test_parts_run_as_one(tmp_path):
     model, params = mimir_jax.load(write(tmp_path / "public", state()))
     assert isinstance(model.config, UNetDetokenizerConfig)
