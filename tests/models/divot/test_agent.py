@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What Divot's LLM reads and predicts; `tests/weights/test_divot_agent.py` compares it with torch."""
+"""What Divot's LLM reads and predicts; `weights/test_divot_agent.py` compares it with torch."""
 
 import dataclasses
 
