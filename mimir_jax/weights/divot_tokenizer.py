@@ -83,7 +83,7 @@ class Tokenizer(family.Published):
             vit=vit,
             temporal=_temporal(sizes),
             space_time=_space_time(sizes),
-            resampler=_resampler(sizes),
+            resampler=_resampler(sizes, tensors),
         )
 
     def write_config(self, config: DivotTokenizerConfig, name: str) -> family.Raw:
@@ -244,20 +244,10 @@ def _space_time(sizes: _Sizes) -> SpaceTimeConfig:
     )
 
 
-def _resampler(sizes: _Sizes) -> ResamplerConfig:
-    layer = f"{_RESAMPLER}layers.0"
-    inner = sizes.of((f"{layer}.0.to_q.weight", 0))
+def _resampler(sizes: _Sizes, tensors: Mapping[str, Tensor]) -> ResamplerConfig:
+    inner = sizes.of((f"{_RESAMPLER}layers.0.0.to_q.weight", 0))
     heads = sizes.heads("resampler", inner, 64, 16)
-    return ResamplerConfig(
-        in_width=sizes.of((f"{_RESAMPLER}proj_in.weight", 1)),
-        out_width=sizes.of((f"{_RESAMPLER}proj_out.weight", 0)),
-        num_queries=sizes.of((f"{_RESAMPLER}latents", 1)),
-        width=sizes.of((f"{_RESAMPLER}latents", 2)),
-        num_layers=sizes.count(f"{_RESAMPLER}layers."),
-        num_heads=heads,
-        head_dim=inner // heads,
-        mlp_dim=sizes.of((f"{layer}.1.1.weight", 0)),
-    )
+    return resampler.infer(tensors, {"num_heads": heads}, _RESAMPLER)
 
 
 class Opened(NamedTuple):
