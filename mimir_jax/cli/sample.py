@@ -60,7 +60,11 @@ def define_flags(values: flags.FlagValues) -> None:
         "image", [], "Picture that the prompts refer to, for models that read images.", values
     )
     flags.DEFINE_string(
-        "first_frame", None, "First frame of the videos, for image-to-video models.", values
+        "first_frame",
+        None,
+        "Picture to begin the videos with, for image-to-video models. Other sizes are fitted as "
+        "--image_fit says.",
+        values,
     )
     flags.DEFINE_multi_string(
         "reconstruct", [],
@@ -164,6 +168,8 @@ def _sample(values: flags.FlagValues) -> None:
             )  # fmt: skip
         requests += _reconstructions(values, clips, pipeline, shown=first)
         pipeline.check(requests)
+        if first and requests:
+            _tell_first_frame(values, pipeline)
         if first and not clips and not writes:
             for number, prompt in enumerate(dict.fromkeys(r.prompt for r in requests), 1):
                 if cut := pipeline.truncated_text(prompt):
@@ -265,6 +271,23 @@ def _requests(values: flags.FlagValues) -> list[Any]:
         for text in prompts.check(texts)
         for number in range(values.videos_per_prompt)
     ]
+
+
+def _tell_first_frame(values: flags.FlagValues, pipeline: Any) -> None:
+    """Prints how the first frame was fitted, or that an image-to-video model has none."""
+    from mimir_jax import pictures
+    from mimir_jax.sampling import first_frames
+
+    if "first_frame" not in pipeline.system.request_fields:
+        return
+    if values.first_frame is None:
+        print("no --first_frame: the model makes the first frame up too", file=sys.stderr)
+        return
+    picture, size = pictures.read(values.first_frame), pipeline.size
+    how = pipeline.system.config.first_frame.fit
+    _, note = first_frames.fit(picture, size.height, size.width, how)
+    if note:
+        print(f"{values.first_frame}: {note}", file=sys.stderr)
 
 
 def _config(values: flags.FlagValues) -> SampleConfig:

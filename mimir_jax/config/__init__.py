@@ -64,7 +64,7 @@ _NAMES = {
     "models.vimi.config": "AlignerConfig",
     "diffusion.config": "DIVOT_REFERENCE DiffusionConfig EDMConfig SamplerConfig",
     "data.config": "ClipWindowConfig DataConfig FolderConfig TfdsConfig ToyworldConfig",
-    "encoders.config": "INSTRUCTIONS ImageConfig MultimodalConfig TextConfig",
+    "encoders.config": "INSTRUCTIONS FirstFrameConfig ImageConfig MultimodalConfig TextConfig",
     "parallel.config": "MeshConfig",
     "retrieval.config": "BM25Config RetrievalConfig",
     "training.config": "DivergenceConfig JudgeConfig OptimizerConfig TrainConfig",

@@ -37,6 +37,24 @@ def resize_cover(
     return np.array(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
 
 
+def resize_contain(
+    frame: UInt8[np.ndarray, "h w 3"], height: int, width: int
+) -> UInt8[np.ndarray, "{height} {width} 3"]:
+    """Fits all of a frame into `height` x `width` without distortion, centred between black bars.
+
+    The resizing is antialiased bicubic.
+    """
+    scale = min(height / frame.shape[0], width / frame.shape[1])
+    rows, columns = (max(1, round(size * scale)) for size in frame.shape[:2])
+    image = Image.fromarray(np.ascontiguousarray(frame))
+    if image.size != (columns, rows):
+        image = image.resize((columns, rows), Image.Resampling.BICUBIC)
+    whole = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    whole[top : top + rows, left : left + columns] = image
+    return whole
+
+
 def resize_crop(
     frame: UInt8[np.ndarray, "h w 3"], size: int
 ) -> UInt8[np.ndarray, "{size} {size} 3"]:

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Float64, Int64, UInt8
 
 from mimir_jax.data.covering import cover_box as cover_box
+from mimir_jax.data.covering import resize_contain as resize_contain
 from mimir_jax.data.covering import resize_cover as resize_cover
 
 

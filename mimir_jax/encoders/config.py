@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of the frozen encoders of text and of prompts with pictures."""
+"""Configuration of the frozen encoders of text, first frames and prompts with pictures."""
 
 import dataclasses
 from typing import Literal
@@ -62,6 +62,48 @@ class TextConfig:
             checks.within(self, name, 1)
         checks.within(self, "answer_temperature", 0)
         checks.within(self, "answer_top_p", 0, 1, above=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FirstFrameConfig:
+    """The first frame of a video to what an image-to-video transformer reads of it.
+
+    Its latents stand behind the noisy ones along the channels, at the first frame of what the
+    transformer sees; the other frames have zeros there. Training and sampling share these fields.
+
+    Attributes:
+        latent_scale: What the latents of the VAE are multiplied by: its scaling factor (`scaled`),
+            nothing (`raw`), or one over the factor (`inverse`) (I-U1).
+        noise_draws: Noisy copies of each first frame, encoded once; training draws one each step.
+            0 trains on clean frames (I-U2).
+        noise_log_mean, noise_log_std: Normal distribution of the logarithm of the deviation of that
+            noise, of pixels in [-1, 1] (I-U2).
+        dropout: Share of samples trained without the first frame, whose latents are zero (I-U3).
+        posterior: Whether training reads a sample of the VAE's posterior or its mean; sampling
+            reads the mean (I-U4).
+        ofs: Value of the `ofs` embedding of 1.5 models (I-U5).
+        fit: How a picture of another shape becomes a frame: `crop` cuts off the ends of the longer
+            side, `pad` keeps all of it between black bars (I-U6).
+    """
+
+    latent_scale: Literal["scaled", "raw", "inverse"] = "scaled"
+    noise_draws: int = 1
+    noise_log_mean: float = -3.0
+    noise_log_std: float = 0.5
+    dropout: float = 0.05
+    posterior: Literal["sample", "mean"] = "sample"
+    ofs: float = 2.0
+    fit: Literal["crop", "pad"] = "crop"
+
+    def __post_init__(self):
+        for name in ("noise_draws", "noise_log_std", "ofs"):
+            checks.within(self, name, 0)
+        checks.within(self, "dropout", 0, 1)
+
+    def factor(self, scaling_factor: float) -> float:
+        """Returns what latents of a VAE with `scaling_factor` are multiplied by."""
+        powers = {"scaled": 1, "raw": 0, "inverse": -1}
+        return float(scaling_factor) ** powers[self.latent_scale]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

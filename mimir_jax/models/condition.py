@@ -94,7 +94,8 @@ class Condition:
         mask: True where the DiT may attend. None means everywhere, the rule of CogVideoX; attention
             is then compiled without a mask, which it is not for an array of True.
         image_latents: Latents that follow the noisy ones along the channels, for image-to-video
-            models (`dit.in_channels` counts both); None for text-to-video models.
+            models (`dit.in_channels` counts both); those of the first frames alone may be given.
+            None for text-to-video models, and where an image-to-video model gets no image.
         ofs: Value of the `ofs` embedding of 1.5 image-to-video models; None takes `dit.OFS`.
     """
 

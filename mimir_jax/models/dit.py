@@ -186,9 +186,7 @@ class DiT(nnx.Module):
             timestep: Diffusion step of each sample, 0..999.
             condition: Text tokens and, for an image-to-video model, image latents and `ofs`.
         """
-        latents, image = xt, condition.image_latents
-        if image is not None:
-            latents = jnp.concatenate([xt, image.astype(xt.dtype)], axis=-1)
+        latents = with_image(xt, condition.image_latents, self.cfg)
         return self(
             latents, condition.tokens, timestep, text_mask=condition.mask, ofs=condition.ofs
         )
@@ -277,6 +275,29 @@ def token_grid(cfg: DiTConfig, shape: tuple[int, ...]) -> rope.Grid:
     )
     t, h, w = (size // patch for size, patch in zip(sizes, patches, strict=True))
     return t, h, w
+
+
+def with_image(
+    xt: Float[Array, "b t h w c"], image: Float[Array, "b t_image h w c"] | None, cfg: DiTConfig
+) -> Float[Array, "b t h w c2"]:
+    """Joins noisy latents with those of an image, as image-to-video models read them.
+
+    The image has its place at the first frames of what the model sees. For 1.5 models that is the
+    padding: sampling drops these frames, and training has copies of the first frame there.
+
+    Args:
+        xt: Noisy latents, padded.
+        image: Latents of the image, of up to as many frames; zeros follow. None has zeros alone,
+            the condition of a model that was trained with the image dropped.
+        cfg: The model; one that reads no image gets `xt` itself.
+    """
+    if image is None:
+        if cfg.in_channels != 2 * xt.shape[-1]:
+            return xt
+        image = jnp.zeros_like(xt[:, :0])
+    after = xt.shape[1] - image.shape[1]
+    image = jnp.pad(image.astype(xt.dtype), ((0, 0), (0, after), (0, 0), (0, 0), (0, 0)))
+    return jnp.concatenate([xt, image], axis=-1)
 
 
 def padded_frames(frames: int, cfg: DiTConfig) -> int:

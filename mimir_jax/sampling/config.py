@@ -28,6 +28,10 @@ class SampleConfig:
         frames: Frames per video.
         height: Pixel rows.
         width: Pixel columns.
+        image_fit: How a first frame of another shape is fitted: `crop` cuts off the ends of the
+            longer side, `pad` keeps all of it between black bars.
+        image_latent_scale: What the latents of a first frame are multiplied by: the scaling factor
+            of the VAE (`scaled`), nothing (`raw`), or one over the factor (`inverse`).
         tiled: Decode in overlapping tiles that are blended, which takes less memory.
         instructions: Instructions to the LLM in place of the trained ones.
         answer_temperature: Temperature of the LLM's answers; 0 takes the likeliest token.
@@ -46,6 +50,8 @@ class SampleConfig:
     frames: int | None = None
     height: int | None = None
     width: int | None = None
+    image_fit: Literal["crop", "pad"] | None = None
+    image_latent_scale: Literal["scaled", "raw", "inverse"] | None = None
     tiled: bool = False
     instructions: tuple[str, ...] | None = None
     answer_temperature: float | None = None

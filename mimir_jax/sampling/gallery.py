@@ -4,6 +4,7 @@
 
     NNN.mp4, NNN.json    a video and what made it, written as soon as the video exists
     NNN-clip.mp4         the clip that it reconstructs, as the model read it
+    NNN-first.png        the first frame that it was given, as the model read it
     sheet.png            a row of frames for each of the first videos
     index.html           all videos with their prompts
 
@@ -26,6 +27,7 @@ from PIL import Image
 from mimir_jax import files, hashing
 from mimir_jax.errors import InputError
 from mimir_jax.parallel import distributed
+from mimir_jax.sampling import first_frames
 from mimir_jax.sampling import pipeline as pipeline_lib
 from mimir_jax.sampling import video as video_lib
 from mimir_jax.sampling.request import Request
@@ -90,6 +92,7 @@ class Gallery:
         fps: float,
         answers: Sequence[str] = (),
         clip: UInt8[np.ndarray, "f h w 3"] | None = None,
+        first_frame: UInt8[np.ndarray, "h w 3"] | None = None,
     ) -> dict[str, Any]:
         """Writes a video and its record.
 
@@ -99,13 +102,15 @@ class Gallery:
             fps: Frames per second.
             answers: Answers of an LLM to its prompt, first the one that conditioned the video.
             clip: The clip that it reconstructs, of the same size.
+            first_frame: The first frame that it was given, of the same size.
 
         Returns:
             The record.
         """
         record = {
             "video": f"{index:03d}.mp4",
-            **({} if clip is None else {"clip": f"{index:03d}-clip.mp4"}),
+            **({} if clip is None else {"clip": self._path(index, "clip").name}),
+            **({} if first_frame is None else {"first_picture": self._path(index, "first").name}),
             **self._plan["videos"][index],
             **self._plan["settings"],
             "answer": answers[0] if answers else None,
@@ -115,6 +120,9 @@ class Gallery:
         for kind, video in written.items():
             with files.atomic_file(self._path(index, kind)) as path:
                 video_lib.write_mp4(path, video, fps=fps, scale=video_lib.display_scale(video))
+        if first_frame is not None:
+            with files.atomic_file(self._path(index, "first")) as path:
+                Image.fromarray(first_frame).save(path, "PNG")
         if index < SHEET_ROWS:
             shown = frames if clip is None else video_lib.side_by_side(clip, frames)
             with files.atomic_file(self._work / f"{index:03d}.png") as path:
@@ -143,7 +151,7 @@ class Gallery:
         shutil.rmtree(self._work)
 
     def _path(self, index: int, kind: str) -> pathlib.Path:
-        suffix = "-clip.mp4" if kind == "clip" else f".{kind}"
+        suffix = {"clip": "-clip.mp4", "first": "-first.png"}.get(kind, f".{kind}")
         return self._folder / f"{index:03d}{suffix}"
 
     def _require_same(self, old: Mapping[str, Any]) -> None:
@@ -199,7 +207,9 @@ def make_videos(
         frames, answers = pipeline.generate(asked, batch_size=size), pipeline.answers(asked)
         for index, video, said in zip(batch, frames, answers, strict=True):
             done += 1
-            options = {"fps": pipeline.fps, "answers": said, "clip": requests[index].clip}
+            read = first_frames.fitted(requests[index], pipeline.size, pipeline.system)
+            options = {"fps": pipeline.fps, "answers": said, "clip": read.clip}
+            options["first_frame"] = read.first_frame
             record = gallery and gallery.add(index, video, **options)
             report(done, record)
     if gallery is not None:
@@ -228,14 +238,18 @@ def _cards(videos: Sequence[pathlib.Path], *, embed: bool) -> Iterator[dict[str,
     """Yields what the page shows of each video; `embed` puts the video itself into the page."""
     for path in videos:
         text = path.with_suffix(".json").read_text(encoding="utf-8")
-        record = {"negative_prompt": None, "clip": None, **json.loads(text)}
-        clip = record["clip"] and _source(path.with_name(record["clip"]), embed=embed)
-        source = _source(path, embed=embed)
-        yield {"source": source, "clip": clip, "record": record, "text": text.strip()}
+        optional = dict.fromkeys(("negative_prompt", "clip", "first_picture"))
+        record = {**optional, **json.loads(text)}
+        card = {"source": _source(path, embed=embed), "record": record, "text": text.strip()}
+        for name in ("clip", "first_picture"):
+            file = record[name] and path.with_name(record[name])
+            card[name] = file and _source(file, embed=embed)
+        yield card
 
 
 def _source(path: pathlib.Path, *, embed: bool) -> str:
-    """Returns the address of a video for the page: its content, or the name of its file."""
+    """Returns the address of a file for the page: its content, or its name."""
     if not embed:
         return path.name
-    return f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    kind = "image/png" if path.suffix == ".png" else "video/mp4"
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -27,17 +27,20 @@ _READ_BY = {  # fields of `SampleConfig` that some systems alone read, and what 
     "instructions": "instructions",
     "answer_temperature": "answers of an LLM",
     "answer_seed": "answers of an LLM",
+    "image_fit": "a first frame",
+    "image_latent_scale": "a first frame",
 }
 
 
 def load_pipeline(
     folder: str | os.PathLike[str], *, dtype: DTypeLike | None = None, mesh: Mesh | None = None
 ) -> pipeline.Pipeline:
-    """Loads a text-to-video pipeline: a folder saved by diffusers, or a run of ours.
+    """Loads a pipeline from text, or text and image, to video: of diffusers, or a run of ours.
 
     Args:
-        folder: The run, or a folder with `model_index.json` of a `CogVideoXPipeline`, `tokenizer`,
-            `text_encoder`, `transformer`, `vae` and `scheduler`; never asks a hub.
+        folder: The run, or a folder with `model_index.json` of a `CogVideoXPipeline` or a
+            `CogVideoXImageToVideoPipeline`, `tokenizer`, `text_encoder`, `transformer`, `vae` and
+            `scheduler`; never asks a hub.
         dtype: Dtype of all networks; None keeps that of the run, or the stored one.
         mesh: Devices to spread networks and videos over; None stands for one device.
 
@@ -185,6 +188,11 @@ def configure(run: TrainConfig, sample: SampleConfig, checkpoint: pathlib.Path) 
         )
         text = _changed(text, instructions=given, answer_temperature=sample.answer_temperature)
         part = _changed(part, text=text)
+    if "image_fit" in system.sampling_options():
+        image = _changed(
+            part.first_frame, fit=sample.image_fit, latent_scale=sample.image_latent_scale
+        )
+        part = _changed(part, first_frame=image)
     return _changed(run, data=data, system=part, seed=sample.answer_seed)
 
 

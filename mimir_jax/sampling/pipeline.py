@@ -22,7 +22,7 @@ from mimir_jax.diffusion import guidance, samplers
 from mimir_jax.errors import DivergenceError, listed, require
 from mimir_jax.models import functional
 from mimir_jax.parallel import context, distributed
-from mimir_jax.sampling import arguments
+from mimir_jax.sampling import arguments, first_frames
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import request as request_lib
 from mimir_jax.sampling import video as video_lib
@@ -168,13 +168,13 @@ class Pipeline:
     def check(self, requests: Sequence[Request]) -> None:
         """Raises `InputError` for a request that the system cannot follow or does not read."""
         given = {"images": any(r.images for r in requests)}
-        given["first_frame"] = any(r.first_frame is not None for r in requests)
         for field, used in given.items():
             require(
                 not used or field in self.system.request_fields,
                 f"{field} must be left out for {self.system.config.kind}, which is not conditioned "
                 "on images; use an image-to-video model",
             )
+        first_frames.check(self.system, [r.first_frame for r in requests])
         clips = [r.clip is not None or r.tokens is not None for r in requests]
         kind, reads = self.system.config.kind, "clip" in self.system.request_fields
         require(
@@ -216,6 +216,7 @@ class Pipeline:
         prompt: str | Sequence[str] | None = None,
         *,
         negative_prompt: str | Sequence[str] | None = None,
+        first_frame: Any = None,
         prompt_embeds: Any = None,
         negative_prompt_embeds: Any = None,
         latents: Float[AnyArray, "_ _ _ _ _"] | None = None,
@@ -242,6 +243,9 @@ class Pipeline:
             prompt: One text or several.
             negative_prompt: Text that guidance leads away from, one for all prompts or one each; by
                 default the null condition of the model, for CogVideoX the empty text.
+            first_frame: First frame of the videos for image-to-video models, (h, w, 3) of uint8;
+                one for all prompts or one each. Other sizes are fitted. None leaves it to the
+                model.
             prompt_embeds: What `encode_prompt` returns in place of `prompt`, one row per prompt.
             negative_prompt_embeds: The same in place of `negative_prompt`, of the same shape.
             latents: Noise to start from (videos, t, h, w, c), padded for 1.5 models; sizes follow
@@ -275,13 +279,15 @@ class Pipeline:
             shape = arguments.latent_shape(self.system, self.size, rows, **size)
         else:
             shape = arguments.latent_shape_of(self.system, tuple(latents.shape), rows, **size)
+        frames = self._first_frames(first_frame, prompts, shape)
         sampler = arguments.with_steps(self.scheduler, num_inference_steps)
         padded = (rows, self.system.padded_frames(shape[1]), *shape[2:])
         arguments.check_noise(sampler, padded, latents, noise, key)
 
         words = text.listed(prompts)
         features = self.encode_prompt(words) if text.features is None else text.features
-        null = self._null_features(words, negative, prompts) if guided else None
+        features = self.encoder.with_first_frames(features, frames)
+        null = self._null_features(words, negative, frames) if guided else None
         features, null = jax.tree.map(
             lambda x: jnp.repeat(jnp.asarray(x), num_videos_per_prompt, axis=0), (features, null)
         )
@@ -344,7 +350,11 @@ class Pipeline:
     ) -> UInt8[np.ndarray, "b f h w 3"]:
         """Makes the videos of requests with the parameters that this process has a part of."""
         count = len(requests)
-        requests = latents_lib.pad_batch(requests, self._own_multiple, batch_size)
+        requests = latents_lib.pad_batch(
+            [first_frames.fitted(request, self.size, self.system) for request in requests],
+            self._own_multiple,
+            batch_size,
+        )
         features = self.encoder.features(requests)
         null = None
         if guidance.guides(self._guidance):
@@ -362,15 +372,29 @@ class Pipeline:
         rows = distributed.to_host(latents)[distributed.split_rows(count)]
         return distributed.join_rows(self._to_frames(rows), count)
 
+    def _first_frames(self, given: Any, prompts: int, shape: tuple[int, ...]) -> list[Any]:
+        """Returns the first frame of each prompt, of the size of the videos, or None."""
+        scale = self.system.codec.spatial_compression
+        height, width = (size * scale for size in shape[2:4])
+        pictures = first_frames.listed(given, prompts)
+        first_frames.check(self.system, pictures)
+        how = getattr(self.system.config, "first_frame", None)
+        return [
+            p if p is None else first_frames.fit(p, height, width, how.fit)[0] for p in pictures
+        ]
+
     def _null_features(
-        self, words: Sequence[str], negative: arguments.Text, prompts: int
+        self, words: Sequence[str], negative: arguments.Text, frames: Sequence[Any]
     ) -> tuple[Any, Bool[np.ndarray, " b"]]:
         """Returns the features of the unconditional branch, and its rows with the null rule."""
-        if negative.features is not None:
-            return negative.features, np.zeros(prompts, bool)
-        listed = negative.listed(prompts, default=None)
-        pairs = zip(words, listed, strict=True)
-        return self.encoder.null_features([Request(a, negative_prompt=b) for a, b in pairs])
+        drop = np.zeros(len(frames), bool)
+        if negative.features is None:
+            pairs = zip(words, negative.listed(len(frames), default=None), strict=True)
+            requests = [Request(a, negative_prompt=b) for a, b in pairs]
+            features, drop = self.encoder.null_features(requests)
+        else:
+            features = negative.features
+        return self.encoder.with_first_frames(features, frames), drop
 
     def _sample(
         self,

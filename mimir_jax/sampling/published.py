@@ -1,6 +1,10 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Published CogVideoX pipelines (arXiv 2408.06072) in the layout of diffusers, as runs."""
+"""Published CogVideoX pipelines (arXiv 2408.06072) in the layout of diffusers, as runs.
+
+Image-to-video pipelines read the latents of the first frame in the scale that the VAE's config
+tells by `invert_scale_latents`: times its scaling factor (1.0), or divided by it (1.5).
+"""
 
 import dataclasses
 import json
@@ -11,13 +15,13 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from mimir_jax import config as c
-from mimir_jax import weights
+from mimir_jax import files, weights
 from mimir_jax.diffusion import samplers, scheduler_config
 from mimir_jax.errors import InputError, require
 from mimir_jax.weights import loading, opening
 
 INDEX = "model_index.json"
-_CLASS = "CogVideoXPipeline"
+_CLASSES = {"CogVideoXPipeline": "text to video", "CogVideoXImageToVideoPipeline": "image to video"}
 _NETWORKS = {"text_encoder": "t5", "transformer": "dit", "vae": "vae"}
 _FOLDERS = ("tokenizer", "scheduler", *_NETWORKS)
 
@@ -35,19 +39,23 @@ def read(
     The size is that of the transformer; sampling takes 50 steps at guidance 6, as in diffusers.
 
     Args:
-        folder: Holds `model_index.json` of a `CogVideoXPipeline` and the folders `tokenizer`,
-            `text_encoder`, `transformer`, `vae` and `scheduler`.
+        folder: Holds `model_index.json` of a `CogVideoXPipeline` or a
+            `CogVideoXImageToVideoPipeline`, and the folders `tokenizer`, `text_encoder`,
+            `transformer`, `vae` and `scheduler`.
         dtype: Dtype of the networks; None keeps the stored one.
 
     Raises:
         InputError: for another pipeline, a missing folder, one that does not hold its part, or
             parts that do not fit each other.
     """
-    check_index(folder)
+    reads_image = check_index(folder) == "image to video"
     sampler = scheduler_config.load_scheduler(folder / "scheduler")
     configs = {name: _read_config(folder / name, kind, dtype) for name, kind in _NETWORKS.items()}
     cfg, vae = configs["transformer"], configs["vae"]
-    _check_fit(folder, cfg, vae, configs["text_encoder"])
+    _check_fit(folder, cfg, vae, configs["text_encoder"], reads_image)
+    first_frame = c.FirstFrameConfig()
+    if reads_image and _inverts(folder / "vae"):
+        first_frame = c.FirstFrameConfig(latent_scale="inverse")
     system = c.CogVideoXSystemConfig(
         dit=cfg,
         vae=vae,
@@ -58,6 +66,7 @@ def read(
             length=cfg.text_length,
             null="empty",
         ),
+        first_frame=first_frame,
         diffusion=sampler.schedule.config,
         sampler=c.SamplerConfig(
             name=_name(sampler), steps=50, guidance_scale=6.0, dynamic_guidance="off"
@@ -98,23 +107,31 @@ def _read_config(folder: pathlib.Path, kind: str, dtype: DTypeLike | None) -> An
     return opening.FAMILIES[kind].with_dtype(opened.config, str(np.dtype(dtype)))
 
 
-def _check_fit(folder: pathlib.Path, cfg: c.DiTConfig, vae: c.VAEConfig, t5: c.T5Config) -> None:
-    channels = ("the channels of the VAE", vae.latent_channels)
+def _check_fit(
+    folder: pathlib.Path, cfg: c.DiTConfig, vae: c.VAEConfig, t5: c.T5Config, reads_image: bool
+) -> None:
+    channels = vae.latent_channels
     for name, rule, fit in (
-        ("in_channels", *channels),
-        ("out_channels", *channels),
+        ("in_channels", "twice the channels of the VAE", 2 * channels)
+        if reads_image
+        else ("in_channels", "the channels of the VAE", channels),
+        ("out_channels", "the channels of the VAE", channels),
         ("text_width", "the width of T5", t5.width),
     ):
         value = getattr(cfg, name)
         require(
             value == fit,
-            f"transformer {name} of {folder} must be {fit}, {rule}, in a text-to-video pipeline, "
-            f"got {value}; take both from one pipeline",
+            f"transformer {name} of {folder} must be {fit}, {rule}, in this pipeline, got {value}; "
+            "take both from one pipeline",
         )
 
 
-def check_index(folder: pathlib.Path) -> None:
-    """Raises `InputError` unless `folder` holds a whole text-to-video pipeline."""
+def check_index(folder: pathlib.Path) -> str:
+    """Returns what a pipeline does, `text to video` or `image to video`.
+
+    Raises:
+        InputError: unless `folder` holds a whole pipeline of one of these.
+    """
     path = folder / INDEX
     try:
         index: Any = json.loads(path.read_text())
@@ -126,8 +143,9 @@ def check_index(folder: pathlib.Path) -> None:
             "folder that a pipeline was saved to"
         ) from None
     require(
-        name == _CLASS,
-        f"pipeline {folder} must be a {_CLASS}, text to video, got {name}; use one of those models",
+        isinstance(name, str) and name in _CLASSES,
+        f"pipeline {folder} must be a {' or a '.join(_CLASSES)}, got {name}; use one of those "
+        "models",
     )
     missing = [part for part in _FOLDERS if not (folder / part).is_dir()]
     require(
@@ -135,3 +153,8 @@ def check_index(folder: pathlib.Path) -> None:
         f"pipeline {folder} must hold the folders {', '.join(_FOLDERS)}, got no "
         f"{', '.join(missing)}; download it whole",
     )
+    return _CLASSES[name]
+
+
+def _inverts(vae: pathlib.Path) -> bool:
+    return bool(files.read_json(vae / "config.json", "config").get("invert_scale_latents"))

@@ -199,6 +199,9 @@ class Request(Protocol):
     def negative_prompt(self) -> str | None: ...  # noqa: D102
 
     @property
+    def first_frame(self) -> UInt8[np.ndarray, "h w 3"] | None: ...  # noqa: D102
+
+    @property
     def clip(self) -> UInt8[np.ndarray, "f h w 3"] | None: ...  # noqa: D102
 
     @property
@@ -243,6 +246,17 @@ class DiffusionEncoder(Encoder, Protocol):
         Features are encoded negative prompts, or empty ones where the system encodes its null
         condition. The network's own null rule (`drop` of `System.condition`) applies to the rows
         marked True.
+        """
+        ...
+
+    def with_first_frames(
+        self, features: Features, frames: Sequence[UInt8[np.ndarray, "h w 3"] | None]
+    ) -> Features:
+        """Returns the features of prompts with those of first frames, where the network reads them.
+
+        Args:
+            features: What `features` returned for requests without first frames.
+            frames: One per prompt, of the size of the videos, or None for none.
         """
         ...
 

@@ -70,6 +70,13 @@ class ClipEncoder(abc.ABC):
     ) -> tuple[base.Features, Bool[np.ndarray, " b"]]:
         """Returns the features of the unconditional branch, and which rows to drop."""
 
+    def with_first_frames(
+        self, features: base.Features, frames: Sequence[UInt8[np.ndarray, "h w 3"] | None]
+    ) -> base.Features:
+        """Returns `features`: no first frame conditions the network."""
+        del frames
+        return features
+
     def null_batch_features(self, rows: int) -> base.Features | None:
         """Returns the encoded null condition of `rows`; None where the network has its own rule."""
         del rows
@@ -110,7 +117,7 @@ class ClipEncoder(abc.ABC):
             rows = len(records["index"])
             empty = self._stored.empty
             repeated = {name: np.stack([value] * rows) for name, value in empty.items()}
-            null = _from_names(spec.features, repeated)
+            null = _from_names(spec.null, repeated)
         return diffusion.Batch(*stored, null=null)
 
     def encode_clips(self, records: Mapping[str, Any]) -> diffusion.Batch:

@@ -161,13 +161,30 @@ class VideoDiffusion(base.Defaults, abc.ABC):
         return Batch(
             moments=autoencoder.Moments(mean=mean, logvar=mean),
             features=features,
-            null=features if self.encodes_null else None,
+            null=self.null_batch_spec(bucket.batch) if self.encodes_null else None,
         )
 
     @property
     def encodes_null(self) -> bool:
         """Whether the null condition is an encoded one, that of the empty caption: it is not."""
         return False
+
+    def null_batch_spec(self, rows: int) -> base.Features:
+        """Returns shape and dtype of the encoded null condition in a `Batch` of `rows`."""
+        return self.feature_batch_spec(rows)
+
+    def with_null(
+        self, features: base.Features, null: base.Features, drop: Bool[Array, " b"]
+    ) -> base.Features:
+        """Returns features as `condition` takes them, encoded null ones in rows with `drop`.
+
+        Args:
+            features: What `draw_features` returned.
+            null: The field `null` of a `Batch`.
+            drop: Rows that get the null condition.
+        """
+        drawn = self.draw_features(null)
+        return jax.tree.map(functools.partial(_where_rows, drop), drawn, features)
 
     def loss(
         self, params: functional.Params, batch: Batch, key: jax.Array
@@ -186,9 +203,7 @@ class VideoDiffusion(base.Defaults, abc.ABC):
         drop = jax.random.bernoulli(keys["drop"], self.config.caption_dropout, (size,))
         features = self.draw_features(batch.features, keys["answer"])
         if batch.null is not None:
-            null = self.draw_features(batch.null)
-            features = jax.tree.map(functools.partial(_where_rows, drop), null, features)
-            drop = None
+            features, drop = self.with_null(features, batch.null, drop), None
         return self.prediction_error(params, features, x0, noise, time, drop).mean(), {}
 
     def band_loss(
@@ -277,15 +292,6 @@ class DiTDiffusion(VideoDiffusion):
         frames, *space = self.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
         shape = (bucket.batch, self.padded_frames(frames), *space)
         return self.backbone.text_length + int(np.prod(dit.token_grid(self.backbone, shape)))
-
-
-class TextToVideo(DiTDiffusion):
-    """`DiTDiffusion` that is conditioned on captions; the run's section `system` has `text`."""
-
-    @property
-    def encodes_null(self) -> bool:
-        """Whether the null condition is the encoded empty caption (M-U17)."""
-        return self.config.text.null == "empty"
 
 
 class HeldoutLoss:

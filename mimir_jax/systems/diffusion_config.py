@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from mimir_jax.config import checks
 from mimir_jax.config.registry import SystemConfig
 from mimir_jax.diffusion.config import DiffusionConfig, EDMConfig, SamplerConfig
-from mimir_jax.encoders.config import TextConfig
+from mimir_jax.encoders.config import FirstFrameConfig, TextConfig
 from mimir_jax.models.config import LoraConfig
 from mimir_jax.models.vae.config import VAEConfig
 
@@ -36,6 +36,8 @@ class DiffusionSystemConfig(SystemConfig):
 
     dit_field: ClassVar[str] = "dit"
     """Path of `dit` among the fields, which errors name."""
+    _twice: ClassVar[str] = ""
+    """What else `dit.in_channels` may be, for errors."""
 
     lora: LoraConfig = LoraConfig()
     vae: VAEConfig = VAEConfig()
@@ -48,10 +50,11 @@ class DiffusionSystemConfig(SystemConfig):
     sample_prompts: int = 8
 
     def __post_init__(self):
+        channels = self.vae.latent_channels
         checks.check(
             self,
-            self.dit.in_channels == self.vae.latent_channels,
-            f"{{{self.dit_field}.in_channels}} must equal {{vae.latent_channels}}",
+            self.dit.in_channels == channels or self.reads_image,
+            f"{{{self.dit_field}.in_channels}} must equal {{vae.latent_channels}}{self._twice}",
         )
         checks.check(
             self,
@@ -68,6 +71,19 @@ class DiffusionSystemConfig(SystemConfig):
         for name, least in (("heldout_clips", 1), ("loss_bands", 1), ("sample_prompts", 0)):
             checks.within(self, name, least)
         checks.within(self, "caption_dropout", 0, 1)
+
+    @property
+    def reads_image(self) -> bool:
+        """Whether the transformer reads the latents of an image behind the noisy ones."""
+        return False
+
+    @property
+    def _native_size(self) -> tuple[int, int, int]:
+        """Frames, height and width that the transformer was made for."""
+        cfg, vae = self.dit, self.vae
+        frames = vae.nearest_frames((cfg.sample_frames - 1) * vae.temporal_compression + 1)
+        scale = vae.spatial_compression
+        return frames, cfg.sample_height * scale, cfg.sample_width * scale
 
     @abc.abstractmethod
     def with_dit(self, **fields: Any) -> "DiffusionSystemConfig":
@@ -92,6 +108,14 @@ class DiffusionSystemConfig(SystemConfig):
             f"{{data.frames}} must be {self.vae.frame_rule}",
             remedy=f"the nearest is {nearest}, set it with {{data.frames}}",
         )
+        native = self._native_size
+        checks.check(
+            run,
+            self.dit.position != "rope+learned"
+            or (run.data.frames, run.data.height, run.data.width) == native,
+            f"{{data.frames}}, {{data.height}} and {{data.width}} must be {native}, the size of "
+            "the learned position table",
+        )
         checks.check(
             run,
             run.mesh.context_parallel != "ring" or self.dit.attention == "xla",
@@ -106,9 +130,36 @@ class TextToVideoSystemConfig(DiffusionSystemConfig):
 
     Attributes:
         text: Captions to features.
+        first_frame: First frames to image latents, for a transformer whose `in_channels` are twice
+            the channels of the VAE.
     """
 
+    _twice: ClassVar[str] = ", or twice that for a transformer that reads a first frame"
+
     text: TextConfig = TextConfig()
+    first_frame: FirstFrameConfig = FirstFrameConfig()
+
+    def __post_init__(self):
+        super().__post_init__()
+        changed = checks.changed_fields(self.first_frame)
+        checks.check(
+            self,
+            self.reads_image or not changed,
+            f"{{first_frame.{(changed or ['fit'])[0]}}} must be left out where the transformer "
+            f"reads no first frame, with {{{self.dit_field}.in_channels}}",
+        )
+        ofs = checks.changed_fields(self.first_frame).count("ofs")
+        checks.check(
+            self,
+            not ofs or self.dit.ofs_width is not None,
+            "{first_frame.ofs} must be left out where the transformer has no embedding of it, with "
+            f"{{{self.dit_field}.ofs_width}}",
+        )
+
+    @property
+    def reads_image(self) -> bool:
+        """Whether the transformer reads a first frame: it has twice the channels of the VAE."""
+        return self.dit.in_channels == 2 * self.vae.latent_channels
 
     @property
     def makes_videos(self) -> bool:

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The host half of text-to-video systems: captions to features, cached by content.
+"""The host half of text-to-video systems: captions and first frames to features, cached by content.
 
 Each caption passes alone through programs of one fixed shape, as each clip does.
 """
@@ -10,12 +10,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 
 from mimir_jax.config import TrainConfig
+from mimir_jax.encoders import first_frames
 from mimir_jax.models import functional
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.systems import base, clip_encoder, diffusion
+from mimir_jax.systems import base, clip_encoder, diffusion, text_to_video
 
 
 @runtime_checkable
@@ -67,36 +68,68 @@ class VideoEncoder(clip_encoder.ClipEncoder):
     ):
         super().__init__(config, system, codec_params)
         self.text, self.padded = text, text.padded
+        self._first_frames = None
+        if "first_frame" in system.request_fields:
+            self._first_frames = first_frames.FirstFrameEncoder(
+                config.system.first_frame, system.codec, codec_params, config.seed
+            )
 
     def encode_features(self, records: Mapping[str, Any]) -> base.Features:
-        """Returns the features of `records["caption"]`."""
-        return self.text.encode(records["caption"])
+        """Returns the features of `records["caption"]`, and those of first frames where read."""
+        text = self.text.encode(records["caption"])
+        if self._first_frames is None:
+            return text
+        mean, logvar = self._first_frames.encode(np.asarray(records["video"])[:, 0])
+        return text_to_video.FirstFrameMoments(text, mean, logvar)
 
     def feature_identity(self) -> dict[str, Any]:
-        """Returns what the features of captions depend on."""
-        return self.text.identity()
+        """Returns what the features of captions and first frames depend on."""
+        identity = self.text.identity()
+        if self._first_frames is None:
+            return identity
+        return identity | {"first_frame": self._first_frames.identity()}
 
     def null_batch_features(self, rows: int) -> base.Features | None:
         """Returns the features of empty captions, where the system encodes its null."""
         return self.text.encode([""] * rows) if self._system.encodes_null else None
 
     def features(self, requests: Sequence[base.Request]) -> base.Features:
-        """Returns what conditions the network on the prompt of each request."""
-        return self._read([request.prompt for request in requests])
+        """Returns what conditions the network on prompt and first frame of each request."""
+        return self._with_images(self._read([request.prompt for request in requests]), requests)
 
     def null_features(
         self, requests: Sequence[base.Request]
     ) -> tuple[base.Features, Bool[np.ndarray, " b"]]:
         """Returns the features of the unconditional branch, and which rows to drop.
 
-        A negative prompt is encoded, and so is "" where the system encodes its null condition. The
-        network's own null rule applies to the other rows, which hold the features of their prompt.
+        Both branches see the first frame. A negative prompt is encoded, and so is "" where the
+        system encodes its null condition. The network's own null rule applies to the other rows,
+        which hold the features of their prompt.
         """
         negatives = [request.negative_prompt for request in requests]
         if self._system.encodes_null:
-            return self._read([text or "" for text in negatives]), np.zeros(len(negatives), bool)
-        texts = [r.prompt if r.negative_prompt is None else r.negative_prompt for r in requests]
-        return self._read(texts), np.array([text is None for text in negatives])
+            texts, drop = [text or "" for text in negatives], np.zeros(len(negatives), bool)
+        else:
+            texts = [r.prompt if r.negative_prompt is None else r.negative_prompt for r in requests]
+            drop = np.array([text is None for text in negatives])
+        return self._with_images(self._read(texts), requests), drop
+
+    def with_first_frames(
+        self, features: base.Features, frames: Sequence[UInt8[np.ndarray, "h w 3"] | None]
+    ) -> base.Features:
+        """Returns the features of prompts with first frames of the size of the videos.
+
+        Args:
+            features: Features of the prompts.
+            frames: One per prompt, or None, which stands for latents of zeros.
+        """
+        if self._first_frames is None or all(frame is None for frame in frames):
+            return features
+        given = [frame for frame in frames if frame is not None]
+        latents = iter(self._system.scale_image(self._first_frames.encode_clean(given)))
+        shape = self._system.codec.latent_shape(1, *given[0].shape[:2])
+        rows = [np.zeros(shape, np.float32) if f is None else next(latents) for f in frames]
+        return text_to_video.FirstFrameFeatures(features, np.stack(rows))
 
     def truncated_text(self, prompt: str) -> str:
         """Returns the longest end of `prompt` that a part of the condition leaves out."""
@@ -105,6 +138,13 @@ class VideoEncoder(clip_encoder.ClipEncoder):
     def answers(self, prompt: str) -> list[str]:
         """Returns the answers of the LLM to `prompt`."""
         return self.text.answers(prompt)
+
+    def _with_images(
+        self, features: base.Features, requests: Sequence[base.Request]
+    ) -> base.Features:
+        if self._first_frames is None:
+            return features
+        return self.with_first_frames(features, [request.first_frame for request in requests])
 
     def _read(self, texts: Sequence[str]) -> base.Features:
         """Returns the features of texts as `System.condition` takes them."""

@@ -22,8 +22,8 @@ WHOLE_PIXELS = 256 * 256
 class SampleSheet:
     """A video for each of the first held-out clips, from fixed noise.
 
-    It is drawn by the caption of the clip, or for a system that reads clips from the clip itself,
-    which is then shown on its left.
+    It is drawn by the caption of the clip, with its first frame where the system reads one; or for
+    a system that reads clips from the clip itself, which is then shown on its left.
 
     Args:
         config: The run.
@@ -50,9 +50,16 @@ class SampleSheet:
         captions = captions[: self._config.system.sample_prompts]
         if not captions:
             return base.Examples()
-        reads_clips = "clip" in self._system.request_fields
+        reads_clips, reads_first = (
+            name in self._system.request_fields for name in ("clip", "first_frame")
+        )
         requests = [
-            Request(caption, seed=seed, clip=clip if reads_clips else None)
+            Request(
+                caption,
+                seed=seed,
+                clip=clip if reads_clips else None,
+                first_frame=clip[0] if reads_first else None,
+            )
             for seed, (caption, clip) in enumerate(zip(captions, clips, strict=False))
         ]
         videos = list(self._pipeline.with_params(params).generate(requests))

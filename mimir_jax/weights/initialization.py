@@ -37,7 +37,8 @@ def read_init(paths: str, model: functional.Model) -> functional.Params:
 
     Weights of another network start the part that both have: a bare video transformer starts that
     of a Mimir or of a Divot, whose other parts are then drawn afresh, and the reverse. A bare LLM
-    starts Divot's, with further rows for the tokens of clips.
+    starts Divot's, with further rows for the tokens of clips. A text-to-video transformer starts an
+    image-to-video one: what reads the image begins at zero, so the first prediction is the same.
 
     Args:
         paths: Folders of weights, separated by commas; the later ones lie over the earlier ones.
@@ -73,6 +74,8 @@ def _read_part(path: str, model: functional.Model) -> functional.Params:
     there, here, source, target = pairs[0]
     for part in filter(None, there.split("/")):
         params = params[part]
+    if isinstance(target, DiTConfig) and target.in_channels == 2 * source.in_channels:
+        params, source = _with_image_channels(params, source)
     for part in reversed(list(filter(None, here.split("/")))):
         params = {part: params}
     _check_dit(path, source, target)
@@ -100,6 +103,17 @@ def _read_agent(
         return params
     grown = vocabulary.grow(params["llm"], more)
     return {**params, "llm": jax.tree.map(np.asarray, grown)}
+
+
+def _with_image_channels(
+    params: functional.Params, config: DiTConfig
+) -> tuple[functional.Params, DiTConfig]:
+    """Returns a transformer with twice the input channels, those of the image with zero weights."""
+    kernel = params["patch"]["kernel"]  # (channels first among its rows, d)
+    kernel = np.concatenate([kernel, np.zeros_like(kernel)])
+    patch = {**params["patch"], "kernel": kernel}
+    wider = dataclasses.replace(config, in_channels=2 * config.in_channels)
+    return {**params, "patch": patch}, wider
 
 
 def _parts(config: Any) -> dict[str, Any]:

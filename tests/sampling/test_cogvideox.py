@@ -461,9 +461,9 @@ def test_folders_that_are_no_pipeline_are_named(pipelines, tmp_path):
     refused(tmp_path, "must hold the model_index.json of diffusers, got none: No such file")
     (tmp_path / "model_index.json").write_text("{")
     refused(str(tmp_path), "must hold the model_index.json of diffusers, got none: Expecting")
-    index = {"_class_name": "CogVideoXImageToVideoPipeline"}
+    index = {"_class_name": "CogVideoXFunControlPipeline"}
     (tmp_path / "model_index.json").write_text(json.dumps(index))
-    refused(tmp_path, "must be a CogVideoXPipeline, text to video, got CogVideoXImageToVideo")
+    refused(tmp_path, "a CogVideoXPipeline or a CogVideoXImageToVideo.*, got CogVideoXFunControl")
     folder = tmp_path / "copy"
     shutil.copytree(source, folder)
     (folder / "vae").rename(folder / "text_encoder_2")

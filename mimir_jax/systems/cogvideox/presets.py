@@ -63,6 +63,25 @@ def tiny_images() -> c.TrainConfig:
     )
 
 
+def tiny_i2v() -> c.TrainConfig:
+    """The miniature base that also reads a first frame, from the shipped base.
+
+    Command:  python launch/train.py --config configs/cogvideox.py:tiny-i2v
+    Hardware: any.
+    Time:     not run to the end; steps take as long as those of `tiny`.
+    Expect:   not run.
+    """
+    config = tiny()
+    system = config.system
+    dit = dataclasses.replace(system.dit, in_channels=2 * c.TINY_VAE.latent_channels)
+    return dataclasses.replace(
+        config,
+        system=dataclasses.replace(system, dit=dit),
+        optimizer=dataclasses.replace(config.optimizer, learning_rate=1e-3),
+        init_from="package:tiny/base",
+    )
+
+
 def cogvideox_2b() -> c.TrainConfig:
     """All of CogVideoX-2B on a folder of clips, 480x720 and 49 frames at 8 fps.
 
@@ -93,6 +112,43 @@ def cogvideox_5b() -> c.TrainConfig:
     return _full_size("5b", c.VAEConfig(dtype="bfloat16"))
 
 
+def cogvideox_5b_i2v() -> c.TrainConfig:
+    """All of CogVideoX-5B-I2V on a folder of clips, whose first frames it reads.
+
+    Its learned position table has one size: 480x720 and 49 frames.
+
+    Command:  python launch/train.py --config configs/cogvideox.py:5b-i2v
+              --config.init_from=CogVideoX-5b-I2V/transformer
+              --config.system.vae_path=CogVideoX-5b-I2V/vae
+              --config.system.text.t5_path=CogVideoX-5b-I2V/text_encoder
+              --config.data.folder.path=FOLDER
+    Hardware: as `5b`.
+    Time:     not run.
+    Expect:   not run.
+    """
+    return _full_size("5b-i2v", c.VAEConfig(dtype="bfloat16"))
+
+
+def cogvideox_15_5b_i2v() -> c.TrainConfig:
+    """All of CogVideoX1.5-5B-I2V on a folder of clips, 768x1360 and 81 frames at 16 fps.
+
+    The latents of the first frame enter unscaled, as its authors trained it (I-U1); diffusers
+    samples with `--config.system.first_frame.latent_scale=inverse`.
+
+    Command:  as `5b-i2v`, with --config configs/cogvideox.py:1.5-5b-i2v
+    Hardware: `mimir-jax compile` tells the memory per device for a mesh.
+    Time:     not run.
+    Expect:   not run.
+    """
+    config = _full_size("1.5-5b-i2v", c.VAEConfig(dtype="bfloat16"))
+    first_frame = c.FirstFrameConfig(latent_scale="raw")
+    return dataclasses.replace(
+        config,
+        system=dataclasses.replace(config.system, first_frame=first_frame),
+        data=dataclasses.replace(config.data, frames=81, height=768, width=1360, fps=16.0),
+    )
+
+
 def cogvideox_5b_lora() -> c.TrainConfig:
     """Rank-64 adapters on CogVideoX-5B on one GPU, on a folder of clips.
 
@@ -118,9 +174,12 @@ def cogvideox_5b_lora() -> c.TrainConfig:
 PRESETS = {
     "tiny": tiny,
     "tiny-images": tiny_images,
+    "tiny-i2v": tiny_i2v,
     "2b": cogvideox_2b,
     "5b": cogvideox_5b,
     "5b-lora": cogvideox_5b_lora,
+    "5b-i2v": cogvideox_5b_i2v,
+    "1.5-5b-i2v": cogvideox_15_5b_i2v,
 }
 
 

@@ -4,7 +4,6 @@
 
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +15,10 @@ from mimir_jax.encoders import text
 from mimir_jax.models import condition as condition_lib
 from mimir_jax.models import dit, functional, lora
 from mimir_jax.parallel.context import constrain
-from mimir_jax.systems import base, diffusion
+from mimir_jax.systems import base, text_to_video
 
 
-class CogVideoXSystem(diffusion.TextToVideo):
+class CogVideoXSystem(text_to_video.TextToVideo):
     """The video transformer alone; its parameters are those of the DiT."""
 
     @functools.cached_property
@@ -35,7 +34,7 @@ class CogVideoXSystem(diffusion.TextToVideo):
         )
         return {**super().frozen, **encoders}
 
-    def feature_batch_spec(self, rows: int) -> text.CaptionFeatures:
+    def text_batch_spec(self, rows: int) -> text.CaptionFeatures:
         """Returns shape and dtype of the features of `rows` captions."""
         shape = (rows, self.config.text.length)
         return text.CaptionFeatures(
@@ -43,14 +42,14 @@ class CogVideoXSystem(diffusion.TextToVideo):
             t5_mask=jax.ShapeDtypeStruct(shape, jnp.bool_),
         )
 
-    def draw_features(
+    def draw_text(
         self, features: text.CaptionFeatures, key: jax.Array | None = None
     ) -> base.Features:
         """Returns the T5 states (b, l, d); there is nothing to draw."""
         del key
         return features.t5
 
-    def condition(
+    def condition_on_text(
         self,
         params: functional.Params,
         features: Float[Array, "b l d"],
@@ -60,17 +59,6 @@ class CogVideoXSystem(diffusion.TextToVideo):
         del params
         tokens = condition_lib.zero_rows(features.astype(self.config.dit.dtype), drop)
         return condition_lib.Condition(tokens=constrain(tokens, "act_batch", None, "act_embed"))
-
-    def denoise(
-        self,
-        params: functional.Params,
-        xt: Float[Array, "b t h w c"],
-        time: Array,
-        condition: condition_lib.Condition,
-        aux: Any = None,
-    ) -> tuple[Float[Array, "b t h w c_out"], Any]:
-        """Returns the predicted velocity."""
-        return self.model.denoise(params, xt, time, condition), aux
 
 
 def make_system(config: TrainConfig) -> CogVideoXSystem:

@@ -118,7 +118,24 @@ def mimir_5b() -> c.TrainConfig:
     return _paper("5b", c.VAEConfig(dtype="bfloat16"))
 
 
-PRESETS = {"tiny": tiny, "smollm": smollm, "2b": mimir_2b, "5b": mimir_5b}
+def mimir_5b_i2v() -> c.TrainConfig:
+    """Mimir on CogVideoX-5B-I2V, which also reads the first frame of a clip.
+
+    Command:  as `5b`, with --config configs/mimir.py:5b-i2v and the folders of CogVideoX-5b-I2V
+    Hardware: as `5b`.
+    Time:     not run.
+    Expect:   not run.
+    """
+    return _paper("5b-i2v", c.VAEConfig(dtype="bfloat16"))
+
+
+PRESETS = {
+    "tiny": tiny,
+    "smollm": smollm,
+    "2b": mimir_2b,
+    "5b": mimir_5b,
+    "5b-i2v": mimir_5b_i2v,
+}
 
 
 def get_config(preset: str = "tiny", presets: c.Presets = PRESETS) -> ml_collections.ConfigDict:

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from mimir_jax.config import TrainConfig
 from mimir_jax.encoders import frozen as frozen_lib
@@ -16,10 +16,10 @@ from mimir_jax.encoders import text
 from mimir_jax.models import condition as condition_lib
 from mimir_jax.models import functional, lora
 from mimir_jax.models.mimir import model as model_lib
-from mimir_jax.systems import base, diffusion
+from mimir_jax.systems import base, text_to_video
 
 
-class MimirSystem(diffusion.TextToVideo):
+class MimirSystem(text_to_video.TextToVideo):
     """The rows of Mimir's Table 3, from the T5 baseline to the whole method."""
 
     @functools.cached_property
@@ -45,7 +45,7 @@ class MimirSystem(diffusion.TextToVideo):
     def sampling_options(self) -> Mapping[str, Any]:
         """Returns the row of the ablation, and the LLM's instructions and decoding where read."""
         network, text = self.config.network, self.config.text
-        options: dict[str, Any] = {"ablation": self.config.ablation}
+        options = {**super().sampling_options(), "ablation": self.config.ablation}
         if network.stabilizer.enabled and network.stabilizer.use_instructions:
             options["instructions"] = list(text.instructions)
         if network.fuser.use_llm and text.llm_tokens != "query":
@@ -58,7 +58,7 @@ class MimirSystem(diffusion.TextToVideo):
         extra = self.config.network.stabilizer.enabled * len(self.config.text.instructions)
         return super().num_tokens(bucket) + extra
 
-    def feature_batch_spec(self, rows: int) -> text.CaptionFeatures:
+    def text_batch_spec(self, rows: int) -> text.CaptionFeatures:
         """Returns shape and dtype of the features of `rows` captions, all answers included."""
         config, fuser = self.config.text, self.config.network.fuser
         spec = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
@@ -75,7 +75,7 @@ class MimirSystem(diffusion.TextToVideo):
             instructions=spec((rows, len(config.instructions), fuser.llm_width)),
         )
 
-    def draw_features(
+    def draw_text(
         self, features: text.CaptionFeatures, key: jax.Array | None = None
     ) -> condition_lib.TextFeatures:
         """Picks an answer of the LLM per row: a random one with `key`, else the first (M-U3)."""
@@ -84,7 +84,7 @@ class MimirSystem(diffusion.TextToVideo):
         rows, answers = features.llm.shape[:2]
         return features.pick(jax.random.randint(key, (rows,), 0, answers))
 
-    def condition(
+    def condition_on_text(
         self,
         params: functional.Params,
         features: condition_lib.TextFeatures,
@@ -92,17 +92,6 @@ class MimirSystem(diffusion.TextToVideo):
     ) -> condition_lib.Condition:
         """Returns fused caption tokens and the stabilizer's tokens."""
         return self.model.condition(params, features, drop)
-
-    def denoise(
-        self,
-        params: functional.Params,
-        xt: Float[Array, "b t h w c"],
-        time: Array,
-        condition: condition_lib.Condition,
-        aux: Any = None,
-    ) -> tuple[Float[Array, "b t h w c_out"], Any]:
-        """Returns the predicted velocity."""
-        return self.model.denoise(params, xt, time, condition), aux
 
 
 def make_system(config: TrainConfig) -> MimirSystem:

@@ -1,0 +1,94 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures as first frames: fitted to the size of the videos, one per prompt."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mimir_jax.data import transforms
+from mimir_jax.errors import require
+from mimir_jax.sampling.request import Request
+
+Picture = UInt8[np.ndarray, "_ _ 3"]
+
+
+def fit(picture: Picture, height: int, width: int, how: str) -> tuple[Picture, str]:
+    """Returns a picture as a frame of `height` x `width`, and how it was changed, "" if it was not.
+
+    Args:
+        picture: RGB in 0..255, of any size.
+        height: Pixel rows of the frame.
+        width: Pixel columns of the frame.
+        how: What becomes of another shape: `crop` or `pad`; see `FirstFrameConfig.fit`.
+    """
+    rows, columns = picture.shape[:2]
+    if (rows, columns) == (height, width):
+        return picture, ""
+    same = rows * width == columns * height
+    what = {"crop": "cropped in the middle and resized", "pad": "resized, with black bars"}[how]
+    resize = {"crop": transforms.resize_cover, "pad": transforms.resize_contain}[how]
+    note = f"{columns}x{rows} pixels {'resized' if same else what} to {width}x{height}"
+    return resize(picture, height, width), note
+
+
+def check(system: Any, pictures: Sequence[Picture | None]) -> None:
+    """Raises `InputError` for first frames that a system does not read, or lacks."""
+    given, reads = [p is not None for p in pictures], "first_frame" in system.request_fields
+    require(
+        reads or not any(given),
+        f"first_frame must be left out for {system.config.kind}, which is not conditioned on "
+        "images; use an image-to-video model",
+    )
+    require(
+        not reads or all(given) or system.config.first_frame.dropout > 0,
+        "first_frame must be given for a model that was never trained without one "
+        "(first_frame.dropout is 0); pass a picture (--first_frame)",
+    )
+
+
+def fitted(request: Request, size: Sequence[int], system: Any) -> Request:
+    """Returns a request whose first frame, if any, has the size of its video.
+
+    Args:
+        request: The request.
+        size: Frames, height and width of videos where the request names none.
+        system: Pure half of the system.
+    """
+    if request.first_frame is None:
+        return request
+    height, width = request.height or size[1], request.width or size[2]
+    how = system.config.first_frame.fit
+    return dataclasses.replace(request, first_frame=fit(request.first_frame, height, width, how)[0])
+
+
+def listed(given: Any, prompts: int) -> list[Picture | None]:
+    """Returns one first frame per prompt; a single picture stands for all of them.
+
+    Args:
+        given: A picture (h, w, 3), a sequence of pictures or None, or None.
+        prompts: Number of prompts.
+
+    Raises:
+        InputError: for another number of pictures than of prompts, or no pictures at all.
+    """
+    if given is None or (isinstance(given, np.ndarray) and given.ndim == 3):
+        pictures = [given] * prompts
+    else:
+        pictures = list(given)
+    require(
+        len(pictures) == prompts,
+        f"first_frame must be one picture, or one per prompt, got {len(pictures)} for {prompts}; "
+        "pass as many",
+    )
+    for picture in pictures:
+        found = None if picture is None else (np.shape(picture), str(np.asarray(picture).dtype))
+        require(
+            found is None or (len(found[0]) == 3 and found[0][2] == 3 and found[1] == "uint8"),
+            f"first_frame must hold pictures (h, w, 3) of uint8 in 0..255, got {found}; read them "
+            "with mimir_jax.pictures.read",
+        )
+    return pictures

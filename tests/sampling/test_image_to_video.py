@@ -1,0 +1,163 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from mimir_jax import config as c
+from mimir_jax import systems
+from mimir_jax.sampling import first_frames
+from mimir_jax.sampling.config import SampleConfig
+from mimir_jax.sampling.open import load_pipeline, open_pipeline
+from mimir_jax.sampling.request import Request
+from tests import commands
+from tests.helpers import relative_error
+from tests.models import dit_reference, vae_reference
+from tests.sampling import test_cogvideox as text_to_video
+
+VAE, PROMPTS = text_to_video.VAE, text_to_video.PROMPTS
+READS_IMAGE = {"in_channels": 8, "out_channels": 4}
+LEARNED = dataclasses.replace(  # an odd grid of 5 x 7 tokens
+    text_to_video.ROPE, position="rope+learned", sample_height=10, sample_width=14, **READS_IMAGE
+)
+LATER = dataclasses.replace(
+    text_to_video.VARIANTS["1.5-5b"], **READS_IMAGE, ofs_width=text_to_video.ROPE.time_width
+)
+SIZES = {"5b-i2v": (LEARNED, 9, 40, 56), "1.5-5b-i2v": (LATER, 9, 24, 40)}
+
+
+@pytest.fixture(scope="module")
+def pipelines(tmp_path_factory):
+    """Per variant, a tiny image-to-video pipeline of diffusers, and ours from its folder."""
+    diffusers = pytest.importorskip("diffusers")
+    root, pairs = tmp_path_factory.mktemp("pipelines"), {}
+    tokenizer = text_to_video.make_tokenizer(root / "tokenizer")
+    encoder = text_to_video.make_text_encoder()
+    for variant, (cfg, *_) in SIZES.items():
+        vae = vae_reference.make_reference(VAE)
+        vae.register_to_config(invert_scale_latents=variant.startswith("1.5"))
+        theirs = diffusers.CogVideoXImageToVideoPipeline(
+            tokenizer=tokenizer,
+            text_encoder=encoder,
+            vae=vae,
+            transformer=dit_reference.make_reference(cfg),
+            scheduler=text_to_video.make_scheduler("ddim" if cfg is LEARNED else "dpm", 1.0),
+        )
+        theirs.set_progress_bar_config(disable=True)
+        theirs.save_pretrained(root / variant)
+        pairs[variant] = theirs, load_pipeline(root / variant), root / variant
+    return pairs
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def run_reference(pipeline, frame, latents, noise, **options):
+    """Runs diffusers with the mean latents of `frame` in place of a draw."""
+    import torch
+    from diffusers.pipelines.cogvideo import pipeline_cogvideox_image2video as module
+
+    pixels = torch.tensor(np.moveaxis(frame, -1, 0)[None] / 255.0, dtype=torch.float32)
+    rows = len(options["prompt"])
+    with pytest.MonkeyPatch.context() as patch:
+        mean = module.retrieve_latents
+        patch.setattr(module, "retrieve_latents", lambda x, _: mean(x, sample_mode="argmax"))
+        return text_to_video.run_reference(
+            pipeline, latents, noise, image=pixels.repeat(rows, 1, 1, 1), **options
+        )
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("variant", SIZES)
+def test_videos_are_those_of_diffusers(pipelines, variant):
+    theirs, ours, _ = pipelines[variant]
+    cfg, frames, height, width = SIZES[variant]
+    count = (frames - 1) // 4 + 1
+    padded = count + (-count % (cfg.temporal_patch or 1))
+    latents, noise = text_to_video.draw((2, padded, height // 4, width // 4, 4))
+    noise = noise if ours.scheduler.stochastic else None
+    frame, shared = picture(height, width), {"num_inference_steps": 3, "guidance_scale": 4.0}
+    size = {"num_frames": frames, "height": height, "width": width}
+    expected = run_reference(
+        theirs, frame, latents, noise, prompt=PROMPTS, use_dynamic_cfg=False, **size, **shared
+    )
+    options = {"latents": latents, "noise": noise, "num_frames": frames, **shared}
+    videos = ours(PROMPTS, first_frame=frame, **options)
+    assert videos.shape == (2, frames, height, width, 3)
+    assert ((videos > 0) & (videos < 1)).mean() > 0.7 and videos.std() > 0.05
+    assert relative_error(videos, expected) < 1e-4
+    without = ours(PROMPTS, **options)
+    assert relative_error(without, videos) > 1e-2  # the picture does something
+
+
+@pytest.mark.torch
+def test_a_command_makes_videos_of_a_picture_of_another_shape(pipelines, tmp_path):
+    _, ours, folder = pipelines["5b-i2v"]
+    shown = picture(80, 56)
+    Image.fromarray(shown).save(tmp_path / "wall.png")
+    out, options = tmp_path / "out", ["--steps", 2, "--image_fit", "pad", "--guidance_scale", 4]
+    given = ["--first_frame", tmp_path / "wall.png", "--prompt", PROMPTS[0], "--out", out]
+    code, _, err = commands.call("sample", "--checkpoint", folder, *given, *options)
+    assert code == 0, err
+    assert "wall.png: 56x80 pixels resized, with black bars to 56x40" in err
+    record = json.loads((out / "000.json").read_text())
+    assert (record["image_fit"], record["image_latent_scale"]) == ("pad", "scaled")
+    assert len(record["first_frame"]) == 1
+    with Image.open(out / record["first_picture"]) as read:
+        padded = np.asarray(read)
+    assert padded.shape == (40, 56, 3) and not padded[:, :14].any() and padded[:, 14:42].any()
+    page = (out / "index.html").read_text()
+    assert 'alt="the first frame that was given"' in page and "data:image/png;base64," in page
+    whole = ours(
+        PROMPTS[0], first_frame=padded, num_inference_steps=2, guidance_scale=4.0,
+        key=jax.random.key(0),
+    )  # fmt: skip
+    config = SampleConfig(steps=2, image_fit="pad", guidance_scale=4.0)
+    pipeline = open_pipeline(folder, config)
+    made = pipeline.generate([Request(PROMPTS[0], first_frame=shown)])
+    assert np.abs(np.round(255 * whole) - made).max() <= 1
+    mixed = [Request(PROMPTS[0], first_frame=shown), Request(PROMPTS[0])]
+    both = pipeline.generate(mixed)
+    assert np.abs(both[0].astype(int) - made[0]).max() <= 1 and (both[0] != both[1]).any()
+
+
+@pytest.mark.torch
+def test_scales_and_models_that_read_no_image_are_told(pipelines, tmp_path):
+    _, later, folder = pipelines["1.5-5b-i2v"]
+    assert later.settings["image_latent_scale"] == "inverse"
+    raw = open_pipeline(folder, SampleConfig(image_latent_scale="raw"))
+    assert raw.settings["image_latent_scale"] == "raw"
+    with pytest.raises(ValueError, match="--height must be .* of at most 64 .* got 80"):
+        open_pipeline(folder, SampleConfig(height=80))
+    with pytest.raises(
+        ValueError, match=r"latents must have the size \(3, 10, 14\) of the learned"
+    ):
+        open_pipeline(pipelines["5b-i2v"][2], SampleConfig(height=48))
+    with pytest.raises(ValueError, match="one picture, or one per prompt, got 1 for 2; pass as"):
+        later(PROMPTS, first_frame=[picture(24, 40)], key=jax.random.key(0))
+    with pytest.raises(ValueError, match=r"\(h, w, 3\) of uint8 in 0..255, got .*float64"):
+        later(PROMPTS, first_frame=np.zeros((24, 40, 3)), key=jax.random.key(0))
+    strict = c.FirstFrameConfig(dropout=0.0)
+    config = dataclasses.replace(raw.system.config, first_frame=strict)
+    with pytest.raises(ValueError, match="first_frame must be given for a model that was never"):
+        first_frames.check(systems.make_system(c.TrainConfig(system=config)), [None])
+
+
+@pytest.mark.parametrize(
+    ("how", "size", "note"),
+    [
+        ("crop", (20, 10), "20x10 pixels resized to 40x20"),
+        ("crop", (10, 10), "10x10 pixels cropped in the middle and resized to 40x20"),
+        ("pad", (10, 10), "10x10 pixels resized, with black bars to 40x20"),
+        ("pad", (40, 20), ""),
+    ],
+)
+def test_pictures_are_fitted_as_said(how, size, note):
+    columns, rows = size
+    frame, said = first_frames.fit(picture(rows, columns), 20, 40, how)
+    assert (frame.shape, said) == ((20, 40, 3), note)

@@ -1,0 +1,182 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mimir_jax import config as c
+from mimir_jax import systems, weights
+from mimir_jax.config import bridge
+from mimir_jax.models import condition, dit
+from mimir_jax.systems import text_to_video
+from mimir_jax.systems.cogvideox import presets
+from mimir_jax.training import loop
+from mimir_jax.weights import initialization
+from tests import runs
+
+READS_IMAGE = dataclasses.replace(runs.DIT, in_channels=8)
+
+
+def cogvideox_run(frozen, cfg=READS_IMAGE, **image):
+    """Returns the config of a short run of an image-to-video CogVideoX."""
+    run = runs.mimir_run(frozen)
+    text = dataclasses.replace(run.system.text, llm_path=None)
+    system = c.CogVideoXSystemConfig(
+        dit=cfg,
+        vae=runs.VAE,
+        vae_path=run.system.vae_path,
+        text=text,
+        sampler=run.system.sampler,
+        first_frame=c.FirstFrameConfig(**image),
+        heldout_clips=2,
+        loss_bands=2,
+        sample_prompts=1,
+    )
+    optimizer = dataclasses.replace(run.optimizer, lr_scale=())
+    return dataclasses.replace(run, system=system, optimizer=optimizer, steps=2)
+
+
+def moments(rows=2, copies=3):
+    """Moments whose copies differ by whole numbers, of no variance."""
+    mean = jnp.arange(copies, dtype=jnp.float32)[None, :, None, None, None, None]
+    mean = jnp.broadcast_to(mean + 1.0, (rows, copies, 1, 2, 2, 4))
+    text = text_to_video.text_lib.CaptionFeatures(t5=jnp.zeros((rows, 5, 24)), t5_mask=None)
+    return text_to_video.FirstFrameMoments(text, mean, jnp.full_like(mean, -30.0))
+
+
+def draw(key=None, rows=2, **fields):
+    config = c.CogVideoXSystemConfig(
+        dit=READS_IMAGE,
+        vae=dataclasses.replace(runs.VAE, scaling_factor=0.5),
+        first_frame=c.FirstFrameConfig(**({"noise_draws": 2} | fields)),
+    )
+    data = c.DataConfig(frames=9, height=32, width=32)
+    system = systems.make_system(c.TrainConfig(system=config, data=data))
+    return system.draw_features(moments(rows), key)
+
+
+@pytest.mark.parametrize(("scale", "factor"), [("scaled", 0.5), ("raw", 1.0), ("inverse", 2.0)])
+def test_sampling_reads_the_clean_frame_in_the_scale_of_the_field(scale, factor):
+    drawn = draw(latent_scale=scale)
+    np.testing.assert_allclose(drawn.image_latents, factor * np.ones((2, 1, 2, 2, 4)))
+
+
+def test_training_draws_noisy_copies_and_drops_some():
+    latents = draw(jax.random.key(0), rows=400, dropout=0.25).image_latents[:, 0, 0, 0, 0]
+    values, counts = np.unique(np.round(2 * latents, 3), return_counts=True)
+    np.testing.assert_allclose(
+        values, [0.0, 2.0, 3.0], rtol=1e-6
+    )  # dropped, first copy, second copy
+    np.testing.assert_allclose(counts / 400, [0.25, 0.375, 0.375], atol=0.08)
+    clean = draw(jax.random.key(0), noise_draws=0, dropout=0.0)
+    assert set(np.unique(np.round(2 * clean.image_latents))) <= {1.0, 2.0, 3.0}
+
+
+def test_both_branches_of_guidance_see_the_image_and_ofs():
+    cfg = dataclasses.replace(
+        READS_IMAGE, temporal_patch=2, rope_grid="integer", ofs_width=8, sample_frames=4
+    )
+    system = systems.make_system(
+        c.TrainConfig(
+            system=c.CogVideoXSystemConfig(
+                dit=cfg, vae=runs.VAE, first_frame=c.FirstFrameConfig(ofs=3.0)
+            ),
+            data=c.DataConfig(frames=9, height=32, width=32),
+        )
+    )
+    image = jnp.ones((2, 1, 2, 2, 4))
+    features = text_to_video.FirstFrameFeatures(jnp.ones((2, 5, 24)), image)
+    made = system.condition({}, features, jnp.array([True, False]))
+    assert isinstance(made, condition.Condition)
+    np.testing.assert_array_equal(made.image_latents, image)
+    np.testing.assert_array_equal(made.ofs, [3.0, 3.0])
+    assert not made.tokens[0].any() and made.tokens[1].all()
+    assert system.condition({}, features.text).image_latents is None
+
+
+def test_the_image_stands_at_the_first_frame_and_zeros_behind():
+    cfg = READS_IMAGE
+    xt, image = jnp.full((1, 3, 2, 2, 4), 7.0), jnp.ones((1, 1, 2, 2, 4))
+    joined = dit.with_image(xt, image, cfg)
+    np.testing.assert_array_equal(joined[..., :4], xt)
+    np.testing.assert_array_equal(joined[:, 0, ..., 4:], image[:, 0])
+    assert not joined[:, 1:, ..., 4:].any()
+    assert not dit.with_image(xt, None, cfg)[..., 4:].any()
+    assert dit.with_image(xt, None, runs.DIT) is xt
+
+
+def test_a_run_reads_first_frames_and_its_empty_caption_keeps_them(frozen, tmp_path):
+    run = cogvideox_run(frozen, noise_draws=2)
+    text = dataclasses.replace(run.system.text, null="empty")
+    run = dataclasses.replace(run, system=dataclasses.replace(run.system, text=text))
+    system = systems.make_system(run)
+    encoder = systems.make_encoder(run, system)
+    clips, captions = encoder.heldout()
+    batch = jax.device_put(encoder.encode_clips({"video": clips, "caption": captions}))
+    spec = system.batch_spec(dataclasses.replace(system.buckets[0], batch=2))
+    assert jax.tree.structure(batch) == jax.tree.structure(spec)
+    assert batch.features.image_mean.shape == (2, 3, 1, 8, 8, 4)
+    for one, other in ((0, 1), (1, 2)):
+        assert (batch.features.image_mean[:, one] != batch.features.image_mean[:, other]).any()
+    again = encoder._first_frames.noisy(clips[0, 0], 1)
+    np.testing.assert_array_equal(again, encoder._first_frames.noisy(clips[0, 0].copy(), 1))
+    features = system.draw_features(batch.features)
+    null = system.with_null(features, batch.null, jnp.array([True, False]))
+    np.testing.assert_array_equal(null.image_latents, features.image_latents)
+    assert (null.text[0] != features.text[0]).any() and (null.text[1] == features.text[1]).all()
+    record = encoder.to_record(batch)
+    assert {"image_mean", "image_logvar", "t5", "mean"} <= set(record)
+
+
+def test_a_run_trains_from_a_text_to_video_model_and_samples(frozen, tmp_path):
+    model = systems.make_system(cogvideox_run_text(frozen)).model
+    params = jax.jit(model.init)(jax.random.key(3))
+    weights.save(tmp_path / "base", "dit", runs.DIT, params, dtype="float32")
+    run = dataclasses.replace(cogvideox_run(frozen), init_from=str(tmp_path / "base"))
+    system = systems.make_system(run)
+    started = initialization.start_of(run, system.model)
+    kernel = started["patch"]["kernel"]
+    assert kernel.shape == (32, 32) and not kernel[16:].any()
+    np.testing.assert_array_equal(kernel[:16], params["patch"]["kernel"])
+    result = loop.train(run, tmp_path / "run")
+    assert np.isfinite(result.after["loss"]) and result.samples
+    trained = weights.load_run(tmp_path / "run", system.model)
+    assert np.asarray(trained["patch"]["kernel"])[16:].any()  # the image is read now
+
+
+def cogvideox_run_text(frozen):
+    """Returns the config of a run of CogVideoX that reads no image."""
+    run = cogvideox_run(frozen)
+    return dataclasses.replace(run, system=run.system.with_dit(in_channels=4))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"dit": dict(in_channels=5)}, "in_channels must equal vae.latent_channels, or twice that"),
+        ({"first_frame": dict(dropout=0.2)}, "first_frame.dropout must be left out where the tran"),
+        (
+            {"dit": dict(in_channels=8), "first_frame": dict(ofs=1.0)},
+            "first_frame.ofs must be left",
+        ),
+        ({"dit": dict(in_channels=8), "first_frame": dict(dropout=2.0)}, "at most 1, got 2.0"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        c.CogVideoXSystemConfig(
+            dit=dataclasses.replace(runs.DIT, **fields.get("dit", {})),
+            vae=runs.VAE,
+            first_frame=c.FirstFrameConfig(**fields.get("first_frame", {})),
+        )
+
+
+def test_a_learned_table_has_one_size():
+    config = bridge.to_json(presets.cogvideox_5b_i2v())
+    assert '"position": "rope+learned"' in config
+    data = dataclasses.replace(presets.cogvideox_5b_i2v().data, frames=41)
+    with pytest.raises(ValueError, match=r"must be \(49, 480, 720\), the size of the learned"):
+        dataclasses.replace(presets.cogvideox_5b_i2v(), data=data)
