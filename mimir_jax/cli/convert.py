@@ -6,7 +6,8 @@ SRC is a folder as downloaded from a hub (T5, Phi-3, Llama, Mistral, CLIP, LLaVA
 transformer or VAE), a .gguf file, a SAT checkpoint of CogVideoX, a training run, or a native
 folder. DST becomes a native folder, or one that transformers or diffusers open; it is complete or
 absent. A run with adapters is written merged, or with --adapters as the adapters alone. --to run
-releases a run: its config and weights, to sample and evaluate but not to train on. --verify takes
+releases a run: its config and weights, to sample and evaluate but not to train on. --to pipeline
+writes a run of cogvideox with its VAE and T5 as a folder that diffusers opens. --verify takes
 SRC alone, a run or a native folder, and compares all that it holds with its checksums.
 """
 
@@ -35,7 +36,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "to",
         "native",
-        ["native", "run", "transformers", "diffusers", "divot"],
+        ["native", "run", "transformers", "diffusers", "divot", "pipeline"],
         "Format to write.",
         values,
     )
@@ -55,6 +56,12 @@ def main(args: command.Arguments) -> None:
     from mimir_jax import weights
 
     start = time.monotonic()
+    if form == "pipeline":
+        from mimir_jax.sampling import export
+
+        export.write_pipeline(source, target, dtype=dtype)
+        print(f"pipeline -> {target} ({time.monotonic() - start:.1f} s)")
+        return
     if args.flags.adapters:
         form, report = "diffusers", weights.convert_adapters(source, target, dtype=dtype)
     else:

@@ -167,9 +167,8 @@ def _sample(values: flags.FlagValues) -> None:
                 dtype=values.dtype,
             )  # fmt: skip
         requests += _reconstructions(values, clips, pipeline, shown=first)
+        requests = _with_first_frame(values, requests, pipeline, shown=first)
         pipeline.check(requests)
-        if first and requests:
-            _tell_first_frame(values, pipeline)
         if first and not clips and not writes:
             for number, prompt in enumerate(dict.fromkeys(r.prompt for r in requests), 1):
                 if cut := pipeline.truncated_text(prompt):
@@ -258,13 +257,13 @@ def _reconstructions(
 def _requests(values: flags.FlagValues) -> list[Any]:
     """Returns what to make, the videos of one prompt together."""
     from mimir_jax import pictures
-    from mimir_jax.sampling import prompts, request
+    from mimir_jax.sampling import first_frames, prompts, request
 
     texts = [*values.prompt, *(_read(values.prompts, "prompt") if values.prompts else ())]
     shared: dict[str, Any] = {"images": tuple(map(pictures.read, values.image))}
     if values.negative_prompt is not None:
         (shared["negative_prompt"],) = prompts.check([values.negative_prompt], "negative prompt")
-    if values.first_frame is not None:
+    if values.first_frame is not None and not first_frames.is_heldout(values.first_frame):
         shared["first_frame"] = pictures.read(values.first_frame)
     return [
         request.Request(text, seed=values.seed + number, **shared)
@@ -273,21 +272,22 @@ def _requests(values: flags.FlagValues) -> list[Any]:
     ]
 
 
-def _tell_first_frame(values: flags.FlagValues, pipeline: Any) -> None:
-    """Prints how the first frame was fitted, or that an image-to-video model has none."""
-    from mimir_jax import pictures
+def _with_first_frame(
+    values: flags.FlagValues, requests: Sequence[Any], pipeline: Any, *, shown: bool
+) -> list[Any]:
+    """Returns requests with a held-out first frame where one is named; tells how it is fitted."""
     from mimir_jax.sampling import first_frames
 
+    if values.first_frame is not None:
+        first_frames.check_reads(pipeline.system)
     if "first_frame" not in pipeline.system.request_fields:
-        return
-    if values.first_frame is None:
-        print("no --first_frame: the model makes the first frame up too", file=sys.stderr)
-        return
-    picture, size = pictures.read(values.first_frame), pipeline.size
-    how = pipeline.system.config.first_frame.fit
-    _, note = first_frames.fit(picture, size.height, size.width, how)
-    if note:
-        print(f"{values.first_frame}: {note}", file=sys.stderr)
+        return list(requests)
+    requests = first_frames.read_heldout(values.first_frame, requests, pipeline)
+    if shown and requests:
+        note = first_frames.describe(values.first_frame, requests[0].first_frame, pipeline)
+        if note:
+            print(note, file=sys.stderr)
+    return requests
 
 
 def _config(values: flags.FlagValues) -> SampleConfig:

@@ -3,6 +3,7 @@
 """Pictures as first frames: fitted to the size of the videos, one per prompt."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from mimir_jax.errors import require
 from mimir_jax.sampling.request import Request
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
+
+_HELDOUT = re.compile(r"heldout:(\d+)")
 
 
 def fit(picture: Picture, height: int, width: int, how: str) -> tuple[Picture, str]:
@@ -35,16 +38,24 @@ def fit(picture: Picture, height: int, width: int, how: str) -> tuple[Picture, s
     return resize(picture, height, width), note
 
 
-def check(system: Any, pictures: Sequence[Picture | None]) -> None:
-    """Raises `InputError` for first frames that a system does not read, or lacks."""
-    given, reads = [p is not None for p in pictures], "first_frame" in system.request_fields
+def check_reads(system: Any) -> None:
+    """Raises `InputError` unless a system reads first frames."""
     require(
-        reads or not any(given),
+        "first_frame" in system.request_fields,
         f"first_frame must be left out for {system.config.kind}, which is not conditioned on "
         "images; use an image-to-video model",
     )
+
+
+def check(system: Any, pictures: Sequence[Picture | None]) -> None:
+    """Raises `InputError` for first frames that a system does not read, or lacks."""
+    given = [p is not None for p in pictures]
+    if any(given):
+        check_reads(system)
     require(
-        not reads or all(given) or system.config.first_frame.dropout > 0,
+        "first_frame" not in system.request_fields
+        or all(given)
+        or system.config.first_frame.dropout > 0,
         "first_frame must be given for a model that was never trained without one "
         "(first_frame.dropout is 0); pass a picture (--first_frame)",
     )
@@ -92,3 +103,48 @@ def listed(given: Any, prompts: int) -> list[Picture | None]:
             "with mimir_jax.pictures.read",
         )
     return pictures
+
+
+def is_heldout(name: str) -> bool:
+    """Whether `--first_frame` names a held-out clip, `heldout:INDEX`."""
+    return _HELDOUT.fullmatch(name) is not None
+
+
+def read_heldout(name: str | None, requests: Sequence[Request], pipeline: Any) -> list[Request]:
+    """Returns requests with the first frame of the held-out clip `name`, if it names one.
+
+    Args:
+        name: What `--first_frame` was given.
+        requests: The requests.
+        pipeline: That of a run, which has held-out clips.
+
+    Raises:
+        InputError: for an index beyond the held-out clips.
+    """
+    if name is None or not is_heldout(name):
+        return list(requests)
+    index = int(_HELDOUT.fullmatch(name)[1])
+    clips = pipeline.encoder.source("heldout")
+    require(
+        index < len(clips),
+        f"--first_frame {name} must be one of {len(clips)} held-out clips, the last is "
+        f"heldout:{len(clips) - 1}; choose another",
+    )
+    frame = clips[index]["video"][0]
+    return [dataclasses.replace(request, first_frame=frame) for request in requests]
+
+
+def describe(name: str | None, picture: Picture | None, pipeline: Any) -> str:
+    """Returns one line about the first frame of an image-to-video model, "" if there is no need.
+
+    Args:
+        name: What `--first_frame` was given.
+        picture: What was read.
+        pipeline: Reads it.
+    """
+    if picture is None:
+        return "no --first_frame: the model makes the first frame up too"
+    size = pipeline.size
+    how = pipeline.system.config.first_frame.fit
+    _, note = fit(picture, size.height, size.width, how)
+    return f"{name}: {note}" if note else ""

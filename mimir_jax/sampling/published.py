@@ -21,7 +21,9 @@ from mimir_jax.errors import InputError, require
 from mimir_jax.weights import loading, opening
 
 INDEX = "model_index.json"
-_CLASSES = {"CogVideoXPipeline": "text to video", "CogVideoXImageToVideoPipeline": "image to video"}
+CLASSES = {"CogVideoXPipeline": False, "CogVideoXImageToVideoPipeline": True}
+"""The pipelines of diffusers that open, and whether they read a first frame."""
+
 _NETWORKS = {"text_encoder": "t5", "transformer": "dit", "vae": "vae"}
 _FOLDERS = ("tokenizer", "scheduler", *_NETWORKS)
 
@@ -48,7 +50,7 @@ def read(
         InputError: for another pipeline, a missing folder, one that does not hold its part, or
             parts that do not fit each other.
     """
-    reads_image = check_index(folder) == "image to video"
+    reads_image = CLASSES[check_index(folder)]
     sampler = scheduler_config.load_scheduler(folder / "scheduler")
     configs = {name: _read_config(folder / name, kind, dtype) for name, kind in _NETWORKS.items()}
     cfg, vae = configs["transformer"], configs["vae"]
@@ -127,10 +129,10 @@ def _check_fit(
 
 
 def check_index(folder: pathlib.Path) -> str:
-    """Returns what a pipeline does, `text to video` or `image to video`.
+    """Returns the class of the pipeline in `folder`.
 
     Raises:
-        InputError: unless `folder` holds a whole pipeline of one of these.
+        InputError: unless it holds a whole pipeline of one of `CLASSES`.
     """
     path = folder / INDEX
     try:
@@ -143,8 +145,8 @@ def check_index(folder: pathlib.Path) -> str:
             "folder that a pipeline was saved to"
         ) from None
     require(
-        isinstance(name, str) and name in _CLASSES,
-        f"pipeline {folder} must be a {' or a '.join(_CLASSES)}, got {name}; use one of those "
+        isinstance(name, str) and name in CLASSES,
+        f"pipeline {folder} must be a {' or a '.join(CLASSES)}, got {name}; use one of those "
         "models",
     )
     missing = [part for part in _FOLDERS if not (folder / part).is_dir()]
@@ -153,7 +155,7 @@ def check_index(folder: pathlib.Path) -> str:
         f"pipeline {folder} must hold the folders {', '.join(_FOLDERS)}, got no "
         f"{', '.join(missing)}; download it whole",
     )
-    return _CLASSES[name]
+    return name
 
 
 def _inverts(vae: pathlib.Path) -> bool:

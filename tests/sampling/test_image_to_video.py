@@ -10,7 +10,8 @@ from PIL import Image
 
 from mimir_jax import config as c
 from mimir_jax import systems
-from mimir_jax.sampling import first_frames
+from mimir_jax.sampling import first_frames, published
+from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.sampling.open import load_pipeline, open_pipeline
 from mimir_jax.sampling.request import Request
@@ -130,22 +131,22 @@ def test_a_command_makes_videos_of_a_picture_of_another_shape(pipelines, tmp_pat
 def test_scales_and_models_that_read_no_image_are_told(pipelines, tmp_path):
     _, later, folder = pipelines["1.5-5b-i2v"]
     assert later.settings["image_latent_scale"] == "inverse"
-    raw = open_pipeline(folder, SampleConfig(image_latent_scale="raw"))
-    assert raw.settings["image_latent_scale"] == "raw"
+    run, _ = published.read(folder)
+    raw = open_lib.configure(run, SampleConfig(image_latent_scale="raw"), folder)
+    assert systems.make_system(raw).sampling_options()["image_latent_scale"] == "raw"
     with pytest.raises(ValueError, match="--height must be .* of at most 64 .* got 80"):
-        open_pipeline(folder, SampleConfig(height=80))
-    with pytest.raises(
-        ValueError, match=r"latents must have the size \(3, 10, 14\) of the learned"
-    ):
-        open_pipeline(pipelines["5b-i2v"][2], SampleConfig(height=48))
+        open_lib.configure(run, SampleConfig(height=80), folder)
+    fixed, message = pipelines["5b-i2v"][2], r"must have the size \(3, 10, 14\) of the learned"
+    with pytest.raises(ValueError, match=message):
+        open_lib.configure(published.read(fixed)[0], SampleConfig(height=48), fixed)
     with pytest.raises(ValueError, match="one picture, or one per prompt, got 1 for 2; pass as"):
         later(PROMPTS, first_frame=[picture(24, 40)], key=jax.random.key(0))
     with pytest.raises(ValueError, match=r"\(h, w, 3\) of uint8 in 0..255, got .*float64"):
         later(PROMPTS, first_frame=np.zeros((24, 40, 3)), key=jax.random.key(0))
     strict = c.FirstFrameConfig(dropout=0.0)
-    config = dataclasses.replace(raw.system.config, first_frame=strict)
+    config = dataclasses.replace(run, system=dataclasses.replace(run.system, first_frame=strict))
     with pytest.raises(ValueError, match="first_frame must be given for a model that was never"):
-        first_frames.check(systems.make_system(c.TrainConfig(system=config)), [None])
+        first_frames.check(systems.make_system(config), [None])
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ from mimir_jax import config as c
 from mimir_jax import systems, weights
 from mimir_jax.config import bridge
 from mimir_jax.models import condition, dit
+from mimir_jax.sampling import published
 from mimir_jax.systems import text_to_video
 from mimir_jax.systems.cogvideox import presets
 from mimir_jax.training import loop
 from mimir_jax.weights import initialization
-from tests import runs
+from tests import commands, runs
 
 READS_IMAGE = dataclasses.replace(runs.DIT, in_channels=8)
 
@@ -131,20 +132,50 @@ def test_a_run_reads_first_frames_and_its_empty_caption_keeps_them(frozen, tmp_p
     assert {"image_mean", "image_logvar", "t5", "mean"} <= set(record)
 
 
-def test_a_run_trains_from_a_text_to_video_model_and_samples(frozen, tmp_path):
+@pytest.fixture(scope="module")
+def trained(frozen, tmp_path_factory):
+    """A run of two steps from a text-to-video transformer: its config, folder and base."""
+    root = tmp_path_factory.mktemp("trained")
     model = systems.make_system(cogvideox_run_text(frozen)).model
     params = jax.jit(model.init)(jax.random.key(3))
-    weights.save(tmp_path / "base", "dit", runs.DIT, params, dtype="float32")
-    run = dataclasses.replace(cogvideox_run(frozen), init_from=str(tmp_path / "base"))
+    weights.save(root / "base", "dit", runs.DIT, params, dtype="float32")
+    run = dataclasses.replace(cogvideox_run(frozen), init_from=str(root / "base"))
+    result = loop.train(run, root / "run")
+    assert np.isfinite(result.after["loss"]) and result.samples
+    return run, root / "run", params
+
+
+def test_a_run_starts_from_a_text_to_video_model_and_learns_to_read_the_image(trained):
+    run, folder, params = trained
     system = systems.make_system(run)
-    started = initialization.start_of(run, system.model)
-    kernel = started["patch"]["kernel"]
+    kernel = initialization.start_of(run, system.model)["patch"]["kernel"]
     assert kernel.shape == (32, 32) and not kernel[16:].any()
     np.testing.assert_array_equal(kernel[:16], params["patch"]["kernel"])
-    result = loop.train(run, tmp_path / "run")
-    assert np.isfinite(result.after["loss"]) and result.samples
-    trained = weights.load_run(tmp_path / "run", system.model)
-    assert np.asarray(trained["patch"]["kernel"])[16:].any()  # the image is read now
+    after = weights.load_run(folder, system.model)
+    assert np.asarray(after["patch"]["kernel"])[16:].any()
+
+
+@pytest.mark.torch
+def test_a_run_becomes_a_pipeline_that_diffusers_opens(trained, tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    run, folder, _ = trained
+    code, out, err = commands.call("convert", folder, tmp_path / "out", "--to", "pipeline")
+    assert code == 0 and "pipeline -> " in out, err
+    back = diffusers.CogVideoXImageToVideoPipeline.from_pretrained(tmp_path / "out")
+    kernel = weights.load_run(folder, systems.make_system(run).model)["text"]["kernel"]
+    found = back.transformer.patch_embed.text_proj.weight.detach().numpy()
+    np.testing.assert_array_equal(found, np.asarray(kernel).T)
+    assert back.vae.config.invert_scale_latents is False
+    assert type(back.scheduler).__name__ == "CogVideoXDDIMScheduler"
+    assert back.tokenizer("a red ball").input_ids[-1] == back.tokenizer.eos_token_id
+    again, _ = published.read(tmp_path / "out")
+    assert again.system.first_frame == run.system.first_frame and again.system.reads_image
+    raw = c.FirstFrameConfig(latent_scale="raw")
+    other = dataclasses.replace(run, system=dataclasses.replace(run.system, first_frame=raw))
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "config.json").write_text(bridge.to_json(other))
+    line = commands.error_of("convert", tmp_path / "raw", tmp_path / "no", "--to", "pipeline")
+    assert "latent_scale must be scaled or inverse" in line and not (tmp_path / "no").exists()
 
 
 def cogvideox_run_text(frozen):
