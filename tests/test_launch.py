@@ -177,6 +177,7 @@ def test_samples_that_cannot_be_made_are_one_line_and_write_nothing(inside, args
     assert not (inside / "c").exists()
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated(inside, caplog):
     checkpoint = ["--checkpoint", "runs/mimir"]
     few = [*checkpoint, "--scenes", 1, "--styles", "long", "--steps", 2, "--batch_size", 2]

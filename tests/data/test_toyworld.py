@@ -321,6 +321,7 @@ def test_captions_name_every_group_exactly(every_scene):
                 assert re.search(pattern, text), (pattern, text)
 
 
+@pytest.mark.slow
 def test_texts_mention_nothing_else(texts):
     for scene, style, text in texts:
         colours = {group.colour for group in scene.groups}

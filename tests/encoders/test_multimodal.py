@@ -158,6 +158,7 @@ def test_turns_keep_pictures_where_they_stand(encoder):
         tokenizer.chat_template = tokenizers.CHAT_TEMPLATE
 
 
+@pytest.mark.slow
 def test_states_are_those_of_the_network(encoder, folder):
     prompts = [
         interleaved.subjects(CFG, "A <img> on a <img>.", [CAT, BENCH]),

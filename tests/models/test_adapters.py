@@ -56,6 +56,7 @@ def test_any_network_begins_as_its_base_and_equals_merged_kernels(name):
     assert all(jax.tree.leaves(ranks))
 
 
+@pytest.mark.slow
 def test_a_step_of_an_adapted_llm_changes_its_adapters_alone():
     _, model = make("llm", base_dtype="bfloat16")
     params = model.init(jax.random.key(0))

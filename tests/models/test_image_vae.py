@@ -79,6 +79,7 @@ def test_has_the_size_of_stable_diffusion():
     assert all(jax.tree.leaves(ranks))
 
 
+@pytest.mark.slow
 def test_tiles_and_precision_are_settings():
     model = functional.build(
         image.ImageVAE,

@@ -150,6 +150,7 @@ def test_every_leaf_has_axes():
     assert model.axes["blocks"]["block"]["attention"]["q"]["kernel"] == ("layers", "embed", "heads")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_follows_float32(dtype, strict_dtypes):
     model = functional.build(resampler.Resampler, CFG)

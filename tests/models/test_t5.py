@@ -49,7 +49,7 @@ def reference(cfg, seed=0):
     "changes",
     [
         pytest.param({}, id="gated"),
-        pytest.param({"activation": "relu", "num_layers": 2}, id="relu"),
+        pytest.param({"activation": "relu", "num_layers": 2}, id="relu", marks=pytest.mark.slow),
         pytest.param({"num_buckets": 8, "max_distance": 10, "norm_eps": 1e-3}, id="buckets"),
     ],
 )
@@ -103,6 +103,7 @@ def encoder():
     return model, jax.jit(model.init)(jax.random.key(0)), jax.jit(model.apply)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_follows_float32(encoder, dtype, strict_dtypes):
     _, params, apply = encoder

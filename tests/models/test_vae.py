@@ -169,6 +169,7 @@ def test_tiles_join_where_they_were_cut():
     np.testing.assert_allclose(again, latents, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_full_size_parameter_count():
     model = functional.build(autoencoder.VAE, VAEConfig())
     count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))  # noqa: E731
@@ -186,6 +187,7 @@ def test_every_parameter_has_axes(small):
     assert all(jax.tree.leaves(ranks))
 
 
+@pytest.mark.slow
 def test_future_chunks_never_change_the_past(small):
     model, params = small
     video = jnp.float32(video_of(9, 4, 4))  # 5 + 4 frames, 3 + 2 latents
@@ -200,6 +202,7 @@ def test_future_chunks_never_change_the_past(small):
     assert not np.allclose(again[:, 5:], frames[:, 5:])
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_and_reach_every_parameter(small):
     model, params = small
     video = jnp.float32(video_of(5, 4, 6))

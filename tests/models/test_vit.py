@@ -10,6 +10,7 @@ import pytest
 from mimir_jax.config import ViTConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional, vit
+from tests import quick
 from tests.helpers import params_of, relative_error
 
 CFG = ViTConfig(image_size=29, patch=7, width=24, num_layers=3, num_heads=3, mlp_dim=40)
@@ -23,6 +24,7 @@ WIDE = ViTConfig(
     activation="gelu",
     norm_eps=1e-3,
 )
+
 OPENCLIP_H = ViTConfig(
     image_size=224, width=1280, num_layers=32, mlp_dim=5120, activation="gelu"
 )  # of LAION, read by Divot
@@ -72,7 +74,7 @@ def run_reference(model, images, **kwargs):
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("cfg", [CFG, WIDE], ids=["quick-gelu", "gelu"])
+@pytest.mark.parametrize("cfg", quick.some([CFG, WIDE], 0), ids=["quick-gelu", "gelu"])
 def test_states_of_all_layers_equal_transformers(cfg, strict_dtypes):
     torch_model = reference(cfg)
     model, params = functional.build(vit.ViT, cfg), params_of("vit", torch_model, cfg)
@@ -119,6 +121,7 @@ def tower():
     return model, jax.jit(model.init)(jax.random.key(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_follows_float32(tower, dtype, strict_dtypes):
     model, params = tower

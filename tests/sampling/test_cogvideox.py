@@ -21,6 +21,7 @@ from mimir_jax.sampling import video as video_lib
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.sampling.open import load_pipeline, open_pipeline
 from mimir_jax.sampling.request import Request
+from tests import quick
 from tests.helpers import relative_error
 from tests.models import dit_reference, vae_reference
 
@@ -49,6 +50,7 @@ ROPE = DiTConfig(
     text_length=LENGTH,
     time_width=16,
 )
+
 VARIANTS = {
     "2b": dataclasses.replace(ROPE, position="sincos"),
     "5b": ROPE,
@@ -179,7 +181,7 @@ def compare(theirs, ours, latents, noise, *, size=None, dynamic="off", **options
     ("variant", "frames", "height", "width"),
     [
         pytest.param("2b", 9, 32, 48, id="2b-native"),
-        pytest.param("5b", 9, 32, 48, id="5b-native"),
+        pytest.param("5b", 9, 32, 48, id="5b-native", marks=pytest.mark.slow),
         pytest.param("5b", 13, 48, 16, id="5b-portrait", marks=pytest.mark.slow),
         pytest.param("1.5-5b", 9, 24, 40, id="1.5-padded"),
     ],
@@ -215,7 +217,7 @@ def test_text_is_that_of_diffusers(pipelines):
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("variant", ["2b", "5b"])
+@pytest.mark.parametrize("variant", quick.some(["2b", "5b"], "2b"))
 def test_negative_prompts_and_embeds_are_those_of_diffusers(pipelines, variant):
     theirs, ours, _ = pipelines[variant]
     noise = draw(NATIVE)
@@ -232,6 +234,7 @@ def test_negative_prompts_and_embeds_are_those_of_diffusers(pipelines, variant):
     assert relative_error(plain, videos) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_scale_one_is_unguided_however_dynamic(pipelines):
     theirs, ours, _ = pipelines["2b"]
@@ -294,6 +297,7 @@ def test_networks_spread_over_a_mesh_make_the_same_video(pipelines):
     assert relative_error(spread(PROMPTS, **options), ours(PROMPTS, **options)) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_requests_run_on_all_devices_whatever_their_number(pipelines, monkeypatch):
     _, ours, folder = pipelines["2b"]

@@ -90,6 +90,7 @@ def pair(folders, frozen):
     return agents.write_run(folders / "agent", config, params)
 
 
+@pytest.mark.slow
 def test_prompts_and_stories_become_videos(pair, tmp_path):
     code, _, err = commands.call(
         "sample", "--checkpoint", pair, "--prompt", "a red circle", "--out", tmp_path / "prompt"

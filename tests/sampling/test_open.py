@@ -99,10 +99,11 @@ FOUR = ("How many?", "Which colour?", "Where?", "What happens?")
     ("changes", "ignored"),
     [
         ({"ablation": "baseline"}, ("instructions", "answer_temperature", "answer_seed")),
-        ({"ablation": "zeroconv"}, ("instructions",)),
-        (
+        pytest.param({"ablation": "zeroconv"}, ("instructions",), marks=pytest.mark.slow),
+        pytest.param(
             {"text": dataclasses.replace(RUN.system.text, llm_tokens="query")},
             ("answer_temperature", "answer_seed"),
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["baseline", "no-stabilizer", "query"],

@@ -3,6 +3,7 @@
 """Training of Divot's LLM on Toyworld with a random tokenizer of clips."""
 
 import dataclasses
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from mimir_jax.systems.divot_llm import system as system_lib
 from mimir_jax.systems.divot_llm import writer as writer_lib
 from mimir_jax.training import loop
 from mimir_jax.weights import initialization, runs
+from tests import quick
 from tests.systems import agents
 
 
@@ -130,7 +132,9 @@ def test_loss_is_the_weighted_sum_of_both_by_hand(folder):
     np.testing.assert_allclose(total, 0.5 * text + 2 * clip, rtol=1e-5)
 
 
-@pytest.mark.parametrize("row", [{}, *presets.ROWS.values()], ids=["divot", *presets.ROWS])
+@pytest.mark.parametrize(
+    "row", quick.some([{}, *presets.ROWS.values()], 0), ids=["divot", *presets.ROWS]
+)
 def test_every_head_and_every_kind_of_query_learns_and_draws(folder, row):
     config = agents.run(folder, model=row)
     system, encoder = open_run(config)
@@ -201,6 +205,7 @@ def test_cross_entropy_ignores_unlabelled_tokens():
     assert system_lib.cross_entropy(logits, jnp.full((1, 3), -100))[0] == 0
 
 
+@pytest.mark.slow
 def test_adapters_train_with_norms_and_vocabulary_alone(folder, tmp_path):
     lora = c.LoraConfig(
         rank=2,
@@ -237,7 +242,12 @@ def test_adapters_train_with_norms_and_vocabulary_alone(folder, tmp_path):
 def test_a_stopped_run_goes_on_to_the_bit(folder, tmp_path):
     config = dataclasses.replace(agents.run(folder), steps=4)
     whole = loop.train(config, tmp_path / "whole")
-    loop.train(dataclasses.replace(config, steps=2), tmp_path / "parts")
+
+    def interrupt(step, metrics):
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    assert loop.train(config, tmp_path / "parts", report=interrupt).interrupted
     parts = loop.train(config, tmp_path / "parts")
     assert parts.after == whole.after and parts.after["clip_loss"] != parts.before["clip_loss"]
     assert {"loss", "text_loss", "accuracy", "clip_loss"} <= set(whole.after)

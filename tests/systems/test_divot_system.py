@@ -3,6 +3,7 @@
 """Divot's tokenizer and de-tokenizer through everything that takes a system."""
 
 import json
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -46,12 +47,17 @@ def final_state(config, workdir):
     return jax.device_get(checkpoint.Checkpointer(workdir).restore(step.state)[0])
 
 
-def test_it_trains_and_resumes_to_the_bit(run, trained, tmp_path, replace):
+def test_it_trains_and_resumes_to_the_bit(run, trained, tmp_path):
     folder, result, lines = trained
     assert "memory of a device" in lines[0]
     assert np.isfinite(result.after["loss"])
     assert [path.suffix for path in result.samples] == [".png", ".mp4"]
-    loop.train(replace(run, steps=2), tmp_path / "parts")
+
+    def interrupt(step, metrics):
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    assert loop.train(run, tmp_path / "parts", report=interrupt).interrupted
     loop.train(run, tmp_path / "parts")
     states = final_state(run, folder), final_state(run, tmp_path / "parts")
     jax.tree.map(np.testing.assert_array_equal, *states)
@@ -115,6 +121,7 @@ def test_reconstructions_that_cannot_be_made_are_one_line(args, message, tmp_pat
     assert message in error and not out.exists()
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_and_compiled_ahead(run, trained, tmp_path):
     folder, result, _ = trained
     losses = loss.measure_loss(LossEvalConfig(checkpoint=str(folder)))
@@ -155,6 +162,7 @@ def test_the_tokenizer_reads_the_frames_of_the_paper(frames, picked):
     assert clip_tokens.frame_positions(frames, 5).tolist() == picked
 
 
+@pytest.mark.slow
 def test_weights_go_out_and_start_other_runs(run, trained, tmp_path, replace):
     folder, _, _ = trained
     model, params = weights.load(folder, kind="divot")

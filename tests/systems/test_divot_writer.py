@@ -101,6 +101,7 @@ def test_an_instructed_model_begins_the_clip_itself():
     assert page.text == "" and page.clip.shape == (4, 6)
 
 
+@pytest.mark.slow
 def test_a_story_reads_each_finished_clip():
     settings = writer.Settings(text_length=4)
     system, params, ours = make("instruct", lambda vocab: vocab.video[0], settings, max_length=160)

@@ -56,6 +56,7 @@ def test_llm_reads_every_wording_and_learns_replies_alone(llm):
             assert system.tokenizer.decode(told, skip_special_tokens=True).strip() == reply
 
 
+@pytest.mark.slow
 def test_branches_score_as_their_chats_do_alone(llm):
     system, encoder = llm
     batch = jax.device_put(encoder.encode(records(encoder.source("train"), 2)))

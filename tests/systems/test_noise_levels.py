@@ -39,6 +39,7 @@ def test_loss_and_held_out_bands_start_near_one(system):
     assert len(system.band_names()) == system.config.loss_bands
 
 
+@pytest.mark.slow
 def test_sampling_runs_in_the_pipeline(system):
     params = system.model.init(jax.random.key(0))
     bucket = system.buckets[0]

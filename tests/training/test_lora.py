@@ -119,6 +119,7 @@ def _program(config):
     return compiled_step.make(config, systems.make_system(config), one)
 
 
+@pytest.mark.slow
 def test_adapters_are_exported_by_the_names_of_diffusers(mimir_run, tmp_path, replace):
     targets = (r"/attention/(q|out)/kernel$", r"/mlp/up/kernel$", "^dit/text/kernel$")
     task = replace(mimir_run.system, lora=replace(LORA, targets=targets))

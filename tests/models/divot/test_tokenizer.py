@@ -61,6 +61,7 @@ def test_starts_from_zero_states_of_patches(started):
     assert other.pooled(jax.jit(other.init)(jax.random.key(0)), features).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_follows_float32(started, dtype, strict_dtypes):
     model, params = started

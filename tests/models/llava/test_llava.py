@@ -12,6 +12,7 @@ from mimir_jax.config import LlavaConfig, RopeConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional
 from mimir_jax.models.llava import model as llava
+from tests import quick
 from tests.helpers import relative_error
 from tests.models.llava import llava_reference as reference
 
@@ -48,7 +49,7 @@ CASES = {  # layout of the decoder, config, pictures in each row, side of the pa
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", quick.some(CASES, "llama-left", "class-token", "phi3"))
 def test_states_and_logits_equal_transformers(case, tmp_path, strict_dtypes):
     layout, cfg, pictures, side = CASES[case]
     torch_model = reference.build(layout, cfg)
@@ -113,6 +114,7 @@ def test_pictures_of_another_size_are_refused(tiny):
         model.apply(params, ids, mask, np.zeros((1, 8, 12, 3), np.float32))
 
 
+@pytest.mark.slow
 def test_half_precision_follows_float32(tiny, strict_dtypes):
     model, params = tiny
     half = functional.build(

@@ -38,6 +38,7 @@ def tiny():
     return model, jax.jit(model.init)(jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_pads_do_not_count_and_dropped_rows_are_zeros(tiny, strict_dtypes):
     model, params = tiny
     run = jax.jit(model.apply)
@@ -53,6 +54,7 @@ def test_pads_do_not_count_and_dropped_rows_are_zeros(tiny, strict_dtypes):
     assert (dropped.tokens[1] == 0).all() and np.array_equal(dropped.tokens[0], out.tokens[0])
 
 
+@pytest.mark.slow
 def test_the_scale_of_the_states_does_not_matter(tiny):
     model, params = tiny
     large = dataclasses.replace(FEATURES, states=50 * STATES)
