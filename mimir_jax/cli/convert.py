@@ -32,6 +32,9 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "adapters", False, "Write the adapters of a run alone, as diffusers loads them.", values
     )
+    flags.DEFINE_multi_string(
+        "lora", [], "Adapters to merge, FILE or FILE:SCALE; may be given several times.", values
+    )
     flags.DEFINE_bool("verify", False, "Compare SRC with its checksums; write nothing.", values)
     flags.DEFINE_enum(
         "to",
@@ -63,9 +66,11 @@ def main(args: command.Arguments) -> None:
         print(f"pipeline -> {target} ({time.monotonic() - start:.1f} s)")
         return
     if args.flags.adapters:
+        if args.flags.lora:
+            raise InputError("--lora must be left out with --adapters, which writes those of SRC")
         form, report = "diffusers", weights.convert_adapters(source, target, dtype=dtype)
     else:
-        report = weights.convert(source, target, to=form, dtype=dtype)
+        report = weights.convert(source, target, to=form, dtype=dtype, lora=args.flags.lora)
     written = [file for file in files.expand_path(target).rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in written) / 1e6
     print(

@@ -87,6 +87,11 @@ def define_flags(values: flags.FlagValues) -> None:
         "dtype", None, ["float32", "bfloat16", "float16"],
         "Dtype of all networks; by default that of the checkpoint.", values,
     )  # fmt: skip
+    flags.DEFINE_multi_string(
+        "lora", [],
+        "Adapters to merge into the video transformer, FILE or FILE:SCALE; may be given several "
+        "times.", values,
+    )  # fmt: skip
     flags.DEFINE_string("out", "samples", "Folder to write.", values)
     integer("seed", 0, "Seed of the first video of each prompt.", 0)
     integer("videos_per_prompt", 1, "Videos per prompt, of successive seeds.", 1)
@@ -158,13 +163,14 @@ def _sample(values: flags.FlagValues) -> None:
             folder = stack.enter_context(gallery.Gallery(files.expand_path(values.out)))
         writes = values.story is not None or description.is_agent(values.checkpoint)
         if writes:
-            if values.dtype is not None:
-                raise InputError("--dtype must be left out for a run of divot_llm, which states it")
+            for name in ("dtype", "lora"):
+                if values[name].value:
+                    raise InputError(f"--{name} must be left out for a run of divot_llm")
             requests, pipeline = _write(values, requests, config, mesh)
         else:
             pipeline = open.open_pipeline(
                 values.checkpoint, config, mesh, step=values.step, start=values.start,
-                dtype=values.dtype,
+                dtype=values.dtype, lora=values.lora,
             )  # fmt: skip
         requests += _reconstructions(values, clips, pipeline, shown=first)
         requests = _with_first_frame(values, requests, pipeline, shown=first)

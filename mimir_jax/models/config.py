@@ -325,6 +325,7 @@ class LoraConfig:
         targets: Regular expressions of the `/`-joined paths of kernels that get adapters.
         train: Regular expressions of the paths of parameters that train whole all the same.
         base_dtype: Dtype of the stored frozen parameters; published ones are bfloat16.
+        init_from: File or folder of adapters to start from, of this rank and these targets.
     """
 
     rank: int = 0
@@ -332,6 +333,7 @@ class LoraConfig:
     targets: tuple[str, ...] = (r"/attention/(q|k|v|out)/kernel$",)
     train: tuple[str, ...] = ()
     base_dtype: DType = "float32"
+    init_from: str | None = None
 
     def __post_init__(self):
         checks.within(self, "rank", 0)

@@ -5,6 +5,7 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ def open_pipeline(
     step: int | None = None,
     start: bool = False,
     dtype: DTypeLike | None = None,
+    lora: Sequence[str] = (),
 ) -> pipeline.Pipeline:
     """Opens a checkpoint for sampling.
 
@@ -74,14 +76,14 @@ def open_pipeline(
         step: A kept step of the run; None takes the newest.
         start: Whether to sample what the run started from instead.
         dtype: Dtype of all networks; None keeps that of the run, or the stored one.
+        lora: Adapters to merge into its video transformer, each `FILE` or `FILE:SCALE`.
 
     Raises:
         InputError: if `checkpoint` is neither, or cannot do what `config` asks.
     """
     folder = weights.resolve(checkpoint)
-    if published.is_published(folder):
-        return _open_published(folder, config, mesh, step=step, start=start, dtype=dtype)
-    return _open_run(folder, config, mesh, step=step, start=start, dtype=dtype)
+    opener = _open_published if published.is_published(folder) else _open_run
+    return opener(folder, config, mesh, step=step, start=start, dtype=dtype, lora=lora)
 
 
 def _open_run(
@@ -92,20 +94,22 @@ def _open_run(
     step: int | None,
     start: bool,
     dtype: DTypeLike | None,
+    lora: Sequence[str],
 ) -> pipeline.Pipeline:
     run = runs.read_config(workdir)
     if dtype is not None:
         run = _changed(run, system=_in_dtype(run.system, str(np.dtype(dtype))))
     config = configure(run, sample, workdir)
     system = base.with_available_kernels(systems.make_system(config))
+    require(
+        not start or not lora, "--lora must be left out with --start, which samples before adapters"
+    )
     if start:
         params, step = initialization.start_of(run, system.model, mesh), 0
     else:
         step = runs.latest_step(workdir) if step is None else step
-        params = weights.load_run(workdir, system.model, step=step, mesh=mesh)
-    settings = {"checkpoint": str(workdir), "step": step}
-    if dtype is not None:
-        settings["dtype"] = str(np.dtype(dtype))
+        params = weights.load_run(workdir, system.model, step=step, mesh=mesh, lora=lora)
+    settings = _settings(workdir, dtype, lora) | {"step": step}
     return _assemble(config, system, params, mesh, sample, settings)
 
 
@@ -117,6 +121,7 @@ def _open_published(
     step: int | None,
     start: bool,
     dtype: DTypeLike | None,
+    lora: Sequence[str],
 ) -> pipeline.Pipeline:
     if start or step is not None:
         raise InputError(
@@ -126,12 +131,20 @@ def _open_published(
     run, sampler = published.read(folder, dtype=dtype)
     config = configure(run, sample, folder)
     system = base.with_available_kernels(systems.make_system(config))
-    _, params = weights.load(folder / "transformer", kind="dit", dtype=dtype, mesh=mesh)
+    _, params = weights.load(folder / "transformer", kind="dit", dtype=dtype, mesh=mesh, lora=lora)
     sampler = published.with_settings(sampler, config.system.sampler)
-    settings = {"checkpoint": str(folder)}
+    settings = _settings(folder, dtype, lora)
+    return _assemble(config, system, params, mesh, sample, settings, sampler=sampler)
+
+
+def _settings(folder: pathlib.Path, dtype: DTypeLike | None, lora: Sequence[str]) -> dict[str, Any]:
+    """Returns what a record says of the networks."""
+    settings: dict[str, Any] = {"checkpoint": str(folder)}
     if dtype is not None:
         settings["dtype"] = str(np.dtype(dtype))
-    return _assemble(config, system, params, mesh, sample, settings, sampler=sampler)
+    if lora:
+        settings["lora"] = list(lora)
+    return settings
 
 
 def _assemble(

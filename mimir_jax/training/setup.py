@@ -111,9 +111,7 @@ def _load_init(config: TrainConfig, system: base.System) -> functional.Params | 
     """Reads `init_from`; raises `InputError` if the run cannot start from it or `resume_from`."""
     if config.resume_from is not None:
         checkpoint.require_run(pathlib.Path(config.resume_from))
-    if config.init_from is None:
-        return None
-    return initialization.read_init(config.init_from, system.model)
+    return initialization.read(config, system.model)
 
 
 def _compile(config: TrainConfig, system: base.System, compiled: compiled_step.CompiledStep) -> int:

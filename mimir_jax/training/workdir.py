@@ -34,7 +34,7 @@ _PROBE_BYTES = 1 << 20
 # which then rises again.
 _RESUMABLE = re.compile(
     r"steps|(log|eval|sample|checkpoint|keep)_every|checkpoint_minutes|keep_(checkpoints|best)"
-    r"|hang_seconds|resume_from|init_from|divergence\..*"
+    r"|hang_seconds|resume_from|(system\.lora\.)?init_from|divergence\..*"
     r"|mesh\..*|data\.num_workers|data\.\w+\.path"
     r"|optimizer\.(offload|learning_rate|schedule|warmup_steps|end_fraction|clip_norm)"
     r"|system\.(.*\.)?dit\.(attention|remat|unroll)"

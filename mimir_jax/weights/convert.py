@@ -8,7 +8,7 @@ import math
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,8 +18,9 @@ from jax.typing import DTypeLike
 from mimir_jax import files, hashing
 from mimir_jax.config import MimirConfig
 from mimir_jax.errors import InputError
-from mimir_jax.models import lora
+from mimir_jax.models import lora as lora_lib
 from mimir_jax.weights import (
+    adapter_files,
     adapters,
     dit,
     divot,
@@ -66,6 +67,7 @@ def convert(
     *,
     to: Form = "native",
     dtype: DTypeLike | None = None,
+    lora: Sequence[str | os.PathLike[str]] = (),
 ) -> Report:
     """Converts the weights at `source` to the folder `target`, complete or not at all.
 
@@ -76,6 +78,7 @@ def convert(
             takes to train on), or the format of a library. Mimir goes to diffusers as two folders:
             `transformer`, and `mimir` with fuser and stabilizer.
         dtype: Stored dtype; None keeps every tensor's own, byte for byte.
+        lora: Files of adapters to merge, each `FILE` or `FILE:SCALE`.
 
     Raises:
         ValueError: if `source` cannot be opened or has no such form, or `target` exists or cannot
@@ -83,7 +86,7 @@ def convert(
     """
     target = files.expand_path(target)
     with files.atomic_directory(target) as folder:
-        opened = opening.open_weights(source)
+        opened = adapters.merged(opening.open_weights(source), lora)
         cast = None if dtype is None else np.dtype(dtype)
         licence = None
         if isinstance(opened.family, family.Published) and opened.class_name:
@@ -132,12 +135,14 @@ def convert_adapters(
     cast = None if dtype is None else np.dtype(dtype)
     with files.atomic_directory(target) as folder:
         system, stored = runs.open_adapters(opening.resolve(source))
-        values = {p: x.read() for p, x in stored.tensors.items() if p.startswith(f"{lora.NAME}/")}
+        values = {
+            p: x.read() for p, x in stored.tensors.items() if p.startswith(f"{lora_lib.NAME}/")
+        }
         factors = {
             n: tensors.of_array(x)
             for n, x in adapters.export(system.dit, system.lora, values).items()
         }
-        _write_tensors(folder, adapters.FILE, factors, cast)
+        _write_tensors(folder, adapter_files.FILE, factors, cast)
         if isinstance(system.network, MimirConfig):
             home = opening.resolve(source)
             _write_conditioners(folder, system.network, stored.tensors, cast, home)

@@ -23,13 +23,27 @@ from mimir_jax.config import (
     flag,
 )
 from mimir_jax.errors import InputError, require
-from mimir_jax.models import functional
+from mimir_jax.models import functional, lora
 from mimir_jax.models import params as params_lib
 from mimir_jax.models.divot import vocabulary
 from mimir_jax.parallel import rules as rules_lib
+from mimir_jax.weights import adapters
 
 # Fields of the DiT that change how it runs, not its output at its native size.
 _RUNTIME = ("dtype", "remat", "attention", "unroll", "text_length", "sample_frames")
+
+
+def read(config: TrainConfig, model: functional.Model) -> functional.Params | None:
+    """Reads what a run starts from, parameters and adapters; None if it draws all.
+
+    Raises:
+        InputError: as `read_init` and `adapters.read_start`.
+    """
+    loaded = None if config.init_from is None else read_init(config.init_from, model)
+    if isinstance(model, lora.Adapted) and model.lora.init_from is not None:
+        own = adapters.read_start(model.lora.init_from, model)
+        loaded = params_lib.replace(loaded or {}, own)
+    return loaded
 
 
 def read_init(paths: str, model: functional.Model) -> functional.Params:
@@ -158,14 +172,14 @@ def start(
     Args:
         config: The run.
         model: Its network.
-        loaded: What `read_init` returned, None without `init_from`.
+        loaded: What `read` returned.
         shardings: Of every parameter; None leaves them on the default device.
     """
     draw, key = model.init, jax.random.key(config.seed)
     if loaded is None:
         return jax.jit(draw, out_shardings=shardings)(key)
-    merged, fresh = weights.overlay(model.abstract_params, loaded, source=config.init_from)
-    logging.info("%s lacks %d parameters, drawn afresh", config.init_from, len(fresh))
+    merged, fresh = weights.overlay(model.abstract_params, loaded, source="to start from")
+    logging.info("%d parameters are drawn afresh", len(fresh))
     missing = jax.tree.map(lambda x: isinstance(x, jax.ShapeDtypeStruct), merged)
     placed = None if shardings is None else params_lib.prune(shardings, missing)
     drawn = jax.jit(lambda key: params_lib.prune(draw(key), missing), out_shardings=placed)(key)
@@ -202,7 +216,7 @@ def start_of(
             f"the start of a run must be its own, this one went on from {config.resume_from}; "
             "evaluate that run"
         )
-    loaded = None if config.init_from is None else read_init(config.init_from, model)
+    loaded = read(config, model)
     shardings = None
     if mesh is not None:
         table = rules_lib.table("fsdp")

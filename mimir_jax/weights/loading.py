@@ -4,7 +4,7 @@
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional, params
 from mimir_jax.parallel import rules as sharding_rules
-from mimir_jax.weights import exported, opening, runs
+from mimir_jax.weights import adapter_files, adapters, exported, opening, runs
 from mimir_jax.weights import tensors as tensors_lib
 from mimir_jax.weights.tensors import Tensors
 
@@ -27,6 +27,7 @@ def load(
     dtype: DTypeLike | None = None,
     mesh: Mesh | None = None,
     kind: str | None = None,
+    lora: Sequence[str | os.PathLike[str]] = (),
 ) -> tuple[functional.Model, functional.Params]:
     """Opens a network with its weights, published or our own; its `config.json` decides.
 
@@ -42,6 +43,7 @@ def load(
         mesh: Puts parameters on this mesh, split over its `fsdp` and `tensor` axes.
         kind: Refuses networks of another kind (a key of `config.KINDS`). `vit` also opens the tower
             of a LLaVA.
+        lora: Files of adapters to merge, each `FILE` or `FILE:SCALE`.
 
     Returns:
         The network and its parameters, a nested dict of arrays.
@@ -49,7 +51,7 @@ def load(
     Raises:
         ValueError: in one line, for anything wrong with the weights.
     """
-    opened = opening.open_weights(path, kind=kind)
+    opened = adapters.merged(opening.open_weights(path, kind=kind), lora)
     check_kind(opened, kind)
     config = opened.config
     if dtype is not None:
@@ -69,6 +71,7 @@ def load_run(
     *,
     step: int | None = None,
     mesh: Mesh | None = None,
+    lora: Sequence[str | os.PathLike[str]] = (),
 ) -> functional.Params:
     """Loads the parameters of a run into its network, which may be of any system.
 
@@ -79,16 +82,19 @@ def load_run(
         model: Its network, `System.model`.
         step: A kept step; None takes the newest.
         mesh: Puts the parameters on this mesh, split over its `fsdp` and `tensor` axes.
+        lora: Files of adapters to merge, each `FILE` or `FILE:SCALE`.
 
     Raises:
         InputError: if there is no such checkpoint, or it is damaged or of another network.
     """
+    adapter_files.require_network(workdir)
     model = getattr(model, "plain", model)  # adapters are merged
     if exported.is_exported(workdir):
         tensors = opening.open_weights(workdir).params
     else:
         _, _, stored = runs.open_run(workdir, step)
         tensors = opening.check_params(workdir, params.flatten(model.abstract_params), stored)
+    tensors = adapters.merge(tensors, model.config, [adapters.parse(text) for text in lora])
     compute = _compute_dtype(model.config)
     target = {name: jnp.promote_types(x.dtype, compute) for name, x in tensors.items()}
     return _put(tensors, model, target, mesh)

@@ -22,6 +22,7 @@ import numpy as np
 from mimir_jax import files as files_lib
 from mimir_jax.errors import InputError, listed
 from mimir_jax.weights import (
+    adapter_files,
     contrast,
     dit,
     divot,
@@ -167,6 +168,7 @@ def open_weights(path: str | os.PathLike[str], *, kind: str | None = None) -> We
         raise InputError(
             f"weights {place} must be a folder, a .gguf, .pt, .bin or .safetensors file"
         )
+    adapter_files.require_network(place)
     if (place / divot_tokenizer.FILE).is_file() and kind in (None, divot_tokenizer.KIND):
         return _open_tokenizer(place)
     if kind in (None, divot_detokenizer.KIND) and (file := divot_detokenizer.find(place)):
@@ -390,6 +392,8 @@ def _open_sat(path: pathlib.Path, kind: str | None) -> Weights:
         raw: family.Raw = {}  # the released one is the default
         return _checked(path, FAMILIES["vae"], vae.VAE.classes[0], raw, found, files)
     found = sat.transformer(found)
+    if peft.is_unmerged(found):
+        found = peft.merge(found, path)
     raw = dit.released_config(found)
     return _checked(path, FAMILIES["dit"], dit.DiT.classes[0], raw, found, files)
 

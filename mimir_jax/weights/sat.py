@@ -35,6 +35,8 @@ _RENAMED = {
 }
 # Computed, not learned, or of the language model that SAT derives from.
 _DROPPED = re.compile(r"(.*\.)?(freqs_(sin|cos)|embed_tokens|position_embedding\w*)(\.weight)?")
+_FACTOR = re.compile(r"matrix_([AB])\.(\d+)")  # of an adapter, one per part of a joined matrix
+_BASE = ".original"  # of a kernel with an adapter
 _QKV = r"transformer\.layers\.(\d+)\.attention\.query_key_value"
 _MODULATION = r"mixins\.adaln_layer\.adaLN_modulations\.(\d+)\.1"
 # Chunks: shift, scale, gate of video attention, video feed-forward, text attention, text
@@ -43,8 +45,10 @@ _CHUNKS = {"norm1": (0, 1, 2, 6, 7, 8), "norm2": (3, 4, 5, 9, 10, 11)}
 
 
 def is_transformer(tensors: Tensors) -> bool:
-    """Whether the names are those of a SAT transformer."""
-    return any(name.removeprefix(_PREFIX).startswith("mixins.") for name in tensors)
+    """Whether the names are those of a SAT transformer, or of its adapters alone."""
+    return any(
+        name.removeprefix(_PREFIX).startswith("mixins.") or _FACTOR.search(name) for name in tensors
+    )
 
 
 def transformer(tensors: Tensors) -> Tensors:
@@ -56,7 +60,11 @@ def transformer(tensors: Tensors) -> Tensors:
         if not name.startswith(_PREFIX) and any(n.startswith(_PREFIX) for n in tensors):
             continue  # the autoencoder and text encoder of a whole training checkpoint
         name = name.removeprefix(_PREFIX)
+        if match := _FACTOR.search(name):
+            out[f"{_adapted(name[: match.start() - 1], match[2])}.lora_{match[1]}.weight"] = tensor
+            continue
         stem, _, leaf = name.rpartition(".")
+        stem = stem.removesuffix(_BASE)
         if _DROPPED.fullmatch(name):
             continue
         if name == "mixins.pos_embed.pos_embedding":
@@ -72,6 +80,13 @@ def transformer(tensors: Tensors) -> Tensors:
         else:
             out[f"{_rename(stem, _RENAMED)}.{leaf}"] = tensor
     return out
+
+
+def _adapted(stem: str, part: str) -> str:
+    """Returns the layer of diffusers that the adapter of a part of a SAT layer is on."""
+    if match := re.fullmatch(_QKV, stem):
+        return f"transformer_blocks.{match[1]}.attn1.to_{'qkv'[int(part) % 3]}"
+    return _rename(stem, _RENAMED)
 
 
 _VAE_RENAMED = (

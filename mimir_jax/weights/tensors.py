@@ -249,6 +249,14 @@ def _open_safetensors(path: pathlib.Path) -> Tensors:
     return tensors
 
 
+def metadata(path: pathlib.Path) -> dict[str, str]:
+    """Returns what the header of a safetensors file says beside its tensors; {} for others."""
+    if path.suffix != ".safetensors":
+        return {}
+    with _safetensors(path) as file:
+        return dict(file.metadata() or {})
+
+
 def _safetensors(path: pathlib.Path) -> safe_open:
     try:
         return safe_open(path, "np")

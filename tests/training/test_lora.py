@@ -155,6 +155,21 @@ def test_adapters_are_exported_by_the_names_of_diffusers(mimir_run, tmp_path, re
     for name in set(base) - changed:
         np.testing.assert_array_equal(merged[name], base[name])
     assert (tmp_path / "adapters" / "mimir" / "model.safetensors").is_file()
+
+    # They merge into the base again, fuser and stabilizer included, and start another run.
+    with pytest.raises(ValueError, match="must be a network, got adapters alone"):
+        weights.load(tmp_path / "adapters")
+    weights.convert(tmp_path / "base", tmp_path / "again", lora=[tmp_path / "adapters"])
+    again, whole = (weights.read(tmp_path / n, dtype="float32")[1] for n in ("again", "merged"))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), again, whole)
+    started = replace(task.lora, alpha=2.0, init_from=str(tmp_path / "adapters"))
+    other = systems.make_system(replace(mimir_run, system=replace(task, lora=started))).model
+    flat = weights.flatten(initialization.read(run, other))
+    path = lora.factor_paths(model.targets[0])
+    own = weights.flatten(params)
+    np.testing.assert_allclose(flat[path[0]], own[path[0]], rtol=1e-6)
+    np.testing.assert_allclose(flat[path[1]], 3.0 * own[path[1]], rtol=1e-6)
+    assert any(name.startswith("fuser/") for name in flat)
     with pytest.raises(ValueError, match="run folder must hold the config of a run"):
         weights.convert_adapters(tmp_path / "plain", tmp_path / "none")
 
