@@ -181,6 +181,8 @@ class ResamplerConfig:
         in_width, out_width: Widths of the states that it reads and returns.
         num_queries: States that it returns, however many it reads.
         width, num_layers, num_heads, head_dim, mlp_dim: Sizes of the blocks, as in a T5 encoder.
+        query_std: Deviation of the queries at the start (D-U13); None takes `width ** -0.5`, as
+            published.
         norm_eps, remat, dtype: As in a T5 encoder.
     """
 
@@ -192,6 +194,7 @@ class ResamplerConfig:
     num_heads: int = 16
     head_dim: int = 64
     mlp_dim: int = 4096
+    query_std: float | None = None
     norm_eps: float = 1e-5
     remat: Remat = "none"
     dtype: DType = "float32"

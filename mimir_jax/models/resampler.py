@@ -74,9 +74,9 @@ class Resampler(nnx.Module):
 
     def __init__(self, cfg: ResamplerConfig, *, rngs: nnx.Rngs):
         options = dict(dtype=cfg.dtype, rngs=rngs)
-        small = nnx.initializers.normal(cfg.width**-0.5)
+        std = cfg.width**-0.5 if cfg.query_std is None else cfg.query_std
         shape = (cfg.num_queries, cfg.width)
-        self.queries = layers.param(shape, (None, "embed"), small, rngs=rngs)
+        self.queries = layers.param(shape, (None, "embed"), nnx.initializers.normal(std), rngs=rngs)
         self.into = layers.Linear(cfg.in_width, cfg.width, axes=(None, "embed"), **options)
         self.blocks = functional.Stack(
             lambda *, rngs: Block(cfg, rngs=rngs), cfg.num_layers, cfg.remat, rngs=rngs

@@ -18,15 +18,17 @@ TINY_TOKENIZER = c.DivotTokenizerConfig(
     temporal=c.TemporalConfig(num_layers=2, start="random", **_WIDTH),
     space_time=c.SpaceTimeConfig(num_layers=2, **_WIDTH),
     resampler=c.ResamplerConfig(
-        in_width=128, out_width=32, num_queries=16, num_layers=2, head_dim=32, **_WIDTH
+        in_width=128, out_width=32, num_queries=16, num_layers=2, head_dim=32, query_std=1.0,
+        **_WIDTH,
     ),
-)
+)  # fmt: skip
 TINY_DETOKENIZER = c.DiTDetokenizerConfig(
     resampler=c.ResamplerConfig(
-        in_width=32, out_width=128, num_queries=20, num_layers=2, head_dim=32, **_WIDTH
+        in_width=32, out_width=128, num_queries=20, num_layers=2, head_dim=32, query_std=1.0,
+        **_WIDTH,
     ),
     dit=dataclasses.replace(c.TINY_DIT, text_length=20, unroll=6),
-)
+)  # fmt: skip
 """16 tokens of width 32, read as 20 rows by the shape of the shipped base."""
 
 
@@ -45,7 +47,7 @@ def tiny() -> c.TrainConfig:
             vae=c.TINY_VAE,
             vae_path="package:tiny/vae",
             # High noise, where the content of a video is decided, is what tokens must bring.
-            diffusion=dataclasses.replace(c.TINY_DIFFUSION, timestep_power=2.0),
+            diffusion=dataclasses.replace(c.TINY_DIFFUSION, timestep_power=3.0),
             sampler=c.SamplerConfig(
                 name="ddim", steps=20, guidance_scale=1.0, dynamic_guidance="off"
             ),
@@ -55,11 +57,14 @@ def tiny() -> c.TrainConfig:
         optimizer=c.OptimizerConfig(
             name="muon",
             learning_rate=3e-3,
-            lr_scale=(("^detokenizer/dit/", 0.2),),  # begins trained
+            # Faster, the tokens of a clip became alike and told its background alone (D-U13).
+            lr_scale=(("^tokenizer/", 0.1),),
+            freeze=("^tokenizer/vit/",),
             warmup_steps=20,
+            schedule="cosine",
             ema_decay=0.99,
         ),
-        steps=4000,
+        steps=1600,
         batch_size=8,
         eval_every=250,
         sample_every=500,
@@ -79,7 +84,11 @@ def tiny_stills() -> c.TrainConfig:
     """
     config = tiny()
     return dataclasses.replace(
-        config, data=dataclasses.replace(config.data, frames=1), steps=2500, batch_size=16
+        config,
+        data=dataclasses.replace(config.data, frames=1),
+        optimizer=dataclasses.replace(config.optimizer, schedule="constant"),
+        steps=700,
+        batch_size=16,
     )
 
 
@@ -100,7 +109,7 @@ def tiny_vit() -> c.TrainConfig:
         optimizer=c.OptimizerConfig(
             learning_rate=1e-3, schedule="cosine", warmup_steps=50, ema_decay=0.99
         ),
-        steps=1000,
+        steps=400,
         batch_size=64,
         eval_every=100,
         checkpoint_every=100,
