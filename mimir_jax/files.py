@@ -6,17 +6,16 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import secrets
 import shutil
 import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
+from mimir_jax import remote
 from mimir_jax.errors import InputError
 
 _MARK = "\ufeff"  # a byte order mark, also inside a text, where files were joined
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:/+", re.IGNORECASE)  # gs://bucket, and gs:/bucket
 
 
 def expand_path(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -25,10 +24,10 @@ def expand_path(path: str | os.PathLike[str]) -> pathlib.Path:
     Raises:
         InputError: for the address of remote storage, or an unknown home.
     """
-    if _ADDRESS.match(text := os.fspath(path)):
+    if remote.is_address(text := os.fspath(path)):
         raise InputError(
-            f"path {text} must be of a file system, got an address of remote storage; mount the "
-            "storage, or write to a local folder and copy it"
+            f"path {text} must be of a file system here, got an address of remote storage; mount "
+            "the storage, or use a local folder and copy it"
         )
     try:
         return pathlib.Path(path).expanduser()

@@ -20,6 +20,7 @@ A video depends on its prompt, its seed and the settings in its record, not on t
 import contextlib
 import dataclasses
 import functools
+import pathlib
 import sys
 import time
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ from absl import flags
 from rich import console as rich_console
 from rich import progress as rich_progress
 
-from mimir_jax import files
+from mimir_jax import files, remote
 from mimir_jax.cli import command, dataclass_flags, host, shared_flags
 from mimir_jax.errors import InputError
 from mimir_jax.sampling.config import SHIPPED, SampleConfig
@@ -92,7 +93,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "Adapters to merge into the video transformer, FILE or FILE:SCALE; may be given several "
         "times.", values,
     )  # fmt: skip
-    flags.DEFINE_string("out", "samples", "Folder to write.", values)
+    flags.DEFINE_string("out", "samples", "Folder to write, or its remote address.", values)
     integer("seed", 0, "Seed of the first video of each prompt.", 0)
     integer("videos_per_prompt", 1, "Videos per prompt, of successive seeds.", 1)
     integer("batch_size", None, "Videos at a time; by default what keeps all devices busy.", 1)
@@ -160,7 +161,7 @@ def _sample(values: flags.FlagValues) -> None:
     with contextlib.ExitStack() as stack:
         folder = None
         if first:
-            folder = stack.enter_context(gallery.Gallery(files.expand_path(values.out)))
+            folder = stack.enter_context(gallery.Gallery(_open_out(values.out, stack)))
         writes = values.story is not None or description.is_agent(values.checkpoint)
         if writes:
             for name in ("dtype", "lora"):
@@ -188,6 +189,15 @@ def _sample(values: flags.FlagValues) -> None:
         print(f"{made} videos in {time.monotonic() - start:.1f} s")
         print(f"sheet: {values.out}/sheet.png")
         print(f"gallery: {values.out}/index.html")
+
+
+def _open_out(out: str, stack: contextlib.ExitStack) -> pathlib.Path:
+    """Returns the folder to write, a local copy of one in remote storage."""
+    if not remote.is_address(out):
+        return files.expand_path(out)
+    from mimir_jax.training import mirror
+
+    return stack.enter_context(mirror.mirrored(out, locked=False)).folder
 
 
 def _write(

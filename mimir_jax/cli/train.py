@@ -8,17 +8,20 @@ its config, checkpoints, curves and samples to --workdir; the same command conti
 Exit codes: 0, the run is finished; 75, it was stopped by a signal and saved; 1, it failed.
 """
 
+import contextlib
+import dataclasses
 import datetime
 import functools
 import pathlib
 import shlex
 import time
+from collections.abc import Callable, Iterator
 
 from absl import flags
 from rich import console as rich_console
 from rich import progress as rich_progress
 
-from mimir_jax import files, threads
+from mimir_jax import files, remote, threads
 from mimir_jax.cli import command, configs, host, shared_flags
 
 WORDS = ""
@@ -33,7 +36,8 @@ def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags of the command."""
     flags.DEFINE_string(
         "workdir", None,
-        "Folder of the run; continues the run it holds. By default runs/NAME-PRESET.", values,
+        "Folder of the run, or its address in remote storage, such as gs://BUCKET/RUN; continues "
+        "the run it holds. By default runs/NAME-PRESET.", values,
     )  # fmt: skip
     text = "Check everything up to the first step, memory and compilation too; write nothing."
     flags.DEFINE_bool("dry_run", False, text, values)
@@ -47,40 +51,77 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(args: command.Arguments) -> None:
     """Trains, and prints what to do next."""
-    workdir = files.expand_path(args.flags.workdir or configs.default_workdir(args.config_name))
+    place = args.flags.workdir or configs.default_workdir(args.config_name)
+    if remote.is_address(place):
+        remote.Store(place)  # refuses where its library is not installed
+    else:
+        place = str(files.expand_path(place))
     host.prepare_host()
     from mimir_jax.parallel import distributed
 
     launch = distributed.Launch(**shared_flags.processes(args.flags))
     work = _dry_run if args.flags.dry_run else _train if args.flags.replay is None else _replay
     with distributed.session(launch, args.shared()):
-        finished = work(args, workdir)
+        with _opened(place, writes=work is _train) as workdir:
+            finished = work(args, workdir)
     if not finished:
         threads.end(STOPPED)
 
 
-def _replay(args: command.Arguments, workdir: pathlib.Path) -> bool:
+@dataclasses.dataclass(frozen=True)
+class _Workdir:
+    """A work directory.
+
+    Attributes:
+        folder: Where it is, or its local copy.
+        place: What the user calls it.
+        check: Raises `InputError` if the copy of a remote one has stopped.
+    """
+
+    folder: pathlib.Path
+    place: str
+    check: Callable[[], None] = lambda: None
+
+    def show(self, text: str) -> str:
+        """Returns text with the name that the user knows."""
+        return text.replace(str(self.folder), self.place)
+
+
+@contextlib.contextmanager
+def _opened(place: str, *, writes: bool) -> Iterator[_Workdir]:
+    if not remote.is_address(place):
+        yield _Workdir(pathlib.Path(place), place)
+        return
+    from mimir_jax.training import mirror
+
+    with mirror.mirrored(place, writes=writes) as copy:
+        yield _Workdir(copy.folder, copy.address, copy.check)
+
+
+def _replay(args: command.Arguments, workdir: _Workdir) -> bool:
     from mimir_jax.parallel import distributed
     from mimir_jax.training import replay
 
     console = rich_console.Console(quiet=not distributed.is_first())
-    for line in replay.replay(args.config, workdir, args.flags.replay).lines(args.flags.replay):
-        console.print(line, highlight=False, soft_wrap=True)
+    for line in replay.replay(args.config, workdir.folder, args.flags.replay).lines(
+        args.flags.replay
+    ):
+        console.print(workdir.show(line), highlight=False, soft_wrap=True)
     return True
 
 
-def _dry_run(args: command.Arguments, workdir: pathlib.Path) -> bool:
+def _dry_run(args: command.Arguments, workdir: _Workdir) -> bool:
     from mimir_jax.parallel import distributed
     from mimir_jax.planning import dry_run
 
     console = rich_console.Console(quiet=not distributed.is_first())
     say = functools.partial(console.print, highlight=False, soft_wrap=True)
-    say(f"{args.config.system.kind}: {args.config.steps} steps into {workdir}, dry run")
-    dry_run.dry_run(args.config, workdir, say)
+    say(f"{args.config.system.kind}: {args.config.steps} steps into {workdir.place}, dry run")
+    dry_run.dry_run(args.config, workdir.folder, say)
     return True
 
 
-def _train(args: command.Arguments, workdir: pathlib.Path) -> bool:
+def _train(args: command.Arguments, workdir: _Workdir) -> bool:
     import jax
 
     from mimir_jax.parallel import distributed
@@ -90,24 +131,38 @@ def _train(args: command.Arguments, workdir: pathlib.Path) -> bool:
 
     config = args.config
     console = rich_console.Console(quiet=not distributed.is_first())
-    say = functools.partial(console.print, highlight=False, soft_wrap=True)
-    say(f"{config.system.kind}: {config.steps} steps into {workdir}")
+
+    def say(text: str) -> None:
+        console.print(workdir.show(text), highlight=False, soft_wrap=True)
+
+    say(f"{config.system.kind}: {config.steps} steps into {workdir.place}")
 
     def check(system: base.System) -> None:
         say(str(memory.check(config, system, jax.devices())))
 
     with _progress(console) as bar:
         progress = _Progress(console, bar, config.steps)
-        result = loop.train(config, workdir, report=progress.report, check=check)
-    for line in _conclusion(args, workdir, result):
+
+        def report(step: int, metrics: dict[str, float]) -> None:
+            workdir.check()
+            progress.report(step, metrics)
+
+        result = loop.train(config, workdir.folder, report=report, check=check)
+    for line in _conclusion(args, workdir.folder, result):
         say(line)
     own = config.resume_from is None and config.data.source == "toyworld"
     if config.judge.scenes and own and not result.interrupted:
-        _judge(workdir, console, trained=result.before != result.after)
+        _judge(workdir.folder, console, say, trained=result.before != result.after)
     return not result.interrupted
 
 
-def _judge(workdir: pathlib.Path, console: rich_console.Console, *, trained: bool) -> None:
+def _judge(
+    workdir: pathlib.Path,
+    console: rich_console.Console,
+    say: Callable[[str], None],
+    *,
+    trained: bool,
+) -> None:
     """Judges a finished run before and after, unless that is done."""
     from mimir_jax.evaluation import before_after
 
@@ -119,9 +174,9 @@ def _judge(workdir: pathlib.Path, console: rich_console.Console, *, trained: boo
             workdir, lambda done, total: bar.update(task, completed=done, total=total)
         )
     if report.text:
-        console.print(report.text, highlight=False, soft_wrap=True)
+        say(report.text)
     for path in report.paths:
-        console.print(f"{path.stem}: {path}", highlight=False, soft_wrap=True)
+        say(f"{path.stem}: {path}")
 
 
 class _Progress:

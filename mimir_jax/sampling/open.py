@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from mimir_jax import files, systems, weights
+from mimir_jax import files, remote, systems, weights
 from mimir_jax.config import TrainConfig
 from mimir_jax.diffusion import samplers
 from mimir_jax.errors import InputError, require
@@ -139,7 +139,7 @@ def _open_published(
 
 def _settings(folder: pathlib.Path, dtype: DTypeLike | None, lora: Sequence[str]) -> dict[str, Any]:
     """Returns what a record says of the networks."""
-    settings: dict[str, Any] = {"checkpoint": str(folder)}
+    settings: dict[str, Any] = {"checkpoint": remote.origin(folder)}
     if dtype is not None:
         settings["dtype"] = str(np.dtype(dtype))
     if lora:

@@ -58,6 +58,41 @@ def require_free(workdir: pathlib.Path) -> None:
             _lock(file, path)
 
 
+def owner() -> bytes:
+    """Returns what this process writes into a lock."""
+    facts = {"host": socket.gethostname(), "pid": os.getpid(), "beat": time.time()}
+    return json.dumps(facts).encode()
+
+
+def require_ended(content: bytes | None, place: str) -> None:
+    """Raises `InputError` if the lock of a work directory in remote storage is held.
+
+    That of this host counts while its process lives, that of another while its heartbeat is fresh.
+
+    Args:
+        content: Of the lock, None without one.
+        place: Where it is, for the message.
+    """
+    found = _parse(content or b"")
+    if not found:
+        return
+    if found.get("host") == socket.gethostname():
+        held = found.get("pid") != os.getpid() and _is_alive(found.get("pid"))
+    else:
+        beat = found.get("beat", 0)
+        held = isinstance(beat, int | float) and time.time() - beat < _STALE_SECONDS
+    if held:
+        raise _held(place, found)
+
+
+def _is_alive(process: Any) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (OSError, TypeError, ValueError, OverflowError) as error:
+        return isinstance(error, PermissionError)  # which says that it is another user's
+    return True
+
+
 def _take(file: IO[str], path: pathlib.Path) -> None:
     _lock(file, path)
     with files.writing(path, "lock"):
@@ -68,40 +103,43 @@ def _lock(file: IO[str], path: pathlib.Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise _held(path, _read(file)) from None
+        raise _held(path.parent, _read(file)) from None
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             raise
     if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
-        raise _held(path, {})  # its holder has just ended and another process may begin
-    owner = _read(file)
-    age = time.time() - owner.get("beat", 0)
-    if owner.get("host", socket.gethostname()) != socket.gethostname() and age < _STALE_SECONDS:
-        raise _held(path, owner)
+        raise _held(path.parent, {})  # its holder has just ended and another process may begin
+    found = _read(file)
+    age = time.time() - found.get("beat", 0)
+    if found.get("host", socket.gethostname()) != socket.gethostname() and age < _STALE_SECONDS:
+        raise _held(path.parent, found)
 
 
-def _held(path: pathlib.Path, owner: dict[str, Any]) -> InputError:
-    who = f"process {owner.get('pid', '?')} on {owner.get('host', 'this host')}"
+def _held(place: pathlib.Path | str, found: dict[str, Any]) -> InputError:
+    who = f"process {found.get('pid', '?')} on {found.get('host', 'this host')}"
     return InputError(
-        f"workdir {path.parent} must have one writer, {who} is training there; wait for it, stop "
+        f"workdir {place} must have one writer, {who} is training there; wait for it, stop "
         "it or choose another --workdir"
     )
 
 
 def _read(file: IO[str]) -> dict[str, Any]:
     file.seek(0)
+    return _parse(file.read().encode())
+
+
+def _parse(content: bytes) -> dict[str, Any]:
     try:
-        owner = json.loads(file.read() or "{}")
+        found = json.loads(content or b"{}")
     except ValueError:  # torn by a crash
         return {}
-    return owner if isinstance(owner, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _write(file: IO[str]) -> None:
-    owner = {"host": socket.gethostname(), "pid": os.getpid(), "beat": time.time()}
     file.seek(0)
     file.truncate(0)
-    file.write(json.dumps(owner))
+    file.write(owner().decode())
     file.flush()
 
 

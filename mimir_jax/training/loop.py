@@ -14,6 +14,7 @@ import jax
 from absl import logging
 from jax.sharding import Mesh
 
+from mimir_jax import files, weights
 from mimir_jax.config import TrainConfig
 from mimir_jax.parallel import context, distributed
 from mimir_jax.training import checkpoint, divergence, interrupt, prefetch, samples, watchdog
@@ -66,6 +67,7 @@ def train(
         InputError: for input that cannot work, before any state is allocated.
         DivergenceError: if a loss, gradient or update stops being finite.
     """
+    workdir = files.expand_path(workdir)  # refuses addresses; `training.mirror` takes them
     # The step compiles while frozen networks and held-out data load; until then nothing is written.
     setup = setup_lib.make_setup(config, workdir, check=check)
 
@@ -254,7 +256,7 @@ def _restore_or_init(
         logging.info("continuing at step %d", checkpointer.latest_step)
         return checkpointer.restore(setup.compiled.state)
     if config.resume_from is not None:
-        return checkpoint.restore_from(pathlib.Path(config.resume_from), setup.compiled.state)
+        return checkpoint.restore_from(weights.resolve(config.resume_from), setup.compiled.state)
     shardings = setup.compiled.shardings
     params = initialization.start(config, setup.system.model, setup.init, shardings.params)
     make_state = jax.jit(setup.compiled.make_state, out_shardings=shardings, donate_argnums=0)

@@ -110,7 +110,7 @@ def complete(config: TrainConfig, setup: Setup) -> Setup:
 def _load_init(config: TrainConfig, system: base.System) -> functional.Params | None:
     """Reads `init_from`; raises `InputError` if the run cannot start from it or `resume_from`."""
     if config.resume_from is not None:
-        checkpoint.require_run(pathlib.Path(config.resume_from))
+        checkpoint.require_run(weights.resolve(config.resume_from))
     return initialization.read(config, system.model)
 
 

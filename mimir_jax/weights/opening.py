@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from mimir_jax import files as files_lib
+from mimir_jax import remote
 from mimir_jax.errors import InputError, listed
 from mimir_jax.weights import (
     adapter_files,
@@ -108,7 +109,8 @@ class Weights:
 def resolve(path: str | os.PathLike[str]) -> pathlib.Path:
     """Turns `package:NAME` into the folder that ships with the package.
 
-    `gguf:NAME` is the one GGUF file in the installed Python package NAME, which is not imported.
+    An address such as `gs://bucket/run` becomes a local copy of what it holds, and `gguf:NAME` is
+    the one GGUF file in the installed Python package NAME, which is not imported.
 
     Raises:
         InputError: if there is no such folder, file or package.
@@ -118,6 +120,8 @@ def resolve(path: str | os.PathLike[str]) -> pathlib.Path:
         place = ASSETS / text.removeprefix("package:")
     elif text.startswith("gguf:"):
         return _find_gguf(text.removeprefix("gguf:"))
+    elif remote.is_address(text):
+        return remote.fetch(remote.normal(text))
     else:
         place = files_lib.expand_path(text)
     if not place.exists():
