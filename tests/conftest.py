@@ -78,6 +78,16 @@ def frozen(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def llava_folder(tmp_path_factory):
+    """Folder of a random LLaVA, with its tokenizer."""
+    from tests import runs
+
+    folder = tmp_path_factory.mktemp("llava") / "llava"
+    runs.write_llava(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def mimir_run(frozen):
     """Returns the config of a Mimir run of six steps."""
     from tests import runs

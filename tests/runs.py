@@ -2,12 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A complete Mimir run in miniature: random frozen networks, the shipped tokenizers, Toyworld."""
 
+import dataclasses
+
 import jax
 
 from mimir_jax import config as c
 from mimir_jax import weights
+from mimir_jax.data.toyworld.source import ToyworldSource
 from mimir_jax.models import functional, llm, t5
+from mimir_jax.models.llava import model as llava
 from mimir_jax.models.vae import autoencoder
+from mimir_jax.retrieval import building, documents, memory
 
 VAE = c.VAEConfig(
     block_channels=(8, 8, 8), layers_per_block=1, norm_groups=4, latent_channels=4,
@@ -21,6 +26,14 @@ DIT = c.DiTConfig(
     num_layers=2, num_heads=2, head_dim=16, in_channels=4, out_channels=4, text_width=24,
     text_length=24, time_width=8, sample_frames=3, sample_height=8, sample_width=8, remat="none",
 )  # fmt: skip
+
+
+LLAVA = c.LlavaConfig(
+    vit=c.ViTConfig(image_size=32, patch=16, width=16, num_layers=1, num_heads=2, mlp_dim=16),
+    llm=LLM,
+    image_token=2357,
+    vision_layers=(-1,),
+)
 
 
 def write_frozen(root):
@@ -124,3 +137,44 @@ def divot_run(frozen):
         batch_size=8,
         log_every=1,
     )
+
+
+def write_llava(folder):
+    """Writes a random LLaVA of 4 tokens per picture, with the shipped tokenizer."""
+    params = jax.jit(functional.build(llava.Llava, LLAVA).init)(jax.random.key(3))
+    weights.save(folder, "llava", LLAVA, params, dtype="float32")
+    for file in weights.resolve("package:tiny/llava").glob("tokenizer*"):
+        (folder / file.name).write_bytes(file.read_bytes())
+
+
+def write_memory(folder, scenes):
+    """Writes a memory of some of the scenes that `vimi_run` trains on, with its index."""
+    store = memory.create(folder)
+    source = ToyworldSource("train", caption_style="short", height=16, width=16)
+    store.append(documents.from_toyworld(store.folder, source, scenes))
+    building.build(store, c.BM25Config())
+
+
+def vimi_run(frozen, llava_path, memory_path):
+    """Returns the config of a run of the second stage of VIMI, of four steps."""
+    base = divot_run(frozen)
+    system = c.VimiSystemConfig(
+        model=c.VimiConfig(
+            aligner=c.AlignerConfig(
+                llm_width=20, text_width=24, text_length=24, width=16, num_layers=1, num_heads=2,
+                head_dim=8, mlp_dim=16,
+            ),
+            dit=DIT,
+        ),
+        multimodal=c.MultimodalConfig(path=str(llava_path), length=96),
+        memory_path=str(memory_path),
+        stage="instruct",
+        prompts_per_clip=3,
+        vae=VAE,
+        vae_path=str(frozen / "vae"),
+        sampler=base.system.sampler,
+        heldout_clips=2,
+        loss_bands=2,
+        sample_prompts=1,
+    )  # fmt: skip
+    return dataclasses.replace(base, system=system)

@@ -10,6 +10,10 @@ beside the clip as it was read. Other rates, sizes and lengths of files are resa
 contact sheet, sheet.png, and a page that plays the videos, index.html. A stopped command keeps the
 videos that it made; the same command then makes the others, and a different one is refused.
 
+A run of vimi reads pictures: --image for each mark <img> of a prompt, as in "A <img> is sitting on
+the <img>."; or the --first_frame to continue; or a text with a picture that it retrieves from a
+memory for each prompt (--retrieve).
+
 A run of divot_llm writes the clips of prompts as tokens, which --detokenizer draws, and tells the
 --story in texts with a clip behind each. It describes the videos of --describe, or answers
 --question about each; it prints the answers and writes nothing.
@@ -58,15 +62,20 @@ def define_flags(values: flags.FlagValues) -> None:
         "negative_prompt", None, "Text that guidance leads away from, for all prompts.", values
     )
     flags.DEFINE_multi_string(
-        "image", [], "Picture that the prompts refer to, for models that read images.", values
+        "image", [], "Picture of a mark <img> in the prompts, in order, for runs of vimi.", values
     )
     flags.DEFINE_string(
         "first_frame",
         None,
-        "Picture to begin the videos with, for image-to-video models. Other sizes are fitted as "
-        "--image_fit says.",
+        "Picture to begin the videos with, for image-to-video models and runs of vimi. Other sizes "
+        "are fitted as --image_fit says.",
         values,
     )
+    flags.DEFINE_string(
+        "retrieve", None,
+        "Memory of documents, made by `mimir-jax index`; the best one is read with each prompt.",
+        values,
+    )  # fmt: skip
     flags.DEFINE_multi_string(
         "reconstruct", [],
         "Video file, or heldout:INDEX, a held-out clip of the run; may be given several times.",
@@ -129,7 +138,7 @@ def _describe(values: flags.FlagValues) -> None:
     from mimir_jax.systems.divot_llm import writer
 
     require(bool(values.describe), "--question must be about a video, got none; pass --describe")
-    others = ("prompt", "prompts", "image", "first_frame", "reconstruct")
+    others = ("prompt", "prompts", "image", "first_frame", "retrieve", "reconstruct")
     given = [name for name in others if values[name].value]
     require(
         not given,
@@ -175,10 +184,11 @@ def _sample(values: flags.FlagValues) -> None:
             )  # fmt: skip
         requests += _reconstructions(values, clips, pipeline, shown=first)
         requests = _with_first_frame(values, requests, pipeline, shown=first)
+        requests = _retrieved(values, requests, pipeline, shown=first)
         pipeline.check(requests)
         if first and not clips and not writes:
-            for number, prompt in enumerate(dict.fromkeys(r.prompt for r in requests), 1):
-                if cut := pipeline.truncated_text(prompt):
+            for number, request in enumerate({r.prompt: r for r in requests}.values(), 1):
+                if cut := pipeline.truncated_text(request):
                     print(f"prompt {number} is too long, cut: {cut!r}", file=sys.stderr)
         progress = stack.enter_context(_Progress(values, len(requests), shown=first))
         start = time.monotonic()
@@ -237,7 +247,7 @@ def _clips(values: flags.FlagValues) -> Sequence[Any]:
     from mimir_jax.errors import require
     from mimir_jax.sampling import reconstruction
 
-    prompts = ("prompt", "prompts", "negative_prompt", "image", "first_frame")
+    prompts = ("prompt", "prompts", "negative_prompt", "image", "first_frame", "retrieve")
     given = [name for name in prompts if values[name].value]
     require(
         not values.reconstruct or not given,
@@ -270,9 +280,24 @@ def _reconstructions(
     return requests
 
 
+def _retrieved(
+    values: flags.FlagValues, requests: list[Any], pipeline: Any, *, shown: bool
+) -> list[Any]:
+    """Gives requests their documents, and prints which prompts have none."""
+    from mimir_jax.sampling import retrieval
+
+    if values.retrieve is None:
+        return requests
+    requests, without = retrieval.retrieve(values.retrieve, requests, pipeline.system)
+    for prompt in without if shown else ():
+        print(f"no document shares a word with {prompt!r}; made without one", file=sys.stderr)
+    return requests
+
+
 def _requests(values: flags.FlagValues) -> list[Any]:
     """Returns what to make, the videos of one prompt together."""
     from mimir_jax import pictures
+    from mimir_jax.encoders import interleaved
     from mimir_jax.sampling import first_frames, prompts, request
 
     texts = [*values.prompt, *(_read(values.prompts, "prompt") if values.prompts else ())]
@@ -281,9 +306,12 @@ def _requests(values: flags.FlagValues) -> list[Any]:
         (shared["negative_prompt"],) = prompts.check([values.negative_prompt], "negative prompt")
     if values.first_frame is not None and not first_frames.is_heldout(values.first_frame):
         shared["first_frame"] = pictures.read(values.first_frame)
+    texts = prompts.check(texts)
+    for text in texts if values.image else ():
+        interleaved.parse(text, shared["images"])  # as many marks as pictures
     return [
         request.Request(text, seed=values.seed + number, **shared)
-        for text in prompts.check(texts)
+        for text in texts
         for number in range(values.videos_per_prompt)
     ]
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from mimir_jax.models.vimi.config import *  # noqa: F403
     from mimir_jax.parallel.config import *  # noqa: F403
     from mimir_jax.retrieval.config import *  # noqa: F403
+    from mimir_jax.systems.aligner.config import *  # noqa: F403
+    from mimir_jax.systems.captioning.config import *  # noqa: F403
     from mimir_jax.systems.cogvideox.config import *  # noqa: F403
     from mimir_jax.systems.contrast.config import *  # noqa: F403
     from mimir_jax.systems.diffusion_config import *  # noqa: F403
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from mimir_jax.systems.mimir.config import *  # noqa: F403
     from mimir_jax.systems.tiny import *  # noqa: F403
     from mimir_jax.systems.vae.config import *  # noqa: F403
+    from mimir_jax.systems.vimi.config import *  # noqa: F403
     from mimir_jax.training.config import *  # noqa: F403
 
 _NAMES = {
@@ -61,7 +64,7 @@ _NAMES = {
     "models.mimir.config": "ABLATIONS FuserConfig MimirConfig StabilizerConfig",
     "models.unet.config": "UNetConfig",
     "models.vae.config": "ImageVAEConfig VAEConfig",
-    "models.vimi.config": "AlignerConfig",
+    "models.vimi.config": "AlignerConfig VimiConfig",
     "diffusion.config": "DIVOT_REFERENCE DiffusionConfig EDMConfig SamplerConfig",
     "data.config": "ClipWindowConfig DataConfig FolderConfig TfdsConfig ToyworldConfig",
     "encoders.config": "INSTRUCTIONS FirstFrameConfig ImageConfig MultimodalConfig TextConfig",
@@ -71,9 +74,12 @@ _NAMES = {
     "systems.diffusion_config": "DiffusionSystemConfig TextToVideoSystemConfig",
     "systems.mimir.config": "MimirSystemConfig",
     "systems.cogvideox.config": "CogVideoXSystemConfig",
+    "systems.aligner.config": "AlignerSystemConfig",
+    "systems.captioning.config": "CaptioningSystemConfig",
     "systems.contrast.config": "ContrastSystemConfig",
     "systems.divot.config": "DivotSystemConfig",
     "systems.vae.config": "VAESystemConfig",
+    "systems.vimi.config": "TasksConfig VimiSystemConfig",
     "systems.divot_llm.config": "DivotLLMSystemConfig",
     "systems.language.config": "LanguageSystemConfig",
     "systems.tiny": "TINY_DIFFUSION TINY_DIT TINY_LLM TINY_T5 TINY_VAE",

@@ -222,8 +222,12 @@ class Tokenization:
         """The image token as text."""
         return self.tokenizer.convert_ids_to_tokens(self.image_token)
 
-    def ids(self, prompt: Prompt) -> list[int]:
+    def ids(self, prompt: Prompt, *, answer: bool = False) -> list[int]:
         """Returns the tokens of a prompt of any length, tokenised as one text.
+
+        Args:
+            prompt: The prompt.
+            answer: Whether the turn of the assistant begins behind that of the user.
 
         Raises:
             InputError: for a text that holds the image token.
@@ -236,7 +240,7 @@ class Tokenization:
                 )
         text = "".join(p.text if isinstance(p, Text) else self.mark for p in prompt.segments)
         if self.turn == "chat":
-            text = self._render(text)
+            text = self._render(text, answer=answer)
         begun = self.tokenizer.bos_token is not None and text.startswith(self.tokenizer.bos_token)
         ids = self._ids(text, special=not begun)
         count = {self.image_token: self.tokens_per_image}
@@ -280,7 +284,7 @@ class Tokenization:
         )
         return fitting, rests
 
-    def _render(self, text: str) -> str:
+    def _render(self, text: str, *, answer: bool) -> str:
         """Returns a user's turn; templates take its content as text, or as a list of parts.
 
         Those of LLaVA put pictures before all text, so pictures enter as a part of the text.
@@ -288,7 +292,9 @@ class Tokenization:
         for content in (text, [{"type": "text", "text": text}]):
             chat = [{"role": "user", "content": content}]
             with contextlib.suppress(TypeError, jinja2.TemplateError):
-                turn = self.tokenizer.apply_chat_template(chat, tokenize=False)
+                turn = self.tokenizer.apply_chat_template(
+                    chat, tokenize=False, add_generation_prompt=answer
+                )
                 if text.strip() in turn:
                     return turn
         raise InputError(

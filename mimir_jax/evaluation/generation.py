@@ -54,7 +54,7 @@ class Generator(Protocol):
         """Returns one video per request."""
         ...
 
-    def truncated_text(self, prompt: str) -> str:
+    def truncated_text(self, request: Request) -> str:
         """Returns the end of a prompt that is too long for the model."""
         ...
 
@@ -94,6 +94,6 @@ def write_video(
 def warn_of_truncated_prompts(generator: Generator, samples: Sequence[EvalSample]) -> None:
     """Logs the ends of prompts that are too long for the model."""
     for prompt in dict.fromkeys(sample.prompt for sample in samples):
-        lost = generator.truncated_text(prompt)
+        lost = generator.truncated_text(Request(prompt))
         if lost and distributed.is_first():
             logging.warning("prompt %r... is too long, cut: %r", prompt[:40], lost)

@@ -14,6 +14,7 @@ from mimir_jax.models.llava.config import LlavaConfig
 from mimir_jax.models.mimir.config import MimirConfig
 from mimir_jax.models.unet.config import UNetConfig
 from mimir_jax.models.vae.config import ImageVAEConfig, VAEConfig
+from mimir_jax.models.vimi.config import AlignerConfig, VimiConfig
 
 KINDS = {
     "vae": VAEConfig,
@@ -23,9 +24,11 @@ KINDS = {
     "vit": ViTConfig,
     "contrast": ContrastConfig,
     "llava": LlavaConfig,
+    "aligner": AlignerConfig,
     "dit": DiTConfig,
     "unet": UNetConfig,
     "mimir": MimirConfig,
+    "vimi": VimiConfig,
     "divot": DivotConfig,
     "divot_llm": AgentConfig,
     "divot_tokenizer": DivotTokenizerConfig,

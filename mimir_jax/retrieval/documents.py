@@ -120,11 +120,16 @@ def from_toyworld(
     with files.writing(memory, "memory"):
         (memory / "images").mkdir(parents=True, exist_ok=True)
     for number in scenes:
-        name = f"{source.split}-{source.seed}-{number:06d}"
+        name = scene_id(source, number)
         frame = renderer.render(source.scene(number), 1, source.height, source.width)[0]
         with files.atomic_file(memory / "images" / f"{name}.png") as temporary:
             Image.fromarray(frame).save(temporary)
         yield Document(name, source.text(number), f"images/{name}.png", source=name)
+
+
+def scene_id(source: ToyworldSource, number: int) -> str:
+    """Returns the id of the document of a scene, which is also its `source`."""
+    return f"{source.split}-{source.seed}-{number:06d}"
 
 
 def _lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:

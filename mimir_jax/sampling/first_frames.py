@@ -142,6 +142,8 @@ def describe(name: str | None, picture: Picture | None, pipeline: Any) -> str:
         picture: What was read.
         pipeline: Reads it.
     """
+    if picture is None and "images" in pipeline.system.request_fields:
+        return ""  # a first frame is one of several things that a prompt may have
     if picture is None:
         return "no --first_frame: the model makes the first frame up too"
     size = pipeline.size

@@ -5,6 +5,7 @@
     NNN.mp4, NNN.json    a video and what made it, written as soon as the video exists
     NNN-clip.mp4         the clip that it reconstructs, as the model read it
     NNN-first.png        the first frame that it was given, as the model read it
+    NNN-NAME.png         pictures of its prompt: image-1, image-2, document
     sheet.png            a row of frames for each of the first videos
     index.html           all videos with their prompts
 
@@ -16,6 +17,7 @@ import base64
 import json
 import pathlib
 import shutil
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +35,8 @@ from mimir_jax.sampling import video as video_lib
 from mimir_jax.sampling.request import Request
 
 SHEET_ROWS = 100
+PICTURE_SIDE = 512
+"""Larger pictures that a video was made from are kept at this size."""
 EMBEDDED_BYTES = 64 * 2**20
 """The page holds the videos themselves up to this total; more are played from their files."""
 
@@ -93,6 +97,7 @@ class Gallery:
         answers: Sequence[str] = (),
         clip: UInt8[np.ndarray, "f h w 3"] | None = None,
         first_frame: UInt8[np.ndarray, "h w 3"] | None = None,
+        pictures: Mapping[str, UInt8[np.ndarray, "_ _ 3"]] = types.MappingProxyType({}),
     ) -> dict[str, Any]:
         """Writes a video and its record.
 
@@ -103,6 +108,7 @@ class Gallery:
             answers: Answers of an LLM to its prompt, first the one that conditioned the video.
             clip: The clip that it reconstructs, of the same size.
             first_frame: The first frame that it was given, of the same size.
+            pictures: Pictures of its prompt, by name.
 
         Returns:
             The record.
@@ -111,6 +117,7 @@ class Gallery:
             "video": f"{index:03d}.mp4",
             **({} if clip is None else {"clip": self._path(index, "clip").name}),
             **({} if first_frame is None else {"first_picture": self._path(index, "first").name}),
+            **({"pictures": [f"{index:03d}-{name}.png" for name in pictures]} if pictures else {}),
             **self._plan["videos"][index],
             **self._plan["settings"],
             "answer": answers[0] if answers else None,
@@ -123,6 +130,11 @@ class Gallery:
         if first_frame is not None:
             with files.atomic_file(self._path(index, "first")) as path:
                 Image.fromarray(first_frame).save(path, "PNG")
+        for name, picture in pictures.items():
+            with files.atomic_file(self._folder / f"{index:03d}-{name}.png") as path:
+                image = Image.fromarray(picture)
+                image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+                image.save(path, "png")
         if index < SHEET_ROWS:
             shown = frames if clip is None else video_lib.side_by_side(clip, frames)
             with files.atomic_file(self._work / f"{index:03d}.png") as path:
@@ -209,7 +221,7 @@ def make_videos(
             done += 1
             read = first_frames.fitted(requests[index], pipeline.size, pipeline.system)
             options = {"fps": pipeline.fps, "answers": said, "clip": read.clip}
-            options["first_frame"] = read.first_frame
+            options |= {"first_frame": read.first_frame, "pictures": _pictures(read)}
             record = gallery and gallery.add(index, video, **options)
             report(done, record)
     if gallery is not None:
@@ -231,19 +243,31 @@ def _describe(request: Request) -> dict[str, Any]:
         if picture is not None and len(picture):
             arrays = picture if isinstance(picture, tuple) else (picture,)
             record[name] = [hashing.content_key(array).hex()[:12] for array in arrays]
+    if request.document is not None:
+        text, picture = request.document
+        digest = None if picture is None else hashing.content_key(picture).hex()[:12]
+        record["document"] = {"text": text, "picture": digest}
     return record
+
+
+def _pictures(request: Request) -> dict[str, UInt8[np.ndarray, "_ _ 3"]]:
+    """Returns the pictures of a prompt, by name."""
+    found = {f"image-{number}": x for number, x in enumerate(request.images, 1)}
+    found["document"] = request.document and request.document.picture
+    return {name: picture for name, picture in found.items() if picture is not None}
 
 
 def _cards(videos: Sequence[pathlib.Path], *, embed: bool) -> Iterator[dict[str, Any]]:
     """Yields what the page shows of each video; `embed` puts the video itself into the page."""
     for path in videos:
         text = path.with_suffix(".json").read_text(encoding="utf-8")
-        optional = dict.fromkeys(("negative_prompt", "clip", "first_picture"))
-        record = {**optional, **json.loads(text)}
+        optional = dict.fromkeys(("negative_prompt", "clip", "first_picture", "document"))
+        record = {**optional, "pictures": [], **json.loads(text)}
         card = {"source": _source(path, embed=embed), "record": record, "text": text.strip()}
         for name in ("clip", "first_picture"):
             file = record[name] and path.with_name(record[name])
             card[name] = file and _source(file, embed=embed)
+        card["pictures"] = [_source(path.with_name(x), embed=embed) for x in record["pictures"]]
         yield card
 
 

@@ -167,16 +167,19 @@ class Pipeline:
 
     def check(self, requests: Sequence[Request]) -> None:
         """Raises `InputError` for a request that the system cannot follow or does not read."""
-        given = {"images": any(r.images for r in requests)}
-        for field, used in given.items():
-            require(
-                not used or field in self.system.request_fields,
-                f"{field} must be left out for {self.system.config.kind}, which is not conditioned "
-                "on images; use an image-to-video model",
-            )
+        read, kind = self.system.request_fields, self.system.config.kind
+        require(
+            "images" in read or not any(r.images for r in requests),
+            f"images must be left out for this {kind}, whose prompts have no pictures; use a run "
+            "of the second stage of vimi",
+        )
+        require(
+            "document" in read or all(r.document is None for r in requests),
+            f"document must be left out for {kind}, which reads none; use a run of vimi",
+        )
         first_frames.check(self.system, [r.first_frame for r in requests])
         clips = [r.clip is not None or r.tokens is not None for r in requests]
-        kind, reads = self.system.config.kind, "clip" in self.system.request_fields
+        reads = "clip" in read
         require(
             reads or not any(clips),
             f"clip must be left out for {kind}, which reconstructs none; use a run of divot",
@@ -194,9 +197,9 @@ class Pipeline:
         for size in self._sizes(requests):
             self.system.check_size(*size)
 
-    def truncated_text(self, prompt: str) -> str:
-        """Returns the end of `prompt` that is too long to condition the network, "" if none is."""
-        return self.encoder.truncated_text(prompt)
+    def truncated_text(self, request: Request) -> str:
+        """Returns the end of the prompt that is too long for the network, "" if none is."""
+        return self.encoder.truncated_text(request)
 
     def answers(self, requests: Sequence[Request]) -> list[list[str]]:
         """Returns what an LLM answered to each prompt when `generate` made its video.

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt8
 
+from mimir_jax.encoders import interleaved
 from mimir_jax.errors import InputError
 
 MAX_SEED = 2**64 - 1
@@ -25,6 +26,7 @@ class Request:
         images: Pictures that the prompt refers to, RGB (h, w, 3) in 0..255; few models read them.
         first_frame: First frame of the video, RGB (h, w, 3) in 0..255; image-to-video models read
             it.
+        document: Retrieved text with a picture, for models that read one before the prompt.
         clip: Clip (frames, h, w, 3) in 0..255 to reconstruct, of the size of the video; models of
             clip tokens read it.
         tokens: Clip tokens (q, d) to draw, such as those that an LLM writes, in place of `clip`.
@@ -42,6 +44,7 @@ class Request:
     negative_prompt: str | None = None
     images: tuple[UInt8[np.ndarray, "_ _ 3"], ...] = ()
     first_frame: UInt8[np.ndarray, "_ _ 3"] | None = None
+    document: interleaved.Document | None = None
     clip: UInt8[np.ndarray, "_ _ _ 3"] | None = None
     tokens: Float[np.ndarray, "_ _"] | None = None
     seed: int = 0

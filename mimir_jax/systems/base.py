@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from mimir_jax.data import feature_store, sources
 from mimir_jax.encoders import frozen as frozen_lib
-from mimir_jax.encoders import latents
+from mimir_jax.encoders import interleaved, latents
 from mimir_jax.models import functional
 from mimir_jax.models.attention import kernels
 
@@ -199,7 +199,13 @@ class Request(Protocol):
     def negative_prompt(self) -> str | None: ...  # noqa: D102
 
     @property
+    def images(self) -> tuple[UInt8[np.ndarray, "_ _ 3"], ...]: ...  # noqa: D102
+
+    @property
     def first_frame(self) -> UInt8[np.ndarray, "h w 3"] | None: ...  # noqa: D102
+
+    @property
+    def document(self) -> interleaved.Document | None: ...  # noqa: D102
 
     @property
     def clip(self) -> UInt8[np.ndarray, "f h w 3"] | None: ...  # noqa: D102
@@ -260,8 +266,8 @@ class DiffusionEncoder(Encoder, Protocol):
         """
         ...
 
-    def truncated_text(self, prompt: str) -> str:
-        """Returns the end of `prompt` that is too long to condition the network, "" if none is."""
+    def truncated_text(self, request: Request) -> str:
+        """Returns the end of the prompt that is too long for the network, "" if none is."""
         ...
 
     def answers(self, prompt: str) -> list[str]:

@@ -82,9 +82,9 @@ class ClipEncoder(abc.ABC):
         del rows
         return None
 
-    def truncated_text(self, prompt: str) -> str:
-        """Returns the end of `prompt` that conditions nothing: none."""
-        del prompt
+    def truncated_text(self, request: base.Request) -> str:
+        """Returns the end of the prompt that conditions nothing: none."""
+        del request
         return ""
 
     def answers(self, prompt: str) -> list[str]:

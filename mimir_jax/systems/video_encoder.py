@@ -131,9 +131,9 @@ class VideoEncoder(clip_encoder.ClipEncoder):
         rows = [np.zeros(shape, np.float32) if f is None else next(latents) for f in frames]
         return text_to_video.FirstFrameFeatures(features, np.stack(rows))
 
-    def truncated_text(self, prompt: str) -> str:
-        """Returns the longest end of `prompt` that a part of the condition leaves out."""
-        return max(self.text.truncated(prompt).values(), key=len)
+    def truncated_text(self, request: base.Request) -> str:
+        """Returns the longest end of the prompt that a part of the condition leaves out."""
+        return max(self.text.truncated(request.prompt).values(), key=len)
 
     def answers(self, prompt: str) -> list[str]:
         """Returns the answers of the LLM to `prompt`."""

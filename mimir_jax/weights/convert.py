@@ -365,7 +365,12 @@ def _copy_companions(opened: opening.Weights, folder: pathlib.Path) -> None:
         return
     here = place if place.is_dir() else place.parent
     places = [here]
-    if opened.family.kind in ("t5", "llm", "divot_llm"):  # pipelines of diffusers keep it beside
+    if opened.family.kind in (
+        "t5",
+        "llm",
+        "llava",
+        "divot_llm",
+    ):  # pipelines of diffusers keep it beside
         places.insert(0, opened.tokenizer or here.parent / "tokenizer")
     for where in places:
         for pattern in _COMPANIONS:

@@ -16,9 +16,11 @@ from mimir_jax.config import (
     ContrastConfig,
     DiTConfig,
     DivotConfig,
+    LlavaConfig,
     LLMConfig,
     MimirConfig,
     TrainConfig,
+    VimiConfig,
     bridge,
     flag,
 )
@@ -141,6 +143,10 @@ def _parts(config: Any) -> dict[str, Any]:
         parts["tokenizer"] = config.tokenizer
         parts["tokenizer/vit"] = config.tokenizer.vit
         parts["detokenizer/dit"] = config.detokenizer.dit
+    elif isinstance(config, LlavaConfig):
+        parts |= {"vit": config.vit, "llm": config.llm}
+    elif isinstance(config, VimiConfig):
+        parts |= {"dit": config.dit, "aligner": config.aligner}
     return parts
 
 

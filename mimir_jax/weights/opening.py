@@ -48,6 +48,7 @@ from mimir_jax.weights import (
     tensors,
     unet,
     vae,
+    vimi,
     vit,
 )
 
@@ -63,6 +64,8 @@ FAMILIES: dict[str, family.Family] = {
         dit.DiT(),
         vae.VAE(),
         mimir.Mimir(),
+        vimi.Aligner(),
+        vimi.Vimi(),
         divot.Agent(),
         divot_tokenizer.Tokenizer(),
         divot_detokenizer.Detokenizer(),

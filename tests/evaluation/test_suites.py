@@ -38,7 +38,7 @@ class Renderer:
         ]
         return np.stack([world.render(scene) for scene in scenes])
 
-    def truncated_text(self, prompt):
+    def truncated_text(self, request):
         return ""
 
 

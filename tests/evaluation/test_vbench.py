@@ -62,7 +62,7 @@ def test_vbench_videos_are_made_once(tmp_path):
             self.calls += 1
             return np.zeros((len(requests), 9, 32, 48, 3), np.uint8)
 
-        def truncated_text(self, prompt):
+        def truncated_text(self, request):
             return ""
 
     def evaluate(generator):

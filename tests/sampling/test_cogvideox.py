@@ -322,8 +322,8 @@ def test_requests_run_on_all_devices_whatever_their_number(pipelines, monkeypatc
         key=request_lib.make_keys([3, 4, 5]),
     )
     assert np.abs(videos - video_lib.to_uint8(2.0 * alone - 1.0).astype(int)).max() <= 1
-    assert prompts[2].strip().endswith(spread.truncated_text(prompts[2]))
-    assert not spread.truncated_text("a ball")
+    assert prompts[2].strip().endswith(spread.truncated_text(Request(prompts[2])))
+    assert not spread.truncated_text(Request("a ball"))
     assert spread.answers(requests) == [[], [], []]
 
 

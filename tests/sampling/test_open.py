@@ -218,9 +218,11 @@ def test_what_no_part_of_the_condition_reads_is_told(open_run):
     prompt = " ".join(["a red ball and a blue box"] * 5)
     text = dataclasses.replace(RUN.system.text, length=64)
     # Cut for the instructions first.
-    rest = open_run(SampleConfig(), text=text).truncated_text(prompt)
+    rest = open_run(SampleConfig(), text=text).truncated_text(Request(prompt))
     assert rest and prompt.endswith(rest)
-    without = open_run(SampleConfig(), text=text, ablation="zeroconv").truncated_text(prompt)
+    without = open_run(SampleConfig(), text=text, ablation="zeroconv").truncated_text(
+        Request(prompt)
+    )
     assert len(without) < len(rest)
 
 

@@ -67,6 +67,28 @@ def render(
     return clip if len(clip) == frames else np.repeat(clip, frames, axis=0)
 
 
+def cut_out(
+    group: scene_lib.Group, height: int = 64, width: int = 64
+) -> UInt8[np.ndarray, "{height} {width} 3"]:
+    """Renders one object of a group alone, in the middle of white, filling it as far as it can.
+
+    It is upright and in full light, and has no shadow: what it is, not where or how large.
+    """
+    view = _View(height, width)
+    one = np.ones(1, np.float32)
+    radius = one * np.float32(0.9 * view.half / shapes.BOUND[group.shape])
+    still = motion.GroupMotion(dx=0 * one, dy=0 * one, radius=radius, angle=0 * one, opacity=one)
+    side = min(height, width)
+    middle = one * np.float32(side / 2)
+    cover, tint, _ = _patch(group, still, middle, middle, radius, side, view)
+    colour = np.array(vocabulary.COLOURS[group.colour].rgb, np.float32)
+    square = 255.0 * (1.0 - cover[0, :, :, None]) + (cover * tint)[0, :, :, None] * colour
+    picture = np.full((height, width, 3), 255, np.uint8)
+    top, left = (height - side) // 2, (width - side) // 2
+    picture[top : top + side, left : left + side] = (square + 0.5).astype(np.uint8)
+    return picture
+
+
 def _gain(night: tuple[float, float, float], light: np.ndarray) -> Float[np.ndarray, "3 t 1 1"]:
     dark = np.array(night)[:, None, None, None]
     return (dark + (1.0 - dark) * light[:, None, None]).astype(np.float32)
@@ -108,7 +130,8 @@ def _draw(
     radius = moves.radius * zoom * view.half  # (f,) in pixels
     reach = math.ceil(radius.max() * shapes.BOUND[group.shape] + 1.0 + 0.11 * view.half)
     left, top = np.floor(x).astype(int) - reach, np.floor(y).astype(int) - reach
-    keep, paint = _patch(group, moves, x - left, y - top, radius, 2 * reach + 1, view)
+    cover, tint, shadow = _patch(group, moves, x - left, y - top, radius, 2 * reach + 1, view)
+    keep, paint = (1.0 - cover) * (1.0 - shadow), cover * tint
     colour = np.array(vocabulary.COLOURS[group.colour].rgb, np.float32)[:, None, None, None] * glow
     paint = colour * paint  # (3, f or g, p, p)
     corners = zip(left.tolist(), top.tolist(), strict=True)
@@ -128,8 +151,8 @@ def _patch(
     radius: Float[np.ndarray, "f"],
     size: int,
     view: _View,
-) -> tuple[Float[np.ndarray, "f p p"], Float[np.ndarray, "f p p"]]:
-    """Returns how much of the canvas stays, and how much of the colour comes, by pixel."""
+) -> tuple[Float[np.ndarray, "f p p"], Float[np.ndarray, "f p p"], Float[np.ndarray, "f p p"]]:
+    """Returns by pixel how much is covered, how bright the colour is, and the shadow around."""
     grid = np.arange(size, dtype=np.float32) + np.float32(0.5)
     radius = radius.astype(np.float32)[:, None, None]
     px = (grid[None, None, :] - x.astype(np.float32)[:, None, None]) / radius  # (f, 1, p)
@@ -155,7 +178,7 @@ def _patch(
         opacity = moves.opacity.astype(np.float32)[:, None, None]
         cover *= opacity
         shadow *= opacity
-    return (1.0 - cover) * (1.0 - shadow), cover * tint
+    return cover, tint, shadow
 
 
 def _clip(

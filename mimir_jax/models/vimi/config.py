@@ -3,10 +3,10 @@
 """Configuration of what joins a multimodal LLM with a video transformer."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from mimir_jax.config import checks
-from mimir_jax.models.config import DType, Remat, ResamplerConfig
+from mimir_jax.models.config import DiTConfig, DType, Remat, ResamplerConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,3 +53,32 @@ class AlignerConfig:
             dtype=self.dtype,
             **{name: getattr(self, name) for name in shared},
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VimiConfig:
+    """A video transformer that reads the states of a multimodal LLM.
+
+    Attributes:
+        route: How it reads them (V-U11): `aligner` turns them into as many tokens as it has text,
+            for a base that was trained with T5; `direct` projects the state of every position, as
+            in the paper's figure, for one that trains for long.
+        aligner: The aligner. Of the other route, `llm_width`, `norm_eps` and `dtype` count.
+        dit: Video transformer.
+    """
+
+    route: Literal["aligner", "direct"] = "aligner"
+    aligner: AlignerConfig = AlignerConfig()
+    dit: DiTConfig = DiTConfig()
+
+    def __post_init__(self):
+        for name in ("text_width", "text_length"):
+            checks.check(
+                self,
+                getattr(self.aligner, name) == getattr(self.dit, name),
+                f"{{aligner.{name}}} must equal {{dit.{name}}}",
+            )
+
+    def with_dit(self, **fields: Any) -> "VimiConfig":
+        """Returns this config with other `fields` of its video transformer."""
+        return dataclasses.replace(self, dit=dataclasses.replace(self.dit, **fields))

@@ -111,8 +111,8 @@ class MaskedLM(LanguageSystem):
         """
         hidden = self.draw_masked(batch, key)
         logits = self.logits(params, jnp.where(hidden, self.tokenizer.mask_token_id, batch.ids))
-        loss, _ = _cross_entropy(logits, batch.ids, batch.mask)
-        return loss, _cross_entropy(logits, batch.ids, hidden)[1]
+        loss, _ = cross_entropy(logits, batch.ids, batch.mask)
+        return loss, cross_entropy(logits, batch.ids, hidden)[1]
 
     def draw_masked(self, batch: Batch, key: jax.Array) -> Bool[Array, "b l"]:
         """Returns which tokens to mask."""
@@ -163,7 +163,7 @@ class CausalLM(LanguageSystem):
         """Returns the next-token cross-entropy over replies; prompts cannot be predicted."""
         del key
         logits = self.model.read_branches(params, batch.ids, batch.branch, batch.positions)
-        return _cross_entropy(logits, jnp.maximum(batch.labels, 0), batch.labels >= 0)
+        return cross_entropy(logits, jnp.maximum(batch.labels, 0), batch.labels >= 0)
 
 
 def make_system(config: TrainConfig) -> LanguageSystem:
@@ -171,9 +171,10 @@ def make_system(config: TrainConfig) -> LanguageSystem:
     return {"t5": MaskedLM, "llm": CausalLM}[config.system.kind](config)
 
 
-def _cross_entropy(
+def cross_entropy(
     logits: Float[Array, "b l v"], labels: Int[Array, "b l"], where: Bool[Array, "b l"]
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """Returns the mean cross-entropy at the labels in `where`, and the accuracy there."""
     losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
     count = jnp.maximum(where.sum(), 1)
     correct = (logits.argmax(-1) == labels) & where

@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 from mimir_jax.config import TrainConfig, flag
 from mimir_jax.encoders import text as text_lib
 from mimir_jax.errors import InputError
-from mimir_jax.systems import diffusion, video_encoder
+from mimir_jax.systems import base, diffusion, video_encoder
 from mimir_jax.systems.mimir import system as system_lib
 
 make_evaluators = diffusion.make_evaluators
@@ -16,15 +16,15 @@ make_evaluators = diffusion.make_evaluators
 class MimirEncoder(video_encoder.VideoEncoder):
     """`VideoEncoder` that knows which features condition each row of Table 3."""
 
-    def truncated_text(self, prompt: str) -> str:
-        """Returns the longest end of `prompt` that a used part of the condition leaves out."""
+    def truncated_text(self, request: base.Request) -> str:
+        """Returns the longest end of the prompt that a used part of the condition leaves out."""
         network = self._system.config.network
         used = {
             "t5": True,
             "llm": network.fuser.use_llm,
             "instructions": network.stabilizer.enabled and network.stabilizer.use_instructions,
         }
-        ends = self.text.truncated(prompt)
+        ends = self.text.truncated(request.prompt)
         return max((ends[name] for name, reads in used.items() if reads), key=len)
 
     def answers(self, prompt: str) -> list[str]:

@@ -1,0 +1,54 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""VIMI (arXiv 2407.06304): the states of a multimodal LLM condition a video transformer.
+
+    states of a prompt -> Aligner or Direct -> tokens -> DiT -> velocity
+
+Parameters have one top-level name per part: `aligner` or `direct`, and `dit`.
+"""
+
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from mimir_jax.config import VimiConfig
+from mimir_jax.models import condition as conditioning
+from mimir_jax.models import dit
+from mimir_jax.models.vimi import aligner, direct
+
+
+class Vimi(nnx.Module):
+    """States of prompts with pictures in, velocity out."""
+
+    def __init__(self, cfg: VimiConfig, *, rngs: nnx.Rngs):
+        self.dit = dit.DiT(cfg.dit, rngs=rngs)
+        if cfg.route == "aligner":
+            self.aligner = aligner.Aligner(cfg.aligner, rngs=rngs)
+        else:
+            self.direct = direct.Direct(cfg.aligner, rngs=rngs)
+        self.cfg = cfg
+
+    def condition(
+        self, features: conditioning.PromptFeatures, drop: Bool[Array, " b"] | None = None
+    ) -> conditioning.Condition:
+        """Returns the tokens of prompts; rows with `drop` True get the null condition."""
+        part = self.aligner if self.cfg.route == "aligner" else self.direct
+        return part(features, drop)
+
+    def denoise(
+        self,
+        xt: Float[Array, "b t h w c"],
+        timestep: Int[Array, " b"] | Float[Array, " b"],
+        condition: conditioning.Condition,
+    ) -> Float[Array, "b t h w c_out"]:
+        """Predicts the velocity of noisy latents `xt`."""
+        return self.dit.denoise(xt, timestep, condition)
+
+    def __call__(
+        self,
+        xt: Float[Array, "b t h w c"],
+        timestep: Int[Array, " b"] | Float[Array, " b"],
+        features: conditioning.PromptFeatures,
+        drop: Bool[Array, " b"] | None = None,
+    ) -> Float[Array, "b t h w c_out"]:
+        """Conditions and predicts in one call."""
+        return self.denoise(xt, timestep, self.condition(features, drop))

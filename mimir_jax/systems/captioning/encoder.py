@@ -1,0 +1,139 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The host half of captioning: rows of pictures, questions and answers."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from mimir_jax.config import TrainConfig
+from mimir_jax.data import sources
+from mimir_jax.encoders import decoding, images, interleaved, tokenizers
+from mimir_jax.models import functional, llm
+from mimir_jax.parallel import distributed
+from mimir_jax.systems import base
+from mimir_jax.systems.captioning import pairs
+from mimir_jax.systems.captioning import system as system_lib
+
+
+class CaptioningEncoder:
+    """`base.Encoder` of pictures with questions.
+
+    Args:
+        config: The run.
+        system: Its pure half.
+    """
+
+    def __init__(self, config: TrainConfig, system: system_lib.CaptioningSystem):
+        self._config, self._system = config, system
+
+    def source(self, split: sources.Split) -> pairs.Pairs:
+        """Returns the pictures of a split, with questions and answers."""
+        return pairs.Pairs(self._config, split)
+
+    def encode(self, records: Mapping[str, Any]) -> system_lib.Batch:
+        """Returns the rows of prompts of one picture each and their answers."""
+        tokenization, length = self._system.tokenization, self._config.system.length
+        tokenizer, prompts = tokenization.tokenizer, records["prompt"]
+        shape = (len(prompts), length)
+        ids = np.full(shape, tokenizer.pad_token_id, np.int32)
+        labels = np.full(shape, -1, np.int32)
+        for row, (prompt, answer) in enumerate(zip(prompts, records["answer"], strict=True)):
+            asked = tokenization.ids(prompt, answer=True)
+            said = tokenizer(answer, add_special_tokens=False)["input_ids"]
+            said.append(tokenizer.eos_token_id)
+            whole = [*asked, *said][:length]
+            ids[row, : len(whole)] = whole
+            labels[row, len(asked) - 1 : len(whole) - 1] = said[: len(whole) - len(asked)]
+        return system_lib.Batch(pixels=self.pixels(prompts), ids=ids, labels=labels)
+
+    def pixels(self, prompts: list[interleaved.Prompt]) -> np.ndarray:
+        """Returns the pictures of prompts as the tower reads them."""
+        return np.stack(
+            [images.prepare(p, self._system.images) for prompt in prompts for p in prompt.pictures]
+        )
+
+    @functools.cached_property
+    def heldout(self) -> list[dict[str, Any]]:
+        """The held-out records."""
+        source = self.source("heldout")
+        return [source[i] for i in range(min(self._config.system.heldout_texts, len(source)))]
+
+
+class HeldoutPictures:
+    """Loss and accuracy of answers about held-out pictures.
+
+    Args:
+        system: The pure half.
+        encoder: The host half.
+    """
+
+    def __init__(self, system: system_lib.CaptioningSystem, encoder: CaptioningEncoder):
+        self._system, self._encoder = system, encoder
+        self._loss = jax.jit(functools.partial(system.loss, key=jax.random.key(0)))
+
+    def read(self) -> None:
+        """Tokenises the held-out records."""
+        _ = self._batch
+
+    def evaluate(self, params: functional.Params) -> dict[str, float]:
+        """Returns `loss` and `accuracy`."""
+        loss, values = self._loss(params, self._batch)
+        return {"loss": float(loss), **{name: float(value) for name, value in values.items()}}
+
+    def make_examples(self, params: functional.Params) -> base.Examples:
+        """Returns held-out answers, each followed by that of the network."""
+        records = self._encoder.heldout[: self._system.config.examples]
+        if not records:
+            return base.Examples()
+        tokenization = self._system.tokenization
+        tokenizer = tokenization.tokenizer
+        rows = [tokenization.ids(record["prompt"], answer=True) for record in records]
+        longest = max(map(len, rows))
+        ids, mask = tokenizers.pad(rows, longest, tokenizer.pad_token_id)
+        pixels = self._encoder.pixels([record["prompt"] for record in records])
+        tokens = decoding.generate(
+            functional.build(llm.LLM, self._system.config.model.llm),
+            params["llm"],
+            ids,
+            mask,
+            max_new_tokens=48,
+            eos_ids=(tokenizer.eos_token_id,),
+            pad_id=tokenizer.pad_token_id,
+            embeddings=jax.jit(self._system.model.embed)(params, ids, pixels),
+        )
+        said = tokenizer.batch_decode(distributed.to_host(tokens), skip_special_tokens=True)
+        pairs_of = zip(records, said, strict=True)
+        lines = [line for r, s in pairs_of for line in (r["answer"], f"  {s.strip()}", "")]
+        return base.Examples(lines=lines)
+
+    @functools.cached_property
+    def _batch(self) -> system_lib.Batch:
+        heldout = self._encoder.heldout
+        records = {name: [record[name] for record in heldout] for name in heldout[0]}
+        return jax.device_put(self._encoder.encode(records))
+
+
+def make_encoder(
+    config: TrainConfig, system: system_lib.CaptioningSystem, mesh: Mesh | None = None
+) -> CaptioningEncoder:
+    """Returns the reader of pictures and questions; there are no frozen networks.
+
+    Raises:
+        InputError: for a tokenizer that does not belong to the model.
+    """
+    del mesh
+    _ = system.tokenization, system.images
+    return CaptioningEncoder(config, system)
+
+
+def make_evaluators(
+    config: TrainConfig, system: system_lib.CaptioningSystem, encoder: CaptioningEncoder
+) -> list[base.Evaluator]:
+    """Returns the evaluator of held-out pictures."""
+    del config
+    return [HeldoutPictures(system, encoder)]

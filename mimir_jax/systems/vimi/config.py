@@ -1,0 +1,123 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of VIMI."""
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+from mimir_jax.config import checks
+from mimir_jax.encoders.config import FirstFrameConfig, MultimodalConfig
+from mimir_jax.models.config import DiTConfig
+from mimir_jax.models.vimi.config import VimiConfig
+from mimir_jax.retrieval.config import BM25Config, RetrievalConfig
+from mimir_jax.systems.diffusion_config import DiffusionSystemConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TasksConfig:
+    """Tasks of the second stage (V-U8, V-U9).
+
+    Attributes:
+        subject: Weight of subject-driven generation: pictures of objects in place of their words.
+        prediction: Weight of video prediction: the caption and the first frame.
+        retrieval: Weight of text-to-video with a retrieved document.
+        max_pictures: Pictures of a subject-driven prompt at most; an object that is named again has
+            its picture again.
+        place: Share of subject-driven prompts with a picture of the place.
+    """
+
+    subject: float = 1.0
+    prediction: float = 1.0
+    retrieval: float = 1.0
+    max_pictures: int = 3
+    place: float = 0.5
+
+    def __post_init__(self):
+        for name in ("subject", "prediction", "retrieval"):
+            checks.within(self, name, 0)
+        checks.check(self, self.total > 0, "{subject}, {prediction} or {retrieval} must be above 0")
+        checks.within(self, "max_pictures", 1)
+        checks.within(self, "place", 0, 1)
+
+    @property
+    def total(self) -> float:
+        """Sum of the weights."""
+        return self.subject + self.prediction + self.retrieval
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the prompts of each task that has any."""
+        weights = {name: getattr(self, name) for name in ("subject", "prediction", "retrieval")}
+        return {name: weight / self.total for name, weight in weights.items() if weight}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VimiSystemConfig(DiffusionSystemConfig):
+    """Train a video transformer on the states of a multimodal LLM.
+
+    Attributes:
+        model: Aligner, or what stands in its place, and video transformer.
+        multimodal: Prompts with pictures to states: the frozen LLM.
+        memory_path: Folder of the memory of documents, made by `mimir-jax index`; None retrieves
+            nothing.
+        bm25: Constants of the index of that memory.
+        retrieval: Which of its documents a caption gets.
+        stage: `pretrain` puts a retrieved document before every caption; `instruct` mixes `tasks`,
+            each with an instruction.
+        tasks: Mixture of the second stage.
+        prompts_per_clip: Prompts drawn for every clip: documents, tasks, wordings. They are encoded
+            once, and training draws one of them each time.
+        document_dropout: Share of prompts without their document (V-U7).
+    """
+
+    dit_field: ClassVar[str] = "model.dit"
+
+    kind: Literal["vimi"] = "vimi"
+    model: VimiConfig = VimiConfig()
+    multimodal: MultimodalConfig = MultimodalConfig()
+    memory_path: str | None = None
+    bm25: BM25Config = BM25Config()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    stage: Literal["pretrain", "instruct"] = "pretrain"
+    tasks: TasksConfig = TasksConfig()
+    prompts_per_clip: int = 2
+    document_dropout: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.within(self, "prompts_per_clip", 1)
+        checks.within(self, "document_dropout", 0, 1)
+
+    @property
+    def makes_videos(self) -> bool:
+        """Whether the network samples videos for prompts: it does."""
+        return True
+
+    @property
+    def dit(self) -> DiTConfig:
+        """The video transformer."""
+        return self.model.dit
+
+    @property
+    def first_frame(self) -> FirstFrameConfig:
+        """How a first frame takes the size of the video before the LLM reads it."""
+        return FirstFrameConfig()
+
+    @property
+    def network(self) -> VimiConfig:
+        """The network that trains."""
+        return self.model
+
+    def with_dit(self, **fields: Any) -> "VimiSystemConfig":
+        """Returns this config with other `fields` of its video transformer."""
+        return dataclasses.replace(self, model=self.model.with_dit(**fields))
+
+    def check_run(self, run: Any) -> None:
+        """Raises `FieldError` unless the data of the run have what the tasks need."""
+        super().check_run(run)
+        checks.check(
+            run,
+            self.stage == "pretrain" or not self.tasks.subject or run.data.source == "toyworld",
+            "{system.tasks.subject} must be 0 unless {data.source} is toyworld, which alone has "
+            "cut-outs of its objects",
+        )

@@ -1,0 +1,240 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The host half of VIMI: frozen VAE and multimodal LLM, and the memory of documents."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Bool, UInt8
+
+from mimir_jax.config import TrainConfig, flag
+from mimir_jax.data import loader, sources
+from mimir_jax.encoders import interleaved, multimodal
+from mimir_jax.errors import InputError, require
+from mimir_jax.models import condition as condition_lib
+from mimir_jax.models import functional
+from mimir_jax.systems import base, clip_encoder, diffusion, video_encoder
+from mimir_jax.systems.vimi import prompts as prompts_lib
+from mimir_jax.systems.vimi import system as system_lib
+
+
+class VimiEncoder(clip_encoder.ClipEncoder):
+    """`base.DiffusionEncoder` of clips whose prompts have pictures.
+
+    Args:
+        config: The run.
+        system: The pure half.
+        llm: Encodes the prompts.
+        codec_params: Parameters of the system's codec.
+        retrieval: Finds documents; None for a run without them.
+    """
+
+    padded = ("states",)
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        system: system_lib.VimiSystem,
+        llm: multimodal.MultimodalEncoder,
+        codec_params: functional.Params,
+        retrieval: prompts_lib.Retrieval | None,
+    ):
+        super().__init__(config, system, codec_params)
+        self._llm, self._retrieval = llm, retrieval
+
+    def encode_features(self, records: Mapping[str, Any]) -> system_lib.DrawnPrompts:
+        """Returns the states of the prompts drawn for `records`.
+
+        Records without `index` are held out: their prompt has the best document.
+        """
+        count = self._config.system.prompts_per_clip
+        if "index" not in records:
+            made = [self._prompts("train").first(caption) for caption in records["caption"]]
+            return self._encode([[prompt] * count for prompt in made])
+        maker = self._prompts("train")
+        return self._encode(
+            [[maker.draw(record, n) for n in range(count)] for record in _rows(records)]
+        )
+
+    def encode_task(self, records: Mapping[str, Any], task: str) -> diffusion.Batch:
+        """Returns the batch of held-out records with prompts of one task of the second stage."""
+        count = self._config.system.prompts_per_clip
+        maker = self._prompts("heldout")
+        made = [[maker.draw(record, 0, task=task)] * count for record in _rows(records)]
+        moments = self._moments.encode(records["video"])
+        return diffusion.Batch(moments=moments, features=self._encode(made))
+
+    def feature_identity(self) -> dict[str, Any]:
+        """Returns what the states of prompts depend on."""
+        cfg, retrieval = self._config.system, self._retrieval
+        fields = ("bm25", "retrieval", "stage", "tasks", "prompts_per_clip", "document_dropout")
+        return {
+            "llm": self._llm.identity(),
+            "wordings": {
+                name: list(getattr(cfg.multimodal, name))
+                for name in ("subject", "prediction", "retrieval")
+            },
+            "pretraining_instruction": cfg.multimodal.pretraining_instruction,
+            "memory": {"checksum": retrieval and retrieval.memory.checksum},
+            "prompts": {name: repr(getattr(cfg, name)) for name in fields},
+        }
+
+    def features(self, requests: Sequence[base.Request]) -> condition_lib.PromptFeatures:
+        """Returns the states of the prompt of each request, with its pictures or document.
+
+        Raises:
+            InputError: for pictures that do not fit the marks of a prompt, or inputs of several
+                tasks.
+        """
+        return self._llm.encode([self._compose(request) for request in requests])
+
+    def null_features(
+        self, requests: Sequence[base.Request]
+    ) -> tuple[condition_lib.PromptFeatures, Bool[np.ndarray, " b"]]:
+        """Returns the states of negative prompts; the network's null rule applies to the others."""
+        made = [
+            self._compose(request)
+            if request.negative_prompt is None
+            else interleaved.retrieved(self._llm.config, request.negative_prompt, None)
+            for request in requests
+        ]
+        drop = np.array([request.negative_prompt is None for request in requests])
+        return self._llm.encode(made), drop
+
+    def with_first_frames(
+        self, features: base.Features, frames: Sequence[UInt8[np.ndarray, "h w 3"] | None]
+    ) -> base.Features:
+        """Returns `features`, which first frames are a part of.
+
+        Raises:
+            InputError: for a first frame, which the LLM must read with its prompt.
+        """
+        require(
+            all(frame is None for frame in frames),
+            "first_frame must be part of a request to vimi, which reads it with the prompt; use "
+            "Pipeline.generate",
+        )
+        return features
+
+    def truncated_text(self, request: base.Request) -> str:
+        """Returns the ends of the texts of a request that do not fit the LLM."""
+        return " ... ".join(self._llm.truncated(self._compose(request)))
+
+    def _compose(self, request: base.Request) -> interleaved.Prompt:
+        if self._config.system.stage == "pretrain":
+            return self._prompts("train").with_document(request.prompt, request.document)
+        return interleaved.compose(
+            self._llm.config,
+            request.prompt,
+            pictures=request.images,
+            first_frame=request.first_frame,
+            document=request.document,
+        )
+
+    def _encode(self, rows: Sequence[Sequence[interleaved.Prompt]]) -> system_lib.DrawnPrompts:
+        """Returns the states of the prompts of each row."""
+        encoded = [self._llm.encode(row) for row in rows]
+        return system_lib.DrawnPrompts(
+            states=np.stack([x.states for x in encoded]),
+            states_mask=np.stack([x.mask for x in encoded]),
+        )
+
+    @functools.cache  # noqa: B019 (one encoder per process)
+    def _prompts(self, split: sources.Split) -> prompts_lib.PromptMaker:
+        config = self._config
+        source = sources.make_source(config.data, split, seed=config.seed)
+        return prompts_lib.PromptMaker(config.system, source, config.seed, self._retrieval)
+
+
+class HeldoutTask(diffusion.HeldoutLoss):
+    """The held-out loss with the prompts of one task of the second stage.
+
+    Args:
+        config: The run.
+        system: The pure half.
+        encoder: The host half.
+        task: The task.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        system: system_lib.VimiSystem,
+        encoder: VimiEncoder,
+        task: str,
+    ):
+        super().__init__(system, encoder)
+        self._config, self._task = config, task
+
+    def evaluate(self, params: functional.Params) -> dict[str, float]:
+        """Returns `loss_TASK`."""
+        return {f"loss_{self._task}": super().evaluate(params)["loss"]}
+
+    @functools.cached_property
+    def _batches(self) -> list[diffusion.Batch]:
+        source = sources.make_source(self._config.data, "heldout", seed=self._config.seed)
+        count = min(self._config.system.heldout_clips, len(source))
+        parts = [
+            range(i, min(i + diffusion.HELDOUT_BATCH, count))
+            for i in range(0, count, diffusion.HELDOUT_BATCH)
+        ]
+        return [
+            jax.device_put(
+                self._encoder.encode_task(loader.stack([source[i] for i in part]), self._task)
+            )
+            for part in parts
+        ]
+
+
+def make_encoder(
+    config: TrainConfig, system: system_lib.VimiSystem, mesh: Mesh | None = None
+) -> VimiEncoder:
+    """Loads the frozen networks of a run of VIMI, and opens its memory.
+
+    Args:
+        config: The run.
+        system: Its pure half.
+        mesh: Devices of this process that would split parameters; None keeps the LLM whole unless
+            the run splits it.
+
+    Raises:
+        InputError: for a network that is missing or of another width than the model reads, or a
+            memory without an index.
+    """
+    section = config.system
+    retrieval = prompts_lib.open_retrieval(section, config.seed)
+    _, codec_params = system.frozen["vae"].load()
+    llm = multimodal.MultimodalEncoder(
+        section.multimodal, mesh=video_encoder.text_mesh(config, mesh)
+    )
+    stated, path = section.model.aligner.llm_width, section.multimodal.path
+    if llm.width != stated:
+        raise InputError(
+            f"aligner.llm_width must be the width {llm.width} of {path}, got {stated}; set it with "
+            f"{flag('system.model.aligner.llm_width')}"
+        )
+    return VimiEncoder(config, system, llm, codec_params, retrieval)
+
+
+def make_evaluators(
+    config: TrainConfig, system: system_lib.VimiSystem, encoder: VimiEncoder
+) -> list[base.Evaluator]:
+    """Returns the held-out loss, and in the second stage those of its tasks."""
+    evaluators = diffusion.make_evaluators(config, system, encoder)
+    if config.system.stage == "instruct":
+        tasks = config.system.tasks.shares
+        evaluators += [HeldoutTask(config, system, encoder, task) for task in tasks]
+    return evaluators
+
+
+def _rows(records: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns a batch of records one by one."""
+    names = ("video", "caption", "index")
+    return [
+        dict(zip(names, row, strict=True))
+        for row in zip(*(records[name] for name in names), strict=True)
+    ]

@@ -1,0 +1,219 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Presets of VIMI (arXiv 2407.06304): the networks and stages of the miniature; the paper's sizes.
+
+The miniature is trained by `mimir-jax recipe vimi --out runs/vimi`, where these presets find its
+parts.
+"""
+
+import dataclasses
+
+import ml_collections
+
+from mimir_jax import config as c
+from mimir_jax.systems.divot import presets as divot
+
+_SIZES = dict(width=128, num_layers=3, num_heads=4, head_dim=32, mlp_dim=512)
+TINY_LLAVA = c.LlavaConfig(
+    vit=divot.TINY_TOKENIZER.vit, llm=c.TINY_LLM, image_token=2357, vision_layers=(-1,)
+)
+"""The ViT of Divot's miniature and the shipped LLM: 64 tokens per picture."""
+
+TINY_ALIGNER = c.AlignerConfig(llm_width=160, text_width=128, text_length=64, **_SIZES)
+_TINY_PROMPTS = c.MultimodalConfig(path="runs/vimi/llava", length=224)
+_TINY_TEXT = c.TextConfig(t5_path="package:tiny/t5", length=64)
+
+
+def tiny_llava() -> c.TrainConfig:
+    """The multimodal LLM of the miniature: the shipped LLM learns to read pictures.
+
+    Command:  python launch/train.py --config configs/vimi.py:tiny/llava
+              --workdir runs/vimi/runs/llava
+    Hardware: any; two CPU cores.
+    Time:     not run to its end.
+    Expect:   not run to its end.
+    """
+    return c.TrainConfig(
+        system=c.CaptioningSystemConfig(
+            model=TINY_LLAVA, tokenizer_path="package:tiny/llava", length=128
+        ),
+        data=c.DataConfig(frames=1, toyworld=c.ToyworldConfig(num_scenes=32768, variety="single")),
+        optimizer=c.OptimizerConfig(
+            learning_rate=1e-3,
+            schedule="cosine",
+            lr_scale=(("^(vit|llm)/", 0.3),),  # begin trained
+            warmup_steps=50,
+            ema_decay=0.99,
+        ),
+        steps=2000,
+        batch_size=16,
+        eval_every=250,
+        sample_every=1000,
+        checkpoint_every=250,
+        init_from="package:tiny/llm,runs/vimi/runs/vit",
+    )
+
+
+def tiny_aligner() -> c.TrainConfig:
+    """The first phase of the aligner: it matches the shipped T5's states of captions.
+
+    Command:  python launch/train.py --config configs/vimi.py:tiny/aligner
+              --workdir runs/vimi/runs/aligner
+    Hardware: any; two CPU cores.
+    Time:     not run to its end.
+    Expect:   not run to its end.
+    """
+    return c.TrainConfig(
+        system=c.AlignerSystemConfig(model=TINY_ALIGNER, multimodal=_TINY_PROMPTS, text=_TINY_TEXT),
+        data=c.DataConfig(toyworld=c.ToyworldConfig(num_scenes=16384, variety="single")),
+        optimizer=c.OptimizerConfig(
+            name="muon", learning_rate=5e-3, schedule="cosine", warmup_steps=50, ema_decay=0.99
+        ),
+        steps=2000,
+        batch_size=64,
+        eval_every=250,
+        checkpoint_every=250,
+    )
+
+
+def tiny_stage1() -> c.TrainConfig:
+    """Retrieval-augmented pretraining of the miniature on the shipped base.
+
+    Command:  python launch/train.py --config configs/vimi.py    (after the stages before it)
+              or `mimir-jax recipe vimi --out runs/vimi` for all of them.
+    Hardware: any; two CPU cores.
+    Time:     not run to its end.
+    Expect:   not run to its end.
+    """
+    return c.TrainConfig(
+        system=c.VimiSystemConfig(
+            model=c.VimiConfig(aligner=TINY_ALIGNER, dit=dataclasses.replace(c.TINY_DIT, unroll=6)),
+            multimodal=_TINY_PROMPTS,
+            memory_path="runs/vimi/memory",
+            tasks=c.TasksConfig(max_pictures=2),
+            vae=c.TINY_VAE,
+            vae_path="package:tiny/vae",
+            # High noise, where the content of a video is decided, is what pictures must bring.
+            diffusion=dataclasses.replace(c.TINY_DIFFUSION, timestep_power=2.0),
+            sampler=c.SamplerConfig(
+                name="ddim", steps=20, guidance_scale=4.0, dynamic_guidance="off"
+            ),
+            heldout_clips=8,
+        ),
+        data=c.DataConfig(toyworld=c.ToyworldConfig(num_scenes=2048, variety="single")),
+        optimizer=c.OptimizerConfig(
+            learning_rate=1e-4,
+            schedule="cosine",
+            lr_scale=(("^(aligner|direct)/", 5.0),),
+            warmup_steps=50,
+            ema_decay=0.99,
+        ),
+        steps=2500,
+        batch_size=8,
+        eval_every=250,
+        sample_every=500,
+        checkpoint_every=100,
+        init_from="package:tiny/base,runs/vimi/runs/aligner",
+    )
+
+
+def tiny_stage2() -> c.TrainConfig:
+    """Instruction tuning of the miniature: subjects, first frames and documents.
+
+    Command:  python launch/train.py --config configs/vimi.py:tiny/stage2
+              --workdir runs/vimi/runs/stage2
+    Hardware: any; two CPU cores.
+    Time:     not run to its end.
+    Expect:   not run to its end.
+    """
+    config = tiny_stage1()
+    return dataclasses.replace(
+        config,
+        system=dataclasses.replace(config.system, stage="instruct"),
+        init_from="runs/vimi/runs/stage1",
+    )
+
+
+def paper() -> c.TrainConfig:
+    """LLaVA-1.5-7B before CogVideoX-5B, 480x720 and 49 frames: the first stage at full size.
+
+    The paper's generator is another one, and its learning rate, batch and steps are UNSTATED.
+
+    Command:  mimir-jax index FOLDER --out memory
+              python launch/train.py --config configs/vimi.py:paper
+              --config.init_from=CogVideoX-5b/transformer --config.system.vae_path=CogVideoX-5b/vae
+              --config.system.multimodal.path=llava-1.5-7b-hf --config.system.memory_path=memory
+              --config.data.folder.path=FOLDER
+    Hardware: `mimir-jax compile` tells the memory per device for a mesh.
+    Time:     not run.
+    Expect:   not run.
+    """
+    return c.TrainConfig(
+        system=c.VimiSystemConfig(
+            model=c.VimiConfig(
+                aligner=c.AlignerConfig(dtype="bfloat16", remat="full"),
+                dit=c.DiTConfig(**c.COGVIDEOX["5b"], dtype="bfloat16", remat="full"),
+            ),
+            vae=c.VAEConfig(dtype="bfloat16"),
+            sampler=c.SamplerConfig(name="dpm", steps=50, guidance_scale=6.0),
+            prompts_per_clip=1,
+        ),
+        data=c.DataConfig(
+            source="folder",
+            folder=c.FolderConfig(path="data/videos"),
+            frames=49,
+            height=480,
+            width=720,
+        ),
+        optimizer=c.OptimizerConfig(
+            learning_rate=1e-5,
+            lr_scale=(("^(aligner|direct)/", 10.0),),
+            warmup_steps=100,
+            ema_decay=0.9999,
+            clip_norm=1.0,
+        ),
+        mesh=c.MeshConfig(data=1, fsdp=-1, shard_frozen=True),
+        steps=10_000,
+        batch_size=64,
+        eval_every=500,
+        sample_every=1000,
+        checkpoint_every=500,
+    )
+
+
+def paper_stage2() -> c.TrainConfig:
+    """Instruction tuning at full size: video prediction and text-to-video.
+
+    Subject-driven rows need cut-outs of the objects of real clips, which are not made here.
+
+    Command:  as `paper`, with --config configs/vimi.py:paper/stage2 and the run of `paper` as
+              --config.init_from
+    Hardware: as `paper`.
+    Time:     not run.
+    Expect:   not run.
+    """
+    config = paper()
+    return dataclasses.replace(
+        config,
+        system=dataclasses.replace(
+            config.system, stage="instruct", tasks=c.TasksConfig(subject=0.0)
+        ),
+        optimizer=dataclasses.replace(config.optimizer, learning_rate=1e-6),
+    )
+
+
+PRESETS = {
+    "tiny/llava": tiny_llava,
+    "tiny/aligner": tiny_aligner,
+    "tiny/stage1": tiny_stage1,
+    "tiny/stage2": tiny_stage2,
+    "paper": paper,
+    "paper/stage2": paper_stage2,
+}
+
+
+def get_config(
+    preset: str = "tiny/stage1", presets: c.Presets = PRESETS
+) -> ml_collections.ConfigDict:
+    """Returns the run `preset` of `presets`."""
+    return c.pick_preset(presets, preset)

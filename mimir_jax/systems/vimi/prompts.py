@@ -1,0 +1,135 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The prompts of training: documents, tasks, wordings and pictures drawn for each clip.
+
+A prompt is a function of run, record and number, so that its states can be computed once.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mimir_jax import files, hashing
+from mimir_jax.data.toyworld import pictured
+from mimir_jax.data.toyworld.source import ToyworldSource
+from mimir_jax.encoders import interleaved
+from mimir_jax.retrieval import documents as documents_lib
+from mimir_jax.retrieval import index as index_lib
+from mimir_jax.retrieval import memory as memory_lib
+from mimir_jax.retrieval import retriever as retriever_lib
+from mimir_jax.systems.vimi.config import VimiSystemConfig
+
+
+class Retrieval(NamedTuple):
+    """A memory and what finds its documents."""
+
+    memory: memory_lib.Memory
+    search: retriever_lib.Retriever
+
+
+def open_retrieval(config: VimiSystemConfig, seed: int) -> Retrieval | None:
+    """Opens the memory of a run; None for one without.
+
+    Args:
+        config: The section `system` of the run.
+        seed: Names the draws of documents.
+
+    Raises:
+        InputError: for a folder that holds none, or one without an index of its documents.
+    """
+    if config.memory_path is None:
+        return None
+    store = memory_lib.open_memory(files.expand_path(config.memory_path))
+    index = index_lib.Index(store, config.bm25)
+    return Retrieval(store, retriever_lib.Retriever(index, config.retrieval, seed=seed))
+
+
+class PromptMaker:
+    """Draws the prompts of clips.
+
+    Args:
+        config: The section `system` of the run.
+        source: The clips; those of Toyworld have scenes.
+        seed: Names the draws.
+        retrieval: Finds documents; None for runs without.
+    """
+
+    def __init__(
+        self,
+        config: VimiSystemConfig,
+        source: Any,
+        seed: int,
+        retrieval: Retrieval | None,
+    ):
+        self._config, self._source, self._seed = config, source, seed
+        self._retrieval = retrieval
+
+    def draw(
+        self, record: Mapping[str, Any], number: int, *, task: str | None = None
+    ) -> interleaved.Prompt:
+        """Returns prompt `number` of a clip.
+
+        Args:
+            record: A record of the source: video, caption, index.
+            number: Which of the clip's prompts.
+            task: A task of the second stage; None draws it.
+        """
+        cfg, index = self._config, int(record["index"])
+        key = hashing.content_key("prompt", str(self._seed), str(index), str(number))
+        rng = np.random.default_rng(list(key))
+        shares = cfg.tasks.shares if cfg.stage == "instruct" else {"retrieval": 1.0}
+        drawn = str(rng.choice(list(shares), p=list(shares.values())))
+        task = task or drawn
+        wording, dropped = int(rng.integers(1 << 16)), rng.random() < cfg.document_dropout
+        if task == "subject":
+            return self._subjects(index, wording, rng)
+        caption = record["caption"]
+        if task == "prediction":
+            first = np.asarray(record["video"])[0]
+            return interleaved.prediction(cfg.multimodal, caption, first, wording)
+        document = None
+        if self._retrieval is not None and not dropped:
+            found = self._retrieval.search.draw(caption, number, exclude=self._own(index))
+            document = self._with_picture(found)
+        return self.with_document(caption, document, wording)
+
+    def first(self, caption: str) -> interleaved.Prompt:
+        """Returns the prompt of a held-out caption, with the best document."""
+        document = None
+        if self._retrieval is not None:
+            document = self._with_picture(self._retrieval.search.first(caption))
+        return self.with_document(caption, document)
+
+    def with_document(
+        self, caption: str, document: interleaved.Document | None, wording: int = 0
+    ) -> interleaved.Prompt:
+        """Returns a caption with a document in the layout of the stage."""
+        layouts = {"pretrain": interleaved.pretraining, "instruct": interleaved.retrieved}
+        return layouts[self._config.stage](self._config.multimodal, caption, document, wording)
+
+    def _subjects(self, index: int, wording: int, rng: np.random.Generator) -> interleaved.Prompt:
+        """Returns a subject-driven prompt with at most `max_pictures` pictures."""
+        tasks, scene = self._config.tasks, self._source.scene(index)
+        objects = rng.permutation(len(scene.groups)).tolist()
+        objects = objects[: 1 + int(rng.integers(len(objects)))]
+        place = bool(rng.random() < tasks.place)
+        size = {"height": self._source.height, "width": self._source.width}
+        while True:
+            found = pictured.caption(scene, objects, mark=interleaved.MARK, place=place, **size)
+            if len(found.pictures) <= tasks.max_pictures or not (place or objects[1:]):
+                break
+            place, objects = False, objects if place else objects[:-1]
+        return interleaved.subjects(self._config.multimodal, found.text, found.pictures, wording)
+
+    def _own(self, index: int) -> Collection[str]:
+        """Returns the names of a record, whose own document it must not get."""
+        if isinstance(self._source, ToyworldSource):
+            return [documents_lib.scene_id(self._source, index)]
+        name = getattr(self._source, "name", None)
+        return [] if name is None else [name(index)]
+
+    def _with_picture(self, found: documents_lib.Document | None) -> interleaved.Document | None:
+        if found is None:
+            return None
+        return interleaved.Document(found.text, self._retrieval.memory.picture(found))

@@ -1,0 +1,117 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""VIMI (arXiv 2407.06304): prompts with pictures, read by a frozen LLM, condition a DiT."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from mimir_jax.config import TrainConfig
+from mimir_jax.encoders import frozen as frozen_lib
+from mimir_jax.encoders import multimodal
+from mimir_jax.models import condition as condition_lib
+from mimir_jax.models import functional, lora
+from mimir_jax.models.vimi import model as model_lib
+from mimir_jax.systems import base, diffusion
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DrawnPrompts:
+    """States of the prompts drawn for each clip, of which training takes one at a time.
+
+    The fields are `Any` because JAX rebuilds pytrees with shapes or shardings as leaves.
+
+    Attributes:
+        states: States of the multimodal LLM (b, prompts, l, d), zero at pads.
+        states_mask: True at tokens, pictures included (b, prompts, l).
+    """
+
+    states: Any
+    states_mask: Any
+
+
+class VimiSystem(diffusion.DiTDiffusion):
+    """A video transformer behind an aligner, or behind a projection of every position."""
+
+    @functools.cached_property
+    def model(self) -> functional.Model:
+        """The network, with the adapters of `lora` on its DiT."""
+        network = functional.build(model_lib.Vimi, self.config.model)
+        return lora.adapt(network, self.config.lora, base="dit")
+
+    @property
+    def frozen(self) -> Mapping[str, frozen_lib.FrozenNetwork]:
+        """VAE and multimodal LLM."""
+        llava = multimodal.frozen_network(
+            self.config.multimodal, field="multimodal", split=self._run.mesh.shard_frozen
+        )
+        return {**super().frozen, "llava": llava}
+
+    @property
+    def request_fields(self) -> frozenset[str]:
+        """Prompt and document; in the second stage also pictures and first frame."""
+        pictures = {"images", "first_frame"} if self.config.stage == "instruct" else set()
+        return super().request_fields | pictures | {"document"}
+
+    def num_tokens(self, bucket: base.Bucket) -> int:
+        """Returns the number of prompt and video tokens."""
+        tokens = super().num_tokens(bucket)
+        if self.config.model.route == "aligner":
+            return tokens
+        return tokens - self.backbone.text_length + self.config.multimodal.length
+
+    def feature_batch_spec(self, rows: int) -> DrawnPrompts:
+        """Returns shape and dtype of the states of all prompts of `rows` clips."""
+        cfg = self.config
+        shape = (rows, cfg.prompts_per_clip, cfg.multimodal.length)
+        width = cfg.model.aligner.llm_width
+        return DrawnPrompts(
+            states=jax.ShapeDtypeStruct((*shape, width), jnp.float32),
+            states_mask=jax.ShapeDtypeStruct(shape, jnp.bool_),
+        )
+
+    def draw_features(
+        self, features: DrawnPrompts, key: jax.Array | None = None
+    ) -> condition_lib.PromptFeatures:
+        """Picks one of the prompts of each row: a random one with `key`, else the first."""
+        rows, count = features.states_mask.shape[:2]
+        picked = jnp.zeros(rows, int)
+        if key is not None:
+            picked = jax.random.randint(key, (rows,), 0, count)
+        take = lambda x: jnp.take_along_axis(  # noqa: E731
+            x, jax.lax.expand_dims(picked, range(1, x.ndim)), axis=1
+        )[:, 0]
+        return condition_lib.PromptFeatures(
+            states=take(features.states), mask=take(features.states_mask)
+        )
+
+    def condition(
+        self,
+        params: functional.Params,
+        features: condition_lib.PromptFeatures,
+        drop: Bool[Array, " b"] | None = None,
+    ) -> condition_lib.Condition:
+        """Returns the tokens of prompts; dropped rows get the null condition (V-U16)."""
+        return self.model.condition(params, features, drop)
+
+    def denoise(
+        self,
+        params: functional.Params,
+        xt: Float[Array, "b t h w c"],
+        time: Array,
+        condition: condition_lib.Condition,
+        aux: Any = None,
+    ) -> tuple[Float[Array, "b t h w c_out"], Any]:
+        """Returns the predicted velocity."""
+        return self.model.denoise(params, xt, time, condition), aux
+
+
+def make_system(config: TrainConfig) -> VimiSystem:
+    """Returns the pure half of a run of VIMI."""
+    return VimiSystem(config)

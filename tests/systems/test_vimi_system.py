@@ -1,0 +1,225 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""VIMI's two stages through everything that takes a system."""
+
+import collections
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from mimir_jax import systems, weights
+from mimir_jax.data import sources
+from mimir_jax.data.toyworld import captions, pictured, renderer
+from mimir_jax.data.toyworld.source import ToyworldSource
+from mimir_jax.encoders.interleaved import Document, Text
+from mimir_jax.parallel import hardware
+from mimir_jax.parallel import mesh as mesh_lib
+from mimir_jax.planning import aot
+from mimir_jax.preparation import precompute
+from mimir_jax.sampling import open as open_lib
+from mimir_jax.sampling.request import Request
+from mimir_jax.systems.vimi import presets, prompts
+from mimir_jax.training import checkpoint, compiled_step, loop
+from tests import commands, runs
+
+
+@pytest.fixture(scope="module")
+def memory(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("memory") / "memory"
+    runs.write_memory(folder, range(12))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(frozen, llava_folder, memory):
+    return runs.vimi_run(frozen, llava_folder, memory)
+
+
+@pytest.fixture(scope="module")
+def trained(run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vimi") / "run"
+    return folder, loop.train(run, folder)
+
+
+@pytest.fixture(scope="module")
+def pipeline(trained):
+    return open_lib.open_pipeline(trained[0])
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder, scene = tmp_path_factory.mktemp("pictures"), ToyworldSource("train").scene(0)
+    Image.fromarray(renderer.cut_out(scene.groups[0])).save(folder / "cut.png")
+    Image.fromarray(renderer.render(scene, 1)[0]).save(folder / "first.png")
+    (folder / "broken.png").write_bytes((folder / "cut.png").read_bytes()[:99])
+    return folder
+
+
+def final_params(config, workdir):
+    one = mesh_lib.make_mesh(devices=jax.devices()[:1])
+    step = compiled_step.make(config, systems.make_system(config), one)
+    return jax.device_get(checkpoint.Checkpointer(workdir).restore(step.state)[0]).params
+
+
+def words(prompt):
+    return "".join(part.text if isinstance(part, Text) else "*" for part in prompt.segments)
+
+
+def maker(run, **changes):
+    """The prompts of a run; its encoder without the networks."""
+    config = dataclasses.replace(run.system, **changes)
+    source = sources.make_source(run.data, "train", seed=run.seed)
+    retrieval = prompts.open_retrieval(config, run.seed)
+    return prompts.PromptMaker(config, source, run.seed, retrieval), source
+
+
+def test_pictures_stand_for_all_that_they_show():
+    source = ToyworldSource("train", scenery="varied")
+    for index in range(12):
+        scene = source.scene(index)
+        found = pictured.caption(scene, range(len(scene.groups)), mark="<img>", place=True)
+        assert found.text.count("<img>") == len(found.pictures) > len(scene.groups)
+        shown = {word for group in scene.groups for word in (group.shape, group.colour)}
+        assert not shown & set(found.text.replace(",", "").split())
+        assert all(word in found.words for word in shown)
+    cut = renderer.cut_out(scene.groups[0], 48, 32)
+    assert (cut[[0, -1]] == 255).all() and cut.min() < 255
+
+
+def test_a_record_has_the_same_prompts_every_time(run):
+    made, source = maker(run)
+    record = source[3]
+    again = maker(run)[0]
+    drawn = [made.draw(record, number) for number in range(24)]
+    assert [p.key() for p in drawn] == [again.draw(record, n).key() for n in range(24)]
+    first_lines = collections.Counter(words(prompt).split("\n")[0] for prompt in drawn)
+    assert len(first_lines) > 8  # tasks and wordings
+    frames = [p for p in drawn if p.pictures and np.array_equal(p.pictures[-1], record["video"][0])]
+    assert frames and all(len(p.pictures) <= run.system.tasks.max_pictures for p in drawn)
+
+
+def test_a_clip_never_gets_its_own_document(run):
+    made, source = maker(run, stage="pretrain", document_dropout=0.0)
+    own = captions.caption(source.scene(1), "short")
+    for number in range(12):
+        prompt = made.draw(source[1], number)
+        text, picture, caption = words(prompt).split("\n")
+        assert picture == "*" and caption == source[1]["caption"] and text != own
+    dropped, _ = maker(run, stage="pretrain", document_dropout=1.0)
+    assert words(dropped.draw(source[1], 0)) == source[1]["caption"]
+    none, _ = maker(run, stage="pretrain", memory_path=None)
+    assert not none.draw(source[1], 0).pictures
+
+
+def test_it_trains_on_all_tasks(run, trained):
+    _, result = trained
+    for name in ("loss", "loss_subject", "loss_prediction", "loss_retrieval"):
+        assert np.isfinite(result.after[name])
+
+
+def test_pictures_and_documents_change_a_video(pipeline):
+    rng = np.random.default_rng(0)
+    one, two = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    requests = [
+        Request("A <img> moves left", images=(one,)),
+        Request("A <img> moves left", images=(two,)),
+        Request("a red circle", first_frame=one),
+        Request("a red circle", document=Document("a disc", two)),
+        Request("a red circle"),
+    ]
+    videos = pipeline.generate(requests, batch_size=5)
+    assert len({video.tobytes() for video in videos}) == len(requests)
+    with pytest.raises(ValueError, match="one of images, first_frame and a retrieved document"):
+        pipeline.generate([Request("a <img>", images=(one,), first_frame=two)])
+    long = Request("a red circle " * 60, document=Document("a disc " * 9, one))
+    assert pipeline.truncated_text(long).count("circle") > 20
+    assert not pipeline.truncated_text(requests[0])
+
+
+def sample(trained, pictures, out, *args):
+    named = [pictures / word if str(word).endswith(".png") else word for word in args]
+    return ["sample", "--checkpoint", trained[0], *named, "--out", out]
+
+
+def test_a_gallery_shows_what_a_video_was_made_from(trained, memory, pictures, tmp_path):
+    prompt = ["--prompt", "A <img> moves left", "--image", "cut.png"]
+    for out, args, names in (
+        ("subject", prompt, ["000-image-1.png"]),
+        ("first", ["--prompt", "it moves", "--first_frame", "first.png"], ["000-first.png"]),
+        ("found", ["--prompt", "a red heart", "--retrieve", memory], ["000-document.png"]),
+    ):
+        code, _, err = commands.call(*sample(trained, pictures, tmp_path / out, *args))
+        assert code == 0, err
+        record = json.loads((tmp_path / out / "000.json").read_text())
+        files = record.get("pictures", [record.get("first_picture")])
+        assert files == names and (tmp_path / out / names[0]).is_file()
+        page = (tmp_path / out / "index.html").read_text()
+        assert page.count("<img ") == 1
+    assert record["document"]["text"] in page and "retrieved: " in page
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--prompt", "a <img> on a <img>", "--image", "cut.png"], "<img> for each picture, got 2"),
+        (["--prompt", "a cat", "--image", "cut.png"], "<img> for each picture, got 0 for 1"),
+        (["--prompt", "a <img>"], "<img> for each picture, got 1 for 0"),
+        (["--prompt", "a <img>", "--image", "broken.png"], "broken.png must be readable"),
+        (["--prompt", "a cat", "--first_frame", "none.png"], "none.png"),
+        (["--prompt", "a cat", "--retrieve", "none.png"], "must be a folder with a memory.json"),
+    ],
+    ids=["fewer", "more", "none", "damaged", "absent", "no memory"],
+)
+def test_bad_pictures_are_one_line(trained, pictures, tmp_path, args, message):
+    error = commands.error_of(*sample(trained, pictures, tmp_path / "out", *args))
+    assert message in error and not (tmp_path / "out").exists()
+
+
+def test_memories_that_cannot_serve_are_one_line(trained, pictures, memory, tmp_path):
+    out = tmp_path / "out"
+    only = tmp_path / "only"
+    runs.write_memory(only, range(1))
+    text = json.loads(next(only.glob("shard*/documents.jsonl")).read_text())["text"]
+    error = commands.error_of(*sample(trained, pictures, out, "--prompt", text, "--retrieve", only))
+    assert "must hold a document besides the query itself" in error and not out.exists()
+    error = commands.error_of("sample", "--prompt", "a", "--retrieve", memory, "--out", out)
+    assert "--retrieve must be left out for mimir, which reads no documents" in error
+
+
+def test_presets_find_what_the_recipe_makes():
+    for config in (presets.tiny_stage1(), presets.tiny_stage2()):
+        assert config.system.multimodal.length >= (
+            config.system.tasks.max_pictures * presets.TINY_LLAVA.tokens_per_image + 64
+        )
+        system = systems.make_system(config)
+        assert system.feature_spec(2).states.shape == (2, 224, 160)
+    assert presets.TINY_ALIGNER.text_length == config.system.dit.text_length
+
+
+@pytest.mark.slow
+def test_it_resumes_and_reads_stored_states_to_the_bit(run, trained, tmp_path, replace):
+    whole = final_params(run, trained[0])
+    loop.train(replace(run, steps=2), tmp_path / "parts")
+    loop.train(run, tmp_path / "parts")
+    stored = tmp_path / "features"
+    precompute.write_features(run, stored, dtype="float32", shard_size=5)
+    ready = replace(run, data=replace(run.data, features=str(stored)))
+    loop.train(ready, tmp_path / "ready")
+    for config, folder in ((run, "parts"), (ready, "ready")):
+        jax.tree.map(np.testing.assert_array_equal, whole, final_params(config, tmp_path / folder))
+
+
+@pytest.mark.slow
+def test_both_routes_train_and_compile_ahead(run, trained, tmp_path, replace):
+    direct = replace(run.system, model=replace(run.system.model, route="direct"))
+    result = loop.train(replace(run, system=direct, steps=1), tmp_path / "run")
+    assert np.isfinite(result.after["loss"])
+    for config in (run, replace(run, system=direct)):
+        for program in aot.PROGRAMS:
+            assert aot.compile_run(config, hardware.find_topology("cpu:8"), program).memory["total"]
+    model, params = weights.load(trained[0], kind="vimi")
+    assert set(params) == {"aligner", "dit"} and model.config == run.system.model
