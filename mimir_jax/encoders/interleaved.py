@@ -284,7 +284,7 @@ class Tokenization:
         )
         return fitting, rests
 
-    def _render(self, text: str, *, answer: bool) -> str:
+    def _render(self, text: str, *, answer: bool = False) -> str:
         """Returns a user's turn; templates take its content as text, or as a list of parts.
 
         Those of LLaVA put pictures before all text, so pictures enter as a part of the text.
