@@ -45,7 +45,7 @@ class Attention(nnx.Module):
         heads = self.cfg.num_heads
         q = rearrange(self.q(queries), "b q (n h) -> b q n h", n=heads)
         k, v = rearrange(self.kv(read), "b s (part n h) -> part b s n h", part=2, n=heads)
-        h = text.attend_heads_first(q, k, v, scale=self.cfg.head_dim**-0.5, mask=mask)
+        h = text.attend(q, k, v, scale=self.cfg.head_dim**-0.5, mask=mask)
         return self.out(rearrange(h, "b q n h -> b q (n h)"))
 
 

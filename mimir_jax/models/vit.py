@@ -61,7 +61,7 @@ class Attention(nnx.Module):
         """Attends over `x`."""
         parts = rearrange(self.qkv(x), "b l (part n h) -> part b l n h", part=3, n=self.num_heads)
         q, k, v = parts
-        h = text.attend_heads_first(q, k, v, scale=q.shape[-1] ** -0.5)
+        h = text.attend(q, k, v, scale=q.shape[-1] ** -0.5)
         return self.out(rearrange(h, "b l n h -> b l (n h)"))
 
 

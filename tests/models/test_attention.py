@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from mimir_jax.config import DiTConfig
 from mimir_jax.models import functional, layers
-from mimir_jax.models.attention import kernels, ring, video
+from mimir_jax.models.attention import kernels, ring, softmax, video
 from mimir_jax.parallel import context, mesh, rules
 from mimir_jax.planning import collectives
 from mimir_jax.training import metrics
@@ -241,3 +241,27 @@ def test_flops_do_not_depend_on_the_kernel(kernel, monkeypatch):
     q = jax.ShapeDtypeStruct((2, 150, 3, 16), jnp.bfloat16)
     count = metrics.count_flops(lambda q: video.attend(q, q, q, kernel=kernel), q)
     assert count == 2 * 2 * 2 * 3 * 16 * 150**2
+
+
+def test_softmax_attention_and_its_gradient_match_the_formula_written_out():
+    keys = jax.random.split(jax.random.key(0), 4)
+    q, bias = (
+        jax.random.normal(k, s) for k, s in ((keys[0], (2, 6, 5, 8)), (keys[1], (1, 6, 5, 7)))
+    )
+    k, v = (jax.random.normal(key, (2, 3, 7, 8)) for key in keys[2:])
+    mask = jnp.ones((2, 1, 5, 7), bool).at[0, 0, 1, 3:].set(False).at[1, 0, 2].set(False)
+
+    def plain(q, k, v, bias):
+        k, v = (jnp.repeat(x, 2, axis=1) for x in (k, v))
+        scores = jnp.einsum("bnth,bnsh->bnts", q, k) * 0.3 + bias
+        weights = jax.nn.softmax(jnp.where(mask, scores, softmax.MASKED))
+        return jnp.einsum("bnts,bnsh->bnth", weights, v)
+
+    def value_and_grad(attend):
+        loss = lambda x: jnp.sin(attend(*x)).sum()  # noqa: E731
+        return jax.jit(jax.value_and_grad(loss))((q, k, v, bias))
+
+    ours = value_and_grad(lambda q, k, v, bias: softmax.attend(q, k, v, bias, mask, 0.3))
+    expected = value_and_grad(plain)
+    assert max(jax.tree.leaves(jax.tree.map(relative_error, ours, expected))) < 1e-5
+    assert relative_error(softmax.attend(q, k, v, bias, mask, 0.3), plain(q, k, v, bias)) < 1e-6

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float
 
 from mimir_jax.errors import require
 from mimir_jax.models import functional
+from mimir_jax.models.attention import softmax
 from mimir_jax.parallel import context
 
 Heads = Float[Array, "b s heads head_dim"]
@@ -87,24 +88,16 @@ def xla(
     """Attention without fusion; splits queries into chunks of at most `max_scores` scores."""
     b, s, heads, head_dim = q.shape
     q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))  # (b, heads, s, head_dim)
-    bias = None
+    mask = None
     if text_mask is not None or pad:
-        valid = valid_keys(text_mask, b, s, pad)
-        bias = jnp.where(valid, 0.0, -jnp.inf).astype(jnp.float32)[:, None, None]  # (b, 1, 1, s)
+        mask = valid_keys(text_mask, b, s, pad)[:, None, None]
 
     def core(q: Array) -> Array:
-        scores = jnp.einsum("BNTH,BNSH->BNTS", q, k, preferred_element_type=jnp.float32)
-        scores = scores * head_dim**-0.5
-        scores = scores if bias is None else scores + bias
-        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
-        y = jnp.einsum(
-            "BNTS,BNSH->BNTH", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
-        )
-        return (y / weights.sum(-1, keepdims=True)).astype(v.dtype)  # cheaper than on the weights
+        return softmax.attend(q, k, v, None, mask, head_dim**-0.5)
 
     chunks = num_chunks(b, s, heads, max_scores)
     if chunks == 1:
-        return _tag(jnp.swapaxes(core(q), 1, 2))
+        return jnp.swapaxes(core(q), 1, 2)
     size = math.ceil(s / chunks)
     q = jnp.pad(q, ((0, 0), (0, 0), (0, chunks * size - s), (0, 0)))
     q = jnp.moveaxis(q.reshape(b, heads, chunks, size, head_dim), 2, 0)
