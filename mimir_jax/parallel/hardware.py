@@ -69,7 +69,7 @@ def find_topology(name: str) -> Topology:
     Raises:
         ValueError: for an unknown name, a size that no slice has, or missing libraries.
     """
-    match = re.fullmatch(r"(\w+):(\d+(?:x\d+){0,2})", name)
+    match = re.fullmatch(r"(\w+):([0-9]{1,6}(?:x[0-9]{1,6}){0,2})", name)
     kinds = [*CHIPS, "cpu"]
     if match is None or match[1] not in kinds:
         raise InputError(

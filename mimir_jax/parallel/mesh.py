@@ -80,7 +80,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     given: dict[str, int] = {}
     for part in text.split(",") if text else []:
         name, _, size = part.partition("=")
-        if name not in AXES or name in given or not re.fullmatch(r"-1|[1-9]\d*", size):
+        if name not in AXES or name in given or not re.fullmatch(r"-1|[1-9][0-9]{0,8}", size):
             raise InputError(
                 f"--mesh must give {', '.join(AXES)} sizes, each once, as in fsdp=2,tensor=4, got "
                 f"{text!r}; change {part!r}"
