@@ -65,7 +65,7 @@ _NAMES = {
     "models.unet.config": "UNetConfig",
     "models.vae.config": "ImageVAEConfig VAEConfig",
     "models.vimi.config": "AlignerConfig VimiConfig",
-    "diffusion.config": "DIVOT_REFERENCE DiffusionConfig EDMConfig SamplerConfig",
+    "diffusion.config": "DIVOT_REFERENCE DiffusionConfig EDMConfig SamplerConfig Shortcuts",
     "data.config": "ClipWindowConfig DataConfig FolderConfig TfdsConfig ToyworldConfig",
     "encoders.config": "INSTRUCTIONS FirstFrameConfig ImageConfig MultimodalConfig TextConfig",
     "parallel.config": "MeshConfig",

@@ -3,7 +3,7 @@
 """Configuration of the diffusion process and of sampling."""
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from mimir_jax.config import checks
 
@@ -94,6 +94,12 @@ class SamplerConfig:
         eta: Share of fresh noise in every step of `ddim`: 0 is deterministic, 1 is DDPM.
         previous: Where a step leads: one stride down, as in the `reference`, or to the next point
             of the `grid` of visited timesteps.
+        cache: How steps go without the network, for speed at some cost in obedience: `off`;
+            `first_block` runs the blocks after the first only where the first one's output has
+            changed; `forecast` extrapolates predictions in time.
+        cache_threshold: Relative change or error up to which steps do so; 0 leaves none out.
+        guidance_every: Compute the unconditional branch at every n-th evaluation, and keep its
+            difference from the conditional one in between.
         variant: How `ddim` steps: `clean`, or as the `reference` code of Divot does (D-U12):
             timesteps 1, 1 + n, 1 + 2n, ... with n = 1000 // steps, step sizes from a table in
             float16, and noise left in the sample at the end.
@@ -107,9 +113,14 @@ class SamplerConfig:
     eta: float = 0.0
     previous: Literal["reference", "grid"] = "reference"
     variant: Literal["clean", "reference"] = "clean"
+    cache: Literal["off", "first_block", "forecast"] = "off"
+    cache_threshold: float = 0.0
+    guidance_every: int = 1
 
     def __post_init__(self):
         checks.within(self, "steps", 1, 1000)
+        checks.within(self, "cache_threshold", 0, 1)
+        checks.within(self, "guidance_every", 1, 1000)
         checks.within(self, "guidance_scale", 0)
         for name in ("guidance_rescale", "eta"):
             checks.within(self, name, 0, 1)
@@ -123,6 +134,46 @@ class SamplerConfig:
             self.variant == "clean" or (self.name == "ddim" and self.previous == "reference"),
             "{variant} must be clean unless {name} is ddim and {previous} is reference",
         )
+        checks.check(
+            self,
+            self.cache != "off" or self.cache_threshold == 0,
+            "{cache_threshold} must be 0 where {cache} is off",
+        )
+        checks.check(
+            self,
+            self.name != "heun" or not self.shortcuts.any,
+            "{cache} must be off and {guidance_every} 1 where {name} is heun, whose steps correct "
+            "themselves",
+        )
+        checks.check(
+            self,
+            self.cache != "first_block" or self.guidance_every == 1,
+            "{guidance_every} must be 1 where {cache} is first_block, which keeps both branches",
+        )
+
+    @property
+    def shortcuts(self) -> "Shortcuts":
+        """What steps leave out."""
+        cache = self.cache if self.cache_threshold > 0 else "off"
+        return Shortcuts(cache, self.cache_threshold, self.guidance_every)
+
+
+class Shortcuts(NamedTuple):
+    """What sampling steps leave out, a static part of a compiled loop.
+
+    Attributes:
+        cache, threshold, guidance_every: As `cache`, `cache_threshold` and `guidance_every` of
+            `SamplerConfig`; a cache with threshold 0 is `off`.
+    """
+
+    cache: str = "off"
+    threshold: float = 0.0
+    guidance_every: int = 1
+
+    @property
+    def any(self) -> bool:
+        """Whether steps leave anything out."""
+        return self.cache != "off" or self.guidance_every > 1
 
 
 DIVOT_REFERENCE = SamplerConfig(

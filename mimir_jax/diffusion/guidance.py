@@ -5,12 +5,12 @@
 `guided = uncond + scale * (cond - uncond)`; scale 1 is unguided.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from mimir_jax.config import SamplerConfig
 from mimir_jax.diffusion import objectives, schedules
@@ -67,10 +67,30 @@ def guides(cfg: SamplerConfig) -> bool:
     return cfg.dynamic_guidance != "off" or cfg.guidance_scale != 1.0
 
 
+class Gap(NamedTuple):
+    """What guidance carries where it does not compute both branches at every evaluation.
+
+    Attributes:
+        number: Evaluations so far.
+        gap: The last difference of the conditional prediction from the unconditional one.
+        aux: State of the network.
+    """
+
+    number: Int[Array, ""]
+    gap: Float[Array, "b *d"]
+    aux: Any
+
+
+def start(shape: tuple[int, ...], aux: Any = None) -> Gap:
+    """Returns the `aux` of the first evaluation with `every` above 1, for `xt` of `shape`."""
+    return Gap(jnp.int32(0), jnp.zeros(shape, jnp.float32), aux)
+
+
 def guided_by(
     predict: Predict,
     table: Float[Array, " steps"] | Float[Array, ""],
     rescale_factor: float = 0.0,
+    every: int = 1,
 ) -> Predict:
     """Wraps `predict` in guidance, both branches in one batch.
 
@@ -79,6 +99,8 @@ def guided_by(
         table: The scale at every timestep, or one for all times. It may be an argument of a
             compiled function, which then serves every scale.
         rescale_factor: Share of the rescaled prediction, phi of `rescale`.
+        every: Compute the unconditional branch at every n-th evaluation alone, and keep its
+            difference from the conditional one in between. Above 1, `aux` is that of `start`.
 
     Returns:
         A function of b rows of `xt` and `time` and of a condition with 2b rows, a pytree: first
@@ -86,16 +108,39 @@ def guided_by(
         network sees. The prediction is at least float32.
     """
 
-    def wrapped(
-        xt: Float[Array, "b *d"], time: Times, condition: Any, aux: Any
-    ) -> tuple[Float[Array, "b *d"], Any]:
-        _check_rows(condition, xt.shape[0])
+    def branches(
+        xt: Array, time: Array, condition: Any, aux: Any
+    ) -> tuple[tuple[Array, Array], Any]:
+        """Returns the unconditional and the conditional prediction."""
         pair = jnp.concatenate([xt, xt]), jnp.concatenate([time, time])
         both, aux = predict(*pair, condition, aux)
         both = both.astype(objectives.at_least_float32(both.dtype))
         uncond, cond = jnp.split(both, 2)
+        return (uncond, cond), aux
+
+    def sometimes(
+        xt: Array, time: Array, condition: Any, state: Gap
+    ) -> tuple[tuple[Array, Array], Gap]:
+        def both() -> tuple[tuple[Array, Array], Gap]:
+            (uncond, cond), aux = branches(xt, time, condition, state.aux)
+            return (uncond, cond), Gap(state.number + 1, cond - uncond, aux)
+
+        def alone() -> tuple[tuple[Array, Array], Gap]:
+            own = jax.tree.map(lambda x: x[len(xt) :], condition)
+            cond, aux = predict(xt, time, own, state.aux)
+            cond = cond.astype(objectives.at_least_float32(cond.dtype))
+            return (cond - state.gap, cond), Gap(state.number + 1, state.gap, aux)
+
+        return jax.lax.cond(state.number % every == 0, both, alone)
+
+    def wrapped(
+        xt: Float[Array, "b *d"], time: Times, condition: Any, aux: Any
+    ) -> tuple[Float[Array, "b *d"], Any]:
+        _check_rows(condition, xt.shape[0])
+        compute = branches if every == 1 else sometimes
+        (uncond, cond), aux = compute(xt, time, condition, aux)
         scale = table[time] if table.ndim else jnp.full(time.shape, table)
-        scale = objectives.broadcast_rows(scale.astype(both.dtype), cond)
+        scale = objectives.broadcast_rows(scale.astype(cond.dtype), cond)
         pred = uncond + scale * (cond - uncond)
         return (rescale(pred, cond, rescale_factor) if rescale_factor else pred), aux
 

@@ -11,6 +11,8 @@ the identity and the model predicts zero; the learned position table of 5B-I2V b
 table of the 2B model.
 """
 
+import math
+
 import einops
 import jax
 import jax.numpy as jnp
@@ -19,8 +21,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mimir_jax.config import DiTConfig
 from mimir_jax.errors import require
+from mimir_jax.models import block_cache, functional, layers, rope
 from mimir_jax.models import condition as conditioning
-from mimir_jax.models import functional, layers, rope
 from mimir_jax.models.attention import kernels
 from mimir_jax.models.attention import video as video_lib
 from mimir_jax.parallel import context
@@ -154,6 +156,17 @@ class DiT(nnx.Module):
         Raises:
             InputError: for sizes that the patches or the position code do not allow.
         """
+        return self._predict(latents, text, timestep, text_mask, ofs, None)[0]
+
+    def _predict(
+        self,
+        latents: Array,
+        text: Array,
+        timestep: Array,
+        text_mask: Array | None,
+        ofs: Array | None,
+        cache: block_cache.BlockCache | None,
+    ) -> tuple[Float[Array, "b t h w c_out"], block_cache.BlockCache | None]:
         cfg = self.cfg
         grid = token_grid(cfg, latents.shape)
         length = text.shape[1]
@@ -167,11 +180,14 @@ class DiT(nnx.Module):
         is_text = jnp.arange(x.shape[1]) < length
         rotary = None if cfg.position == "sincos" else _rotary(cfg, grid, length, pad)
 
-        def body(block: Block, x: Array, _: None) -> tuple[Array, None]:
-            return block(x, emb, is_text, rotary, text_mask, pad), None
+        def apply(block: Block, x: Array) -> Array:
+            return block(x, emb, is_text, rotary, text_mask, pad)
 
-        x, _ = self.blocks(body, x)
-        return self._unpatchify(self.head(x[:, length:tokens], emb), grid)
+        if cache is None:
+            x, _ = self.blocks(lambda block, x, _: (apply(block, x), None), x)
+        else:
+            x, cache = block_cache.run(self.blocks, apply, x, cache, cfg.num_layers)
+        return self._unpatchify(self.head(x[:, length:tokens], emb), grid), cache
 
     def denoise(
         self,
@@ -189,6 +205,27 @@ class DiT(nnx.Module):
         latents = with_image(xt, condition.image_latents, self.cfg)
         return self(
             latents, condition.tokens, timestep, text_mask=condition.mask, ofs=condition.ofs
+        )
+
+    def denoise_cached(
+        self,
+        xt: Float[Array, "b t h w c"],
+        timestep: Int[Array, " b"] | Float[Array, " b"],
+        condition: conditioning.Condition,
+        cache: block_cache.BlockCache,
+    ) -> tuple[Float[Array, "b t h w c_out"], block_cache.BlockCache]:
+        """Predicts as `denoise` does, but for blocks that the cache replaces.
+
+        Args:
+            xt: Noisy latents.
+            timestep: Diffusion step of each sample, 0..999.
+            condition: As in `denoise`.
+            cache: What the evaluation before left, at first `block_cache.empty` for
+                `sequence_length` tokens.
+        """
+        latents = with_image(xt, condition.image_latents, self.cfg)
+        return self._predict(
+            latents, condition.tokens, timestep, condition.mask, condition.ofs, cache
         )
 
     def _embed_time(self, timestep: Array, ofs: Array | None) -> Float[Array, "b e"]:
@@ -298,6 +335,13 @@ def with_image(
     after = xt.shape[1] - image.shape[1]
     image = jnp.pad(image.astype(xt.dtype), ((0, 0), (0, after), (0, 0), (0, 0), (0, 0)))
     return jnp.concatenate([xt, image], axis=-1)
+
+
+def sequence_length(cfg: DiTConfig, shape: tuple[int, ...], length: int) -> int:
+    """Returns the tokens of `length` text tokens and latents of `shape`, padding included."""
+    patches = (cfg.temporal_patch or 1, cfg.patch, cfg.patch)
+    tokens = length + math.prod(n // p for n, p in zip(shape[1:4], patches, strict=True))
+    return tokens + _pad(tokens, context.num_shards("act_length"))
 
 
 def padded_frames(frames: int, cfg: DiTConfig) -> int:

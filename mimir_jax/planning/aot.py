@@ -268,6 +268,7 @@ def _lower_sample(config: TrainConfig, system: base.System, mesh: Mesh):
         sampler=sampler,
         shape=shape,
         rescale=cfg.guidance_rescale,
+        shortcuts=cfg.shortcuts,
     )
     inputs = (params, features, null, scales)
     with context.use_mesh(mesh, rules):

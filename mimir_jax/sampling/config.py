@@ -25,6 +25,10 @@ class SampleConfig:
         guidance_rescale: Share of the guided prediction that is rescaled to the deviation of the
             conditional one, 0 to 1.
         eta: Share of fresh noise in every step of DDIM: 0 is deterministic, 1 is DDPM.
+        cache: How steps go without the network: `off`, `first_block` where the first block's output
+            has changed little, or `forecast` by extrapolation in time.
+        cache_threshold: Relative change or error up to which steps do so, 0 to 1.
+        guidance_every: Compute the unconditional branch of guidance at every n-th step alone.
         frames: Frames per video.
         height: Pixel rows.
         width: Pixel columns.
@@ -47,6 +51,9 @@ class SampleConfig:
     dynamic_guidance: Literal["off", "reference", "smooth"] | None = None
     guidance_rescale: float | None = None
     eta: float | None = None
+    cache: Literal["off", "first_block", "forecast"] | None = None
+    cache_threshold: float | None = None
+    guidance_every: int | None = None
     frames: int | None = None
     height: int | None = None
     width: int | None = None
@@ -70,7 +77,11 @@ class SampleConfig:
             f"--guidance_scale must be a finite number from 0, got {self.guidance_scale}; 1 guides "
             "not at all",
         )
-        for name in ("guidance_rescale", "eta"):
+        require(
+            self.guidance_every is None or self.guidance_every >= 1,
+            f"--guidance_every must be at least 1, got {self.guidance_every}; 1 guides every step",
+        )
+        for name in ("guidance_rescale", "eta", "cache_threshold"):
             value = getattr(self, name)
             require(
                 value is None or 0 <= value <= 1,

@@ -51,6 +51,11 @@ def decode_tokens(
         height % step == width % step == 0,
         f"height and width must be multiples of {step}, got {height} and {width}; change them",
     )
+    require(
+        not sampler.shortcuts.any,
+        f"sampler.cache must be off and sampler.guidance_every 1 for a U-Net, got {sampler.cache} "
+        f"and {sampler.guidance_every}; leave them out",
+    )
     schedule = divot_detokenizer.schedule(cfg)
     batch = len(tokens)
     guided = guidance.guides(sampler)

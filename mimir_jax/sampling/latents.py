@@ -14,7 +14,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from mimir_jax.diffusion import guidance, samplers, schedules
+from mimir_jax.config import Shortcuts
+from mimir_jax.diffusion import caching, guidance, samplers, schedules
 from mimir_jax.encoders import latents as codecs
 from mimir_jax.models import functional
 from mimir_jax.parallel import context
@@ -22,6 +23,9 @@ from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.systems import base
 
 T = TypeVar("T")
+
+_NONE = Shortcuts()
+_STATIC = ("sampler", "shape", "rescale", "shortcuts", "trace")
 
 
 def make_sampler(config: Any) -> samplers.Sampler:
@@ -35,7 +39,7 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
     1.5 models sample `System.padded_frames`; the extra leading frames are dropped at the end.
 
     It is called as `(params, features, null, scales, key, latents, noise, *, sampler, shape,
-    rescale, trace)`. The keyword arguments are static.
+    rescale, shortcuts, trace)`. The keyword arguments are static.
 
         params      parameters of the network
         features    features of the requests
@@ -48,13 +52,14 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
         sampler     takes the steps
         shape       shape of the result (b, t, h, w, c)
         rescale     share of rescaled guidance
+        shortcuts   what steps leave out
         trace       whether to return, in place of latents, which rows were finite after each step
     """
 
-    @functools.partial(jax.jit, static_argnames=("sampler", "shape", "rescale", "trace"))
+    @functools.partial(jax.jit, static_argnames=_STATIC)
     def denoise(
         params, features, null, scales, key, latents=None, noise=None, *, sampler, shape, rescale,
-        trace=False,
+        shortcuts=_NONE, trace=False,
     ):  # fmt: skip
         predict = sampler.schedule.precondition(functools.partial(system.denoise, params))
         drop = None
@@ -64,14 +69,24 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
                 lambda *branches: jnp.concatenate(branches), unconditional, features
             )
             drop = jnp.concatenate([drop, jnp.zeros_like(drop)])
-            predict = guidance.guided_by(predict, scales, rescale)
+            predict = guidance.guided_by(predict, scales, rescale, shortcuts.guidance_every)
         condition = system.condition(params, features, drop)
         padded = system.padded_frames(shape[1])
+        whole = (shape[0], padded, *shape[2:])
+        aux = None
+        if shortcuts.cache == "first_block":
+            aux = system.start_cache(whole, condition, shortcuts.threshold)
+        if shortcuts.guidance_every > 1 and null is not None:
+            aux = guidance.start(whole, aux)
+        if shortcuts.cache == "forecast":
+            predict = caching.forecasting(predict, shortcuts.threshold)
+            aux = caching.start(whole, aux)
         drawn = samplers.sample(
             predict,
             sampler,
-            (shape[0], padded, *shape[2:]),
+            whole,
             condition,
+            aux=aux,
             key=key,
             latents=latents,
             noise=noise,

@@ -225,6 +225,7 @@ def _configure_sampler(system: Any, sample: SampleConfig) -> Any:
         f"--eta must be 0 with the sampler {name}, got {sample.eta}; use --sampler ddim",
     )
     eta = 0.0 if name != "ddim" else sample.eta
+    _check_shortcuts(system, sample, name)
     return _changed(
         system.sampler,
         name=name,
@@ -233,6 +234,41 @@ def _configure_sampler(system: Any, sample: SampleConfig) -> Any:
         dynamic_guidance=sample.dynamic_guidance,
         guidance_rescale=sample.guidance_rescale,
         eta=eta,
+        cache=sample.cache,
+        cache_threshold=0.0 if sample.cache == "off" else sample.cache_threshold,
+        guidance_every=sample.guidance_every,
+    )
+
+
+def _check_shortcuts(system: Any, sample: SampleConfig, name: str) -> None:
+    """Raises `InputError` for steps that sampler or model cannot leave out."""
+    cache = sample.cache or system.sampler.cache
+    every = sample.guidance_every or system.sampler.guidance_every
+    require(
+        name != "heun" or (cache == "off" and every == 1),
+        "--cache must be off and --guidance_every 1 with the sampler heun, whose steps correct "
+        f"themselves, got {cache} and {every}; use --sampler euler",
+    )
+    require(
+        cache != "first_block" or system.caches_blocks,
+        f"--cache must be off or forecast for a run of {system.kind}, got first_block; choose "
+        "--cache=forecast",
+    )
+    require(
+        cache != "first_block" or every == 1,
+        f"--guidance_every must be 1 with --cache=first_block, got {every}; use --cache=forecast",
+    )
+    require(
+        cache != "off" or not sample.cache_threshold,
+        f"--cache_threshold must be 0 without a cache, got {sample.cache_threshold}; choose a "
+        "--cache",
+    )
+    threshold = sample.cache_threshold
+    threshold = system.sampler.cache_threshold if threshold is None else threshold
+    require(
+        sample.cache in (None, "off") or threshold > 0,
+        f"--cache_threshold must be above 0 with --cache={cache}, got {threshold:g}; 0 leaves no "
+        "step out",
     )
 
 

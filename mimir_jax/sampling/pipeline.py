@@ -419,7 +419,9 @@ class Pipeline:
         arrays = (features, null, scales, key, latents, noise)
         if self.mesh is not None:
             arrays = jax.device_put(arrays, NamedSharding(self.mesh, P()))
-        options = dict(sampler=sampler, shape=shape, rescale=cfg.guidance_rescale)
+        options = dict(
+            sampler=sampler, shape=shape, rescale=cfg.guidance_rescale, shortcuts=cfg.shortcuts
+        )
         with context.use_mesh(self.mesh):
             drawn = self._denoise(self.params, *arrays, **options)
             if not bool(jnp.isfinite(drawn).all()):

@@ -39,6 +39,9 @@ class DiffusionSystemConfig(SystemConfig):
     _twice: ClassVar[str] = ""
     """What else `dit.in_channels` may be, for errors."""
 
+    caches_blocks: ClassVar[bool] = False
+    """Whether the network has a first-block cache."""
+
     lora: LoraConfig = LoraConfig()
     vae: VAEConfig = VAEConfig()
     vae_path: str | None = None
@@ -67,6 +70,11 @@ class DiffusionSystemConfig(SystemConfig):
             self,
             self.sampler.dynamic_guidance == "off" or self.diffusion.kind == "discrete",
             "{sampler.dynamic_guidance} must be off unless {diffusion.kind} is discrete",
+        )
+        checks.check(
+            self,
+            self.sampler.cache != "first_block" or self.caches_blocks,
+            f"{{sampler.cache}} must be off or forecast for {self.kind}",
         )
         for name, least in (("heldout_clips", 1), ("loss_bands", 1), ("sample_prompts", 0)):
             checks.within(self, name, least)
@@ -135,6 +143,8 @@ class TextToVideoSystemConfig(DiffusionSystemConfig):
     """
 
     _twice: ClassVar[str] = ", or twice that for a transformer that reads a first frame"
+
+    caches_blocks: ClassVar[bool] = True
 
     text: TextConfig = TextConfig()
     first_frame: FirstFrameConfig = FirstFrameConfig()

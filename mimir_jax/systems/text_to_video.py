@@ -21,8 +21,8 @@ from jaxtyping import Array, Bool, Float
 
 from mimir_jax import noise as noise_lib
 from mimir_jax.encoders import text as text_lib
+from mimir_jax.models import block_cache, dit, functional
 from mimir_jax.models import condition as condition_lib
-from mimir_jax.models import functional
 from mimir_jax.systems import diffusion
 
 Latents = Float[Array, "b 1 h w c"] | Float[np.ndarray, "b 1 h w c"]
@@ -184,5 +184,16 @@ class TextToVideo(diffusion.DiTDiffusion):
         condition: condition_lib.Condition,
         aux: Any = None,
     ) -> tuple[Float[Array, "b t h w c_out"], Any]:
-        """Returns the predicted velocity."""
-        return self.model.denoise(params, xt, time, condition), aux
+        """Returns the predicted velocity; `aux` is None or a first-block cache."""
+        if aux is None:
+            return self.model.denoise(params, xt, time, condition), None
+        return self.model.denoise_cached(params, xt, time, condition, aux)
+
+    def start_cache(
+        self, shape: tuple[int, ...], condition: condition_lib.Condition, threshold: float
+    ) -> block_cache.BlockCache:
+        """Returns the `aux` of the first step with a first-block cache, for `xt` of `shape`."""
+        rows, length, _ = condition.tokens.shape
+        cfg = self.backbone
+        tokens = dit.sequence_length(cfg, shape, length)
+        return block_cache.empty((rows, tokens, cfg.width), cfg.dtype, threshold)

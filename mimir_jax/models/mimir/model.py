@@ -13,8 +13,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from mimir_jax.config import MimirConfig
+from mimir_jax.models import block_cache, dit
 from mimir_jax.models import condition as conditioning
-from mimir_jax.models import dit
 from mimir_jax.models.mimir import fuser, stabilizer
 
 
@@ -56,6 +56,16 @@ class Mimir(nnx.Module):
     ) -> Float[Array, "b t h w c_out"]:
         """Predicts the velocity of noisy latents `xt`."""
         return self.dit.denoise(xt, timestep, condition)
+
+    def denoise_cached(
+        self,
+        xt: Float[Array, "b t h w c"],
+        timestep: Int[Array, " b"] | Float[Array, " b"],
+        condition: conditioning.Condition,
+        cache: block_cache.BlockCache,
+    ) -> tuple[Float[Array, "b t h w c_out"], block_cache.BlockCache]:
+        """Predicts as `denoise` does, but for blocks that the cache replaces."""
+        return self.dit.denoise_cached(xt, timestep, condition, cache)
 
     def __call__(
         self,
