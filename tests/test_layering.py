@@ -128,3 +128,8 @@ def test_imports_are_found_in_functions_but_not_for_type_checking():
         "import jax\n"
     )
     assert sorted(imported(ast.parse(text))) == ["a", "b", "c.d", "g"]
+
+
+def test_files_of_tests_have_names_of_their_own():
+    names = [path.name for path in ROOT.glob("tests/**/test_*.py")]
+    assert sorted(names) == sorted(set(names))  # pytest imports them by these
