@@ -19,6 +19,7 @@ from mimir_jax import remote
 from mimir_jax.errors import InputError
 from mimir_jax.parallel import distributed
 from mimir_jax.training import lock
+from mimir_jax.weights import runs
 
 _SECONDS = 10.0
 _TRIALS = 3
@@ -174,5 +175,6 @@ def _stamp(path: pathlib.Path) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_size
 
 
-def _order(name: str) -> bool:
-    return name.endswith(f"/{remote.MARKER}")
+def _order(name: str) -> int:
+    """Returns when a file is copied: markers after checkpoints, a config after its checksum."""
+    return 2 if name.endswith(f"/{remote.MARKER}") else int(name == runs.CONFIG_FILE)

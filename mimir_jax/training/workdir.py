@@ -3,7 +3,8 @@
 """The work directory of a run: who may write to it, with which config, and what happened in it.
 
 WORKDIR/config.json     the config of the newest start
-WORKDIR/history.jsonl   a line per start, with the fields it changed, and per divergence
+WORKDIR/history.jsonl   a line per start, with the fields it changed, per divergence, and per config
+                        that was written, with its checksum
 WORKDIR/lock.json       the process that writes, see `lock`
 """
 
@@ -19,14 +20,14 @@ from typing import Any
 
 from absl import logging
 
-from mimir_jax import files
+from mimir_jax import checksums, files
 from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.errors import InputError
 from mimir_jax.parallel import distributed
 from mimir_jax.training import lock
 from mimir_jax.weights import runs
 
-HISTORY = "history.jsonl"
+HISTORY = runs.HISTORY
 _PROBE_BYTES = 1 << 20
 
 # Fields that a resumed run may change. Some affect the machine or the reporting alone, the others
@@ -50,7 +51,7 @@ def require_same_run(workdir: pathlib.Path, config: TrainConfig) -> None:
             f"weights alone; start another with --config.init_from={workdir}"
         )
     if path.exists():
-        old = _stored(path)
+        old = runs.read_config(workdir)
         changed = [
             name for name in bridge.differences(old, config) if not _RESUMABLE.fullmatch(name)
         ]
@@ -125,7 +126,7 @@ def claimed(workdir: pathlib.Path, config: TrainConfig) -> Iterator[dict[str, An
         yield changed
 
 
-def record(workdir: pathlib.Path, event: str, step: int, **facts: Any) -> None:
+def record(workdir: pathlib.Path, event: str, step: int | None, **facts: Any) -> None:
     """Adds a line to the history of a run, on process 0."""
     if not distributed.is_first():
         return
@@ -142,20 +143,20 @@ def _write_config(workdir: pathlib.Path, config: TrainConfig) -> dict[str, Any]:
     path = workdir / runs.CONFIG_FILE
     changed = {}
     if path.exists():
-        old = _stored(path)
+        old = runs.read_config(workdir)
         for name in bridge.differences(old, config):
             changed[name] = [_lookup(old, name), _lookup(config, name)]
-    files.write_text(path, bridge.to_json(config))
+    text = bridge.to_json(config)
+    total = checksums.of_json(json.loads(text))
+    if total not in runs.config_sums(workdir):
+        record(workdir, "config", None, sum=total)  # first: a crash between leaves the old one good
+    files.write_text(path, text)
     logging.info("config written to %s", path)
     return changed
 
 
 def _is_foreign(workdir: pathlib.Path) -> bool:
-    return any(path.name != lock.FILE for path in workdir.iterdir())
-
-
-def _stored(path: pathlib.Path) -> TrainConfig:
-    return bridge.from_values(TrainConfig, files.read_json(path, "run config"))
+    return any(path.name not in (lock.FILE, runs.HISTORY) for path in workdir.iterdir())
 
 
 def _lookup(config: Any, dotted: str) -> Any:

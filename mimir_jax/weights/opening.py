@@ -128,7 +128,9 @@ def resolve(path: str | os.PathLike[str]) -> pathlib.Path:
     else:
         place = files_lib.expand_path(text)
     if not place.exists():
-        raise InputError(f"weights {text} must be a folder or a file, found none at {place}")
+        raise InputError(
+            f"weights {text} must be a folder or a file, found none at {place}; check the path"
+        )
     return place
 
 

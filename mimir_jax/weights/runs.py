@@ -3,12 +3,15 @@
 """Reading of runs: config, kept steps and parameters, also as weights.
 
 WORKDIR/config.json            the config
+WORKDIR/history.jsonl          events, among them the checksum of every config that was written
 WORKDIR/checkpoints/STEP/      state, data position, config and checksums, by training.checkpoint
 WORKDIR/checkpoints/STEP.damaged  one that has changed on disk, set aside
 WORKDIR/weights/               in place of checkpoints in a released run: one step, to use alone
 WORKDIR/mimir/run.json         likewise in an exported one, see `weights.exported`
 """
 
+import contextlib
+import json
 import pathlib
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +27,7 @@ from mimir_jax.weights import native
 from mimir_jax.weights.tensors import Tensor
 
 CONFIG_FILE = "config.json"
+HISTORY = "history.jsonl"
 CHECKPOINTS = "checkpoints"
 WEIGHTS = "weights"
 SUMS = "sums"
@@ -41,7 +45,7 @@ def read_config(workdir: pathlib.Path) -> TrainConfig:
     """Reads the config of a run.
 
     Raises:
-        InputError: if `workdir` holds no run.
+        InputError: if `workdir` holds no run, or its config has changed since a start wrote it.
     """
     path = workdir / CONFIG_FILE
     if not path.is_file():
@@ -49,7 +53,27 @@ def read_config(workdir: pathlib.Path) -> TrainConfig:
     values = files.read_json(path, "run config")
     if not is_run_config(values):
         raise InputError(f"run folder must hold the config of a run, {path} is of something else")
+    if (sums := config_sums(workdir)) and checksums.of_json(values) not in sums:
+        raise InputError(
+            f"run config {path} must be as a start wrote it, it has changed since; take that of a "
+            f'checkpoint, {CHECKPOINTS}/STEP/config/metadata, or delete the lines "config" of '
+            f"{HISTORY} if the change is meant"
+        )
     return bridge.from_values(TrainConfig, values)
+
+
+def config_sums(workdir: pathlib.Path) -> set[str]:
+    """Returns the checksums of the configs that starts of a run wrote; none for older runs."""
+    path = workdir / HISTORY
+    sums = set()
+    with files.reading(path, "history"):
+        lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):  # a line that a crash has torn
+            event = json.loads(line)
+            if isinstance(event, dict) and event.get("event") == "config":
+                sums.add(event.get("sum"))
+    return sums
 
 
 def is_released(workdir: pathlib.Path) -> bool:

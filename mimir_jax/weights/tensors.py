@@ -275,9 +275,9 @@ def _open_torch(path: pathlib.Path) -> Tensors:
             "safetensors copy"
         ) from None
     try:
-        _check_archive(path)
+        mapped = _check_archive(path)
         with torch.serialization.safe_globals(_harmless_globals()):
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # the reader raises whatever a damaged or hostile file provokes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
@@ -295,6 +295,16 @@ def _open_torch(path: pathlib.Path) -> Tensors:
     tensors = {}
     for name, value in state.items():
         if isinstance(name, str) and isinstance(value, torch.Tensor):
+            value = value.detach()  # of a parameter
+            if (
+                value.layout is not torch.strided
+                or value.device.type != "cpu"
+                or value.is_quantized
+            ):
+                raise InputError(
+                    f"file {path} must hold plain tensors, {name} is sparse, quantised or without "
+                    "values; save it from float tensors"
+                )
             if value.numel() * value.element_size() > size:
                 raise InputError(
                     f"file {path} must hold the values of its tensors, {name} of shape "
@@ -306,19 +316,22 @@ def _open_torch(path: pathlib.Path) -> Tensors:
     return tensors
 
 
-def _check_archive(path: pathlib.Path) -> None:
-    """Raises unless a zip archive stores its members as they are, as torch writes it.
+def _check_archive(path: pathlib.Path) -> bool:
+    """Returns whether a file is a zip archive, which can be mapped; before 1.6 torch wrote none.
 
-    A compressed one could grow a thousandfold.
+    Raises:
+        InputError: unless its members are stored as they are, as torch writes them: a compressed
+            one could grow a thousandfold.
     """
     if not zipfile.is_zipfile(path):
-        return  # torch says what it is
+        return False
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     if any(m.compress_type != zipfile.ZIP_STORED for m in members):
         raise InputError("its archive is compressed")
     if sum(m.file_size for m in members) > path.stat().st_size:
         raise InputError("its archive announces more bytes than it has")
+    return True
 
 
 def _harmless_globals() -> list[Any]:
@@ -342,7 +355,7 @@ def _torch_values(value) -> np.ndarray:
 
     if value.dtype == torch.bfloat16:
         return value.contiguous().view(torch.int16).numpy().copy().view(ml_dtypes.bfloat16)
-    return value.contiguous().numpy().copy()
+    return value.contiguous().resolve_neg().numpy().copy()
 
 
 def write_torch(path: pathlib.Path, named: Mapping[str, np.ndarray]) -> None:

@@ -15,7 +15,10 @@ import pytest
 from mimir_jax import files, remote, weights
 from mimir_jax.errors import InputError
 from mimir_jax.training import lock, loop, mirror
-from mimir_jax.weights import runs
+from tests.training.test_loop import final_state, line_run
+from tests.training.test_saving import stop_at
+
+__all__ = ["line_run"]
 
 ADDRESS = "memory://bucket/run"
 
@@ -146,14 +149,14 @@ def test_weights_and_runs_are_read_from_an_address(bucket, tmp_path):
     remote.fetch.cache_clear()
 
 
-@pytest.mark.slow
-def test_a_run_goes_on_from_remote_storage_to_the_bit(vae_run, replace, tmp_path):
-    run = replace(vae_run, steps=2)
-    loop.train(replace(run, steps=2), tmp_path / "whole")
-    for steps in (1, 2):
+def test_a_run_goes_on_from_remote_storage_to_the_bit(line_run, tmp_path):
+    loop.train(line_run, tmp_path / "whole")
+    for step in (2, None):
         with mirror.mirrored(ADDRESS) as copy:
-            loop.train(replace(run, steps=steps), copy.folder)
-    found = remote.fetch(ADDRESS)
-    one, other = (runs.open_params(folder).read_all() for folder in (tmp_path / "whole", found))
-    jax.tree.map(np.testing.assert_array_equal, one, other)
+            loop.train(line_run, copy.folder, report=stop_at(step))
+    (state, position), (other, other_position) = (
+        final_state(line_run, folder) for folder in (tmp_path / "whole", remote.fetch(ADDRESS))
+    )
+    jax.tree.map(np.testing.assert_array_equal, state, other)
+    assert position == other_position
     remote.fetch.cache_clear()

@@ -17,6 +17,7 @@ import pytest
 from mimir_jax import weights
 from mimir_jax.errors import DivergenceError, InputError
 from mimir_jax.training import loop, metrics, prefetch, replay, watchdog, workdir
+from mimir_jax.weights import runs
 from tests.training.test_loop import LineEncoder, final_state, line_run, losses
 
 __all__ = ["line_run"]
@@ -51,6 +52,25 @@ def test_damaged_newest_checkpoint_is_set_aside_and_the_run_ends_the_same(
     jax.tree.map(np.testing.assert_array_equal, state, other)
     assert position == other_position
     assert list(losses(parts)) == [1, 2, 3, 4] and losses(parts) == losses(whole)
+
+
+def test_a_config_that_has_changed_on_disk_is_noticed(line_run, tmp_path, replace):
+    run = replace(line_run, steps=1)
+    loop.train(run, tmp_path)
+    path, history_path = tmp_path / "config.json", tmp_path / workdir.HISTORY
+    good = path.read_text()
+    assert [event["event"] for event in history(tmp_path)] == ["config", "start"]
+    path.write_text(good.replace('"seed": 0', '"seed": 1'))
+    for work in (lambda: loop.train(run, tmp_path), lambda: runs.read_config(tmp_path)):
+        with pytest.raises(InputError, match="must be as a start wrote it, it has changed since"):
+            work()
+    path.write_text(json.dumps(json.loads(good)))  # the same in another spelling
+    assert runs.read_config(tmp_path) == run
+    history_path.write_bytes(b"\xff{\n" + history_path.read_bytes())
+    loop.train(replace(run, steps=2), tmp_path)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / workdir.HISTORY).touch()  # all that a start left that was cut off
+    loop.train(run, tmp_path / "new")
 
 
 def diverging(monkeypatch, batches):

@@ -265,6 +265,17 @@ def test_hostile_pickles_are_one_line(folders, tmp_path, kind):
     assert "\n" not in str(error.value) and len(str(error.value)) < 1000
 
 
+def test_pickles_of_old_and_of_parameters_open(tmp_path):
+    state = {"a": torch.nn.Parameter(torch.arange(6.0)), "b": torch.ones(4, dtype=torch.bfloat16)}
+    torch.save({"model": state}, tmp_path / "x.bin", _use_new_zipfile_serialization=False)
+    found = tensors.open_single(tmp_path / "x.bin")[0]
+    assert found["a"].read().tolist() == [0, 1, 2, 3, 4, 5] and found["b"].read().shape == (4,)
+    for odd in (torch.ones(2, device="meta"), torch.eye(2).to_sparse()):
+        torch.save({"a": odd}, tmp_path / "x.bin")
+        with pytest.raises(InputError, match="plain tensors"):
+            tensors.open_single(tmp_path / "x.bin")
+
+
 # Messages.
 
 
