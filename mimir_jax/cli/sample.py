@@ -14,9 +14,9 @@ A run of vimi reads pictures: --image for each mark <img> of a prompt, as in "A 
 the <img>."; or the --first_frame to continue; or a text with a picture that it retrieves from a
 memory for each prompt (--retrieve).
 
-A run of divot_llm writes the clips of prompts as tokens, which --detokenizer draws, and tells the
---story in texts with a clip behind each. It describes the videos of --describe, or answers
---question about each; it prints the answers and writes nothing.
+A run of divot_llm writes the clips of prompts as tokens, which --detokenizer draws, also those of
+--reconstruct. It tells the --story in texts with a clip behind each. It describes the videos of
+--describe, or answers --question about each; it prints the answers and writes nothing.
 
 A video depends on its prompt, its seed and the settings in its record, not on the other videos.
 """
@@ -172,7 +172,9 @@ def _sample(values: flags.FlagValues) -> None:
         if first:
             folder = stack.enter_context(gallery.Gallery(_open_out(values.out, stack)))
         writes = values.story is not None or description.is_agent(values.checkpoint)
-        if writes:
+        if writes and clips:
+            pipeline = _open_detokenizer(values, config, mesh)
+        elif writes:
             for name in ("dtype", "lora"):
                 if values[name].value:
                     raise InputError(f"--{name} must be left out for a run of divot_llm")
@@ -220,9 +222,8 @@ def _write(
     from mimir_jax.systems.divot_llm import writer
 
     require(
-        not values.start and not values.reconstruct,
-        "--start and --reconstruct must be left out for a run of divot_llm; sample the run that "
-        "--detokenizer names",
+        not values.start,
+        "--start must be left out for a run of divot_llm; sample the run that --detokenizer names",
     )
     temperature = config.answer_temperature
     settings = writer.Settings(temperature=temperature or 0.0)
@@ -240,6 +241,16 @@ def _write(
     if distributed.is_first():
         print("\n".join(texts))
     return clips, pipeline
+
+
+def _open_detokenizer(values: flags.FlagValues, config: SampleConfig, mesh: Any) -> Any:
+    """Returns what draws the clips of a run of divot_llm, without opening its LLM."""
+    from mimir_jax import weights
+    from mimir_jax.sampling import description
+    from mimir_jax.weights import runs
+
+    run = runs.read_config(weights.resolve(values.checkpoint))
+    return description.open_detokenizer(run, values.detokenizer, config, mesh)
 
 
 def _clips(values: flags.FlagValues) -> Sequence[Any]:

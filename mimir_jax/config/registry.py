@@ -14,7 +14,7 @@ import pkgutil
 import typing
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import ml_collections
 
@@ -31,6 +31,9 @@ class SystemConfig(abc.ABC):
     Attributes:
         kind: Name of the system, fixed by the preset. A subclass gives it a `Literal` type.
     """
+
+    companions: ClassVar[tuple[str, ...]] = ()
+    """Fields that name folders which a released run takes along."""
 
     kind: str
 

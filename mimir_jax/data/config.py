@@ -60,6 +60,8 @@ class ToyworldConfig:
             `coarse`), `wide` (other words), or `both`: seven in ten wide, the others mixed.
         variety: `varied` backgrounds, light and camera; `plain`, objects alone; `single`, one kind
             of object alone, mostly large, in few places, doing one thing.
+        pages: Clips of a video: 1, or at least 3, which tell a story of one object. They share
+            `data.frames`.
     """
 
     num_scenes: int = 1 << 30
@@ -67,9 +69,12 @@ class ToyworldConfig:
         "mixed"
     )
     variety: Literal["varied", "plain", "single"] = "varied"
+    pages: int = 1
 
     def __post_init__(self):
         checks.within(self, "num_scenes", 1)
+        checks.within(self, "pages", 1)
+        checks.check(self, self.pages != 2, "{pages} must be 1 or at least 3, got 2")
 
     def check_data(self, data: "DataConfig") -> None:
         """Raises `FieldError` for another frame rate than that of the scenes."""
@@ -78,6 +83,11 @@ class ToyworldConfig:
             data.fps == 8,
             "{fps} must be 8 for Toyworld, whose scenes move at that rate",
             remedy="leave it out",
+        )
+        checks.check(
+            data,
+            data.frames % self.pages == 0,
+            "{frames} must be a multiple of {toyworld.pages}, the clips of a story",
         )
 
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Videos to the tokens of their clips, by a frozen tokenizer of Divot, cached by content."""
 
+import dataclasses
 import functools
 import pathlib
 from typing import Any
@@ -65,11 +66,18 @@ class ClipTokens:
 
     def __init__(self, model: functional.Model, params: functional.Params, clip_frames: int):
         self._params, self._clip_frames = params, clip_frames
+        self._config = model.config
         self._picked = model.config.frames
         self._cache = cache.ContentCache()
         self._apply = jax.jit(
             lambda params, frames: model.apply(params, transforms.to_float(frames))
         )
+
+    def identity(self) -> dict[str, Any]:
+        """Returns JSON values that the tokens of a video are a function of."""
+        weights_digest, config = hashing.tree_digest(self._params), dataclasses.asdict(self._config)
+        tokenizer = {"weights": weights_digest, "config": config}
+        return {"clip_frames": self._clip_frames, "clip_tokenizer": tokenizer}
 
     def encode(self, video: UInt8[np.ndarray, "f h w 3"]) -> Float[np.ndarray, "n q d"]:
         """Returns the tokens of each clip of a video, one of them for a shorter video."""

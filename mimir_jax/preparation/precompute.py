@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the frozen networks of a run once over its training clips, for `data.features` to name.
 
-Each record passes alone through `Encoder.encode_clips`, as in training, so that features stored in
+Each record passes alone through `Encoder.encode_record`, as in training, so that features stored in
 float32 equal those that training would compute, to the bit.
 """
 
@@ -62,7 +62,7 @@ class Plan:
     """
 
     config: TrainConfig
-    encoder: base.DiffusionEncoder
+    encoder: base.StoringEncoder
     clips: sources.Source
     empty: feature_store.Record | None
     manifest: feature_store.Manifest
@@ -88,7 +88,8 @@ def make_plan(
     Arguments and errors are those of `write_features`.
     """
     system = systems.make_system(config)
-    if not isinstance(system, base.DiffusionSystem):
+    encoder = systems.make_encoder(config, system)
+    if not isinstance(encoder, base.StoringEncoder):
         raise InputError(
             "system must encode clips with frozen networks to precompute features, got system.kind "
             f"{config.system.kind!r}; choose another --config"
@@ -97,7 +98,6 @@ def make_plan(
     config = dataclasses.replace(
         config, data=dataclasses.replace(config.data, features=str(folder))
     )
-    encoder = systems.make_encoder(config, system)
     clips = encoder.clips()
     records = len(clips) if count is None else count
     if not 1 <= records <= len(clips):
@@ -212,8 +212,8 @@ def _batches(
         yield batches
 
 
-def _encode_record(encoder: base.DiffusionEncoder, batch: loader_lib.Batch) -> feature_store.Record:
-    record = encoder.to_record(encoder.encode_clips(batch))
+def _encode_record(encoder: base.StoringEncoder, batch: loader_lib.Batch) -> feature_store.Record:
+    record = encoder.encode_record(batch)
     return {**record, "index": int(batch["index"][0]), "skipped": batch.get("skipped", [])}
 
 

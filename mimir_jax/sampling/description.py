@@ -63,7 +63,7 @@ class Agent:
         )
         if question is None:
             question = rows.fill([rows.DESCRIBE], self.encoder.rows.kind)[0] if instructed else ""
-        return self.writer.describe(self.encoder.clips.encode(video), question, seed=seed)
+        return self.writer.describe(self.encoder.clip_tokens.encode(video), question, seed=seed)
 
     def write_clips(self, requests: Sequence[Request]) -> list[Request]:
         """Returns requests to draw the clips that the LLM writes of their prompts."""
@@ -94,30 +94,38 @@ class Agent:
     def open_detokenizer(
         self, checkpoint: str | None, config: SampleConfig, mesh: Mesh | None = None
     ) -> pipeline.Pipeline:
-        """Opens the de-tokenizer that draws clip tokens.
+        """Opens what draws clip tokens; see `open_detokenizer`."""
+        return open_detokenizer(self.config, checkpoint, config, mesh)
 
-        Args:
-            checkpoint: A run of `divot`; None takes the one whose tokenizer the LLM reads.
-            config: How to sample it.
-            mesh: Devices to spread networks and videos over.
 
-        Raises:
-            InputError: for a checkpoint of anything else, or of other tokens.
-        """
-        path = self.config.system.clip_tokenizer_path if checkpoint is None else checkpoint
-        folder = weights.resolve(path)
-        kind = None
-        if (folder / runs.CONFIG_FILE).is_file() and runs.has_checkpoint(folder):
-            kind = runs.read_config(folder).system.kind
-        require(
-            kind == "divot",
-            f"--detokenizer must be a run of divot, which draws clips from tokens, got {path}; "
-            "name one",
-        )
-        opened = open_lib.open_pipeline(folder, config, mesh)
-        tokenizer = opened.system.config.model.tokenizer
-        clip_tokens.require_fits(tokenizer, self.config.system.model, str(path))
-        return opened
+def open_detokenizer(
+    run: TrainConfig, checkpoint: str | None, config: SampleConfig, mesh: Mesh | None = None
+) -> pipeline.Pipeline:
+    """Opens the de-tokenizer that draws the clip tokens of a run of Divot's LLM.
+
+    Args:
+        run: The run.
+        checkpoint: A run of `divot`; None takes the one whose tokenizer the LLM reads.
+        config: How to sample it.
+        mesh: Devices to spread networks and videos over.
+
+    Raises:
+        InputError: for a checkpoint of anything else, or of other tokens.
+    """
+    path = run.system.clip_tokenizer_path if checkpoint is None else checkpoint
+    folder = weights.resolve(path)
+    kind = None
+    if (folder / runs.CONFIG_FILE).is_file() and runs.has_checkpoint(folder):
+        kind = runs.read_config(folder).system.kind
+    require(
+        kind == "divot",
+        f"--detokenizer must be a run of divot, which draws clips from tokens, got {path}; "
+        "name one",
+    )
+    opened = open_lib.open_pipeline(folder, config, mesh)
+    tokenizer = opened.system.config.model.tokenizer
+    clip_tokens.require_fits(tokenizer, run.system.model, str(path))
+    return opened
 
 
 def is_agent(checkpoint: str | os.PathLike[str]) -> bool:

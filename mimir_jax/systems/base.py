@@ -233,7 +233,32 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
-class DiffusionEncoder(Encoder, Protocol):
+class StoringEncoder(Encoder, Protocol):
+    """An encoder that can encode clips ahead of training, for `data.features`."""
+
+    def clips(self) -> sources.Source:
+        """Returns the training clips themselves, also where `source` reads stored features."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """Returns JSON values that the encoded training clips are a function of."""
+        ...
+
+    def least_record_size(self) -> int:
+        """Returns the number of values in the parts of a record that have a fixed size."""
+        ...
+
+    def encode_record(self, records: Mapping[str, Any]) -> feature_store.Record:
+        """Returns the record of the feature store of the one clip in `records`."""
+        ...
+
+    def empty_record(self) -> feature_store.Record | None:
+        """Returns the record of the empty caption; None if training reads none."""
+        ...
+
+
+@runtime_checkable
+class DiffusionEncoder(StoringEncoder, Protocol):
     """The host half of a `DiffusionSystem`.
 
     Attributes:
@@ -285,24 +310,8 @@ class DiffusionEncoder(Encoder, Protocol):
         """Returns the batch of clips and captions, also where `encode` takes stored features."""
         ...
 
-    def clips(self) -> sources.Source:
-        """Returns the training clips themselves, also where `source` reads stored features."""
-        ...
-
-    def identity(self) -> dict[str, Any]:
-        """Returns JSON values that the encoded training clips are a function of."""
-        ...
-
-    def least_record_size(self) -> int:
-        """Returns the number of values in the parts of a record that have a fixed size."""
-        ...
-
     def to_record(self, batch: Batch) -> feature_store.Record:
         """Returns the first row of an encoded batch as a record of the feature store."""
-        ...
-
-    def empty_record(self) -> feature_store.Record | None:
-        """Returns the record of the empty caption; None if training reads none."""
         ...
 
 

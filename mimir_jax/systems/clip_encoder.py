@@ -151,6 +151,10 @@ class ClipEncoder(abc.ABC):
             if leaf.dtype == np.float32 and name not in self.padded
         )
 
+    def encode_record(self, records: Mapping[str, Any]) -> feature_store.Record:
+        """Returns the record of the feature store of the one clip in `records`."""
+        return self.to_record(self.encode_clips(records))
+
     def to_record(self, batch: diffusion.Batch) -> feature_store.Record:
         """Returns the first row of a batch by the names of its fields."""
         return {name: np.asarray(x)[0] for name, x in _names((batch.moments, batch.features))}

@@ -74,9 +74,9 @@ def convert(
     Args:
         source: Anything that `load` opens.
         target: Folder to write; must not exist.
-        to: Our own format, a `run` to sample and evaluate (config and weights, without what it
-            takes to train on), or the format of a library. Mimir goes to diffusers as two folders:
-            `transformer`, and `mimir` with fuser and stabilizer.
+        to: Our own format, a `run` to sample and evaluate (config and weights, with the networks
+            that it reads and without what it takes to train on), or the format of a library. Mimir
+            goes to diffusers as two folders: `transformer`, and `mimir` with fuser and stabilizer.
         dtype: Stored dtype; None keeps every tensor's own, byte for byte.
         lora: Files of adapters to merge, each `FILE` or `FILE:SCALE`.
 
@@ -154,7 +154,10 @@ def _write_run(folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype | 
     if not (opened.path / runs.CONFIG_FILE).is_file() or not runs.has_checkpoint(opened.path):
         raise InputError(f"--to run needs a run to release, got {opened.path}; name its folder")
     (folder / runs.WEIGHTS).mkdir()
-    shutil.copyfile(opened.path / runs.CONFIG_FILE, folder / runs.CONFIG_FILE)
+    stored = None if dtype is None else dtype.name
+    for name, path in runs.release(opened.path, folder).items():
+        is_run = runs.has_checkpoint(opening.resolve(path))
+        convert(path, folder / name, to="run" if is_run else "native", dtype=stored)
     manifest = {"step": runs.latest_step(opened.path)}
     _write_native(folder / runs.WEIGHTS, opened, dtype, None, manifest)
 

@@ -7,10 +7,12 @@ WORKDIR/history.jsonl          events, among them the checksum of every config t
 WORKDIR/checkpoints/STEP/      state, data position, config and checksums, by training.checkpoint
 WORKDIR/checkpoints/STEP.damaged  one that has changed on disk, set aside
 WORKDIR/weights/               in place of checkpoints in a released run: one step, to use alone
+WORKDIR/clip_tokenizer/        beside them, such a network that the released run reads
 WORKDIR/mimir/run.json         likewise in an exported one, see `weights.exported`
 """
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 from collections.abc import Callable
@@ -32,6 +34,7 @@ CHECKPOINTS = "checkpoints"
 WEIGHTS = "weights"
 SUMS = "sums"
 PARTS = "mimir"
+INSIDE = "./"
 STEP_FILE = "run.json"
 DAMAGED_REMEDY = "delete that folder to go on from the one before it"
 
@@ -59,7 +62,37 @@ def read_config(workdir: pathlib.Path) -> TrainConfig:
             f'checkpoint, {CHECKPOINTS}/STEP/config/metadata, or delete the lines "config" of '
             f"{HISTORY} if the change is meant"
         )
-    return bridge.from_values(TrainConfig, values)
+    config = bridge.from_values(TrainConfig, values)
+    inside = {
+        name: str(workdir / path)
+        for name, path in _companions(config).items()
+        if path.startswith(INSIDE)
+    }
+    return dataclasses.replace(config, system=dataclasses.replace(config.system, **inside))
+
+
+def release(workdir: pathlib.Path, folder: pathlib.Path) -> dict[str, str]:
+    """Writes the config of a run that is released to `folder`.
+
+    Returns:
+        The folders of the networks that it reads, by their place inside `folder`.
+
+    Raises:
+        InputError: if `workdir` holds no run.
+    """
+    config = read_config(workdir)
+    found = _companions(config)
+    inside = {name: f"{INSIDE}{name.removesuffix('_path')}" for name in found}
+    system = dataclasses.replace(config.system, **inside)
+    text = bridge.to_json(dataclasses.replace(config, system=system))
+    files.write_text(folder / CONFIG_FILE, text)
+    return {inside[name].removeprefix(INSIDE): path for name, path in found.items()}
+
+
+def _companions(config: TrainConfig) -> dict[str, str]:
+    """Returns the folders that a released run takes along, by field; `package:` ones stay."""
+    found = {name: getattr(config.system, name) for name in config.system.companions}
+    return {n: p for n, p in found.items() if p is not None and not p.startswith("package:")}
 
 
 def config_sums(workdir: pathlib.Path) -> set[str]:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from mimir_jax import systems
+from mimir_jax import systems, weights
 from mimir_jax.sampling import description, video
 from mimir_jax.weights import runs
 from tests import commands
@@ -103,9 +103,33 @@ def test_prompts_and_stories_become_videos(pair, tmp_path):
         tmp_path / "story",
     )  # fmt: skip
     assert code == 0, err
+    code, _, err = commands.call(
+        "sample", "--checkpoint", pair, "--reconstruct", "heldout:0", "--out", tmp_path / "again"
+    )
+    assert code == 0, err
+    assert (tmp_path / "again/000-clip.mp4").is_file()
     records = [json.loads((tmp_path / f"story/00{n}.json").read_text()) for n in range(2)]
     assert records[0]["tokens_content"] != records[1]["tokens_content"]
     assert (tmp_path / "story/index.html").is_file()
+
+
+def test_a_released_run_takes_along_what_draws_its_clips(pair, folders, tmp_path):
+    one = tmp_path / "one"
+    weights.convert(pair, one, to="run", dtype="float16")
+    config, inner = runs.read_config(one), runs.read_config(one / "clip_tokenizer")
+    assert config.system.clip_tokenizer_path == str(one / "clip_tokenizer")
+    assert inner.system.kind == "divot" and runs.is_released(one / "clip_tokenizer")
+    moved = one.rename(tmp_path / "moved")
+    assert description.is_agent(moved)
+    read = [
+        systems.make_encoder(c, systems.make_system(c))
+        for c in map(runs.read_config, (pair, moved))
+    ]
+    video = np.zeros((9, 16, 16, 3), np.uint8)
+    expected, found = (encoder.clip_tokens.encode(video) for encoder in read)
+    np.testing.assert_allclose(found, expected, atol=2e-2)
+    weights.convert(folders / "pretrain", tmp_path / "native", to="run")
+    assert (tmp_path / "native/clip_tokenizer/manifest.json").is_file()
 
 
 def test_what_cannot_draw_the_clips_is_one_line(pair, folders, tmp_path):

@@ -17,6 +17,7 @@ from mimir_jax.config import checks
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional, layers
 from mimir_jax.models.divot import agent, mask, mixture, sequences
+from mimir_jax.preparation import precompute
 from mimir_jax.systems.divot_llm import objective, presets, rows
 from mimir_jax.systems.divot_llm import system as system_lib
 from mimir_jax.systems.divot_llm import writer as writer_lib
@@ -59,7 +60,7 @@ def test_rows_of_both_tasks(folder):
             assert not (batch.roles[row] == mask.QUERY).any()
         else:
             assert text == "" and (batch.roles[row] == mask.QUERY).sum() == 4
-            ours = encoder.clips.encode(found["video"][row])
+            ours = encoder.clip_tokens.encode(found["video"][row])
             assert (batch.targets[row] == ours).all()
     alone = encoder.encode({name: values[:1] for name, values in found.items()})
     assert jax.tree.all(jax.tree.map(lambda a, b: (a[0] == b[0]).all(), alone, batch))
@@ -91,6 +92,26 @@ def test_instructions_teach_answers_and_delimiters(folder):
     assert "Show me an image of" in rows.fill(rows.REQUESTS, "image")
 
 
+def test_stored_clip_tokens_give_the_same_rows(folder, tmp_path):
+    config = agents.run(folder, form="instruct", max_length=160)
+    toyworld = dataclasses.replace(config.data.toyworld, num_scenes=6)
+    data = dataclasses.replace(config.data, toyworld=toyworld, window="first")
+    config = dataclasses.replace(config, data=data)
+    result = precompute.write_features(config, tmp_path / "f", dtype="float32", shard_size=4)
+    assert (result.made, result.manifest.records) == (2, 6)
+    stored = dataclasses.replace(
+        config, data=dataclasses.replace(data, features=str(tmp_path / "f"))
+    )
+    (_, videos), (_, tokens) = open_run(config), open_run(stored)
+    expected, found = (records(encoder.source("train"), 6) for encoder in (videos, tokens))
+    assert "video" not in found and found["question"] == expected["question"]
+    jax.tree.map(np.testing.assert_array_equal, videos.encode(expected), tokens.encode(found))
+    assert "video" in tokens.source("heldout")[0]
+    other = dataclasses.replace(stored.system, clip_frames=5)
+    with pytest.raises(InputError, match="clip_frames is 9 there and 5 here"):
+        open_run(dataclasses.replace(stored, system=other))[1].source("train")
+
+
 def test_a_video_of_several_clips_is_read_whole_and_its_first_is_written(folder):
     config = agents.run(folder, clip_frames=4)
     system, encoder = open_run(config)
@@ -99,12 +120,12 @@ def test_a_video_of_several_clips_is_read_whole_and_its_first_is_written(folder)
     reads = found["task"].index("comprehension")
     assert (batch.input_positions[reads] >= 0).all() and batch.inputs.shape[1] == 2
     writes = found["task"].index("generation")
-    tokens = encoder.clips.encode(found["video"][writes])
+    tokens = encoder.clip_tokens.encode(found["video"][writes])
     assert (batch.targets[writes, 0] == tokens[0]).all()
     video = np.random.default_rng(0).integers(0, 255, (9, 16, 16, 3), np.uint8)
-    tokens = encoder.clips.encode(video)
+    tokens = encoder.clip_tokens.encode(video)
     assert tokens.shape == (2, 4, 6) and np.abs(tokens[0] - tokens[1]).max() > 1e-3
-    assert (encoder.clips.encode(video[4:8]) == tokens[1:]).all()
+    assert (encoder.clip_tokens.encode(video[4:8]) == tokens[1:]).all()
 
 
 def test_loss_is_the_weighted_sum_of_both_by_hand(folder):
@@ -300,6 +321,41 @@ def test_a_short_run_learns_eight_scenes_in_both_directions(folder, tmp_path):
     assert after["clip_loss"] < before["clip_loss"] - 0.5
     assert after["accuracy"] > before["accuracy"] + 0.5
     agent = writer_lib.Writer(system, encoder.rows, trained)
-    told = [agent.describe(encoder.clips.encode(source[i]["video"])) for i in range(8)]
+    told = [agent.describe(encoder.clip_tokens.encode(source[i]["video"])) for i in range(8)]
     right = [said == source[i]["caption"] for i, said in enumerate(told)]
     assert sum(right) >= 3, told
+
+
+def test_stories_teach_every_clip_after_those_before_it(folder):
+    config = agents.run(folder, form="instruct", max_length=160, story=2.0)
+    toyworld = dataclasses.replace(config.data.toyworld, pages=3)
+    config = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, frames=27, toyworld=toyworld)
+    )
+    system, encoder = open_run(config)
+    source = encoder.source("train")
+    found = records(source, 24)
+    batch, vocab = encoder.encode(found), system.vocab
+    told = set()
+    for row, task in enumerate(found["task"]):
+        page, clips = found["page"][row], encoder.clip_tokens.encode(found["video"][row])
+        if task == "comprehension":
+            assert (batch.inputs[row, 0] == clips[page]).all() and not batch.inputs[row, 1:].any()
+            continue
+        assert (batch.targets[row, 0] == clips[page]).all()
+        if task == "generation":
+            continue
+        told.add(page)
+        assert (batch.inputs[row, :page] == clips[:page]).all()
+        learned = batch.labels[row][batch.labels[row] >= 0].tolist()
+        assert (learned[-1] == vocab.eos) == (page == 2)
+        words = system.tokenizer.decode([i for i in learned if i < 2357 and i != vocab.eos])
+        texts = found["texts"][row]
+        assert len(texts) == page + 1 and words.split() == " ".join(texts).split()
+    assert told == {0, 1, 2} and set(found["task"]) == {"comprehension", "generation", "story"}
+    heldout = encoder.heldout("story")
+    assert [len(r["texts"]) for r in heldout] == [r["page"] + 1 for r in heldout]
+    with pytest.raises(checks.FieldError, match="'instruct' to tell stories"):
+        agents.run(folder, story=1.0)
+    with pytest.raises(checks.FieldError, match="data.toyworld.pages"):
+        agents.run(folder, form="instruct", max_length=160, story=1.0)

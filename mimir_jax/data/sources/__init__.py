@@ -67,9 +67,9 @@ def read_heldout(
 
 
 def _toyworld(config: DataConfig, split: Split, seed: int) -> Source:
-    from mimir_jax.data.toyworld import source
+    from mimir_jax.data.toyworld import source, stories
 
-    return source.ToyworldSource(
+    scenes = source.ToyworldSource(
         split,
         seed=seed,
         num_scenes=config.toyworld.num_scenes,
@@ -79,6 +79,8 @@ def _toyworld(config: DataConfig, split: Split, seed: int) -> Source:
         height=config.height,
         width=config.width,
     )
+    pages = config.toyworld.pages
+    return scenes if pages == 1 else stories.ToyworldStories(scenes, pages)
 
 
 def _folder(config: DataConfig, split: Split, seed: int) -> Source:

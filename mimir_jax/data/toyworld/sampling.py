@@ -180,6 +180,11 @@ def verb_pairs(group: scene_lib.Group) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def act(draws: Draws, group: scene_lib.Group, verb: str) -> scene_lib.Action:
+    """Returns what the one group of a scene does over the whole clip."""
+    return _action(draws, (group,), 0, verb, _WHOLE)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Skeleton:
     """What stays fixed while the details are redrawn until they fit, to keep its shares exact."""

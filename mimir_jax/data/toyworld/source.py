@@ -69,7 +69,7 @@ class ToyworldSource:
         number = self._check(index)
         scene = self.scene(number)
         video = renderer.render(scene, self.frames, self.height, self.width)
-        return {"video": video, "caption": self._caption(scene, number), "index": number}
+        return {"video": video, "caption": self.describe(scene, number), "index": number}
 
     def scene(self, index: SupportsIndex) -> scene_lib.Scene:
         """Returns the scene graph, without rendering."""
@@ -77,9 +77,10 @@ class ToyworldSource:
 
     def text(self, index: SupportsIndex) -> str:
         """Returns the caption, without rendering."""
-        return self._caption(self.scene(index), operator.index(index))
+        return self.describe(self.scene(index), operator.index(index))
 
-    def _caption(self, scene: scene_lib.Scene, number: int) -> str:
+    def describe(self, scene: scene_lib.Scene, number: int) -> str:
+        """Returns the caption of a scene in the style and words of record `number`."""
         split = sampling.split_number(self.split)
         draws = Draws(self.seed, split, number, stream=_CAPTION_STREAM)
         style = draws.weighted(_MIXED)

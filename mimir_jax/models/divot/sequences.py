@@ -11,7 +11,9 @@ and `</img>`. Comprehension, generation and stories differ by their turns alone:
     tuning, comprehension        TextTurn("[INST] ")  InputTurn(video)
                                  TextTurn(question + " [/INST]\\n")  TextTurn(answer, learn)  ...
     tuning, generation           TextTurn("[INST] " + request + " [/INST]\\n")  OutputTurn(clip)
-    story                        TextTurn(request)  TextTurn(sentence, learn)  OutputTurn(clip)  ...
+    story, its last clip         TextTurn(request)  TextTurn(sentence, learn)  InputTurn(clip)  ...
+                                 TextTurn(sentence, learn)  OutputTurn(clip)
+    story, another clip          the same up to it, without EOS
 
 A row that only reads clips is cut on the right and may lose its EOS; all of a row that writes one
 must fit.
@@ -104,8 +106,20 @@ class Row(NamedTuple):
     query_positions: Int32[np.ndarray, "*b g q"]
 
 
-def build(turns: Sequence[Turn], vocab: vocabulary.Vocabulary, cfg: ClipSequenceConfig) -> Row:
+def build(
+    turns: Sequence[Turn],
+    vocab: vocabulary.Vocabulary,
+    cfg: ClipSequenceConfig,
+    *,
+    ends: bool = True,
+) -> Row:
     """Returns the row of `turns`, of the same shapes for all rows of a config.
+
+    Args:
+        turns: What is read and written, in order.
+        vocab: Ids of the tokens around text.
+        cfg: Shape of the rows.
+        ends: Whether EOS follows, which the LLM learns to write.
 
     Raises:
         InputError: for a turn without tokens or with clips of another shape, more clips than the
@@ -120,7 +134,8 @@ def build(turns: Sequence[Turn], vocab: vocabulary.Vocabulary, cfg: ClipSequence
             draft.add([int(i) for i in turn.ids], learn=turn.learn)
         else:
             draft.add_clips(turn, vocab)
-    draft.add([vocab.eos], learn=True)
+    if ends:
+        draft.add([vocab.eos], learn=True)
     _check_whole(turns, draft, cfg)
     return Row(
         ids=_fill(draft.ids, cfg.max_length, vocab.pad),

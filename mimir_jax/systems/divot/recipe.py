@@ -1,10 +1,11 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The miniature tokenizer and de-tokenizer of Divot on the shipped base: all phases in turn."""
+"""The miniature Divot: tokenizer and de-tokenizer on the shipped base, then the shipped LLM."""
 
 from mimir_jax.systems.recipes import export, prepare, train
 
 _FEATURES = "--config.data.features={out}/features"
+_CLIPS = "--config.system.clip_tokenizer_path={out}/runs/detokenizer"
 
 STAGES = (
     train("runs/vit", "divot:tiny/vit", 400, scenes=16384),
@@ -25,5 +26,15 @@ STAGES = (
         "runs/detokenizer", "divot:tiny/detokenizer", 500,
         "--config.init_from={out}/runs/clips", _FEATURES, scenes=4096,
     ),
-    export("divot", "runs/detokenizer", to="run"),
+    prepare("tokens", "divot_llm:tiny", 8192, _CLIPS),
+    train(
+        "runs/llm", "divot_llm:tiny", 1500, _CLIPS, "--config.data.features={out}/tokens",
+        scenes=8192,
+    ),
+    prepare("stories", "divot_llm:tiny-story", 2048, _CLIPS),
+    train(
+        "runs/story", "divot_llm:tiny-story", 500, _CLIPS, "--config.data.features={out}/stories",
+        "--config.init_from={out}/runs/llm", scenes=2048,
+    ),
+    export("divot", "runs/story", to="run"),
 )  # fmt: skip

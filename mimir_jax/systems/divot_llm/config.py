@@ -3,7 +3,7 @@
 """Configuration of the training of Divot's LLM."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from mimir_jax.config import checks
 from mimir_jax.config.registry import SystemConfig
@@ -30,6 +30,8 @@ class DivotLLMSystemConfig(SystemConfig):
         max_length: Tokens of a row.
         comprehension: Weight of rows that describe a video.
         generation: Weight of rows that write the first clip of a video.
+        story: Weight of rows that tell a story up to one of its clips. Where `data.toyworld.pages`
+            makes videos stories, the other rows have one of their clips.
         form: `pretrain` has captions alone; `instruct` has instructions and questions, the answers
             to which are learned, and when a clip begins and ends.
         text_weight: Weight of the cross-entropy of text.
@@ -38,6 +40,8 @@ class DivotLLMSystemConfig(SystemConfig):
         examples: Held-out videos that the examples describe.
         answer_length: Tokens of a description at most.
     """
+
+    companions: ClassVar[tuple[str, ...]] = ("clip_tokenizer_path",)
 
     kind: Literal["divot_llm"] = "divot_llm"
     model: AgentConfig = AgentConfig()
@@ -48,6 +52,7 @@ class DivotLLMSystemConfig(SystemConfig):
     max_length: int = 1400
     comprehension: float = 1.3
     generation: float = 1.0
+    story: float = 0.0
     form: Literal["pretrain", "instruct"] = "pretrain"
     text_weight: float = 1.0
     clip_weight: float = 1.0
@@ -58,12 +63,19 @@ class DivotLLMSystemConfig(SystemConfig):
     def __post_init__(self):
         for name in ("clip_frames", "max_length", "heldout_clips", "answer_length"):
             checks.within(self, name, 1)
-        for name in ("comprehension", "generation", "text_weight", "clip_weight", "examples"):
+        for name in ("comprehension", "generation", "story"):
+            checks.within(self, name, 0)
+        for name in ("text_weight", "clip_weight", "examples"):
             checks.within(self, name, 0)
         checks.check(
             self,
-            self.comprehension + self.generation > 0,
-            "{comprehension} or {generation} must be above 0",
+            self.comprehension + self.generation + self.story > 0,
+            "{comprehension}, {generation} or {story} must be above 0",
+        )
+        checks.check(
+            self,
+            not self.story or self.form == "instruct",
+            "{form} must be 'instruct' to tell stories, which are asked for",
         )
 
     @property
@@ -86,13 +98,15 @@ class DivotLLMSystemConfig(SystemConfig):
 
     def check_run(self, run: Any) -> None:
         """Raises `FieldError` unless the clips of the run's videos fit in a row."""
+        clips = self.num_clips(run.data.frames)
+        data = run.data
+        pages = data.toyworld.pages if data.source == "toyworld" else 1
         checks.check(
             run,
-            run.data.features is None,
-            "{data.features} must be None for an LLM of clips, which keeps clip tokens itself",
-            remedy="leave it out",
+            pages == clips if pages > 1 else not self.story,
+            "{data.toyworld.pages} must be the clips of {system.clip_frames} frames in a video for "
+            "stories",
         )
-        clips = self.num_clips(run.data.frames)
         checks.check(
             run,
             clips <= 20,

@@ -10,84 +10,32 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 
-from mimir_jax.config import INSTRUCTIONS, TrainConfig
-from mimir_jax.data import sources
-from mimir_jax.data.toyworld import captions
+from mimir_jax import files
+from mimir_jax.config import TrainConfig
+from mimir_jax.data import feature_store, sources
 from mimir_jax.encoders import clip_tokens
 from mimir_jax.models import functional
 from mimir_jax.models.divot import sequences
 from mimir_jax.systems import base
 from mimir_jax.systems.divot_llm import rows as rows_lib
 from mimir_jax.systems.divot_llm import system as system_lib
-from mimir_jax.systems.divot_llm import writer
+from mimir_jax.systems.divot_llm import tasks, writer
 
 HELDOUT_BATCH = 8
 
 
-class TaskSource:
-    """Videos with what the LLM learns from each.
-
-    A record has `task`, `question` and `answer` for comprehension or `request` for generation
-    besides the fields of a video. All are drawn by its place in the run; pretraining has no
-    questions and requests. Toyworld knows exact answers to four more questions.
-
-    Args:
-        config: The run.
-        split: Of the videos.
-        kind: Noun of the questions.
-    """
-
-    def __init__(self, config: TrainConfig, split: sources.Split, kind: str):
-        system = config.system
-        self._videos = sources.make_source(config.data, split, seed=config.seed)
-        self._form, self._kind = system.form, kind
-        total = system.comprehension + system.generation
-        self._share = system.comprehension / total
-
-    def __len__(self) -> int:
-        return len(self._videos)
-
-    def __repr__(self) -> str:
-        return f"TaskSource({self._videos!r}, {self._form}, {self._share:.6g}, {self._kind})"
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Returns record `index` as evaluation reads it."""
-        return self.read(index, np.random.default_rng(index))
-
-    def read(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        """Returns record `index`, its task drawn with `rng`."""
-        describes = rng.random() < self._share
-        choice, request = rng.random(), rng.integers(len(rows_lib.REQUESTS))
-        read = getattr(self._videos, "read", None)
-        record = self._videos[index] if read is None else read(index, rng)
-        record = {**record, "task": "comprehension" if describes else "generation"}
-        record |= {"question": "", "request": "", "answer": record["caption"]}
-        if self._form == "pretrain":
-            return record
-        record["request"] = rows_lib.fill(rows_lib.REQUESTS, self._kind)[request]
-        record["question"], record["answer"] = self._question(index, record["caption"], choice)
-        return record
-
-    def _question(self, index: int, caption: str, choice: float) -> tuple[str, str]:
-        """Returns a question and its answer: one half asks for the caption."""
-        scene = getattr(self._videos, "scene", None)
-        if scene is None or choice < 0.5:
-            return rows_lib.fill([rows_lib.DESCRIBE], self._kind)[0], caption
-        number = min(int((choice - 0.5) * 2 * len(INSTRUCTIONS)), len(INSTRUCTIONS) - 1)
-        return INSTRUCTIONS[number], captions.answers(scene(index))[number]
-
-
 class AgentEncoder:
-    """`base.Encoder` of videos with captions.
+    """`base.StoringEncoder` of videos with captions.
 
     Args:
         config: The run.
         system: Its pure half.
-        clips: Tokens of clips.
+        tokens: Tokens of clips.
 
     Attributes:
-        clips: Tokens of clips.
+        clip_tokens: Tokens of clips.
         rows: Turns of text and clips.
     """
 
@@ -95,54 +43,101 @@ class AgentEncoder:
         self,
         config: TrainConfig,
         system: system_lib.DivotLLMSystem,
-        clips: clip_tokens.ClipTokens,
+        tokens: clip_tokens.ClipTokens,
     ):
-        self._config, self._system, self.clips = config, system, clips
+        self._config, self._system, self.clip_tokens = config, system, tokens
         kind = "image" if config.data.frames == 1 else "video"
         self.rows = rows_lib.RowMaker(system.tokenizer, system.rows, kind)
 
-    def source(self, split: sources.Split) -> TaskSource:
-        """Returns the videos of a split with their tasks."""
-        return TaskSource(self._config, split, self.rows.kind)
+    def source(self, split: sources.Split) -> tasks.TaskSource:
+        """Returns the videos of a split with their tasks; for training, stored tokens."""
+        stored = self._stored if split == "train" else None
+        return tasks.TaskSource(self._config, split, self.rows.kind, stored)
+
+    def clips(self) -> sources.Source:
+        """Returns the training videos."""
+        return sources.make_source(self._config.data, "train", seed=self._config.seed)
+
+    def identity(self) -> dict[str, Any]:
+        """Returns everything that stored clip tokens depend on, as JSON values."""
+        data = self._config.data
+        return {
+            "source": repr(self.clips()),
+            "seed": self._config.seed,
+            "geometry": {"frames": data.frames, "height": data.height, "width": data.width},
+            **self.clip_tokens.identity(),
+        }
+
+    def least_record_size(self) -> int:
+        """Returns the number of floats in the clip tokens of a video."""
+        cfg = self._system.rows
+        return cfg.max_inputs * cfg.num_queries * cfg.token_width
+
+    def encode_record(self, records: Mapping[str, Any]) -> feature_store.Record:
+        """Returns caption and clip tokens of the one video in `records`."""
+        (video,), (caption,) = records["video"], records["caption"]
+        return {"tokens": self.clip_tokens.encode(video), "caption": caption}
+
+    def empty_record(self) -> None:
+        """Returns None: no caption is dropped."""
 
     def encode(self, records: Mapping[str, Any]) -> system_lib.Batch:
         """Turns a batch of records into rows."""
-        names = ("video", "task", "question", "answer", "request", "caption")
-        made = [self._row(*values) for values in zip(*(records[n] for n in names), strict=True)]
-        return stack(made)
+        if "tokens" in records:
+            clips = records["tokens"]
+        else:
+            clips = [self.clip_tokens.encode(video) for video in records["video"]]
+        names = [name for name in tasks.FIELDS if name in records]
+        asked = zip(*(records[name] for name in names), strict=True)
+        rows = [dict(zip(names, values, strict=True)) for values in asked]
+        return stack([self._row(*pair) for pair in zip(clips, rows, strict=True)])
 
-    @functools.cached_property
-    def heldout(self) -> list[dict[str, Any]]:
-        """The held-out records, each video once."""
-        config = self._config
+    def heldout(self, task: tasks.Task) -> list[dict[str, Any]]:
+        """Returns the held-out records of a task, asked for as inference asks."""
+        config, form = self._config, self._config.system.form
         count = config.system.heldout_clips
-        videos, texts = sources.read_heldout(config.data, count, seed=config.seed)
-        return [{"video": v, "caption": t} for v, t in zip(videos, texts, strict=True)]
+        if self._system.tells_stories:
+            source = self.source("heldout")
+            count = min(count, len(source))
+            found = [source.read(i, np.random.default_rng(i), task) for i in range(count)]
+        else:
+            videos, texts = sources.read_heldout(config.data, count, seed=config.seed)
+            found = [tasks.whole(v, t) for v, t in zip(videos, texts, strict=True)]
+        question, request = rows_lib.fill([rows_lib.DESCRIBE, rows_lib.ASK], self.rows.kind)
+        if form == "pretrain":
+            question = request = ""
+        asked = {"task": task, "question": question, "request": request}
+        return found if task == "story" else [{**r, **asked, "answer": r["caption"]} for r in found]
 
-    def heldout_batches(self, task: rows_lib.Task) -> list[system_lib.Batch]:
+    def heldout_batches(self, task: tasks.Task) -> list[system_lib.Batch]:
         """Returns the held-out videos as rows of one task."""
-        question = request = ""
-        if self._config.system.form == "instruct":
-            question, request = rows_lib.fill([rows_lib.DESCRIBE, rows_lib.ASK], self.rows.kind)
-        made = [
-            self._row(r["video"], task, question, r["caption"], request, r["caption"])
-            for r in self.heldout
-        ]
+        found = self.heldout(task)
+        made = [self._row(self.clip_tokens.encode(record["video"]), record) for record in found]
         return [stack(made[i : i + HELDOUT_BATCH]) for i in range(0, len(made), HELDOUT_BATCH)]
 
-    def _row(
-        self, video: np.ndarray, task: str, question: str, answer: str, request: str, caption: str
-    ) -> sequences.Row:
-        clips = self.clips.encode(video)
-        if task == "comprehension":
-            turns = self.rows.comprehension(clips, question, answer)
+    def _row(self, clips: Float[np.ndarray, "n q d"], record: Mapping[str, Any]) -> sequences.Row:
+        rows, page = self.rows, record["page"]
+        if record["task"] == "story":
+            turns = rows.story(clips, record["request"], record["texts"])
         else:
-            turns = self.rows.generation(clips[0], request, caption)
-        return sequences.build(turns, self._system.vocab, self._system.rows)
+            clips = clips if page == tasks.WHOLE else clips[page : page + 1]
+            if record["task"] == "comprehension":
+                turns = rows.comprehension(clips, record["question"], record["answer"])
+            else:
+                turns = rows.generation(clips[0], record["request"], record["caption"])
+        ends = bool(record["ends"])
+        return sequences.build(turns, self._system.vocab, self._system.rows, ends=ends)
+
+    @functools.cached_property
+    def _stored(self) -> feature_store.FeatureSource | None:
+        folder = self._config.data.features
+        if folder is None:
+            return None
+        return feature_store.FeatureSource(files.expand_path(folder), self.identity())
 
 
 class Heldout:
-    """`base.Evaluator`: losses of both tasks on held-out videos, and their descriptions.
+    """`base.Evaluator`: losses of all tasks on held-out videos, and their descriptions.
 
     Args:
         config: The run.
@@ -173,14 +168,15 @@ class Heldout:
                     value = loss if name == "loss" else values[name]
                     sums[name] += count * float(value)
             totals["loss"] += sums["loss"] / rows / len(self._batches)
-            names = ("text_loss", "accuracy") if task == "comprehension" else ("clip_loss",)
-            totals |= {name: sums[name] / rows for name in names}
+            names = {"comprehension": ("text_loss", "accuracy"), "generation": ("clip_loss",)}
+            totals |= {name: sums[name] / rows for name in names.get(task, ())}
+            if task == "story":
+                totals |= {f"story_{n}": sums[n] / rows for n in ("text_loss", "clip_loss")}
         return totals
 
     def make_examples(self, params: functional.Params) -> base.Examples:
         """Returns held-out captions, each followed by the model's description of the video."""
-        shown = self._encoder.heldout[: self._config.examples]
-        if not shown or "comprehension" not in self._batches:
+        if not self._config.examples or "comprehension" not in self._batches:
             return base.Examples()
         settings = writer.Settings(text_length=self._config.answer_length)
         agent = writer.Writer(self._system, self._encoder.rows, params, settings)
@@ -188,22 +184,20 @@ class Heldout:
         if self._config.form == "instruct":
             (question,) = rows_lib.fill([rows_lib.DESCRIBE], self._encoder.rows.kind)
         lines: list[str] = []
-        for record in shown:
-            clips = self._encoder.clips.encode(record["video"])
+        for record in self._encoder.heldout("comprehension")[: self._config.examples]:
+            clips = self._encoder.clip_tokens.encode(record["video"])
+            if record["page"] != tasks.WHOLE:
+                clips = clips[record["page"]][None]
             told = " ".join(agent.describe(clips, question).split())
             lines += [record["caption"], f"  {told}", ""]
         return base.Examples(lines=lines)
 
     @functools.cached_property
-    def _batches(self) -> dict[rows_lib.Task, list[system_lib.Batch]]:
-        weights = {
-            "comprehension": self._config.comprehension,
-            "generation": self._config.generation,
-        }
+    def _batches(self) -> dict[tasks.Task, list[system_lib.Batch]]:
         return {
             task: jax.device_put(self._encoder.heldout_batches(task))
-            for task, weight in weights.items()
-            if weight > 0
+            for task in tasks.TASKS
+            if getattr(self._config, task) > 0
         }
 
 

@@ -40,8 +40,9 @@ _ADAPTERS = c.LoraConfig(
 def tiny() -> c.TrainConfig:
     """The miniature reads and writes clips of Toyworld: the shipped LLM and 22 more tokens.
 
-    Command:  python launch/train.py --config configs/divot.py    (its tokenizer of clips)
-              python launch/train.py --config configs/divot_llm.py
+    Command:  python launch/precompute.py --config configs/divot_llm.py --out features
+              python launch/train.py --config configs/divot_llm.py --config.data.features=features
+              (`--config.system.clip_tokenizer_path` names the run of `divot` in both)
     Hardware: two CPU cores.
     Time:     not run.
     Expect:   not run.
@@ -55,7 +56,9 @@ def tiny() -> c.TrainConfig:
             max_length=112,
             comprehension=1.0,
         ),
-        data=c.DataConfig(toyworld=c.ToyworldConfig(num_scenes=8192, variety="single")),
+        data=c.DataConfig(
+            toyworld=c.ToyworldConfig(num_scenes=8192, variety="single"), window="first"
+        ),
         optimizer=c.OptimizerConfig(
             learning_rate=1e-3,
             schedule="cosine",
@@ -87,6 +90,29 @@ def tiny_instruct() -> c.TrainConfig:
         optimizer=dataclasses.replace(config.optimizer, learning_rate=5e-4),
         steps=1500,
         init_from="runs/divot_llm",
+    )
+
+
+def tiny_story() -> c.TrainConfig:
+    """The miniature with instructions on stories of three clips, on the run of `tiny`.
+
+    A third of its rows describe a clip or answer a question about it, a third write one, a third
+    tell a story.
+
+    Command:  python launch/precompute.py --config configs/divot_llm.py:tiny-story --out stories
+              python launch/train.py --config configs/divot_llm.py:tiny-story
+              --config.data.features=stories
+    Hardware: two CPU cores.
+    Time:     not run.
+    Expect:   not run.
+    """
+    config = tiny_instruct()
+    toyworld = dataclasses.replace(config.data.toyworld, num_scenes=2048, pages=3)
+    return dataclasses.replace(
+        config,
+        system=dataclasses.replace(config.system, story=1.0),
+        data=dataclasses.replace(config.data, toyworld=toyworld, frames=51),
+        steps=500,
     )
 
 
@@ -168,6 +194,7 @@ def paper_generation() -> c.TrainConfig:
 PRESETS = {
     "tiny": tiny,
     "tiny-instruct": tiny_instruct,
+    "tiny-story": tiny_story,
     "paper": paper,
     "paper-comprehension": paper_comprehension,
     "paper-generation": paper_generation,

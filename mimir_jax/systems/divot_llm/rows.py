@@ -5,6 +5,7 @@
 pretrain   <vid> clips </vid> caption               caption <vid> clip </vid>
 instruct   [INST] <vid> clips </vid> question [/INST]\\n answer
            [INST] Generate a video of caption [/INST]\\n <vid> clip </vid>
+story      [INST] Tell a story about ... [/INST]\\n text <vid> clip </vid> text ...
 """
 
 import dataclasses
@@ -16,8 +17,6 @@ from jaxtyping import Float
 
 from mimir_jax.config import ClipSequenceConfig
 from mimir_jax.models.divot.sequences import InputTurn, OutputTurn, TextTurn, Turn
-
-Task = Literal["comprehension", "generation"]
 
 _WISHES = ("I'd like to see", "I'd love to see", "I'd like to view", "I want to see",
            "I would like to see")  # fmt: skip
@@ -80,6 +79,24 @@ class RowMaker:
         ids = self.request(request, caption)
         write = OutputTurn(tokens=clip, kind=self.kind, learn_delimiters=bool(request))
         return [TextTurn(ids=ids), write]
+
+    def story(
+        self, clips: Float[np.ndarray, "n q d"], request: str, texts: Sequence[str]
+    ) -> list[Turn]:
+        """Returns the turns of a story up to one of its clips, the one to learn.
+
+        Args:
+            clips: The clips of the story; the one behind the last of `texts` is learned, those
+                before it are read.
+            request: What asks for the story.
+            texts: The text before each clip, all of them learned.
+        """
+        turns: list[Turn] = [TextTurn(ids=self.encode(f"{OPEN}{request}{CLOSE}"))]
+        for number, text in enumerate(texts):
+            turns.append(TextTurn(ids=self.encode(text), learn=True))
+            if number < len(texts) - 1:
+                turns.append(InputTurn(tokens=clips[number][None], kind=self.kind))
+        return [*turns, OutputTurn(tokens=clips[len(texts) - 1], kind=self.kind)]
 
     def request(self, request: str, caption: str) -> list[int]:
         """Returns the tokens that ask for a clip, the caption cut to leave room for it."""

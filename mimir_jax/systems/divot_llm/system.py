@@ -53,9 +53,16 @@ class DivotLLMSystem(base.Defaults):
         self.model = lora.adapt(
             functional.build(agent.Agent, self.config.model), self.config.lora, base="llm"
         )
+        data = config.data
+        self._pages = data.toyworld.pages if data.source == "toyworld" else 1
         self.rows = self.config.sequence(config.data.frames)
         # Batches are of rows; the size of clips is that of the data.
         self.buckets = (base.Bucket(1, 1, 1, config.batch_size),)
+
+    @property
+    def tells_stories(self) -> bool:
+        """Whether each video is a story."""
+        return self._pages > 1
 
     @property
     def frozen(self) -> Mapping[str, frozen_lib.FrozenNetwork]:

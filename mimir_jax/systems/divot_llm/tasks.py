@@ -1,0 +1,103 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Videos, or their stored clip tokens, with what Divot's LLM learns from each."""
+
+from typing import Any, Literal
+
+import numpy as np
+
+from mimir_jax.config import INSTRUCTIONS, TrainConfig
+from mimir_jax.data import feature_store, sources
+from mimir_jax.data.toyworld import captions
+from mimir_jax.systems.divot_llm import rows
+
+Task = Literal["comprehension", "generation", "story"]
+TASKS: tuple[Task, ...] = ("comprehension", "generation", "story")
+FIELDS = ("task", "question", "answer", "request", "caption", "texts", "page", "ends")
+"""What a record says of its row."""
+
+WHOLE = -1
+"""Page of a record of all clips of its video."""
+
+
+def whole(video: np.ndarray, caption: str) -> dict[str, Any]:
+    """Returns the record of all clips of a video, asked for without words."""
+    asked = {"question": "", "request": "", "answer": caption, "caption": caption}
+    return {"video": video, **asked, "texts": [], "page": WHOLE, "ends": True}
+
+
+class TaskSource:
+    """Videos with what the LLM learns from each.
+
+    Besides the fields of a video, a record has its `task` with `question` and `answer` or
+    `request`, all drawn by its place in the run; pretraining has no questions and requests.
+    Toyworld knows exact answers to four more questions.
+
+    Of a story, comprehension and generation have the clip with number `page`. The task `story` has
+    `texts` up to the clip that is written.
+
+    Args:
+        config: The run.
+        split: Of the videos.
+        kind: Noun of the questions.
+        stored: Records with `tokens` in place of `video`; None reads the videos themselves.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        split: sources.Split,
+        kind: str,
+        stored: feature_store.FeatureSource | None = None,
+    ):
+        self._videos = sources.make_source(config.data, split, seed=config.seed)
+        self._records = self._videos if stored is None else stored
+        self._form, self._kind = config.system.form, kind
+        weights = np.array([getattr(config.system, task) for task in TASKS])
+        self._ends = np.cumsum(weights / weights.sum()).round(6).tolist()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __repr__(self) -> str:
+        return f"TaskSource({self._records!r}, {self._form}, {self._ends}, {self._kind})"
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Returns record `index` as evaluation reads it."""
+        return self.read(index, np.random.default_rng(index))
+
+    def read(
+        self, index: int, rng: np.random.Generator, task: Task | None = None
+    ) -> dict[str, Any]:
+        """Returns record `index`, what is not given drawn with `rng`."""
+        place = rng.random()
+        drawn = next((t for t, end in zip(TASKS, self._ends, strict=True) if place < end), TASKS[0])
+        choice, request = rng.random(), rng.integers(len(rows.REQUESTS))
+        page = rng.random()
+        read = getattr(self._records, "read", None)
+        record = self._records[index] if read is None else read(index, rng)
+        record = {**record, "task": task or drawn, "page": WHOLE, "texts": []}
+        scene = getattr(self._videos, "scene", None)
+        shown = None if scene is None else scene(index)
+        if (tell := getattr(self._videos, "story", None)) is not None:
+            told = tell(index)
+            number = int(page * len(told.pages))
+            shown = told.pages[number]
+            if record["task"] == "story":
+                texts = list(told.texts[: number + 1])
+                return {**record, "page": number, "texts": texts, "question": "", "answer": "",
+                        "request": told.request, "ends": number + 1 == len(told.pages)}  # fmt: skip
+            record |= {"page": number, "caption": self._videos.describe(shown, index)}
+        record |= {"question": "", "request": "", "answer": record["caption"], "ends": True}
+        if self._form == "pretrain":
+            return record
+        record["request"] = rows.fill(rows.REQUESTS, self._kind)[request]
+        record["question"], record["answer"] = self._ask(shown, record["caption"], choice)
+        return record
+
+    def _ask(self, scene: Any, caption: str, choice: float) -> tuple[str, str]:
+        """Returns a question and its answer: one half asks for the caption."""
+        if scene is None or choice < 0.5:
+            return rows.fill([rows.DESCRIBE], self._kind)[0], caption
+        number = min(int((choice - 0.5) * 2 * len(INSTRUCTIONS)), len(INSTRUCTIONS) - 1)
+        return INSTRUCTIONS[number], captions.answers(scene)[number]
