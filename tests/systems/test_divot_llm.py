@@ -327,10 +327,12 @@ def test_a_short_run_learns_eight_scenes_in_both_directions(folder, tmp_path):
 
 
 def test_stories_teach_every_clip_after_those_before_it(folder):
-    config = agents.run(folder, form="instruct", max_length=160, story=2.0)
+    config = agents.run(folder, form="instruct", max_length=160)
     toyworld = dataclasses.replace(config.data.toyworld, pages=3)
     config = dataclasses.replace(
-        config, data=dataclasses.replace(config.data, frames=27, toyworld=toyworld)
+        config,
+        system=dataclasses.replace(config.system, story=2.0),
+        data=dataclasses.replace(config.data, frames=27, toyworld=toyworld),
     )
     system, encoder = open_run(config)
     source = encoder.source("train")

@@ -23,8 +23,8 @@ def mentioned_categories(scene: scene_lib.Scene, text: str) -> frozenset[str]:
     """
     text = language.british(text.lower())
     groups = scene.groups
-    shapes = all(_says(text, _shapes(g.shape)) for g in groups)
-    colours = all(_says(text, _colours(g.colour)) for g in groups)
+    shapes = all(_says(text, shapes(g.shape)) for g in groups)
+    colours = all(_says(text, colours(g.colour)) for g in groups)
     named = len(groups) == 1 or (shapes and colours)  # which group is which
     return frozenset(_ALWAYS) | {
         name
@@ -32,15 +32,15 @@ def mentioned_categories(scene: scene_lib.Scene, text: str) -> frozenset[str]:
             "object_class": shapes,
             "multiple_objects": shapes and colours,
             "colour": colours and named,
-            "size": named and all(_says(text, _sizes(g.size)) for g in groups),
+            "size": named and all(_says(text, sizes(g.size)) for g in groups),
             "count": named and all(_numbered(text, g.count) for g in groups),
             "spatial_relation": named and _tells_relations(scene, text),
             "layout": named and _tells_layout(scene, text),
             "action": _tells_actions(scene, text),
             "action_order": _tells_actions(scene, text),
-            "light": _says(text, _light(scene.light)),
+            "light": _says(text, light(scene.light)),
             "temporal_style": _says(text, _camera(scene.camera)),
-            "background": _tells_background(scene.background, text),
+            "background": _says(text, backgrounds(scene.background.kind, scene.background.tone)),
         }.items()
         if holds
     }
@@ -54,25 +54,44 @@ def _forms(forms: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(word for pair in forms for word in pair)
 
 
-def _shapes(name: str) -> tuple[str, ...]:
+def shapes(name: str) -> tuple[str, ...]:
+    """Returns all words for a shape."""
     return (*_forms(vocabulary.SHAPES[name]), *language.every("shape", name))
 
 
-def _colours(name: str) -> tuple[str, ...]:
+def colours(name: str) -> tuple[str, ...]:
+    """Returns all words for a colour."""
     return (*vocabulary.COLOURS[name].words, *language.every("colour", name))
 
 
-def _sizes(name: str) -> tuple[str, ...]:
+def sizes(name: str) -> tuple[str, ...]:
+    """Returns all words for a size."""
     return (*vocabulary.SIZES[name], *language.every("size", name))
 
 
-def _light(name: str) -> tuple[str, ...]:
+def light(name: str) -> tuple[str, ...]:
+    """Returns all phrases for a kind of light."""
     passing, clauses = vocabulary.LIGHT[name], vocabulary.LIGHT_SENTENCES[name]
     return (*passing, *clauses, *language.every("light", name))
 
 
 def _camera(name: str) -> tuple[str, ...]:
     return (*vocabulary.CAMERA[name], *language.every("camera", name))
+
+
+def verbs(name: str) -> tuple[str, ...]:
+    """Returns all forms of a verb."""
+    return (*_forms(vocabulary.VERBS[name]), *language.every("verb", name))
+
+
+def backgrounds(kind: str, tone: str | None) -> tuple[str, ...]:
+    """Returns all phrases for a background; landscapes have no tone."""
+    if tone is None:
+        return (*vocabulary.LANDSCAPES[kind], *language.every("landscape", kind))
+    known = dict.fromkeys((*vocabulary.PATTERNS[kind], *language.every("pattern", kind)))
+    filled = [words.format(name) for words in known for name in language.every("tone", tone)]
+    articled = [f"an {words[2:]}" for words in filled if re.match("a [aeiou]", words)]
+    return (*filled, *articled)
 
 
 def _numbered(text: str, count: int) -> bool:
@@ -97,22 +116,8 @@ def _tells_layout(scene: scene_lib.Scene, text: str) -> bool:
 
 
 def _tells_actions(scene: scene_lib.Scene, text: str) -> bool:
-    forms = [
-        (*_forms(vocabulary.VERBS[action.verb]), *language.every("verb", action.verb))
-        for action in scene.actions
-    ]
+    forms = [verbs(action.verb) for action in scene.actions]
     if len(forms) == 2:  # the second verb loses words that it shares: "moves left and then right"
         after = [rest for form in forms[1] if (rest := form.partition(" ")[2])]
         forms[1] = (*forms[1], *(f"and then {rest}" for rest in after))
     return all(_says(text, phrases) for phrases in forms)
-
-
-def _tells_background(background: scene_lib.Background, text: str) -> bool:
-    kind, tone = background.kind, background.tone
-    if tone is None:
-        return _says(text, (*vocabulary.LANDSCAPES[kind], *language.every("landscape", kind)))
-    known = dict.fromkeys((*vocabulary.PATTERNS[kind], *language.every("pattern", kind)))
-    tones = language.every("tone", tone)
-    filled = [words.format(name) for words in known for name in tones]
-    articled = [f"an {words[2:]}" for words in filled if re.match("a [aeiou]", words)]
-    return _says(text, [*filled, *articled])
