@@ -1,14 +1,31 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Random arrays that compile fast."""
+"""Random keys of whole seeds, and random arrays that compile fast."""
 
 import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
+
+MAX_SEED = 2**64 - 1
+
+
+def make_key(seed: int) -> Key[Array, ""]:
+    """Returns the key of a seed of 0 to 2**64 - 1, that of `jax.random.key` for those below 2**32.
+
+    JAX reads the lower half alone unless `jax_enable_x64` is set.
+    """
+    return make_keys([seed])[0]
+
+
+def make_keys(seeds: Sequence[int]) -> Key[Array, " b"]:
+    """Returns one random key per seed; see `make_key`."""
+    halves = [(seed >> 32, seed & 0xFFFFFFFF) for seed in seeds]
+    return jax.random.wrap_key_data(np.array(halves, np.uint32), impl="threefry2x32")
 
 
 def normal(

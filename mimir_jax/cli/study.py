@@ -31,7 +31,7 @@ def define_flags(values: flags.FlagValues) -> None:
     text = "Pairs to ask about; by default all there are."
     flags.DEFINE_integer("pairs", None, text, flag_values=values)
     text = "Seed of pairs, sides and names; by default random."
-    flags.DEFINE_integer("seed", None, text, flag_values=values)
+    flags.DEFINE_integer("seed", None, text, lower_bound=0, flag_values=values)
     flags.DEFINE_bool("ties", False, 'Offer "no difference", half a win for both.', values)
     flags.DEFINE_bool("tally", False, "Count the files of answers that follow.", values)
     flags.DEFINE_string("key", None, "The key.json of the study to tally.", values)

@@ -142,7 +142,8 @@ def within(
     value = _lookup(config, field)
     if value is None:
         return
-    fine = math.isfinite(value) and low <= value <= high
+    finite = isinstance(value, int) or math.isfinite(value)  # an integer may exceed every float
+    fine = finite and low <= value <= high
     fine = fine and not (above and value == low) and not (below and value == high)
     bounds = [f"{'above' if above else 'at least'} {low}"]
     if high < math.inf:

@@ -70,7 +70,7 @@ class ToyworldEvalConfig(CheckpointConfig):
         super().__post_init__()
         _require_at_least(self, "scenes", 1)
         _require_at_least(self, "seeds", 1)
-        _require_at_least(self, "seed", 0)
+        _require_seed(self.seed)
         _require_at_least(self, "batch_size", 1)
         known = (*STYLES, *WORDINGS)
         unknown = [style for style in self.styles if style not in known]
@@ -106,7 +106,7 @@ class ReconstructionEvalConfig(CheckpointConfig):
     def __post_init__(self):
         super().__post_init__()
         _require_at_least(self, "scenes", 1)
-        _require_at_least(self, "seed", 0)
+        _require_seed(self.seed)
         _require_at_least(self, "batch_size", 1)
 
 
@@ -143,7 +143,7 @@ class VBenchEvalConfig(CheckpointConfig):
         if not self.prompts:
             raise InputError("--prompts must name VBench's file of prompts, got none")
         _require_at_least(self, "videos_per_prompt", 1)
-        _require_at_least(self, "seed", 0)
+        _require_seed(self.seed)
         _require_at_least(self, "batch_size", 1)
 
 
@@ -193,3 +193,8 @@ def _require_at_least(config: object, name: str, least: int) -> None:
     value = getattr(config, name)
     if value is not None and value < least:
         raise InputError(f"--{name} must be at least {least}, got {value}")
+
+
+def _require_seed(seed: int) -> None:
+    if not 0 <= seed < 2**64:
+        raise InputError(f"--seed must be within 0..{2**64 - 1}, got {seed}; choose another")

@@ -87,6 +87,10 @@ class SampleConfig:
                 value is None or 0 <= value <= 1,
                 f"--{name} must be a number from 0 to 1, got {value}; 0 switches it off",
             )
+        require(
+            self.answer_seed is None or 0 <= self.answer_seed < 2**64,
+            f"--answer_seed must be within 0..{2**64 - 1}, got {self.answer_seed}; choose another",
+        )
         temperature = self.answer_temperature
         require(
             temperature is None or (math.isfinite(temperature) and temperature >= 0),

@@ -3,16 +3,16 @@
 """What one video is made from."""
 
 import dataclasses
-from collections.abc import Sequence
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Float, UInt8
 
+from mimir_jax import noise
 from mimir_jax.encoders import interleaved
 from mimir_jax.errors import InputError
 
-MAX_SEED = 2**64 - 1
+make_keys = noise.make_keys
+"""Random keys of the seeds of requests."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,9 +53,9 @@ class Request:
     width: int | None = None
 
     def __post_init__(self):
-        if not 0 <= self.seed <= MAX_SEED:
+        if not 0 <= self.seed <= noise.MAX_SEED:
             raise InputError(
-                f"seed must be within 0..{MAX_SEED}, got {self.seed}; choose another --seed"
+                f"seed must be within 0..{noise.MAX_SEED}, got {self.seed}; choose another --seed"
             )
         for name in ("frames", "height", "width"):
             value = getattr(self, name)
@@ -63,9 +63,3 @@ class Request:
                 raise InputError(
                     f"{name} must be at least 1, got {value}; leave it out for the default"
                 )
-
-
-def make_keys(seeds: Sequence[int]) -> Key[Array, " b"]:
-    """Returns one random key per seed, that of `jax.random.key` for seeds below 2**32."""
-    halves = [(seed >> 32, seed & 0xFFFFFFFF) for seed in seeds]
-    return jax.random.wrap_key_data(np.array(halves, np.uint32), impl="threefry2x32")

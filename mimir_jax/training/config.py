@@ -123,7 +123,7 @@ class TrainConfig:
         mesh: How devices share the work.
         judge: Judging of the finished run.
         divergence: What to do about numbers that are not finite.
-        seed: Seed of parameters, data order, noise and timesteps.
+        seed: Seed of parameters, data order, noise and timesteps, 0 to 2**64 - 1.
         steps: Steps of the whole run.
         batch_size: Clips (or texts) of one step over all processes.
         log_every: Steps between log lines.
@@ -171,6 +171,7 @@ class TrainConfig:
             "hang_seconds",
         ):  # fmt: skip
             checks.within(self, name, 0)
+        checks.within(self, "seed", 0, 2**64 - 1)
         checks.check(
             self,
             self.divergence.policy != "skip" or not self.optimizer.offload,

@@ -14,7 +14,7 @@ import jax
 from absl import logging
 from jax.sharding import Mesh
 
-from mimir_jax import files, weights
+from mimir_jax import files, noise, weights
 from mimir_jax.config import TrainConfig
 from mimir_jax.parallel import context, distributed
 from mimir_jax.training import checkpoint, divergence, interrupt, prefetch, samples, watchdog
@@ -142,7 +142,7 @@ class _Run:
         if config.divergence.policy == "rollback" and self._checkpointer.latest_step is None:
             self._save()
         batches.start(config.steps - self._step)
-        draw = lambda: jax.random.fold_in(jax.random.key(config.seed), 1)  # noqa: E731
+        draw = lambda: jax.random.fold_in(noise.make_key(config.seed), 1)  # noqa: E731
         key = jax.jit(draw, out_shardings=self._setup.compiled.replicated)()
         stopped, asleep = False, False
         while self._step < config.steps and not (stopped := self._stop.requested(self._step)):

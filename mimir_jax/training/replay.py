@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from mimir_jax import noise
 from mimir_jax.config import TrainConfig
 from mimir_jax.errors import InputError
 from mimir_jax.parallel import context
@@ -84,7 +85,7 @@ def replay(config: TrainConfig, workdir: pathlib.Path, step: int) -> Replayed:
             prefetch.Prefetcher(config, setup.encoder, setup.loader, setup.compiled.batch)
         )
         stack.enter_context(context.use_mesh(setup.mesh, setup.compiled.rules))
-        draw = lambda: jax.random.fold_in(jax.random.key(config.seed), 1)  # noqa: E731
+        draw = lambda: jax.random.fold_in(noise.make_key(config.seed), 1)  # noqa: E731
         key = jax.jit(draw, out_shardings=setup.compiled.replicated)()
         batches.start(step - start)
         for _ in range(step - start):

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from mimir_jax import weights
+from mimir_jax import noise, weights
 from mimir_jax.config import (
     AgentConfig,
     ContrastConfig,
@@ -181,7 +181,7 @@ def start(
         loaded: What `read` returned.
         shardings: Of every parameter; None leaves them on the default device.
     """
-    draw, key = model.init, jax.random.key(config.seed)
+    draw, key = model.init, noise.make_key(config.seed)
     if loaded is None:
         return jax.jit(draw, out_shardings=shardings)(key)
     merged, fresh = weights.overlay(model.abstract_params, loaded, source="to start from")

@@ -245,3 +245,15 @@ def test_metrics_have_every_value_once(tmp_path):
         {"step": 2, "heldout/loss": 1.0},
         {"step": 3, "loss": 3.0},
     ]
+
+
+def test_seeds_have_64_bits(line_run, tmp_path, replace):
+    run = replace(line_run, steps=1)
+    states = []
+    for seed in (0, 2**32, 2**64 - 1):
+        loop.train(replace(run, seed=seed), tmp_path / str(seed))
+        states.append(final_state(run, tmp_path / str(seed))[0].params["slope"].tolist())
+    assert states[0] != states[1] != states[2]
+    for seed in (-1, 2**64):
+        with pytest.raises(ValueError, match=r"seed.* must be"):
+            replace(run, seed=seed)

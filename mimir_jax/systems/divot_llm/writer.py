@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from mimir_jax import noise
 from mimir_jax.config import AgentConfig
 from mimir_jax.encoders import decoding
 from mimir_jax.errors import require
@@ -96,7 +97,7 @@ class Writer:
             seed: Of the draws.
         """
         draft = self._begin(self._maker.asked(clips, question))
-        ids = self._write_text(draft, [self._vocab.eos], jax.random.key(seed))
+        ids = self._write_text(draft, [self._vocab.eos], noise.make_key(seed))
         return self._decode(ids)
 
     def write_clip(self, caption: str, *, seed: int = 0) -> Page:
@@ -105,7 +106,7 @@ class Writer:
         A model that was tuned on instructions begins the clip itself, in at most `text_length`
         tokens; otherwise the clip begins behind its text.
         """
-        keys = jax.random.split(jax.random.key(seed))
+        keys = jax.random.split(noise.make_key(seed))
         request = ""
         if self._form == "instruct":
             (request,) = rows.fill([rows.ASK], self._maker.kind)
@@ -128,7 +129,7 @@ class Writer:
         ids = self._maker.encode(f"{rows.OPEN}{request}{rows.CLOSE}")
         draft, story = self._begin([TextTurn(ids=ids)]), []
         for number in range(pages):
-            key = jax.random.fold_in(jax.random.key(seed), number)
+            key = jax.random.fold_in(noise.make_key(seed), number)
             keys = jax.random.split(key)
             ids = self._write_text(draft, [self._first, self._vocab.eos], keys[0])
             draft.add(ids)
