@@ -80,7 +80,12 @@ APPENDED = {
 }
 """What a command gets appended, by its beginning."""
 
-ELSEWHERE = {"compile": "needs libtpu", "ablate": "tests/evaluation", "recipe": "hours"}
+ELSEWHERE = {
+    "compile": "needs libtpu",
+    "ablate": "tests/evaluation",
+    "recipe": "hours",
+    "prepare": "footage",
+}
 
 
 def job_commands():

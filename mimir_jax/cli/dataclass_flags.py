@@ -11,49 +11,70 @@ from typing import Any, TypeVar
 from absl import flags
 
 from mimir_jax.cli import help_text
+from mimir_jax.config import checks
 
 T = TypeVar("T")
 
 
-def define(values: flags.FlagValues, cls: type, *, skip: Collection[str] = ()) -> None:
+def define(
+    values: flags.FlagValues, cls: type, *, skip: Collection[str] = (), prefix: str = ""
+) -> None:
     """Defines a flag for each field of a dataclass.
 
-    Fields are bool, int, float, str, `Literal`, a tuple of texts, or one of them or None.
+    Fields are bool, int, float, str, `Literal`, a tuple of texts, one of them or None, or a
+    dataclass of such fields.
 
     Args:
         values: Receives the flags.
         cls: The dataclass; the section `Attributes` of its docstring is the help.
         skip: Names of fields without a flag.
+        prefix: Put before the name of a field, as those of the dataclasses around it are.
     """
     texts, hints = help_text.attribute_texts(cls), typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         if field.name in skip:
             continue
         hint, text = _without_none(hints[field.name]), texts[field.name]
-        if typing.get_origin(hint) is typing.Literal:
-            flags.DEFINE_enum(field.name, field.default, typing.get_args(hint), text, values)
+        name = prefix + field.name
+        if dataclasses.is_dataclass(hint):
+            define(values, hint, prefix=f"{name}.")
+        elif typing.get_origin(hint) is typing.Literal:
+            flags.DEFINE_enum(name, field.default, typing.get_args(hint), text, values)
         elif typing.get_origin(hint) is tuple:
             default = None if field.default is None else list(field.default)
-            flags.DEFINE_list(field.name, default, text, values)
+            flags.DEFINE_list(name, default, text, values)
         else:
-            _DEFINE[hint](field.name, field.default, text, flag_values=values)
+            _DEFINE[hint](name, field.default, text, flag_values=values)
 
 
-def read(values: flags.FlagValues, cls: type[T], **others: Any) -> T:
+def read(values: flags.FlagValues, cls: type[T], *, prefix: str = "", **others: Any) -> T:
     """Returns the dataclass that the flags describe.
 
     Args:
         values: Parsed flags, of `define`.
         cls: The dataclass.
+        prefix: As of `define`.
         **others: Values of the fields without a flag.
 
     Raises:
         InputError: as the dataclass, for values that it refuses.
     """
-    names = [field.name for field in dataclasses.fields(cls) if field.name not in others]
-    given = {name: values[name].value for name in names if name in values}
-    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
-    return cls(**{**given, **lists}, **others)
+    hints = typing.get_type_hints(cls)
+    given: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        name, hint = prefix + field.name, _without_none(hints[field.name])
+        if dataclasses.is_dataclass(hint):
+            given[field.name] = read(values, hint, prefix=f"{name}.")
+        elif field.name not in others and name in values:
+            value = values[name].value
+            given[field.name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return cls(**given, **others)
+    except checks.FieldError as error:
+        if not prefix.startswith("config."):
+            raise
+        path = prefix.removeprefix("config.").rstrip(".")
+        raise error.mounted(checks.Mount(path, flags=True)) from None
 
 
 _DEFINE = {

@@ -12,7 +12,7 @@ from mimir_jax import threads
 from mimir_jax.cli import command
 
 VERBS = (
-    "train", "sample", "evaluate", "ablate", "precompute", "convert", "compile", "study",
+    "train", "sample", "evaluate", "ablate", "prepare", "precompute", "convert", "compile", "study",
     "recipe", "tokenizer", "index",
 )  # fmt: skip
 

@@ -227,7 +227,7 @@ def _serve() -> None:
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while True:
             path, size, seconds, gigabytes = _receive(source)
-            _limit(seconds, gigabytes)
+            limit_process(seconds, gigabytes)
             try:
                 pixels = video_io.read_clip(
                     path,
@@ -260,7 +260,7 @@ def _fit(size: tuple[int, int], frame: np.ndarray, aspect: float) -> np.ndarray:
     return covering.resize_cover(frame, *size, pixel_aspect=aspect)
 
 
-def _limit(seconds: float, gigabytes: float) -> None:
+def limit_process(seconds: float, gigabytes: float) -> None:
     """Gives the process so much more processor time and memory than it has used."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]

@@ -24,7 +24,7 @@ ANIMATIONS = (".gif", ".webp")
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm", *ANIMATIONS)
 
 _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # 00:00:01.333000000
-_DECODER_ERRORS = (
+DECODER_ERRORS = (
     av.FFmpegError,
     Image.DecompressionBombError,
     EOFError,
@@ -58,8 +58,14 @@ class Timeline:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Listing:
-    """A timeline with the container's own time stamps; None where frames are decoded by count."""
+class Listing:
+    """A timeline with the container's own time stamps.
+
+    Attributes:
+        timeline: When each frame is shown.
+        stamps: Time stamp of each frame; None where frames are decoded by count.
+        keys: Stamps of the key frames.
+    """
 
     timeline: Timeline
     stamps: Int64[np.ndarray, "n"] | None
@@ -78,16 +84,21 @@ def read_clip(path: str | os.PathLike, pick: Pick, fit: Fit) -> UInt8[np.ndarray
         UnreadableClip: if the file cannot be decoded or `pick` refuses it.
     """
     try:
-        read = _read_animation if _is_animation(path) else _read_container
+        read = _read_animation if is_animation(path) else _read_container
         return read(os.fspath(path), pick, fit)
     except (UnreadableClip, MemoryError):
         raise
     except Exception as error:  # decoders raise whatever a damaged file provokes
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UnreadableClip(reason.strip().partition("\n")[0][:200]) from error
+        raise unreadable(error) from error
 
 
-def _is_animation(path: str | os.PathLike[str]) -> bool:
+def unreadable(error: Exception) -> UnreadableClip:
+    """Returns the fault of a file that made a decoder raise `error`."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return UnreadableClip(reason.strip().partition("\n")[0][:200])
+
+
+def is_animation(path: str | os.PathLike[str]) -> bool:
     """Whether the content, not the name, is that of a GIF or WebP."""
     with open(path, "rb") as file:
         head = file.read(12)
@@ -99,16 +110,21 @@ def _read_animation(path: str, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w
     with Image.open(path) as image:
         for page in ImageSequence.Iterator(image):
             page.load()  # WebP knows the duration of a page only then
-            milliseconds = page.info.get("duration", 0)
-            durations.append(0.1 if milliseconds <= 10 else milliseconds / 1e3)  # as browsers do
-            frames.append(fit(_on_white(page), 1.0))
+            durations.append(page_seconds(page.info.get("duration", 0)))
+            frames.append(fit(on_white(page), 1.0))
         tick = 1e-2 if image.format == "GIF" else 1e-3
     ends = np.cumsum(durations)
     times = np.concatenate([[0.0], ends[:-1]])
     return np.stack(frames)[pick(Timeline(times, float(ends[-1]), tick))]  # (f, h, w, 3)
 
 
-def _on_white(page: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+def page_seconds(milliseconds: float) -> float:
+    """Returns how long browsers show a page of an animation with this duration."""
+    return 0.1 if milliseconds <= 10 else milliseconds / 1e3
+
+
+def on_white(page: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns a page of an animation as RGB; what is transparent becomes white."""
     if page.has_transparency_data:
         page = page.convert("RGBA")
         page = Image.alpha_composite(Image.new("RGBA", page.size, "white"), page)
@@ -116,12 +132,12 @@ def _on_white(page: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _read_container(path: str, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
-    listing = _list_frames(path)
+    listing = list_frames(path)
     chosen = pick(listing.timeline)
     wanted = np.unique(chosen)
     frames = {}
     if listing.stamps is not None and (start := _key_before(listing, wanted[0])) is not None:
-        with contextlib.suppress(*_DECODER_ERRORS):  # frames that refer to before the key frame
+        with contextlib.suppress(*DECODER_ERRORS):  # frames that refer to before the key frame
             frames = _decode(path, listing, wanted, fit, start)
     if len(frames) < len(wanted):
         frames = _decode(path, listing, wanted, fit, None)
@@ -130,21 +146,26 @@ def _read_container(path: str, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w
     return np.stack([frames[i] for i in chosen.tolist()])  # (f, h, w, 3)
 
 
-def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
+def video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """Returns the video of a container.
+
+    Raises:
+        UnreadableClip: if it holds none.
+    """
     stream = container.streams.best("video")  # never the cover picture of a film
     if stream is None:
         raise UnreadableClip("holds no video stream")
     return stream
 
 
-def _list_frames(path: str) -> _Listing:
-    """Reads the time of every frame without decoding any.
+def list_frames(path: str) -> Listing:
+    """Reads the time of every frame of a video without decoding any.
 
     Raises:
         UnreadableClip: if the file ends well before the duration its header declares.
     """
     with av.open(path) as container:
-        stream = _video_stream(container)
+        stream = video_stream(container)
         declared = _declared_seconds(container, stream)
         base, rate = stream.time_base, stream.average_rate
         packets = [p for p in container.demux(stream) if p.size]
@@ -177,7 +198,7 @@ def _list_frames(path: str) -> _Listing:
     even = len(np.unique(np.diff(stamps))) <= 1  # then the stamps are not rounded
     tick = 1e-3 if even else min(max(float(base), 1e-3), usual * float(base) / 2)
     timeline = Timeline(times, float(times[-1] + length * base), tick)
-    return _Listing(timeline, stamps if stamped else None, keys)
+    return Listing(timeline, stamps if stamped else None, keys)
 
 
 def _decoding_times(packets: Sequence[av.Packet]) -> list[int] | None:
@@ -204,14 +225,14 @@ def _declared_seconds(
     return None
 
 
-def _key_before(listing: _Listing, index: np.integer) -> int | None:
+def _key_before(listing: Listing, index: np.integer) -> int | None:
     """Returns the stamp of the last key frame up to frame `index`, None for the first frame."""
     keys = listing.keys[listing.keys <= listing.stamps[index]]
     return int(keys[-1]) if len(keys) and keys[-1] > listing.stamps[0] else None
 
 
 def _decode(
-    path: str, listing: _Listing, wanted: np.ndarray, fit: Fit, start: int | None
+    path: str, listing: Listing, wanted: np.ndarray, fit: Fit, start: int | None
 ) -> dict[int, UInt8[np.ndarray, "h w 3"]]:
     """Decodes from key frame `start` (None: the beginning) until it has the `wanted` frames.
 
@@ -223,7 +244,7 @@ def _decode(
     last = max(number)
     frames, spoilt = {}, False
     with av.open(path) as container:
-        stream = _video_stream(container)
+        stream = video_stream(container)
         stream.codec_context.thread_count = 1  # the loader reads several clips at once
         aspect = float(stream.sample_aspect_ratio or 1)
         if start is not None:
@@ -241,14 +262,23 @@ def _decode(
 
 
 def _upright(frame: av.VideoFrame, aspect: float, fit: Fit) -> UInt8[np.ndarray, "h w 3"]:
-    """Converts to RGB, and turns and mirrors as the display matrix of a frame says."""
-    pixels = frame.to_ndarray(format="rgb24")
+    pixels, lying = turn(frame, frame.to_ndarray(format="rgb24"))
+    return fit(pixels, 1 / aspect if lying else aspect)
+
+
+def turn(
+    frame: av.VideoFrame, pixels: UInt8[np.ndarray, "h w 3"]
+) -> tuple[UInt8[np.ndarray, "height width 3"], bool]:
+    """Turns and mirrors the pixels of a frame, at any size, as its display matrix says.
+
+    Returns:
+        The pixels, and whether rows have become columns.
+    """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
-        return fit(pixels, aspect)
+        return pixels, False
     # Columns and rows of a picture (x, y) are shown at (a x + c y, b x + d y).
     a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), "<i4", 9).tolist()
     if lying := abs(b) + abs(c) > abs(a) + abs(d):
         pixels, a, d = pixels.swapaxes(0, 1), c, b
-    pixels = pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-    return fit(pixels, 1 / aspect if lying else aspect)
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1], lying

@@ -60,7 +60,7 @@ class VideoFolder(clips.ClipSource):
             self.folder.is_dir(),
             f"needs an existing folder, got {str(folder)!r}; pass the one that holds the videos",
         )
-        self.files, self.left_out = _list_videos(self.folder)
+        self.files, self.left_out = list_videos(self.folder)
         self._require(
             bool(self.files),
             f"needs at least one video ({' '.join(video_io.SUFFIXES)}), found none under "
@@ -119,7 +119,7 @@ class VideoFolder(clips.ClipSource):
         return True
 
 
-def _list_videos(folder: pathlib.Path) -> tuple[list[str], dict[str, str]]:
+def list_videos(folder: pathlib.Path) -> tuple[list[str], dict[str, str]]:
     """Returns the videos below a folder, and what is left out with its reason.
 
     Hidden files are passed over; so are texts and lists, which captions may be in.

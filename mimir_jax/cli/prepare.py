@@ -1,0 +1,91 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Turn raw videos into clean clips with captions, ready to train on.
+
+Videos below RAW are cut into shots, and clips are dropped that fail a rule: length, size, aspect
+and rate; black areas, brightness, blur, still or jittering footage; aesthetics; text over the
+picture; duplicates. What is left is captioned and written to OUT/clips. OUT/report.html shows what
+each step kept and dropped.
+
+The same command goes on where one stopped. Commands on many machines may share one OUT.
+"""
+
+import os
+import time
+from typing import Any
+
+from absl import flags
+from rich import console as rich_console
+from rich import progress as rich_progress
+
+from mimir_jax import files
+from mimir_jax.cli import command, dataclass_flags
+from mimir_jax.errors import InputError
+from mimir_jax.preparation.footage.config import FootageConfig
+
+WORDS = "RAW OUT"
+CONFIG = False
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags of the command."""
+    text = "Processes; by default one for each core."
+    flags.DEFINE_integer("workers", None, text, lower_bound=1, flag_values=values)
+    flags.DEFINE_string("explain", None, "Clip or raw video whose decisions are printed.", values)
+    dataclass_flags.define(values, FootageConfig, prefix="config.")
+
+
+def main(args: command.Arguments) -> None:
+    """Prepares the clips, and prints what was kept."""
+    if len(args.words) != 2:
+        raise InputError(f"{args.program} takes RAW and OUT, got {len(args.words)} words")
+    from mimir_jax.preparation.footage import report, runner, store
+
+    root, out = map(files.expand_path, args.words)
+    if args.flags.explain is not None:
+        print("\n".join(report.explain(store.Store(out), args.flags.explain)))
+        return
+    config = dataclass_flags.read(args.flags, FootageConfig, prefix="config.")
+    preparation = runner.Preparation(root, out, config)
+    start = time.monotonic()
+    _work(preparation, args.flags.workers or len(os.sched_getaffinity(0)))
+    lines = preparation.finish()
+    report.write(preparation.store, lines)
+    for row in report.funnel(lines):
+        print(f"{row.step:>10}  {row.kept:6d} kept  {row.dropped:6d} dropped")
+    kept = sum(line["dropped_by"] is None for line in lines)
+    print(f"{kept} clips in {time.monotonic() - start:.1f} s -> {out / 'clips'}")
+    print(f"look: {out / 'report.html'}")
+    if not kept:
+        step = report.last_step(lines)
+        raise InputError(
+            f"a clip must pass every step, all {len(lines)} were dropped, the last by {step}; see "
+            f"{out / 'report.html'}, and loosen a rule into another OUT"
+        )
+    train = args.program.other("train")
+    print(f"train: {train} --config.data.source=folder --config.data.folder.path={out / 'clips'}")
+
+
+def _work(preparation: Any, workers: int) -> None:
+    """Works with a bar for each of the two steps that take time."""
+    from mimir_jax.preparation.footage import processes, store
+
+    console = rich_console.Console()
+    with rich_progress.Progress(
+        *rich_progress.Progress.get_default_columns(),
+        rich_progress.MofNCompleteColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    ) as bar:
+        count = len(preparation.videos)
+        tasks = {
+            store.MEASURED: bar.add_task("measuring", total=count),
+            store.EXPORTED: bar.add_task("writing", total=count),
+        }
+        processes.run(
+            preparation.root,
+            preparation.store.folder,
+            preparation.config,
+            min(workers, count),
+            lambda step, video: bar.advance(tasks[step]),
+        )

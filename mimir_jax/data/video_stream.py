@@ -1,0 +1,142 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""All frames of one video file in order, each converted only as far as somebody asks.
+
+`video_io` reads chosen frames of one size. Whoever has to see every frame of a long video, in
+several sizes, streams it: memory holds one decoded frame.
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation
+from jaxtyping import UInt8
+from PIL import Image, ImageSequence
+
+from mimir_jax.data import video_io
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """A decoded frame.
+
+    Attributes:
+        number: Its place in the video, from 0.
+        source: The frame as decoded.
+        pixel_aspect: Width over height of one stored pixel.
+    """
+
+    number: int
+    source: av.VideoFrame
+    pixel_aspect: float = 1.0
+
+    @property
+    def turned(self) -> bool:
+        """Whether the frame is to be turned or mirrored before it is shown."""
+        return self.source.side_data.get("DISPLAYMATRIX") is not None
+
+    def size(self) -> tuple[int, int]:
+        """Returns rows and columns of the frame as it is shown, with square pixels."""
+        height, width = self.source.height, round(self.source.width * self.pixel_aspect)
+        lying = video_io.turn(self.source, np.empty((1, 1, 3), np.uint8))[1]
+        return (width, height) if lying else (height, width)
+
+    def picture(
+        self, side: int | None = None, *, quick: bool = False
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """Returns the frame as RGB.
+
+        Args:
+            side: Pixels along the shorter side, if that is less than the frame has; None leaves
+                the size as it is.
+            quick: Whether to shrink without averaging, which takes half the time.
+        """
+        height, width = self.source.height, self.source.width * self.pixel_aspect
+        scale = min(1.0, (side or 1 << 30) / min(height, width))
+        pixels = self.source.to_ndarray(
+            format="rgb24",
+            width=max(1, round(width * scale)),
+            height=max(1, round(height * scale)),
+            interpolation=Interpolation.FAST_BILINEAR if quick else Interpolation.AREA,
+        )
+        return video_io.turn(self.source, pixels)[0]
+
+
+@contextlib.contextmanager
+def open_video(
+    path: str | os.PathLike[str],
+) -> Iterator[tuple[video_io.Timeline, Iterator[Frame]]]:
+    """Opens a video; yields when its frames are shown, and the frames.
+
+    Frames that the decoder calls corrupt end the video with an error.
+
+    Raises:
+        UnreadableClip: if the file cannot be decoded; also while the frames are read.
+    """
+    name = os.fspath(path)
+    with contextlib.ExitStack() as stack:
+        with _own_errors():
+            if video_io.is_animation(name):
+                image = stack.enter_context(Image.open(name))
+                pages = list(_pages(image))
+                starts = np.cumsum([0.0, *(seconds for _, seconds in pages)])
+                timeline = video_io.Timeline(starts[:-1], float(starts[-1]))
+                frames = (Frame(number, page) for number, (page, _) in enumerate(pages))
+            else:
+                listing = video_io.list_frames(name)
+                timeline = listing.timeline
+                frames = _decode(stack.enter_context(av.open(name)), listing)
+        yield timeline, _guarded(frames)
+
+
+@contextlib.contextmanager
+def _own_errors() -> Iterator[None]:
+    """Turns what decoders raise into `UnreadableClip`."""
+    try:
+        yield
+    except video_io.UnreadableClip:
+        raise
+    except video_io.DECODER_ERRORS as error:
+        raise video_io.unreadable(error) from error
+
+
+def _guarded(frames: Iterator[Frame]) -> Iterator[Frame]:
+    while True:
+        with _own_errors():  # not around the yield, where errors are those of the reader
+            frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame
+
+
+def _pages(image: Image.Image) -> Iterator[tuple[av.VideoFrame, float]]:
+    for page in ImageSequence.Iterator(image):
+        page.load()  # WebP knows the duration of a page only then
+        milliseconds = page.info.get("duration", 0)
+        frame = av.VideoFrame.from_ndarray(video_io.on_white(page), format="rgb24")
+        yield frame, video_io.page_seconds(milliseconds)
+
+
+def _decode(container: av.container.InputContainer, listing: video_io.Listing) -> Iterator[Frame]:
+    stream = video_io.video_stream(container)
+    stream.codec_context.thread_count = 1  # processes share the cores
+    aspect = float(stream.sample_aspect_ratio or 1)
+    stamps = listing.stamps
+    numbers = None if stamps is None else {int(stamp): i for i, stamp in enumerate(stamps)}
+    count = 0
+    for frame in container.decode(stream):
+        number = count if numbers is None else numbers.get(frame.pts)
+        if number is None:  # before the first frame that is shown
+            continue
+        if frame.is_corrupt:
+            raise video_io.UnreadableClip(f"is damaged at frame {number}")
+        yield Frame(number, frame, aspect)
+        count += 1
+    if count < len(listing.timeline.times):
+        raise video_io.UnreadableClip(
+            f"decodes only {count} of {len(listing.timeline.times)} frames"
+        )

@@ -1,0 +1,34 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Steps 3 and 4 as one: a plug-in scores a few frames of a clip, and a bound decides."""
+
+from typing import Protocol, runtime_checkable
+
+from mimir_jax.preparation.footage import clip as clip_lib
+from mimir_jax.preparation.footage import plugins
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Scores the frames of a clip; the class may have `limit`, its usual bound."""
+
+    def score(self, frames: clip_lib.Detail) -> float:
+        """Returns the score of a clip."""
+
+
+def measure(
+    field: str, name: str, scorer: Scorer | None, clip: clip_lib.Clip, count: int
+) -> float | None:
+    """Returns the score of a clip, None without a scorer.
+
+    Raises:
+        InputError: for a score that is no finite number.
+    """
+    if scorer is None:
+        return None
+    return plugins.number(field, name, scorer.score(clip_lib.spread(clip.detail, count)))
+
+
+def no_scorer(folder: str | None) -> None:
+    """Scores nothing."""
+    del folder

@@ -1,0 +1,104 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Plug-ins by name: those of the package, or MODULE:FUNCTION of a user.
+
+    detector of shots    function(ShotsConfig, fps) -> object with push(number, picture) -> [cuts]
+    optical flow         function() -> flow(frame, next frame) [h, w, 2] in pixels
+    scorer of frames     class(folder) with score(frames) -> float, and limit, its usual bound
+    captioner            function(CaptionsConfig, root) -> caption(read, clip) -> (short, long)
+
+A library or weights that are missing raise `InputError` where the plug-in is made, which happens
+before anything is written.
+"""
+
+import importlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+from mimir_jax.errors import InputError
+
+NONE = "none"
+_FILTERS = "mimir_jax.preparation.footage.filters"
+BUILT_IN: dict[str, dict[str, str]] = {
+    "shots.detector": {
+        "adaptive": f"{_FILTERS}.shots:adaptive",
+        "content": f"{_FILTERS}.shots:content",
+        NONE: f"{_FILTERS}.shots:no_detector",
+    },
+    "quality.flow": {"dis": f"{_FILTERS}.motion:dis", NONE: f"{_FILTERS}.motion:no_flow"},
+    "aesthetic.scorer": {NONE: f"{_FILTERS}.frame_scores:no_scorer"},
+    "watermark.detector": {
+        "rapidocr": f"{_FILTERS}.watermark:RapidOcr",
+        NONE: f"{_FILTERS}.frame_scores:no_scorer",
+    },
+    "captions.captioner": {
+        "given": f"{_FILTERS}.captions:given",
+        "divot_llm": f"{_FILTERS}.captions:divot_llm",
+    },
+}
+
+
+def find(field: str, name: str) -> Callable[..., Any]:
+    """Returns the function that makes a plug-in.
+
+    Args:
+        field: Field that names it, such as `shots.detector`.
+        name: Its value.
+
+    Raises:
+        InputError: for a name that is unknown, or cannot be imported.
+    """
+    known = BUILT_IN[field]
+    target = known.get(name, name)
+    module, colon, attribute = target.partition(":")
+    if not (module and colon and attribute):
+        raise InputError(
+            f"{field} must be one of {', '.join(known)} or MODULE:FUNCTION, got {name!r}; set it "
+            f"with --config.{field}"
+        )
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ModuleNotFoundError as error:
+        if name in known or not module.startswith(error.name or ""):
+            raise
+        raise InputError(
+            f"{field} must name a module that Python finds, got {module!r}; put its folder on "
+            "PYTHONPATH"
+        ) from None
+    if not callable(found):
+        raise InputError(f"{field} must name a function, found no {attribute!r} in {module}")
+    return found
+
+
+def library(module: str, field: str, name: str) -> Any:
+    """Imports a library of the extra `prepare`.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
+        raise InputError(
+            f"{field}={name} must have {module}, which is not installed; pip install "
+            f"'mimir-jax[prepare]', or set --config.{field}=none"
+        ) from None
+
+
+def number(field: str, name: str, value: Any) -> float:
+    """Returns what a plug-in measured.
+
+    Raises:
+        InputError: unless it is a finite number.
+    """
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise InputError(
+            f"{field}={name} must return a finite number, got {str(value)[:60]!r}; repair the "
+            "plug-in, the same command goes on"
+        )
+    return found

@@ -1,0 +1,215 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Does the work of a preparation: in one process after the other, or in many at the same time.
+
+    measure    each raw video: cut, measured; a record of its clips
+    select     all records: duplicates; the same in every process, from the records alone
+    export     each video with kept clips: written, captioned
+    finish     captions.jsonl, decisions.jsonl, quarantine.jsonl
+
+Processes of one command or of many machines share the first and third step through the
+destination: each claims a video, and takes over what an ended process had claimed.
+"""
+
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mimir_jax import files
+from mimir_jax.data.sources import captions as captions_lib
+from mimir_jax.data.sources import folder as folder_lib
+from mimir_jax.errors import InputError
+from mimir_jax.preparation.footage import clip as clip_lib
+from mimir_jax.preparation.footage import export as export_lib
+from mimir_jax.preparation.footage import rules as rules_lib
+from mimir_jax.preparation.footage import scan, selection, store
+from mimir_jax.preparation.footage.config import FootageConfig
+
+_WAIT_SECONDS = 0.5
+Report = Callable[[str, str], None]
+"""Called with a step and the video that it has finished."""
+
+
+class Preparation:
+    """A preparation, as one process sees it.
+
+    Args:
+        root: Folder of raw videos.
+        out: Folder of prepared clips.
+        config: The preparation.
+
+    Raises:
+        InputError: for a folder without videos, or of other settings.
+    """
+
+    def __init__(self, root: pathlib.Path, out: pathlib.Path, config: FootageConfig):
+        if not root.is_dir():
+            raise InputError(f"RAW must be a folder of videos, got {root}; pass an existing one")
+        if root.resolve() in (out.resolve(), *out.resolve().parents):
+            raise InputError(f"OUT must not be in RAW, got {out} in {root}; choose another")
+        self.root, self.config = root, config
+        self.videos, self.left_out = folder_lib.list_videos(root)
+        if not self.videos:
+            raise InputError(f"RAW must hold videos, found none in {root}; choose another")
+        self.store = store.Store(out)
+        self.store.check(config)
+        self._rules = rules_lib.of_videos(config)
+        self._kept: dict[str, list[str]] = {}
+
+    def work(
+        self,
+        report: Report = lambda step, video: None,
+        limit: Callable[[], None] = lambda: None,
+        offset: int = 0,
+    ) -> None:
+        """Measures and exports until nothing is left, also by other processes.
+
+        Raises:
+            InputError: for a plug-in that cannot be made, before anything is written, or one that
+                returns nonsense; what was done stays.
+
+        Args:
+            report: Called when this process has finished a video.
+            limit: Called before a video, to limit what it may take.
+            offset: Video to begin with, so that processes begin with different ones.
+        """
+        self._scanner = scan.Scanner(self.config)
+        self._exporter = export_lib.Exporter(self.config, self.root, self.store.clips)
+        self.store.create(self.config)
+        self._share(store.MEASURED, self.videos, self._measure, report, limit, offset)
+        self._select()
+        self._share(store.EXPORTED, list(self._kept), self._export, report, limit, offset)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Returns the records of all videos."""
+        records = (self._current(store.MEASURED, video) for video in self.videos)
+        return [record for record in records if record is not None]
+
+    def _select(self) -> dict[str, list[dict[str, Any]]]:
+        """Returns the decisions on every clip, up to that on duplicates."""
+        records = self.records()
+        decisions = selection.decide(records, self._rules, self.config)
+        self._kept = selection.kept(records, decisions)
+        return decisions
+
+    def _share(
+        self,
+        kind: str,
+        videos: Sequence[str],
+        make: Callable[[str, int], None],
+        report: Report,
+        limit: Callable[[], None],
+        offset: int,
+    ) -> None:
+        """Makes the records that are missing, together with other processes."""
+        start = offset % max(1, len(videos))
+        todo = [*videos[start:], *videos[:start]]
+        while todo := [video for video in todo if self._current(kind, video) is None]:
+            worked = False
+            for video in todo:
+                if self._current(kind, video) is not None:
+                    continue
+                with self.store.claim(kind, store.video_key(video)) as ended:
+                    if ended is None or self._current(kind, video) is not None:
+                        continue
+                    limit()
+                    make(video, ended)
+                    worked = True
+                report(kind, video)
+            if not worked:
+                time.sleep(_WAIT_SECONDS)  # others work on what is left
+
+    def _current(self, kind: str, video: str) -> dict[str, Any] | None:
+        """Returns a record that is still true of the raw video and the selection."""
+        record = self.store.read(kind, store.video_key(video))
+        if record is None or record["stamp"] != store.stamp(self.root / video):
+            return None
+        if kind == store.EXPORTED and record["kept"] != self._kept[video]:
+            return None
+        return record
+
+    def _measure(self, video: str, ended: int) -> None:
+        key = store.video_key(video)
+        if ended >= self.config.output.attempts:
+            reason = f"has ended {ended} processes that read it"
+            stamp = store.stamp(self.root / video)
+            record, sheet = {"video": video, "stamp": stamp, "clips": [], "failed": reason}, b""
+        else:
+            try:
+                record, sheet = self._scanner.scan(self.root, video)
+            except MemoryError:
+                reason = f"needs more than {self.config.output.gigabytes:g} GB"
+                stamp = store.stamp(self.root / video)
+                record = {"video": video, "stamp": stamp, "clips": [], "failed": reason}
+                sheet = b""
+        if sheet:
+            files.write_bytes(self.store.work / "pictures" / f"{key}.jpg", sheet)
+        self.store.write(store.MEASURED, key, record)
+
+    def _export(self, video: str, ended: int) -> None:
+        key, names = store.video_key(video), self._kept[video]
+        record = self.store.read(store.MEASURED, key)
+        if ended >= self.config.output.attempts:
+            reason = f"has ended {ended} processes that wrote its clips"
+            done = {"kept": names, "clips": {}, "failed": reason}
+        else:
+            done = self._exporter.export(record, names)
+        self.store.write(store.EXPORTED, key, {"video": video, "stamp": record["stamp"], **done})
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Writes the lists, and returns a line for each clip.
+
+        Clips that an earlier run kept and this one does not are removed.
+        """
+        decisions, lines, captions, exported = self._select(), [], [], {}
+        for video in self._kept:
+            exported |= self.store.read(store.EXPORTED, store.video_key(video))["clips"]
+        for record in self.records():
+            if "failed" in record:
+                lines.append(
+                    {"video": record["video"], "dropped_by": "read", "reason": record["failed"]}
+                )
+            for clip in record["clips"]:
+                line = self._line(record, clip, decisions[clip["clip"]], exported)
+                lines.append(line)
+                if line["dropped_by"] is None:
+                    captions.append({"file": line["file"], "caption": line["captions"]})
+        names = {line["file"] for line in captions}
+        for path in self.store.clips.iterdir():
+            if path.name not in names and path.name != captions_lib.OWN:
+                path.unlink(missing_ok=True)
+        store.write_lines(self.store.clips / captions_lib.OWN, captions)
+        store.write_lines(self.store.folder / "decisions.jsonl", lines)
+        left = [*self.left_out.items()]
+        left += [(x["video"], x["reason"]) for x in lines if x["dropped_by"] == "read"]
+        rows = [{"file": file, "reason": reason} for file, reason in left]
+        store.write_lines(self.store.folder / "quarantine.jsonl", rows)
+        return lines
+
+    def _line(
+        self,
+        record: dict[str, Any],
+        clip: dict[str, Any],
+        decisions: list[dict[str, Any]],
+        exported: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Returns what is known of a clip."""
+        dropped = selection.dropped_by(decisions)
+        line = {
+            "clip": clip["clip"],
+            "video": record["video"],
+            "start": clip["start"],
+            "seconds": clip["measures"]["seconds"],
+            "dropped_by": dropped,
+            "decisions": decisions,
+        }
+        if dropped is not None:
+            return line
+        done = exported.get(clip["clip"], {"captions": []})
+        words = max((len(text.split()) for text in done["captions"]), default=0)
+        rule = clip_lib.Rule("captions", "words", low=1)
+        decision = clip_lib.Decision(rule, float(words)).to_json()
+        line["decisions"] = [*decisions, decision]
+        line["dropped_by"] = selection.dropped_by(line["decisions"])
+        return {**line, **done} if words else line

@@ -1,0 +1,269 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from mimir_jax import files
+from mimir_jax.data import video_io, video_stream
+from mimir_jax.data.sources import folder as folder_lib
+from mimir_jax.errors import InputError
+from mimir_jax.preparation.footage import config as c
+from mimir_jax.preparation.footage import plugins, processes, report, runner, scan, store
+from mimir_jax.preparation.footage.filters import captions, duplicates, quality, shots
+from tests import commands
+from tests.data import video_files
+
+PLAIN = c.FootageConfig(
+    shots=c.ShotsConfig(detector="none", max_seconds=2.0),
+    basic=c.BasicConfig(min_seconds=1.0, min_side=32.0),
+    quality=c.QualityConfig(flow="none"),
+    watermark=c.WatermarkConfig(detector="none"),
+)
+BARE = (
+    "--config.shots.detector=none", "--config.quality.flow=none", "--workers=1",
+    "--config.watermark.detector=none", "--config.basic.min_side=32",
+)  # fmt: skip
+
+
+def pictures(seed, count=12, height=48, width=64, speed=2, grain=4):
+    """A texture that moves to the left."""
+    rng = np.random.default_rng(seed)
+    wide = rng.integers(0, 256, (height // grain, 256 // grain, 3), np.uint8)
+    wide = wide.repeat(grain, 0).repeat(grain, 1)
+    return [wide[:, i * speed : i * speed + width] for i in range(count)]
+
+
+def write(folder, **videos):
+    folder.mkdir(exist_ok=True)
+    for name, frames in videos.items():
+        video_files.write_video(folder / f"{name}.mp4", frames, fps=8, options={"crf": "10"})
+        (folder / f"{name}.txt").write_text(f"a texture, {name}")
+
+
+def run(raw, out, config=PLAIN):
+    preparation = runner.Preparation(raw, out, config)
+    preparation.work()
+    return {line.get("clip", line["video"]): line for line in preparation.finish()}
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("footage") / "raw"
+    dark = [frame // 16 for frame in pictures(2)]
+    write(folder, good=pictures(0), dark=dark, long=pictures(1, 20), again=pictures(0))
+    write(folder, small=pictures(3, height=24, width=32), brief=pictures(4, 4))
+    video_files.write_clip(folder / "broken.mp4", 12)
+    video_files.break_file(folder / "broken.mp4", "cut")
+    (folder / "broken.txt").write_text("nothing")
+    return folder
+
+
+def test_clips_are_cut_filtered_captioned_and_trained_on(raw, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    lines = run(raw, out)
+    dropped = {}
+    for line in lines.values():
+        dropped.setdefault(line["video"], []).append(line["dropped_by"])
+    assert dropped == {
+        "again.mp4": ["duplicates"] if dropped["good.mp4"] == [None] else [None],
+        "brief.mp4": ["basic"], "broken.mp4": ["read"], "dark.mp4": ["quality"],
+        "good.mp4": [None] if dropped["again.mp4"] != [None] else ["duplicates"],
+        "long.mp4": [None, "basic"], "small.mp4": ["basic"],
+    }  # fmt: skip
+    source = folder_lib.VideoFolder(out / "clips", frames=8, height=32, width=48)
+    assert len(source) == 2 and source[0]["caption"].startswith("a texture") and not source.left_out
+    assert json.loads((out / "quarantine.jsonl").read_text())["file"] == "broken.mp4"
+
+    page = report.write(store.Store(out), list(lines.values())).read_text()
+    assert "2 of 7 clips kept" in page and "luma" in page and "broken.mp4" in page
+    text = "\n".join(report.explain(store.Store(out), "dark.mp4"))
+    assert "dropped by quality" in text and "luma" in text and "drop" in text
+
+    monkeypatch.setattr(scan.Scanner, "scan", None)  # everything is there
+    before = {p: p.stat().st_mtime_ns for p in (out / "clips").glob("*.mp4")}
+    assert run(raw, out) == lines
+    assert {p: p.stat().st_mtime_ns for p in (out / "clips").glob("*.mp4")} == before
+    other = dataclasses.replace(PLAIN, quality=c.QualityConfig(flow="none", min_luma=1.0))
+    with pytest.raises(InputError, match=r"quality.min_luma is 20.0 there and 1.0 here"):
+        run(raw, out, other)
+
+
+def test_a_cut_clip_holds_its_frames(raw, tmp_path):
+    run(raw, tmp_path)
+    clip = next((tmp_path / "clips").glob("long-*.mp4"))
+    with video_stream.open_video(clip) as (timeline, frames):
+        found = np.stack([frame.picture() for frame in frames])
+    np.testing.assert_allclose(timeline.times, np.arange(16) / 8, atol=1e-4)
+    assert np.abs(found - np.stack(pictures(1, 20)[:16]).astype(float)).mean() < 12
+
+
+def test_a_stream_equals_chosen_frames(tmp_path):
+    path = tmp_path / "a.mp4"
+    video_files.write_video(path, pictures(0), fps=8, rotation=90)
+    want = video_io.read_clip(path, lambda line: np.arange(len(line.times)), lambda x, _: x)
+    with video_stream.open_video(path) as (_, frames):
+        found = list(frames)
+        np.testing.assert_array_equal(np.stack([x.picture() for x in found]), want)
+    assert found[0].size() == (64, 48) and found[0].picture(24).shape == (32, 24, 3)
+
+
+def test_cuts_and_motion(tmp_path):
+    pytest.importorskip("scenedetect")
+    pytest.importorskip("cv2")
+    still, shaking = pictures(7)[:1] * 12, pictures(8, 12, width=80, grain=12)
+    shaking = [frame[:, x : x + 64] for frame, x in zip(shaking, [0, 14] * 6, strict=True)]
+    moving = [frame for seed in (5, 6) for frame in pictures(seed, speed=1, grain=12)]
+    for name, frames in (("cut", moving), ("still", still), ("shaking", shaking)):
+        video_files.write_video(tmp_path / f"{name}.mp4", frames, fps=8, options={"crf": "10"})
+    config = dataclasses.replace(
+        PLAIN, shots=c.ShotsConfig(), quality=c.QualityConfig(side=48, max_blur=None)
+    )
+    scanner = scan.Scanner(config)
+    clips = {x: scanner.scan(tmp_path, f"{x}.mp4")[0]["clips"] for x in ("cut", "still", "shaking")}
+    assert [clip["first"] for clip in clips["cut"]] == [0, 12]
+    moving, still, shaking = (clips[x][0]["measures"] for x in clips)
+    assert still["motion"] < 0.005 < moving["motion"]
+    assert moving["jitter"] < 0.3 < shaking["jitter"]
+
+
+def test_blur_is_of_blurred_pictures():
+    sharp = np.random.default_rng(0).uniform(0, 255, (48, 64)).astype(np.float32)
+    blurred = ndimage.gaussian_filter(sharp, 4)
+    assert quality.blur(sharp) < 0.3 < 0.6 < quality.blur(blurred)
+
+
+def test_duplicates_are_those_of_all_pairs():
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 2**63, (40, 3), np.uint64)
+    flips = np.bitwise_and.reduce(rng.integers(0, 2**63, (3, 40, 3), np.uint64))  # 8 bits each
+    near = base ^ flips
+    clips = dict(enumerate(np.concatenate([base, near]).tolist()))
+    kept, want = [], {}
+    for name, row in clips.items():
+        far = [sum((a ^ b).bit_count() for a, b in zip(clips[k], row, strict=True)) for k in kept]
+        want[name] = bool(far) and min(far) / 3 < 8
+        kept += [] if want[name] else [name]
+    found = {name: distance < 8 for name, (_, distance) in duplicates.find(clips, 8.0).items()}
+    assert found == want and 5 < sum(want.values()) < 40
+
+
+def test_a_share_has_one_owner_and_remembers_the_dead(tmp_path):
+    folder = store.Store(tmp_path)
+    folder.create(PLAIN)
+    with folder.claim("measured", "a") as mine, folder.claim("measured", "a") as theirs:
+        assert (mine, theirs) == (0, None)
+    (tmp_path / "work/claims/measured-a").write_text("..")  # two were killed
+    with folder.claim("measured", "a") as ended:
+        assert ended == 2
+    with folder.claim("measured", "a") as ended:
+        assert ended == 0
+
+
+def test_a_video_that_ends_its_processes_is_given_up(raw, tmp_path):
+    store.Store(tmp_path).create(PLAIN)
+    (tmp_path / f"work/claims/measured-{store.video_key('good.mp4')}").write_text("...")
+    line = run(raw, tmp_path)["good.mp4"]
+    assert line["dropped_by"] == "read" and "ended 3 processes" in line["reason"]
+
+
+def nonsense(config, root):
+    return lambda frames, clip: None
+
+
+def bad_scorer(folder):
+    return type("Scorer", (), {"score": lambda self, frames: float("nan")})()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"captions": c.CaptionsConfig(captioner=f"{__name__}:nonsense")}, "must return two texts"),
+        ({"captions": c.CaptionsConfig(captioner="clever")}, "must be one of given, divot_llm or"),
+        ({"captions": c.CaptionsConfig(captioner="divot_llm")}, "captions.folder must name a run"),
+        ({"aesthetic": c.AestheticConfig(scorer=f"{__name__}:bad_scorer")}, "finite number, got"),
+        ({"aesthetic": c.AestheticConfig(scorer="no_such_module:x")}, "PYTHONPATH"),
+        ({"watermark": c.WatermarkConfig(detector=f"{__name__}:bad_scorer")}, "max_score must be"),
+    ],
+)
+def test_a_bad_plugin_is_one_line(change, message, raw, tmp_path):
+    config = dataclasses.replace(PLAIN, **change)
+    with pytest.raises(InputError, match=message):
+        run(raw, tmp_path, config)
+    assert not (tmp_path / "decisions.jsonl").exists()
+
+
+def test_a_library_that_is_missing_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scenedetect", None)
+    with pytest.raises(InputError, match=r"scenedetect, which is not installed; pip install"):
+        shots.adaptive(c.ShotsConfig(), 25.0)
+    with pytest.raises(InputError, match="quality.flow=x must return a finite number, got 'many'"):
+        plugins.number("quality.flow", "x", "many")
+
+
+def test_long_captions_end_with_a_sentence():
+    assert captions.shorten("One two. Three four. Five six", 5) == "One two. Three four."
+    assert captions.shorten("one two three", 2) == "one two"
+
+
+def test_command_refuses_bad_input(raw, tmp_path):
+    def refused(*args):
+        return commands.error_of("prepare", *args)
+
+    out = tmp_path / "out"
+    assert "takes RAW and OUT" in refused(raw)
+    assert "RAW must be a folder" in refused(tmp_path / "none", out)
+    (tmp_path / "empty").mkdir()
+    assert "RAW must hold videos" in refused(tmp_path / "empty", out)
+    assert "OUT must not be in RAW" in refused(raw, raw / "out")
+    message = refused(raw, out, "--config.basic.min_aspect=3")
+    assert "basic.min_aspect must be at most basic.max_aspect, got 3.0 and 2.0" in message
+    assert "--config.basic.min_aspect" in message
+    assert not out.exists()
+    (out / "mine").mkdir(parents=True)
+    assert "with other files" in refused(raw, out)
+
+
+def test_no_clip_left_names_the_step(raw, tmp_path, monkeypatch):
+    def here(root, out, config, workers, done):
+        runner.Preparation(root, out, config).work(done)
+
+    monkeypatch.setattr(processes, "run", here)  # starting processes takes seconds
+    line = commands.error_of("prepare", raw, tmp_path / "out", *BARE)  # clips of 6.1 s
+    assert "all 7 were dropped, the last by basic (seconds, side)" in line
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_and_one_that_is_killed_make_the_same(tmp_path):
+    raw = tmp_path / "raw"
+    write(raw, **{f"v{i}": pictures(i, 16) for i in range(12)})
+    command = [sys.executable, "-m", "mimir_jax.cli.main", "prepare", raw, "", *BARE]
+    command += ["--config.basic.min_seconds=1"]
+    command[5] = tmp_path / "one"
+    assert subprocess.run(command).returncode == 0
+    command[5] = tmp_path / "two"
+    doomed = subprocess.Popen(command, start_new_session=True)
+    other = subprocess.Popen(command)
+    while not list((tmp_path / "two").glob("work/measured/*.json")):
+        time.sleep(0.01)
+    os.killpg(doomed.pid, signal.SIGKILL)
+    doomed.wait()
+    assert other.wait() == 0
+    for name in ("decisions.jsonl", "clips/captions.jsonl"):
+        assert files.read_text(tmp_path / "one" / name, "") == files.read_text(
+            tmp_path / "two" / name, ""
+        )
+    clips = sorted(p.name for p in (tmp_path / "one/clips").glob("*.mp4"))
+    assert len(clips) == 12
+    for name in clips:
+        one, two = ((tmp_path / x / "clips" / name).read_bytes() for x in ("one", "two"))
+        assert one == two
