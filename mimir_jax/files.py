@@ -79,10 +79,11 @@ def clean_text(text: str, subject: str) -> str:
         subject: What a message calls it, such as "prompt 3".
 
     Raises:
-        InputError: if nothing is left, or it holds control characters or halves of characters.
+        InputError: if nothing visible is left, or it holds controls or halves of characters.
     """
     spaced = " ".join(text.replace(_MARK, "").split())
-    if not spaced or any(unicodedata.category(c) in ("Cc", "Cs") for c in spaced):
+    kinds = {unicodedata.category(c) for c in spaced if c != " "}
+    if kinds <= {"Cf"} or kinds & {"Cc", "Cs"}:
         what = repr(spaced[:40]) if spaced else "an empty one"
         raise InputError(f"{subject} must be printable text, got {what}; rewrite it")
     return spaced

@@ -21,7 +21,7 @@ def read(path: pathlib.Path, kind: Kind = "prompt") -> list[str]:
         ValueError: if the file cannot be read, is not text, or a line holds no text.
     """
     numbered = files.read_lines(path, f"{kind} file")
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         return [_field(path, number, line, kind) for number, line in numbered]
     return [line for _, line in numbered]
 

@@ -16,7 +16,7 @@ from absl import logging
 from jax.typing import DTypeLike
 
 from mimir_jax import files, hashing
-from mimir_jax.config import MimirConfig
+from mimir_jax.config import DiTConfig, MimirConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import lora as lora_lib
 from mimir_jax.weights import (
@@ -135,6 +135,11 @@ def convert_adapters(
     cast = None if dtype is None else np.dtype(dtype)
     with files.atomic_directory(target) as folder:
         system, stored = runs.open_adapters(opening.resolve(source))
+        if not isinstance(getattr(system, "dit", None), DiTConfig):
+            raise InputError(
+                f"--adapters takes a run of a video transformer, got one of {system.kind}; convert "
+                "it whole, without --adapters"
+            )
         values = {
             p: x.read() for p, x in stored.tensors.items() if p.startswith(f"{lora_lib.NAME}/")
         }

@@ -36,7 +36,6 @@ class Agent(family.Published):
     library = "divot"
     classes = ("DivotAgent",)
     stem = "model"
-    ignored = (r"llm\..*rotary_emb\.inv_freq",)
     reports_extra = True
     compute = "float32"
 

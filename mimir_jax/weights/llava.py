@@ -78,10 +78,6 @@ class Llava(family.Published):
     library = "transformers"
     classes = ("LlavaForConditionalGeneration",)
     stem = "model"
-    ignored = (
-        r"vision_tower\.vision_model\.embeddings\.position_ids",
-        r".*rotary_emb\.inv_freq",
-    )
 
     def __init__(self):
         self._llm, self._vit = llm.LLM(), vit.ViT()

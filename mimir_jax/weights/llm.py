@@ -32,7 +32,7 @@ class LLM(family.Published):
     library = "transformers"
     classes = tuple(_TYPES)
     stem = "model"
-    ignored = (r".*rotary_emb\.inv_freq", r"(score|classifier)\..*")
+    ignored = (r"(score|classifier)\..*",)
     anchor = r"layers\.0\.input_layernorm\.weight"
 
     def read_config(self, raw: family.Raw, tensors: Mapping[str, Tensor]) -> LLMConfig:

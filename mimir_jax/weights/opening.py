@@ -434,7 +434,9 @@ def _checked(
             f"weights {place}: config.json must have fields of the right types, got "
             f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         ) from None
-    options = dict(ignored=known.ignored, reports_extra=known.reports_extra)
+    options = dict(
+        ignored=(*known.ignored, *recognition.BUFFERS), reports_extra=known.reports_extra
+    )
     rules.check(table, abstract, found, **options, source=str(place))
     params = _finite(rules.import_params(table, abstract, found), place)
     used = {name: found[name].dtype for name in rules.expected_shapes(table, abstract)}

@@ -14,6 +14,13 @@ from mimir_jax.weights.tensors import Tensors
 _WRAPPERS = re.compile(
     r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
+BUFFERS = (
+    r"(.*\.)?(position_ids|causal_mask|masked_bias|num_batches_tracked|attn_mask)",
+    r"(.*\.)?((original_)?inv_freq|(cos|sin)_cached|freqs(_(cos|sin|cis))?)",
+    r"(.*\.)?(self_attn|attention|attn)\.bias",  # a causal mask, named so since GPT-2
+)
+"""Names of tensors that are computed, not learned, which some libraries store all the same."""
+
 _ALL = "module."  # of DistributedDataParallel, in front of every name
 _LARGEST = 2**31 - 1
 _COUNTED = ("num_layers", "layers_per_block")  # each has tensors of its own
@@ -56,6 +63,8 @@ def check_config(config: Any, tensors: Tensors) -> None:
     for name, value in _numbers(values):
         if abs(value) > _LARGEST or not math.isfinite(value):
             raise InputError(f"config.json must give a sane {name}, got {value!r:.40}")
+        if name.endswith(("eps", "theta")) and value <= 0:
+            raise InputError(f"config.json must give a positive {name}, got {value!r}")
     for name in _COUNTED:
         if (count := values.get(name, 0)) > len(tensors):
             raise InputError(

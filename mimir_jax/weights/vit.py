@@ -45,7 +45,6 @@ class ViT(family.Published):
     holders = ("LlavaForConditionalGeneration",)
     stem = "model"
     ignored = (
-        r"vision_model\.embeddings\.position_ids",
         r"text_model\..*",
         r"logit_scale",
         r"(text|visual)_projection\.weight",

@@ -94,6 +94,24 @@ def test_siblings_of_a_class_are_known_by_their_tensors(folders, edited, name, c
     assert opened.params.keys() == weights.open_weights(folders / name).params.keys()
 
 
+def test_computed_buffers_do_not_matter(folders, edited):
+    names = ("self_attn.rotary_emb.inv_freq", "self_attn.rotary_emb.cos_cached", "self_attn.bias",
+             "self_attn.masked_bias")  # fmt: skip
+    buffers = {f"model.layers.0.{name}": np.zeros(3, np.float32) for name in names}
+    buffers |= {
+        n: np.zeros(3, np.float32) for n in ("model.rotary_emb.original_inv_freq", "x.freqs_cis")
+    }
+    opened = weights.open_weights(edited("llama", lambda state: state | buffers))
+    assert opened.params.keys() == weights.open_weights(folders / "llama").params.keys()
+
+
+def test_sizes_that_cannot_be_are_refused(edited):
+    for field in ("rms_norm_eps", "layer_norm_epsilon"):
+        name = "llama" if "rms" in field else "t5-gated"
+        with pytest.raises(InputError, match="must give a positive norm_eps, got -1"):
+            weights.open_weights(edited(name, **{field: -1.0}))
+
+
 def headless(state):
     return {n.removeprefix("model."): x for n, x in state.items() if not n.startswith("lm_head")}
 
