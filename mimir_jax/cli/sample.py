@@ -76,6 +76,20 @@ def define_flags(values: flags.FlagValues) -> None:
         "Memory of documents, made by `mimir-jax index`; the best one is read with each prompt.",
         values,
     )  # fmt: skip
+    flags.DEFINE_string("video", None, "Video to edit, or heldout:INDEX.", values)
+    flags.DEFINE_float(
+        "strength", None,
+        "Share of the steps that --video is edited by; by default 0.8, and 1 with --mask.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "mask",
+        None,
+        "Picture whose white pixels are made anew in --video; the others stay.",
+        values,
+    )
+    flags.DEFINE_string("extend", None, "Video to continue, or heldout:INDEX.", values)
+    integer("extend_frames", 9, "Last frames of --extend that the new video begins with, 8N+1.", 1)
     flags.DEFINE_multi_string(
         "reconstruct", [],
         "Video file, or heldout:INDEX, a held-out clip of the run; may be given several times.",
@@ -161,9 +175,12 @@ def _describe(values: flags.FlagValues) -> None:
 def _sample(values: flags.FlagValues) -> None:
     from mimir_jax.parallel import distributed
     from mimir_jax.parallel import mesh as mesh_lib
-    from mimir_jax.sampling import description, gallery, open
+    from mimir_jax.sampling import description, edit_files, gallery, open
 
     clips, config = _clips(values), _config(values)
+    edits = edit_files.EditFiles(
+        values.video, values.strength, values.mask, values.extend, values.extend_frames
+    )
     requests = [] if clips or values.story is not None else _requests(values)
     mesh = mesh_lib.own_mesh(mesh_lib.parse_sizes(values.mesh), setting="--mesh")
     first = distributed.is_first()
@@ -187,6 +204,9 @@ def _sample(values: flags.FlagValues) -> None:
         requests += _reconstructions(values, clips, pipeline, shown=first)
         requests = _with_first_frame(values, requests, pipeline, shown=first)
         requests = _retrieved(values, requests, pipeline, shown=first)
+        requests, notes = edits.apply(requests, pipeline)
+        if first and notes:
+            print("\n".join(notes), file=sys.stderr)
         pipeline.check(requests)
         if first and not clips and not writes:
             for number, request in enumerate({r.prompt: r for r in requests}.values(), 1):

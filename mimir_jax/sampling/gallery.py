@@ -3,7 +3,7 @@
 """A folder of samples: an mp4 and a record per video, a contact sheet, and a page that plays them.
 
     NNN.mp4, NNN.json    a video and what made it, written as soon as the video exists
-    NNN-clip.mp4         the clip that it reconstructs, as the model read it
+    NNN-clip.mp4         the clip that it reconstructs or edits, as the model read it
     NNN-first.png        the first frame that it was given, as the model read it
     NNN-NAME.png         pictures of its prompt: image-1, image-2, document
     sheet.png            a row of frames for each of the first videos
@@ -29,7 +29,7 @@ from PIL import Image
 from mimir_jax import files, hashing
 from mimir_jax.errors import InputError
 from mimir_jax.parallel import distributed
-from mimir_jax.sampling import first_frames
+from mimir_jax.sampling import edits, first_frames
 from mimir_jax.sampling import pipeline as pipeline_lib
 from mimir_jax.sampling import video as video_lib
 from mimir_jax.sampling.request import Request
@@ -220,7 +220,9 @@ def make_videos(
         for index, video, said in zip(batch, frames, answers, strict=True):
             done += 1
             read = first_frames.fitted(requests[index], pipeline.size, pipeline.system)
-            options = {"fps": pipeline.fps, "answers": said, "clip": read.clip}
+            video = edits.spliced(read, video)
+            shown = read.clip if read.video is None else read.video
+            options = {"fps": pipeline.fps, "answers": said, "clip": shown}
             options |= {"first_frame": read.first_frame, "pictures": _pictures(read)}
             record = gallery and gallery.add(index, video, **options)
             report(done, record)
@@ -234,10 +236,13 @@ def _describe(request: Request) -> dict[str, Any]:
     record: dict[str, Any] = {"prompt": request.prompt, "seed": request.seed}
     if request.negative_prompt is not None:
         record["negative_prompt"] = request.negative_prompt
-    if request.clip is not None:
-        record["clip_content"] = hashing.content_key(request.clip).hex()[:12]
-    if request.tokens is not None:
-        record["tokens_content"] = hashing.content_key(request.tokens).hex()[:12]
+    for name in ("clip", "tokens", "video", "mask", "extend"):
+        if (array := getattr(request, name)) is not None:
+            record[f"{name}_content"] = hashing.content_key(array).hex()[:12]
+    if edits.is_edit(request):
+        record["strength"] = edits.strength_of([request]) or 1.0
+    if request.extend is not None:
+        record["overlap"] = request.overlap
     pictures = {"images": request.images, "first_frame": request.first_frame}
     for name, picture in pictures.items():
         if picture is not None and len(picture):

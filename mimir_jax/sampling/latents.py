@@ -38,7 +38,7 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
 
     1.5 models sample `System.padded_frames`; the extra leading frames are dropped at the end.
 
-    It is called as `(params, features, null, scales, key, latents, noise, *, sampler, shape,
+    It is called as `(params, features, null, scales, key, latents, noise, known, *, sampler, shape,
     rescale, shortcuts, trace)`. The keyword arguments are static.
 
         params      parameters of the network
@@ -49,6 +49,7 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
         key         draws what of `latents` and `noise` is None; one, or one per row
         latents     noise to start from, padded
         noise       noise of every step of a stochastic sampler, padded
+        known       latents to start from or to keep, padded; None for none
         sampler     takes the steps
         shape       shape of the result (b, t, h, w, c)
         rescale     share of rescaled guidance
@@ -58,8 +59,8 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
 
     @functools.partial(jax.jit, static_argnames=_STATIC)
     def denoise(
-        params, features, null, scales, key, latents=None, noise=None, *, sampler, shape, rescale,
-        shortcuts=_NONE, trace=False,
+        params, features, null, scales, key, latents=None, noise=None, known=None, *, sampler,
+        shape, rescale, shortcuts=_NONE, trace=False,
     ):  # fmt: skip
         predict = sampler.schedule.precondition(functools.partial(system.denoise, params))
         drop = None
@@ -90,6 +91,7 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
             key=key,
             latents=latents,
             noise=noise,
+            known=known,
             trace=trace,
         )
         if trace:

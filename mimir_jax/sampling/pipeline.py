@@ -22,7 +22,7 @@ from mimir_jax.diffusion import guidance, samplers
 from mimir_jax.errors import DivergenceError, listed, require
 from mimir_jax.models import functional
 from mimir_jax.parallel import context, distributed
-from mimir_jax.sampling import arguments, first_frames
+from mimir_jax.sampling import arguments, edits, first_frames
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import request as request_lib
 from mimir_jax.sampling import video as video_lib
@@ -196,6 +196,7 @@ class Pipeline:
         )
         for size in self._sizes(requests):
             self.system.check_size(*size)
+            edits.check(self.system, [r for r in requests if self._size_of(r) == size], size)
 
     def truncated_text(self, request: Request) -> str:
         """Returns the end of the prompt that is too long for the network, "" if none is."""
@@ -220,6 +221,9 @@ class Pipeline:
         *,
         negative_prompt: str | Sequence[str] | None = None,
         first_frame: Any = None,
+        video: UInt8[np.ndarray, "_ _ _ 3"] | None = None,
+        strength: float | int | None = None,
+        mask: Bool[np.ndarray, "..."] | None = None,
         prompt_embeds: Any = None,
         negative_prompt_embeds: Any = None,
         latents: Float[AnyArray, "_ _ _ _ _"] | None = None,
@@ -249,6 +253,9 @@ class Pipeline:
             first_frame: First frame of the videos for image-to-video models, (h, w, 3) of uint8;
                 one for all prompts or one each. Other sizes are fitted. None leaves it to the
                 model.
+            video: Clip (frames, h, w, 3) of uint8 to edit, for all prompts; sizes follow from it.
+            strength: Share of the steps that it is edited by; see `Request.strength`.
+            mask: Pixels of it that are made anew; see `Request.mask`.
             prompt_embeds: What `encode_prompt` returns in place of `prompt`, one row per prompt.
             negative_prompt_embeds: The same in place of `negative_prompt`, of the same shape.
             latents: Noise to start from (videos, t, h, w, c), padded for 1.5 models; sizes follow
@@ -278,12 +285,17 @@ class Pipeline:
         arguments.check_choices(num_videos_per_prompt, output)
         rows = prompts * num_videos_per_prompt
         size = {"num_frames": num_frames, "height": height, "width": width}
+        if video is not None and latents is None:
+            size = dict(zip(size, video.shape, strict=False))
         if latents is None:
             shape = arguments.latent_shape(self.system, self.size, rows, **size)
         else:
             shape = arguments.latent_shape_of(self.system, tuple(latents.shape), rows, **size)
         frames = self._first_frames(first_frame, prompts, shape)
         sampler = arguments.with_steps(self.scheduler, num_inference_steps)
+        edit = Request("", video=video, strength=strength, mask=mask)
+        edits.check(self.system, [edit], edit.video.shape[:3] if edits.is_edit(edit) else ())
+        sampler = edits.with_skip(sampler, edits.strength_of([edit]))
         padded = (rows, self.system.padded_frames(shape[1]), *shape[2:])
         arguments.check_noise(sampler, padded, latents, noise, key)
 
@@ -294,9 +306,9 @@ class Pipeline:
         features, null = jax.tree.map(
             lambda x: jnp.repeat(jnp.asarray(x), num_videos_per_prompt, axis=0), (features, null)
         )
-        drawn = self._sample(
-            features, null, shape, sampler, cfg, key=key, latents=latents, noise=noise
-        )
+        options = {"key": key, "latents": latents, "noise": noise}
+        options["known"] = edits.known(self.system, self.encoder, [edit] * rows)
+        drawn = self._sample(features, null, shape, sampler, cfg, **options)
         if output == "latent":
             return np.asarray(drawn, np.float32)
         return self.decode(drawn, tiled=tiled)
@@ -335,8 +347,16 @@ class Pipeline:
 
     def _sizes(self, requests: Sequence[Request]) -> set[Size]:
         """Returns the sizes that requests ask for."""
+        return {self._size_of(request) for request in requests}
+
+    def _prepared(self, request: Request) -> Request:
+        """Returns a request that names its size, with a first frame of it."""
+        request = dataclasses.replace(request, **self._size_of(request)._asdict())
+        return first_frames.fitted(request, self.size, self.system)
+
+    def _size_of(self, request: Request) -> Size:
         defaults = self.size._asdict().items()
-        return {Size(*(getattr(r, name) or own for name, own in defaults)) for r in requests}
+        return Size(*(getattr(request, name) or own for name, own in defaults))
 
     def _latent_shape(self, requests: Sequence[Request]) -> tuple[int, ...]:
         """Returns the shape (t, h, w, c) of the latents of each request."""
@@ -354,7 +374,7 @@ class Pipeline:
         """Makes the videos of requests with the parameters that this process has a part of."""
         count = len(requests)
         requests = latents_lib.pad_batch(
-            [first_frames.fitted(request, self.size, self.system) for request in requests],
+            [self._prepared(request) for request in requests],
             self._own_multiple,
             batch_size,
         )
@@ -366,9 +386,10 @@ class Pipeline:
             features,
             null,
             (len(requests), *shape),
-            self.scheduler,
+            edits.with_skip(self.scheduler, edits.strength_of(requests)),
             self._guidance,
             key=request_lib.make_keys([request.seed for request in requests]),
+            known=edits.known(self.system, self.encoder, requests),
         )
         if latents.is_fully_addressable:
             return self._to_frames(latents[:count])
@@ -410,13 +431,14 @@ class Pipeline:
         key: Array | None,
         latents: AnyArray | None = None,
         noise: AnyArray | None = None,
+        known: samplers.Known | None = None,
     ) -> Float[Array, "b t h w c"]:
         """Returns scaled latents of `shape`; `null` is None without guidance."""
-        cfg = dataclasses.replace(cfg, steps=sampler.num_steps)
+        cfg = dataclasses.replace(cfg, steps=sampler.num_steps - sampler.skip)
         scales = None
         if null is not None:
             scales = guidance.scales(cfg, sampler.schedule, sampler.times())
-        arrays = (features, null, scales, key, latents, noise)
+        arrays = (features, null, scales, key, latents, noise, known)
         if self.mesh is not None:
             arrays = jax.device_put(arrays, NamedSharding(self.mesh, P()))
         options = dict(

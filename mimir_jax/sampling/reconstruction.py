@@ -38,8 +38,8 @@ class Source(NamedTuple):
     index: int | None = None
 
 
-def find(names: Sequence[str]) -> list[Source]:
-    """Returns what `--reconstruct` names: files that exist, or `heldout:INDEX`.
+def find(names: Sequence[str], flag: str = "--reconstruct") -> list[Source]:
+    """Returns what `flag` names: files that exist, or `heldout:INDEX`.
 
     Raises:
         InputError: for a name of neither.
@@ -52,7 +52,7 @@ def find(names: Sequence[str]) -> list[Source]:
         path = files.expand_path(name)
         require(
             path.is_file(),
-            f"--reconstruct must be a video file or heldout:INDEX, got {name!r} and no file at "
+            f"{flag} must be a video file or heldout:INDEX, got {name!r} and no file at "
             f"{path}; give its path",
         )
         sources.append(Source(name, path=path))
@@ -60,14 +60,19 @@ def find(names: Sequence[str]) -> list[Source]:
 
 
 def make_request(
-    source: Source, pipeline: pipeline_lib.Pipeline, *, seed: int = 0
+    source: Source,
+    pipeline: pipeline_lib.Pipeline,
+    *,
+    seed: int = 0,
+    flag: str = "--reconstruct",
 ) -> tuple[Request, str]:
     """Reads a clip as the pipeline takes it.
 
     Args:
         source: The clip.
-        pipeline: Of a system that reads clips.
+        pipeline: Gives rate and size.
         seed: Seed of the noise.
+        flag: What named the clip, for messages.
 
     Returns:
         The request, whose prompt is the name of the file or the caption of the held-out clip, and
@@ -77,12 +82,12 @@ def make_request(
         InputError: for a file that cannot be decoded, or an index beyond the held-out clips.
     """
     if source.path is not None:
-        clip, note = read_clip(source.path, pipeline.size, pipeline.fps)
+        clip, note = read_clip(source.path, pipeline.size, pipeline.fps, flag)
         return Request(source.path.name, seed=seed, clip=clip), note
     heldout = pipeline.encoder.source("heldout")
     require(
         source.index < len(heldout),
-        f"--reconstruct {source.name} must be one of {len(heldout)} held-out clips, the last is "
+        f"{flag} {source.name} must be one of {len(heldout)} held-out clips, the last is "
         f"heldout:{len(heldout) - 1}; choose another",
     )
     record = heldout[source.index]
@@ -90,7 +95,7 @@ def make_request(
 
 
 def read_clip(
-    path: pathlib.Path, size: pipeline_lib.Size, fps: float
+    path: pathlib.Path, size: pipeline_lib.Size, fps: float, flag: str = "--reconstruct"
 ) -> tuple[UInt8[np.ndarray, "f h w 3"], str]:
     """Reads a video file as a clip of `size` at `fps`, and says how it was resampled.
 
@@ -128,8 +133,7 @@ def read_clip(
         clip = video_io.read_clip(path, pick, fit)
     except video_io.UnreadableClip as error:
         raise InputError(
-            f"--reconstruct {path} must be a video that can be decoded, it {error}; convert it to "
-            "an mp4"
+            f"{flag} {path} must be a video that can be decoded, it {error}; convert it to an mp4"
         ) from None
     changes = [seen[name] for name in ("take", "fit") if name in seen]
     return clip, f"{path.name}: {seen['have']}: {'; '.join(changes)}" if changes else ""

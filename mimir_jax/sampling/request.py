@@ -5,7 +5,7 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from mimir_jax import noise
 from mimir_jax.encoders import interleaved
@@ -27,6 +27,13 @@ class Request:
         first_frame: First frame of the video, RGB (h, w, 3) in 0..255; image-to-video models read
             it.
         document: Retrieved text with a picture, for models that read one before the prompt.
+        video: Clip (frames, h, w, 3) in 0..255 to edit, of the size of the result.
+        strength: Share of the steps that `video` is edited by, above 0 to 1; None is 0.8, and 1
+            with a mask.
+        mask: Pixels (h, w) or (frames, h, w) of `video` that are made anew, True; the others stay.
+            None edits all of it.
+        extend: Frames (n, h, w, 3) in 0..255 to continue; the new video begins with the last ones.
+        overlap: How many of them it begins with, 8N+1.
         clip: Clip (frames, h, w, 3) in 0..255 to reconstruct, of the size of the video; models of
             clip tokens read it.
         tokens: Clip tokens (q, d) to draw, such as those that an LLM writes, in place of `clip`.
@@ -45,6 +52,11 @@ class Request:
     images: tuple[UInt8[np.ndarray, "_ _ 3"], ...] = ()
     first_frame: UInt8[np.ndarray, "_ _ 3"] | None = None
     document: interleaved.Document | None = None
+    video: UInt8[np.ndarray, "_ _ _ 3"] | None = None
+    strength: float | None = None
+    mask: Bool[np.ndarray, "..."] | None = None
+    extend: UInt8[np.ndarray, "_ _ _ 3"] | None = None
+    overlap: int = 9
     clip: UInt8[np.ndarray, "_ _ _ 3"] | None = None
     tokens: Float[np.ndarray, "_ _"] | None = None
     seed: int = 0

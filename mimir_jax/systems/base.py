@@ -310,6 +310,10 @@ class DiffusionEncoder(StoringEncoder, Protocol):
         """Returns the batch of clips and captions, also where `encode` takes stored features."""
         ...
 
+    def encode_video(self, clips: UInt8[np.ndarray, "b f h w 3"]) -> Float[Array, "b t h2 w2 c"]:
+        """Returns the scaled mean latents of clips."""
+        ...
+
     def to_record(self, batch: Batch) -> feature_store.Record:
         """Returns the first row of an encoded batch as a record of the feature store."""
         ...

@@ -14,8 +14,9 @@ from concurrent import futures
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from mimir_jax import files, hashing
 from mimir_jax.config import TrainConfig
@@ -127,6 +128,10 @@ class ClipEncoder(abc.ABC):
             moments = self._moments.encode(records["video"])
         null = self.null_batch_features(len(records["caption"]))
         return diffusion.Batch(moments=moments, features=features.result(), null=null)
+
+    def encode_video(self, clips: UInt8[np.ndarray, "b f h w 3"]) -> Float[Array, "b t h2 w2 c"]:
+        """Returns the scaled mean latents of clips."""
+        return self._system.codec.scale(jnp.asarray(self._moments.encode(clips).mean))
 
     def identity(self) -> dict[str, Any]:
         """Returns everything that the encoded training clips depend on, as JSON values."""

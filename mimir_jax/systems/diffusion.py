@@ -289,8 +289,8 @@ class DiTDiffusion(VideoDiffusion):
 
     def num_tokens(self, bucket: base.Bucket) -> int:
         """Returns the number of text and video tokens."""
-        frames, *space = self.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
-        shape = (bucket.batch, self.padded_frames(frames), *space)
+        frames, *space, _ = self.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
+        shape = (bucket.batch, self.padded_frames(frames), *space, self.backbone.in_channels)
         return self.backbone.text_length + int(np.prod(dit.token_grid(self.backbone, shape)))
 
 

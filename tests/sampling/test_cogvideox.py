@@ -98,21 +98,28 @@ def make_scheduler(name, shift):
 @pytest.fixture(scope="module")
 def pipelines(tmp_path_factory):
     """Per variant, a tiny pipeline of diffusers, and ours loaded from its folder."""
-    diffusers = pytest.importorskip("diffusers")
+    pytest.importorskip("diffusers")
     root, pairs = tmp_path_factory.mktemp("pipelines"), {}
     tokenizer, encoder = make_tokenizer(root / "tokenizer"), make_text_encoder()
-    for variant, cfg in VARIANTS.items():
-        theirs = diffusers.CogVideoXPipeline(
-            tokenizer=tokenizer,
-            text_encoder=encoder,
-            vae=vae_reference.make_reference(VAE),
-            transformer=dit_reference.make_reference(cfg),
-            scheduler=make_scheduler(*SCHEDULERS[variant]),
-        )
-        theirs.set_progress_bar_config(disable=True)
+    for variant in VARIANTS:
+        theirs = make_pipeline(variant, tokenizer, encoder)
         theirs.save_pretrained(root / variant)
         pairs[variant] = theirs, load_pipeline(root / variant), root / variant
     return pairs
+
+
+def make_pipeline(variant, tokenizer, encoder):
+    import diffusers
+
+    pipeline = diffusers.CogVideoXPipeline(
+        tokenizer=tokenizer,
+        text_encoder=encoder,
+        vae=vae_reference.make_reference(VAE),
+        transformer=dit_reference.make_reference(VARIANTS[variant]),
+        scheduler=make_scheduler(*SCHEDULERS[variant]),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def to_torch(x):

@@ -148,6 +148,7 @@ def trained(frozen, tmp_path_factory):
 def test_a_run_starts_from_a_text_to_video_model_and_learns_to_read_the_image(trained):
     run, folder, params = trained
     system = systems.make_system(run)
+    assert system.num_tokens(system.buckets[0]) == 24 + 3 * 4 * 4
     kernel = initialization.start_of(run, system.model)["patch"]["kernel"]
     assert kernel.shape == (32, 32) and not kernel[16:].any()
     np.testing.assert_array_equal(kernel[:16], params["patch"]["kernel"])

@@ -6,7 +6,7 @@ import dataclasses
 
 from mimir_jax.config import SamplerConfig
 from mimir_jax.diffusion import schedules
-from mimir_jax.diffusion.samplers.base import Sampler, State, sample
+from mimir_jax.diffusion.samplers.base import Known, Sampler, State, sample
 from mimir_jax.diffusion.samplers.continuous import Euler, Heun
 from mimir_jax.diffusion.samplers.discrete import DDIM, DPM, End
 from mimir_jax.errors import require

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mimir_jax import noise as noise_lib
-from mimir_jax.diffusion import schedules
+from mimir_jax.diffusion import objectives, schedules
 from mimir_jax.errors import require
 
 Coefficients = dict[str, Any]
@@ -27,15 +27,29 @@ class State(NamedTuple):
     x0: Float[Array, "*d"] | None = None
 
 
+class Known(NamedTuple):
+    """Clean samples that sampling starts from or keeps.
+
+    Attributes:
+        clean: The samples (b, ...).
+        keep: True where they are kept, of a shape that broadcasts to theirs; None keeps nothing.
+    """
+
+    clean: Float[Array, "b *d"]
+    keep: Bool[Array, "..."] | None = None
+
+
 @runtime_checkable
 class Sampler(Protocol):
     """What `sample` needs: one `update` per evaluation of the network, in the order of `times`.
 
-    The state is any pytree with a field `xt`, the noisy sample that the network sees next.
+    The state is any named tuple with a field `xt`, the noisy sample that the network sees next.
+    `skip` of the `num_steps` are left out at the start.
     """
 
     schedule: schedules.Schedule
     num_steps: int
+    skip: int
 
     @property
     def stochastic(self) -> bool:
@@ -79,6 +93,7 @@ def sample(
     latents: Float[Array | np.ndarray, "b *d"] | None = None,
     noise: Float[Array | np.ndarray, "n b *d"] | None = None,
     aux: Any = None,
+    known: Known | None = None,
     trace: bool = False,
 ) -> Float[Array, "b *d"] | tuple[Float[Array, "b *d"], Bool[Array, "n b"]]:
     """Denoises a batch.
@@ -92,6 +107,10 @@ def sample(
             per row, which makes the noise of a row independent of its place.
         latents: Standard normal noise to start from; the sample gets its dtype (float32 without).
         noise: Noise of every step of a stochastic sampler.
+        known: Clean samples, which sampling starts from, with noise of the first time. Where they
+            are to be kept, the noisy sample is replaced by them with the noise of `latents` before
+            every evaluation, and by them alone at the end; without skipped steps, the rest starts
+            from noise alone.
         aux: What `predict` gets as `aux` at the first step; later steps get what it returned.
         trace: Also return, for every evaluation and row, whether all values were finite after it.
 
@@ -106,9 +125,10 @@ def sample(
         "pass latents.shape",
     )
     latents = _draw(key, 0, shape) if latents is None else jnp.asarray(latents)
-    steps = {name: jnp.asarray(column) for name, column in sampler.coefficients().items()}
     times = sampler.times()
     times = jnp.asarray(times, jnp.int32 if times.dtype.kind == "i" else None)
+    start_noise, latents = latents, _start(sampler, latents, known, times[:1])
+    steps = {name: jnp.asarray(column) for name, column in sampler.coefficients().items()}
     draw = sampler.stochastic and noise is None
     draws = jnp.asarray(sampler.draws(), jnp.int32) if draw else None
 
@@ -117,7 +137,9 @@ def sample(
         time, step, number, fresh = inputs
         if draw:
             fresh = _draw(key, number, shape)
-        pred, aux = predict(state.xt, jnp.full(shape[:1], time), condition, aux)
+        rows = jnp.full(shape[:1], time)
+        state = state._replace(xt=_keep(sampler, state.xt, known, start_noise, rows))
+        pred, aux = predict(state.xt, rows, condition, aux)
         state = sampler.update(state, pred, step, fresh)
         if not trace:
             return (state, aux), None
@@ -125,7 +147,34 @@ def sample(
 
     start = (sampler.initialize(latents), aux)
     (state, _), finite = jax.lax.scan(body, start, (times, steps, draws, noise))
-    return (sampler.finalize(state), finite) if trace else sampler.finalize(state)
+    result = sampler.finalize(state)
+    if known is not None and known.keep is not None:
+        result = jnp.where(known.keep, known.clean.astype(result.dtype), result)
+    return (result, finite) if trace else result
+
+
+def _start(
+    sampler: Sampler, noise: Float[Array, "b *d"], known: Known | None, first: Array
+) -> Float[Array, "b *d"]:
+    """Returns what the first evaluation sees: noise, or known samples with it."""
+    if known is None or (known.keep is not None and not sampler.skip):
+        return noise
+    time = jnp.broadcast_to(first, noise.shape[:1])
+    return objectives.add_noise(sampler.schedule, known.clean, noise, time).astype(noise.dtype)
+
+
+def _keep(
+    sampler: Sampler,
+    xt: Float[Array, "b *d"],
+    known: Known | None,
+    noise: Float[Array, "b *d"],
+    time: Array,
+) -> Float[Array, "b *d"]:
+    """Returns `xt` with known samples at the noise of `time` where they are kept."""
+    if known is None or known.keep is None:
+        return xt
+    noisy = objectives.add_noise(sampler.schedule, known.clean, noise, time)
+    return jnp.where(known.keep, noisy.astype(xt.dtype), xt)
 
 
 def _draw(key: Array, index: int | Array, shape: tuple[int, ...]) -> Float[Array, "b *d"]:

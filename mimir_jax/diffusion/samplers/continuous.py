@@ -27,6 +27,7 @@ class _Continuous:
     num_steps: int = 18
     prediction: schedules.Kind = "x0"
     stochastic: ClassVar[bool] = False
+    skip: ClassVar[int] = 0
 
     def draws(self) -> Int[np.ndarray, " n"]:
         """Returns the number of each evaluation, from 1."""

@@ -34,10 +34,12 @@ class _Discrete:
     spacing: schedules.Spacing = "trailing"
     steps_offset: int = 0
     end: End = "clean"
+    skip: int = 0
 
     def times(self) -> Int[np.ndarray, " n"]:
-        """Returns the timestep of every step, noisiest first."""
-        return self.schedule.timesteps(self.num_steps, self.spacing, self.steps_offset)
+        """Returns the timestep of every step, noisiest first, without the skipped ones."""
+        steps = self.schedule.timesteps(self.num_steps, self.spacing, self.steps_offset)
+        return steps[self.skip :]
 
     def draws(self) -> Int[np.ndarray, " n"]:
         """Returns the number of each step's noise: its timestep, counted from 1."""
@@ -61,7 +63,7 @@ class _Discrete:
         now = self.schedule.signal(self.times())
         after = self.schedule.previous(
             self.num_steps, self.previous, self.spacing, self.steps_offset
-        )
+        )[self.skip :]
         ends = after < 0
         require(
             self.prediction != "noise" or bool((now > 0.0).all()),
@@ -94,6 +96,7 @@ class DDIM(_Discrete):
         prediction: What the network predicts.
         spacing, steps_offset: Which timesteps are visited; see `DiscreteSchedule.timesteps`.
         end: Where the last step leads.
+        skip: First steps that are left out, because sampling starts from a noisy sample.
         eta: Share of fresh noise in every step: 0 is deterministic, 1 has the variance of DDPM.
         rounded: Whether steps go by a table of `alpha ** 2` in float16; the clean sample is
             estimated by the exact one. The published code of Divot has this (divot.md 4.4).
@@ -157,6 +160,7 @@ class DPM(_Discrete):
         prediction: What the network predicts.
         spacing, steps_offset: Which timesteps are visited; see `DiscreteSchedule.timesteps`.
         end: Where the last step leads.
+        skip: First steps that are left out, because sampling starts from a noisy sample.
     """
 
     stochastic: ClassVar[bool] = True
