@@ -37,6 +37,8 @@ from tests.models import dit_reference, llm_reference, test_dit, test_vit, vae_r
 from tests.models.divot import clips, tokenizer_reference  # noqa: E402
 from tests.models.llava import llava_reference, test_llava  # noqa: E402
 from tests.sampling import test_cogvideox as pipelines  # noqa: E402
+from tests.sampling import test_edits as edits  # noqa: E402
+from tests.sampling import test_image_to_video as image_to_video  # noqa: E402
 from tests.weights import references  # noqa: E402
 
 INTRODUCTION = """# Parity
@@ -289,6 +291,35 @@ def measure_pipelines(folder: pathlib.Path) -> Iterator[Row]:
         yield Row("pipeline, prompts to frames", case, 1e-4, error)
 
 
+def measure_image_to_video(folder: pathlib.Path) -> Iterator[Row]:
+    """Compares the frames of guided pipelines on the same first frame, prompts and noise."""
+    tokenizer = pipelines.make_tokenizer(folder / "tokenizer")
+    encoder, steps, scale = pipelines.make_text_encoder(), 10, 6.0
+    for variant, (_, *size) in image_to_video.SIZES.items():
+        theirs = image_to_video.make_pipeline(variant, tokenizer, encoder)
+        theirs.save_pretrained(str(folder / variant))
+        ours = mimir_jax.load_pipeline(folder / variant)
+        *_, error = image_to_video.compare(theirs, ours, variant, steps, scale)
+        name, shape = image_to_video.SCHEDULERS[variant].upper(), " x ".join(map(str, size))
+        case = f"{variant}, {name}, {steps} steps, guidance {scale:.0f}, {shape}"
+        yield Row("pipeline, first frame and prompts to frames", case, 1e-4, error)
+
+
+def measure_edits(folder: pathlib.Path) -> Iterator[Row]:
+    """Compares edited videos on the same video, prompt and noise."""
+    tokenizer = pipelines.make_tokenizer(folder / "tokenizer")
+    encoder, steps, scale = pipelines.make_text_encoder(), 10, 6.0
+    for variant in ("2b", "5b"):
+        theirs = pipelines.make_pipeline(variant, tokenizer, encoder)
+        theirs.save_pretrained(str(folder / variant))
+        ours = mimir_jax.load_pipeline(folder / variant)
+        for strength in (0.4, 0.8):
+            error = edits.compare(theirs, ours, strength, steps=steps, scale=scale)
+            name = pipelines.SCHEDULERS[variant][0].upper()
+            case = f"{variant}, {name}, strength {strength} of {steps} steps, guidance {scale:.0f}"
+            yield Row("pipeline, video and prompt to frames", case, 1e-4, error)
+
+
 MEASURES: tuple[Callable[[pathlib.Path], Iterator[Row]], ...] = (
     measure_t5,
     measure_llms,
@@ -299,6 +330,8 @@ MEASURES: tuple[Callable[[pathlib.Path], Iterator[Row]], ...] = (
     measure_vae,
     measure_samplers,
     measure_pipelines,
+    measure_image_to_video,
+    measure_edits,
 )
 
 

@@ -53,6 +53,21 @@ def run_reference(pipeline, noise, fresh, **options):
         )
 
 
+def compare(theirs, ours, strength, *, steps=5, dynamic="off", scale=4.0):
+    """Returns how far our edit of `CLIP` is from that of diffusers."""
+    shape = (1, *text_to_video.NATIVE[1:])
+    noise, fresh = text_to_video.draw(shape, steps=int(steps * strength))
+    fresh = fresh if ours.scheduler.stochastic else None
+    shared = {"num_inference_steps": steps, "guidance_scale": scale, "strength": strength}
+    expected = run_reference(
+        theirs, noise, fresh, prompt=PROMPTS[:1], use_dynamic_cfg=dynamic != "off", **shared
+    )
+    made = ours(
+        PROMPTS[:1], video=CLIP, latents=noise, noise=fresh, dynamic_guidance=dynamic, **shared
+    )
+    return relative_error(made, expected)
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize(
     ("variant", "strength", "dynamic"),
@@ -60,16 +75,7 @@ def run_reference(pipeline, noise, fresh, **options):
 )
 def test_edited_videos_are_those_of_diffusers(pipelines, variant, strength, dynamic):
     theirs, ours, _ = pipelines[variant]
-    noise, fresh = text_to_video.draw((1, *text_to_video.NATIVE[1:]), steps=int(5 * strength))
-    fresh = fresh if ours.scheduler.stochastic else None
-    shared = {"num_inference_steps": 5, "guidance_scale": 4.0, "strength": strength}
-    expected = run_reference(
-        theirs, noise, fresh, prompt=PROMPTS[:1], use_dynamic_cfg=dynamic != "off", **shared
-    )
-    made = ours(
-        PROMPTS[:1], video=CLIP, latents=noise, noise=fresh, dynamic_guidance=dynamic, **shared
-    )
-    assert relative_error(made, expected) < 1e-4
+    assert compare(theirs, ours, strength, dynamic=dynamic) < 1e-4
 
 
 @pytest.mark.torch

@@ -10,6 +10,7 @@ from PIL import Image
 
 from mimir_jax import config as c
 from mimir_jax import systems
+from mimir_jax.models import dit
 from mimir_jax.sampling import first_frames, published
 from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling.config import SampleConfig
@@ -29,29 +30,37 @@ LATER = dataclasses.replace(
     text_to_video.VARIANTS["1.5-5b"], **READS_IMAGE, ofs_width=text_to_video.ROPE.time_width
 )
 SIZES = {"5b-i2v": (LEARNED, 9, 40, 56), "1.5-5b-i2v": (LATER, 9, 24, 40)}
+SCHEDULERS = {"5b-i2v": "ddim", "1.5-5b-i2v": "dpm"}
 
 
 @pytest.fixture(scope="module")
 def pipelines(tmp_path_factory):
     """Per variant, a tiny image-to-video pipeline of diffusers, and ours from its folder."""
-    diffusers = pytest.importorskip("diffusers")
+    pytest.importorskip("diffusers")
     root, pairs = tmp_path_factory.mktemp("pipelines"), {}
     tokenizer = text_to_video.make_tokenizer(root / "tokenizer")
     encoder = text_to_video.make_text_encoder()
-    for variant, (cfg, *_) in SIZES.items():
-        vae = vae_reference.make_reference(VAE)
-        vae.register_to_config(invert_scale_latents=variant.startswith("1.5"))
-        theirs = diffusers.CogVideoXImageToVideoPipeline(
-            tokenizer=tokenizer,
-            text_encoder=encoder,
-            vae=vae,
-            transformer=dit_reference.make_reference(cfg),
-            scheduler=text_to_video.make_scheduler("ddim" if cfg is LEARNED else "dpm", 1.0),
-        )
-        theirs.set_progress_bar_config(disable=True)
+    for variant in SIZES:
+        theirs = make_pipeline(variant, tokenizer, encoder)
         theirs.save_pretrained(root / variant)
         pairs[variant] = theirs, load_pipeline(root / variant), root / variant
     return pairs
+
+
+def make_pipeline(variant, tokenizer, encoder):
+    import diffusers
+
+    vae = vae_reference.make_reference(VAE)
+    vae.register_to_config(invert_scale_latents=variant.startswith("1.5"))
+    pipeline = diffusers.CogVideoXImageToVideoPipeline(
+        tokenizer=tokenizer,
+        text_encoder=encoder,
+        vae=vae,
+        transformer=dit_reference.make_reference(SIZES[variant][0]),
+        scheduler=text_to_video.make_scheduler(SCHEDULERS[variant], 1.0),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def picture(height, width, seed=0):
@@ -73,26 +82,30 @@ def run_reference(pipeline, frame, latents, noise, **options):
         )
 
 
-@pytest.mark.torch
-@pytest.mark.parametrize("variant", SIZES)
-def test_videos_are_those_of_diffusers(pipelines, variant):
-    theirs, ours, _ = pipelines[variant]
+def compare(theirs, ours, variant, steps=3, scale=4.0):
+    """Returns our videos with and without a first frame, and the error of the former."""
     cfg, frames, height, width = SIZES[variant]
-    count = (frames - 1) // 4 + 1
-    padded = count + (-count % (cfg.temporal_patch or 1))
-    latents, noise = text_to_video.draw((2, padded, height // 4, width // 4, 4))
+    padded = dit.padded_frames((frames - 1) // 4 + 1, cfg)
+    latents, noise = text_to_video.draw((2, padded, height // 4, width // 4, 4), steps)
     noise = noise if ours.scheduler.stochastic else None
-    frame, shared = picture(height, width), {"num_inference_steps": 3, "guidance_scale": 4.0}
+    frame, shared = picture(height, width), {"num_inference_steps": steps, "guidance_scale": scale}
     size = {"num_frames": frames, "height": height, "width": width}
     expected = run_reference(
         theirs, frame, latents, noise, prompt=PROMPTS, use_dynamic_cfg=False, **size, **shared
     )
     options = {"latents": latents, "noise": noise, "num_frames": frames, **shared}
     videos = ours(PROMPTS, first_frame=frame, **options)
-    assert videos.shape == (2, frames, height, width, 3)
+    return videos, ours(PROMPTS, **options), relative_error(videos, expected)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("variant", SIZES)
+def test_videos_are_those_of_diffusers(pipelines, variant):
+    theirs, ours, _ = pipelines[variant]
+    videos, without, error = compare(theirs, ours, variant)
+    assert videos.shape[1:] == (*SIZES[variant][1:], 3)
     assert ((videos > 0) & (videos < 1)).mean() > 0.7 and videos.std() > 0.05
-    assert relative_error(videos, expected) < 1e-4
-    without = ours(PROMPTS, **options)
+    assert error < 1e-4
     assert relative_error(without, videos) > 1e-2  # the picture does something
 
 
