@@ -401,8 +401,7 @@ def _open_sat(path: pathlib.Path, kind: str | None) -> Weights:
         raw: family.Raw = {}  # the released one is the default
         return _checked(path, FAMILIES["vae"], vae.VAE.classes[0], raw, found, files)
     found = sat.transformer(found)
-    if peft.is_unmerged(found):
-        found = peft.merge(found, path)
+    found = peft.merge(found, path)
     raw = dit.released_config(found)
     return _checked(path, FAMILIES["dit"], dit.DiT.classes[0], raw, found, files)
 
@@ -420,9 +419,8 @@ def _checked(
         found = recognition.unwrapped(found)
         if known.kind != "llm":
             found = recognition.rooted(found, known.anchor)
-        if peft.is_unmerged(found):
-            found = peft.merge(found, place)
-        found = known.prepare(raw, found)
+        found = known.prepare(raw, peft.merge(found, place))
+        found = peft.merge(found, place)  # those of SAT have their names now
         config = known.read_config(raw, found)
         recognition.check_config(config, found)
         table = known.table(config, name, raw)

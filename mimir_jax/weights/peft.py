@@ -31,7 +31,7 @@ def is_unmerged(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def merge(tensors: Tensors, folder: pathlib.Path) -> Tensors:
-    """Returns the tensors of the plain network, each merged when it is read.
+    """Returns the tensors of the plain network, each merged when it is read; others pass unchanged.
 
     Args:
         tensors: Tensors of the network with adapters.
@@ -42,6 +42,8 @@ def merge(tensors: Tensors, folder: pathlib.Path) -> Tensors:
         InputError: for a factor without its partner or kernel, several adapters, or a rank that the
             config does not have.
     """
+    if not is_unmerged(tensors):
+        return tensors
     plain: Tensors = {}
     factors: dict[str, dict[str, Tensor]] = {}
     saved: Tensors = {}

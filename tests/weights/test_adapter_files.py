@@ -14,7 +14,7 @@ from mimir_jax.errors import InputError
 from mimir_jax.models import dit, functional, lora
 from mimir_jax.weights import adapters
 from tests.helpers import relative_error
-from tests.weights import references
+from tests.weights import references, test_sat
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -73,8 +73,8 @@ def kohya_names(factors, prefix="lora_unet_"):
     out = {}
     for name, (a, b) in factors.items():
         name = prefix + name.replace(".", "_")
-        out |= {f"{name}.lora_down.weight": a, f"{name}.lora_up.weight": b}
-        out[f"{name}.alpha"] = np.array(RANK, np.float32)
+        out |= {f"{name}.lora_down.weight": a, f"{name}.lora_up.weight": b / 2}
+        out[f"{name}.alpha"] = np.array(2 * RANK, np.float32)
     return out
 
 
@@ -122,6 +122,25 @@ def test_every_layout_of_names_merges_alike(base, factors, tmp_path, form):
     weights.convert(base[0], tmp_path / "out", to="diffusers", lora=[f"{file}:0.5"])
     found, before = published(tmp_path / "out"), published(base[0])
     expected = merged(base, own, 0.5)
+    for name, value in found.items():
+        np.testing.assert_allclose(value, expected.get(name, before[name]), atol=1e-6)
+
+
+def test_a_training_checkpoint_of_sat_opens_with_its_adapters_merged(base, factors, tmp_path):
+    own = attention_of(factors)
+    state = test_sat.to_sat(dict(base[1].state_dict()))
+    adapted = ("query_key_value.weight", "attention.dense.weight")
+    whole = {}
+    for name, value in state.items():
+        if name.endswith(adapted):
+            name = name.removesuffix("weight") + "original.weight"
+        whole[name] = value
+    named = {n: torch.tensor(x) for n, x in sat_names(own).items() if "matrix" in n}
+    torch.save({"module": whole | named}, tmp_path / "mp_rank_00_model_states.pt")
+    (tmp_path / "config.json").write_text((base[0] / "config.json").read_text())
+    weights.convert(tmp_path, tmp_path / "out", to="diffusers")
+    found, before = published(tmp_path / "out"), published(base[0])
+    expected = merged(base, own)
     for name, value in found.items():
         np.testing.assert_allclose(value, expected.get(name, before[name]), atol=1e-6)
 

@@ -19,7 +19,7 @@ from mimir_jax import weights
 from mimir_jax.errors import InputError, listed, printable
 from mimir_jax.models import functional
 from mimir_jax.models.mimir import model as mimir_model
-from mimir_jax.weights import tensors
+from mimir_jax.weights import opening, tensors
 from tests.weights import references, test_sat
 
 torch = pytest.importorskip("torch")
@@ -313,6 +313,28 @@ def test_extra_tensors_are_counted(edited):
 
 
 # What is written is read again, also by its own library.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", c.ABLATIONS)
+def test_an_exported_row_comes_back(tmp_path, row):
+    dit = c.DiTConfig(
+        num_layers=2, num_heads=3, head_dim=16, in_channels=5, out_channels=5, text_width=24,
+        text_length=7, time_width=10, temporal_patch=2, rope_grid="integer", ofs_width=10,
+    )  # fmt: skip
+    part = dict(t5_width=24, llm_width=20)
+    config = c.MimirConfig(
+        dit=dit, fuser=c.FuserConfig(**part), stabilizer=c.StabilizerConfig(**part)
+    ).with_ablation(row)
+    shapes = opening.FAMILIES["mimir"].abstract(config)
+    rng = np.random.default_rng(0)
+    params = {n: rng.standard_normal(x.shape).astype(np.float32) for n, x in shapes.items()}
+    weights.save(tmp_path / "mimir", "mimir", config, weights.unflatten(params))
+    weights.convert(tmp_path / "mimir", tmp_path / "out", to="diffusers")
+    back = weights.open_weights(tmp_path / "out")
+    assert back.config == config and back.params.keys() == params.keys()
+    for name, value in params.items():
+        np.testing.assert_array_equal(back.params[name].read(), value)
 
 
 def test_an_exported_mimir_comes_back(tmp_path):
