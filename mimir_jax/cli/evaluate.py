@@ -113,16 +113,49 @@ class SamplingSuite(CheckpointSuite):
         from mimir_jax.sampling import open as open_lib
 
         sampling = dataclass_flags.read(values, SampleConfig, instructions=None)
-        pipeline = open_lib.open_pipeline(
-            config.checkpoint, sampling, _make_mesh(values), step=config.step, start=config.start
+        mesh = _make_mesh(values)
+        pipeline = self.open_agent(config, sampling, mesh) or open_lib.open_pipeline(
+            config.checkpoint, sampling, mesh, step=config.step, start=config.start
         )
         with _progress_bar() as progress:
             return self.module.evaluate(config, pipeline, progress)
+
+    def open_agent(self, config: Any, sampling: SampleConfig, mesh: Any) -> Any:
+        """Returns a generator where the checkpoint is an LLM of clips, None for others."""
+        from mimir_jax.errors import require
+        from mimir_jax.sampling import description
+
+        if not description.is_agent(config.checkpoint):
+            return None
+        require(
+            not config.start, "--start must be left out for an LLM of clips; name a trained run"
+        )
+        require(
+            self._name != "reconstruction",
+            "--checkpoint must be a run of divot, which reconstructs clips, got one of divot_llm; "
+            "name the run whose tokens it reads",
+        )
+        return description.open_written_videos(config.checkpoint, sampling, mesh, step=config.step)
+
+
+class AgentSuite(CheckpointSuite):
+    """A suite that asks an LLM of clips."""
+
+    def evaluate_checkpoint(self, config: Any, values: flags.FlagValues) -> Any:
+        """Returns the report of the suite."""
+        del values
+        from mimir_jax.sampling import description
+
+        agent = description.open_agent(config.checkpoint, step=config.step)
+        with _progress_bar("texts") as progress:
+            return self.module.evaluate(config, agent, progress)
 
 
 SUBCOMMANDS = {
     "toyworld": SamplingSuite("toyworld", config_lib.ToyworldEvalConfig),
     "reconstruction": SamplingSuite("reconstruction", config_lib.ReconstructionEvalConfig),
+    "comprehension": AgentSuite("comprehension", config_lib.ComprehensionEvalConfig),
+    "questions": AgentSuite("questions", config_lib.QuestionsEvalConfig),
     "loss": MeshSuite("loss", config_lib.LossEvalConfig),
     "vbench": SamplingSuite("vbench", config_lib.VBenchEvalConfig),
     "vbench-scores": Suite("vbench-scores", config_lib.VBenchScoresConfig, "FILE ..."),
@@ -138,11 +171,11 @@ def _make_mesh(values: flags.FlagValues) -> Any:
 
 
 @contextlib.contextmanager
-def _progress_bar() -> Iterator[Callable[[int, int], None]]:
+def _progress_bar(noun: str = "videos") -> Iterator[Callable[[int, int], None]]:
     from mimir_jax.parallel import distributed
 
     console = rich_console.Console(quiet=not distributed.is_first())
     columns = [*rich_progress.Progress.get_default_columns(), rich_progress.MofNCompleteColumn()]
     with rich_progress.Progress(*columns, console=console) as bar:
-        task = bar.add_task("videos", total=None)
+        task = bar.add_task(noun, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -111,6 +111,54 @@ class ReconstructionEvalConfig(CheckpointConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ComprehensionEvalConfig(CheckpointConfig):
+    """Describe held-out clips of Toyworld by an LLM of clips, and judge the texts exactly.
+
+    Attributes:
+        checkpoint: Run of `divot_llm`.
+        split: Scenes to describe: `heldout` combinations, which training never shows, or
+            `validation`.
+        variety: Variety of the scenes; by default that of the run's training.
+        scenes: Number of scenes.
+    """
+
+    split: Literal["heldout", "validation"] = "heldout"
+    variety: Literal["varied", "plain", "single"] | None = None
+    scenes: int = 300
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require_no_start(self)
+        _require_at_least(self, "scenes", 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QuestionsEvalConfig(CheckpointConfig):
+    """Answer a file of questions about videos by an LLM of clips, and compare with its answers.
+
+    Questions with candidates are multiple-choice, as those of MVBench; others are open-ended, as
+    those of MSVD-QA and ActivityNet-QA. The replies are exported for a judge of your own.
+
+    Attributes:
+        checkpoint: Run of `divot_llm` with `form=instruct`.
+        questions: File of questions, JSON or JSON lines.
+        answers: File of their answers by `question_id`, where the questions have none.
+        videos: Folder of the videos.
+    """
+
+    questions: str | None = None
+    answers: str | None = None
+    videos: str | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require_no_start(self)
+        for name, what in (("questions", "the file of questions"), ("videos", "their folder")):
+            if not getattr(self, name):
+                raise InputError(f"--{name} must name {what}, got none")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LossEvalConfig(CheckpointConfig):
     """Measure the held-out loss of a run.
 
@@ -187,6 +235,11 @@ class VBenchScoresConfig:
     """
 
     name: str = "ours"
+
+
+def _require_no_start(config: CheckpointConfig) -> None:
+    if config.start:
+        raise InputError("--start must be left out for an LLM of clips; name a trained run")
 
 
 def _require_at_least(config: object, name: str, least: int) -> None:

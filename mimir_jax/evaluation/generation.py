@@ -59,6 +59,19 @@ class Generator(Protocol):
         ...
 
 
+@runtime_checkable
+class Describer(Protocol):
+    """The part of `sampling.description.Agent` that suites use."""
+
+    config: Any
+
+    def describe(
+        self, video: UInt8[np.ndarray, "f h w 3"], question: str | None = None, *, seed: int = 0
+    ) -> str:
+        """Returns the answer to a question about a video, a description without one."""
+        ...
+
+
 def generate_batches(
     samples: Sequence[S],
     done: Sequence[str],

@@ -9,6 +9,7 @@ other, or 20 spread over a long one.
 import dataclasses
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
@@ -128,6 +129,64 @@ def open_detokenizer(
     return opened
 
 
+class WrittenVideos:
+    """Videos of prompts whose clip tokens an LLM writes and a de-tokenizer draws.
+
+    It generates for suites of evaluation as a pipeline does.
+
+    Args:
+        agent: Writes the tokens.
+        drawn: Draws them.
+        settings: What a record says of the LLM.
+    """
+
+    def __init__(self, agent: Agent, drawn: pipeline.Pipeline, settings: dict[str, Any]):
+        self._agent, self._pipeline = agent, drawn
+        self.fps, self.batch_multiple = drawn.fps, drawn.batch_multiple
+        self.settings = {
+            **drawn.settings,
+            "detokenizer": drawn.settings["checkpoint"],
+            "detokenizer_step": drawn.settings.get("step"),
+            **settings,
+        }
+
+    def generate(
+        self, requests: Sequence[Request], *, batch_size: int
+    ) -> UInt8[np.ndarray, "b f h w 3"]:
+        """Returns one video per request."""
+        return self._pipeline.generate(self._agent.write_clips(requests), batch_size=batch_size)
+
+    def truncated_text(self, request: Request) -> str:
+        """Returns "": a prompt that leaves no room for a clip is refused."""
+        del request
+        return ""
+
+
+def open_written_videos(
+    checkpoint: str | os.PathLike[str],
+    config: SampleConfig,
+    mesh: Mesh | None = None,
+    *,
+    step: int | None = None,
+) -> WrittenVideos:
+    """Opens a run of Divot's LLM with the de-tokenizer whose tokens it reads.
+
+    Args:
+        checkpoint: The run.
+        config: How to sample the de-tokenizer.
+        mesh: Devices to spread the de-tokenizer and videos over.
+        step: A kept step; None takes the newest.
+
+    Raises:
+        InputError: as `open_agent` and `open_detokenizer`.
+    """
+    folder = weights.resolve(checkpoint)
+    agent = open_agent(folder, step=step)
+    step = runs.latest_step(folder) if step is None else step
+    drawn = agent.open_detokenizer(None, config, mesh)
+    return WrittenVideos(agent, drawn, {"checkpoint": str(folder), "step": step})
+
+
 def is_agent(checkpoint: str | os.PathLike[str]) -> bool:
     """Whether a checkpoint is a run of Divot's LLM."""
     folder = weights.resolve(checkpoint)
@@ -138,7 +197,7 @@ def is_agent(checkpoint: str | os.PathLike[str]) -> bool:
 
 def open_agent(
     checkpoint: str | os.PathLike[str],
-    settings: writer.Settings = writer.Settings(),  # noqa: B008
+    settings: writer.Settings | None = None,
     *,
     step: int | None = None,
     mesh: Mesh | None = None,
@@ -147,7 +206,8 @@ def open_agent(
 
     Args:
         checkpoint: The run.
-        settings: How text is decoded and clips are drawn.
+        settings: How text is decoded and clips are drawn; None takes the likeliest tokens, at most
+            `system.answer_length`.
         step: A kept step; None takes the newest.
         mesh: Devices to split the LLM over; None keeps it on the first one.
 
@@ -161,6 +221,8 @@ def open_agent(
             f"--checkpoint must be a run of divot_llm to describe videos and tell stories, got one "
             f"of {config.system.kind} in {folder}; name another"
         )
+    if settings is None:
+        settings = writer.Settings(text_length=config.system.answer_length)
     system = systems.make_system(config)
     encoder = systems.make_encoder(config, system)
     params = weights.load_run(folder, system.model, step=step, mesh=mesh)

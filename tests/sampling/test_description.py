@@ -9,8 +9,10 @@ import jax
 import numpy as np
 import pytest
 
-from mimir_jax import systems, weights
-from mimir_jax.sampling import description, video
+from mimir_jax import hashing, systems, weights
+from mimir_jax.evaluation import generation
+from mimir_jax.sampling import description, pipeline, video
+from mimir_jax.sampling.request import Request
 from mimir_jax.weights import runs
 from tests import commands
 from tests import runs as tiny_runs
@@ -130,6 +132,63 @@ def test_a_released_run_takes_along_what_draws_its_clips(pair, folders, tmp_path
     np.testing.assert_allclose(found, expected, atol=2e-2)
     weights.convert(folders / "pretrain", tmp_path / "native", to="run")
     assert (tmp_path / "native/clip_tokenizer/manifest.json").is_file()
+
+
+class Drawn(pipeline.Pipeline):
+    """Draws the first number of the tokens."""
+
+    fps, batch_multiple = 8.0, 2
+    settings = {"checkpoint": "divot", "step": 9, "steps": 20}
+
+    def __init__(self):
+        pass
+
+    def generate(self, requests, *, batch_size):
+        return np.stack([np.full((1, 2, 2, 3), r.tokens[0, 0], np.uint8) for r in requests])
+
+
+class Writing(description.Agent):
+    """Writes the seed of a request."""
+
+    def __init__(self):
+        pass
+
+    def write_clips(self, requests):
+        return [dataclasses.replace(r, tokens=np.full((4, 8), r.seed, "f")) for r in requests]
+
+
+def test_suites_generate_what_the_agent_writes():
+    made = description.WrittenVideos(Writing(), Drawn(), {"checkpoint": "llm", "step": 3})
+    assert isinstance(made, generation.Generator) and made.settings == {
+        "checkpoint": "llm", "step": 3, "steps": 20, "detokenizer": "divot", "detokenizer_step": 9
+    }  # fmt: skip
+    requests = [Request("a red circle", seed=4), Request("two rings", seed=5)]
+    assert made.generate(requests, batch_size=2)[:, 0, 0, 0, 0].tolist() == [4, 5]
+
+
+@pytest.mark.slow
+def test_a_detokenizer_trains_on_what_the_llm_writes(pair, folders, tmp_path):
+    config = runs.read_config(folders / "divot")
+    part = dataclasses.replace(config.system, agent_path=str(pair))
+    config = dataclasses.replace(
+        config, system=part, data=dataclasses.replace(config.data, window="first")
+    )
+    system = systems.make_system(config)
+    encoder = systems.make_encoder(config, system)
+    found = [encoder.source("train")[i] for i in range(2)]
+    batch = encoder.encode({n: [r[n] for r in found] if n == "caption" else
+                            np.stack([r[n] for r in found]) for n in ("video", "caption")})  # fmt: skip
+    tokens = batch.features.tokens
+    assert tokens.shape == system.feature_batch_spec(2).tokens.shape
+    assert np.abs(tokens[0] - tokens[1]).max() > 1e-4
+    agent = description.open_agent(pair)
+    key = int.from_bytes(hashing.content_key(found[1]["caption"])[:4], "big") >> 1
+    expected = agent.writer.write_clip(found[1]["caption"], seed=key).clip
+    np.testing.assert_array_equal(tokens[1], expected)
+    params = jax.jit(system.model.init)(jax.random.key(0))
+    value, _ = jax.jit(system.loss)(params, batch, jax.random.key(0))
+    assert np.isfinite(value)
+    assert "agent" in encoder.identity()
 
 
 def test_what_cannot_draw_the_clips_is_one_line(pair, folders, tmp_path):

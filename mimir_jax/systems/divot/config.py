@@ -20,12 +20,16 @@ class DivotSystemConfig(DiffusionSystemConfig):
 
     Attributes:
         model: Tokenizer and de-tokenizer.
+        agent_path: Run of `divot_llm` that writes the tokens of each clip from its caption, in
+            place of the tokenizer: the de-tokenizer adapts to what the LLM draws. None takes the
+            tokens of the clip itself.
     """
 
     dit_field: ClassVar[str] = "model.detokenizer.dit"
 
     kind: Literal["divot"] = "divot"
     model: DivotConfig = DivotConfig()
+    agent_path: str | None = None
 
     @property
     def dit(self) -> DiTConfig:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host half of Divot's tokenizer: the frozen VAE, and the frames that the tokenizer reads."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from mimir_jax.encoders import clip_tokens
 from mimir_jax.errors import InputError
 from mimir_jax.systems import base, clip_encoder, diffusion
 from mimir_jax.systems.divot import system as system_lib
+from mimir_jax.systems.divot_llm import written_tokens
 
 make_evaluators = diffusion.make_evaluators
 
@@ -22,11 +24,15 @@ class DivotEncoder(clip_encoder.ClipEncoder):
     """`base.DiffusionEncoder` of clips that are conditioned on themselves."""
 
     def encode_features(self, records: Mapping[str, Any]) -> system_lib.ClipFeatures:
-        """Returns the frames of `records["video"]` that the tokenizer reads."""
+        """Returns the frames of `records["video"]` that the tokenizer reads, or written tokens."""
+        if self._written is not None:
+            return system_lib.ClipFeatures(tokens=self._written.encode(records["caption"]))
         return self._pick(records["video"])
 
     def feature_identity(self) -> dict[str, Any]:
-        """Returns which frames those are."""
+        """Returns which frames those are, or what writes the tokens."""
+        if self._written is not None:
+            return {"agent": self._written.identity()}
         picked = self._system.config.model.tokenizer.frames
         positions = clip_tokens.frame_positions(self._config.data.frames, picked)
         return {"frames": positions.tolist()}
@@ -53,6 +59,14 @@ class DivotEncoder(clip_encoder.ClipEncoder):
     ) -> tuple[system_lib.ClipFeatures, Bool[np.ndarray, " b"]]:
         """Returns the frames of each request, all rows of which are dropped."""
         return self.features(requests), np.ones(len(requests), bool)
+
+    @functools.cached_property
+    def _written(self) -> written_tokens.WrittenTokens | None:
+        """What writes tokens of captions; opened when the first one is wanted."""
+        path = self._system.config.agent_path
+        if path is None:
+            return None
+        return written_tokens.open_written(path, self._system.config.model.tokenizer)
 
     def _pick(self, videos: UInt8[np.ndarray, "b f h w 3"]) -> system_lib.ClipFeatures:
         picked = self._system.config.model.tokenizer.frames

@@ -137,6 +137,25 @@ def tiny_detokenizer() -> c.TrainConfig:
     )
 
 
+def tiny_written() -> c.TrainConfig:
+    """The de-tokenizer of the miniature on the tokens that its LLM writes of captions.
+
+    Command:  python launch/precompute.py --config configs/divot.py:tiny/written --out written
+              python launch/train.py --config configs/divot.py:tiny/written
+              --config.data.features=written
+    Hardware: any; two CPU cores.
+    Time:     not run to its end.
+    Expect:   not run to its end.
+    """
+    config = tiny_detokenizer()
+    return dataclasses.replace(
+        config,
+        system=dataclasses.replace(config.system, agent_path="runs/divot_llm"),
+        data=dataclasses.replace(config.data, window="first"),
+        init_from="runs/divot-detokenizer",
+    )
+
+
 def paper() -> c.TrainConfig:
     """The paper's sizes at 256x256: ViT-H/14, 64 tokens of width 256, 17 frames at 8 fps.
 
@@ -197,6 +216,7 @@ PRESETS = {
     "tiny/vit": tiny_vit,
     "tiny/stills": tiny_stills,
     "tiny/detokenizer": tiny_detokenizer,
+    "tiny/written": tiny_written,
     "paper": paper,
 }
 

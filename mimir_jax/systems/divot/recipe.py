@@ -28,12 +28,12 @@ STAGES = (
     ),
     prepare("tokens", "divot_llm:tiny", 8192, _CLIPS),
     train(
-        "runs/llm", "divot_llm:tiny", 1500, _CLIPS, "--config.data.features={out}/tokens",
+        "runs/llm", "divot_llm:tiny", 2000, _CLIPS, "--config.data.features={out}/tokens",
         scenes=8192,
     ),
     prepare("stories", "divot_llm:tiny-story", 2048, _CLIPS),
     train(
-        "runs/story", "divot_llm:tiny-story", 500, _CLIPS, "--config.data.features={out}/stories",
+        "runs/story", "divot_llm:tiny-story", 400, _CLIPS, "--config.data.features={out}/stories",
         "--config.init_from={out}/runs/llm", scenes=2048,
     ),
     export("divot", "runs/story", to="run"),

@@ -60,7 +60,11 @@ class DivotSystem(diffusion.DiTDiffusion):
         return super().num_tokens(bucket) - self.backbone.text_length + rows
 
     def feature_batch_spec(self, rows: int) -> ClipFeatures:
-        """Returns shape and dtype of the frames of `rows` clips."""
+        """Returns shape and dtype of the frames of `rows` clips, or of their written tokens."""
+        if self.config.agent_path is not None:
+            cfg = self.config.model.tokenizer.resampler
+            shape = (rows, cfg.num_queries, cfg.out_width)
+            return ClipFeatures(tokens=jax.ShapeDtypeStruct(shape, jnp.float32))
         data = self._run.data
         picked = len(clip_tokens.frame_positions(data.frames, self.config.model.tokenizer.frames))
         shape = (rows, picked, data.height, data.width, 3)

@@ -53,22 +53,23 @@ def tiny() -> c.TrainConfig:
             tokenizer_path="package:tiny/llm",
             clip_tokenizer_path="runs/divot",
             clip_frames=17,
-            max_length=112,
+            max_length=72,
             comprehension=1.0,
         ),
         data=c.DataConfig(
             toyworld=c.ToyworldConfig(num_scenes=8192, variety="single"), window="first"
         ),
         optimizer=c.OptimizerConfig(
-            learning_rate=1e-3,
+            learning_rate=2e-3,
+            lr_scale=(("^llm/blocks/", 0.5),),  # begin trained
             schedule="cosine",
             warmup_steps=100,
             weight_decay=0.01,
             ema_decay=0.99,
         ),
-        steps=3000,
+        steps=2000,
         batch_size=32,
-        eval_every=500,
+        eval_every=250,
         checkpoint_every=250,
         init_from="package:tiny/llm",
     )
@@ -83,12 +84,12 @@ def tiny_instruct() -> c.TrainConfig:
     Expect:   not run.
     """
     config = tiny()
-    system = dataclasses.replace(config.system, form="instruct", max_length=144)
+    system = dataclasses.replace(config.system, form="instruct", max_length=96)
     return dataclasses.replace(
         config,
         system=system,
-        optimizer=dataclasses.replace(config.optimizer, learning_rate=5e-4),
-        steps=1500,
+        optimizer=dataclasses.replace(config.optimizer, learning_rate=1e-3),
+        steps=800,
         init_from="runs/divot_llm",
     )
 
@@ -110,9 +111,9 @@ def tiny_story() -> c.TrainConfig:
     toyworld = dataclasses.replace(config.data.toyworld, num_scenes=2048, pages=3)
     return dataclasses.replace(
         config,
-        system=dataclasses.replace(config.system, story=1.0),
+        system=dataclasses.replace(config.system, story=1.0, max_length=120),
         data=dataclasses.replace(config.data, toyworld=toyworld, frames=51),
-        steps=500,
+        steps=400,
     )
 
 

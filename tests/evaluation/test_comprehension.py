@@ -1,0 +1,154 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Descriptions of Toyworld judged by attribute, and files of questions about videos."""
+
+import json
+import types
+
+import numpy as np
+import pytest
+
+from mimir_jax.config import INSTRUCTIONS
+from mimir_jax.data.toyworld import captions, sampling
+from mimir_jax.errors import InputError
+from mimir_jax.evaluation import config as config_lib
+from mimir_jax.evaluation.suites import comprehension, questions
+from mimir_jax.sampling import video
+from tests import commands
+from tests.systems import agents
+
+SCENES = 6
+
+
+class Told:
+    """An agent that knows the scenes: it tells every third of them wrong."""
+
+    def __init__(self, config):
+        self.config, self.asked = config, 0
+
+    def describe(self, video, question=None, *, seed=0):
+        texts = 1 + len(INSTRUCTIONS)
+        index, place = divmod(self.asked, texts)
+        self.asked += 1
+        scene = sampling.sample(0, "heldout", index + (index % 3 == 2), "single")
+        return captions.caption(scene, "long") if not place else captions.answers(scene)[place - 1]
+
+
+def silent(*_):
+    pass
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on disk, of which the suites read the config alone."""
+    root = tmp_path_factory.mktemp("run")
+    config = agents.run("none", form="instruct", max_length=160)
+    return agents.write_run(root / "run", config, {"none": np.zeros(1)}), config
+
+
+def test_attributes_are_counted_with_intervals_and_a_stopped_evaluation_goes_on(run):
+    folder, config = run
+    cfg = config_lib.ComprehensionEvalConfig(checkpoint=str(folder), scenes=SCENES)
+    report = comprehension.evaluate(cfg, Told(config), silent)
+    found = json.loads((report.folder / "results.json").read_text())
+    cells = found["categories"]["colour"]
+    assert set(cells) == {"all", "description", "answers"}
+    assert cells["description"]["passed"] >= 4 / 6 and cells["description"]["scenes"] == SCENES
+    assert found["told"]["colour"] == {"description": 1.0, "answers": 1.0}
+    assert 0 < found["chance"]["colour"] < 1
+    assert "colour" in report.text and "chance %" in report.text
+    wrong = [sampling.sample(0, "heldout", i, "single").groups[0].colour for i in (2, 3, 5, 6)]
+    expected = (SCENES - (wrong[0] != wrong[1]) - (wrong[2] != wrong[3])) / SCENES
+    assert cells["answers"]["passed"] == pytest.approx(expected)
+    clips = report.folder / "clips.jsonl"
+    clips.write_text("".join(clips.read_text().splitlines(keepends=True)[:4]) + '{"name')
+    rest = Told(config)
+    rest.asked = 2 * 5  # the two scenes that are kept
+    comprehension.evaluate(cfg, rest, silent)
+    assert json.loads((report.folder / "results.json").read_text()) == found
+
+
+ENTRIES = [
+    {"video": "a.mp4", "question": "What moves?", "answer": "A red star.", "id": 7},
+    {"video_name": "a", "question": "Which?", "candidates": ["ring", "red ring"], "answer": 1},
+    {"video": "a.mp4", "question": "Which?", "candidates": ["ring", "star"], "answer": "ring"},
+]
+
+
+def write(folder, entries):
+    (folder / "videos").mkdir(exist_ok=True)
+    frames = np.zeros((9, 16, 16, 3), np.uint8)
+    video.write_mp4(folder / "videos/a.mp4", frames, fps=8.0)
+    (folder / "q.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries))
+    return folder / "q.jsonl"
+
+
+def test_questions_of_both_kinds_are_answered_and_exported(run, tmp_path):
+    folder, config = run
+    path = write(tmp_path, ENTRIES)
+    prompts = []
+
+    def describe(video, question):
+        prompts.append(question)
+        return ["a red star", "(B) red ring", "star, not"][len(prompts) - 1]
+
+    agent = types.SimpleNamespace(config=config, describe=describe)
+    cfg = config_lib.QuestionsEvalConfig(
+        checkpoint=str(folder), questions=str(path), videos=str(tmp_path / "videos"),
+        out=str(tmp_path / "out"),
+    )  # fmt: skip
+    report = questions.evaluate(cfg, agent, silent)
+    assert prompts[1] == "Which?\nOptions:\n(A) ring\n(B) red ring"
+    kinds = json.loads((tmp_path / "out/results.json").read_text())["kinds"]
+    assert kinds["open-ended"]["right"] == 1.0
+    assert kinds["multiple-choice"] | {"interval": None} == {
+        "questions": 2, "right": 0.5, "interval": None
+    }  # fmt: skip
+    exported = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert exported[0] == {
+        "id": "7", "question": "What moves?", "answer": "A red star.", "pred": "a red star"
+    }  # fmt: skip
+    assert "multiple-choice" in report.text
+    questions.evaluate(cfg, agent, silent)
+    assert len(prompts) == 3  # nothing is asked again
+
+
+def test_answers_may_be_in_a_file_of_their_own(tmp_path):
+    entries = [{"video_name": "a", "question": "How many?", "question_id": "a_1"}]
+    path = write(tmp_path, entries)
+    (tmp_path / "a.json").write_text(json.dumps([{"question_id": "a_1", "answer": "two"}]))
+    asked = questions.read_questions(path, tmp_path / "videos", tmp_path / "a.json")
+    assert asked[0]["answer"] == "two" and asked[0]["video"].endswith("a.mp4")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"video": "b"}, "video must be a file below .* got 'b'; check --videos"),
+        ({"question": None}, "must have question, a text or a number, got null"),
+        ({"candidates": ["x"]}, "answer must be one of at most 26 candidates, got 'A red star.'"),
+    ],
+    ids=["video", "question", "candidates"],
+)
+def test_questions_of_another_form_are_one_line(tmp_path, change, message):
+    path = write(tmp_path, [ENTRIES[0] | change])
+    with pytest.raises(InputError, match=message):
+        questions.read_questions(path, tmp_path / "videos")
+
+
+@pytest.mark.parametrize(
+    "reply, right",
+    [("B", True), ("(b)", True), ("Answer: B.", True), ("A", False), ("It is a red ring", True),
+     ("the ring", False), ("Both", False)],
+)  # fmt: skip
+def test_a_reply_is_read_as_letter_or_candidate(reply, right):
+    entry = {"candidates": ["ring", "red ring"], "answer": "red ring"}
+    assert questions.is_right(entry, reply) is right
+
+
+def test_flags_that_lack_are_one_line(run):
+    folder, _ = run
+    line = commands.error_of("evaluate", "questions", "--checkpoint", folder)
+    assert "--questions must name the file of questions" in line
+    line = commands.error_of("evaluate", "comprehension", "--checkpoint", folder, "--start")
+    assert "--start must be left out" in line
