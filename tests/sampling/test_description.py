@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mimir_jax import hashing, systems, weights
+from mimir_jax.data import loader
 from mimir_jax.evaluation import generation
 from mimir_jax.sampling import description, pipeline, video
 from mimir_jax.sampling.request import Request
@@ -176,8 +177,7 @@ def test_a_detokenizer_trains_on_what_the_llm_writes(pair, folders, tmp_path):
     system = systems.make_system(config)
     encoder = systems.make_encoder(config, system)
     found = [encoder.source("train")[i] for i in range(2)]
-    batch = encoder.encode({n: [r[n] for r in found] if n == "caption" else
-                            np.stack([r[n] for r in found]) for n in ("video", "caption")})  # fmt: skip
+    batch = encoder.encode(loader.stack(found))
     tokens = batch.features.tokens
     assert tokens.shape == system.feature_batch_spec(2).tokens.shape
     assert np.abs(tokens[0] - tokens[1]).max() > 1e-4
