@@ -20,7 +20,7 @@ from mimir_jax.parallel import hardware
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.planning import aot
 from mimir_jax.preparation import precompute
-from mimir_jax.sampling import gallery
+from mimir_jax.sampling import gallery, retrieval
 from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling.request import Request
 from mimir_jax.systems.vimi import presets, prompts
@@ -165,27 +165,30 @@ def test_a_gallery_shows_what_a_video_was_made_from(trained, memory, pictures, t
     [
         (["--prompt", "a <img> on a <img>", "--image", "cut.png"], "<img> for each picture, got 2"),
         (["--prompt", "a cat", "--image", "cut.png"], "<img> for each picture, got 0 for 1"),
-        (["--prompt", "a <img>"], "<img> for each picture, got 1 for 0"),
         (["--prompt", "a <img>", "--image", "broken.png"], "broken.png must be readable"),
         (["--prompt", "a cat", "--first_frame", "none.png"], "none.png"),
-        (["--prompt", "a cat", "--retrieve", "none.png"], "must be a folder with a memory.json"),
     ],
-    ids=["fewer", "more", "none", "damaged", "absent", "no memory"],
+    ids=["fewer", "more", "damaged", "absent"],
 )
 def test_bad_pictures_are_one_line(trained, pictures, tmp_path, args, message):
     error = commands.error_of(*sample(trained, pictures, tmp_path / "out", *args))
     assert message in error and not (tmp_path / "out").exists()
 
 
-def test_memories_that_cannot_serve_are_one_line(trained, pictures, memory, tmp_path):
-    out = tmp_path / "out"
+def test_requests_that_cannot_be_served_are_one_line(pipeline, mimir_run, memory, tmp_path):
+    with pytest.raises(ValueError, match="<img> for each picture, got 1 for 0"):
+        pipeline.truncated_text(Request("a <img>"))
+    with pytest.raises(ValueError, match="must be a folder with a memory.json, found none"):
+        retrieval.retrieve(str(tmp_path), [Request("a cat")], pipeline.system)
     only = tmp_path / "only"
     runs.write_memory(only, range(1))
-    text = json.loads(next(only.glob("shard*/documents.jsonl")).read_text())["text"]
-    error = commands.error_of(*sample(trained, pictures, out, "--prompt", text, "--retrieve", only))
-    assert "must hold a document besides the query itself" in error and not out.exists()
-    error = commands.error_of("sample", "--prompt", "a", "--retrieve", memory, "--out", out)
-    assert "--retrieve must be left out for mimir, which reads no documents" in error
+    asked = Request(json.loads(next(only.glob("shard*/documents.jsonl")).read_text())["text"])
+    with pytest.raises(ValueError, match="must hold a document besides the query itself, got 1"):
+        retrieval.retrieve(str(only), [asked], pipeline.system)
+    found, without = retrieval.retrieve(str(memory), [asked, Request("xyz")], pipeline.system)
+    assert found[0].document.picture.shape == (16, 16, 3) and without == ["xyz"]
+    with pytest.raises(ValueError, match="--retrieve must be left out for mimir, which reads no"):
+        retrieval.retrieve(str(memory), [asked], systems.make_system(mimir_run))
 
 
 def test_presets_find_what_the_recipe_makes():

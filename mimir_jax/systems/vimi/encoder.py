@@ -30,7 +30,6 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         system: The pure half.
         llm: Encodes the prompts.
         codec_params: Parameters of the system's codec.
-        retrieval: Finds documents; None for a run without them.
     """
 
     padded = ("states",)
@@ -41,10 +40,9 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         system: system_lib.VimiSystem,
         llm: multimodal.MultimodalEncoder,
         codec_params: functional.Params,
-        retrieval: prompts_lib.Retrieval | None,
     ):
         super().__init__(config, system, codec_params)
-        self._llm, self._retrieval = llm, retrieval
+        self._llm = llm
 
     def encode_features(self, records: Mapping[str, Any]) -> system_lib.DrawnPrompts:
         """Returns the states of the prompts drawn for `records`.
@@ -53,17 +51,16 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         """
         count = self._config.system.prompts_per_clip
         if "index" not in records:
-            made = [self._prompts("train").first(caption) for caption in records["caption"]]
+            cfg, retrieval = self._config.system, self._retrieval
+            made = [prompts_lib.with_best(cfg, x, retrieval) for x in records["caption"]]
             return self._encode([[prompt] * count for prompt in made])
-        maker = self._prompts("train")
-        return self._encode(
-            [[maker.draw(record, n) for n in range(count)] for record in _rows(records)]
-        )
+        draw = self._training_prompts.draw
+        return self._encode([[draw(record, n) for n in range(count)] for record in _rows(records)])
 
     def encode_task(self, records: Mapping[str, Any], task: str) -> diffusion.Batch:
         """Returns the batch of held-out records with prompts of one task of the second stage."""
         count = self._config.system.prompts_per_clip
-        maker = self._prompts("heldout")
+        maker = self._make_prompts("heldout")
         made = [[maker.draw(record, 0, task=task)] * count for record in _rows(records)]
         moments = self._moments.encode(records["video"])
         return diffusion.Batch(moments=moments, features=self._encode(made))
@@ -126,7 +123,8 @@ class VimiEncoder(clip_encoder.ClipEncoder):
 
     def _compose(self, request: base.Request) -> interleaved.Prompt:
         if self._config.system.stage == "pretrain":
-            return self._prompts("train").with_document(request.prompt, request.document)
+            cfg = self._config.system
+            return prompts_lib.with_document(cfg, request.prompt, request.document)
         return interleaved.compose(
             self._llm.config,
             request.prompt,
@@ -143,8 +141,16 @@ class VimiEncoder(clip_encoder.ClipEncoder):
             states_mask=np.stack([x.mask for x in encoded]),
         )
 
-    @functools.cache  # noqa: B019 (one encoder per process)
-    def _prompts(self, split: sources.Split) -> prompts_lib.PromptMaker:
+    @functools.cached_property
+    def _retrieval(self) -> prompts_lib.Retrieval | None:
+        """The memory, which training alone reads: requests bring their documents."""
+        return prompts_lib.open_retrieval(self._config.system, self._config.seed)
+
+    @functools.cached_property
+    def _training_prompts(self) -> prompts_lib.PromptMaker:
+        return self._make_prompts("train")
+
+    def _make_prompts(self, split: sources.Split) -> prompts_lib.PromptMaker:
         config = self._config
         source = sources.make_source(config.data, split, seed=config.seed)
         return prompts_lib.PromptMaker(config.system, source, config.seed, self._retrieval)
@@ -193,7 +199,7 @@ class HeldoutTask(diffusion.HeldoutLoss):
 def make_encoder(
     config: TrainConfig, system: system_lib.VimiSystem, mesh: Mesh | None = None
 ) -> VimiEncoder:
-    """Loads the frozen networks of a run of VIMI, and opens its memory.
+    """Loads the frozen networks of a run of VIMI.
 
     Args:
         config: The run.
@@ -202,11 +208,9 @@ def make_encoder(
             the run splits it.
 
     Raises:
-        InputError: for a network that is missing or of another width than the model reads, or a
-            memory without an index.
+        InputError: for a network that is missing or of another width than the model reads.
     """
     section = config.system
-    retrieval = prompts_lib.open_retrieval(section, config.seed)
     _, codec_params = system.frozen["vae"].load()
     llm = multimodal.MultimodalEncoder(
         section.multimodal, mesh=video_encoder.text_mesh(config, mesh)
@@ -217,7 +221,7 @@ def make_encoder(
             f"aligner.llm_width must be the width {llm.width} of {path}, got {stated}; set it with "
             f"{flag('system.model.aligner.llm_width')}"
         )
-    return VimiEncoder(config, system, llm, codec_params, retrieval)
+    return VimiEncoder(config, system, llm, codec_params)
 
 
 def make_evaluators(

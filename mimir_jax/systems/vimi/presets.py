@@ -144,7 +144,7 @@ def paper() -> c.TrainConfig:
               --config.init_from=CogVideoX-5b/transformer --config.system.vae_path=CogVideoX-5b/vae
               --config.system.multimodal.path=llava-1.5-7b-hf --config.system.memory_path=memory
               --config.data.folder.path=FOLDER
-    Hardware: `mimir-jax compile` tells the memory per device for a mesh.
+    Hardware: estimated 36 GB per chip on 8 TPU v5p chips with batch_size=8; not compiled for them.
     Time:     not run.
     Expect:   not run.
     """

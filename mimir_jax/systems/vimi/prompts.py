@@ -27,6 +27,10 @@ class Retrieval(NamedTuple):
     memory: memory_lib.Memory
     search: retriever_lib.Retriever
 
+    def with_picture(self, found: documents_lib.Document | None) -> interleaved.Document | None:
+        """Reads the picture of a document."""
+        return found and interleaved.Document(found.text, self.memory.picture(found))
+
 
 def open_retrieval(config: VimiSystemConfig, seed: int) -> Retrieval | None:
     """Opens the memory of a run; None for one without.
@@ -91,22 +95,8 @@ class PromptMaker:
         document = None
         if self._retrieval is not None and not dropped:
             found = self._retrieval.search.draw(caption, number, exclude=self._own(index))
-            document = self._with_picture(found)
-        return self.with_document(caption, document, wording)
-
-    def first(self, caption: str) -> interleaved.Prompt:
-        """Returns the prompt of a held-out caption, with the best document."""
-        document = None
-        if self._retrieval is not None:
-            document = self._with_picture(self._retrieval.search.first(caption))
-        return self.with_document(caption, document)
-
-    def with_document(
-        self, caption: str, document: interleaved.Document | None, wording: int = 0
-    ) -> interleaved.Prompt:
-        """Returns a caption with a document in the layout of the stage."""
-        layouts = {"pretrain": interleaved.pretraining, "instruct": interleaved.retrieved}
-        return layouts[self._config.stage](self._config.multimodal, caption, document, wording)
+            document = self._retrieval.with_picture(found)
+        return with_document(cfg, caption, document, wording)
 
     def _subjects(self, index: int, wording: int, rng: np.random.Generator) -> interleaved.Prompt:
         """Returns a subject-driven prompt with at most `max_pictures` pictures."""
@@ -129,7 +119,23 @@ class PromptMaker:
         name = getattr(self._source, "name", None)
         return [] if name is None else [name(index)]
 
-    def _with_picture(self, found: documents_lib.Document | None) -> interleaved.Document | None:
-        if found is None:
-            return None
-        return interleaved.Document(found.text, self._retrieval.memory.picture(found))
+
+def with_document(
+    config: VimiSystemConfig,
+    caption: str,
+    document: interleaved.Document | None,
+    wording: int = 0,
+) -> interleaved.Prompt:
+    """Returns a caption with a document, if any, in the layout of the stage."""
+    layouts = {"pretrain": interleaved.pretraining, "instruct": interleaved.retrieved}
+    return layouts[config.stage](config.multimodal, caption, document, wording)
+
+
+def with_best(
+    config: VimiSystemConfig, caption: str, retrieval: Retrieval | None
+) -> interleaved.Prompt:
+    """Returns the prompt of a held-out caption, with the best document there is."""
+    document = None
+    if retrieval is not None:
+        document = retrieval.with_picture(retrieval.search.first(caption))
+    return with_document(config, caption, document)

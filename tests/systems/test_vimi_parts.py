@@ -1,0 +1,120 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of VIMI that train on their own: a LLaVA by captioning, an aligner by T5's states."""
+
+import jax
+import numpy as np
+import pytest
+
+from mimir_jax import config as c
+from mimir_jax import systems, weights
+from mimir_jax.encoders import multimodal
+from mimir_jax.encoders.interleaved import Prompt, Text
+from mimir_jax.systems.captioning import pairs
+from mimir_jax.training import loop
+from mimir_jax.weights import initialization
+from tests import runs
+
+ALIGNER = c.AlignerConfig(
+    llm_width=20, text_width=24, text_length=24, width=16, num_layers=1, num_heads=2, head_dim=8,
+    mlp_dim=16,
+)  # fmt: skip
+
+
+def captioning(folder, **changes):
+    """A run that teaches the random LLaVA in `folder`."""
+    fields = {"model": runs.LLAVA, "tokenizer_path": str(folder), "length": 64, "heldout_texts": 8}
+    return c.TrainConfig(
+        system=c.CaptioningSystemConfig(**fields | {"examples": 1} | changes),
+        data=c.DataConfig(
+            toyworld=c.ToyworldConfig(num_scenes=16, variety="single"),
+            frames=1,
+            height=32,
+            width=32,
+        ),
+        optimizer=c.OptimizerConfig(learning_rate=1e-2, warmup_steps=0),
+        steps=4,
+        batch_size=16,
+    )
+
+
+def aligning(frozen, folder):
+    """A run that aligns the LLaVA in `folder` with T5."""
+    return c.TrainConfig(
+        system=c.AlignerSystemConfig(
+            model=ALIGNER,
+            multimodal=c.MultimodalConfig(path=str(folder), length=48),
+            text=c.TextConfig(t5_path=str(frozen / "t5"), length=24),
+            heldout_texts=8,
+        ),
+        data=c.DataConfig(toyworld=c.ToyworldConfig(num_scenes=16)),
+        optimizer=c.OptimizerConfig(learning_rate=1e-2, warmup_steps=0),
+        steps=4,
+        batch_size=8,
+    )
+
+
+def test_answers_alone_are_learned_behind_their_picture(llava_folder):
+    run = captioning(llava_folder)
+    system = systems.make_system(run)
+    encoder = systems.make_encoder(run, system)
+    source = encoder.source("train")
+    records = [source[i] for i in range(8)]
+    batch = encoder.encode({name: [r[name] for r in records] for name in records[0]})
+    tokenizer = system.tokenization.tokenizer
+    for record, ids, labels in zip(records, batch.ids, batch.labels, strict=True):
+        told = labels[labels >= 0]
+        assert tokenizer.decode(told).removesuffix(tokenizer.eos_token).strip() == record["answer"]
+        start = int(np.argmax(labels >= 0))
+        np.testing.assert_array_equal(ids[start + 1 :][: len(told)], told)
+        assert tokenizer.decode(ids[: start + 1]).endswith("<|assistant|>")
+        assert (ids == run.system.model.image_token).sum() == 4
+    questions = {r["prompt"].segments[-1].text.strip() for r in records}
+    assert questions & {pairs.DESCRIBE, *c.INSTRUCTIONS}
+    assert batch.pixels.shape == (8, 32, 32, 3)
+
+
+@pytest.mark.slow
+def test_a_llava_learns_and_encodes_prompts(llava_folder, tmp_path):
+    losses = []
+    run = captioning(llava_folder)
+    loop.train(run, tmp_path / "run", report=lambda step, values: losses.append(values))
+    assert losses[-1]["loss"] < losses[0]["loss"]
+    assert (tmp_path / "run/samples/0000004/texts.txt").read_text().count("\n") == 3
+    weights.convert(tmp_path / "run", tmp_path / "llava", dtype="float32")
+    encoder = multimodal.MultimodalEncoder(
+        c.MultimodalConfig(path=str(tmp_path / "llava"), length=32)
+    )
+    picture = np.zeros((32, 32, 3), np.uint8)
+    assert encoder.encode([Prompt((picture, Text("\na cat")))]).mask.sum() > 4
+    model = encoder._network.model
+    start = initialization.read_init(f"{llava_folder},{tmp_path / 'llava'}", model)
+    jax.tree.map(np.testing.assert_array_equal, start, encoder._network.params)
+
+
+@pytest.mark.slow
+def test_an_aligner_learns_and_starts_vimi(frozen, llava_folder, tmp_path):
+    losses = []
+    run = aligning(frozen, llava_folder)
+    loop.train(run, tmp_path / "run", report=lambda step, values: losses.append(values))
+    assert losses[-1]["loss"] < losses[0]["loss"] and losses[-1]["cosine"] > losses[0]["cosine"]
+    vimi = systems.make_system(runs.vimi_run(frozen, llava_folder, tmp_path)).model
+    start = initialization.read_init(str(tmp_path / "run"), vimi)
+    trained = weights.load(tmp_path / "run", kind="aligner")[1]
+    jax.tree.map(np.testing.assert_array_equal, start["aligner"], trained)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"tokenizer_path": None}, "tokenizer_path must name the folder of a tokenizer with the"),
+        ({"tokenizer_path": "package:tiny/llm"}, "must have the image token 2357"),
+        ({"tokenizer_path": "package:tiny/llava"}, "must make the 32 x 32 pixels of the image"),
+        ({"length": 4}, "length must be above 4, the tokens of a picture"),
+    ],
+    ids=["none", "of an LLM", "other pictures", "short"],
+)
+def test_parts_that_do_not_fit_are_one_line(llava_folder, changes, message):
+    with pytest.raises(ValueError, match=message):
+        run = captioning(llava_folder, **changes)
+        systems.make_encoder(run, systems.make_system(run))
