@@ -38,9 +38,10 @@ class Direct(nnx.Module):
         tokens = self.out(self.norm(features.states) * self.scale[...].astype(self.out.dtype))
         mask = features.mask.astype(bool)
         if drop is not None:
-            first = jnp.arange(mask.shape[1]) == 0
+            first = (jnp.arange(mask.shape[1]) == 0)[None]
             tokens = conditioning.zero_rows(tokens, drop)
             null = (drop[:, None] & first)[..., None]
-            tokens = jnp.where(null, self.null[...].astype(tokens.dtype), tokens)
+            learned = layers.along_last(self.null[...], tokens)
+            tokens = jnp.where(null, learned, tokens)
             mask = jnp.where(drop[:, None], first, mask)
         return conditioning.Condition(tokens=tokens, mask=mask)
