@@ -81,6 +81,7 @@ def main(benchmark: Benchmark) -> None:
     parser.add_argument(
         "--out", type=pathlib.Path, default=ROOT / "docs" / "results", help="folder"
     )
+    parser.add_argument("--suffix", default="", help="end of the file names of the results")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -91,7 +92,7 @@ def main(benchmark: Benchmark) -> None:
         folder = pathlib.Path(temporary)
         benchmark.make(case, folder, args.device)
         args.out.mkdir(parents=True, exist_ok=True)
-        path = args.out / f"{benchmark.name}-{args.case}-{args.device}.md"
+        path = args.out / f"{benchmark.name}-{args.case}-{args.device}{args.suffix}.md"
         rows = []
         for row in _measure(benchmark, args, folder):
             rows.append(row)
@@ -130,12 +131,12 @@ def _serve(make: Callable[..., Side], case: Any, folder: pathlib.Path, device: s
     print(json.dumps({"ready": _peak()}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        before = time.perf_counter()
+        before, busy = time.perf_counter(), time.process_time()
         out = side.run(request["phase"])
-        seconds = time.perf_counter() - before
+        seconds, cpu = time.perf_counter() - before, time.process_time() - busy
         if request["save"]:
             np.save(request["save"], out)
-        print(json.dumps({"seconds": seconds, "peak": _peak()}), flush=True)
+        print(json.dumps({"seconds": seconds, "cpu": cpu, "peak": _peak()}), flush=True)
 
 
 class _Worker:
@@ -228,7 +229,10 @@ def _measure(
     case = benchmark.cases[args.case]
     for phase in getattr(case, "phases", benchmark.phases):
         first, outputs = field.first(phase)
-        turns = [field.turn(phase) for _ in range(args.rounds)]
+        rates, turns = [_product_rate()], []
+        for _ in range(args.rounds):
+            turns.append(field.turn(phase))
+            rates.append(_product_rate())
         ours, *peers = turns[-1]
         seconds = {name: [turn[name]["seconds"] for turn in turns] for name in turns[-1]}
         median = {name: statistics.median(values) for name, values in seconds.items()}
@@ -236,6 +240,11 @@ def _measure(
             "phase": phase,
             "seconds": seconds,
             "median": median,
+            "cpu": {
+                name: statistics.median(turn[name]["cpu"] for turn in turns) for name in turns[-1]
+            },
+            "gflops": max(rates),
+            "load": os.getloadavg()[0],
             "first": first,
             "peak": {name: answer["peak"] for name, answer in turns[-1].items()},
             "ratio": {peer: median[peer] / median[ours] for peer in peers},
@@ -262,12 +271,14 @@ def _page(benchmark: Benchmark, args: argparse.Namespace, rows: list[dict]) -> s
     precision = "float32" if args.device == "cpu" else "bfloat16"
     script = pathlib.Path(sys.argv[0]).resolve().relative_to(ROOT)
     ours = next(iter(benchmark.on(args.device)))
-    head = ("phase", "side", "s", f"times {ours}", "first call, s", "peak GiB", "difference")
+    head = ("phase", "side", "s", f"times {ours}", "CPU s", f"times {ours}", "first call, s",
+            "peak GiB", "difference", "best product on the CPU, GFLOP/s")  # fmt: skip
     lines = [
         f"# {benchmark.name.capitalize()}, {args.case}, {args.device}",
         "",
         "```bash",
-        f"python {script} --case {args.case} --device {args.device} --rounds {args.rounds}",
+        f"python {script} --case {args.case} --device {args.device} --rounds {args.rounds}"
+        + (f" --suffix={args.suffix}" if args.suffix else ""),
         "```",
         "",
         f"{device_name(args.device)}; {versions}; {precision}. "
@@ -275,7 +286,8 @@ def _page(benchmark: Benchmark, args: argparse.Namespace, rows: list[dict]) -> s
         f"{args.rounds} rounds in alternation, after a compiling one; a ratio above one means "
         f"slower than {ours}. Peak memory is that of the process so far, weights included. The "
         f"difference is the largest one between a side's output and that of {ours}, over the "
-        "largest value.",
+        "largest value. CPU seconds are those of the process; the best product is the fastest of "
+        f"some products of large matrices in NumPy between the rounds.{_load(rows)}",
         "",
         f"| {' | '.join(head)} |",
         "|---" * len(head) + "|",
@@ -284,13 +296,39 @@ def _page(benchmark: Benchmark, args: argparse.Namespace, rows: list[dict]) -> s
         for name, seconds in row["median"].items():
             cells = [row["phase"] if name == ours else "", name, f"{seconds:.3f}"]
             cells.append("" if name == ours else f"{row['ratio'][name]:.2f}")
+            cells.append(f"{row['cpu'][name]:.3f}")
+            cells.append("" if name == ours else f"{row['cpu'][name] / row['cpu'][ours]:.2f}")
             cells += [f"{row['first'][name]:.1f}", f"{row['peak'][name] / 2**30:.2f}"]
             cells.append("" if name == ours else f"{row['difference'][name]:.1e}")
+            cells.append(f"{row['gflops']:.0f}" if name == ours else "")
             lines.append(f"| {' | '.join(cells)} |")
     case = benchmark.cases[args.case]
     if benchmark.conclude is not None and (text := benchmark.conclude(case, args.device, rows)):
         lines += ["", text]
     return "\n".join(lines) + "\n"
+
+
+def _product_rate() -> float:
+    """Returns the GFLOP/s of the faster of three products of large matrices."""
+    factor = np.ones((1024, 1024), np.float32)
+    seconds = []
+    for _ in range(3):
+        before = time.perf_counter()
+        factor @ factor
+        seconds.append(time.perf_counter() - before)
+    return 2e-9 * len(factor) ** 3 / min(seconds)
+
+
+def _load(rows: list[dict]) -> str:
+    """Says so where other programs ran beside the benchmark."""
+    most = max(row["load"] for row in rows)
+    if most < 1.5 * (os.cpu_count() or 1):
+        return ""
+    return (
+        f" Measured beside other programs (load {most:.0f} on {os.cpu_count()} cores), so elapsed "
+        "times and the best product are no property of the machine, and the CPU seconds of PyTorch "
+        "count threads that spin while others wait; those of JAX compare."
+    )
 
 
 def _peak() -> int:

@@ -7,7 +7,8 @@
 Times a forward pass of the transformer, the guided loop, and encode and decode of the VAE, as far
 as a case has them. On a GPU all sides compute in bfloat16: ours with cuDNN attention, diffusers
 with blocks that torch compiles, once with the attention that torch chooses and once with cuDNN's.
-Writes docs/results/. Needs the `test` extra.
+On a CPU vidax is a third side where it is installed (`vidax_side.py`). Writes docs/results/. Needs
+the `test` extra.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for `tests`, which is no package of the distribution
 
-from benchmarks import harness  # noqa: E402
+from benchmarks import harness, vidax_side  # noqa: E402
 from mimir_jax.cli import host  # noqa: E402
 from mimir_jax.config import (  # noqa: E402
     COGVIDEOX,
@@ -77,6 +78,7 @@ SIZES = {
             block_channels=(32, 64, 64, 128), layers_per_block=2, norm_groups=16,
             sample_height=160, sample_width=240,
         ),
+        steps=10,
     ),
     "2b": Size(DiTConfig(**COGVIDEOX["2b"]), VAEConfig(), steps=10, phases=TRANSFORMER),
     "5b": Size(DiTConfig(**COGVIDEOX["5b"]), VAEConfig(), steps=10, phases=TRANSFORMER),
@@ -253,6 +255,12 @@ class Theirs:
                 return pipeline.vae.decode(latents).sample.movedim(1, -1)
 
 
+def vidax(size: Size, folder: pathlib.Path, device: str) -> vidax_side.Vidax:
+    """Returns the side of vidax."""
+    del device
+    return vidax_side.Vidax(size, folder, inputs(size), GUIDANCE)
+
+
 def describe(size: Size, device: str) -> str:
     """Describes a case."""
     del device
@@ -277,7 +285,11 @@ if __name__ == "__main__":
     harness.main(
         harness.Benchmark(
             name="sampling",
-            sides={"ours": Ours, "diffusers": Theirs},
+            sides={
+                "ours": Ours,
+                "diffusers": Theirs,
+                **({"vidax": vidax} if vidax_side.installed() else {}),
+            },
             gpu_sides={
                 "ours": Ours,
                 "diffusers compiled": Theirs,
@@ -288,6 +300,6 @@ if __name__ == "__main__":
             make=make,
             describe=describe,
             conclude=conclude,
-            peers=("torch", "diffusers"),
+            peers=("torch", "diffusers", *(("vidax",) if vidax_side.installed() else ())),
         )
     )
