@@ -6,6 +6,8 @@ import pathlib
 import pytest
 
 from mimir_jax import files
+from mimir_jax.data.sources import folder
+from mimir_jax.encoders import tokenizers
 from mimir_jax.errors import InputError
 
 
@@ -54,6 +56,15 @@ def test_a_refusal_of_the_system_is_bad_input_and_another_file_s_error_is_not(tm
 def test_home_is_expanded():
     assert files.expand_path("~/a") == pathlib.Path.home() / "a"
     assert files.expand_path("a/~") == pathlib.Path("a/~")
+
+
+def test_home_is_expanded_where_data_and_tokenizers_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "clips").mkdir()
+    with pytest.raises(ValueError, match="needs at least one video"):
+        folder.VideoFolder("~/clips", frames=9, height=32, width=32, fps=8)
+    with pytest.raises(InputError, match=f"folder {tmp_path}/clips must hold a Hugging Face tok"):
+        tokenizers.load("~/clips")
 
 
 def test_what_cannot_be_read_gives_one_line(tmp_path):

@@ -7,10 +7,9 @@ open it as a file, and FOLDER/key.json, which they must not see. `--tally ANSWER
 FOLDER/key.json` turns what they send back into win rates. docs/study.md describes both.
 """
 
-import pathlib
-
 from absl import flags
 
+from mimir_jax import files
 from mimir_jax.cli import command
 from mimir_jax.errors import InputError
 
@@ -68,7 +67,7 @@ def _build(args: command.Arguments) -> None:
         print(f"left out of {name}, no partner for {len(unmatched)}: {clips.some(unmatched)}")
     prompts = len({pair.prompt for pair in key.pairs})
     print(f"study {key.study}: {len(key.pairs)} pairs, {len(systems)} systems, {prompts} prompts")
-    out = pathlib.Path(args.flags.out)
+    out = files.expand_path(args.flags.out)
     print(f"for raters: {out / 'page'} (index.html with videos)\nkeep: {out / 'key.json'}")
 
 
@@ -81,7 +80,7 @@ def _count(args: command.Arguments) -> None:
 
     key = form.read_key(args.flags.key)
     result = tally.tally(tally.read_answers(args.words, key), key)
-    out = args.flags.out or pathlib.Path(args.flags.key).with_name("results.json")
+    out = args.flags.out or files.expand_path(args.flags.key).with_name("results.json")
     tally.write_result(result, out)
     print(f"study {key.study}: {result['raters']} raters\n{tally.table(result)}")
     for one, other in result["unmet"]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from mimir_jax import files
 from mimir_jax.errors import InputError, listed
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def load(folder: str | os.PathLike[str]) -> "PreTrainedTokenizerBase":
     Raises:
         InputError: if there is none, it is damaged, or it is none of the fast ones.
     """
-    folder = pathlib.Path(folder)
+    folder = files.expand_path(folder)
     own = any(folder.glob("*token*"))
     ggufs = [folder] if folder.suffix == ".gguf" else [] if own else list(folder.glob("*.gguf"))
     if len(ggufs) == 1:

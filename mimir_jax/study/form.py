@@ -9,10 +9,10 @@ with one choice an axis, are ours (M-U26).
 import dataclasses
 import json
 import os
-import pathlib
 import re
 from typing import Any, Literal, NamedTuple
 
+from mimir_jax import files
 from mimir_jax.errors import InputError
 
 Choice = Literal["left", "right", "tie"]
@@ -135,7 +135,7 @@ def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
         ValueError: if it cannot be read, or is something else.
     """
     try:
-        raw = json.loads(pathlib.Path(path).read_text(encoding="utf-8-sig"))
+        raw = json.loads(files.expand_path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError):

@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 
+from mimir_jax import files as files_lib
 from mimir_jax import hashing
 from mimir_jax.data import clip_worker, clips, video_io
 from mimir_jax.data.sources import captions as captions_lib
@@ -55,7 +56,7 @@ class VideoFolder(clips.ClipSource):
                 pair up, or a split without a readable clip.
         """
         super().__init__(**geometry)
-        self.folder = pathlib.Path(folder)
+        self.folder = files_lib.expand_path(folder)
         self._require(
             self.folder.is_dir(),
             f"needs an existing folder, got {str(folder)!r}; pass the one that holds the videos",

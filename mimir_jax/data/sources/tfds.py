@@ -65,7 +65,7 @@ class TfdsSource(clips.ClipSource):
         self._require(
             source_fps is None or source_fps > 0, f"source_fps must be positive, got {source_fps}"
         )
-        folder = _find_dataset(pathlib.Path(data_dir), name)
+        folder = _find_dataset(files.expand_path(data_dir), name)
         info = dataset_info.read_proto_from_builder_dir(folder)
         part = _find_split(folder, info, split)
         stored = files.read_json(folder / "features.json", "dataset description")
@@ -154,7 +154,7 @@ def choose_split(name: str, data_dir: str | os.PathLike, split: Literal["train",
 
     Without the first two, a twentieth of `train` is held out, and at least one record.
     """
-    folder = _find_dataset(pathlib.Path(data_dir), name)
+    folder = _find_dataset(files.expand_path(data_dir), name)
     parts = dataset_info.read_proto_from_builder_dir(folder).splits
     sizes = {part.name: sum(part.shard_lengths) for part in parts}
     for heldout in ("validation", "test"):
