@@ -57,13 +57,17 @@ class Frame:
         """
         height, width = self.source.height, self.source.width * self.pixel_aspect
         scale = min(1.0, (side or 1 << 30) / min(height, width))
-        pixels = self.source.to_ndarray(
-            format="rgb24",
-            width=max(1, round(width * scale)),
-            height=max(1, round(height * scale)),
-            interpolation=Interpolation.FAST_BILINEAR if quick else Interpolation.AREA,
-        )
+        frame, width, height = self.source, round(width), round(height)
+        if scale < 1:  # first, and without RGB, in which averaging takes twice the time
+            width, height = _even(width * scale), _even(height * scale)
+            how = Interpolation.FAST_BILINEAR if quick else Interpolation.AREA
+            frame = frame.reformat(width, height, "yuv420p", interpolation=how)
+        pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
         return video_io.turn(self.source, pixels)[0]
+
+
+def _even(size: float) -> int:
+    return max(2, 2 * round(size / 2))
 
 
 @contextlib.contextmanager

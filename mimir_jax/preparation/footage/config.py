@@ -102,7 +102,7 @@ class QualityConfig:
     min_luma: float | None = 20.0
     max_luma: float | None = 235.0
     min_contrast: float | None = 32.0
-    max_blur: float | None = 0.7
+    max_blur: float | None = 0.6
     flow: str = "dis"
     min_motion: float | None = 0.005
     max_jitter: float | None = 0.3

@@ -62,7 +62,7 @@ class Scanner:
         try:
             with video_stream.open_video(path) as (timeline, frames):
                 fps = len(timeline.times) / timeline.end
-                for clip in self._clips(timeline, frames, fps):
+                for clip in self.clips(timeline, frames, fps):
                     record["clips"].append(self._describe(video, clip))
                     pictures += [_strip(clip)] if len(pictures) < _MOST_STRIPS else []
                 record["frames"] = len(timeline.times)
@@ -70,7 +70,7 @@ class Scanner:
             return {**record, "clips": [], "failed": str(error)}, b""
         return record, _sheet(pictures)
 
-    def _clips(
+    def clips(
         self, timeline: video_io.Timeline, frames: Iterator[video_stream.Frame], fps: float
     ) -> Iterator[clip_lib.Clip]:
         """Yields the clips of a video; a video of a wrong shape or rate is one, not decoded."""

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -267,3 +268,18 @@ def test_two_processes_and_one_that_is_killed_make_the_same(tmp_path):
     for name in clips:
         one, two = ((tmp_path / x / "clips" / name).read_bytes() for x in ("one", "two"))
         assert one == two
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_replaced(tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    write(raw, **{f"v{i}": pictures(i, 16) for i in range(12)})
+    command = [sys.executable, "-m", "mimir_jax.cli.main", "prepare", raw, out, *BARE]
+    run = subprocess.Popen([*command, "--config.basic.min_seconds=1"])
+    while not list(out.glob("work/measured/*.json")):
+        time.sleep(0.01)
+    children = pathlib.Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    lines = {pid: pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+    os.kill(next(int(pid) for pid, line in lines.items() if b"spawn_main" in line), signal.SIGKILL)
+    assert run.wait() == 0
+    assert len(list((out / "clips").glob("*.mp4"))) == 12

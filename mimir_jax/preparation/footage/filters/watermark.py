@@ -13,6 +13,7 @@ from mimir_jax.preparation.footage import clip as clip_lib
 from mimir_jax.preparation.footage import plugins
 
 _LEAST_CONFIDENCE = 0.7
+_LEAST_LENGTH = 3  # readers take wheels and windows for single characters
 
 
 class RapidOcr:
@@ -43,8 +44,9 @@ class RapidOcr:
         found = self._engine(np.ascontiguousarray(frame[..., ::-1]))
         mask = np.zeros(frame.shape[:2], bool)
         boxes = () if found.boxes is None else found.boxes
-        for box, confidence in zip(boxes, found.scores or (), strict=True):
-            if confidence >= _LEAST_CONFIDENCE:
+        read = zip(boxes, found.txts or (), found.scores or (), strict=True)
+        for box, text, confidence in read:
+            if confidence >= _LEAST_CONFIDENCE and len(text.strip()) >= _LEAST_LENGTH:
                 left, top = np.floor(np.min(box, axis=0)).astype(int).clip(0)
                 right, bottom = np.ceil(np.max(box, axis=0)).astype(int).clip(0)
                 mask[top:bottom, left:right] = True
