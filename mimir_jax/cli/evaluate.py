@@ -138,6 +138,22 @@ class SamplingSuite(CheckpointSuite):
         return description.open_written_videos(config.checkpoint, sampling, mesh, step=config.step)
 
 
+class StoriesSuite(SamplingSuite):
+    """A suite of stories that an LLM of clips tells."""
+
+    def evaluate_checkpoint(self, config: Any, values: flags.FlagValues) -> Any:
+        """Returns the report of the suite."""
+        from mimir_jax.sampling import description
+
+        sampling = dataclass_flags.read(values, SampleConfig, instructions=None)
+        mesh = _make_mesh(values)
+        teller = description.open_written_videos(
+            config.checkpoint, sampling, mesh, step=config.step
+        )
+        with _progress_bar("stories") as progress:
+            return self.module.evaluate(config, teller, progress)
+
+
 class AgentSuite(CheckpointSuite):
     """A suite that asks an LLM of clips."""
 
@@ -155,6 +171,7 @@ SUBCOMMANDS = {
     "toyworld": SamplingSuite("toyworld", config_lib.ToyworldEvalConfig),
     "reconstruction": SamplingSuite("reconstruction", config_lib.ReconstructionEvalConfig),
     "comprehension": AgentSuite("comprehension", config_lib.ComprehensionEvalConfig),
+    "stories": StoriesSuite("stories", config_lib.StoriesEvalConfig),
     "questions": AgentSuite("questions", config_lib.QuestionsEvalConfig),
     "loss": MeshSuite("loss", config_lib.LossEvalConfig),
     "vbench": SamplingSuite("vbench", config_lib.VBenchEvalConfig),

@@ -161,7 +161,8 @@ def _describe(values: flags.FlagValues) -> None:
     temperature = _config(values).answer_temperature
     settings = writer.Settings(temperature=temperature or 0.0)
     mesh = mesh_lib.own_mesh(mesh_lib.parse_sizes(values.mesh), setting="--mesh")
-    split = mesh if mesh.shape["fsdp"] * mesh.shape["tensor"] > 1 else None
+    whole = mesh is None or mesh.shape["fsdp"] * mesh.shape["tensor"] == 1
+    split = None if whole else mesh
     agent = description.open_agent(values.checkpoint, settings, step=values.step, mesh=split)
     for path in values.describe:
         video, note = description.read_video(path, agent.config)

@@ -159,6 +159,30 @@ class QuestionsEvalConfig(CheckpointConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class StoriesEvalConfig(CheckpointConfig):
+    """Let an LLM of clips tell held-out stories of Toyworld, and judge texts and clips exactly.
+
+    Attributes:
+        checkpoint: Run of `divot_llm` that was tuned on stories.
+        variety: Variety of the scenes; by default that of the run's training.
+        stories: Number of stories.
+        pages: Clips of a story, at least 3.
+        seed: Seed of the first story.
+    """
+
+    variety: Literal["varied", "plain", "single"] | None = None
+    stories: int = 50
+    pages: int = 3
+    seed: int = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require_no_start(self)
+        for name, least in (("stories", 1), ("pages", 3), ("seed", 0)):
+            _require_at_least(self, name, least)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LossEvalConfig(CheckpointConfig):
     """Measure the held-out loss of a run.
 

@@ -79,6 +79,21 @@ def claim_results(folder: pathlib.Path, settings: Mapping[str, Any]) -> bool:
     return existed
 
 
+def recover_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Reads the JSON lines of a stopped evaluation and removes an incomplete last one."""
+    if not path.exists():
+        return []
+    complete = files.read_text(path, "file of results").rpartition("\n")[0]
+    files.write_text(path, complete and complete + "\n")
+    return [json.loads(line) for line in complete.splitlines()]
+
+
+def append_line(path: pathlib.Path, line: Mapping[str, Any]) -> None:
+    """Appends a JSON line."""
+    with files.writing(path, "file of results"), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
 def find_results(path: pathlib.Path, suite: str) -> tuple[pathlib.Path, dict[str, Any]]:
     """Finds results of `suite`: those in the folder `path`, or the newest of the run `path`.
 

@@ -156,6 +156,15 @@ class WrittenVideos:
         """Returns one video per request."""
         return self._pipeline.generate(self._agent.write_clips(requests), batch_size=batch_size)
 
+    def tell(
+        self, request: str, *, pages: int, seed: int
+    ) -> tuple[list[str], Sequence[UInt8[np.ndarray, "f h w 3"]]]:
+        """Returns the texts of a story and its clips; see `Agent.tell`."""
+        texts, requests = self._agent.tell(request, pages=pages, seed=seed)
+        if not requests:
+            return texts, []
+        return texts, list(self._pipeline.generate(requests, batch_size=self.batch_multiple))
+
     def truncated_text(self, request: Request) -> str:
         """Returns "": a prompt that leaves no room for a clip is refused."""
         del request

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Descriptions of Toyworld judged by attribute, and files of questions about videos."""
 
+import dataclasses
 import json
 import types
 
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 
 from mimir_jax.config import INSTRUCTIONS
-from mimir_jax.data.toyworld import captions, sampling
+from mimir_jax.data.toyworld import captions, renderer, sampling
+from mimir_jax.data.toyworld import source as source_lib
+from mimir_jax.data.toyworld import stories as toyworld_stories
 from mimir_jax.errors import InputError
 from mimir_jax.evaluation import config as config_lib
-from mimir_jax.evaluation.suites import comprehension, questions
+from mimir_jax.evaluation.suites import comprehension, questions, stories
 from mimir_jax.sampling import video
 from tests import commands
 from tests.systems import agents
@@ -152,3 +155,46 @@ def test_flags_that_lack_are_one_line(run):
     assert "--questions must name the file of questions" in line
     line = commands.error_of("evaluate", "comprehension", "--checkpoint", folder, "--start")
     assert "--start must be left out" in line
+
+
+class Tells:
+    """Tells and shows the stories of Toyworld; the second one in another colour."""
+
+    fps, settings = 8.0, {"step": 3}
+
+    def __init__(self):
+        self.told = 0
+
+    def tell(self, request, *, pages, seed):
+        scenes = source_lib.ToyworldSource("heldout", scenery="single")
+        story = toyworld_stories.ToyworldStories(scenes, pages).story(seed)
+        self.told += 1
+        assert request == story.request
+        shown = story.pages
+        if seed == 1:
+            (group,) = shown[0].groups
+            other = "red" if group.colour != "red" else "blue"
+            group = dataclasses.replace(group, colour=other)
+            shown = [dataclasses.replace(page, groups=(group,)) for page in shown]
+        clips = [renderer.render(page, 17, 64, 64) for page in shown]
+        if seed == 2:
+            return [*story.texts[:2], "nothing"], clips
+        return list(story.texts), clips
+
+
+def test_stories_are_judged_by_their_texts_and_their_request(run):
+    folder, _ = run
+    cfg = config_lib.StoriesEvalConfig(checkpoint=str(folder), stories=3)
+    teller = Tells()
+    report = stories.evaluate(cfg, teller, silent)
+    lines = [
+        json.loads(line) for line in (report.folder / "stories.jsonl").read_text().splitlines()
+    ]
+    assert [line["passed"]["told"] for line in lines] == [True, True, False]
+    assert [line["passed"]["whole"] for line in lines] == [True, False, False]
+    assert not lines[1]["passed"]["shown"] and not lines[1]["passed"]["constant"]
+    found = json.loads((report.folder / "results.json").read_text())["questions"]
+    assert found["told"]["passed"] == pytest.approx(2 / 3) and "whole" in report.text
+    assert len(list((report.folder / "videos").glob("*.mp4"))) == 3
+    stories.evaluate(cfg, teller, silent)
+    assert teller.told == 3

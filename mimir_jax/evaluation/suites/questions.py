@@ -166,7 +166,7 @@ def _answer(
     progress: generation.Progress,
 ) -> list[dict[str, Any]]:
     path = folder / ANSWERS
-    lines = distributed.from_first(lambda: _recover(path))
+    lines = distributed.from_first(lambda: results.recover_lines(path))
     for number in range(len(lines), len(asked)):
         progress(number, len(asked))
         entry = asked[number]
@@ -174,19 +174,9 @@ def _answer(
         reply = agent.describe(video, prompt(entry))
         lines.append({**entry, "prediction": reply, "right": is_right(entry, reply)})
         if distributed.is_first():
-            with files.writing(path, "file of answers"), path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(lines[-1]) + "\n")
+            results.append_line(path, lines[-1])
     progress(len(asked), len(asked))
     return lines
-
-
-def _recover(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Reads the answers of a stopped evaluation and removes an incomplete last line."""
-    if not path.exists():
-        return []
-    complete = files.read_text(path, "file of answers").rpartition("\n")[0]
-    files.write_text(path, complete and complete + "\n")
-    return [json.loads(line) for line in complete.splitlines()]
 
 
 def _prediction(line: Mapping[str, Any]) -> dict[str, Any]:
