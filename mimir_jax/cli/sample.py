@@ -56,7 +56,11 @@ def define_flags(values: flags.FlagValues) -> None:
     )  # fmt: skip
     integer("step", None, "Kept step of the run; by default the newest.", 0)
     flags.DEFINE_bool("start", False, "Sample what the run started from.", values)
-    flags.DEFINE_multi_string("prompt", [], "Text to show; may be given several times.", values)
+    flags.DEFINE_multi_string(
+        "prompt", [],
+        "Text to show; may be given several times. START-ENDs: TEXT holds for some seconds of one "
+        "long video, which all prompts make together.", values,
+    )  # fmt: skip
     flags.DEFINE_string("prompts", None, "File with a prompt per line, as text or JSONL.", values)
     flags.DEFINE_string(
         "negative_prompt", None, "Text that guidance leads away from, for all prompts.", values
@@ -90,6 +94,13 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_string("extend", None, "Video to continue, or heldout:INDEX.", values)
     integer("extend_frames", 9, "Last frames of --extend that the new video begins with, 8N+1.", 1)
+    integer(
+        "length", None, "Frames of a video longer than --frames, 8N+1, made by windows of it.", 1,
+    )  # fmt: skip
+    flags.DEFINE_float(
+        "window_overlap", 0.5, "Share of a window of a long video that the next one covers too.",
+        lower_bound=0.0, upper_bound=0.99, flag_values=values,
+    )  # fmt: skip
     flags.DEFINE_multi_string(
         "reconstruct", [],
         "Video file, or heldout:INDEX, a held-out clip of the run; may be given several times.",
@@ -176,7 +187,7 @@ def _describe(values: flags.FlagValues) -> None:
 def _sample(values: flags.FlagValues) -> None:
     from mimir_jax.parallel import distributed
     from mimir_jax.parallel import mesh as mesh_lib
-    from mimir_jax.sampling import description, edit_files, gallery, open
+    from mimir_jax.sampling import description, edit_files, gallery, long, open
 
     clips, config = _clips(values), _config(values)
     edits = edit_files.EditFiles(
@@ -206,11 +217,13 @@ def _sample(values: flags.FlagValues) -> None:
         requests = _with_first_frame(values, requests, pipeline, shown=first)
         requests = _retrieved(values, requests, pipeline, shown=first)
         requests, notes = edits.apply(requests, pipeline)
+        requests = [long.with_length(r, pipeline, values.length) for r in requests]
         if first and notes:
             print("\n".join(notes), file=sys.stderr)
         pipeline.check(requests)
         if first and not clips and not writes:
-            for number, request in enumerate({r.prompt: r for r in requests}.values(), 1):
+            parts = [part for request in requests for part in long.parts(request)]
+            for number, request in enumerate({r.prompt: r for r in parts}.values(), 1):
                 if cut := pipeline.truncated_text(request):
                     print(f"prompt {number} is too long, cut: {cut!r}", file=sys.stderr)
         progress = stack.enter_context(_Progress(values, len(requests), shown=first))
@@ -330,7 +343,7 @@ def _requests(values: flags.FlagValues) -> list[Any]:
     """Returns what to make, the videos of one prompt together."""
     from mimir_jax import pictures
     from mimir_jax.encoders import interleaved
-    from mimir_jax.sampling import first_frames, prompts, request
+    from mimir_jax.sampling import first_frames, prompts, request, scenes
 
     texts = [*values.prompt, *(_read(values.prompts, "prompt") if values.prompts else ())]
     shared: dict[str, Any] = {"images": tuple(map(pictures.read, values.image))}
@@ -341,6 +354,9 @@ def _requests(values: flags.FlagValues) -> list[Any]:
     texts = prompts.check(texts)
     for text in texts if values.image else ():
         interleaved.parse(text, shared["images"])  # as many marks as pictures
+    if shown := scenes.parse(texts):
+        shared["scenes"], texts = shown, ["; ".join(texts)]
+    shared["window_overlap"] = values.window_overlap
     return [
         request.Request(text, seed=values.seed + number, **shared)
         for text in texts

@@ -125,3 +125,18 @@ class CausalVAECodec:
         """Returns the clips of scaled latents in float32."""
         latents = autoencoder.unscale_latents(self.config, latents)
         return self.model.decode(params, latents, tiled=tiled).astype(jnp.float32)
+
+    def decode_chunk(
+        self, params: functional.Params, latents: Float[Array, "b t h w c"], cache: Any = None
+    ) -> tuple[Float[Array, "b f h2 w2 3"], Any]:
+        """Returns the frames of one chunk of scaled latents, and the cache for the next one."""
+        latents = autoencoder.unscale_latents(self.config, latents)
+        frames, cache = self.model.decode_chunk(params, latents, cache)
+        return frames.astype(jnp.float32), cache
+
+    def chunks(self, latent_frames: int) -> list[slice]:
+        """Returns the chunks that `decode` takes `latent_frames` in."""
+        size = self.config.latent_chunk
+        count = max(latent_frames // size, 1)
+        ends = [latent_frames - size * (count - 1 - i) for i in range(count)]
+        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]

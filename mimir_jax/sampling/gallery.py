@@ -243,6 +243,9 @@ def _describe(request: Request) -> dict[str, Any]:
         record["strength"] = edits.strength_of([request]) or 1.0
     if request.extend is not None:
         record["overlap"] = request.overlap
+    if request.length is not None:
+        record |= {"length": request.length, "window_overlap": request.window_overlap}
+        record["scenes"] = [scene._asdict() for scene in request.scenes]
     pictures = {"images": request.images, "first_frame": request.first_frame}
     for name, picture in pictures.items():
         if picture is not None and len(picture):

@@ -4,7 +4,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from mimir_jax.config import Shortcuts
 from mimir_jax.diffusion import caching, guidance, samplers, schedules
+from mimir_jax.diffusion import windows as windows_lib
 from mimir_jax.encoders import latents as codecs
 from mimir_jax.models import functional
 from mimir_jax.parallel import context
@@ -25,7 +26,7 @@ from mimir_jax.systems import base
 T = TypeVar("T")
 
 _NONE = Shortcuts()
-_STATIC = ("sampler", "shape", "rescale", "shortcuts", "trace")
+_STATIC = ("sampler", "shape", "rescale", "shortcuts", "windows", "trace")
 
 
 def make_sampler(config: Any) -> samplers.Sampler:
@@ -39,7 +40,7 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
     1.5 models sample `System.padded_frames`; the extra leading frames are dropped at the end.
 
     It is called as `(params, features, null, scales, key, latents, noise, known, *, sampler, shape,
-    rescale, shortcuts, trace)`. The keyword arguments are static.
+    rescale, shortcuts, windows, trace)`. The keyword arguments are static.
 
         params      parameters of the network
         features    features of the requests
@@ -50,6 +51,8 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
         latents     noise to start from, padded
         noise       noise of every step of a stochastic sampler, padded
         known       latents to start from or to keep, padded; None for none
+        windows     windows over the padded latents, each row with several conditions in a row of
+                    `features`; None for clips of the network's own length
         sampler     takes the steps
         shape       shape of the result (b, t, h, w, c)
         rescale     share of rescaled guidance
@@ -60,9 +63,11 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
     @functools.partial(jax.jit, static_argnames=_STATIC)
     def denoise(
         params, features, null, scales, key, latents=None, noise=None, known=None, *, sampler,
-        shape, rescale, shortcuts=_NONE, trace=False,
+        shape, rescale, shortcuts=_NONE, windows=None, trace=False,
     ):  # fmt: skip
         predict = sampler.schedule.precondition(functools.partial(system.denoise, params))
+        if windows is not None:
+            predict = windows_lib.blended(predict, windows)
         drop = None
         if null is not None:
             unconditional, drop = null  # its rows come first
@@ -72,6 +77,9 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
             drop = jnp.concatenate([drop, jnp.zeros_like(drop)])
             predict = guidance.guided_by(predict, scales, rescale, shortcuts.guidance_every)
         condition = system.condition(params, features, drop)
+        if windows is not None:
+            rows = shape[0] * (1 if null is None else 2)
+            condition = jax.tree.map(lambda x: x.reshape(rows, -1, *x.shape[1:]), condition)
         padded = system.padded_frames(shape[1])
         whole = (shape[0], padded, *shape[2:])
         aux = None
@@ -141,6 +149,24 @@ class Decoder:
         self._params = params
         self._devices = None if mesh is None else list(mesh.local_devices)
         self._decode = jax.jit(codec.decode, static_argnames="tiled")
+        self._codec = codec
+        self._decode_chunk = jax.jit(getattr(codec, "decode_chunk", None) or codec.decode)
+
+    def stream(
+        self, latents: Float[Array, "b t h w c"] | Float[np.ndarray, "b t h w c"]
+    ) -> Iterator[Float[np.ndarray, "b f h2 w2 c2"]]:
+        """Yields the video of scaled latents chunk by chunk, so memory does not grow with it."""
+        mesh, cache = None, None
+        if self._devices is not None:
+            mesh = height_mesh(latents.shape[2], self._devices)
+            self._params = jax.device_put(self._params, NamedSharding(mesh, P()))
+        for part in self._codec.chunks(latents.shape[1]):
+            chunk = latents[:, part]
+            if mesh is not None:
+                chunk = jax.device_put(chunk, NamedSharding(mesh, P()))
+            with context.use_mesh(mesh):
+                frames, cache = self._decode_chunk(self._params, chunk, cache)
+            yield np.asarray(frames)
 
     def __call__(
         self, latents: Float[Array, "b t h w c"] | Float[np.ndarray, "b t h w c"], *, tiled: bool

@@ -19,10 +19,11 @@ from jaxtyping import Array, Bool, Float, Float32, Key, UInt8
 
 from mimir_jax.config import SamplerConfig, TrainConfig
 from mimir_jax.diffusion import guidance, samplers
+from mimir_jax.diffusion import windows as windows_lib
 from mimir_jax.errors import DivergenceError, listed, require
 from mimir_jax.models import functional
 from mimir_jax.parallel import context, distributed
-from mimir_jax.sampling import arguments, edits, first_frames
+from mimir_jax.sampling import arguments, edits, first_frames, long
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import request as request_lib
 from mimir_jax.sampling import video as video_lib
@@ -158,6 +159,8 @@ class Pipeline:
             InputError: for a request that the system cannot follow, or sizes that differ.
         """
         shape = self._latent_shape(requests)
+        if any(map(long.is_long, requests)):
+            return np.stack([self._generate_long(request) for request in requests])
         if not self._shares:
             return self._generate(requests, shape, batch_size)
         rows = distributed.split_rows(len(requests))
@@ -197,6 +200,13 @@ class Pipeline:
         for size in self._sizes(requests):
             self.system.check_size(*size)
             edits.check(self.system, [r for r in requests if self._size_of(r) == size], size)
+        for request in filter(long.is_long, requests):
+            long.plan(self.system, request, self._size_of(request), self.fps)
+            require(
+                not self._tiled and self._guidance.shortcuts.cache == "off",
+                "length must be left out with tiles or a step cache, which know one clip; leave "
+                "--tiled and --cache out",
+            )
 
     def truncated_text(self, request: Request) -> str:
         """Returns the end of the prompt that is too long for the network, "" if none is."""
@@ -205,8 +215,11 @@ class Pipeline:
     def answers(self, requests: Sequence[Request]) -> list[list[str]]:
         """Returns what an LLM answered to each prompt when `generate` made its video.
 
-        The first answer conditions the video; there are none where no answer does.
+        The first answer conditions the video; there are none where no answer does, and for videos
+        with a `length`, whose windows have answers of their own.
         """
+        if any(map(long.is_long, requests)):
+            return [[] for _ in requests]
         if not self._shares:
             return [self.encoder.answers(request.prompt) for request in requests]
         rows = distributed.split_rows(len(requests))
@@ -396,6 +409,25 @@ class Pipeline:
         rows = distributed.to_host(latents)[distributed.split_rows(count)]
         return distributed.join_rows(self._to_frames(rows), count)
 
+    def _generate_long(self, request: Request) -> UInt8[np.ndarray, "f h w 3"]:
+        """Makes a video of overlapping windows; only its latents are on the device as a whole."""
+        request = self._prepared(request)
+        plan = long.plan(self.system, request, self._size_of(request), self.fps)
+        rows = self._own_multiple
+        requests = list(plan.requests) * rows
+        guided = guidance.guides(self._guidance)
+        latents = self._sample(
+            self.encoder.features(requests),
+            self.encoder.null_features(requests) if guided else None,
+            (rows, *plan.shape),
+            self.scheduler,
+            self._guidance,
+            key=request_lib.make_keys([request.seed] * rows),
+            windows=plan.windows,
+        )
+        chunks = self._decode.stream(distributed.to_host(latents)[:1])
+        return np.concatenate([video_lib.to_uint8(chunk[0]) for chunk in chunks])
+
     def _first_frames(self, given: Any, prompts: int, shape: tuple[int, ...]) -> list[Any]:
         """Returns the first frame of each prompt, of the size of the videos, or None."""
         scale = self.system.codec.spatial_compression
@@ -423,7 +455,7 @@ class Pipeline:
     def _sample(
         self,
         features: Any,
-        null: tuple[Any, Bool[AnyArray, " b"]] | None,
+        null: tuple[Any, Bool[AnyArray, " rows"]] | None,
         shape: tuple[int, ...],
         sampler: samplers.Sampler,
         cfg: SamplerConfig,
@@ -432,6 +464,7 @@ class Pipeline:
         latents: AnyArray | None = None,
         noise: AnyArray | None = None,
         known: samplers.Known | None = None,
+        windows: windows_lib.Windows | None = None,
     ) -> Float[Array, "b t h w c"]:
         """Returns scaled latents of `shape`; `null` is None without guidance."""
         cfg = dataclasses.replace(cfg, steps=sampler.num_steps - sampler.skip)
@@ -442,7 +475,11 @@ class Pipeline:
         if self.mesh is not None:
             arrays = jax.device_put(arrays, NamedSharding(self.mesh, P()))
         options = dict(
-            sampler=sampler, shape=shape, rescale=cfg.guidance_rescale, shortcuts=cfg.shortcuts
+            sampler=sampler,
+            shape=shape,
+            rescale=cfg.guidance_rescale,
+            shortcuts=cfg.shortcuts,
+            windows=windows,
         )
         with context.use_mesh(self.mesh):
             drawn = self._denoise(self.params, *arrays, **options)

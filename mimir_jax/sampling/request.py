@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 from mimir_jax import noise
 from mimir_jax.encoders import interleaved
 from mimir_jax.errors import InputError
+from mimir_jax.sampling.scenes import Scene
 
 make_keys = noise.make_keys
 """Random keys of the seeds of requests."""
@@ -34,6 +35,10 @@ class Request:
             None edits all of it.
         extend: Frames (n, h, w, 3) in 0..255 to continue; the new video begins with the last ones.
         overlap: How many of them it begins with, 8N+1.
+        length: Frames of a video longer than `frames`, made by windows of `frames`; None makes one
+            clip.
+        scenes: Prompts in time in place of `prompt`, of a video with a `length`.
+        window_overlap: Share of a window that the next one covers too, from 0 and below 1.
         clip: Clip (frames, h, w, 3) in 0..255 to reconstruct, of the size of the video; models of
             clip tokens read it.
         tokens: Clip tokens (q, d) to draw, such as those that an LLM writes, in place of `clip`.
@@ -57,6 +62,9 @@ class Request:
     mask: Bool[np.ndarray, "..."] | None = None
     extend: UInt8[np.ndarray, "_ _ _ 3"] | None = None
     overlap: int = 9
+    length: int | None = None
+    scenes: tuple[Scene, ...] = ()
+    window_overlap: float = 0.5
     clip: UInt8[np.ndarray, "_ _ _ 3"] | None = None
     tokens: Float[np.ndarray, "_ _"] | None = None
     seed: int = 0

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from mimir_jax.sampling import edits
-from mimir_jax.sampling.open import load_pipeline
+from mimir_jax.sampling.config import SampleConfig
+from mimir_jax.sampling.open import load_pipeline, open_pipeline
 from mimir_jax.sampling.request import Request
 from tests import commands
 from tests.data import video_files
@@ -143,3 +145,28 @@ def test_commands_edit_and_continue_videos(pipelines, tmp_path):
     assert record["overlap"] == 1 and "in.mp4: 9 frames read as" in err
     line = commands.error_of("sample", *shared, "--mask", "m.png", "--out", tmp_path / "no")
     assert "--mask must be left out without a video to edit; pass --video" in line
+
+
+@pytest.mark.torch
+def test_long_videos_are_windows_and_one_window_is_a_clip(pipelines, tmp_path):
+    _, _, folder = pipelines["2b"]
+    ours = open_pipeline(folder, SampleConfig(steps=2, guidance_scale=4.0))
+    clip = ours.generate([Request(PROMPTS[0], seed=3)])
+    same = ours.generate([Request(PROMPTS[0], seed=3, length=9)])
+    assert np.abs(clip.astype(int) - same).max() <= 1
+    words = ["--prompt", f"0-1s: {PROMPTS[0]}", "--prompt", f"1-2s: {PROMPTS[1]}"]
+    code, _, err = commands.call(
+        "sample", "--checkpoint", folder, "--steps", 2, *words, "--out", tmp_path / "out"
+    )
+    assert code == 0, err
+    record = json.loads((tmp_path / "out" / "000.json").read_text())
+    assert record["length"] == 17 and [x["prompt"] for x in record["scenes"]] == PROMPTS
+    with av.open(str(tmp_path / "out" / "000.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 17
+    shared = ["sample", "--checkpoint", folder, "--out", tmp_path / "no"]
+    line = commands.error_of(*shared, "--prompt", "0-1s: a", "--prompt", "2-3s: b")
+    assert "--prompt 2-3s must start at 1s, where the one before ends, got a gap" in line
+    line = commands.error_of(*shared, "--prompt", "0-1s: a", "--length", 17)
+    assert "--length must be the 9 frames of 1 s at 8 fps, got 17" in line
+    line = commands.error_of(*shared, "--prompt", "a", "--length", 1)
+    assert "length (--length) must be at least the 9 frames of a window, got 1" in line

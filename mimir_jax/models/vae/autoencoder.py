@@ -170,6 +170,12 @@ class VAE(nnx.Module):
         mean, logvar = jnp.split(x.astype(jnp.float32), 2, axis=-1)
         return Moments(mean=mean, logvar=jnp.clip(logvar, -30.0, 20.0))
 
+    def decode_chunk(
+        self, latents: Float[Array, "b t h w z"], cache: blocks.Cache | None
+    ) -> tuple[Float[Array, "b f h2 w2 c"], blocks.Cache]:
+        """Returns the frames of one chunk of unscaled latents, and the cache for the next one."""
+        return self.decoder(latents, cache)
+
     def decode(
         self, latents: Float[Array, "b t h w z"], *, tiled: bool = False
     ) -> Float[Array, "b f h2 w2 c"]:
