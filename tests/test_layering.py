@@ -40,7 +40,8 @@ NEIGHBOURS = LEAVES | LAYERS[-3]
 def package_of(module):
     """Returns the package of a module of ours by its dotted name below `mimir_jax`."""
     first, _, rest = module.partition(".")
-    is_config = rest.rpartition(".")[2] in ("config", "presets") or rest == "diffusion_config"
+    is_config = rest in ("diffusion_config", "bucket_config")
+    is_config = is_config or rest.rpartition(".")[2] in ("config", "presets")
     return "config" if is_config else first
 
 

@@ -20,6 +20,7 @@ from mimir_jax.config.checks import flag
 from mimir_jax.config.registry import SystemConfig, find_config
 
 if TYPE_CHECKING:
+    from mimir_jax.data.bucket_config import *  # noqa: F403
     from mimir_jax.data.config import *  # noqa: F403
     from mimir_jax.diffusion.config import *  # noqa: F403
     from mimir_jax.encoders.config import *  # noqa: F403
@@ -66,6 +67,7 @@ _NAMES = {
     "models.vae.config": "ImageVAEConfig VAEConfig",
     "models.vimi.config": "AlignerConfig VimiConfig",
     "diffusion.config": "DIVOT_REFERENCE DiffusionConfig EDMConfig SamplerConfig Shortcuts",
+    "data.bucket_config": "BucketsConfig",
     "data.config": "ClipWindowConfig DataConfig FolderConfig TfdsConfig ToyworldConfig",
     "encoders.config": "INSTRUCTIONS FirstFrameConfig ImageConfig MultimodalConfig TextConfig",
     "parallel.config": "MeshConfig",

@@ -43,6 +43,11 @@ class SystemConfig(abc.ABC):
         return False
 
     @property
+    def reads_buckets(self) -> bool:
+        """Whether it trains on clips of several shapes and lengths, with `data.buckets`."""
+        return False
+
+    @property
     def network_kind(self) -> str:
         """Kind of the weights of the network that trains, a key of `KINDS` where it is one."""
         return self.kind

@@ -74,9 +74,35 @@ def read_clip(
     try:
         return worker.read(os.fspath(path), pick, (height, width), float(seconds), float(gigabytes))
     finally:
-        if worker.alive:
-            with _LOCK:
-                _IDLE.append(worker)
+        _give_back(worker)
+
+
+def measure_clip(
+    path: str | os.PathLike, *, seconds: float | int, gigabytes: float | int
+) -> tuple[video_io.Timeline, tuple[float, float]]:
+    """Returns the timeline of a clip, and height and width of its first frame in square pixels.
+
+    Arguments and errors are those of `read_clip`.
+    """
+    seen = []
+
+    def pick(timeline: video_io.Timeline) -> np.ndarray:
+        seen.append(timeline)
+        return np.zeros(1, np.int64)
+
+    worker = _take()
+    try:
+        sizes = worker.read(os.fspath(path), pick, None, float(seconds), float(gigabytes))
+    finally:
+        _give_back(worker)
+    height, width = sizes[0].tolist()
+    return seen[0], (height, width)
+
+
+def _give_back(worker: "_Worker") -> None:
+    if worker.alive:
+        with _LOCK:
+            _IDLE.append(worker)
 
 
 def _take() -> "_Worker":
@@ -128,7 +154,7 @@ class _Worker:
         self,
         path: str,
         pick: video_io.Pick,
-        size: tuple[int, int],
+        size: tuple[int, int] | None,
         seconds: float,
         gigabytes: float,
     ) -> np.ndarray:
@@ -256,7 +282,10 @@ def _chosen(wire: Any, source: Any, timeline: video_io.Timeline) -> np.ndarray:
     return chosen
 
 
-def _fit(size: tuple[int, int], frame: np.ndarray, aspect: float) -> np.ndarray:
+def _fit(size: tuple[int, int] | None, frame: np.ndarray, aspect: float) -> np.ndarray:
+    """Returns a frame that covers `size`, or its own size in square pixels for None."""
+    if size is None:
+        return np.array([frame.shape[0], frame.shape[1] * aspect])
     return covering.resize_cover(frame, *size, pixel_aspect=aspect)
 
 

@@ -3,16 +3,25 @@
 """Base of the sources that cut clips of one geometry from stored videos."""
 
 import abc
+import bisect
+import copy
+from collections.abc import Sequence
+from concurrent import futures
 from typing import Any, Literal
 
 import numpy as np
+from absl import logging
 from jaxtyping import Int64, UInt8
 
-from mimir_jax.data import clip_worker, transforms, video_io
+from mimir_jax.data import buckets, clip_worker, transforms, video_io
+from mimir_jax.data.bucket_config import BucketsConfig
 from mimir_jax.errors import InputError, printable
 
 Start = Literal["random", "first"]
 Short = Literal["skip", "repeat"]
+
+MEASURED_AT_ONCE = 4
+"""Clips that are measured at the same time."""
 
 
 class ClipSource(abc.ABC):
@@ -64,6 +73,8 @@ class ClipSource(abc.ABC):
         self.start, self.short = start, short
         self._limits = {"seconds": seconds, "gigabytes": gigabytes}
         self._over: dict[int, str] = {}  # clips that exceeded a limit, not tried again
+        self._clips: Sequence[int] | None = None  # those that may stand for an unreadable one
+        self.left_out: dict[str, str] = {}
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -82,6 +93,49 @@ class ClipSource(abc.ABC):
     @abc.abstractmethod
     def _identity(self) -> str:
         """Returns what tells this source's content from any other's."""
+
+    @abc.abstractmethod
+    def _measure(self, index: int) -> tuple[video_io.Timeline, tuple[float, float]]:
+        """Returns the timeline of a clip, and height and width of its frames in square pixels.
+
+        Raises:
+            UnreadableClip: if it cannot be read.
+        """
+
+    def resized(
+        self, frames: int, height: int, width: int, clips: Sequence[int] | None = None
+    ) -> "ClipSource":
+        """Returns clips of another size; those of `clips` stand for unreadable ones."""
+        other = copy.copy(self)
+        other.frames, other.height, other.width = frames, height, width
+        other._clips, other._over = clips, {}
+        return other
+
+    def assign(self, config: BucketsConfig) -> tuple[Sequence[int], ...]:
+        """Returns the clips of each bucket; the others are named in `left_out`, with the reason."""
+
+        def find(index: int) -> int | str:
+            try:
+                timeline, (height, width) = self._measure(index)
+            except video_io.UnreadableClip as error:
+                return printable(str(error))
+            measure = buckets.Measure(height, width, lambda frames: self._fits(timeline, frames))
+            number = buckets.choose(measure, config, repeats=self.short == "repeat")
+            seen = f"{len(timeline.times)} frames of {height:g}x{width:g}"
+            return f"fits no bucket, has {seen}" if number is None else number
+
+        with futures.ThreadPoolExecutor(MEASURED_AT_ONCE, "measure") as threads:
+            found = list(threads.map(find, range(len(self))))
+        for index, reason in enumerate(found):
+            if isinstance(reason, str):
+                logging.info("clip left out: %s: %s", self.name(index), reason)
+                self.left_out[self.name(index)] = reason
+        numbers = [None if isinstance(x, str) else x for x in found]
+        return buckets.group(numbers, len(config.sizes))
+
+    def _fits(self, timeline: video_io.Timeline, frames: int) -> bool:
+        rate = {"frames": frames, "fps": self.fps, "tick": timeline.tick}
+        return len(transforms.window_starts(timeline.times, timeline.end, **rate)) > 0
 
     def __repr__(self) -> str:
         return (
@@ -109,7 +163,9 @@ class ClipSource(abc.ABC):
             raise IndexError(f"clip {index} of {count}")
         rng = None if self.start == "first" else rng
         skipped: list[str] = []
-        for number in (*range(index, count), *range(index)):
+        clips = range(count) if self._clips is None else self._clips
+        place = bisect.bisect_left(clips, index)
+        for number in (*clips[place:], *clips[:place]):
             try:
                 if number in self._over:
                     raise video_io.UnreadableClip(self._over[number])
@@ -129,7 +185,7 @@ class ClipSource(abc.ABC):
                 "skipped": tuple(skipped),
             }
         raise InputError(
-            f"{type(self).__name__} needs at least one readable clip, all {count} failed "
+            f"{type(self).__name__} needs at least one readable clip, all {len(clips)} failed "
             f"({skipped[0]}); repair them or change frames, fps or short"
         )
 

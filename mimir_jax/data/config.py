@@ -10,6 +10,7 @@ import dataclasses
 from typing import Literal, Protocol, runtime_checkable
 
 from mimir_jax.config import checks
+from mimir_jax.data.bucket_config import BucketsConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,9 +146,10 @@ class DataConfig:
         toyworld: Source `toyworld`.
         folder: Source `folder`.
         tfds: Source `tfds`.
-        frames: Frames per clip.
-        height: Pixel rows.
-        width: Pixel columns.
+        buckets: Clips of several shapes and lengths, in place of those of one size.
+        frames: Frames per clip; with buckets, per sampled video.
+        height: Pixel rows, likewise.
+        width: Pixel columns, likewise.
         fps: Frames per second of a clip, picked by time stamp; Toyworld has 8.
         window: Part of a longer video: `random` in every pass, or the `first` frames.
         short_clips: Videos too short for a clip: `skip` them, or `repeat` their last frame.
@@ -163,6 +165,7 @@ class DataConfig:
     toyworld: ToyworldConfig = ToyworldConfig()
     folder: FolderConfig = FolderConfig()
     tfds: TfdsConfig = TfdsConfig()
+    buckets: BucketsConfig = BucketsConfig()
     frames: int = 17
     height: int = 64
     width: int = 64

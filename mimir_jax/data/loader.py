@@ -7,10 +7,14 @@ is a new order of the whole source, and a batch may cross into the next epoch. W
 place is a function of (source, seed, place) alone, so a run can stop anywhere and go on elsewhere.
 
     place -> epoch and shuffled index -> record, drawn by seed and place -> rows -> batch
+
+A batch of a source with buckets holds one of them (`schedule`); its places are those of the batch,
+and each bucket has an order of its own.
 """
 
 import functools
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -21,6 +25,8 @@ from absl import flags, logging
 from jax.sharding import Sharding
 
 from mimir_jax import files
+from mimir_jax.data import buckets as buckets_lib
+from mimir_jax.data import schedule as schedule_lib
 from mimir_jax.data import sources
 from mimir_jax.errors import InputError
 
@@ -34,6 +40,7 @@ class Loader(Iterator[Batch]):
     """Endless iterator over this process's rows of each global batch; `make_loader` builds it.
 
     Attributes:
+        schedule: The bucket of each batch, by its number.
         skipped: How often each unreadable clip ("name: reason") was replaced in this process's
             rows, since construction.
         ids: Returns the records of a batch over all processes, by its number: the names that the
@@ -46,25 +53,25 @@ class Loader(Iterator[Batch]):
         identity: Mapping[str, Any],
         *,
         ids: Callable[[int], list[str]],
-        rows: int,
+        rows: schedule_lib.Rows,
         start_batch: int,
         read: grain.ReadOptions,
         workers: grain.MultiprocessingOptions,
         left_out: Mapping[str, str],
     ):
-        """Wraps `records`, the rows of this process in order, `rows` to a batch.
+        """Wraps `records`, the rows of this process in order.
 
         Args:
             records: The rows.
             identity: What a state must agree in.
             ids: Names of the records of a batch, by its number.
-            rows: Rows of a batch.
+            rows: Which of them a batch has.
             start_batch: Number of the first batch.
             read: How to read ahead.
             workers: Processes that read.
         """
         self.skipped: dict[str, int] = {}
-        self.ids = ids
+        self.ids, self.schedule = ids, rows.schedule
         self._records, self._identity, self._rows = records, dict(identity), rows
         self._read, self._workers = read, workers
         self._batch = start_batch
@@ -78,7 +85,7 @@ class Loader(Iterator[Batch]):
         if self._iterator is None:
             self._iterator = self._open()
         try:
-            batch = next(self._iterator)
+            batch = stack([next(self._iterator) for _ in range(self._rows.size(self._batch))])
         except BaseException:
             self.close()  # the next call starts again at the same batch
             raise
@@ -141,35 +148,78 @@ class Loader(Iterator[Batch]):
             self._iterator = None
 
     def _open(self) -> grain.DatasetIterator:
-        records = self._records[self._batch * self._rows :].to_iter_dataset(self._read)
+        records = self._records[self._rows.first(self._batch) :].to_iter_dataset(self._read)
         if self._workers.num_workers:
             if not flags.FLAGS.is_parsed():
                 flags.FLAGS.mark_as_parsed()  # grain hands its flags to the workers
             records = records.mp_prefetch(self._workers)
-        return iter(records.batch(self._rows, batch_fn=stack))
+        return iter(records)
 
 
-class _Rows(grain.MapDataset):
-    """Keeps some rows of each consecutive `batch` elements of the parent."""
+class _Own(grain.MapDataset):
+    """Keeps the rows of each batch that this process holds."""
 
-    def __init__(self, parent: grain.MapDataset, batch: int, rows: Sequence[int]):
+    def __init__(
+        self,
+        parent: grain.MapDataset,
+        places: schedule_lib.Rows,
+        own: schedule_lib.Rows,
+        rows: Sequence[Sequence[int]],
+    ):
+        """Takes `rows[bucket]` of each batch in `parent`.
+
+        Args:
+            parent: All rows.
+            places: Where each batch stands among them.
+            own: Where each batch stands among those of this process.
+            rows: Rows of this process of a batch of each bucket.
+        """
         super().__init__(parent)
-        self._batch, self._rows = batch, tuple(rows)
+        self._places, self._own, self._rows = places, own, rows
 
     def __len__(self) -> int:
-        return len(self._parent) // self._batch * len(self._rows)
+        return sys.maxsize
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return self.slice(index)
-        step, row = divmod(index, len(self._rows))
-        return self._parent[step * self._batch + self._rows[row]]
+        batch, row = self._own.find(index)
+        rows = self._rows[self._own.schedule.bucket(batch)]
+        return self._parent[self._places.first(batch) + rows[row]]
+
+
+class _Order:
+    """The record at each place, endless: that of the batch's bucket which comes next in its order.
+
+    Args:
+        places: Where each batch stands.
+        groups: Records of each bucket.
+        orders: Endless orders of each bucket, of numbers in its group.
+    """
+
+    def __init__(
+        self,
+        places: schedule_lib.Rows,
+        groups: Sequence[Sequence[int]],
+        orders: Sequence[grain.MapDataset | None],
+    ):
+        self._places, self._groups, self._orders = places, groups, orders
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, place: int) -> int:
+        batch, row = self._places.find(place)
+        schedule = self._places.schedule
+        bucket = schedule.bucket(batch)
+        number = schedule.before(batch)[bucket] * self._places.sizes[bucket] + row
+        return self._groups[bucket][int(self._orders[bucket][number])]
 
 
 def make_loader(
     source: sources.Source,
     *,
-    global_batch: int,
+    global_batch: int | Sequence[int],
     seed: int,
     shuffle: bool = True,
     start_batch: int = 0,
@@ -185,7 +235,7 @@ def make_loader(
 
     Args:
         source: Random access to records.
-        global_batch: Rows of a batch over all processes.
+        global_batch: Rows of a batch over all processes; for a source with buckets, of each.
         seed: Fixes the order and everything drawn.
         shuffle: Draw a new order each epoch; otherwise the source's own.
         start_batch: Number of the first batch.
@@ -207,8 +257,10 @@ def make_loader(
     _require(
         isinstance(seed, int) and seed >= 0, f"seed must be a whole number from 0, got {seed!r}"
     )
+    groups = getattr(source, "groups", (range(len(source)),))
+    batches = (global_batch,) if isinstance(global_batch, int) else tuple(global_batch)
     for name, value, least in (
-        ("global_batch", global_batch, 1),
+        ("global_batch", min(batches), 1),
         ("start_batch", start_batch, 0),
         ("num_workers", num_workers, 0),
         ("num_threads", num_threads, 0),
@@ -219,27 +271,38 @@ def make_loader(
         sharding is None or (process_index is None and process_count is None),
         "rows must come from sharding or from process_index and process_count, got both; pass one",
     )
-    rows = (
-        _block(global_batch, process_index, process_count)
+    rows = [
+        _block(batch, process_index, process_count)
         if sharding is None
-        else process_rows(sharding, global_batch)
-    )
+        else process_rows(sharding, batch)
+        for batch in batches
+    ]
     order_seed, record_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
-    order = grain.MapDataset.range(len(source))
-    if shuffle:
-        order = order.shuffle(seed=order_seed)
-    order = order.repeat()
+    schedule = schedule_lib.make([len(group) for group in groups], batches, order_seed)
+    places = schedule_lib.Rows(schedule, batches)
+    own = schedule_lib.Rows(schedule, tuple(len(part) for part in rows))
+    orders = [
+        _endless(len(group), (order_seed + number) % 2**32 if shuffle else None)
+        for number, group in enumerate(groups)
+    ]
+    order = orders[0]
+    if isinstance(source, buckets_lib.Grouped):
+        order = grain.MapDataset.source(_Order(places, groups, orders))
     records = order.random_map(functools.partial(_read_record, source, transform), seed=record_seed)
     name = getattr(source, "name", str)
-    ahead = prefetch * len(rows)
+    ahead = prefetch * max(own.sizes)
     return Loader(
-        _Rows(records, global_batch, rows),
-        {"seed": seed, "shuffle": shuffle, "global_batch": global_batch, "source": repr(source)},
+        _Own(records, places, own, rows),
+        {
+            "seed": seed,
+            "shuffle": shuffle,
+            "global_batch": global_batch if isinstance(global_batch, int) else list(batches),
+            "source": repr(source),
+        },
         ids=lambda batch: [
-            name(int(order[place]))
-            for place in range(batch * global_batch, (batch + 1) * global_batch)
+            name(int(order[place])) for place in range(places.first(batch), places.first(batch + 1))
         ],
-        rows=len(rows),
+        rows=own,
         start_batch=start_batch,
         read=grain.ReadOptions(
             num_threads=num_threads,
@@ -251,6 +314,14 @@ def make_loader(
         ),
         left_out=getattr(source, "left_out", {}),
     )
+
+
+def _endless(count: int, seed: int | None) -> grain.MapDataset | None:
+    """Returns endless passes over `count` numbers, each in a new order; None without any."""
+    if not count:
+        return None
+    order = grain.MapDataset.range(count)
+    return (order if seed is None else order.shuffle(seed=seed)).repeat()
 
 
 def _read_record(

@@ -16,11 +16,12 @@ from fractions import Fraction
 import av
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
-from PIL import Image, ImageSequence
+from PIL import Image, ImageOps, ImageSequence
 
 from mimir_jax.errors import InputError
 
 ANIMATIONS = (".gif", ".webp")
+PICTURES = (".jpeg", ".jpg", ".png")
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm", *ANIMATIONS)
 
 _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # 00:00:01.333000000
@@ -99,10 +100,12 @@ def unreadable(error: Exception) -> UnreadableClip:
 
 
 def is_animation(path: str | os.PathLike[str]) -> bool:
-    """Whether the content, not the name, is that of a GIF or WebP."""
+    """Whether the content, not the name, is that of a GIF or WebP, or a picture of one frame."""
     with open(path, "rb") as file:
         head = file.read(12)
-    return head[:4] == b"GIF8" or (head[:4] == b"RIFF" and head[8:] == b"WEBP")
+    if head.startswith((b"GIF8", b"\x89PNG", b"\xff\xd8\xff")):
+        return True
+    return head[:4] == b"RIFF" and head[8:] == b"WEBP"
 
 
 def _read_animation(path: str, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
@@ -125,6 +128,7 @@ def page_seconds(milliseconds: float) -> float:
 
 def on_white(page: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     """Returns a page of an animation as RGB; what is transparent becomes white."""
+    page = ImageOps.exif_transpose(page)
     if page.has_transparency_data:
         page = page.convert("RGBA")
         page = Image.alpha_composite(Image.new("RGBA", page.size, "white"), page)

@@ -86,8 +86,7 @@ class Pipeline:
         self.system, self.encoder, self.params, self.mesh = system, encoder, params, mesh
         self.scheduler, self.fps = sampler, fps
         self._guidance, self._tiled = guidance, tiled
-        bucket = system.buckets[0]
-        self.size = Size(bucket.frames, bucket.height, bucket.width)
+        self.size = Size(*system.sample_size)
         self._settings = dict(settings or {})
         self._denoise = latents_lib.make_denoise(system)
         self._decode = latents_lib.Decoder(system.codec, encoder.codec_params, mesh)

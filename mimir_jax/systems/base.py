@@ -44,12 +44,19 @@ class Bucket:
         height: Pixel rows.
         width: Pixel columns.
         batch: Clips (or texts) per batch over all processes.
+        weight: Factor of the gradient of a batch.
     """
 
     frames: int
     height: int
     width: int
     batch: int
+    weight: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """Frames, height and width as text, such as 17x64x96."""
+        return f"{self.frames}x{self.height}x{self.width}"
 
 
 @runtime_checkable
@@ -115,10 +122,12 @@ class DiffusionSystem(System, Protocol):
         codec: Clips to latents and back.
         request_fields: Fields of a `sampling.request.Request`, besides seed and size, that its
             videos depend on.
+        sample_size: Frames, height and width of a video where a request names none.
     """
 
     codec: latents.LatentCodec
     request_fields: frozenset[str]
+    sample_size: tuple[int, int, int]
 
     def sampling_options(self) -> Mapping[str, Any]:
         """Returns what its videos depend on besides request, sampler and weights, as JSON values.
@@ -303,7 +312,11 @@ class DiffusionEncoder(StoringEncoder, Protocol):
         ...
 
     def heldout(self) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
-        """Returns the held-out clips of the run and their captions."""
+        """Returns the held-out clips of the run in the size of its samples, and their captions."""
+        ...
+
+    def heldout_buckets(self) -> list[tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]]:
+        """Returns the held-out clips of each bucket and their captions, of those that have some."""
         ...
 
     def encode_clips(self, records: Mapping[str, Any]) -> Batch:

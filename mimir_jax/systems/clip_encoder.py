@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from mimir_jax import files, hashing
 from mimir_jax.config import TrainConfig
-from mimir_jax.data import feature_store, sources, transforms
+from mimir_jax.data import buckets, feature_store, sources, transforms
 from mimir_jax.encoders import cache, latents
 from mimir_jax.models import functional
 from mimir_jax.models.vae import autoencoder
@@ -96,16 +96,31 @@ class ClipEncoder(abc.ABC):
     def source(self, split: sources.Split) -> sources.Source:
         """Returns the clips of a split; for training, what `data.features` stores of them."""
         if split == "train" and self._stored is not None:
+            clips = self.clips()
+            if isinstance(clips, buckets.Grouped):
+                return buckets.GroupedRecords(self._stored, clips.groups)
             return self._stored
         return sources.make_source(self._config.data, split, seed=self._config.seed)
 
     def clips(self) -> sources.Source:
         """Returns the training clips."""
+        return self._clips
+
+    @functools.cached_property
+    def _clips(self) -> sources.Source:
         return sources.make_source(self._config.data, "train", seed=self._config.seed)
 
     def heldout(self) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
-        """Returns the held-out clips of the run and their captions."""
+        """Returns the held-out clips of the run in the size of its samples, and their captions."""
         return self._heldout
+
+    def heldout_buckets(self) -> list[tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]]:
+        """Returns the held-out clips of each bucket and their captions, of those that have some."""
+        config = self._config
+        if not config.data.buckets.sizes:
+            return [self._heldout]
+        count = config.system.heldout_clips
+        return sources.read_heldout_buckets(config.data, count, seed=config.seed)
 
     def encode(self, records: Mapping[str, Any]) -> diffusion.Batch:
         """Returns the batch of clips with captions, or of stored features."""
@@ -139,7 +154,9 @@ class ClipEncoder(abc.ABC):
         return {
             "source": repr(self.clips()),
             "seed": self._config.seed,
-            "geometry": {"frames": data.frames, "height": data.height, "width": data.width},
+            "geometry": {"buckets": [size.name for size in data.buckets.sizes]}
+            if data.buckets.sizes
+            else {"frames": data.frames, "height": data.height, "width": data.width},
             "vae": {
                 "weights": hashing.tree_digest(self.codec_params),
                 "config": dataclasses.asdict(self._system.codec.config),
@@ -149,12 +166,18 @@ class ClipEncoder(abc.ABC):
 
     def least_record_size(self) -> int:
         """Returns the number of floats in a record without features of varying length."""
-        spec = self._spec(1)
-        return sum(
-            leaf.size
-            for name, leaf in _names((spec.moments, spec.features))
-            if leaf.dtype == np.float32 and name not in self.padded
-        )
+        sizes = []
+        for bucket in self._system.buckets:
+            spec = self._system.batch_spec(dataclasses.replace(bucket, batch=1))
+            leaves = _names((spec.moments, spec.features))
+            sizes.append(
+                sum(
+                    leaf.size
+                    for name, leaf in leaves
+                    if leaf.dtype == np.float32 and name not in self.padded
+                )
+            )
+        return min(sizes)
 
     def encode_record(self, records: Mapping[str, Any]) -> feature_store.Record:
         """Returns the record of the feature store of the one clip in `records`."""

@@ -11,6 +11,7 @@ A system adds its network, its features and `condition`.
 import abc
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,9 +63,36 @@ class VideoDiffusion(base.Defaults, abc.ABC):
     def __init__(self, config: TrainConfig):
         self.config = config.system
         self._run = config
-        data = config.data
-        self.buckets = (base.Bucket(data.frames, data.height, data.width, config.batch_size),)
+        self.buckets = self._make_buckets()
         self._schedule = schedules.make_schedule(self.config.diffusion)
+
+    def _make_buckets(self) -> tuple[base.Bucket, ...]:
+        """Returns the buckets of `data.buckets`, or the one of all clips."""
+        data, size = self._run.data, self._run.batch_size
+        cfg = data.buckets
+        if not cfg.sizes:
+            return (base.Bucket(data.frames, data.height, data.width, size),)
+        tokens = [math.prod(self.codec.latent_shape(*s[:3])[:3]) for s in cfg.sizes]
+        fill = [max(tokens) // n if cfg.batch == "tokens" else 1 for n in tokens]
+        batches = [s.batch or size * n for s, n in zip(cfg.sizes, fill, strict=True)]
+        counted = {
+            "batch": [1] * len(batches),
+            "clip": batches,
+            "token": [b * n for b, n in zip(batches, tokens, strict=True)],
+        }[cfg.weight]
+        for s in cfg.sizes:
+            self.check_size(*s[:3], names=tuple(f"{n} of bucket {s.name}" for n in base.SIZE_NAMES))
+        mean = sum(counted) / len(counted)
+        return tuple(
+            base.Bucket(*s[:3], batch, weight=n / mean)
+            for s, batch, n in zip(cfg.sizes, batches, counted, strict=True)
+        )
+
+    @property
+    def sample_size(self) -> tuple[int, int, int]:
+        """Frames, height and width of a video where a request names none."""
+        data = self._run.data
+        return data.frames, data.height, data.width
 
     @functools.cached_property
     @abc.abstractmethod
@@ -72,8 +100,8 @@ class VideoDiffusion(base.Defaults, abc.ABC):
         """The network that trains."""
 
     @abc.abstractmethod
-    def feature_batch_spec(self, rows: int) -> base.Features:
-        """Returns shape and dtype of the features in a `Batch` of `rows`."""
+    def feature_batch_spec(self, bucket: base.Bucket) -> base.Features:
+        """Returns shape and dtype of the features in a `Batch` of `bucket`."""
 
     @abc.abstractmethod
     def draw_features(self, features: base.Features, key: jax.Array | None = None) -> base.Features:
@@ -151,17 +179,18 @@ class VideoDiffusion(base.Defaults, abc.ABC):
 
     def feature_spec(self, rows: int) -> base.Features:
         """Returns shape and dtype of the features that `condition` takes."""
-        return jax.eval_shape(self.draw_features, self.feature_batch_spec(rows))
+        bucket = base.Bucket(*self.sample_size, rows)
+        return jax.eval_shape(self.draw_features, self.feature_batch_spec(bucket))
 
     def batch_spec(self, bucket: base.Bucket) -> Batch:
         """Returns shape and dtype of a batch."""
         shape = self.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
         mean = jax.ShapeDtypeStruct((bucket.batch, *shape), jnp.float32)
-        features = self.feature_batch_spec(bucket.batch)
+        features = self.feature_batch_spec(bucket)
         return Batch(
             moments=autoencoder.Moments(mean=mean, logvar=mean),
             features=features,
-            null=self.null_batch_spec(bucket.batch) if self.encodes_null else None,
+            null=self.null_batch_spec(bucket) if self.encodes_null else None,
         )
 
     @property
@@ -169,9 +198,9 @@ class VideoDiffusion(base.Defaults, abc.ABC):
         """Whether the null condition is an encoded one, that of the empty caption: it is not."""
         return False
 
-    def null_batch_spec(self, rows: int) -> base.Features:
-        """Returns shape and dtype of the encoded null condition in a `Batch` of `rows`."""
-        return self.feature_batch_spec(rows)
+    def null_batch_spec(self, bucket: base.Bucket) -> base.Features:
+        """Returns shape and dtype of the encoded null condition in a `Batch` of `bucket`."""
+        return self.feature_batch_spec(bucket)
 
     def with_null(
         self, features: base.Features, null: base.Features, drop: Bool[Array, " b"]
@@ -314,15 +343,23 @@ class HeldoutLoss:
         _ = self._batches
 
     def evaluate(self, params: functional.Params) -> dict[str, float]:
-        """Returns `loss` and, for every band, `loss_tLOW_HIGH` or `loss_sigmaLOW_HIGH`."""
+        """Returns `loss` and, for every band, `loss_tLOW_HIGH` or `loss_sigmaLOW_HIGH`.
+
+        They are means over the clips. A run with buckets adds `loss_FRAMESxHEIGHTxWIDTH` of each.
+        """
         names = self._system.band_names()
-        rows = [len(batch.moments.mean) for batch in self._batches]
-        losses = np.array([
-            np.average([float(self._band_loss(params, b, band)) for b in self._batches],
-                       weights=rows)
+        rows = [len(batch.moments.mean) for _, batch in self._batches]
+        table = np.array([
+            [float(self._band_loss(params, batch, band)) for _, batch in self._batches]
             for band in range(len(names))
         ])  # fmt: skip
+        losses = np.array([np.average(row, weights=rows) for row in table])
         named = {f"loss_{name}": float(x) for name, x in zip(names, losses, strict=True)}
+        if len(self._system.buckets) > 1:
+            buckets = np.array([bucket for bucket, _ in self._batches])
+            for name in dict.fromkeys(buckets.tolist()):
+                own, weights = table[:, buckets == name], np.array(rows)[buckets == name]
+                named[f"loss_{name}"] = float(np.average(own.mean(0), weights=weights))
         return {"loss": float(losses.mean()), **named}
 
     def make_examples(self, params: functional.Params) -> base.Examples:
@@ -331,15 +368,16 @@ class HeldoutLoss:
         return base.Examples()
 
     @functools.cached_property
-    def _batches(self) -> list[Batch]:
-        videos, captions = self._encoder.heldout()
-        parts = [slice(i, i + HELDOUT_BATCH) for i in range(0, len(captions), HELDOUT_BATCH)]
-        return [
-            jax.device_put(
-                self._encoder.encode_clips({"video": videos[part], "caption": captions[part]})
-            )
-            for part in parts
-        ]
+    def _batches(self) -> list[tuple[str, Batch]]:
+        """The held-out clips in batches, each with the name of its bucket."""
+        made = []
+        for videos, captions in self._encoder.heldout_buckets():
+            name = "x".join(map(str, videos.shape[1:4]))
+            for start in range(0, len(captions), HELDOUT_BATCH):
+                part = slice(start, start + HELDOUT_BATCH)
+                records = {"video": videos[part], "caption": captions[part]}
+                made.append((name, jax.device_put(self._encoder.encode_clips(records))))
+        return made
 
 
 def make_evaluators(

@@ -116,11 +116,13 @@ class DiffusionSystemConfig(SystemConfig):
             f"{{data.frames}} must be {self.vae.frame_rule}",
             remedy=f"the nearest is {nearest}, set it with {{data.frames}}",
         )
+        self._check_buckets(run)
         native = self._native_size
+        sizes = [size[:3] for size in run.data.buckets.sizes]
+        sizes.append((run.data.frames, run.data.height, run.data.width))
         checks.check(
             run,
-            self.dit.position != "rope+learned"
-            or (run.data.frames, run.data.height, run.data.width) == native,
+            self.dit.position != "rope+learned" or all(size == native for size in sizes),
             f"{{data.frames}}, {{data.height}} and {{data.width}} must be {native}, the size of "
             "the learned position table",
         )
@@ -130,6 +132,34 @@ class DiffusionSystemConfig(SystemConfig):
             f"{{system.{self.dit_field}.attention}} must be xla where {{mesh.context_parallel}} is "
             "ring, which computes attention itself",
         )
+
+    def _check_buckets(self, run: Any) -> None:
+        """Raises `FieldError` for a bucket that VAE or patches refuse, with the nearest size."""
+        step = self.vae.spatial_compression * self.dit.patch
+        rule = run.data.buckets.area > 0
+        fields = "{data.buckets.frames}" if rule else "{data.buckets.listed}"
+        for size in run.data.buckets.sizes:
+            nearest = self.vae.nearest_frames(size.frames)
+            checks.check(
+                run,
+                size.frames == nearest,
+                f"frames of a bucket in {fields} must be {self.vae.frame_rule}",
+                got=f"{size.frames} in {size.name}",
+                remedy=f"the nearest is {nearest}",
+            )
+            sides = size.height, size.width
+            height, width = (max(1, round(side / step)) * step for side in sides)
+            fields = "{data.buckets.multiple}" if rule else "{data.buckets.listed}"
+            checks.check(
+                run,
+                sides == (height, width),
+                f"height and width of a bucket in {fields} must be multiples of {step} (VAE "
+                "compression x patch)",
+                got=size.name,
+                remedy=f"set {{data.buckets.multiple}}={step}"
+                if rule
+                else f"the nearest is {size.frames}x{height}x{width}",
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,4 +204,9 @@ class TextToVideoSystemConfig(DiffusionSystemConfig):
     @property
     def makes_videos(self) -> bool:
         """Whether the network samples videos for prompts: it does."""
+        return True
+
+    @property
+    def reads_buckets(self) -> bool:
+        """Whether it trains on clips of several shapes and lengths: it does."""
         return True

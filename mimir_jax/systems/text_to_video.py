@@ -23,7 +23,7 @@ from mimir_jax import noise as noise_lib
 from mimir_jax.encoders import text as text_lib
 from mimir_jax.models import block_cache, dit, functional
 from mimir_jax.models import condition as condition_lib
-from mimir_jax.systems import diffusion
+from mimir_jax.systems import base, diffusion
 
 Latents = Float[Array, "b 1 h w c"] | Float[np.ndarray, "b 1 h w c"]
 
@@ -107,20 +107,21 @@ class TextToVideo(diffusion.DiTDiffusion):
         diffusion.VideoDiffusion.check_latents(self, shape)
         return super().check_latents((*shape[:-1], self.backbone.in_channels))
 
-    def feature_batch_spec(self, rows: int) -> text_lib.CaptionFeatures | FirstFrameMoments:
-        """Returns shape and dtype of the features of `rows` captions and their first frames."""
-        text = self.text_batch_spec(rows)
+    def feature_batch_spec(
+        self, bucket: base.Bucket
+    ) -> text_lib.CaptionFeatures | FirstFrameMoments:
+        """Returns shape and dtype of the features of captions and first frames of `bucket`."""
+        text = self.text_batch_spec(bucket.batch)
         if not self.config.reads_image:
             return text
-        data = self._run.data
         copies = 1 + self.config.first_frame.noise_draws
-        latent = self.codec.latent_shape(1, data.height, data.width)
-        moment = jax.ShapeDtypeStruct((rows, copies, *latent), jnp.float32)
+        latent = self.codec.latent_shape(1, bucket.height, bucket.width)
+        moment = jax.ShapeDtypeStruct((bucket.batch, copies, *latent), jnp.float32)
         return FirstFrameMoments(text=text, image_mean=moment, image_logvar=moment)
 
-    def null_batch_spec(self, rows: int) -> Any:
-        """Returns shape and dtype of the features of `rows` empty captions."""
-        return self.text_batch_spec(rows)
+    def null_batch_spec(self, bucket: base.Bucket) -> Any:
+        """Returns shape and dtype of the features of the empty captions of a batch of `bucket`."""
+        return self.text_batch_spec(bucket.batch)
 
     def feature_spec(self, rows: int) -> Any:
         """Returns shape and dtype of the features of `rows` prompts without first frames."""

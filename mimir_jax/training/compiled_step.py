@@ -33,7 +33,8 @@ class CompiledStep(NamedTuple):
     Attributes:
         mesh: The devices.
         rules: Logical axes to mesh axes.
-        step: Jitted `(state, batch, key) -> (state, metrics)`, which donates the state.
+        step: Jitted `(state, batch, key, weight=1.0) -> (state, metrics)`, which donates the state;
+            a program for each shape of a batch and its static weight.
         make_state: Wraps fresh parameters as a state; pure.
         state: Shape, dtype and sharding of every leaf of the state.
         batch: Sharding of every array of a batch.
@@ -62,11 +63,12 @@ def require_runnable(config: TrainConfig, system: base.System, mesh: Mesh) -> No
     data, fsdp = mesh.shape["data"], mesh.shape["fsdp"]
     accumulation = config.optimizer.grad_accumulation
     for bucket in system.buckets:
+        place = f" in bucket {bucket.name}" if len(system.buckets) > 1 else ""
         if bucket.batch % (data * fsdp * accumulation):
             raise InputError(
                 "batch_size must be a multiple of mesh.data x mesh.fsdp x "
                 f"optimizer.grad_accumulation = {data} x {fsdp} x {accumulation}, got "
-                f"{bucket.batch}; set any with --config.*"
+                f"{bucket.batch}{place}; set any with --config.*"
             )
     if system.backbone is not None:
         kernels.require_available(system.backbone.attention, mesh.devices.flat[0].platform)
@@ -112,6 +114,7 @@ def make(config: TrainConfig, system: base.System, mesh: Mesh) -> CompiledStep:
             skip=config.divergence.policy == "skip",
         ),
         donate_argnums=0,
+        static_argnames="weight",
         out_shardings=(shardings, replicated),
     )
     return CompiledStep(
@@ -125,15 +128,16 @@ def make(config: TrainConfig, system: base.System, mesh: Mesh) -> CompiledStep:
     )
 
 
-def lower(compiled: CompiledStep, batch: Any) -> jax.stages.Lowered:
-    """Lowers the step for the shapes and dtypes of one bucket.
+def lower(compiled: CompiledStep, batch: Any, weight: float = 1.0) -> jax.stages.Lowered:
+    """Lowers the step for the shapes and dtypes, and the weight, of one bucket.
 
     Compiling the result leaves nothing to compile for the first call of `compiled.step`.
     """
     key = jax.eval_shape(lambda: jax.random.key(0))
     batch = jax.tree.map(lambda x: with_sharding(x, compiled.batch), batch)
     with context.use_mesh(compiled.mesh, compiled.rules):
-        return compiled.step.lower(compiled.state, batch, with_sharding(key, compiled.replicated))
+        key = with_sharding(key, compiled.replicated)
+        return compiled.step.lower(compiled.state, batch, key, weight=weight)
 
 
 def with_sharding(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:

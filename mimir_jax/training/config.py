@@ -187,4 +187,11 @@ class TrainConfig:
             not self.judge.scenes or self.system.makes_videos,
             "{judge.scenes} must be 0 for a system that makes no videos",
         )
+        checks.check(
+            self,
+            self.system.reads_buckets or not self.data.buckets.sizes,
+            f"{{data.buckets.listed}} must be empty for the system {self.system.kind}, which reads "
+            "clips of one size",
+            got=", ".join(size.name for size in self.data.buckets.sizes),
+        )
         self.system.check_run(self)

@@ -126,10 +126,12 @@ class _Run:
             self._dog = closing(watchdog.Watchdog(config.hang_seconds))
             stack.enter_context(context.use_mesh(setup.mesh, setup.compiled.rules))
             self._stop = stack.enter_context(interrupt.watch_signals())
+            if setup.compiling is not None:
+                closing(setup.compiling)
             self._stack = stack.pop_all()
         self._checkpointer.heldout |= metrics_lib.heldout_losses(self._workdir)
         self._monitor = divergence.Monitor(config.divergence, self._workdir, setup.loader.ids)
-        self._meter = _Meter(config, setup.mesh)
+        self._meter = _Meter(setup.mesh)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -141,7 +143,12 @@ class _Run:
         before = after = self._evaluate() if self._step < config.steps else {}
         if config.divergence.policy == "rollback" and self._checkpointer.latest_step is None:
             self._save()
-        batches.start(config.steps - self._step)
+        left = config.steps - self._step
+        if left > 0:
+            next_batch = batches.position["batch"]
+            order = self._setup.loader.schedule.next_buckets(next_batch, left)
+            self._setup.compiling.order(order)
+        batches.start(left)
         draw = lambda: jax.random.fold_in(noise.make_key(config.seed), 1)  # noqa: E731
         key = jax.jit(draw, out_shardings=self._setup.compiled.replicated)()
         stopped, asleep = False, False
@@ -180,18 +187,21 @@ class _Run:
 
     def _take_step(self, batch: Any, key: jax.Array) -> None:
         config, compiled = self._config, self._setup.compiled
-        if self._meter.flops == 0:
-            self._dog.at(None)
-            self._meter.flops = self._setup.compiling.result()
+        bucket = self._setup.system.buckets[self._batches.bucket]
+        self._dog.at(None)
+        flops = self._setup.compiling.flops(self._batches.bucket)
         self._dog.at(f"step {self._step + 1}")
         with jax.transfer_guard("disallow"):
-            self._state, values = compiled.step(self._state, batch, key)
+            self._state, values = compiled.step(self._state, batch, key, weight=bucket.weight)
         self._step += 1
+        self._meter.add(flops, bucket.batch)
         self._monitor.add(self._step, self._batches.position, values)
         logged = {}
         log = self._step == self._first + 1 or self._step % config.log_every == 0
         if log or self._step == config.steps:
-            logged = self._meter.read(self._step, values)
+            logged = self._meter.read(values)
+            if len(self._setup.system.buckets) > 1:
+                logged[f"loss/{bucket.name}"] = logged["loss"]
             self._writer.write(self._step, logged)
         self._report(self._step, logged)
 
@@ -264,33 +274,34 @@ def _restore_or_init(
 
 
 class _Meter:
-    """Step time, samples/s, model FLOP/s and MFU between logging steps.
+    """Step time, samples/s, model FLOP/s and MFU between logging steps."""
 
-    Attributes:
-        flops: Model FLOPs of a step.
-    """
-
-    def __init__(self, config: TrainConfig, mesh: Mesh):
-        self.flops = 0
+    def __init__(self, mesh: Mesh):
         self._peak = metrics_lib.peak_flops(mesh)
-        self._batch_size = config.batch_size
-        self._last = (None, time.perf_counter())
+        self.forget()
 
-    def read(self, step: int, values) -> dict[str, float]:
-        """Fetches the metrics of `step` and adds the rates since the last reading."""
+    def add(self, flops: int, samples: int) -> None:
+        """Counts a step, of so many model FLOPs and clips."""
+        self._steps += 1
+        self._flops += flops
+        self._samples += samples
+
+    def read(self, values) -> dict[str, float]:
+        """Fetches the metrics of the last step and adds the rates since the last reading."""
         values = metrics_lib.to_floats(values)
         now = time.perf_counter()
-        since, then = self._last
-        if since is not None and step > since:
-            seconds = (now - then) / (step - since)
-            values["step_seconds"] = seconds
-            values["samples_per_second"] = self._batch_size / seconds
-            values["model_tflops_per_second"] = self.flops / seconds / 1e12
+        if self._then is not None:
+            seconds = now - self._then
+            values["step_seconds"] = seconds / self._steps
+            values["samples_per_second"] = self._samples / seconds
+            values["model_tflops_per_second"] = self._flops / seconds / 1e12
             if self._peak is not None:
-                values["mfu"] = self.flops / seconds / self._peak
-        self._last = (step, now)
+                values["mfu"] = self._flops / seconds / self._peak
+        self.forget()
+        self._then = now
         return values
 
     def forget(self) -> None:
         """Starts measuring afresh."""
-        self._last = (None, time.perf_counter())
+        self._then: float | None = None
+        self._steps = self._flops = self._samples = 0

@@ -53,6 +53,11 @@ class Prefetcher:
         self._left, self._blocked = 0, False
         self.position = loader.state()
 
+    @property
+    def bucket(self) -> int:
+        """Number of the bucket of the last batch that was returned."""
+        return self._loader.schedule.bucket(self.position["batch"] - 1)
+
     def start(self, count: int) -> None:
         """Starts on the first of `count` batches; reads none beyond them."""
         self._left = count

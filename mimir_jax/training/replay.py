@@ -89,13 +89,15 @@ def replay(config: TrainConfig, workdir: pathlib.Path, step: int) -> Replayed:
         key = jax.jit(draw, out_shardings=setup.compiled.replicated)()
         batches.start(step - start)
         for _ in range(step - start):
-            state, metrics = setup.compiled.step(state, batches.take(), key)
+            batch = batches.take()
+            weight = setup.system.buckets[batches.bucket].weight
+            state, metrics = setup.compiled.step(state, batch, key, weight=weight)
         values = metrics_lib.to_floats(metrics)
-        batch = batches.position["batch"] - 1
+        number = batches.position["batch"] - 1
     return Replayed(
         start=start,
-        batch=batch,
-        ids=setup.loader.ids(batch),
+        batch=number,
+        ids=setup.loader.ids(number),
         values=values,
         recorded=_recorded(workdir, step),
         broken=checkpoint.not_finite(state.params),

@@ -37,7 +37,9 @@ class SampleSheet:
         self._config, self._system, self._encoder = config, system, encoder
 
     def read(self) -> None:
-        """Reads nothing: the captions come with the held-out clips."""
+        """Reads the held-out clips, whose captions it draws."""
+        if self._config.system.sample_prompts:
+            _ = self._encoder.heldout()
 
     def evaluate(self, params: functional.Params) -> dict[str, float]:
         """Returns no metrics."""

@@ -5,18 +5,17 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable
-from concurrent import futures
 
 from jax.sharding import Mesh
 
-from mimir_jax import systems, threads
+from mimir_jax import systems
 from mimir_jax.config import TrainConfig
 from mimir_jax.data import loader as loader_lib
 from mimir_jax.models import functional
 from mimir_jax.parallel import distributed
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.systems import base
-from mimir_jax.training import checkpoint, compiled_step, flops, samples
+from mimir_jax.training import checkpoint, compilation, compiled_step, samples
 from mimir_jax.training import workdir as workdir_lib
 from mimir_jax.weights import initialization, runs
 
@@ -31,7 +30,7 @@ class Setup:
         mesh: The devices.
         system: What trains.
         compiled: Its train step.
-        compiling: FLOPs of a step, once it is compiled; None for a run that has ended.
+        compiling: Compiles it in the background; None for a run that has ended.
         encoder: Turns records into batches.
         evaluators: Held-out metrics and examples, their data read.
         loader: Yields the records of this process.
@@ -41,7 +40,7 @@ class Setup:
     mesh: Mesh
     system: base.System
     compiled: compiled_step.CompiledStep
-    compiling: futures.Future[int] | None
+    compiling: compilation.Compilation | None
     encoder: base.Encoder
     evaluators: list[base.Evaluator]
     loader: loader_lib.Loader
@@ -77,9 +76,9 @@ def make_setup(
     compiled = compiled_step.make(config, system, mesh)
     started = runs.has_checkpoint(workdir)
     finished = started and runs.latest_step(workdir) >= config.steps
-    compiling = None if finished else threads.submit(lambda: _compile(config, system, compiled))
+    compiling = None if finished else compilation.Compilation(config, system, compiled)
     if compiling and mesh.devices.flat[0].platform == "gpu":
-        compiling.result()  # XLA times kernels to choose among them: nothing else may run
+        compiling.wait()  # XLA times kernels to choose among them: nothing else may run
     encoder = systems.make_encoder(config, system)
     evaluators = [
         *systems.make_evaluators(config, system, encoder),
@@ -87,7 +86,7 @@ def make_setup(
     ]
     loader = loader_lib.make_loader(
         encoder.source("train"),
-        global_batch=config.batch_size,
+        global_batch=_batches(config, system),
         seed=config.seed,
         num_workers=config.data.num_workers,
         sharding=compiled.batch,
@@ -101,7 +100,7 @@ def make_setup(
 
 def complete(config: TrainConfig, setup: Setup) -> Setup:
     """Compiles and reads what `make_setup` left out for a run that had ended."""
-    compiling = threads.submit(lambda: _compile(config, setup.system, setup.compiled))
+    compiling = compilation.Compilation(config, setup.system, setup.compiled)
     for evaluator in setup.evaluators:
         evaluator.read()
     return dataclasses.replace(setup, compiling=compiling)
@@ -114,10 +113,8 @@ def _load_init(config: TrainConfig, system: base.System) -> functional.Params | 
     return initialization.read(config, system.model)
 
 
-def _compile(config: TrainConfig, system: base.System, compiled: compiled_step.CompiledStep) -> int:
-    """Compiles the step for every bucket and returns its FLOPs, averaged over the buckets."""
-    total = 0
-    for bucket in system.buckets:
-        compiled_step.lower(compiled, system.batch_spec(bucket)).compile()
-        total += flops.step_flops(system, bucket, config.optimizer)
-    return total // len(system.buckets)
+def _batches(config: TrainConfig, system: base.System) -> int | list[int]:
+    """Returns the clips of a batch; of each bucket, where the run has buckets."""
+    if not config.data.buckets.sizes:
+        return config.batch_size
+    return [bucket.batch for bucket in system.buckets]

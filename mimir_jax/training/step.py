@@ -26,6 +26,7 @@ def train_step(
     ema_decay: float = 0.0,
     accumulate: int = 1,
     skip: bool = False,
+    weight: float = 1.0,
 ) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
     """Takes one optimizer step.
 
@@ -41,6 +42,7 @@ def train_step(
         accumulate: Micro-batches whose gradients are averaged.
         skip: Keep parameters, moments and average as they are where the loss, the gradient norm or
             the update norm is not finite.
+        weight: Factor of the gradient, that of the batch's bucket; the loss is reported without it.
 
     Returns:
         The next state and scalar metrics, `loss`, `grad_norm` and `update_norm` among them.
@@ -56,6 +58,8 @@ def train_step(
         (loss, metrics), grads = value_and_grad(trained, batch, key)
     else:
         (loss, metrics), grads = _accumulated(value_and_grad, trained, batch, key, accumulate)
+    if weight != 1.0:
+        grads = jax.tree.map(lambda g: g * weight, grads)
     grads = params_lib.replace(jax.tree.map(jnp.zeros_like, state.params), grads)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

@@ -112,8 +112,8 @@ class ToySystem(diffusion.VideoDiffusion):
     def frozen(self):
         return {}
 
-    def feature_batch_spec(self, rows):
-        return {"length": jax.ShapeDtypeStruct((rows, 3), jnp.float32)}
+    def feature_batch_spec(self, bucket):
+        return {"length": jax.ShapeDtypeStruct((bucket.batch, 3), jnp.float32)}
 
     def draw_features(self, features, key=None):
         return features

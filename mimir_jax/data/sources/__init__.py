@@ -8,7 +8,7 @@ drawn also has `read(i, rng)`; the loader keys `rng` by the seed and the record'
 A source that passes over unreadable clips lists them in a fourth field, `skipped`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +16,7 @@ from absl import logging
 from jaxtyping import UInt8
 
 from mimir_jax.config import DataConfig
+from mimir_jax.data import buckets
 
 Split = Literal["train", "heldout"]
 
@@ -38,8 +39,14 @@ def make_source(config: DataConfig, split: Split, *, seed: int) -> Source:
         config: Where clips come from, and their geometry.
         split: Records to train on, or to evaluate on. Held-out clips start at their first frame.
         seed: Fixes the scenes of Toyworld.
+
+    Raises:
+        InputError: for data that cannot be read, or none that fit the buckets of `config`.
     """
-    return _MAKERS[config.source](config, split, seed)
+    source = _MAKERS[config.source](config, split, seed)
+    if not config.buckets.sizes:
+        return source
+    return buckets.BucketSource(source, config.buckets, whole=split == "train")
 
 
 def read_heldout(
@@ -47,12 +54,35 @@ def read_heldout(
 ) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
     """Reads the first `count` held-out clips, or all there are, and their captions.
 
-    Clips that cannot be read are named in a warning and left out.
+    Clips that cannot be read are named in a warning and left out. They have the size of `config`,
+    also where it has buckets.
+    """
+    source = _MAKERS[config.source](config, "heldout", seed)
+    if config.buckets.sizes:
+        source = source.resized(config.frames, config.height, config.width)
+    return _read_first(source, range(len(source)), count)
+
+
+def read_heldout_buckets(
+    config: DataConfig, count: int, *, seed: int
+) -> list[tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]]:
+    """Reads up to `count` held-out clips in the sizes of their buckets.
+
+    Returns:
+        Clips and captions of every bucket that has some.
     """
     source = make_source(config, "heldout", seed=seed)
+    share = -(-count // len(source.groups))
+    return [_read_first(source, clips, share) for clips in source.groups if clips]
+
+
+def _read_first(
+    source: Source, clips: Sequence[int], count: int
+) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
+    """Returns videos and captions of the first `count` readable clips among `clips`."""
     records: dict[int, dict[str, Any]] = {}
     skipped: set[str] = set()
-    for index in range(len(source)):
+    for index in clips:
         if len(records) == count:
             break
         record = source[index]
@@ -87,7 +117,9 @@ def _folder(config: DataConfig, split: Split, seed: int) -> Source:
     from mimir_jax.data.sources import folder
 
     del seed
-    return folder.VideoFolder(config.folder.path, split=split, **_cut(config, split))
+    pictures = any(size.frames == 1 for size in config.buckets.sizes)
+    cut = _cut(config, split)
+    return folder.VideoFolder(config.folder.path, split=split, pictures=pictures, **cut)
 
 
 def _tfds(config: DataConfig, split: Split, seed: int) -> Source:
@@ -107,9 +139,12 @@ def _tfds(config: DataConfig, split: Split, seed: int) -> Source:
 
 
 def _cut(config: DataConfig, split: Split) -> dict[str, Any]:
-    """Returns how clips are cut from stored videos."""
+    """Returns how clips are cut from stored videos; the shortest bucket tells which are readable.
+
+    `buckets` cuts them to other sizes.
+    """
     return {
-        "frames": config.frames,
+        "frames": min((size.frames for size in config.buckets.sizes), default=config.frames),
         "height": config.height,
         "width": config.width,
         "fps": config.fps,

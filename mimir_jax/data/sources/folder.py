@@ -40,6 +40,7 @@ class VideoFolder(clips.ClipSource):
         folder: str | os.PathLike,
         *,
         split: Literal["all", "train", "heldout"] = "all",
+        pictures: bool = False,
         **geometry: Any,
     ):
         """Lists and checks the folder; opens videos only until a split has one it can read.
@@ -49,6 +50,7 @@ class VideoFolder(clips.ClipSource):
             split: `heldout` is one clip in twenty by a hash of its path, so that it stays held out
                 when clips are added, or the first by hash if none of these can be read; `train` is
                 the rest.
+            pictures: Whether pictures are clips too, of one frame.
             **geometry: `frames`, `height`, `width`, `fps`, `start`, `short` of `ClipSource`.
 
         Raises:
@@ -61,7 +63,7 @@ class VideoFolder(clips.ClipSource):
             self.folder.is_dir(),
             f"needs an existing folder, got {str(folder)!r}; pass the one that holds the videos",
         )
-        self.files, self.left_out = list_videos(self.folder)
+        self.files, self.left_out = list_videos(self.folder, pictures)
         self._require(
             bool(self.files),
             f"needs at least one video ({' '.join(video_io.SUFFIXES)}), found none under "
@@ -87,6 +89,9 @@ class VideoFolder(clips.ClipSource):
         self, index: int, pick: video_io.Pick
     ) -> tuple[UInt8[np.ndarray, "f h w 3"], tuple[str, ...]]:
         return self._decode(self.files[index], pick), self._captions[index]
+
+    def _measure(self, index: int) -> tuple[video_io.Timeline, tuple[float, float]]:
+        return clip_worker.measure_clip(self.folder / self.files[index], **self._limits)
 
     def _decode(self, file: str, pick: video_io.Pick) -> UInt8[np.ndarray, "f h w 3"]:
         return clip_worker.read_clip(
@@ -120,7 +125,9 @@ class VideoFolder(clips.ClipSource):
         return True
 
 
-def list_videos(folder: pathlib.Path) -> tuple[list[str], dict[str, str]]:
+def list_videos(
+    folder: pathlib.Path, pictures: bool = False
+) -> tuple[list[str], dict[str, str]]:
     """Returns the videos below a folder, and what is left out with its reason.
 
     Hidden files are passed over; so are texts and lists, which captions may be in.
@@ -139,7 +146,8 @@ def list_videos(folder: pathlib.Path) -> tuple[list[str], dict[str, str]]:
             file = path.relative_to(folder).as_posix()
             if name.startswith(".") or path.suffix.lower() in _TEXTS:
                 continue
-            if path.suffix.lower() not in video_io.SUFFIXES:
+            known = video_io.SUFFIXES + (video_io.PICTURES if pictures else ())
+            if path.suffix.lower() not in known:
                 left_out[file] = f"has the unknown suffix {path.suffix!r}"
             elif not path.is_file():
                 left_out[file] = "is no file"

@@ -102,17 +102,30 @@ class TfdsSource(clips.ClipSource):
             f"caption_key={self.caption_key!r}, source_fps={self.source_fps}"
         )
 
-    def _load(
-        self, index: int, pick: video_io.Pick
-    ) -> tuple[UInt8[np.ndarray, "f h w 3"], tuple[str, ...]]:
+    def _measure(self, index: int) -> tuple[video_io.Timeline, tuple[float, float]]:
+        stored = self._read(index)[self.video_key]
+        return self._timeline(stored), self._frame(stored[0]).shape[:2]
+
+    def _read(self, index: int) -> dict[str, Any]:
+        """Returns the stored video and captions of a clip, of one frame or more."""
         try:
             record = self._features.deserialize_example_np(self._records[index])
         except (KeyError, RuntimeError, ValueError) as error:  # a damaged shard
             raise video_io.UnreadableClip(str(error).splitlines()[0]) from error
-        stored, rate = record[self.video_key], self.source_fps or self.fps or 1.0
-        if not len(stored):
+        if not len(record[self.video_key]):
             raise video_io.UnreadableClip("holds no frames")
-        chosen = pick(video_io.Timeline(np.arange(len(stored)) / rate, len(stored) / rate))
+        return record
+
+    def _timeline(self, stored: Any) -> video_io.Timeline:
+        rate = self.source_fps or self.fps or 1.0
+        return video_io.Timeline(np.arange(len(stored)) / rate, len(stored) / rate)
+
+    def _load(
+        self, index: int, pick: video_io.Pick
+    ) -> tuple[UInt8[np.ndarray, "f h w 3"], tuple[str, ...]]:
+        record = self._read(index)
+        stored = record[self.video_key]
+        chosen = pick(self._timeline(stored))
         frames = {i: self._fit(self._frame(stored[i])) for i in np.unique(chosen).tolist()}
         texts = record[self.caption_key]
         texts = [texts] if isinstance(texts, bytes) else list(texts)

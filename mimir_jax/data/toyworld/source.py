@@ -4,8 +4,10 @@
 
 import dataclasses
 import operator
+from collections.abc import Sequence
 from typing import Any, Literal, SupportsIndex
 
+from mimir_jax.data.bucket_config import BucketsConfig
 from mimir_jax.data.toyworld import captions, renderer, sampling, wording
 from mimir_jax.data.toyworld import scene as scene_lib
 from mimir_jax.data.toyworld.draws import Draws
@@ -74,6 +76,18 @@ class ToyworldSource:
     def scene(self, index: SupportsIndex) -> scene_lib.Scene:
         """Returns the scene graph, without rendering."""
         return sampling.sample(self.seed, self.split, self._check(index), self.scenery)
+
+    def resized(
+        self, frames: int, height: int, width: int, clips: Sequence[int] | None = None
+    ) -> "ToyworldSource":
+        """Returns the same scenes as clips of another size."""
+        del clips
+        return dataclasses.replace(self, frames=frames, height=height, width=width)
+
+    def assign(self, config: BucketsConfig) -> tuple[range, ...]:
+        """Returns the scenes of each bucket, dealt out in turn: a scene can have any size."""
+        count = len(config.sizes)
+        return tuple(range(n, self.num_scenes, count) for n in range(count))
 
     def text(self, index: SupportsIndex) -> str:
         """Returns the caption, without rendering."""

@@ -59,15 +59,15 @@ class DivotSystem(diffusion.DiTDiffusion):
         rows = self.config.model.detokenizer.resampler.num_queries
         return super().num_tokens(bucket) - self.backbone.text_length + rows
 
-    def feature_batch_spec(self, rows: int) -> ClipFeatures:
-        """Returns shape and dtype of the frames of `rows` clips, or of their written tokens."""
+    def feature_batch_spec(self, bucket: base.Bucket) -> ClipFeatures:
+        """Returns shape and dtype of the frames of the clips of `bucket`, or of written tokens."""
         if self.config.agent_path is not None:
             cfg = self.config.model.tokenizer.resampler
-            shape = (rows, cfg.num_queries, cfg.out_width)
+            shape = (bucket.batch, cfg.num_queries, cfg.out_width)
             return ClipFeatures(tokens=jax.ShapeDtypeStruct(shape, jnp.float32))
-        data = self._run.data
-        picked = len(clip_tokens.frame_positions(data.frames, self.config.model.tokenizer.frames))
-        shape = (rows, picked, data.height, data.width, 3)
+        wanted = self.config.model.tokenizer.frames
+        picked = len(clip_tokens.frame_positions(bucket.frames, wanted))
+        shape = (bucket.batch, picked, bucket.height, bucket.width, 3)
         return ClipFeatures(frames=jax.ShapeDtypeStruct(shape, jnp.uint8))
 
     def draw_features(self, features: ClipFeatures, key: jax.Array | None = None) -> ClipFeatures:
