@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compile a run for devices that this machine lacks.
 
-Prints memory by part, FLOPs, collectives and the least time of a step. It needs neither weights nor
-data; TPU slices such as --topology v5p:4x4x4 need the package libtpu.
+Prints memory by part, FLOPs, collectives and the least time of a step, of each bucket. It needs
+neither weights nor data; TPU slices such as --topology v5p:4x4x4 need the package libtpu.
 """
 
 import os
+import pathlib
+from typing import Any
 
 from absl import flags
 
@@ -39,19 +41,29 @@ def main(args: command.Arguments) -> None:
     from mimir_jax.planning import aot, memory
 
     topology = hardware.find_topology(args.flags.topology)
+    system = systems.make_system(config)
     if program == "train":
-        print(memory.estimate_topology(config, systems.make_system(config), topology))
-    try:
-        report = aot.compile_run(config, topology, program)
-    except aot.DoesNotFitError as error:
-        if out is not None:
-            found = {"program": program, "topology": topology.name, "fits": False}
-            files.write_json(out, {**found, "error": str(error)})
-        raise
-    print(aot.format_report(report))
+        print(memory.estimate_topology(config, system, topology))
+    found = []
+    for number, bucket in enumerate(system.buckets):
+        try:
+            report = aot.compile_run(config, topology, program, number)
+        except aot.DoesNotFitError as error:
+            if out is not None:
+                place = {"program": program, "topology": topology.name, "bucket": bucket.name}
+                found.append({**place, "fits": False, "error": str(error)})
+                _write(out, found)
+            raise
+        found.append(report.to_json())
+        print(aot.format_report(report))
     if out is not None:
-        files.write_json(out, report.to_json())
+        _write(out, found)
         print(f"-> {out}")
+
+
+def _write(path: pathlib.Path, reports: list[dict[str, Any]]) -> None:
+    """Writes the report; a list of them for a run with several buckets."""
+    files.write_json(path, reports if len(reports) > 1 else reports[0])
 
 
 def _simulate_devices(topology: str) -> None:

@@ -29,8 +29,8 @@ class Measure:
         fits: Whether the clip has so many frames at the rate of the run.
     """
 
-    height: float
-    width: float
+    height: int | float
+    width: int | float
     fits: Callable[[int], bool]
 
 

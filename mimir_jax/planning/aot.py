@@ -51,6 +51,7 @@ class Report:
         topology: Name of the topology.
         devices: Number of devices.
         mesh: Sizes of the mesh axes.
+        bucket: Frames, height and width of the clips, such as 17x64x64.
         batch_size: Clips of one execution over all devices.
         memory: Bytes on the fullest device by part; `total` is their sum. The frozen networks of a
             run are a part of its train step and sampling loop, not of decoding alone.
@@ -68,6 +69,7 @@ class Report:
     topology: str
     devices: int
     mesh: dict[str, int]
+    bucket: str
     batch_size: int
     memory: dict[str, int]
     capacity: float | None
@@ -103,7 +105,9 @@ class Report:
         }
 
 
-def compile_run(config: TrainConfig, topology: hardware.Topology, program: Program) -> Report:
+def compile_run(
+    config: TrainConfig, topology: hardware.Topology, program: Program, number: int = 0
+) -> Report:
     """Compiles a run for a topology.
 
     Args:
@@ -111,20 +115,22 @@ def compile_run(config: TrainConfig, topology: hardware.Topology, program: Progr
         topology: Devices to compile for.
         program: `train`, one step; `sample`, the guided loop of a batch; `decode`, the codec on the
             latents of one clip, in tiles on one device, split by rows over several.
+        number: Which of the buckets of the run.
 
     Raises:
         InputError: for a mesh or system that does not fit, or a batch that does not split.
         DoesNotFitError: where the compiler finds no memory for the program.
     """
     system = systems.make_system(config)
+    bucket = system.buckets[number]
     if program == "decode":
-        mesh = _decode_mesh(system, topology.devices)
+        mesh = _decode_mesh(system, bucket, topology.devices)
     else:
         mesh = mesh_lib.make_mesh(config.mesh.sizes, topology.devices)
         compiled_step.require_runnable(config, system, mesh)
     start = time.monotonic()
     lower = {"train": _lower_train, "sample": _lower_sample, "decode": _lower_decode}[program]
-    lowered, parts, flops, executed = lower(config, system, mesh)
+    lowered, parts, flops, executed = lower(config, system, bucket, mesh)
     compiled = _compile(lowered.compile, program, topology)
     compile_seconds = time.monotonic() - start
     analysis = compiled.memory_analysis()
@@ -152,7 +158,8 @@ def compile_run(config: TrainConfig, topology: hardware.Topology, program: Progr
         topology=topology.name,
         devices=number,
         mesh=dict(mesh.shape),
-        batch_size=1 if program == "decode" else config.batch_size,
+        bucket=bucket.name,
+        batch_size=1 if program == "decode" else bucket.batch,
         memory=used,
         capacity=None if chip is None else chip.memory,
         flops=flops,
@@ -184,7 +191,7 @@ def format_report(report: Report) -> str:
     size = ", ".join(f"{name} {n}" for name, n in report.mesh.items() if n > 1) or "one device"
     lines = [
         f"{report.program} on {report.topology}: {report.devices} devices ({size}), "
-        f"batch {report.batch_size}, compiled in {report.compile_seconds:.0f} s",
+        f"batch {report.batch_size} of {report.bucket}, compiled in {report.compile_seconds:.0f} s",
         "",
         tables.align([
             ["memory of a device", "GB"],
@@ -214,13 +221,12 @@ def format_report(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _lower_train(config: TrainConfig, system: base.System, mesh: Mesh):
+def _lower_train(config: TrainConfig, system: base.System, bucket: base.Bucket, mesh: Mesh):
     step = compiled_step.make(config, system, mesh)
-    bucket = system.buckets[0]
     batch = jax.tree.map(
         lambda x: compiled_step.with_sharding(x, step.batch), system.batch_spec(bucket)
     )
-    lowered = compiled_step.lower(step, batch)
+    lowered = compiled_step.lower(step, batch, bucket.weight)
     state = step.state
     parts = {"parameters": state.params, "optimizer": state.opt_state, "batch": batch}
     if state.ema is not None:
@@ -244,14 +250,13 @@ def _require_diffusion(system: base.System, program: Program) -> None:
         )
 
 
-def _lower_sample(config: TrainConfig, system: base.System, mesh: Mesh):
+def _lower_sample(config: TrainConfig, system: base.System, bucket: base.Bucket, mesh: Mesh):
     _require_diffusion(system, "sample")
     rules = rules_lib.table(config.mesh.strategy, config.mesh.context_parallel)
     model = system.model
     shardings = rules_lib.param_shardings(model.abstract_params, model.axes, rules, mesh)
     params = jax.tree.map(compiled_step.with_sharding, model.abstract_params, shardings)
     rows = NamedSharding(mesh, P(("data", "fsdp")))
-    bucket = system.buckets[0]
     features = jax.tree.map(
         lambda x: compiled_step.with_sharding(x, rows), system.feature_spec(bucket.batch)
     )
@@ -278,15 +283,17 @@ def _lower_sample(config: TrainConfig, system: base.System, mesh: Mesh):
     return lowered, {"parameters": params, "batch": features}, flops, flops
 
 
-def _decode_mesh(system: base.System, devices: Sequence[Any]) -> Mesh:
+def _decode_mesh(system: base.System, bucket: base.Bucket, devices: Sequence[Any]) -> Mesh:
     _require_diffusion(system, "decode")
-    height = system.buckets[0].height // system.codec.spatial_compression
+    height = bucket.height // system.codec.spatial_compression
     return latents_lib.height_mesh(height, devices)
 
 
-def _lower_decode(config: TrainConfig, system: base.DiffusionSystem, mesh: Mesh):
+def _lower_decode(
+    config: TrainConfig, system: base.DiffusionSystem, bucket: base.Bucket, mesh: Mesh
+):
     del config
-    codec, bucket = system.codec, system.buckets[0]
+    codec = system.codec
     replicated = NamedSharding(mesh, P())
     params = jax.tree.map(lambda x: compiled_step.with_sharding(x, replicated), codec.param_spec)
     shape = (1, *codec.latent_shape(bucket.frames, bucket.height, bucket.width))

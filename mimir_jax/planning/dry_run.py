@@ -5,7 +5,7 @@
 import contextlib
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -42,8 +42,24 @@ def dry_run(config: TrainConfig, workdir: pathlib.Path, say: Callable[[str], Non
     if setup.compiling is None:
         say("this run has ended; raise --config.steps to go on")
         return
-    flops, seconds = setup.compiling.result(), time.monotonic() - start
-    say(f"train step: {flops / 1e12:.3g} TFLOPs; all is ready after {seconds:.0f} s")
+    flops = [setup.compiling.flops(number) for number in range(len(setup.system.buckets))]
+    seconds = time.monotonic() - start
+    mean = sum(flops) / len(flops)
+    say(f"train step: {mean / 1e12:.3g} TFLOPs; all is ready after {seconds:.0f} s")
+    for line in _describe_buckets(setup, flops):
+        say(line)
+
+
+def _describe_buckets(setup: setup_lib.Setup, flops: Sequence[int]) -> list[str]:
+    """Returns a line per bucket of a run with several: batches in 100, clips, FLOPs, weight."""
+    buckets, counts = setup.system.buckets, setup.loader.schedule.counts
+    if len(buckets) == 1:
+        return []
+    return [
+        f"bucket {bucket.name}: {100 * count / sum(counts):.0f} of 100 batches, {bucket.batch} "
+        f"clips each, {number / 1e12:.3g} TFLOPs, weight {bucket.weight:.3g}"
+        for bucket, count, number in zip(buckets, counts, flops, strict=True)
+    ]
 
 
 def _parameters(system: base.System) -> str:

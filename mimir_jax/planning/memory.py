@@ -44,6 +44,8 @@ class Estimate:
         fixed: Bytes allocated all the time, by part.
         transient: Estimated gradients and activations of a step, by part.
         capacity: Bytes of the device, None where it does not report them.
+        buckets: Estimated activations by bucket, of which `transient` has the largest; empty for a
+            run of one bucket.
         tensor: Number of devices over which heads and MLPs are split. The share of the activations
             that they split depends on the remat policy, so activations are counted whole.
     """
@@ -52,6 +54,12 @@ class Estimate:
     transient: dict[str, int]
     capacity: int | None
     tensor: int = 1
+    buckets: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def of(self, bucket: str) -> "Estimate":
+        """Returns the estimate of one bucket alone."""
+        transient = {**self.transient, "activations": self.buckets[bucket]}
+        return dataclasses.replace(self, transient=transient, buckets={})
 
     @property
     def total(self) -> int:
@@ -69,7 +77,11 @@ class Estimate:
         parts = {**self.fixed, **self.transient}
         listed = ", ".join(f"{name} {_size(n)}" for name, n in parts.items() if n)
         of = "" if self.capacity is None else f" of {_size(self.capacity)}"
-        return f"memory of a device, estimated: {_size(self.total)}{of} ({listed})"
+        line = f"memory of a device, estimated: {_size(self.total)}{of} ({listed})"
+        if self.buckets:
+            each = ", ".join(f"{name} {_size(self.of(name).total)}" for name in self.buckets)
+            line += f"; by bucket: {each}"
+        return line
 
 
 def estimate(
@@ -80,7 +92,7 @@ def estimate(
     frozen: int = 0,
     capacity: int | None = None,
 ) -> Estimate:
-    """Estimates the memory of a train step, on the largest bucket.
+    """Estimates the memory of a train step, of each bucket and on the largest one.
 
     Args:
         config: The run.
@@ -99,13 +111,14 @@ def estimate(
     trainable = optimizer_lib.trainable(config.optimizer, system.model.axes, system.model.frozen)
     shards = math.prod(mesh.shape[name] for name in ("data", "fsdp", "context"))
     with context.use_mesh(mesh, compiled.rules):
-        activations = max(
-            _activations(system, micro, trainable) // shards + _scores(system, micro, mesh)
+        gathered = _gathered(state.params, system.model.axes) if mesh.shape["fsdp"] > 1 else 0
+        activations = {
+            bucket.name: _activations(system, micro, trainable) // shards
+            + _scores(system, micro, mesh)
+            + gathered
             for bucket in system.buckets
             for micro in [dataclasses.replace(bucket, batch=bucket.batch // accumulation)]
-        )
-    if mesh.shape["fsdp"] > 1:
-        activations += _gathered(state.params, system.model.axes)
+        }
     gradients = mesh_lib.device_bytes(params_lib.prune(state.params, trainable))
     return Estimate(
         fixed={
@@ -116,10 +129,11 @@ def estimate(
         },
         transient={
             "gradients": gradients * (1 if accumulation == 1 else 2),
-            "activations": activations,
+            "activations": max(activations.values()),
         },
         capacity=capacity,
         tensor=mesh.shape["tensor"],
+        buckets=activations if len(system.buckets) > 1 else {},
     )
 
 
@@ -179,7 +193,13 @@ def check(config: TrainConfig, system: base.System, devices: Sequence[jax.Device
         if fits(changed):
             listed = ", ".join(_flags(config, change(config)) for change in remedies)
             advice = f"use several of {listed}"
-    raise InputError(f"run must fit the memory of a device, got {needed}; {advice}")
+    large = [name for name in needed.buckets if not needed.of(name).possible]
+    if not large:
+        raise InputError(f"run must fit the memory of a device, got {needed}; {advice}")
+    found = f"bucket {large[0]} must fit the memory of a device, got {needed.of(large[0])}"
+    if len(large) < len(needed.buckets):
+        advice += f", or leave {', '.join(large)} out of data.buckets or list it with fewer clips"
+    raise InputError(f"{found}; {advice}")
 
 
 def describe_frozen(networks: Mapping[str, frozen_lib.FrozenNetwork], mesh: Mesh) -> dict[str, Any]:
@@ -240,8 +260,9 @@ def _remedies(
     if len(devices) > 1 and config.mesh.fsdp == 1:
         yield section("mesh", data=1, fsdp=-1)
     optimizer, shape = config.optimizer, mesh_lib.make_mesh(config.mesh.sizes, devices).shape
-    most = config.batch_size // (shape["data"] * shape["fsdp"])
-    if most > optimizer.grad_accumulation and config.batch_size % most == 0:
+    batch = math.gcd(*(bucket.batch for bucket in systems.make_system(config).buckets))
+    most = batch // (shape["data"] * shape["fsdp"])
+    if most > optimizer.grad_accumulation and batch % most == 0:
         yield section("optimizer", grad_accumulation=most)
     if optimizer.name == "adamw":
         yield section("optimizer", name="adafactor", b1=0.0)

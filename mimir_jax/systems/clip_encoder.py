@@ -104,10 +104,10 @@ class ClipEncoder(abc.ABC):
 
     def clips(self) -> sources.Source:
         """Returns the training clips."""
-        return self._clips
+        return self._training_clips
 
     @functools.cached_property
-    def _clips(self) -> sources.Source:
+    def _training_clips(self) -> sources.Source:
         return sources.make_source(self._config.data, "train", seed=self._config.seed)
 
     def heldout(self) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:

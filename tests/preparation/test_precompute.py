@@ -126,7 +126,7 @@ def test_steps_on_features_have_the_losses_of_the_ordinary_ones(run, folder, mon
     system = systems.make_system(run)
     encoder, ready = encoder_of(run), encoder_of(with_features(run, folder))
     step = compiled_step.make(run, system, one)
-    monkeypatch.setattr(ready, "_clips", None)  # the frozen networks must not be called
+    monkeypatch.setattr(ready, "_moments", None)  # the frozen networks must not be called
     monkeypatch.setattr(ready.text, "_encode_one", None)
 
     def losses(encoder):
