@@ -181,18 +181,17 @@ class HeldoutTask(diffusion.HeldoutLoss):
         return {f"loss_{self._task}": super().evaluate(params)["loss"]}
 
     @functools.cached_property
-    def _batches(self) -> list[diffusion.Batch]:
+    def _batches(self) -> list[tuple[str, diffusion.Batch]]:
+        name = self._system.buckets[0].name
         source = sources.make_source(self._config.data, "heldout", seed=self._config.seed)
         count = min(self._config.system.heldout_clips, len(source))
         parts = [
             range(i, min(i + diffusion.HELDOUT_BATCH, count))
             for i in range(0, count, diffusion.HELDOUT_BATCH)
         ]
+        rows = (loader.stack([source[i] for i in part]) for part in parts)
         return [
-            jax.device_put(
-                self._encoder.encode_task(loader.stack([source[i] for i in part]), self._task)
-            )
-            for part in parts
+            (name, jax.device_put(self._encoder.encode_task(part, self._task))) for part in rows
         ]
 
 

@@ -66,10 +66,10 @@ class VimiSystem(diffusion.DiTDiffusion):
             return tokens
         return tokens - self.backbone.text_length + self.config.multimodal.length
 
-    def feature_batch_spec(self, rows: int) -> DrawnPrompts:
-        """Returns shape and dtype of the states of all prompts of `rows` clips."""
+    def feature_batch_spec(self, bucket: base.Bucket) -> DrawnPrompts:
+        """Returns shape and dtype of the states of all prompts of the clips of `bucket`."""
         cfg = self.config
-        shape = (rows, cfg.prompts_per_clip, cfg.multimodal.length)
+        shape = (bucket.batch, cfg.prompts_per_clip, cfg.multimodal.length)
         width = cfg.model.aligner.llm_width
         return DrawnPrompts(
             states=jax.ShapeDtypeStruct((*shape, width), jnp.float32),
