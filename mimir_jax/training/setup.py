@@ -10,7 +10,9 @@ from jax.sharding import Mesh
 
 from mimir_jax import systems
 from mimir_jax.config import TrainConfig
+from mimir_jax.data import buckets, sources
 from mimir_jax.data import loader as loader_lib
+from mimir_jax.errors import InputError
 from mimir_jax.models import functional
 from mimir_jax.parallel import distributed
 from mimir_jax.parallel import mesh as mesh_lib
@@ -84,8 +86,10 @@ def make_setup(
         *systems.make_evaluators(config, system, encoder),
         *samples.make_evaluators(config, system, encoder),
     ]
+    source = encoder.source("train")
+    _require_same_buckets(source)
     loader = loader_lib.make_loader(
-        encoder.source("train"),
+        source,
         global_batch=_batches(config, system),
         seed=config.seed,
         num_workers=config.data.num_workers,
@@ -111,6 +115,19 @@ def _load_init(config: TrainConfig, system: base.System) -> functional.Params | 
     if config.resume_from is not None:
         checkpoint.require_run(weights.resolve(config.resume_from))
     return initialization.read(config, system.model)
+
+
+def _require_same_buckets(source: sources.Source) -> None:
+    """Raises `InputError` unless all processes have the same clips in each bucket."""
+    if not isinstance(source, buckets.Grouped):
+        return
+    seen = distributed.gather(repr(source))
+    other = next((index for index, text in enumerate(seen) if text != seen[0]), None)
+    if other is not None:
+        raise InputError(
+            f"processes must measure the same clips, process {other} sees others than process 0; "
+            "put the data on storage that all processes share"
+        )
 
 
 def _batches(config: TrainConfig, system: base.System) -> int | list[int]:

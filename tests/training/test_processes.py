@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from mimir_jax import config as c
 from mimir_jax.config import bridge
 from mimir_jax.training import loop
 from mimir_jax.weights import runs
@@ -55,8 +56,15 @@ def test_processes_of_different_configs_stop_with_the_same_line(vae_run, tmp_pat
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.fixture
+def bucket_run(mimir_run, replace):
+    """Returns the config of a Mimir run with two buckets."""
+    buckets = c.BucketsConfig(listed=((9, 32, 32), (1, 32, 64, 16)), weight="token")
+    return replace(mimir_run, data=replace(mimir_run.data, buckets=buckets))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["vae_run", "mimir_run"])
+@pytest.mark.parametrize("kind", ["vae_run", "mimir_run", "bucket_run"])
 def test_two_processes_train_go_on_together_and_leave_the_rest_to_one(
     kind, request, tmp_path, replace
 ):
