@@ -5,6 +5,7 @@
 import abc
 import bisect
 import copy
+import os
 from collections.abc import Sequence
 from concurrent import futures
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from mimir_jax.errors import InputError, printable
 Start = Literal["random", "first"]
 Short = Literal["skip", "repeat"]
 
-MEASURED_AT_ONCE = 4
+MEASURED_AT_ONCE = min(8, os.cpu_count() or 1)
 """Clips that are measured at the same time."""
 
 
