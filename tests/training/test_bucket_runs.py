@@ -102,7 +102,8 @@ def sum_run(mimir_run, replace, monkeypatch):
     monkeypatch.setattr(systems, "make_system", SumSystem)
     monkeypatch.setattr(systems, "make_encoder", lambda *_: SumEncoder())
     monkeypatch.setattr(systems, "make_evaluators", lambda config, system, encoder: [encoder])
-    return with_buckets(replace(mimir_run, steps=8, log_every=1))
+    optimizer = c.OptimizerConfig(learning_rate=1e-2, warmup_steps=2, ema_decay=0.9)
+    return with_buckets(replace(mimir_run, optimizer=optimizer, steps=8))
 
 
 def test_a_run_equals_separate_runs_and_resumes_to_the_bit(sum_run, tmp_path, replace):
@@ -287,7 +288,7 @@ def test_memory_is_told_of_each_bucket_and_the_too_large_one_is_named(run, monke
     fixed = found.total - large
     limit = int(fixed - found.transient["gradients"] * 2 / 3 + (small + large) / 6)
     monkeypatch.setattr(memory, "device_memory", lambda device, held: limit + held)
-    with pytest.raises(ValueError, match="bucket 9x32x32 must fit .*, or leave 9x32x32 out of"):
+    with pytest.raises(ValueError, match="bucket 1x32x64 must fit .*, or leave 1x32x64 out of"):
         memory.check(run, system, jax.devices())
 
 
