@@ -125,9 +125,7 @@ class VideoFolder(clips.ClipSource):
         return True
 
 
-def list_videos(
-    folder: pathlib.Path, pictures: bool = False
-) -> tuple[list[str], dict[str, str]]:
+def list_videos(folder: pathlib.Path, pictures: bool = False) -> tuple[list[str], dict[str, str]]:
     """Returns the videos below a folder, and what is left out with its reason.
 
     Hidden files are passed over; so are texts and lists, which captions may be in.
