@@ -45,7 +45,7 @@ class BucketsConfig:
         multiple: Pixels of which height and width of the rule are multiples.
         most: Largest number of buckets; a train step is compiled for each.
         batch: Clips per batch of a bucket that lists none: `clips`, `batch_size` in each; `tokens`,
-            as many times `batch_size` as fit the video tokens that the largest bucket has.
+            as many times `batch_size` as fit the tokens, of text and video, of the longest bucket.
         weight: What counts the same in the loss: every `batch`, whose loss is the mean over its
             clips; every `clip`, whatever its bucket; or every video `token`. The gradient of a
             batch is scaled by its number of them over the mean of all buckets.

@@ -72,16 +72,17 @@ class VideoDiffusion(base.Defaults, abc.ABC):
         cfg = data.buckets
         if not cfg.sizes:
             return (base.Bucket(data.frames, data.height, data.width, size),)
+        for s in cfg.sizes:
+            self.check_size(*s[:3], names=tuple(f"{n} of bucket {s.name}" for n in base.SIZE_NAMES))
         tokens = [math.prod(self.codec.latent_shape(*s[:3])[:3]) for s in cfg.sizes]
-        fill = [max(tokens) // n if cfg.batch == "tokens" else 1 for n in tokens]
+        lengths = [self.num_tokens(base.Bucket(*s[:3], batch=1)) for s in cfg.sizes]
+        fill = [max(lengths) // n if cfg.batch == "tokens" else 1 for n in lengths]
         batches = [s.batch or size * n for s, n in zip(cfg.sizes, fill, strict=True)]
         counted = {
             "batch": [1] * len(batches),
             "clip": batches,
             "token": [b * n for b, n in zip(batches, tokens, strict=True)],
         }[cfg.weight]
-        for s in cfg.sizes:
-            self.check_size(*s[:3], names=tuple(f"{n} of bucket {s.name}" for n in base.SIZE_NAMES))
         mean = sum(counted) / len(counted)
         return tuple(
             base.Bucket(*s[:3], batch, weight=n / mean)

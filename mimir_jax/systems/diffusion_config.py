@@ -125,6 +125,7 @@ class DiffusionSystemConfig(SystemConfig):
             self.dit.position != "rope+learned" or all(size == native for size in sizes),
             f"{{data.frames}}, {{data.height}} and {{data.width}} must be {native}, the size of "
             "the learned position table",
+            got=", ".join("x".join(map(str, size)) for size in sizes),
         )
         checks.check(
             run,

@@ -270,7 +270,7 @@ def test_stored_features_are_those_of_the_ordinary_path(run, tmp_path, replace):
         ({}, (8, 16), (1.0, 1.0)),
         (dict(weight="clip"), (8, 16), (2 / 3, 4 / 3)),
         (dict(weight="token"), (8, 16), (6 / 7, 8 / 7)),  # of 3 x 8 x 8 and 8 x 16 latents
-        (dict(batch="tokens", listed=((9, 32, 32), (1, 32, 32))), (8, 24), (1.0, 1.0)),
+        (dict(batch="tokens", listed=((9, 32, 64), (1, 16, 16))), (8, 24), (1.0, 1.0)),
     ],
 )
 def test_batches_and_weights_follow_the_config(mimir_run, fields, batches, weights):
