@@ -96,7 +96,7 @@ class ClipSource(abc.ABC):
         """Returns what tells this source's content from any other's."""
 
     @abc.abstractmethod
-    def _measure(self, index: int) -> tuple[video_io.Timeline, tuple[float, float]]:
+    def _measure(self, index: int) -> tuple[video_io.Timeline, tuple[int | float, int | float]]:
         """Returns the timeline of a clip, and height and width of its frames in square pixels.
 
         Raises:

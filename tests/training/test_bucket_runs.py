@@ -156,7 +156,9 @@ def test_programs_are_compiled_in_the_order_of_their_use(sum_run, monkeypatch):
 
     monkeypatch.setattr(compilation.Compilation, "_compile", compile_one)
     buckets = tuple(base.Bucket(n, 1, 1, 8) for n in range(1, 6))
-    programs = compilation.Compilation(sum_run, SumSystem(sum_run, buckets), None)
+    system = SumSystem(sum_run, buckets)
+    step = compiled_step.make(sum_run, system, mesh_lib.make_mesh((1, 8, 1, 1)))
+    programs = compilation.Compilation(sum_run, system, step)
     assert started.wait(60)
     programs.order([0, 3, 1])
     go_on.set()

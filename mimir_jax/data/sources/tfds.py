@@ -102,7 +102,7 @@ class TfdsSource(clips.ClipSource):
             f"caption_key={self.caption_key!r}, source_fps={self.source_fps}"
         )
 
-    def _measure(self, index: int) -> tuple[video_io.Timeline, tuple[float, float]]:
+    def _measure(self, index: int) -> tuple[video_io.Timeline, tuple[int | float, int | float]]:
         stored = self._read(index)[self.video_key]
         return self._timeline(stored), self._frame(stored[0]).shape[:2]
 
