@@ -198,7 +198,9 @@ def _write_native(
         params = opened.params
         if dtype is not None:
             params = {path: _cast(path, tensor, dtype) for path, tensor in params.items()}
-        native.write(folder, opened.family.kind, config, params, manifest=manifest)
+        published = bool(opened.files)  # ours come from Orbax
+        kind = opened.family.kind
+        native.write(folder, kind, config, params, manifest=manifest, ahead=published)
 
 
 def _write_published(

@@ -8,6 +8,7 @@ of each parameter, of each smaller file and of itself. A folder is complete or a
 """
 
 import contextlib
+import functools
 import gc
 import json
 import logging
@@ -30,6 +31,7 @@ from mimir_jax.config import KINDS, bridge
 from mimir_jax.errors import InputError
 from mimir_jax.models import params as params_lib
 from mimir_jax.models.functional import Params
+from mimir_jax.weights import copying
 from mimir_jax.weights.tensors import Tensor, Tensors
 
 FORMAT = "mimir_jax"
@@ -60,6 +62,7 @@ def write(
     *,
     dtype: np.dtype | None = None,
     manifest: Mapping[str, Any] | None = None,
+    ahead: bool = False,
 ) -> None:
     """Writes config, parameters and last the manifest, a few parameters at a time.
 
@@ -70,6 +73,8 @@ def write(
         params: Parameters by `/`-joined path, read one group at a time.
         dtype: Stored dtype; None keeps each parameter's own.
         manifest: What is known of their origin.
+        ahead: Read parameters while those before them are written, where both fit in memory. They
+            must not come from Orbax, whose calls do not overlap.
     """
     context = ocp.Context()
     # Whole parameters, as they are: the values of trained weights hardly compress, and cutting them
@@ -79,9 +84,8 @@ def write(
     target = folder / PARAMS
     sums: dict[str, str] = {}
     with context:
-        for names in _groups(params):
-            group = {name: _cast(params[name].read(), dtype) for name in names}
-            sums |= {name: checksums.of_array(value) for name, value in group.items()}
+        for group, found in copying.ahead(*_jobs(params, dtype, ahead)):
+            sums |= found
             with writing():
                 ocp.partial.save(target, params_lib.unflatten(group))
             del group
@@ -386,6 +390,23 @@ def _groups(params: Mapping[str, Tensor]) -> Iterator[list[str]]:
         group.append(name)
         size += tensor.nbytes
     yield group
+
+
+def _jobs(
+    params: Mapping[str, Tensor], dtype: np.dtype | None, ahead: bool
+) -> tuple[list[tuple[int, Callable[[], tuple[dict[str, np.ndarray], dict[str, str]]]]], int]:
+    """Returns the jobs that read groups of parameters and their checksums, and a memory budget."""
+
+    def read(names: list[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        group = {name: _cast(params[name].read(), dtype) for name in names}
+        return group, {name: checksums.of_array(value) for name, value in group.items()}
+
+    groups = list(_groups(params))
+    sizes = [sum(params[name].nbytes for name in names) for names in groups]
+    jobs = [
+        (size, functools.partial(read, names)) for size, names in zip(sizes, groups, strict=True)
+    ]
+    return jobs, 2 * max(sizes, default=0) if ahead else 0
 
 
 def _cast(value: np.ndarray, dtype: np.dtype | None) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 from absl import logging
 
 from mimir_jax.errors import InputError, listed
+from mimir_jax.weights import copying
 from mimir_jax.weights.tensors import Tensor, Tensors, is_floating
 
 Shape = tuple[int, ...]
@@ -215,15 +216,14 @@ def _import_one(rule: Rule, shape: Shape, tensors: Mapping[str, Tensor]) -> Tens
 
     def read() -> np.ndarray:
         if not rule.stacked:
-            return _read_layer(names[0])
+            return copying.contiguous(_read_layer(names[0])).astype(dtype, copy=False)
         out = np.empty(shape, dtype)
         for row, layer in zip(out, names, strict=True):
-            row[...] = _read_layer(layer)
+            copying.copy_into(row, _read_layer(layer))
         return out
 
     def _read_layer(layer: Sequence[str]) -> np.ndarray:
-        ours = rule.import_layer([tensors[name].read() for name in layer])
-        return np.ascontiguousarray(ours).astype(dtype, copy=False).reshape(ours.shape)
+        return rule.import_layer([tensors[name].read() for name in layer])
 
     return Tensor(shape, dtype, read)
 
@@ -252,9 +252,15 @@ def export_shapes(
 def export_tensors(
     rules: Sequence[Rule], params: Mapping[str, Tensor], dtypes: Mapping[str, np.dtype]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields every tensor of the published layout, one parameter of ours in memory at a time."""
-    for rule in rules:
-        value = params[rule.path].read()
+    """Yields every tensor of the published layout.
+
+    One parameter of ours is in memory at a time, and the next where both are far smaller than the
+    largest.
+    """
+    found = [params[rule.path] for rule in rules]
+    jobs = [(tensor.nbytes, tensor.read) for tensor in found]
+    budget = 2 * max((size for size, _ in jobs), default=0)
+    for rule, value in zip(rules, copying.ahead(jobs, budget), strict=True):
         for layer, ours in enumerate(value if rule.stacked else [value]):
             for name, theirs in zip(rule.tensors(layer), rule.export_layer(ours), strict=True):
                 yield name, theirs.astype(dtypes.get(name, theirs.dtype), copy=False)

@@ -22,6 +22,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from mimir_jax.errors import InputError, listed
+from mimir_jax.weights import copying
 
 SHARD_BYTES = 10_000_000_000
 """Size above which a written checkpoint is split into files."""
@@ -426,7 +427,7 @@ def write_safetensors(
             left.remove(name)
             index, offset = where[name]
             files[index].seek(offset)
-            files[index].write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            files[index].write(copying.contiguous(array).reshape(-1).view(np.uint8).data)
         if left:
             raise InputError(f"{len(left)} tensors were never written, such as {min(left)}")
         for file in files:
