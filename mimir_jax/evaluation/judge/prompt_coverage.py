@@ -23,15 +23,15 @@ def mentioned_categories(scene: scene_lib.Scene, text: str) -> frozenset[str]:
     """
     text = language.british(text.lower())
     groups = scene.groups
-    shapes = all(_says(text, shapes(g.shape)) for g in groups)
-    colours = all(_says(text, colours(g.colour)) for g in groups)
-    named = len(groups) == 1 or (shapes and colours)  # which group is which
+    shaped = all(_says(text, shapes(g.shape)) for g in groups)
+    coloured = all(_says(text, colours(g.colour)) for g in groups)
+    named = len(groups) == 1 or (shaped and coloured)  # which group is which
     return frozenset(_ALWAYS) | {
         name
         for name, holds in {
-            "object_class": shapes,
-            "multiple_objects": shapes and colours,
-            "colour": colours and named,
+            "object_class": shaped,
+            "multiple_objects": shaped and coloured,
+            "colour": coloured and named,
             "size": named and all(_says(text, sizes(g.size)) for g in groups),
             "count": named and all(_numbered(text, g.count) for g in groups),
             "spatial_relation": named and _tells_relations(scene, text),
