@@ -104,5 +104,9 @@ def test_split_arrays_have_the_sum_of_the_whole():
 
 
 def test_every_shipped_folder_is_whole():
-    for folder in weights.resolve("package:tiny").iterdir():
-        native.read_manifest(folder / "weights" if (folder / "weights").is_dir() else folder)
+    shipped = weights.resolve("package:tiny")
+    folders = {path.parent for path in shipped.rglob("params")}
+    names = {folder.relative_to(shipped).parts[0] for folder in folders}
+    assert names == {"t5", "llm", "vae", "base", "mimir", "divot"}
+    for folder in folders:
+        native.read_manifest(folder)

@@ -83,7 +83,8 @@ def test_presets_are_found_by_name():
         presets.tiny(), "zeroconv"
     )
     with pytest.raises(
-        InputError, match="one of cogvideox, divot, divot_llm, language, mimir, vae, got 'mimi'"
+        InputError,
+        match="one of cogvideox, divot, divot_llm, language, mimir, vae, vimi, got 'mimi'",
     ):
         c.find_config("mimi:tiny")
     for name, listed in registry.presets().items():
@@ -151,7 +152,7 @@ def built(values):
         (
             "system",
             {"kind": "audio"},
-            "system.kind must be one of cogvideox, contrast, divot, divot_llm, t5, llm, mimir,",
+            "system.kind must be one of aligner, captioning, cogvideox, contrast, divot, divot_llm, t5, llm, mimir,",
         ),
         (
             "data.frames",

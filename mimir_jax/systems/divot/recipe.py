@@ -19,22 +19,22 @@ STAGES = (
     ),
     prepare("features", "divot:tiny", 4096),
     train(
-        "runs/clips", "divot:tiny", 1600, "--config.init_from={out}/runs/stills", _FEATURES,
+        "runs/clips", "divot:tiny", 1200, "--config.init_from={out}/runs/stills", _FEATURES,
         scenes=4096,
     ),
     train(
-        "runs/detokenizer", "divot:tiny/detokenizer", 500,
+        "runs/detokenizer", "divot:tiny/detokenizer", 200,
         "--config.init_from={out}/runs/clips", _FEATURES, scenes=4096,
     ),
-    prepare("tokens", "divot_llm:tiny", 8192, _CLIPS),
+    prepare("tokens", "divot_llm:tiny", 4096, _CLIPS),
     train(
-        "runs/llm", "divot_llm:tiny", 2000, _CLIPS, "--config.data.features={out}/tokens",
-        scenes=8192,
+        "runs/llm", "divot_llm:tiny", 1000, _CLIPS, "--config.data.features={out}/tokens",
+        scenes=4096,
     ),
-    prepare("stories", "divot_llm:tiny-story", 2048, _CLIPS),
+    prepare("stories", "divot_llm:tiny-story", 1024, _CLIPS),
     train(
-        "runs/story", "divot_llm:tiny-story", 400, _CLIPS, "--config.data.features={out}/stories",
-        "--config.init_from={out}/runs/llm", scenes=2048,
+        "runs/story", "divot_llm:tiny-story", 300, _CLIPS, "--config.data.features={out}/stories",
+        "--config.init_from={out}/runs/llm", scenes=1024,
     ),
     export("divot", "runs/story", to="run"),
 )  # fmt: skip
