@@ -152,7 +152,7 @@ def built(values):
         (
             "system",
             {"kind": "audio"},
-            "system.kind must be one of aligner, captioning, cogvideox, contrast, divot, divot_llm, t5, llm, mimir,",
+            "system.kind must be one of aligner, captioning, cogvideox, contrast, divot,",
         ),
         (
             "data.frames",

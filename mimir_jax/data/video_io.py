@@ -121,7 +121,7 @@ def _read_animation(path: str, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w
     return np.stack(frames)[pick(Timeline(times, float(ends[-1]), tick))]  # (f, h, w, 3)
 
 
-def page_seconds(milliseconds: float) -> float:
+def page_seconds(milliseconds: int | float) -> float:
     """Returns how long browsers show a page of an animation with this duration."""
     return 0.1 if milliseconds <= 10 else milliseconds / 1e3
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from jax.sharding import Mesh
 
-from mimir_jax import systems
+from mimir_jax import systems, weights
 from mimir_jax.config import TrainConfig
 from mimir_jax.data import buckets, sources
 from mimir_jax.data import loader as loader_lib

@@ -47,7 +47,7 @@ def test_a_train_step_is_compiled_for_a_mesh(sharded):
 def test_chips_bound_the_time():
     chip = hardware.Chip(memory=100.0, flops=10.0, bandwidth=1.0, link=2.0)
     report = aot.Report(
-        program="train", topology="t", devices=2, mesh={"data": 2}, batch_size=2,
+        program="train", bucket="17x64x64", topology="t", devices=2, mesh={"data": 2}, batch_size=2,
         memory={"parameters": 90, "total": 120}, capacity=chip.memory, flops=30,
         executed_flops=40, touched=5, traffic={},
         seconds={"arithmetic": 2.0, "memory": 2.5, "links": 3.0}, compile_seconds=1.0,
@@ -72,7 +72,7 @@ def test_rates_of_a_chip_become_times(sharded, monkeypatch):
     }  # fmt: skip
 
 
-def _sum(config, system, mesh):
+def _sum(config, system, bucket, mesh):
     rows = NamedSharding(mesh, P(mesh.axis_names))
     x = jax.ShapeDtypeStruct((1 << 20,), jnp.float32, sharding=rows)
     total = jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, P()))

@@ -205,7 +205,10 @@ def test_negative_prompts_and_sizes_belong_to_a_request(quick, monkeypatch):
     [
         ({"width": 20}, "width must be a multiple of 8 .* got 20; the nearest is 16"),
         ({"first_frame": np.zeros((8, 8, 3), np.uint8)}, "first_frame must be left out for mimir"),
-        ({"images": (np.zeros((8, 8, 3), np.uint8),)}, "images must be left out for mimir, which"),
+        (
+            {"images": (np.zeros((8, 8, 3), np.uint8),)},
+            "images must be left out for this mimir",
+        ),
     ],
     ids=["size", "first-frame", "images"],
 )
