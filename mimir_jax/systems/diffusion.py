@@ -292,6 +292,17 @@ class DiTDiffusion(VideoDiffusion):
         system = self.config.with_dit(**fields)
         return type(self)(dataclasses.replace(self._run, system=system))
 
+    def denoise(
+        self,
+        params: functional.Params,
+        xt: Float[Array, "b t h w c"],
+        time: Array,
+        condition: Any,
+        aux: Any = None,
+    ) -> tuple[Float[Array, "b t h w c_out"], Any]:
+        """Returns the predicted velocity; nothing is carried to the next step."""
+        return self.model.denoise(params, xt, time, condition), aux
+
     def check_size(
         self,
         frames: int,

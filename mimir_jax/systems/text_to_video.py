@@ -187,7 +187,7 @@ class TextToVideo(diffusion.DiTDiffusion):
     ) -> tuple[Float[Array, "b t h w c_out"], Any]:
         """Returns the predicted velocity; `aux` is None or a first-block cache."""
         if aux is None:
-            return self.model.denoise(params, xt, time, condition), None
+            return super().denoise(params, xt, time, condition)
         return self.model.denoise_cached(params, xt, time, condition, aux)
 
     def start_cache(

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 
 from mimir_jax.config import TrainConfig, flag
@@ -15,8 +14,7 @@ from mimir_jax.data.toyworld.source import ToyworldSource
 from mimir_jax.encoders import interleaved, multimodal
 from mimir_jax.encoders import text as text_lib
 from mimir_jax.errors import InputError
-from mimir_jax.models import functional
-from mimir_jax.systems import base, video_encoder
+from mimir_jax.systems import base, heldout, video_encoder
 from mimir_jax.systems.aligner import system as system_lib
 
 
@@ -81,37 +79,6 @@ class AlignerEncoder:
         return self.encode({"caption": [source[i]["caption"] for i in range(count)]})
 
 
-class HeldoutMatch:
-    """Loss, error and cosine on held-out captions.
-
-    Args:
-        system: The pure half.
-        encoder: The host half.
-    """
-
-    def __init__(self, system: system_lib.AlignerSystem, encoder: AlignerEncoder):
-        self._encoder = encoder
-        self._loss = jax.jit(functools.partial(system.loss, key=jax.random.key(0)))
-
-    def read(self) -> None:
-        """Encodes the held-out captions."""
-        _ = self._batch
-
-    def evaluate(self, params: functional.Params) -> dict[str, float]:
-        """Returns `loss`, `error` and `cosine`."""
-        loss, values = self._loss(params, self._batch)
-        return {"loss": float(loss), **{name: float(value) for name, value in values.items()}}
-
-    def make_examples(self, params: functional.Params) -> base.Examples:
-        """Returns none: it only measures."""
-        del params
-        return base.Examples()
-
-    @functools.cached_property
-    def _batch(self) -> system_lib.Batch:
-        return jax.device_put(self._encoder.heldout)
-
-
 def make_encoder(
     config: TrainConfig, system: system_lib.AlignerSystem, mesh: Mesh | None = None
 ) -> AlignerEncoder:
@@ -146,4 +113,4 @@ def make_evaluators(
 ) -> list[base.Evaluator]:
     """Returns the evaluator of held-out captions."""
     del config
-    return [HeldoutMatch(system, encoder)]
+    return [heldout.HeldoutBatch(system, lambda: encoder.heldout)]

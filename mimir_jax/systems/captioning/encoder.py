@@ -15,7 +15,7 @@ from mimir_jax.data import sources
 from mimir_jax.encoders import decoding, images, interleaved, tokenizers
 from mimir_jax.models import functional, llm
 from mimir_jax.parallel import distributed
-from mimir_jax.systems import base
+from mimir_jax.systems import base, heldout
 from mimir_jax.systems.captioning import pairs
 from mimir_jax.systems.captioning import system as system_lib
 
@@ -64,7 +64,7 @@ class CaptioningEncoder:
         return [source[i] for i in range(min(self._config.system.heldout_texts, len(source)))]
 
 
-class HeldoutPictures:
+class HeldoutPictures(heldout.HeldoutBatch):
     """Loss and accuracy of answers about held-out pictures.
 
     Args:
@@ -73,17 +73,8 @@ class HeldoutPictures:
     """
 
     def __init__(self, system: system_lib.CaptioningSystem, encoder: CaptioningEncoder):
+        super().__init__(system, lambda: encoder.encode(heldout.columns(encoder.heldout)))
         self._system, self._encoder = system, encoder
-        self._loss = jax.jit(functools.partial(system.loss, key=jax.random.key(0)))
-
-    def read(self) -> None:
-        """Tokenises the held-out records."""
-        _ = self._batch
-
-    def evaluate(self, params: functional.Params) -> dict[str, float]:
-        """Returns `loss` and `accuracy`."""
-        loss, values = self._loss(params, self._batch)
-        return {"loss": float(loss), **{name: float(value) for name, value in values.items()}}
 
     def make_examples(self, params: functional.Params) -> base.Examples:
         """Returns held-out answers, each followed by that of the network."""
@@ -110,12 +101,6 @@ class HeldoutPictures:
         pairs_of = zip(records, said, strict=True)
         lines = [line for r, s in pairs_of for line in (r["answer"], f"  {s.strip()}", "")]
         return base.Examples(lines=lines)
-
-    @functools.cached_property
-    def _batch(self) -> system_lib.Batch:
-        heldout = self._encoder.heldout
-        records = {name: [record[name] for record in heldout] for name in heldout[0]}
-        return jax.device_put(self._encoder.encode(records))
 
 
 def make_encoder(

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -14,8 +13,7 @@ from mimir_jax.config import TrainConfig, flag
 from mimir_jax.data import sources
 from mimir_jax.encoders import text as text_lib
 from mimir_jax.errors import InputError
-from mimir_jax.models import functional
-from mimir_jax.systems import base, video_encoder
+from mimir_jax.systems import base, heldout, video_encoder
 from mimir_jax.systems.contrast import system as system_lib
 
 
@@ -46,37 +44,6 @@ class ContrastEncoder:
         data, count = self._config.data, self._config.system.heldout_clips
         videos, captions = sources.read_heldout(data, count, seed=self._config.seed)
         return self.encode({"video": videos, "caption": captions})
-
-
-class HeldoutContrast:
-    """Loss and accuracies on held-out frames and captions, which are compared all at once.
-
-    Args:
-        system: The pure half.
-        encoder: The host half.
-    """
-
-    def __init__(self, system: system_lib.ContrastSystem, encoder: ContrastEncoder):
-        self._encoder = encoder
-        self._loss = jax.jit(functools.partial(system.loss, key=jax.random.key(0)))
-
-    def read(self) -> None:
-        """Encodes the held-out data."""
-        _ = self._batch
-
-    def evaluate(self, params: functional.Params) -> dict[str, float]:
-        """Returns `loss` and both accuracies."""
-        loss, values = self._loss(params, self._batch)
-        return {"loss": float(loss), **{name: float(value) for name, value in values.items()}}
-
-    def make_examples(self, params: functional.Params) -> base.Examples:
-        """Returns none: it only measures."""
-        del params
-        return base.Examples()
-
-    @functools.cached_property
-    def _batch(self) -> system_lib.Batch:
-        return jax.device_put(self._encoder.heldout)
 
 
 def make_encoder(
@@ -112,4 +79,4 @@ def make_evaluators(
 ) -> list[base.Evaluator]:
     """Returns the evaluator of held-out frames and captions."""
     del config
-    return [HeldoutContrast(system, encoder)]
+    return [heldout.HeldoutBatch(system, lambda: encoder.heldout)]

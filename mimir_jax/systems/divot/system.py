@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from mimir_jax.config import TrainConfig
 from mimir_jax.data import transforms
@@ -91,17 +91,6 @@ class DivotSystem(diffusion.DiTDiffusion):
                 null = self.model.null_tokens(params)
                 tokens = jnp.where(drop[:, None, None], null.astype(tokens.dtype), tokens)
         return self.model.condition(params, tokens)
-
-    def denoise(
-        self,
-        params: functional.Params,
-        xt: Float[Array, "b t h w c"],
-        time: Array,
-        condition: condition_lib.Condition,
-        aux: Any = None,
-    ) -> tuple[Float[Array, "b t h w c_out"], Any]:
-        """Returns the predicted velocity."""
-        return self.model.denoise(params, xt, time, condition), aux
 
 
 def make_system(config: TrainConfig) -> DivotSystem:

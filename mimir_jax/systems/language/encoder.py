@@ -21,7 +21,7 @@ from mimir_jax.encoders import chat as chat_lib
 from mimir_jax.encoders import decoding, tokenizers
 from mimir_jax.models import functional
 from mimir_jax.parallel import distributed
-from mimir_jax.systems import base
+from mimir_jax.systems import base, heldout
 from mimir_jax.systems.language import system as system_lib
 
 WORDING_SHARES = {"narrow": 0.3, "wide": 0.4, "reserved": 0.3}
@@ -172,7 +172,7 @@ class ChatReader(TextReader):
         return row
 
 
-class HeldoutTexts(abc.ABC):
+class HeldoutTexts(heldout.HeldoutBatch):
     """Loss and accuracy on held-out texts, masks fixed.
 
     Args:
@@ -181,27 +181,8 @@ class HeldoutTexts(abc.ABC):
     """
 
     def __init__(self, system: system_lib.LanguageSystem, reader: TextReader):
+        super().__init__(system, lambda: reader.encode(heldout.columns(reader.heldout)))
         self._system, self._reader = system, reader
-        self._loss = jax.jit(functools.partial(system.loss, key=jax.random.key(0)))
-
-    def read(self) -> None:
-        """Tokenises the held-out texts."""
-        _ = self._batch
-
-    def evaluate(self, params: functional.Params) -> dict[str, float]:
-        """Returns `loss` and `accuracy`."""
-        loss, values = self._loss(params, self._batch)
-        return {"loss": float(loss), **{name: float(value) for name, value in values.items()}}
-
-    @abc.abstractmethod
-    def make_examples(self, params: functional.Params) -> base.Examples:
-        """Returns what the model writes on held-out texts."""
-
-    @functools.cached_property
-    def _batch(self) -> Any:
-        heldout = self._reader.heldout
-        records = {name: [record[name] for record in heldout] for name in heldout[0]}
-        return jax.device_put(self._reader.encode(records))
 
 
 class MaskedTexts(HeldoutTexts):

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from mimir_jax.config import TrainConfig
 from mimir_jax.encoders import frozen as frozen_lib
@@ -99,17 +99,6 @@ class VimiSystem(diffusion.DiTDiffusion):
     ) -> condition_lib.Condition:
         """Returns the tokens of prompts; dropped rows get the null condition (V-U16)."""
         return self.model.condition(params, features, drop)
-
-    def denoise(
-        self,
-        params: functional.Params,
-        xt: Float[Array, "b t h w c"],
-        time: Array,
-        condition: condition_lib.Condition,
-        aux: Any = None,
-    ) -> tuple[Float[Array, "b t h w c_out"], Any]:
-        """Returns the predicted velocity."""
-        return self.model.denoise(params, xt, time, condition), aux
 
 
 def make_system(config: TrainConfig) -> VimiSystem:
