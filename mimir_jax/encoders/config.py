@@ -79,6 +79,8 @@ class FirstFrameConfig:
         noise_log_mean, noise_log_std: Normal distribution of the logarithm of the deviation of that
             noise, of pixels in [-1, 1] (I-U2).
         dropout: Share of samples trained without the first frame, whose latents are zero (I-U3).
+        continuation: Share of samples that read more of their own clip than its first frame: its
+            first latent frames, from two to all but one. The model then continues videos (I-U7).
         posterior: Whether training reads a sample of the VAE's posterior or its mean; sampling
             reads the mean (I-U4).
         ofs: Value of the `ofs` embedding of 1.5 models (I-U5).
@@ -91,6 +93,7 @@ class FirstFrameConfig:
     noise_log_mean: float = -3.0
     noise_log_std: float = 0.5
     dropout: float = 0.05
+    continuation: float = 0.0
     posterior: Literal["sample", "mean"] = "sample"
     ofs: float = 2.0
     fit: Literal["crop", "pad"] = "crop"
@@ -98,7 +101,8 @@ class FirstFrameConfig:
     def __post_init__(self):
         for name in ("noise_draws", "noise_log_std", "ofs"):
             checks.within(self, name, 0)
-        checks.within(self, "dropout", 0, 1)
+        for name in ("dropout", "continuation"):
+            checks.within(self, name, 0, 1)
 
     def factor(self, scaling_factor: float) -> float:
         """Returns what latents of a VAE with `scaling_factor` are multiplied by."""

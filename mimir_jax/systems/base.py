@@ -217,6 +217,15 @@ class Request(Protocol):
     def document(self) -> interleaved.Document | None: ...  # noqa: D102
 
     @property
+    def extend(self) -> UInt8[np.ndarray, "n h w 3"] | None: ...  # noqa: D102
+
+    @property
+    def overlap(self) -> int: ...  # noqa: D102
+
+    @property
+    def frames(self) -> int | None: ...  # noqa: D102
+
+    @property
     def clip(self) -> UInt8[np.ndarray, "f h w 3"] | None: ...  # noqa: D102
 
     @property

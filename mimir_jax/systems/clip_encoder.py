@@ -146,7 +146,11 @@ class ClipEncoder(abc.ABC):
 
     def encode_video(self, clips: UInt8[np.ndarray, "b f h w 3"]) -> Float[Array, "b t h2 w2 c"]:
         """Returns the scaled mean latents of clips."""
-        return self._system.codec.scale(jnp.asarray(self._moments.encode(clips).mean))
+        return self._system.codec.scale(jnp.asarray(self.encode_moments(clips).mean))
+
+    def encode_moments(self, clips: UInt8[np.ndarray, "b f h w 3"]) -> autoencoder.Moments:
+        """Returns the moments of the unscaled latents of clips as numpy arrays."""
+        return self._moments.encode(clips)
 
     def identity(self) -> dict[str, Any]:
         """Returns everything that the encoded training clips depend on, as JSON values."""

@@ -216,6 +216,19 @@ class VideoDiffusion(base.Defaults, abc.ABC):
         drawn = self.draw_features(null)
         return jax.tree.map(functools.partial(_where_rows, drop), drawn, features)
 
+    def with_clip(
+        self, features: base.Features, latents: Float[Array, "b t h w c"], key: jax.Array
+    ) -> base.Features:
+        """Returns features with what a training step gives of the clip itself: nothing.
+
+        Args:
+            features: What `draw_features` returned.
+            latents: Unscaled latents of the clips.
+            key: Draws which rows are given what.
+        """
+        del latents, key
+        return features
+
     def loss(
         self, params: functional.Params, batch: Batch, key: jax.Array
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
@@ -227,11 +240,13 @@ class VideoDiffusion(base.Defaults, abc.ABC):
         names = ("posterior", "noise", "time", "drop", "answer")
         keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
         size = batch.moments.mean.shape[0]
-        x0 = self._model_latents(batch.moments.sample(keys["posterior"]))
+        unscaled = batch.moments.sample(keys["posterior"])
+        x0 = self._model_latents(unscaled)
         noise = noise_lib.normal(keys["noise"], x0.shape)
         time = self._schedule.sample_times(keys["time"], size)
         drop = jax.random.bernoulli(keys["drop"], self.config.caption_dropout, (size,))
         features = self.draw_features(batch.features, keys["answer"])
+        features = self.with_clip(features, unscaled, jax.random.fold_in(keys["answer"], 1))
         if batch.null is not None:
             features, drop = self.with_null(features, batch.null, drop), None
         return self.prediction_error(params, features, x0, noise, time, drop).mean(), {}
@@ -271,9 +286,15 @@ class VideoDiffusion(base.Defaults, abc.ABC):
         self, unscaled: Float[Array, "b t h w c"]
     ) -> Float[Array, "b t_padded h w c"]:
         """Scales latents and prepends copies of their first frame up to `padded_frames`."""
-        x0 = self.codec.scale(unscaled)
-        extra = self.padded_frames(x0.shape[1]) - x0.shape[1]
-        return jnp.concatenate([x0[:, :1]] * extra + [x0], axis=1) if extra else x0
+        return self.pad_frames(self.codec.scale(unscaled), unscaled.shape[1])
+
+    def pad_frames(self, latents: Any, frames: int) -> Any:
+        """Returns the first latents (b, t, h, w, c) of clips of `frames` as the network sees them.
+
+        Copies of the first latent frame stand in front, up to `padded_frames`.
+        """
+        extra = self.padded_frames(frames) - frames
+        return jnp.concatenate([latents[:, :1]] * extra + [latents], axis=1) if extra else latents
 
 
 class DiTDiffusion(VideoDiffusion):

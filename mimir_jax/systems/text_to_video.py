@@ -25,7 +25,7 @@ from mimir_jax.models import block_cache, dit, functional
 from mimir_jax.models import condition as condition_lib
 from mimir_jax.systems import base, diffusion
 
-Latents = Float[Array, "b 1 h w c"] | Float[np.ndarray, "b 1 h w c"]
+Latents = Float[Array, "b t h w c"] | Float[np.ndarray, "b t h w c"]
 
 
 @jax.tree_util.register_dataclass
@@ -55,7 +55,8 @@ class FirstFrameFeatures:
 
     Attributes:
         text: Features of the captions.
-        image_latents: Latents of the first frames in the scale of the network (b, 1, h, w, c).
+        image_latents: Latents of the first frames in the scale of the network (b, 1, h, w, c), or
+            of more frames of a clip to continue, zero behind them (b, t, h, w, c).
     """
 
     text: Any
@@ -151,6 +152,24 @@ class TextToVideo(diffusion.DiTDiffusion):
         keep = jax.random.bernoulli(drop, 1.0 - cfg.dropout, (rows, 1, 1, 1, 1))
         image = jnp.where(keep, self.scale_image(latents), 0.0)
         return FirstFrameFeatures(self.draw_text(features.text, answer), image)
+
+    def with_clip(self, features: Any, latents: Float[Array, "b t h w c"], key: jax.Array) -> Any:
+        """Returns features in which some rows read the first latent frames of their clip (I-U7)."""
+        share = self.config.first_frame.continuation
+        rows, frames = latents.shape[:2]
+        if not isinstance(features, FirstFrameFeatures) or not share or frames < 3:
+            return features
+        chosen, length = jax.random.split(key)
+        continues = jax.random.bernoulli(chosen, share, (rows, 1, 1, 1, 1))
+        given = jax.random.randint(length, (rows, 1, 1, 1, 1), 2, frames)
+        clip = self.pad_frames(self.scale_image(latents), frames)
+        extra = clip.shape[1] - frames
+        order = jnp.arange(clip.shape[1])[None, :, None, None, None]
+        clip = jnp.where(order < given + extra, clip, 0.0)
+        image = features.image_latents
+        alone = jnp.pad(image, ((0, 0), (0, clip.shape[1] - image.shape[1]), *[(0, 0)] * 3))
+        image = jnp.where(continues, clip, alone)
+        return dataclasses.replace(features, image_latents=image)
 
     def scale_image(self, latents: Latents) -> Latents:
         """Scales the VAE's latents of first frames as the network reads them (I-U1)."""

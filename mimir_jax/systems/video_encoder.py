@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from mimir_jax.config import TrainConfig
 from mimir_jax.encoders import first_frames
@@ -144,7 +144,20 @@ class VideoEncoder(clip_encoder.ClipEncoder):
     ) -> base.Features:
         if self._first_frames is None:
             return features
+        continues = [request.extend is not None for request in requests]
+        if self._config.system.first_frame.continuation and all(continues):
+            clips = np.concatenate([self._repeated(request) for request in requests])
+            return text_to_video.FirstFrameFeatures(features, clips)
         return self.with_first_frames(features, [request.first_frame for request in requests])
+
+    def _repeated(self, request: base.Request) -> Float[np.ndarray, "1 t h w c"]:
+        """Returns the latents of the frames that a continuation repeats, zero behind them."""
+        clip = request.extend[-request.overlap :][None]
+        latents = self._system.scale_image(self.encode_moments(clip).mean)
+        total = self._system.codec.latent_shape(request.frames, *clip.shape[2:4])[0]
+        latents = np.asarray(self._system.pad_frames(latents, total))
+        after = self._system.padded_frames(total) - latents.shape[1]
+        return np.pad(latents, ((0, 0), (0, after), *[(0, 0)] * 3))
 
     def _read(self, texts: Sequence[str]) -> base.Features:
         """Returns the features of texts as `System.condition` takes them."""

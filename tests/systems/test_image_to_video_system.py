@@ -12,6 +12,7 @@ from mimir_jax import systems, weights
 from mimir_jax.config import bridge
 from mimir_jax.models import condition, dit
 from mimir_jax.sampling import published
+from mimir_jax.sampling.request import Request
 from mimir_jax.systems import text_to_video
 from mimir_jax.systems.cogvideox import presets
 from mimir_jax.training import loop
@@ -76,6 +77,47 @@ def test_training_draws_noisy_copies_and_drops_some():
     assert set(np.unique(np.round(2 * clean.image_latents))) <= {1.0, 2.0, 3.0}
 
 
+def continued(rows=300, frames=4, temporal_patch=None, share=0.5, **fields):
+    """Draws for clips whose latent frame i has the value i + 1, times the factor 0.5."""
+    cfg = READS_IMAGE
+    if temporal_patch:
+        cfg = dataclasses.replace(cfg, temporal_patch=temporal_patch, rope_grid="integer")
+    config = c.CogVideoXSystemConfig(
+        dit=cfg,
+        vae=dataclasses.replace(runs.VAE, scaling_factor=0.5),
+        first_frame=c.FirstFrameConfig(continuation=share, dropout=0.0, **fields),
+    )
+    data = c.DataConfig(frames=9, height=32, width=32)
+    system = systems.make_system(c.TrainConfig(system=config, data=data))
+    features = system.draw_features(moments(rows), jax.random.key(0))
+    clip = jnp.arange(1.0, frames + 1)[None, :, None, None, None]
+    clip = jnp.broadcast_to(clip, (rows, frames, 2, 2, 4))
+    return features, system.with_clip(features, clip, jax.random.key(1))
+
+
+def test_some_rows_read_the_first_frames_of_their_clip():
+    before, after = continued()
+    image = np.asarray(after.image_latents)[:, :, 0, 0, 0]
+    kinds, counts = np.unique(image, axis=0, return_counts=True)
+    kinds = {tuple(row): count / 300 for row, count in zip(kinds, counts, strict=True)}
+    np.testing.assert_allclose(kinds[0.5, 1.0, 0.0, 0.0], 0.25, atol=0.08)  # two of four
+    np.testing.assert_allclose(kinds[0.5, 1.0, 1.5, 0.0], 0.25, atol=0.08)  # all but one
+    alone = {row: share for row, share in kinds.items() if row[1] == 0.0}
+    np.testing.assert_allclose(sum(alone.values()), 0.5, atol=0.1)  # the noisy first frame alone
+    assert all(row[0] > 0.5 and not any(row[1:]) for row in alone)
+    assert before.text is after.text
+
+
+def test_continuations_are_padded_as_clips_are_and_short_clips_have_none():
+    _, after = continued(frames=5, temporal_patch=2, share=1.0)
+    kinds = {tuple(row) for row in np.asarray(after.image_latents)[:, :, 0, 0, 0]}
+    ends = [(1.0, 0.0, 0.0, 0.0), (1.0, 1.5, 0.0, 0.0), (1.0, 1.5, 2.0, 0.0)]
+    assert kinds == {(0.5, 0.5, *end) for end in (e[:4] for e in ends)}
+    for options in ({"frames": 2, "share": 1.0}, {"share": 0.0}):
+        before, after = continued(rows=2, **options)
+        assert after is before
+
+
 def test_both_branches_of_guidance_see_the_image_and_ofs():
     cfg = dataclasses.replace(
         READS_IMAGE, temporal_patch=2, rope_grid="integer", ofs_width=8, sample_frames=4
@@ -130,6 +172,20 @@ def test_a_run_reads_first_frames_and_its_empty_caption_keeps_them(frozen, tmp_p
     assert (null.text[0] != features.text[0]).any() and (null.text[1] == features.text[1]).all()
     record = encoder.to_record(batch)
     assert {"image_mean", "image_logvar", "t5", "mean"} <= set(record)
+
+
+def test_a_video_to_continue_is_read_as_training_reads_it(frozen):
+    run = cogvideox_run(frozen, continuation=0.5)
+    system = systems.make_system(run)
+    encoder = systems.make_encoder(run, system)
+    clip = encoder.heldout()[0][0]  # (5, 32, 32, 3)
+    request = Request("a red circle", extend=clip, overlap=1, frames=5)
+    (features, (null, _)) = encoder.features([request]), encoder.null_features([request])
+    image = np.asarray(features.image_latents)
+    mean = encoder.encode_moments(clip[None, -1:]).mean
+    np.testing.assert_array_equal(image[:, :1], np.asarray(system.scale_image(mean)))
+    assert image.shape[1] == mean.shape[1] + 1 and not image[:, 1:].any()
+    np.testing.assert_array_equal(null.image_latents, image)
 
 
 @pytest.fixture(scope="module")

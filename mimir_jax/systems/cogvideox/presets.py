@@ -76,7 +76,9 @@ def tiny_i2v() -> c.TrainConfig:
     dit = dataclasses.replace(system.dit, in_channels=2 * c.TINY_VAE.latent_channels)
     return dataclasses.replace(
         config,
-        system=dataclasses.replace(system, dit=dit),
+        system=dataclasses.replace(
+            system, dit=dit, first_frame=c.FirstFrameConfig(continuation=0.3)
+        ),
         optimizer=dataclasses.replace(config.optimizer, learning_rate=1e-3),
         init_from="package:tiny/base",
     )
