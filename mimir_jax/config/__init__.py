@@ -59,6 +59,7 @@ _NAMES = {
         "DivotConfig DivotTokenizerConfig "
         "MixtureConfig ProjectorConfig SpaceTimeConfig TemporalConfig UNetDetokenizerConfig"
     ),
+    "models.clip.config": "ClipConfig ClipTextConfig",
     "models.contrast.config": "ContrastConfig",
     "models.kinds": "KINDS",
     "models.llava.config": "LlavaConfig",

@@ -3,7 +3,8 @@
 """Pictures to the inputs of an image tower, by the rules of `CLIPImageProcessor`.
 
 The shorter side is resized with antialiasing, the centre cut out, pixels scaled and normalised.
-Resizing rounds to whole grey levels, as the original does.
+Resizing rounds to whole grey levels, as the original does. `ViTImageProcessor`, that of DINO,
+resizes both sides and cuts nothing.
 """
 
 import dataclasses
@@ -19,7 +20,8 @@ from mimir_jax.config import ImageConfig
 from mimir_jax.errors import InputError, require
 
 _FILES = ("preprocessor_config.json", "processor_config.json")
-_KINDS = ("CLIPImageProcessor", "CLIPFeatureExtractor", "LlavaImageProcessor")
+_VIT_KINDS = ("ViTImageProcessor", "ViTFeatureExtractor")
+_KINDS = ("CLIPImageProcessor", "CLIPFeatureExtractor", "LlavaImageProcessor", *_VIT_KINDS)
 # The defaults of transformers, which files may leave out.
 _DEFAULTS = {
     "do_resize": True,
@@ -34,6 +36,18 @@ _DEFAULTS = {
     "image_std": ImageConfig.std,
     "do_pad": False,
 }
+_VIT_DEFAULTS = {
+    "size": {"height": 224, "width": 224},
+    "resample": 2,
+    "do_center_crop": False,
+    "image_mean": (0.5, 0.5, 0.5),
+    "image_std": (0.5, 0.5, 0.5),
+}
+
+
+def find_file(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the file of rules in a folder, None if it holds none."""
+    return next((folder / name for name in _FILES if (folder / name).is_file()), None)
 
 
 def read_config(folder: pathlib.Path, image_size: int) -> ImageConfig:
@@ -47,7 +61,7 @@ def read_config(folder: pathlib.Path, image_size: int) -> ImageConfig:
     Raises:
         InputError: for rules of another kind, or that make inputs of another size.
     """
-    path = next((folder / name for name in _FILES if (folder / name).is_file()), None)
+    path = find_file(folder)
     if path is None:
         return ImageConfig(resize=(image_size,), crop=(image_size, image_size))
     raw = files.read_json(path, "image processor")
@@ -67,12 +81,16 @@ def read_config(folder: pathlib.Path, image_size: int) -> ImageConfig:
 
 def _parse(raw: dict[str, Any]) -> ImageConfig:
     kind = raw.get("image_processor_type", raw.get("feature_extractor_type", _KINDS[0]))
-    if str(kind).removesuffix("Fast").removesuffix("Pil") not in _KINDS:
+    kind = str(kind).removesuffix("Fast").removesuffix("Pil")
+    if kind not in _KINDS:
         raise InputError(f"must be one of {', '.join(_KINDS)}, got {kind!r}")
-    raw = _DEFAULTS | {key: value for key, value in raw.items() if value is not None}
+    both = kind in _VIT_KINDS
+    given = {key: value for key, value in raw.items() if value is not None}
+    raw = _DEFAULTS | (_VIT_DEFAULTS if both else {}) | given
     normalised = raw["do_normalize"]
+    size = _sizes(raw["size"]) if raw["do_resize"] else ()
     return ImageConfig(
-        resize=_sizes(raw["size"]) if raw["do_resize"] else (),
+        resize=size * 2 if both and len(size) == 1 else size,
         crop=_sizes(raw["crop_size"]) * (1 if isinstance(raw["crop_size"], dict) else 2)
         if raw["do_center_crop"]
         else (),

@@ -141,7 +141,9 @@ class LLMConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ViTConfig:
-    """Vision transformer of CLIP (arXiv 2103.00020). The defaults are ViT-L/14 at 336 pixels.
+    """Vision transformer of CLIP (arXiv 2103.00020) or DINO (arXiv 2104.14294).
+
+    The defaults are CLIP's ViT-L/14 at 336 pixels.
 
     Attributes:
         image_size: Height and width of an image, which fix the table of positions.
@@ -149,6 +151,8 @@ class ViTConfig:
         in_channels: Channels of an image.
         width, num_layers, num_heads, mlp_dim: Sizes of the blocks, as in a T5 encoder.
         activation: Activation of the MLP: `quick_gelu` is x * sigmoid(1.702 x), `gelu` exact.
+        patch_bias: Whether the projection of patches has a bias, as in DINO.
+        pre_norm: Whether there is a norm before the blocks, as in CLIP.
         post_norm: Whether there is the norm of the class token after the blocks.
         norm_eps, remat, dtype: As in a T5 encoder.
     """
@@ -161,6 +165,8 @@ class ViTConfig:
     num_heads: int = 16
     mlp_dim: int = 4096
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    patch_bias: bool = False
+    pre_norm: bool = True
     post_norm: bool = True
     norm_eps: float = 1e-5
     remat: Remat = "none"

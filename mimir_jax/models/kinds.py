@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The networks whose weights are stored, by the kind that a native folder names."""
 
+from mimir_jax.models.clip.config import ClipConfig
 from mimir_jax.models.config import DiTConfig, LLMConfig, T5Config, ViTConfig
 from mimir_jax.models.contrast.config import ContrastConfig
 from mimir_jax.models.divot.config import (
@@ -22,6 +23,7 @@ KINDS = {
     "t5": T5Config,
     "llm": LLMConfig,
     "vit": ViTConfig,
+    "clip": ClipConfig,
     "contrast": ContrastConfig,
     "llava": LlavaConfig,
     "aligner": AlignerConfig,

@@ -3,8 +3,9 @@
 """Vision transformer of CLIP (arXiv 2103.00020): ViT-L/14 at 336 pixels, OpenCLIP's ViT-H/14.
 
 Patches and a class token, learned positions, a norm before the blocks, pre-norm blocks. The two
-differ in sizes and in the activation: `quick_gelu` in CLIP, the exact GELU in OpenCLIP. Images come
-normalised, with channels last.
+differ in sizes and in the activation: `quick_gelu` in CLIP, the exact GELU in OpenCLIP. DINO (arXiv
+2104.14294) has no norm before the blocks and a bias at the patches. Images come normalised, with
+channels last. The text tower of CLIP is made of the same blocks.
 
 States are those of any layer, with the class token first and no norm after them, as
 `CLIPVisionModel` of transformers returns them. LLaVA reads layer -2, Divot layer -1 (without the
@@ -18,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mimir_jax.config import DType, ViTConfig
 from mimir_jax.errors import require
@@ -41,7 +42,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"gelu": gelu, "quick_gelu": 
 
 
 class Attention(nnx.Module):
-    """Full self-attention with fused q, k, v and biases."""
+    """Self-attention with fused q, k, v and biases."""
 
     def __init__(
         self,
@@ -57,11 +58,13 @@ class Attention(nnx.Module):
         self.out = layers.Linear(width, width, axes=("heads", "embed"), init=out_init, **options)
         self.num_heads = num_heads
 
-    def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
-        """Attends over `x`."""
+    def __call__(
+        self, x: Float[Array, "b l d"], mask: Bool[Array, "#b 1 #l l"] | None = None
+    ) -> Float[Array, "b l d"]:
+        """Attends over `x`, where `mask` (queries, keys) allows it."""
         parts = rearrange(self.qkv(x), "b l (part n h) -> part b l n h", part=3, n=self.num_heads)
         q, k, v = parts
-        h = text.attend(q, k, v, scale=q.shape[-1] ** -0.5)
+        h = text.attend(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask)
         return self.out(rearrange(h, "b l n h -> b l (n h)"))
 
 
@@ -113,9 +116,11 @@ class Block(nnx.Module):
         self.mlp_norm = layers.LayerNorm(width, eps=norm_eps, **options)
         self.mlp = Mlp(width, mlp_dim, activation, out_init=out_init, **options)
 
-    def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
+    def __call__(
+        self, x: Float[Array, "b l d"], mask: Bool[Array, "#b 1 #l l"] | None = None
+    ) -> Float[Array, "b l d"]:
         """Adds both halves to the residual stream."""
-        x = x + self.attention(self.attention_norm(x))
+        x = x + self.attention(self.attention_norm(x), mask)
         x = x + self.mlp(self.mlp_norm(x))
         return constrain(x, "act_batch", "act_length", "act_embed")
 
@@ -128,12 +133,12 @@ class ViT(nnx.Module):
         small = nnx.initializers.normal(0.02)
         norm = dict(eps=cfg.norm_eps, dtype=cfg.dtype, rngs=rngs)
         self.patch = layers.Linear(
-            inputs, cfg.width, axes=(None, "embed"), bias=False, dtype=cfg.dtype, rngs=rngs
+            inputs, cfg.width, axes=(None, "embed"), bias=cfg.patch_bias, dtype=cfg.dtype, rngs=rngs
         )
         self.class_token = layers.param((cfg.width,), ("embed",), small, rngs=rngs)
         rows = 1 + (cfg.image_size // cfg.patch) ** 2
         self.positions = layers.param((rows, cfg.width), (None, "embed"), small, rngs=rngs)
-        self.pre_norm = layers.LayerNorm(cfg.width, **norm)
+        self.pre_norm = layers.LayerNorm(cfg.width, **norm) if cfg.pre_norm else None
         self.blocks = functional.Stack(
             lambda *, rngs: Block(
                 cfg.width,
@@ -218,7 +223,8 @@ class ViT(nnx.Module):
         return self.post_norm(states[:, 0])
 
     def _start(self, images: Array, interpolate: bool) -> Float[Array, "b l d"]:
-        x = self.pre_norm(self._embed(images, interpolate))
+        x = self._embed(images, interpolate)
+        x = x if self.pre_norm is None else self.pre_norm(x)
         return constrain(x, "act_batch", "act_length", "act_embed")
 
     def _embed(self, images: Array, interpolate: bool) -> Float[Array, "b l d"]:

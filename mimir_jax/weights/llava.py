@@ -100,7 +100,7 @@ class Llava(family.Published):
         bias = raw.get("multimodal_projector_bias", True)
         token = raw.get("image_token_index", raw.get("image_token_id", 32000))
         return LlavaConfig(
-            vit=self._vit.read_config(tower, {}),
+            vit=self._vit.read_clip_config(tower),
             llm=self._llm.read_config(_decoder(raw)[1], {}),
             image_token=family.field({"image_token_index": token}, "image_token_index"),
             vision_layers=tuple(layers) if isinstance(layers, list) else (layers,),

@@ -24,6 +24,7 @@ from mimir_jax import remote
 from mimir_jax.errors import InputError, listed
 from mimir_jax.weights import (
     adapter_files,
+    clip,
     contrast,
     dit,
     divot,
@@ -59,6 +60,7 @@ FAMILIES: dict[str, family.Family] = {
         t5.T5(),
         llm.LLM(),
         vit.ViT(),
+        clip.Clip(),
         contrast.Contrast(),
         llava.Llava(),
         dit.DiT(),
@@ -156,8 +158,9 @@ def open_weights(path: str | os.PathLike[str], *, kind: str | None = None) -> We
 
     Args:
         path: As in `load`.
-        kind: Opens this part of a published model that holds one, the `vit` of a LLaVA or the `vae`
-            of a training checkpoint of SAT; otherwise it has no effect.
+        kind: Opens this part of a published model that holds one, the `vit` of a LLaVA, both towers
+            (`clip`) of a CLIP or the `vae` of a training checkpoint of SAT; otherwise it has no
+            effect.
 
     Raises:
         ValueError: if they are of no known form or class, damaged, or disagree with their config.

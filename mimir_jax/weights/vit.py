@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Image towers of CLIP: transformers, alone or inside a whole model, and OpenCLIP.
+"""Image towers of CLIP (transformers, alone or inside a whole model, and OpenCLIP) and of DINO.
 
 What is read of a whole model is its tower, under the names of a `CLIPVisionModel` as published.
 transformers 5 also writes these without their first part.
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from mimir_jax.config import ViTConfig
 from mimir_jax.models import vit
-from mimir_jax.weights import family, openclip
+from mimir_jax.weights import dino, family, openclip
 from mimir_jax.weights.rules import Rule, in_blocks, linear, norm, patch
 from mimir_jax.weights.tensors import Tensor, Tensors
 
@@ -41,6 +41,7 @@ class ViT(family.Published):
         "CLIPVisionModel",
         "CLIPVisionModelWithProjection",
         "CLIPModel",
+        dino.CLASS,
     )
     holders = ("LlavaForConditionalGeneration",)
     stem = "model"
@@ -50,6 +51,7 @@ class ViT(family.Published):
         r"(text|visual)_projection\.weight",
         r"(model\.)?(language_model|multi_modal_projector)\..*",
         r"lm_head\.weight",
+        *dino.IGNORED,
     )
 
     def part(self, raw: family.Raw) -> family.Raw:
@@ -59,6 +61,10 @@ class ViT(family.Published):
         return family.field(raw, "vision_config", dict) if "vision_config" in raw else raw
 
     def read_config(self, raw: family.Raw, tensors: Mapping[str, Tensor]) -> ViTConfig:
+        """Reads a `CLIPVisionConfig` or `ViTConfig` of transformers."""
+        return dino.read_config(raw) if dino.is_dino(raw) else self.read_clip_config(raw)
+
+    def read_clip_config(self, raw: family.Raw) -> ViTConfig:
         """Reads a `CLIPVisionConfig` of transformers."""
         raw = _DEFAULTS | raw
         family.demand(raw, model_type="clip_vision_model", hidden_act=("quick_gelu", "gelu"))
@@ -76,6 +82,8 @@ class ViT(family.Published):
 
     def write_config(self, config: ViTConfig, name: str) -> family.Raw:
         """Writes the config of a tower."""
+        if not config.pre_norm:
+            return dino.write_config(config)
         return {
             "architectures": [name],
             "model_type": "clip_vision_model",
@@ -93,16 +101,10 @@ class ViT(family.Published):
 
     def rules(self, config: ViTConfig, name: str) -> list[Rule]:
         """Returns the table of the tower, whichever class it was part of."""
-        top, at = "vision_model", "vision_model.encoder.layers.{i}"
-        qkv = [f"{at}.self_attn.{n}_proj" for n in "qkv"]
-        blocks = [
-            *norm("attention_norm", f"{at}.layer_norm1", bias=True),
-            *linear("attention/qkv", *qkv, bias=True, rows=(config.width,) * 3),
-            *linear("attention/out", f"{at}.self_attn.out_proj", bias=True),
-            *norm("mlp_norm", f"{at}.layer_norm2", bias=True),
-            *linear("mlp/up", f"{at}.mlp.fc1", bias=True),
-            *linear("mlp/down", f"{at}.mlp.fc2", bias=True),
-        ]
+        if not config.pre_norm:
+            return dino.rules(config)
+        top = "vision_model"
+        blocks = block_rules(f"{top}.encoder.layers.{{i}}", config.width)
         table = f"{top}.embeddings.position_embedding.weight"
         kernel = f"{top}.embeddings.patch_embedding.weight"
         return [
@@ -116,6 +118,8 @@ class ViT(family.Published):
 
     def prepare(self, raw: family.Raw, tensors: Tensors) -> Tensors:
         """Gives the tensors of every form the names of a published `CLIPVisionModel`."""
+        if dino.is_dino(raw):
+            return tensors
         if openclip.is_openclip(tensors):
             return openclip.tower(tensors)
         return {_NAME.sub(r"vision_model.\1", name): tensor for name, tensor in tensors.items()}
@@ -125,6 +129,23 @@ class ViT(family.Published):
         del name
         return self.classes[0]
 
+    def architecture(self, config: ViTConfig, name: str) -> str:
+        """Returns the class of transformers."""
+        return name if config.pre_norm else dino.CLASS
+
     def licence(self, config: ViTConfig) -> str:
         """The layout is shared by models of several licences."""
         return "CLIP by OpenAI and by LAION: MIT; towers of other models: see their model card"
+
+
+def block_rules(at: str, width: int) -> list[Rule]:
+    """Returns the rules of a block of CLIP, in either tower, from the layers below `at`."""
+    qkv = [f"{at}.self_attn.{n}_proj" for n in "qkv"]
+    return [
+        *norm("attention_norm", f"{at}.layer_norm1", bias=True),
+        *linear("attention/qkv", *qkv, bias=True, rows=(width,) * 3),
+        *linear("attention/out", f"{at}.self_attn.out_proj", bias=True),
+        *norm("mlp_norm", f"{at}.layer_norm2", bias=True),
+        *linear("mlp/up", f"{at}.mlp.fc1", bias=True),
+        *linear("mlp/down", f"{at}.mlp.fc2", bias=True),
+    ]

@@ -18,6 +18,8 @@ def processor(kind, **settings):
     """A processor of transformers that works on PIL images."""
     if kind == "clip":
         from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil as Made
+    elif kind == "vit":
+        from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil as Made
     else:
         from transformers.models.llava.image_processing_pil_llava import (
             LlavaImageProcessorPil as Made,
@@ -36,6 +38,9 @@ SETTINGS = {
                            do_rescale=False, do_normalize=False)),
     "pad": ("llava", dict(size=dict(shortest_edge=24), crop_size=dict(height=24, width=24),
                           do_pad=True)),
+    "vit": ("vit", dict(size={"height": 26, "width": 26})),
+    "dino": ("vit", dict(size=dict(height=26, width=26), image_mean=[0.485, 0.456, 0.406],
+                         image_std=[0.229, 0.224, 0.225])),
 }  # fmt: skip
 
 
@@ -62,6 +67,10 @@ def test_rules_are_read_from_every_form(tmp_path):
     old = {"size": 24, "crop_size": 24, "feature_extractor_type": "CLIPFeatureExtractor"}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(old))
     assert images.read_config(tmp_path, 24) == default
+    old = {"size": 24, "feature_extractor_type": "ViTFeatureExtractor"}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(old))
+    vit = images.read_config(tmp_path, 24)
+    assert (vit.resize, vit.crop, vit.resample) == ((24, 24), (), 2)
     assert images.with_fit(default, "pad").fit == "pad"
     assert images.with_fit(default, None) is default
 
