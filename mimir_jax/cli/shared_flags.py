@@ -28,18 +28,20 @@ def define_common(values: flags.FlagValues, *, config: bool) -> None:
 
 def define_processes(values: flags.FlagValues) -> None:
     """Defines the flags by which several processes find each other."""
-    texts = {
-        "coordinator": "HOST:PORT of process 0; TPU pods, Slurm, Open MPI and Kubernetes know it.",
-        "num_processes": "Number of processes; 1 alone ignores the scheduler.",
-        "process_id": "Which of them this is, from 0.",
-        "join_seconds": "How long to wait for all processes.",
-    }
-    flags.DEFINE_string("coordinator", None, texts["coordinator"], values)
-    flags.DEFINE_integer(
-        "num_processes", None, texts["num_processes"], lower_bound=1, flag_values=values
+    text = "HOST:PORT of process 0; TPU pods, Slurm, Open MPI and Kubernetes know it."
+    flags.DEFINE_string("coordinator", None, text, values)
+    define_place(values)
+    flags.DEFINE_float(
+        "join_seconds", 300.0, "How long to wait for all processes.", flag_values=values
     )
-    flags.DEFINE_integer("process_id", None, texts["process_id"], lower_bound=0, flag_values=values)
-    flags.DEFINE_float("join_seconds", 300.0, texts["join_seconds"], flag_values=values)
+
+
+def define_place(values: flags.FlagValues) -> None:
+    """Defines the flags that tell which of several processes this one is."""
+    text = "Number of processes; 1 alone ignores the scheduler."
+    flags.DEFINE_integer("num_processes", None, text, lower_bound=1, flag_values=values)
+    text = "Which of them this is, from 0."
+    flags.DEFINE_integer("process_id", None, text, lower_bound=0, flag_values=values)
 
 
 def processes(values: flags.FlagValues) -> dict[str, Any]:

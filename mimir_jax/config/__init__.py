@@ -69,7 +69,9 @@ _NAMES = {
     "models.vimi.config": "AlignerConfig VimiConfig",
     "diffusion.config": "DIVOT_REFERENCE DiffusionConfig EDMConfig SamplerConfig Shortcuts",
     "data.bucket_config": "BucketsConfig",
-    "data.config": "ClipWindowConfig DataConfig FolderConfig TfdsConfig ToyworldConfig",
+    "data.config": (
+        "ClipWindowConfig DataConfig FolderConfig ShardsConfig TfdsConfig ToyworldConfig"
+    ),
     "encoders.config": "INSTRUCTIONS FirstFrameConfig ImageConfig MultimodalConfig TextConfig",
     "parallel.config": "MeshConfig",
     "retrieval.config": "BM25Config RetrievalConfig",

@@ -49,7 +49,7 @@ class ClipLimit(video_io.UnreadableClip):
 
 
 def read_clip(
-    path: str | os.PathLike,
+    path: video_io.File,
     pick: video_io.Pick,
     *,
     height: int,
@@ -60,7 +60,7 @@ def read_clip(
     """Reads the frames that `pick` chooses, resized to cover `height` x `width`.
 
     Args:
-        path: The video file.
+        path: The video file, or its content.
         pick: Maps the clip's `Timeline` to frame numbers, repeats allowed.
         height: Rows of a frame.
         width: Columns of a frame.
@@ -72,13 +72,13 @@ def read_clip(
     """
     worker = _take()
     try:
-        return worker.read(os.fspath(path), pick, (height, width), float(seconds), float(gigabytes))
+        return worker.read(path, pick, (height, width), float(seconds), float(gigabytes))
     finally:
         _give_back(worker)
 
 
 def measure_clip(
-    path: str | os.PathLike, *, seconds: float | int, gigabytes: float | int
+    path: video_io.File, *, seconds: float | int, gigabytes: float | int
 ) -> tuple[video_io.Timeline, tuple[float, float]]:
     """Returns the timeline of a clip, and height and width of its first frame in square pixels.
 
@@ -92,7 +92,7 @@ def measure_clip(
 
     worker = _take()
     try:
-        sizes = worker.read(os.fspath(path), pick, None, float(seconds), float(gigabytes))
+        sizes = worker.read(path, pick, None, float(seconds), float(gigabytes))
     finally:
         _give_back(worker)
     height, width = sizes[0].tolist()
@@ -152,7 +152,7 @@ class _Worker:
 
     def read(
         self,
-        path: str,
+        path: video_io.File,
         pick: video_io.Pick,
         size: tuple[int, int] | None,
         seconds: float,

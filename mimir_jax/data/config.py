@@ -109,6 +109,22 @@ class FolderConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ShardsConfig:
+    """Shards of captioned clips that `mimir-jax prepare --shard_megabytes` has written.
+
+    Attributes:
+        path: Folder of the shards, or a folder of such folders.
+    """
+
+    path: str | None = None
+
+    def check_data(self, data: "DataConfig") -> None:
+        """Raises `FieldError` where no folder is named."""
+        checks.check(data, self.path is not None, "{shards.path} must name a folder of clip shards")
+        _check_window(data)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TfdsConfig:
     """A dataset of tensorflow_datasets in ArrayRecord format.
 
@@ -142,9 +158,11 @@ class DataConfig:
 
     Attributes:
         source: The section that counts: `toyworld` needs no files, `folder` reads a folder of
-            videos, `tfds` a dataset of tensorflow_datasets.
+            videos, `shards` what `mimir-jax prepare` has packed, `tfds` a dataset of
+            tensorflow_datasets.
         toyworld: Source `toyworld`.
         folder: Source `folder`.
+        shards: Source `shards`.
         tfds: Source `tfds`.
         buckets: Clips of several shapes and lengths, in place of those of one size.
         frames: Frames per clip; with buckets, per sampled video.
@@ -161,9 +179,10 @@ class DataConfig:
             latents and text features from it. None runs the frozen networks as it goes.
     """
 
-    source: Literal["toyworld", "folder", "tfds"] = "toyworld"
+    source: Literal["toyworld", "folder", "shards", "tfds"] = "toyworld"
     toyworld: ToyworldConfig = ToyworldConfig()
     folder: FolderConfig = FolderConfig()
+    shards: ShardsConfig = ShardsConfig()
     tfds: TfdsConfig = TfdsConfig()
     buckets: BucketsConfig = BucketsConfig()
     frames: int = 17

@@ -8,6 +8,7 @@ the range that holds them is decoded. Any fault of a file raises `UnreadableClip
 
 import contextlib
 import dataclasses
+import io
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -35,6 +36,21 @@ DECODER_ERRORS = (
     ValueError,
 )
 
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """A video file in memory.
+
+    Attributes:
+        name: Its name, whose suffix may tell decoders the format.
+        content: Its bytes.
+    """
+
+    name: str
+    content: bytes
+
+
+File = str | os.PathLike[str] | Stored
 Pick = Callable[["Timeline"], Int64[np.ndarray, "frames"]]
 Fit = Callable[[UInt8[np.ndarray, "h w 3"], float], UInt8[np.ndarray, "height width 3"]]
 
@@ -73,7 +89,7 @@ class Listing:
     keys: Int64[np.ndarray, "k"]
 
 
-def read_clip(path: str | os.PathLike, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
+def read_clip(path: File, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
     """Reads the frames that `pick` chooses.
 
     Args:
@@ -86,7 +102,7 @@ def read_clip(path: str | os.PathLike, pick: Pick, fit: Fit) -> UInt8[np.ndarray
     """
     try:
         read = _read_animation if is_animation(path) else _read_container
-        return read(os.fspath(path), pick, fit)
+        return read(path, pick, fit)
     except (UnreadableClip, MemoryError):
         raise
     except Exception as error:  # decoders raise whatever a damaged file provokes
@@ -99,18 +115,34 @@ def unreadable(error: Exception) -> UnreadableClip:
     return UnreadableClip(reason.strip().partition("\n")[0][:200])
 
 
-def is_animation(path: str | os.PathLike[str]) -> bool:
+class _Memory(io.BytesIO):
+    """What a decoder reads of a `Stored` video."""
+
+    def __init__(self, stored: Stored):
+        super().__init__(stored.content)
+        self.name = stored.name
+
+
+def _openable(path: File) -> str | _Memory:
+    """Returns what PyAV and Pillow open."""
+    return _Memory(path) if isinstance(path, Stored) else os.fspath(path)
+
+
+def is_animation(path: File) -> bool:
     """Whether the content, not the name, is that of a GIF or WebP, or a picture of one frame."""
-    with open(path, "rb") as file:
-        head = file.read(12)
+    if isinstance(path, Stored):
+        head = path.content[:12]
+    else:
+        with open(path, "rb") as file:
+            head = file.read(12)
     if head.startswith((b"GIF8", b"\x89PNG", b"\xff\xd8\xff")):
         return True
     return head[:4] == b"RIFF" and head[8:] == b"WEBP"
 
 
-def _read_animation(path: str, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
+def _read_animation(path: File, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
     frames, durations = [], []
-    with Image.open(path) as image:
+    with Image.open(_openable(path)) as image:
         for page in ImageSequence.Iterator(image):
             page.load()  # WebP knows the duration of a page only then
             durations.append(page_seconds(page.info.get("duration", 0)))
@@ -135,7 +167,7 @@ def on_white(page: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     return np.array(page.convert("RGB"))
 
 
-def _read_container(path: str, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
+def _read_container(path: File, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
     listing = list_frames(path)
     chosen = pick(listing.timeline)
     wanted = np.unique(chosen)
@@ -162,13 +194,13 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     return stream
 
 
-def list_frames(path: str) -> Listing:
+def list_frames(path: File) -> Listing:
     """Reads the time of every frame of a video without decoding any.
 
     Raises:
         UnreadableClip: if the file ends well before the duration its header declares.
     """
-    with av.open(path) as container:
+    with av.open(_openable(path)) as container:
         stream = video_stream(container)
         declared = _declared_seconds(container, stream)
         base, rate = stream.time_base, stream.average_rate
@@ -236,7 +268,7 @@ def _key_before(listing: Listing, index: np.integer) -> int | None:
 
 
 def _decode(
-    path: str, listing: Listing, wanted: np.ndarray, fit: Fit, start: int | None
+    path: File, listing: Listing, wanted: np.ndarray, fit: Fit, start: int | None
 ) -> dict[int, UInt8[np.ndarray, "h w 3"]]:
     """Decodes from key frame `start` (None: the beginning) until it has the `wanted` frames.
 
@@ -247,7 +279,7 @@ def _decode(
     number = {int(stamps[i]): i for i in wanted.tolist()}
     last = max(number)
     frames, spoilt = {}, False
-    with av.open(path) as container:
+    with av.open(_openable(path)) as container:
         stream = video_stream(container)
         stream.codec_context.thread_count = 1  # the loader reads several clips at once
         aspect = float(stream.sample_aspect_ratio or 1)

@@ -131,6 +131,30 @@ def session(launch: Launch, facts: Mapping[str, Any]) -> Iterator[None]:
     jax.distributed.shutdown()
 
 
+def place(index: int | None = None, count: int | None = None) -> tuple[int, int]:
+    """Returns index and number of processes that work on their own and meet nowhere.
+
+    Args:
+        index: Which of them this is, from 0; None asks the scheduler.
+        count: How many there are; 1 asks no scheduler.
+
+    Raises:
+        InputError: for one without the other, or an index beyond the number.
+    """
+    if count == 1 and index is None:
+        return 0, 1
+    if index is None and count is None:
+        unused = "127.0.0.1:1"  # nobody connects; some schedulers would wait for process 0
+        _, count, index = _detect(0, unused)
+        return (0, 1) if index is None or count is None else (index, count)
+    require(
+        index is not None and count is not None and 0 <= index < count,
+        f"--process_id must be from 0 to --num_processes - 1, got {index} of {count}; give both, "
+        "or none where the scheduler knows",
+    )
+    return index, count
+
+
 def is_first() -> bool:
     """Whether this process writes and prints."""
     return jax.process_index() == 0
@@ -182,14 +206,19 @@ def _find_coordinator(launch: Launch) -> tuple[str, int, int] | None:
         return launch.coordinator, launch.num_processes, launch.process_id
     if launch.alone:
         return None
+    coordinator, count, index = _detect(round(launch.join_seconds))
+    return None if count in (None, 1) else (coordinator, count, index)
+
+
+def _detect(seconds: int, address: str | None = None) -> tuple[str | None, int | None, int | None]:
+    """Returns what `jax_internals.detect_cluster` does."""
     try:
-        coordinator, count, index = jax_internals.detect_cluster(round(launch.join_seconds))
+        return jax_internals.detect_cluster(seconds, address)
     except RuntimeError as error:
         raise InputError(
             f"the scheduler must tell where process 0 is: {error}; or give --coordinator, "
             "--num_processes and --process_id"
         ) from None
-    return None if count in (None, 1) else (coordinator, count, index)
 
 
 def _versions() -> dict[str, Any]:

@@ -16,8 +16,14 @@ def key_value_client() -> Any:
     return distributed.global_state.client
 
 
-def detect_cluster(timeout_seconds: int) -> tuple[str | None, int | None, int | None]:
+def detect_cluster(
+    timeout_seconds: int, address: str | None = None
+) -> tuple[str | None, int | None, int | None]:
     """Asks the scheduler, as `jax.distributed.initialize()` does.
+
+    Args:
+        timeout_seconds: How long to wait for process 0 to have an address.
+        address: Of process 0, where the scheduler need not tell it.
 
     Returns:
         HOST:PORT of process 0, the number of processes and the index of this one; None for each
@@ -27,6 +33,6 @@ def detect_cluster(timeout_seconds: int) -> tuple[str | None, int | None, int | 
         RuntimeError: if the scheduler gives contradictory or incomplete answers.
     """
     address, count, index, _ = clusters.ClusterEnv.auto_detect_unset_distributed_params(
-        None, None, None, None, None, timeout_seconds
+        address, None, None, None, None, timeout_seconds
     )
     return address, count, index

@@ -3,7 +3,8 @@
 """Runs the frozen networks of a run once over its training clips, for `data.features` to name.
 
 Each record passes alone through `Encoder.encode_record`, as in training, so that features stored in
-float32 equal those that training would compute, to the bit.
+float32 equal those that training would compute, to the bit. Processes share the shards by claims in
+the folder (`preparation.claims`), and take over those of a killed one.
 """
 
 import contextlib
@@ -11,21 +12,28 @@ import dataclasses
 import itertools
 import pathlib
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from mimir_jax import systems
+from mimir_jax import files, systems
 from mimir_jax.config import TrainConfig
 from mimir_jax.data import feature_store, sources
 from mimir_jax.data import loader as loader_lib
 from mimir_jax.errors import InputError
 from mimir_jax.parallel import distributed
+from mimir_jax.preparation import claims as claims_lib
 from mimir_jax.systems import base
 
 SHARD_SIZE = 64
+CLAIMS = ".claims"
+"""Folder of the claims, in that of the features."""
+
+_AT_ONCE = 8  # shards that a process claims together, whose clips are decoded ahead
+_WAIT_SECONDS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,15 +43,11 @@ class Result:
     Attributes:
         manifest: Manifest of the folder.
         made: Number of shards written.
-        found: Number of shards of these processes that existed before.
-        missing: Number of shards that other processes have yet to write.
-        skipped: Clips that could not be decoded and were replaced by the next, by name.
+        skipped: Clips of these that could not be decoded and were replaced by the next, by name.
     """
 
     manifest: feature_store.Manifest
     made: int
-    found: int
-    missing: int
     skipped: list[str]
 
 
@@ -128,7 +132,9 @@ def write_features(
     process_count: int | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Result:
-    """Writes this process's missing shards of the features of a run.
+    """Writes the missing shards of the features of a run, together with other processes.
+
+    It returns when no shard is missing, whoever wrote it.
 
     Args:
         config: The run.
@@ -136,10 +142,10 @@ def write_features(
         count: Records, from the first of the source; None takes all of them.
         dtype: Of the stored states and latents.
         shard_size: Records of a shard.
-        process_index: Which of `process_count` processes this is; each writes every
-            `process_count`-th shard. JAX's own by default, which then end together.
+        process_index: Which of `process_count` processes this is, so that they begin with
+            different shards. JAX's own by default, which then end together.
         process_count: Number of processes, which share nothing but the folder.
-        report: Called with how many records of this call are done and how many there are.
+        report: Called with how many of the missing records are done and how many there are.
 
     Raises:
         InputError: for a system that encodes no clips, a folder of anything else, sizes that do not
@@ -150,32 +156,79 @@ def write_features(
     if not 0 <= index < processes:
         raise InputError(f"process must be within 0..{processes - 1}, got {index}; count from 0")
     plan = make_plan(config, folder, count=count, dtype=dtype, shard_size=shard_size)
-    encoder, manifest, records = plan.encoder, plan.manifest, plan.manifest.records
-    numbers = [number for number in plan.missing if number % processes == index]
-    rows = [row for number in numbers for row in manifest.shard_rows(number)]
+    manifest = plan.manifest
     feature_store.claim(folder, manifest)
-
-    wanted = [row for row in rows if row < records]
-    with _batches(plan.clips, wanted, plan.config) as batches:
-
-        def encode() -> Iterator[feature_store.Record]:
-            for done, row in enumerate(rows):
-                report(done, len(rows))
-                yield _encode_record(encoder, next(batches)) if row < records else plan.empty
-
-        encoded = encode()
-        for number in numbers:
-            shard = itertools.islice(encoded, len(manifest.shard_rows(number)))
-            feature_store.write_shard(folder, manifest, number, shard)
-        report(len(rows), len(rows))
-        skipped = sorted(batches.skipped) if wanted else []
-    own = len(range(index, manifest.num_shards, processes))
-    parts = [[len(numbers), own - len(numbers), skipped]]
+    with files.writing(folder, "--out"):
+        (folder / CLAIMS).mkdir(exist_ok=True)
+    writer = _Writer(plan, folder, report)
+    first = len(plan.missing) * index // processes
+    todo = [*plan.missing[first:], *plan.missing[:first]]
+    while todo := writer.left(todo):
+        size = min(_AT_ONCE, max(1, len(todo) // (4 * processes)))
+        groups = [todo[k : k + size] for k in range(0, len(todo), size)]
+        if not sum(map(writer.write, groups)):
+            time.sleep(_WAIT_SECONDS)  # others work on what is left
+    parts = [[writer.made, sorted(writer.skipped)]]
     if process_count is None:
         parts = distributed.gather(parts[0])
-    made, found, names = zip(*parts, strict=True)
-    missing = manifest.num_shards - len(manifest.present(folder))
-    return Result(manifest, sum(made), sum(found), missing, sorted({*itertools.chain(*names)}))
+    made, names = zip(*parts, strict=True)
+    return Result(manifest, sum(made), sorted({*itertools.chain(*names)}))
+
+
+class _Writer:
+    """Writes shards that no other process does.
+
+    Attributes:
+        made: Number of shards that it wrote.
+        skipped: Clips of these that could not be decoded.
+    """
+
+    def __init__(self, plan: Plan, folder: pathlib.Path, report: Callable[[int, int], None]):
+        self.made, self.skipped = 0, set()
+        self._plan, self._folder, self._report = plan, folder, report
+        self._claims = claims_lib.Claims(folder / CLAIMS)
+        self._total = self._left = self._rows(plan.missing)
+
+    def left(self, numbers: Sequence[int]) -> list[int]:
+        """Returns which of the shards are missing."""
+        present = self._plan.manifest.present(self._folder)
+        numbers = [number for number in numbers if number not in present]
+        self._left = self._rows(numbers)
+        self._report(self._total - self._left, self._total)
+        return numbers
+
+    def write(self, numbers: Sequence[int]) -> int:
+        """Writes those of the shards that are missing and free; returns how many these were."""
+        manifest = self._plan.manifest
+        with contextlib.ExitStack() as stack:
+            mine = [
+                number
+                for number in numbers
+                if stack.enter_context(self._claims.claim(str(number))) is not None
+                and not (self._folder / manifest.shard(number)).exists()
+            ]
+            rows = [row for number in mine for row in manifest.shard_rows(number)]
+            wanted = [row for row in rows if row < manifest.records]
+            with _batches(self._plan.clips, wanted, self._plan.config) as batches:
+                encoded = self._encode(rows, batches)
+                for number in mine:
+                    shard = itertools.islice(encoded, len(manifest.shard_rows(number)))
+                    feature_store.write_shard(self._folder, manifest, number, shard)
+                self.skipped |= {*(batches.skipped if wanted else ())}
+        self.made += len(mine)
+        return len(mine)
+
+    def _encode(
+        self, rows: Sequence[int], batches: Iterator[loader_lib.Batch]
+    ) -> Iterator[feature_store.Record]:
+        for row in rows:
+            is_clip = row < self._plan.manifest.records
+            yield _encode_record(self._plan.encoder, next(batches)) if is_clip else self._plan.empty
+            self._left -= 1
+            self._report(self._total - self._left, self._total)
+
+    def _rows(self, numbers: Sequence[int]) -> int:
+        return sum(len(self._plan.manifest.shard_rows(number)) for number in numbers)
 
 
 class _Subset:

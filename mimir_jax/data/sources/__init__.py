@@ -122,6 +122,13 @@ def _folder(config: DataConfig, split: Split, seed: int) -> Source:
     return folder.VideoFolder(config.folder.path, split=split, pictures=pictures, **cut)
 
 
+def _shards(config: DataConfig, split: Split, seed: int) -> Source:
+    from mimir_jax.data.sources import shards
+
+    del seed
+    return shards.ClipShards(config.shards.path, split=split, **_cut(config, split))
+
+
 def _tfds(config: DataConfig, split: Split, seed: int) -> Source:
     from mimir_jax.data.sources import tfds
 
@@ -158,6 +165,7 @@ def _cut(config: DataConfig, split: Split) -> dict[str, Any]:
 _MAKERS: dict[str, Callable[[DataConfig, Split, int], Source]] = {
     "toyworld": _toyworld,
     "folder": _folder,
+    "shards": _shards,
     "tfds": _tfds,
 }
 """Makes the source of every kind of `DataConfig.source`."""

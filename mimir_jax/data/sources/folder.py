@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder of videos with captions as a data source."""
 
-import functools
-import itertools
 import json
 import os
 import pathlib
@@ -18,6 +16,7 @@ from mimir_jax import files as files_lib
 from mimir_jax import hashing
 from mimir_jax.data import clip_worker, clips, video_io
 from mimir_jax.data.sources import captions as captions_lib
+from mimir_jax.data.sources import splits
 
 _TEXTS = (".txt", ".json", ".jsonl", ".csv")
 
@@ -100,21 +99,14 @@ class VideoFolder(clips.ClipSource):
 
     def _choose(self, split: Literal["train", "heldout"]) -> list[str]:
         """Returns the files of a split, at least one of which can be read."""
-        is_readable = functools.cache(self._is_readable)
-        codes = {f: int(hashing.sha256(f)[:8], 16) for f in self.files}
-        order = sorted(self.files, key=codes.get)
-        heldout = [file for file in order if codes[file] % 20 == 0]
-        if not any(is_readable(file) for file in heldout):
-            others = (file for file in order if codes[file] % 20)
-            heldout += itertools.islice(filter(is_readable, others), 1)
-        rest = [file for file in self.files if file not in heldout]
-        chosen = rest if split == "train" else sorted(heldout)
+        codes = np.array([splits.code(file) for file in self.files], np.uint32)
+        chosen = splits.choose(codes, split, lambda number: self._is_readable(self.files[number]))
         self._require(
-            any(is_readable(file) for file in chosen),
-            f"needs at least two readable videos, to hold one out, got fewer of {len(order)} in "
-            f"{str(self.folder)!r}; add videos, repair them or change frames, fps or short",
+            len(chosen) > 0,
+            f"needs at least two readable videos, to hold one out, got fewer of {len(self.files)} "
+            f"in {str(self.folder)!r}; add videos, repair them or change frames, fps or short",
         )
-        return chosen
+        return [self.files[number] for number in chosen.tolist()]
 
     def _is_readable(self, file: str) -> bool:
         try:

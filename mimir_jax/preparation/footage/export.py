@@ -47,7 +47,7 @@ class Exporter:
             names: Its clips that are kept.
 
         Returns:
-            File and captions of each, or `failed` if the video cannot be read any more.
+            File, size and captions of each, or `failed` if the video cannot be read any more.
         """
         wanted = [clip for clip in record["clips"] if clip["clip"] in names]
         path, done = self._root / record["video"], {}
@@ -62,12 +62,14 @@ class Exporter:
                             shutil.copyfile(path, target)
                         else:
                             self._write(target, frames, timeline, clip)
-                    info = {**clip, "video": record["video"], "path": written}
-                    read = functools.partial(self._frames, written)
-                    texts = captions.read(self._captioner, self._config.captions, read, info)
+                        # Before others see the file, which may work on the same video.
+                        info = {**clip, "video": record["video"], "path": target}
+                        read = functools.partial(self._frames, target)
+                        texts = captions.read(self._captioner, self._config.captions, read, info)
+                        size = target.stat().st_size
                     if not texts:
-                        written.unlink()
-                    done[clip["clip"]] = {"file": file, "captions": texts}
+                        written.unlink(missing_ok=True)
+                    done[clip["clip"]] = {"file": file, "bytes": size, "captions": texts}
         except video_io.UnreadableClip as error:
             return {"kept": names, "clips": done, "failed": str(error)}
         return {"kept": names, "clips": done}

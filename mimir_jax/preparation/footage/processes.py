@@ -10,7 +10,7 @@ from typing import Any
 
 from mimir_jax.data import clip_worker
 from mimir_jax.errors import InputError
-from mimir_jax.preparation.footage import runner
+from mimir_jax.preparation.footage import runner, store
 from mimir_jax.preparation.footage.config import FootageConfig
 
 _FRUITLESS = 12
@@ -23,8 +23,19 @@ def run(
     config: FootageConfig,
     workers: int,
     report: runner.Report,
+    place: tuple[int, int] = (0, 1),
+    share: runner.Share | None = None,
 ) -> None:
     """Works with several processes until nothing is left.
+
+    Args:
+        root: Folder of raw videos.
+        out: Folder of prepared clips.
+        config: The preparation.
+        workers: Processes.
+        report: Called with a step and a video that a process has finished.
+        place: Index and number of the commands that share the work.
+        share: What to do; by default everything.
 
     Raises:
         InputError: with which a process ended.
@@ -34,7 +45,8 @@ def run(
 
     def start(number: int) -> None:
         here, there = context.Pipe(duplex=False)
-        arguments = (root, out, config, number, there)
+        begin = (place[0] + number / workers) / place[1]
+        arguments = (root, out, config, begin, share, there)
         process = context.Process(target=_work, args=arguments, daemon=True)
         process.start()
         there.close()
@@ -54,7 +66,8 @@ def run(
                     del running[pipe]
                     if process.exitcode > 0:
                         raise RuntimeError("a process of the preparation has failed") from None
-                    if process.exitcode < 0:  # killed; what it had claimed is free again
+                    if process.exitcode < 0:  # killed, perhaps by the video that it worked on
+                        store.Store(out).claims.blame(process.pid)
                         fruitless += 1
                         _require_fruit(fruitless, signal.Signals(-process.exitcode).name)
                         start(number)
@@ -77,7 +90,12 @@ def _require_fruit(killed: int, name: str) -> None:
 
 
 def _work(
-    root: pathlib.Path, out: pathlib.Path, config: FootageConfig, number: int, pipe: Any
+    root: pathlib.Path,
+    out: pathlib.Path,
+    config: FootageConfig,
+    begin: float,
+    share: runner.Share | None,
+    pipe: Any,
 ) -> None:
     """Works in a process of its own."""
 
@@ -88,8 +106,8 @@ def _work(
         pipe.send((kind, value))
 
     try:
-        runner.Preparation(root, out, config).work(send, limit, offset=number * 7919)
+        runner.Preparation(root, out, config).work(send, limit, begin, share)
     except InputError as error:
         send("error", str(error))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):  # the command was stopped, or killed
         pass

@@ -3,20 +3,24 @@
 """Does the work of a preparation: in one process after the other, or in many at the same time.
 
     measure    each raw video: cut, measured; a record of its clips
-    select     all records: duplicates; the same in every process, from the records alone
+    select     all records: duplicates; by one process, from the records alone
     export     each video with kept clips: written, captioned
     finish     captions.jsonl, decisions.jsonl, quarantine.jsonl
+    pack       where asked for: the kept clips, in shards
 
-Processes of one command or of many machines share the first and third step through the
-destination: each claims a video, and takes over what an ended process had claimed.
+Processes of one command or of many machines share these steps, but `finish`, through the
+destination: each claims a video, and takes over what an ended process had claimed. All of them
+finish, and write the same files.
 """
 
+import json
 import pathlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from mimir_jax import files
+from mimir_jax import files, hashing
+from mimir_jax.data import clip_shards
 from mimir_jax.data.sources import captions as captions_lib
 from mimir_jax.data.sources import folder as folder_lib
 from mimir_jax.errors import InputError
@@ -27,8 +31,21 @@ from mimir_jax.preparation.footage import scan, selection, store
 from mimir_jax.preparation.footage.config import FootageConfig
 
 _WAIT_SECONDS = 0.5
+_ABANDONED_SECONDS = 3600.0
 Report = Callable[[str, str], None]
 """Called with a step and the video that it has finished."""
+
+
+class Share(NamedTuple):
+    """Part of one step.
+
+    Attributes:
+        kind: Of its records, `store.MEASURED` or `store.EXPORTED`.
+        kept: Its videos; in the step of `store.EXPORTED`, with the clips that are kept.
+    """
+
+    kind: str
+    kept: dict[str, list[str]]
 
 
 class Preparation:
@@ -61,7 +78,8 @@ class Preparation:
         self,
         report: Report = lambda step, video: None,
         limit: Callable[[], None] = lambda: None,
-        offset: int = 0,
+        begin: float = 0.0,
+        share: Share | None = None,
     ) -> None:
         """Measures and exports until nothing is left, also by other processes.
 
@@ -72,19 +90,57 @@ class Preparation:
         Args:
             report: Called when this process has finished a video.
             limit: Called before a video, to limit what it may take.
-            offset: Video to begin with, so that processes begin with different ones.
+            begin: Where in the list of videos to begin, from 0 to 1, so that processes begin with
+                different ones.
+            share: What to do; by default everything.
         """
         self._scanner = scan.Scanner(self.config)
         self._exporter = export_lib.Exporter(self.config, self.root, self.store.clips)
         self.store.create(self.config)
-        self._share(store.MEASURED, self.videos, self._measure, report, limit, offset)
-        self._select()
-        self._share(store.EXPORTED, list(self._kept), self._export, report, limit, offset)
+        if share is not None:
+            self._kept = share.kept
+            make = self._measure if share.kind == store.MEASURED else self._export
+            self._share(share.kind, list(share.kept), make, report, limit, begin)
+            return
+        self._share(store.MEASURED, self.videos, self._measure, report, limit, begin)
+        limit()
+        self._choose()
+        self._share(store.EXPORTED, list(self._kept), self._export, report, limit, begin)
+
+    def left(self, kind: str) -> Share:
+        """Returns what is left of a step; that of `store.EXPORTED` needs all of the other."""
+        if kind == store.MEASURED:
+            self._kept = {video: [] for video in self.videos}
+        else:
+            self._choose()
+        kept = {v: k for v, k in self._kept.items() if self._current(kind, v) is None}
+        return Share(kind, kept)
 
     def records(self) -> list[dict[str, Any]]:
         """Returns the records of all videos."""
         records = (self._current(store.MEASURED, video) for video in self.videos)
         return [record for record in records if record is not None]
+
+    def _choose(self) -> None:
+        """Selects clips, or reads what another process has selected of the same videos."""
+        stamps = [[video, store.stamp(self.root / video)] for video in self.videos]
+        state = hashing.sha256(json.dumps(stamps))
+        while not self._is_chosen(state):
+            with self.store.claim(store.SELECTED, "all") as ended:
+                if ended is not None and not self._is_chosen(state):
+                    self._select()
+                    content = {"state": state, "kept": self._kept}
+                    self.store.write(store.SELECTED, "all", content)
+            if ended is None:
+                time.sleep(_WAIT_SECONDS)
+
+    def _is_chosen(self, state: str) -> bool:
+        """Reads the selection of some state of the videos; returns whether it was made."""
+        found = self.store.read(store.SELECTED, "all")
+        if found is None or found["state"] != state:
+            return False
+        self._kept = found["kept"]
+        return True
 
     def _select(self) -> dict[str, list[dict[str, Any]]]:
         """Returns the decisions on every clip, up to that on duplicates."""
@@ -100,10 +156,10 @@ class Preparation:
         make: Callable[[str, int], None],
         report: Report,
         limit: Callable[[], None],
-        offset: int,
+        begin: float,
     ) -> None:
         """Makes the records that are missing, together with other processes."""
-        start = offset % max(1, len(videos))
+        start = int(begin * len(videos))
         todo = [*videos[start:], *videos[:start]]
         while todo := [video for video in todo if self._current(kind, video) is None]:
             worked = False
@@ -175,9 +231,9 @@ class Preparation:
                 lines.append(line)
                 if line["dropped_by"] is None:
                     captions.append({"file": line["file"], "caption": line["captions"]})
-        names = {line["file"] for line in captions}
+        names = {captions_lib.OWN, *(line["file"] for line in captions)}
         for path in self.store.clips.iterdir():
-            if path.name not in names and path.name != captions_lib.OWN:
+            if path.name not in names and not _is_written(path):
                 path.unlink(missing_ok=True)
         store.write_lines(self.store.clips / captions_lib.OWN, captions)
         store.write_lines(self.store.folder / "decisions.jsonl", lines)
@@ -186,6 +242,40 @@ class Preparation:
         rows = [{"file": file, "reason": reason} for file, reason in left]
         store.write_lines(self.store.folder / "quarantine.jsonl", rows)
         return lines
+
+    def pack(self, lines: Sequence[dict[str, Any]], shard_bytes: int) -> int:
+        """Writes the kept clips as shards, together with other processes; returns how many.
+
+        Args:
+            lines: Of the clips; see `finish`.
+            shard_bytes: Size from which a shard is full.
+
+        Raises:
+            InputError: for a clip that is missing or has changed since it was written.
+        """
+        entries = [
+            clip_shards.Entry(line["file"], line["bytes"], tuple(line["captions"]))
+            for line in lines
+            if line["dropped_by"] is None
+        ]
+        plan, folder = clip_shards.plan(entries, shard_bytes), self.store.shards
+        if clip_shards.is_complete(folder, plan):
+            return len(plan.parts)
+        with files.writing(folder, "OUT"):
+            folder.mkdir(exist_ok=True)
+        todo = list(range(len(plan.parts)))
+        while todo := [k for k in todo if not (folder / plan.shard(k)).is_file()]:
+            worked = False
+            for number in todo:
+                name = plan.shard(number)
+                with self.store.claim("packed", name) as ended:
+                    if ended is not None and not (folder / name).is_file():
+                        clip_shards.write_shard(folder, plan, number, self.store.read_clip)
+                        worked = True
+            if not worked:
+                time.sleep(_WAIT_SECONDS)
+        clip_shards.complete(folder, plan)
+        return len(plan.parts)
 
     def _line(
         self,
@@ -213,3 +303,12 @@ class Preparation:
         line["decisions"] = [*decisions, decision]
         line["dropped_by"] = selection.dropped_by(line["decisions"])
         return {**line, **done} if words else line
+
+
+def _is_written(path: pathlib.Path) -> bool:
+    """Whether another process may be writing a hidden file, and was not killed long ago."""
+    try:
+        age = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return True
+    return path.name.startswith(".") and age < _ABANDONED_SECONDS

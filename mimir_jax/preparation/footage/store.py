@@ -3,36 +3,41 @@
 """What a folder of prepared clips holds, and how many processes share the work on it.
 
     clips/                 what training reads: clips, and captions.jsonl
+    shards/                the same clips in shards, where asked for (`data.clip_shards`)
     decisions.jsonl        a line for each clip: what every rule measured and decided
     quarantine.jsonl       videos that cannot be read, with the reason
     report.html            funnel, histograms, contact sheets
     work/settings.json     the config; a folder of another one is refused
     work/measured/ID.json  clips of a video and their measures
+    work/selected/all.json which clips are kept
     work/exported/ID.json  its clips that were written, and their captions
     work/pictures/ID.jpg   frames of its clips
-    work/claims/           which process works on what
+    work/claims/           which process works on what (`preparation.claims`)
 
-A file is complete or absent, and every file is a function of the raw videos and the config. A
-claim is a lock of the kernel, which ends with its process: another process then takes the share.
-Where a file system has no locks, two processes may do the same work and write the same file.
+A file is complete or absent, and every file is a function of the raw videos and the config, so
+that it does not matter which process writes it, nor whether two do.
 """
 
 import contextlib
 import dataclasses
-import fcntl
+import functools
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+import time
 from typing import Any
 
 from mimir_jax import files, hashing
 from mimir_jax.config import bridge
 from mimir_jax.errors import InputError
+from mimir_jax.preparation import claims
 from mimir_jax.preparation.footage.config import FootageConfig
 
-MEASURED, EXPORTED = "measured", "exported"
-_FOLDERS = ("clips", "work/measured", "work/exported", "work/pictures", "work/claims")
+MEASURED, SELECTED, EXPORTED = "measured", "selected", "exported"
+_FOLDERS = (
+    "clips",
+    *(f"work/{name}" for name in (MEASURED, SELECTED, EXPORTED, "pictures", "claims")),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +54,21 @@ class Store:
     def clips(self) -> pathlib.Path:
         """Folder that training reads."""
         return self.folder / "clips"
+
+    @property
+    def shards(self) -> pathlib.Path:
+        """Folder of the same clips in shards, where they were asked for."""
+        return self.folder / "shards"
+
+    def read_clip(self, file: str) -> bytes:
+        """Returns the content of a kept clip."""
+        try:
+            return (self.clips / file).read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"clip {self.clips / file} must be readable to be packed: {files.reason(error)}; "
+                "delete OUT/work/exported, the same command writes all clips again"
+            ) from None
 
     @property
     def work(self) -> pathlib.Path:
@@ -90,8 +110,12 @@ class Store:
             for name in _FOLDERS:
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
         path = self.work / "settings.json"
-        if not path.is_file():
-            files.write_json(path, dataclasses.asdict(config))
+        while not path.is_file():
+            with self.claim("settings", "all") as mine:
+                if mine is not None and not path.is_file():
+                    files.write_json(path, dataclasses.asdict(config))
+            time.sleep(0.0 if mine is not None else 0.1)
+        self.check(config)  # which another process may have written
 
     def read(self, kind: str, key: str) -> dict[str, Any] | None:
         """Returns a record, None if it is absent."""
@@ -102,30 +126,14 @@ class Store:
         """Writes a record."""
         files.write_json(self.work / kind / f"{key}.json", record, indent=0)
 
-    @contextlib.contextmanager
-    def claim(self, kind: str, key: str) -> Iterator[int | None]:
-        """Claims a share of the work until the context ends.
+    def claim(self, kind: str, key: str) -> contextlib.AbstractContextManager[int | None]:
+        """Claims a share of the work until the context ends; see `claims.Claims.claim`."""
+        return self.claims.claim(f"{kind}-{key}")
 
-        Yields:
-            How many processes have ended while they worked on it; None if another process does.
-        """
-        path = self.work / "claims" / f"{kind}-{key}"
-        with files.writing(path, "claim"), path.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield None
-                return
-            except OSError:  # a file system without locks
-                pass
-            file.seek(0)
-            ended = len(file.read())
-            file.write(".")
-            file.flush()
-            try:
-                yield ended
-            finally:
-                path.unlink(missing_ok=True)
+    @functools.cached_property
+    def claims(self) -> claims.Claims:
+        """The claims of a folder that was created."""
+        return claims.Claims(self.work / "claims")
 
 
 def video_key(video: str) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from scipy import ndimage
 from mimir_jax import files
 from mimir_jax.data import video_io, video_stream
 from mimir_jax.data.sources import folder as folder_lib
+from mimir_jax.data.sources import shards as shards_lib
 from mimir_jax.errors import InputError
+from mimir_jax.preparation import claims
+from mimir_jax.preparation.footage import beam, plugins, processes, report, runner, scan, store
 from mimir_jax.preparation.footage import config as c
-from mimir_jax.preparation.footage import plugins, processes, report, runner, scan, store
 from mimir_jax.preparation.footage.filters import captions, duplicates, quality, shots
 from tests import commands
 from tests.data import video_files
@@ -107,6 +110,37 @@ def test_a_cut_clip_holds_its_frames(raw, tmp_path):
     assert np.abs(found - np.stack(pictures(1, 20)[:16]).astype(float)).mean() < 12
 
 
+def test_clips_are_packed_together(raw, tmp_path, monkeypatch):
+    def here(root, out, config, workers, done, place):
+        runner.Preparation(root, out, config).work(done)
+
+    monkeypatch.setattr(processes, "run", here)
+    out = tmp_path / "out"
+    arguments = raw, out, *BARE, "--config.basic.min_seconds=1", "--shard_megabytes=1"
+    code, text, _ = commands.call("prepare", *arguments)
+    assert code == 0
+    assert f"1 shards -> {out / 'shards'}" in text
+    assert f"--config.data.source=shards --config.data.shards.path={out / 'shards'}" in text
+    folder = folder_lib.VideoFolder(out / "clips", frames=8, height=32, width=48)
+    packed = shards_lib.ClipShards(out / "shards", frames=8, height=32, width=48)
+    assert [packed[k]["caption"] for k in range(len(packed))] == [
+        folder[k]["caption"] for k in range(len(folder))
+    ]
+    before = content(out / "shards")
+
+    # A process that was killed has left a claim; another size needs the clips.
+    preparation = runner.Preparation(raw, out, store.Store(out).settings())
+    lines = preparation.finish()
+    for path in (out / "shards").glob("*.array_record"):
+        ended_in(out / "work/claims", f"packed-{path.name}")
+        path.unlink()
+    assert preparation.pack(lines, 1_000_000) == 1 and content(out / "shards") == before
+    next((out / "clips").glob("*.mp4")).unlink()
+    assert preparation.pack(lines, 1_000_000) == 1
+    with pytest.raises(InputError, match="must be readable to be packed: No such file"):
+        preparation.pack(lines, 1)
+
+
 def test_a_stream_equals_chosen_frames(tmp_path):
     path = tmp_path / "a.mp4"
     video_files.write_video(path, pictures(0), fps=8, rotation=90)
@@ -157,23 +191,72 @@ def test_duplicates_are_those_of_all_pairs():
     assert found == want and 5 < sum(want.values()) < 40
 
 
-def test_a_share_has_one_owner_and_remembers_the_dead(tmp_path):
+def test_a_video_that_ends_its_processes_is_given_up(raw, tmp_path):
     folder = store.Store(tmp_path)
     folder.create(PLAIN)
-    with folder.claim("measured", "a") as mine, folder.claim("measured", "a") as theirs:
-        assert (mine, theirs) == (0, None)
-    (tmp_path / "work/claims/measured-a").write_text("..")  # two were killed
-    with folder.claim("measured", "a") as ended:
-        assert ended == 2
-    with folder.claim("measured", "a") as ended:
-        assert ended == 0
-
-
-def test_a_video_that_ends_its_processes_is_given_up(raw, tmp_path):
-    store.Store(tmp_path).create(PLAIN)
-    (tmp_path / f"work/claims/measured-{store.video_key('good.mp4')}").write_text("...")
+    name = f"measured-{store.video_key('good.mp4')}"
+    for _ in range(3):
+        child = ended_in(tmp_path / "work/claims", name)
+        folder.claims.blame(child)
     line = run(raw, tmp_path)["good.mp4"]
     assert line["dropped_by"] == "read" and "ended 3 processes" in line["reason"]
+    assert not list((tmp_path / "work/claims").iterdir())
+
+
+def test_shares_of_ended_processes_are_taken_over(raw, tmp_path):
+    """Commands that were killed count for nothing, however often."""
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    run(raw, alone)
+    folder = store.Store(shared)
+    folder.create(PLAIN)
+    videos = folder_lib.list_videos(raw)[0]
+    for key in map(store.video_key, videos):
+        for name in (f"measured-{key}", f"exported-{key}"):
+            for _ in range(4):
+                ended_in(shared / "work/claims", name)
+    (shared / "clips/.leftover.mp4").write_bytes(b"half")
+    os.utime(shared / "clips/.leftover.mp4", (0, 0))
+    (shared / "clips/.written.mp4").write_bytes(b"half")
+    workers = [runner.Preparation(raw, shared, PLAIN) for _ in range(2)]
+    with futures.ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda k: workers[k].work(begin=k / 2), range(2)))
+    for worker in workers:
+        report.write(folder, worker.finish())
+    report.write(store.Store(alone), runner.Preparation(raw, alone, PLAIN).finish())
+    (shared / "clips/.written.mp4").unlink()
+    assert content(shared) == content(alone)
+
+
+def test_of_two_settings_at_the_same_time_one_stays(tmp_path, monkeypatch):
+    folder, write_json = store.Store(tmp_path), files.write_json
+    other = dataclasses.replace(PLAIN, basic=c.BasicConfig(min_side=1.0))
+
+    def slow(path, value):
+        monkeypatch.undo()
+        with pytest.raises(InputError, match="settings"), futures.ThreadPoolExecutor(1) as threads:
+            late = threads.submit(folder.create, other)
+            write_json(path, value)
+            late.result()
+
+    monkeypatch.setattr(files, "write_json", slow)
+    folder.create(PLAIN)
+    assert folder.settings() == PLAIN
+
+
+def ended_in(folder, name):
+    """Claims a share in a process that then ends as if it were killed; returns its number."""
+    child = os.fork()
+    if not child:
+        with claims.Claims(folder).claim(name):
+            os._exit(0)
+    os.waitpid(child, 0)
+    return child
+
+
+def content(out):
+    """Every file of prepared clips but those of the work."""
+    paths = [p for p in out.rglob("*") if p.is_file() and "claims" not in p.parts]
+    return {str(p.relative_to(out)): p.read_bytes() for p in paths}
 
 
 def nonsense(config, root):
@@ -234,13 +317,41 @@ def test_command_refuses_bad_input(raw, tmp_path):
 
 
 def test_no_clip_left_names_the_step(raw, tmp_path, monkeypatch):
-    def here(root, out, config, workers, done):
+    def here(root, out, config, workers, done, place):
+        assert place == (1, 3)
         runner.Preparation(root, out, config).work(done)
 
     monkeypatch.setattr(processes, "run", here)  # starting processes takes seconds
-    line = commands.error_of("prepare", raw, tmp_path / "out", *BARE)  # clips of 6.1 s
+    place = "--num_processes=3", "--process_id=1"
+    line = commands.error_of("prepare", raw, tmp_path / "out", *BARE, *place)  # clips of 6.1 s
     assert "all 7 were dropped, the last by basic (seconds, side)" in line
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_beam_that_is_missing_names_the_extra(raw, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    line = commands.error_of("prepare", raw, tmp_path / "out", *BARE, "--beam_options=")
+    assert "must have apache-beam, which is not installed; pip install" in line
+
+
+@pytest.mark.slow
+def test_a_beam_pipeline_makes_the_same(raw, tmp_path, monkeypatch):
+    pytest.importorskip("apache_beam")
+    run(raw, tmp_path / "alone")
+    shares = []
+
+    def here(root, out, config, workers, done, share):  # starting processes takes seconds
+        shares.append(share)
+        runner.Preparation(root, out, config).work(done, share=share)
+
+    monkeypatch.setattr(processes, "run", here)
+    monkeypatch.setattr(beam, "VIDEOS", 3)
+    done = []
+    what = raw, tmp_path / "piped", PLAIN
+    beam.run(*what, lambda *x: done.append(x), "--runner=DirectRunner")
+    runner.Preparation(*what).finish()
+    assert len(shares) == 4 and len(done) == 9
+    assert content(tmp_path / "piped") == content(tmp_path / "alone")
 
 
 @pytest.mark.slow
@@ -259,15 +370,8 @@ def test_two_processes_and_one_that_is_killed_make_the_same(tmp_path):
     os.killpg(doomed.pid, signal.SIGKILL)
     doomed.wait()
     assert other.wait() == 0
-    for name in ("decisions.jsonl", "clips/captions.jsonl"):
-        assert files.read_text(tmp_path / "one" / name, "") == files.read_text(
-            tmp_path / "two" / name, ""
-        )
-    clips = sorted(p.name for p in (tmp_path / "one/clips").glob("*.mp4"))
-    assert len(clips) == 12
-    for name in clips:
-        one, two = ((tmp_path / x / "clips" / name).read_bytes() for x in ("one", "two"))
-        assert one == two
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+    assert len(list((tmp_path / "two/clips").glob("*.mp4"))) == 12
 
 
 @pytest.mark.slow

@@ -6,11 +6,10 @@ A clip has three hashes of 64 bits, of frames at a quarter, half and three quart
 The distance of two clips is the mean of the three Hamming distances.
 """
 
-import collections
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import UInt8, UInt64
+from jaxtyping import Int64, UInt8, UInt64
 from PIL import Image
 from scipy import fft
 
@@ -18,7 +17,9 @@ from mimir_jax.preparation.footage import clip as clip_lib
 from mimir_jax.preparation.footage.filters import quality
 
 FRAMES = 3
-_SIDE, _KEPT, _BANDS = 32, 8, 8
+_SIDE, _KEPT = 32, 8
+_FAR = 64
+_BLOCK = 512  # pairs of two blocks fit a cache
 
 
 def hashes(clip: clip_lib.Clip) -> UInt64[np.ndarray, "3"]:
@@ -36,39 +37,56 @@ def _hash(frame: UInt8[np.ndarray, "h w 3"]) -> int:
 
 def find(
     clips: Mapping[Hashable, Sequence[int]], min_distance: float
-) -> dict[Hashable, tuple[Hashable, float]]:
-    """Returns every clip's nearest kept clip before it with the distance, 64 where none is near.
+) -> dict[Hashable, tuple[Hashable | None, float]]:
+    """Returns every clip's nearest kept clip before it with the distance; None and 64 without one.
 
-    Clips come in order: of two that are alike, the first is kept. Only clips that share a byte of
-    a hash are compared, which finds every pair that differs by less than eight bits.
+    Clips come in order: of two that are alike, the first is kept. All pairs are compared.
 
     Args:
         clips: Hashes of each clip.
-        min_distance: Distance from which two clips differ; at most 8.
+        min_distance: Distance from which two clips differ.
     """
-    kept: list[Hashable] = []
-    rows: list[np.ndarray] = []
-    bands: dict[tuple[int, int, int], list[int]] = collections.defaultdict(list)
+    names = list(clips)
+    rows = np.array([clips[name] for name in names], np.uint64).reshape(len(names), FRAMES)
+    kept = np.empty((0,), np.int64)
     nearest = {}
-    for name, values in clips.items():
-        row = np.array(values, np.uint64)
-        keys = _keys(row)
-        near = sorted({number for key in keys for number in bands.get(key, ())})
-        best, distance = None, 64.0
-        if near:
-            others = np.stack([rows[number] for number in near])  # (m, 3)
-            distances = np.bitwise_count(others ^ row).mean(1)
-            place = int(distances.argmin())
-            best, distance = kept[near[place]], float(distances[place])
-        nearest[name] = (best, distance)
-        if distance >= min_distance:
-            for key in keys:
-                bands[key].append(len(kept))
-            kept.append(name)
-            rows.append(row)
+    for start in range(0, len(names), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        places, bits = _nearest(rows[kept], block)
+        within = _bits(block, block)
+        new: list[int] = []
+        for number in range(len(block)):
+            place, least = -1, _FAR * FRAMES
+            if places[number] >= 0:
+                place, least = int(kept[places[number]]), int(bits[number])
+            if new and (other := within[new, number]).min() < least:
+                place, least = start + new[int(other.argmin())], int(other.min())
+            distance = least / FRAMES
+            nearest[names[start + number]] = (names[place] if place >= 0 else None, distance)
+            new += [number] if distance >= min_distance else []
+        kept = np.concatenate([kept, start + np.array(new, np.int64)])
     return nearest
 
 
-def _keys(row: np.ndarray) -> list[tuple[int, int, int]]:
-    data = row.astype(">u8").view(np.uint8).reshape(FRAMES, _BANDS)
-    return [(i, j, int(data[i, j])) for i in range(FRAMES) for j in range(_BANDS)]
+def _nearest(
+    kept: UInt64[np.ndarray, "k 3"], block: UInt64[np.ndarray, "b 3"]
+) -> tuple[Int64[np.ndarray, "b"], UInt8[np.ndarray, "b"]]:
+    """Returns the first nearest of the kept clips for each of a block, and the bits they differ by.
+
+    The place is -1 where no clip is kept.
+    """
+    places = np.full(len(block), -1)
+    least = np.full(len(block), 255, np.uint8)
+    for start in range(0, len(kept), _BLOCK):
+        bits = _bits(kept[start : start + _BLOCK], block)
+        nearer = (low := bits.min(0)) < least
+        places[nearer] = start + bits.argmin(0)[nearer]
+        least[nearer] = low[nearer]
+    return places, least
+
+
+def _bits(
+    one: UInt64[np.ndarray, "n 3"], other: UInt64[np.ndarray, "m 3"]
+) -> UInt8[np.ndarray, "n m"]:
+    """Returns in how many bits of all hashes clips differ, at most 192."""
+    return sum(np.bitwise_count(one[:, None, k] ^ other[:, k]) for k in range(FRAMES))
