@@ -76,6 +76,12 @@ def test_launch_refuses_flags_that_do_not_fit(values, message):
         distributed.Launch(**values)
 
 
+@pytest.mark.parametrize("place", [(4, 4), (0, None), (None, 2)])
+def test_a_place_needs_both_of_its_numbers(place):
+    with pytest.raises(ValueError, match="--process_id must be from 0 to --num_processes - 1, got"):
+        distributed.place(*place)
+
+
 def test_slurm_is_asked_and_one_process_alone_starts_nothing(monkeypatch):
     assert distributed._find_coordinator(distributed.Launch()) is None
     slurm = dict(
@@ -85,6 +91,9 @@ def test_slurm_is_asked_and_one_process_alone_starts_nothing(monkeypatch):
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)
     assert distributed._find_coordinator(distributed.Launch()) == ("node07:61440", 2, 1)
+    assert distributed.place() == (1, 2)
+    assert distributed.place(count=1) == (0, 1)
+    assert distributed.place(3, 4) == (3, 4)
     assert distributed._find_coordinator(distributed.Launch(num_processes=1)) is None
     monkeypatch.setenv("SLURM_NTASKS", "1")
     assert distributed._find_coordinator(distributed.Launch()) is None
