@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clips in shards, as a source that equals the folder they were made of."""
 
+import contextlib
 import json
 import pickle
 import shutil
@@ -12,7 +13,7 @@ import video_files
 
 from mimir_jax import hashing
 from mimir_jax.config import DataConfig, FolderConfig, ShardsConfig
-from mimir_jax.data import clip_shards, sources, video_io
+from mimir_jax.data import clip_shards, loader, sources, video_io
 from mimir_jax.data.sources import folder as folder_lib
 from mimir_jax.data.sources import shards as shards_lib
 from mimir_jax.data.sources import splits
@@ -64,6 +65,22 @@ def test_shards_equal_the_folder_they_were_made_of(clips, packed):
             assert one == other and here.name(index) == there.name(index)
     (skipped,) = shards_lib.ClipShards(packed, **SIZE)[1]["skipped"]
     assert skipped.startswith("b.mp4: too short")
+
+
+def test_batches_are_those_of_the_folder(clips, packed):
+    options = dict(split="train", start="random", **SIZE)
+    there, here = (
+        loader.make_loader(source, global_batch=2, seed=3)
+        for source in (
+            folder_lib.VideoFolder(clips, **options),
+            shards_lib.ClipShards(packed, **options),
+        )
+    )
+    with contextlib.closing(there), contextlib.closing(here):
+        for _ in range(4):
+            one, other = next(there), next(here)
+            np.testing.assert_array_equal(one["video"], other["video"])
+            assert list(one["caption"]) == list(other["caption"])
 
 
 def test_folders_of_shards_follow_each_other(packed, tmp_path):

@@ -122,32 +122,47 @@ class Preparation:
         return [record for record in records if record is not None]
 
     def _choose(self) -> None:
-        """Selects clips, or reads what another process has selected of the same videos."""
-        stamps = [[video, store.stamp(self.root / video)] for video in self.videos]
-        state = hashing.sha256(json.dumps(stamps))
+        """Selects clips, or reads what another process has selected of the same records."""
+        state = self._state()
         while not self._is_chosen(state):
-            with self.store.claim(store.SELECTED, "all") as ended:
+            with self.store.claim(store.SELECTED, "kept") as ended:
                 if ended is not None and not self._is_chosen(state):
                     self._select()
                     content = {"state": state, "kept": self._kept}
-                    self.store.write(store.SELECTED, "all", content)
+                    self.store.write(store.SELECTED, "kept", content)
             if ended is None:
                 time.sleep(_WAIT_SECONDS)
 
     def _is_chosen(self, state: str) -> bool:
-        """Reads the selection of some state of the videos; returns whether it was made."""
-        found = self.store.read(store.SELECTED, "all")
+        """Reads the selection of some state of the records; returns whether it was made."""
+        found = self.store.read(store.SELECTED, "kept")
         if found is None or found["state"] != state:
             return False
         self._kept = found["kept"]
         return True
 
     def _select(self) -> dict[str, list[dict[str, Any]]]:
-        """Returns the decisions on every clip, up to that on duplicates."""
-        records = self.records()
-        decisions = selection.decide(records, self._rules, self.config)
+        """Returns the decisions on every clip, up to that on duplicates.
+
+        All pairs of clips are compared once; a process reads what another one has found.
+        """
+        state, records = self._state(), self.records()
+        found = self.store.read(store.SELECTED, "nearest")
+        if found is None or found["state"] != state:
+            near = selection.nearest(records, self._rules, self.config)
+            found = {"state": state, "nearest": near}
+            self.store.write(store.SELECTED, "nearest", found)
+        decisions = selection.decide(records, self._rules, self.config, found["nearest"])
         self._kept = selection.kept(records, decisions)
         return decisions
+
+    def _state(self) -> str:
+        """Returns a hash of what tells the records from others: raw videos and sizes."""
+        facts = [
+            [video, store.stamp(self.root / video), self.store.size(store.MEASURED, video)]
+            for video in self.videos
+        ]
+        return hashing.sha256(json.dumps(facts))
 
     def _share(
         self,

@@ -9,7 +9,7 @@
     report.html            funnel, histograms, contact sheets
     work/settings.json     the config; a folder of another one is refused
     work/measured/ID.json  clips of a video and their measures
-    work/selected/all.json which clips are kept
+    work/selected/         which clips are kept, and which look like which
     work/exported/ID.json  its clips that were written, and their captions
     work/pictures/ID.jpg   frames of its clips
     work/claims/           which process works on what (`preparation.claims`)
@@ -121,6 +121,11 @@ class Store:
         """Returns a record, None if it is absent."""
         path = self.work / kind / f"{key}.json"
         return files.read_json(path, "record") if path.is_file() else None
+
+    def size(self, kind: str, video: str) -> int:
+        """Returns the bytes of a video's record, 0 if it is absent."""
+        path = self.work / kind / f"{video_key(video)}.json"
+        return path.stat().st_size if path.is_file() else 0
 
     def write(self, kind: str, key: str, record: dict[str, Any]) -> None:
         """Writes a record."""

@@ -93,6 +93,7 @@ def test_clips_are_cut_filtered_captioned_and_trained_on(raw, tmp_path, monkeypa
     assert "dropped by quality" in text and "luma" in text and "drop" in text
 
     monkeypatch.setattr(scan.Scanner, "scan", None)  # everything is there
+    monkeypatch.setattr(duplicates, "find", None)
     before = {p: p.stat().st_mtime_ns for p in (out / "clips").glob("*.mp4")}
     assert run(raw, out) == lines
     assert {p: p.stat().st_mtime_ns for p in (out / "clips").glob("*.mp4")} == before
