@@ -77,9 +77,16 @@ def tiny_i2v() -> c.TrainConfig:
     return dataclasses.replace(
         config,
         system=dataclasses.replace(
-            system, dit=dit, first_frame=c.FirstFrameConfig(continuation=0.3)
+            system,
+            dit=dit,
+            first_frame=c.FirstFrameConfig(continuation=0.3),
+            # High noise, where the content of a video is decided, is what the picture must bring.
+            diffusion=dataclasses.replace(system.diffusion, timestep_power=2.0),
         ),
-        optimizer=dataclasses.replace(config.optimizer, learning_rate=1e-3),
+        # The channels of the picture start at zero, so their weights must grow.
+        optimizer=dataclasses.replace(
+            config.optimizer, learning_rate=3e-3, lr_scale=(("^patch/", 3.0),)
+        ),
         init_from="package:tiny/base",
     )
 
