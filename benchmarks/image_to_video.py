@@ -29,7 +29,7 @@ from mimir_jax.cli import host  # noqa: E402
 PAGE = ROOT / "docs" / "results" / "image_to_video.md"
 CLIP = 17  # frames of a clip of the miniature
 LOOKS = ("object_class", "colour", "size", "count", "background")
-COUNTS = {"frame": 100, "continue": 60, "long": 20}
+COUNTS = {"frame": 60, "continue": 40, "long": 10}
 SEGMENTS = 5
 OVERLAPS = (1, 9)
 PARTS = ("frame", "continue", "long", "memory")
@@ -190,8 +190,9 @@ def page(found: dict[str, Any], args: argparse.Namespace) -> str:
         cells = {n: [r["columns"][n]["psnr"] for r in rows] for n in rows[0]["columns"]}
         psnr = ["PSNR of frame 0, dB", str(len(rows)), *(_mean(v) for v in cells.values())]
         parts.append(
-            "## A first frame\n\nCaptions that tell the whole scene, with and without the first "
-            f"frame of the true clip.\n\n{_table(rows, extra=[psnr])}"
+            "## A first frame\n\nShort captions, with and without the first frame of the true "
+            "clip. A short caption leaves out much that the picture shows and the judge asks for, "
+            f"such as background and place.\n\n{_table(rows, extra=[psnr])}"
         )
     if rows := found["continue"]:
         parts.append(

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from mimir_jax import checksums, weights
+from mimir_jax import config as c
+from mimir_jax.config import bridge
 from mimir_jax.errors import InputError
 from mimir_jax.training import checkpoint, state
-from mimir_jax.weights import native
+from mimir_jax.weights import native, runs
 
 RNG = np.random.default_rng(0)
 
@@ -107,6 +109,21 @@ def test_every_shipped_folder_is_whole():
     shipped = weights.resolve("package:tiny")
     folders = {path.parent for path in shipped.rglob("params")}
     names = {folder.relative_to(shipped).parts[0] for folder in folders}
-    assert names == {"t5", "llm", "vae", "base", "mimir", "divot"}
+    assert names == {"t5", "llm", "vae", "base", "mimir", "i2v", "divot"}
     for folder in folders:
         native.read_manifest(folder)
+
+
+def test_no_config_of_a_shipped_or_released_run_names_a_folder_of_a_machine(tmp_path):
+    run = c.TrainConfig(system=c.CogVideoXSystemConfig(), data=c.DataConfig(features="/data/x"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(bridge.to_json(run))
+    (tmp_path / "released").mkdir()
+    runs.release(tmp_path / "run", tmp_path / "released")
+    assert runs.read_config(tmp_path / "released").data.features is None
+    texts = {
+        path: path.read_text().replace('"/attention/', "")  # a pattern of parameter names
+        for folder in (weights.resolve("package:tiny"), tmp_path / "released")
+        for path in folder.rglob("config.json")
+    }
+    assert len(texts) > 8 and not [path for path, text in texts.items() if '"/' in text]

@@ -70,7 +70,7 @@ APPENDED = {
     "sample --checkpoint $COG": ["--frames", 9, "--height", 16, "--width", 16, "--steps", 2],
     "sample --checkpoint runs/mimir": ["--steps", 2],
     "train --config cogvideox:tiny-i2v": [*FEW, "--config.steps=2", "--config.data.frames=9"],
-    "sample --checkpoint runs/i2v": ["--steps", 2],
+    "sample --checkpoint package:tiny/i2v": ["--steps", 2],
     "convert": [],
     "train --config divot:tiny": [*FEW, "--config.steps=2", "--config.data.frames=9"],
     "sample --checkpoint package:tiny/divot --reconstruct": ["--steps", 2],

@@ -375,7 +375,7 @@ def _with_first_frame(
     if "first_frame" not in pipeline.system.request_fields:
         return list(requests)
     requests = first_frames.read_heldout(values.first_frame, requests, pipeline)
-    if shown and requests:
+    if shown and requests and values.extend is None:  # else it is the first of the repeated frames
         note = first_frames.describe(values.first_frame, requests[0].first_frame, pipeline)
         if note:
             print(note, file=sys.stderr)

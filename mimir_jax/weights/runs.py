@@ -72,7 +72,7 @@ def read_config(workdir: pathlib.Path) -> TrainConfig:
 
 
 def release(workdir: pathlib.Path, folder: pathlib.Path) -> dict[str, str]:
-    """Writes the config of a run that is released to `folder`.
+    """Writes the config of a run that is released to `folder`, without its store of features.
 
     Returns:
         The folders of the networks that it reads, by their place inside `folder`.
@@ -84,7 +84,8 @@ def release(workdir: pathlib.Path, folder: pathlib.Path) -> dict[str, str]:
     found = _companions(config)
     inside = {name: f"{INSIDE}{name.removesuffix('_path')}" for name in found}
     system = dataclasses.replace(config.system, **inside)
-    text = bridge.to_json(dataclasses.replace(config, system=system))
+    data = dataclasses.replace(config.data, features=None)
+    text = bridge.to_json(dataclasses.replace(config, system=system, data=data))
     files.write_text(folder / CONFIG_FILE, text)
     return {inside[name].removeprefix(INSIDE): path for name, path in found.items()}
 

@@ -64,12 +64,13 @@ def tiny_images() -> c.TrainConfig:
 
 
 def tiny_i2v() -> c.TrainConfig:
-    """The miniature base that also reads a first frame, from the shipped base.
+    """The shipped base learns to read a first frame, or the beginning of a clip to continue.
 
     Command:  python launch/train.py --config configs/cogvideox.py:tiny-i2v
-    Hardware: any.
-    Time:     not run to the end; steps take as long as those of `tiny`.
-    Expect:   not run.
+    Hardware: any; two CPU cores.
+    Time:     33 minutes on two shared cores, 6.5 of them for encoding the clips.
+    Expect:   held-out loss from 0.0666 to 0.0315, at high noise from 0.168 to 0.038, on 32 clips;
+              docs/results/image_to_video.md has the judge's scores.
     """
     config = tiny()
     system = config.system
