@@ -375,6 +375,38 @@ def test_two_processes_and_one_that_is_killed_make_the_same(tmp_path):
     assert len(list((tmp_path / "two/clips").glob("*.mp4"))) == 12
 
 
+ELSEWHERE = """
+import pathlib, sys, time
+from mimir_jax.preparation import claims
+from mimir_jax.preparation.footage import scan
+from tests.preparation.footage import test_footage
+
+claims._place, claims.BEAT_SECONDS = lambda: "another machine", 0.1
+scan.Scanner.scan = lambda self, root, video: time.sleep(600)
+test_footage.run(*map(pathlib.Path, sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_of_another_machine_is_waited_for_while_it_lives(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "STALE_SECONDS", 10.0)
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    run(raw, alone)
+    with (
+        subprocess.Popen([sys.executable, "-c", ELSEWHERE, raw, shared]) as other,
+        futures.ThreadPoolExecutor(1) as threads,
+    ):
+        while not list(shared.glob("work/claims/measured-*.0")):
+            assert other.poll() is None
+            time.sleep(0.01)
+        here = threads.submit(run, raw, shared)
+        time.sleep(20)
+        assert not here.done() and len(list(shared.glob("work/measured/*.json"))) == 6
+        other.kill()
+        here.result(60)
+    assert content(shared) == content(alone)
+
+
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
