@@ -33,7 +33,7 @@ COUNTS = {"frame": 60, "continue": 40, "long": 10}
 SEGMENTS = 5
 OVERLAPS = (1, 9)
 PARTS = ("frame", "continue", "long", "memory")
-SHOWN = 4  # scenes of a sheet
+SHOWN = 2  # scenes of a sheet
 
 
 class Models:

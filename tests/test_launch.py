@@ -141,6 +141,7 @@ def test_bare_command_trains_mimir_and_its_run_is_sampled(inside):
     assert same[0] == same[1]
 
 
+@pytest.mark.slow
 def test_a_released_run_makes_the_same_videos_and_cannot_train_on(inside):
     code, out, err = commands.call("convert", "runs/mimir", "released", "--to", "run")
     assert code == 0 and "(run, " in out, err

@@ -16,6 +16,7 @@ from mimir_jax.errors import InputError
 from mimir_jax.models import functional
 from mimir_jax.models.vae import image
 from mimir_jax.weights import tensors
+from tests import quick
 from tests.helpers import params_of, relative_error
 
 TINY = ImageVAEConfig(
@@ -94,7 +95,7 @@ def test_tiles_and_precision_are_settings():
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("form", ["diffusers", "bare", "prefixed"])
+@pytest.mark.parametrize("form", quick.some(["diffusers", "bare", "prefixed"], "diffusers"))
 def test_every_form_opens_as_the_same_network(form, tmp_path):
     pytest.importorskip("diffusers")
     theirs = diffusers_vae()

@@ -107,6 +107,7 @@ def test_frame_counts_match_diffusers(frames, latents, decoded):
             VAEConfig(block_channels=(12, 6), norm_groups=3, temporal_compression=2, norm_eps=1e-3),
             19,
             id="two-stages",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             VAEConfig(
@@ -114,7 +115,6 @@ def test_frame_counts_match_diffusers(frames, latents, decoded):
             ),
             3,
             id="still-time",
-            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -124,7 +124,7 @@ def test_configs_match_diffusers(cfg, frames):
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("height, width", [(24, 40), pytest.param(12, 16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("height, width", [pytest.param(24, 40, marks=pytest.mark.slow), (12, 16)])
 def test_tiling_matches_diffusers(height, width):
     cfg = dataclasses.replace(TWO_STAGES, frame_chunk=8)
     check_parity(cfg, video_of(5, height, width), tiled=True)
@@ -149,7 +149,10 @@ def _shrink(pixels):
     return pixels[:, :, ::8, ::8]
 
 
-@pytest.mark.parametrize("sample", [(34, 34), (64, 64), (100, 250), (320, 512), (576, 1024)])
+@pytest.mark.parametrize(
+    "sample",
+    [pytest.param((34, 34), marks=pytest.mark.slow), (64, 64), (100, 250), (320, 512), (576, 1024)],
+)
 def test_tiles_give_the_size_asked_for(sample):
     cfg = VAEConfig(sample_height=sample[0], sample_width=sample[1])
     for rows, columns in ((1, 1), (2, 3), (8, 9), (31, 47)):

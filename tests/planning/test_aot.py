@@ -23,6 +23,7 @@ def sharded(mimir_run):
     return dataclasses.replace(mimir_run, mesh=c.MeshConfig(data=2, fsdp=2, tensor=2))
 
 
+@pytest.mark.slow
 def test_a_train_step_is_compiled_for_a_mesh(sharded):
     place = hardware.find_topology("cpu:8")
     report = aot.compile_run(sharded, place, "train")

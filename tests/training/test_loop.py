@@ -109,6 +109,7 @@ def final_state(config, folder):
     return jax.device_get(checkpoint.Checkpointer(folder, keep=2).restore(step.state))
 
 
+@pytest.mark.slow
 def test_mimir_learns_resumes_to_the_bit_and_reports(mimir_run, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     result = loop.train(mimir_run, whole)

@@ -70,7 +70,7 @@ def tiny_i2v() -> c.TrainConfig:
     Hardware: any; two CPU cores.
     Time:     33 minutes on two shared cores, 6.5 of them for encoding the clips.
     Expect:   held-out loss from 0.0666 to 0.0315, at high noise from 0.168 to 0.038, on 32 clips;
-              docs/results/image_to_video.md has the judge's scores.
+              docs/image_to_video.md has the judge's scores.
     """
     config = tiny()
     system = config.system
