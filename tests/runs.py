@@ -11,7 +11,7 @@ from mimir_jax import weights
 from mimir_jax.data.toyworld.source import ToyworldSource
 from mimir_jax.models import functional, llm, t5
 from mimir_jax.models.llava import model as llava
-from mimir_jax.models.vae import autoencoder
+from mimir_jax.models.vae import autoencoder, image
 from mimir_jax.retrieval import building, documents, memory
 
 VAE = c.VAEConfig(
@@ -27,6 +27,11 @@ DIT = c.DiTConfig(
     text_length=24, time_width=8, sample_frames=3, sample_height=8, sample_width=8, remat="none",
 )  # fmt: skip
 
+IMAGE_VAE = c.ImageVAEConfig(block_channels=(4, 4, 4), layers_per_block=1, norm_groups=2)
+UNET = c.UNetConfig(
+    width=8, multipliers=(1, 2), blocks_per_level=1, attention_scales=(2,), head_dim=8,
+    first_heads=1, context_width=8, text_length=4, norm_groups=4,
+)  # fmt: skip
 
 LLAVA = c.LlavaConfig(
     vit=c.ViTConfig(image_size=32, patch=16, width=16, num_layers=1, num_heads=2, mlp_dim=16),
@@ -137,6 +142,28 @@ def divot_run(frozen):
         batch_size=8,
         log_every=1,
     )
+
+
+def divot_unet_run(folder):
+    """Returns `divot_run` with a U-Net and a VAE of images, which it writes to `folder`."""
+    params = jax.jit(functional.build(image.ImageVAE, IMAGE_VAE).init)(jax.random.key(5))
+    weights.save(folder / "image_vae", "image_vae", IMAGE_VAE, params)
+    run = divot_run(folder)
+    unet = c.UNetDetokenizerConfig(
+        resampler=c.ResamplerConfig(
+            in_width=8, out_width=8, num_queries=6, width=16, num_layers=1, num_heads=2,
+            head_dim=8, mlp_dim=16,
+        ),
+        unet=UNET,
+    )  # fmt: skip
+    system = dataclasses.replace(
+        run.system,
+        model=dataclasses.replace(run.system.model, detokenizer=unet),
+        vae=IMAGE_VAE,
+        vae_path=str(folder / "image_vae"),
+    )
+    data = dataclasses.replace(run.data, frames=4, height=16, width=16)
+    return dataclasses.replace(run, system=system, data=data)
 
 
 def write_llava(folder):

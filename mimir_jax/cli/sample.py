@@ -281,10 +281,9 @@ def _open_detokenizer(values: flags.FlagValues, config: SampleConfig, mesh: Any)
     """Returns what draws the clips of a run of divot_llm, without opening its LLM."""
     from mimir_jax import weights
     from mimir_jax.sampling import description
-    from mimir_jax.weights import runs
 
-    run = runs.read_config(weights.resolve(values.checkpoint))
-    return description.open_detokenizer(run, values.detokenizer, config, mesh)
+    run = description.read_run(weights.resolve(values.checkpoint))
+    return description.open_detokenizer(run, values.detokenizer, config, mesh, generates=False)
 
 
 def _clips(values: flags.FlagValues) -> Sequence[Any]:

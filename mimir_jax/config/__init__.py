@@ -56,8 +56,8 @@ _NAMES = {
     ),
     "models.divot.config": (
         "MISTRAL_7B AgentConfig ClipSequenceConfig DenoiserConfig DiTDetokenizerConfig "
-        "DivotConfig DivotTokenizerConfig "
-        "MixtureConfig ProjectorConfig SpaceTimeConfig TemporalConfig UNetDetokenizerConfig"
+        "DivotConfig DivotTokenizerConfig MixtureConfig ProjectorConfig PublishedDetokenizerConfig "
+        "SpaceTimeConfig TemporalConfig UNetDetokenizerConfig"
     ),
     "models.clip.config": "ClipConfig ClipTextConfig",
     "models.contrast.config": "ContrastConfig",

@@ -64,9 +64,10 @@ class FrozenNetwork:
         path, dtype = self.require_path(), self._dtype(None)
         model, params = weights.load(path, kind=self.kind, dtype=dtype, mesh=mesh)
         if self.config is not None and model.config != self.config:
+            name = f"system.{self.field.removesuffix('_path')}"
             raise InputError(
-                f"system.{self.kind} must be the config of {self.path}, got {self.config} and "
-                f"{model.config}; set system.{self.kind} to the sizes of the weights"
+                f"{name} must be the config of {self.path}, got {self.config} and {model.config}; "
+                f"set {name} to the sizes of the weights"
             )
         return model, params
 

@@ -9,7 +9,7 @@ from mimir_jax.models.divot.config import (
     AgentConfig,
     DivotConfig,
     DivotTokenizerConfig,
-    UNetDetokenizerConfig,
+    PublishedDetokenizerConfig,
 )
 from mimir_jax.models.llava.config import LlavaConfig
 from mimir_jax.models.mimir.config import MimirConfig
@@ -34,6 +34,6 @@ KINDS = {
     "divot": DivotConfig,
     "divot_llm": AgentConfig,
     "divot_tokenizer": DivotTokenizerConfig,
-    "divot_detokenizer": UNetDetokenizerConfig,
+    "divot_detokenizer": PublishedDetokenizerConfig,
 }
 """Config class of every kind of native weights folder."""

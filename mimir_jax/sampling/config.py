@@ -25,6 +25,8 @@ class SampleConfig:
         guidance_rescale: Share of the guided prediction that is rescaled to the deviation of the
             conditional one, 0 to 1.
         eta: Share of fresh noise in every step of DDIM: 0 is deterministic, 1 is DDPM.
+        variant: How `ddim` steps: `clean`, or as the `reference` code of Divot does, with timesteps
+            from 1, step sizes rounded to float16 and noise left at the end (D-U12).
         cache: How steps go without the network: `off`, `first_block` where the first block's output
             has changed little, or `forecast` by extrapolation in time.
         cache_threshold: Relative change or error up to which steps do so, 0 to 1.
@@ -51,6 +53,7 @@ class SampleConfig:
     dynamic_guidance: Literal["off", "reference", "smooth"] | None = None
     guidance_rescale: float | None = None
     eta: float | None = None
+    variant: Literal["clean", "reference"] | None = None
     cache: Literal["off", "first_block", "forecast"] | None = None
     cache_threshold: float | None = None
     guidance_every: int | None = None

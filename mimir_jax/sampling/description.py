@@ -8,6 +8,7 @@ other, or 20 spread over a long one.
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from mimir_jax.data import transforms, video_io, windows
 from mimir_jax.encoders import clip_tokens
 from mimir_jax.errors import InputError, require
 from mimir_jax.sampling import open as open_lib
-from mimir_jax.sampling import pipeline
+from mimir_jax.sampling import pipeline, published_divot
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.sampling.request import Request
 from mimir_jax.systems.divot_llm import encoder as encoder_lib
@@ -95,34 +96,45 @@ class Agent:
     def open_detokenizer(
         self, checkpoint: str | None, config: SampleConfig, mesh: Mesh | None = None
     ) -> pipeline.Pipeline:
-        """Opens what draws clip tokens; see `open_detokenizer`."""
+        """Opens what draws clips that the LLM writes; see `open_detokenizer`."""
         return open_detokenizer(self.config, checkpoint, config, mesh)
 
 
 def open_detokenizer(
-    run: TrainConfig, checkpoint: str | None, config: SampleConfig, mesh: Mesh | None = None
+    run: TrainConfig,
+    checkpoint: str | None,
+    config: SampleConfig,
+    mesh: Mesh | None = None,
+    *,
+    generates: bool = True,
 ) -> pipeline.Pipeline:
     """Opens the de-tokenizer that draws the clip tokens of a run of Divot's LLM.
 
     Args:
         run: The run.
-        checkpoint: A run of `divot`; None takes the one whose tokenizer the LLM reads.
+        checkpoint: A run of `divot`, or the published folder; None takes the one whose tokenizer
+            the LLM reads.
         config: How to sample it.
         mesh: Devices to spread networks and videos over.
+        generates: Whether it draws what the LLM writes, not tokens of real clips. It decides
+            between the two published de-tokenizers.
 
     Raises:
         InputError: for a checkpoint of anything else, or of other tokens.
     """
     path = run.system.clip_tokenizer_path if checkpoint is None else checkpoint
     folder = weights.resolve(path)
-    kind = None
-    if (folder / runs.CONFIG_FILE).is_file() and runs.has_checkpoint(folder):
-        kind = runs.read_config(folder).system.kind
-    require(
-        kind == "divot",
-        f"--detokenizer must be a run of divot, which draws clips from tokens, got {path}; "
-        "name one",
-    )
+    if published_divot.is_pair(folder):
+        folder = published_divot.find_detokenizer(folder, generates=generates)
+    else:
+        kind = None
+        if (folder / runs.CONFIG_FILE).is_file() and runs.has_checkpoint(folder):
+            kind = runs.read_config(folder).system.kind
+        require(
+            kind == "divot",
+            f"--detokenizer must be a run of divot, which draws clips from tokens, got {path}; "
+            f"name one, or the folder {published_divot.CLIPS}",
+        )
     opened = open_lib.open_pipeline(folder, config, mesh)
     tokenizer = opened.system.config.model.tokenizer
     clip_tokens.require_fits(tokenizer, run.system.model, str(path))
@@ -191,17 +203,37 @@ def open_written_videos(
     """
     folder = weights.resolve(checkpoint)
     agent = open_agent(folder, step=step)
-    step = runs.latest_step(folder) if step is None else step
+    if step is None and not published_divot.is_agent(folder):
+        step = runs.latest_step(folder)
     drawn = agent.open_detokenizer(None, config, mesh)
     return WrittenVideos(agent, drawn, {"checkpoint": str(folder), "step": step})
 
 
 def is_agent(checkpoint: str | os.PathLike[str]) -> bool:
-    """Whether a checkpoint is a run of Divot's LLM."""
+    """Whether a checkpoint is a run of Divot's LLM, or a published one."""
     folder = weights.resolve(checkpoint)
+    if published_divot.is_agent(folder):
+        return True
     if not (folder / runs.CONFIG_FILE).is_file() or not runs.has_checkpoint(folder):
         return False
     return runs.read_config(folder).system.kind == "divot_llm"
+
+
+def read_run(folder: pathlib.Path) -> TrainConfig:
+    """Returns the config of a run of Divot's LLM, or that of a published one.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if published_divot.is_agent(folder):
+        return published_divot.read_agent(folder)
+    config = runs.read_config(folder)
+    if config.system.kind != "divot_llm":
+        raise InputError(
+            f"--checkpoint must be a run of divot_llm to describe videos and tell stories, got one "
+            f"of {config.system.kind} in {folder}; name another"
+        )
+    return config
 
 
 def open_agent(
@@ -214,7 +246,7 @@ def open_agent(
     """Opens a run of Divot's LLM with its tokenizers; adapters are merged.
 
     Args:
-        checkpoint: The run.
+        checkpoint: The run, or the folder of a published LLM.
         settings: How text is decoded and clips are drawn; None takes the likeliest tokens, at most
             `system.answer_length`.
         step: A kept step; None takes the newest.
@@ -224,17 +256,19 @@ def open_agent(
         InputError: for a run of another system, or one whose tokenizers are missing.
     """
     folder = weights.resolve(checkpoint)
-    config = runs.read_config(folder)
-    if config.system.kind != "divot_llm":
-        raise InputError(
-            f"--checkpoint must be a run of divot_llm to describe videos and tell stories, got one "
-            f"of {config.system.kind} in {folder}; name another"
-        )
+    config = read_run(folder)
     if settings is None:
         settings = writer.Settings(text_length=config.system.answer_length)
     system = systems.make_system(config)
     encoder = systems.make_encoder(config, system)
-    params = weights.load_run(folder, system.model, step=step, mesh=mesh)
+    if published_divot.is_agent(folder):
+        require(
+            step is None,
+            f"--step must be left out for {folder}, which is published and has one alone",
+        )
+        _, params = weights.load(folder, kind=config.system.network_kind, mesh=mesh)
+    else:
+        params = weights.load_run(folder, system.model, step=step, mesh=mesh)
     return Agent(config, encoder, writer.Writer(system, encoder.rows, params, settings))
 
 

@@ -29,7 +29,7 @@ def decode_tokens(
     """Draws the videos of clip tokens, in [0, 1]; pure, so that it may be compiled.
 
     Args:
-        model: A `UNetDetokenizer`, as `mimir_jax.load` gives it.
+        model: A `PublishedDetokenizer`, as `mimir_jax.load` gives it.
         params: Its parameters.
         tokens: Tokens of clips, of a tokenizer or drawn by an LLM.
         null_tokens: Tokens of a mid-grey clip, frames of zeros, for the unconditional branch of

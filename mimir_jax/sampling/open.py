@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpoint as a pipeline: a run of ours, or a published folder of diffusers."""
+"""A checkpoint as a pipeline: a run of ours, or a published folder of diffusers or Divot."""
 
 import dataclasses
 import os
@@ -17,7 +17,7 @@ from mimir_jax.config import TrainConfig
 from mimir_jax.diffusion import samplers
 from mimir_jax.errors import InputError, require
 from mimir_jax.models import functional
-from mimir_jax.sampling import pipeline, published
+from mimir_jax.sampling import pipeline, published, published_divot
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.systems import base
 from mimir_jax.weights import initialization, runs
@@ -69,7 +69,8 @@ def open_pipeline(
     Every one of many processes must open it and ask it for the same videos.
 
     Args:
-        checkpoint: A run of a text-to-video system, or a published folder of diffusers.
+        checkpoint: A run of a system that makes videos; a published folder of diffusers; or Divot's
+            folder of tokenizer and de-tokenizer, or the file of a de-tokenizer in it.
         config: How to sample.
         mesh: Devices of this process to spread networks and videos over, which changes nothing but
             rounding; None stands for one device.
@@ -82,7 +83,11 @@ def open_pipeline(
         InputError: if `checkpoint` is neither, or cannot do what `config` asks.
     """
     folder = weights.resolve(checkpoint)
-    opener = _open_published if published.is_published(folder) else _open_run
+    opener = _open_run
+    if published.is_published(folder):
+        opener = _open_published
+    elif published_divot.is_pair(folder):
+        opener = _open_divot
     return opener(folder, config, mesh, step=step, start=start, dtype=dtype, lora=lora)
 
 
@@ -123,11 +128,7 @@ def _open_published(
     dtype: DTypeLike | None,
     lora: Sequence[str],
 ) -> pipeline.Pipeline:
-    if start or step is not None:
-        raise InputError(
-            f"checkpoint {folder} must be a run to have a start and steps; leave --start and "
-            "--step out"
-        )
+    _require_no_steps(folder, step, start=start)
     run, sampler = published.read(folder, dtype=dtype)
     config = configure(run, sample, folder)
     system = base.with_available_kernels(systems.make_system(config))
@@ -135,6 +136,39 @@ def _open_published(
     sampler = published.with_settings(sampler, config.system.sampler)
     settings = _settings(folder, dtype, lora)
     return _assemble(config, system, params, mesh, sample, settings, sampler=sampler)
+
+
+def _open_divot(
+    place: pathlib.Path,
+    sample: SampleConfig,
+    mesh: Mesh | None,
+    *,
+    step: int | None,
+    start: bool,
+    dtype: DTypeLike | None,
+    lora: Sequence[str],
+) -> pipeline.Pipeline:
+    _require_no_steps(place, step, start=start)
+    require(
+        not lora,
+        f"--lora must be left out for {place}, which has no video transformer for adapters",
+    )
+    file = published_divot.find_detokenizer(place, generates=False)
+    run, detokenizer = published_divot.read(file, dtype=dtype)
+    config = configure(run, sample, place)
+    system = base.with_available_kernels(systems.make_system(config))
+    params = published_divot.load(file, dtype=dtype, mesh=mesh)
+    sampler = published_divot.make_sampler(detokenizer, config.system.sampler)
+    settings = _settings(file, dtype, lora)
+    return _assemble(config, system, params, mesh, sample, settings, sampler=sampler)
+
+
+def _require_no_steps(place: pathlib.Path, step: int | None, *, start: bool) -> None:
+    if start or step is not None:
+        raise InputError(
+            f"checkpoint {place} must be a run to have a start and steps; leave --start and "
+            "--step out"
+        )
 
 
 def _settings(folder: pathlib.Path, dtype: DTypeLike | None, lora: Sequence[str]) -> dict[str, Any]:
@@ -234,10 +268,20 @@ def _configure_sampler(system: Any, sample: SampleConfig) -> Any:
         dynamic_guidance=sample.dynamic_guidance,
         guidance_rescale=sample.guidance_rescale,
         eta=eta,
+        variant=_variant(system.sampler, sample, name),
         cache=sample.cache,
         cache_threshold=0.0 if sample.cache == "off" else sample.cache_threshold,
         guidance_every=sample.guidance_every,
     )
+
+
+def _variant(sampler: Any, sample: SampleConfig, name: str) -> str:
+    """Returns how steps are taken: another sampler than `ddim` has no variant but `clean`."""
+    require(
+        sample.variant != "reference" or name == "ddim",
+        f"--variant must be clean with the sampler {name}, got reference; use --sampler ddim",
+    )
+    return sample.variant or (sampler.variant if name == "ddim" else "clean")
 
 
 def _check_shortcuts(system: Any, sample: SampleConfig, name: str) -> None:

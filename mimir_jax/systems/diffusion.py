@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mimir_jax import noise as noise_lib
-from mimir_jax.config import TrainConfig
+from mimir_jax.config import ImageVAEConfig, TrainConfig
 from mimir_jax.diffusion import objectives, schedules
 from mimir_jax.encoders import frozen as frozen_lib
 from mimir_jax.encoders import latents
@@ -122,7 +122,6 @@ class VideoDiffusion(base.Defaults, abc.ABC):
     ) -> Any:
         """Returns the network's condition; rows with `drop` True get the null condition."""
 
-    @abc.abstractmethod
     def denoise(
         self,
         params: functional.Params,
@@ -131,20 +130,20 @@ class VideoDiffusion(base.Defaults, abc.ABC):
         condition: Any,
         aux: Any = None,
     ) -> tuple[Float[Array, "b t h w c_out"], Any]:
-        """Returns the network's prediction and the state for the next sampling step."""
+        """Returns the network's prediction and the state for the next sampling step, `aux`."""
+        return self.model.denoise(params, xt, time, condition), aux
 
     @functools.cached_property
     def codec(self) -> latents.LatentCodec:
-        """The causal 3D VAE."""
-        return latents.CausalVAECodec(self.config.vae)
+        """That of the VAE of the run: the causal 3D one, or for some systems one of images."""
+        return latents.make_codec(self.config.vae)
 
     @property
     def frozen(self) -> Mapping[str, frozen_lib.FrozenNetwork]:
         """The VAE; a system adds other networks that it reads."""
-        vae = frozen_lib.FrozenNetwork(
-            "vae", self.config.vae_path, "vae_path", config=self.config.vae
-        )
-        return {"vae": vae}
+        cfg, path = self.config.vae, self.config.vae_path
+        kind = "image_vae" if isinstance(cfg, ImageVAEConfig) else "vae"
+        return {"vae": frozen_lib.FrozenNetwork(kind, path, "vae_path", config=cfg)}
 
     @property
     def request_fields(self) -> frozenset[str]:
@@ -313,17 +312,6 @@ class DiTDiffusion(VideoDiffusion):
         system = self.config.with_dit(**fields)
         return type(self)(dataclasses.replace(self._run, system=system))
 
-    def denoise(
-        self,
-        params: functional.Params,
-        xt: Float[Array, "b t h w c"],
-        time: Array,
-        condition: Any,
-        aux: Any = None,
-    ) -> tuple[Float[Array, "b t h w c_out"], Any]:
-        """Returns the predicted velocity; nothing is carried to the next step."""
-        return self.model.denoise(params, xt, time, condition), aux
-
     def check_size(
         self,
         frames: int,
@@ -421,7 +409,9 @@ def make_evaluators(
     return [HeldoutLoss(system, encoder)]
 
 
-def check_side(name: str, size: int, *, step: int, most: int | None = None) -> None:
+def check_side(
+    name: str, size: int, *, step: int, most: int | None = None, of: str = "patch"
+) -> None:
     """Raises `InputError` unless `step` divides the height or width of clips.
 
     Args:
@@ -429,9 +419,10 @@ def check_side(name: str, size: int, *, step: int, most: int | None = None) -> N
         size: Pixels.
         step: Pixels per latent times latents per patch.
         most: Largest size of the rotary grid; None has no limit.
+        of: What `step` is made of besides the compression of the VAE.
     """
     nearest = max(1, round(size / step)) * step
-    rule = f"a multiple of {step} (VAE compression x patch)"
+    rule = f"a multiple of {step} (VAE compression x {of})"
     if most is not None:
         nearest = min(nearest, most // step * step)
         rule += f" of at most {most} (the rotary grid)"

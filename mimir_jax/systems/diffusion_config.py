@@ -10,15 +10,17 @@ from mimir_jax.config import checks
 from mimir_jax.config.registry import SystemConfig
 from mimir_jax.diffusion.config import DiffusionConfig, EDMConfig, SamplerConfig
 from mimir_jax.encoders.config import FirstFrameConfig, TextConfig
-from mimir_jax.models.config import LoraConfig
+from mimir_jax.models.config import DiTConfig, LoraConfig
+from mimir_jax.models.unet.config import UNetConfig
 from mimir_jax.models.vae.config import VAEConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DiffusionSystemConfig(SystemConfig):
-    """Train a video transformer to denoise latents of a frozen VAE.
+    """Train a network to denoise latents of a frozen VAE.
 
-    A subclass has the transformer's config as `dit`.
+    A subclass has the config of its video transformer as `dit`. One that may have another network
+    overrides `denoiser`.
 
     Attributes:
         lora: Adapters in place of the transformer's own parameters; new parts train whole.
@@ -53,11 +55,11 @@ class DiffusionSystemConfig(SystemConfig):
     sample_prompts: int = 8
 
     def __post_init__(self):
-        channels = self.vae.latent_channels
+        channels, field = self.vae.latent_channels, self.denoiser_field
         checks.check(
             self,
-            self.dit.in_channels == channels or self.reads_image,
-            f"{{{self.dit_field}.in_channels}} must equal {{vae.latent_channels}}{self._twice}",
+            self.denoiser.in_channels == channels or self.reads_image,
+            f"{{{field}.in_channels}} must equal {{vae.latent_channels}}{self._twice}",
         )
         checks.check(
             self,
@@ -86,6 +88,26 @@ class DiffusionSystemConfig(SystemConfig):
         return False
 
     @property
+    def denoiser(self) -> DiTConfig | UNetConfig:
+        """The network that denoises: the video transformer."""
+        return self.dit
+
+    @property
+    def denoiser_field(self) -> str:
+        """Path of `denoiser` among the fields, which errors name."""
+        return self.dit_field
+
+    @property
+    def side_step(self) -> int:
+        """Pixels that height and width of a clip are multiples of."""
+        return self.vae.spatial_compression * self.dit.patch
+
+    @property
+    def _side_rule(self) -> str:
+        """What `side_step` is made of, for errors."""
+        return "VAE compression x patch"
+
+    @property
     def _native_size(self) -> tuple[int, int, int]:
         """Frames, height and width that the transformer was made for."""
         cfg, vae = self.dit, self.vae
@@ -99,13 +121,13 @@ class DiffusionSystemConfig(SystemConfig):
 
     def check_run(self, run: Any) -> None:
         """Raises `FieldError` unless the model can make clips of the size of the run's data."""
-        step = self.vae.spatial_compression * self.dit.patch
+        step = self.side_step
         for name in ("height", "width"):
             size = getattr(run.data, name)
             checks.check(
                 run,
                 size % step == 0,
-                f"{{data.{name}}} must be a multiple of {step} (VAE compression x patch)",
+                f"{{data.{name}}} must be a multiple of {step} ({self._side_rule})",
                 remedy=f"the nearest is {max(1, round(size / step)) * step}, "
                 f"set it with {{data.{name}}}",
             )
@@ -117,6 +139,10 @@ class DiffusionSystemConfig(SystemConfig):
             remedy=f"the nearest is {nearest}, set it with {{data.frames}}",
         )
         self._check_buckets(run)
+        self._check_denoiser(run)
+
+    def _check_denoiser(self, run: Any) -> None:
+        """Raises `FieldError` for sizes or a mesh that the network cannot take."""
         native = self._native_size
         sizes = [size[:3] for size in run.data.buckets.sizes]
         sizes.append((run.data.frames, run.data.height, run.data.width))
@@ -136,7 +162,7 @@ class DiffusionSystemConfig(SystemConfig):
 
     def _check_buckets(self, run: Any) -> None:
         """Raises `FieldError` for a bucket that VAE or patches refuse, with the nearest size."""
-        step = self.vae.spatial_compression * self.dit.patch
+        step = self.side_step
         rule = run.data.buckets.area > 0
         fields = "{data.buckets.frames}" if rule else "{data.buckets.listed}"
         for size in run.data.buckets.sizes:
@@ -154,8 +180,8 @@ class DiffusionSystemConfig(SystemConfig):
             checks.check(
                 run,
                 sides == (height, width),
-                f"height and width of a bucket in {fields} must be multiples of {step} (VAE "
-                "compression x patch)",
+                f"height and width of a bucket in {fields} must be multiples of {step} "
+                f"({self._side_rule})",
                 got=size.name,
                 remedy=f"set {{data.buckets.multiple}}={step}"
                 if rule

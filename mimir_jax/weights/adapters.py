@@ -16,7 +16,14 @@ import numpy as np
 from absl import logging
 
 from mimir_jax import files
-from mimir_jax.config import DiTConfig, DivotConfig, LoraConfig, MimirConfig, flag
+from mimir_jax.config import (
+    DiTConfig,
+    DiTDetokenizerConfig,
+    DivotConfig,
+    LoraConfig,
+    MimirConfig,
+    flag,
+)
 from mimir_jax.errors import InputError, listed
 from mimir_jax.models import lora
 from mimir_jax.models import params as params_lib
@@ -140,7 +147,7 @@ def _part(
     below, inner = "", config
     if isinstance(config, MimirConfig):
         below, inner, known = "dit/", config.dit, None
-    elif isinstance(config, DivotConfig):
+    elif isinstance(config, DivotConfig) and isinstance(config.detokenizer, DiTDetokenizerConfig):
         below, inner, known = "detokenizer/dit/", config.detokenizer.dit, None
     if known is None and isinstance(inner, DiTConfig):
         known = dit.DiT()

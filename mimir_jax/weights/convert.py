@@ -281,7 +281,7 @@ def _write_divot(folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype 
     assert isinstance(known, family.Published)
     name, params, dtypes = known.export_class(opened.class_name), opened.params, opened.dtypes
     if dtype is not None:
-        params, dtypes = {path: _cast(tensor, dtype) for path, tensor in params.items()}, {}
+        params, dtypes = {path: _cast(path, tensor, dtype) for path, tensor in params.items()}, {}
     table = known.rules(opened.config, name)
     named = dict(rules.export_tensors(table, params, dtypes))
     stems = {file.stem for file in opened.files if file.name in divot_detokenizer.FILES}

@@ -6,7 +6,8 @@
     Divot_detokenizer_stage2.bin     generation from the tokens that the LLM draws
 
 Tensors tell all sizes but the widths of heads and groups. A `config.json` beside, with fields of
-`UNetDetokenizerConfig` under `resampler`, `unet` and `vae`, states others; our exports add one.
+`PublishedDetokenizerConfig` under `resampler`, `unet` and `vae`, states others; our exports add
+one.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 import numpy as np
 from absl import logging
 
-from mimir_jax.config import DiffusionConfig, UNetDetokenizerConfig
+from mimir_jax.config import DiffusionConfig, PublishedDetokenizerConfig
 from mimir_jax.diffusion import schedules
 from mimir_jax.errors import InputError
 from mimir_jax.models.divot import detokenizer
@@ -37,7 +38,7 @@ class Detokenizer(family.Published):
     """Resampler, U-Net and VAE."""
 
     kind = KIND
-    module = detokenizer.UNetDetokenizer
+    module = detokenizer.PublishedDetokenizer
     library = "divot"
     classes = ("DivotDetokenizer",)
     stem = "Divot_detokenizer_stage1"
@@ -49,7 +50,9 @@ class Detokenizer(family.Published):
     reports_extra = True
     compute = "float32"
 
-    def with_dtype(self, config: UNetDetokenizerConfig, dtype: str) -> UNetDetokenizerConfig:
+    def with_dtype(
+        self, config: PublishedDetokenizerConfig, dtype: str
+    ) -> PublishedDetokenizerConfig:
         """Returns the config with every part in another compute dtype."""
         parts = {name: dataclasses.replace(getattr(config, name), dtype=dtype) for name in _PARTS}
         return dataclasses.replace(config, **parts)
@@ -59,17 +62,19 @@ class Detokenizer(family.Published):
         found = [any(name.startswith(prefix) for name in tensors) for prefix in _PREFIXES]
         return found[1] and sum(found) > 1
 
-    def read_config(self, raw: family.Raw, tensors: Mapping[str, Tensor]) -> UNetDetokenizerConfig:
+    def read_config(
+        self, raw: family.Raw, tensors: Mapping[str, Tensor]
+    ) -> PublishedDetokenizerConfig:
         """Reads sizes and noise levels from tensors, and what they do not tell from `raw`."""
         given = {part: family.field({part: {}} | raw, part, dict) for part in _PARTS}
-        return UNetDetokenizerConfig(
+        return PublishedDetokenizerConfig(
             resampler=resampler.infer(tensors, given["resampler"], _RESAMPLER),
             unet=unet.infer(tensors, given["unet"]),
             vae=image_vae.infer(tensors, given["vae"]),
             stored=_stored_levels(tensors),
         )
 
-    def write_config(self, config: UNetDetokenizerConfig, name: str) -> family.Raw:
+    def write_config(self, config: PublishedDetokenizerConfig, name: str) -> family.Raw:
         """Writes what tensors do not tell."""
         return {
             "architectures": [name],
@@ -78,7 +83,7 @@ class Detokenizer(family.Published):
             "vae": image_vae.stated(config.vae),
         }
 
-    def rules(self, config: UNetDetokenizerConfig, name: str) -> list[Rule]:
+    def rules(self, config: PublishedDetokenizerConfig, name: str) -> list[Rule]:
         """Returns the table."""
         parts = {
             "resampler": resampler.table(_RESAMPLER),
@@ -87,7 +92,7 @@ class Detokenizer(family.Published):
         }
         return [rule for part, table in parts.items() for rule in inside(table, part, "")]
 
-    def licence(self, config: UNetDetokenizerConfig) -> str:
+    def licence(self, config: PublishedDetokenizerConfig) -> str:
         """That of Divot."""
         return "Divot: see its model card"
 
@@ -107,7 +112,7 @@ def find(folder: pathlib.Path) -> pathlib.Path | None:
     return found[0] if found else None
 
 
-def schedule(config: UNetDetokenizerConfig) -> schedules.DiscreteSchedule:
+def schedule(config: PublishedDetokenizerConfig) -> schedules.DiscreteSchedule:
     """Returns the noise schedule that the config chooses (divot.md 4.3)."""
     stored = config.stored if config.schedule == "checkpoint" else ()
     return schedules.DiscreteSchedule(DiffusionConfig(), trained_levels=stored or None)

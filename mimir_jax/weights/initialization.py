@@ -19,7 +19,9 @@ from mimir_jax.config import (
     LlavaConfig,
     LLMConfig,
     MimirConfig,
+    PublishedDetokenizerConfig,
     TrainConfig,
+    UNetDetokenizerConfig,
     VimiConfig,
     bridge,
     flag,
@@ -90,6 +92,8 @@ def _read_part(path: str, model: functional.Model) -> functional.Params:
     there, here, source, target = pairs[0]
     for part in filter(None, there.split("/")):
         params = params[part]
+    if isinstance(source, UNetDetokenizerConfig):
+        params = {name: params[name] for name in ("resampler", "unet")}
     if isinstance(target, DiTConfig) and target.in_channels == 2 * source.in_channels:
         params, source = _with_image_channels(params, source)
     for part in reversed(list(filter(None, here.split("/")))):
@@ -142,7 +146,13 @@ def _parts(config: Any) -> dict[str, Any]:
     elif isinstance(config, DivotConfig):
         parts["tokenizer"] = config.tokenizer
         parts["tokenizer/vit"] = config.tokenizer.vit
-        parts["detokenizer/dit"] = config.detokenizer.dit
+        if isinstance(config.detokenizer, UNetDetokenizerConfig):
+            parts["detokenizer"] = config.detokenizer
+            parts["detokenizer/unet"] = config.detokenizer.unet
+        else:
+            parts["detokenizer/dit"] = config.detokenizer.dit
+    elif isinstance(config, PublishedDetokenizerConfig):
+        parts = {"": config.network}  # the VAE trains in no network
     elif isinstance(config, LlavaConfig):
         parts |= {"vit": config.vit, "llm": config.llm}
     elif isinstance(config, VimiConfig):

@@ -42,7 +42,8 @@ def load(
             are stored in, or that a folder of ours names, and keeps parameters stored wider.
         mesh: Puts parameters on this mesh, split over its `fsdp` and `tensor` axes.
         kind: Refuses networks of another kind (a key of `config.KINDS`). `vit` also opens the tower
-            of a LLaVA, `clip` both towers of a CLIP, which without a kind is its image tower.
+            of a LLaVA, `clip` both towers of a CLIP, which without a kind is its image tower, and
+            `image_vae` the VAE in the file of a de-tokenizer of Divot.
         lora: Files of adapters to merge, each `FILE` or `FILE:SCALE`.
 
     Returns:

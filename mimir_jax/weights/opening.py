@@ -159,8 +159,8 @@ def open_weights(path: str | os.PathLike[str], *, kind: str | None = None) -> We
     Args:
         path: As in `load`.
         kind: Opens this part of a published model that holds one, the `vit` of a LLaVA, both towers
-            (`clip`) of a CLIP or the `vae` of a training checkpoint of SAT; otherwise it has no
-            effect.
+            (`clip`) of a CLIP, the `vae` of a training checkpoint of SAT or the `image_vae` in the
+            file of a de-tokenizer of Divot; otherwise it has no effect.
 
     Raises:
         ValueError: if they are of no known form or class, damaged, or disagree with their config.
@@ -173,7 +173,7 @@ def open_weights(path: str | os.PathLike[str], *, kind: str | None = None) -> We
     if place.suffix == ".pt":
         return _open_sat(place, kind)
     if place.name in divot_detokenizer.FILES:
-        return _open_detokenizer(place)
+        return _open_detokenizer(place, kind)
     if place.suffix in (".bin", ".safetensors"):
         return _open_by_tensors(place, *tensors.open_single(place))
     if not place.is_dir():
@@ -362,13 +362,17 @@ def _open_tokenizer(folder: pathlib.Path) -> Weights:
     return _checked(folder, known, known.classes[0], *divot_tokenizer.open_folder(folder))
 
 
-def _open_detokenizer(file: pathlib.Path) -> Weights:
-    """Opens one of Divot's de-tokenizers."""
-    known = FAMILIES[divot_detokenizer.KIND]
-    assert isinstance(known, divot_detokenizer.Detokenizer)
+def _open_detokenizer(file: pathlib.Path, kind: str | None = None) -> Weights:
+    """Opens one of Divot's de-tokenizers, or its `image_vae` alone."""
     stated = (file.parent / "config.json").is_file()
     raw = _read_json(file.parent, "config.json") if stated else {}
-    return _checked(file.parent, known, known.classes[0], raw, *tensors.open_single(file))
+    found, files = tensors.open_single(file)
+    known = FAMILIES[divot_detokenizer.KIND]
+    if kind == image_vae.ImageVAE.kind:
+        known, raw = FAMILIES[kind], family.field({"vae": {}} | raw, "vae", dict)
+        found = {n: x for n, x in found.items() if n.startswith(image_vae.PREFIX)}
+    assert isinstance(known, family.Published)
+    return _checked(file.parent, known, known.classes[0], raw, found, files)
 
 
 def _open_by_tensors(

@@ -12,16 +12,16 @@ import pytest
 from mimir_jax.config import (
     DIVOT_REFERENCE,
     ImageVAEConfig,
+    PublishedDetokenizerConfig,
     ResamplerConfig,
     UNetConfig,
-    UNetDetokenizerConfig,
 )
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional
 from mimir_jax.models.divot import detokenizer
 from mimir_jax.sampling import detokenize
 
-CFG = UNetDetokenizerConfig(
+CFG = PublishedDetokenizerConfig(
     resampler=ResamplerConfig(
         in_width=3, out_width=5, num_queries=6, width=8, num_layers=1, num_heads=1, head_dim=8,
         mlp_dim=8,
@@ -32,7 +32,7 @@ CFG = UNetDetokenizerConfig(
     ),
     vae=ImageVAEConfig(block_channels=(2, 2), norm_groups=1, layers_per_block=1),
 )  # fmt: skip
-MODEL = functional.build(detokenizer.UNetDetokenizer, CFG)
+MODEL = functional.build(detokenizer.PublishedDetokenizer, CFG)
 SAMPLER = dataclasses.replace(DIVOT_REFERENCE, steps=2)
 
 

@@ -14,9 +14,9 @@ import mimir_jax
 from mimir_jax.config import (
     DiffusionConfig,
     ImageVAEConfig,
+    PublishedDetokenizerConfig,
     ResamplerConfig,
     UNetConfig,
-    UNetDetokenizerConfig,
 )
 from mimir_jax.diffusion import schedules
 from mimir_jax.models import functional
@@ -28,7 +28,7 @@ from tests.helpers import relative_error
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
-CFG = UNetDetokenizerConfig(
+CFG = PublishedDetokenizerConfig(
     resampler=ResamplerConfig(
         in_width=6, out_width=12, num_queries=80, width=64, num_layers=1, num_heads=1, mlp_dim=16
     ),
@@ -94,7 +94,7 @@ def test_schedule_is_a_choice(tmp_path):
 @pytest.mark.slow
 def test_parts_run_as_one(tmp_path):
     model, params = mimir_jax.load(write(tmp_path / "public", state()))
-    assert isinstance(model.config, UNetDetokenizerConfig)
+    assert isinstance(model.config, PublishedDetokenizerConfig)
     alone = functional.build(unet_lib.UNet, CFG.unet)
     rng = np.random.default_rng(1)
     tokens, xt = rng.normal(size=(2, 5, 6)).astype("f4"), rng.normal(size=(2, 2, 4, 4, 4))
@@ -156,7 +156,7 @@ def test_unknown_tensors_are_of_no_kind(tmp_path):
 
 @pytest.mark.slow
 def test_names_are_as_many_as_in_divot():
-    known, cfg = opening.FAMILIES["divot_detokenizer"], UNetDetokenizerConfig()
+    known, cfg = opening.FAMILIES["divot_detokenizer"], PublishedDetokenizerConfig()
     shapes = rules.expected_shapes(known.rules(cfg, ""), known.abstract(cfg))
     counts = [sum(name.startswith(p) for name in shapes) for p in divot_detokenizer._PREFIXES]
     assert counts == [73, 1532, 248]
@@ -165,4 +165,4 @@ def test_names_are_as_many_as_in_divot():
         for p in divot_detokenizer._PREFIXES
     ]
     assert sizes == [76_977_152, 1_438_843_476, 83_653_863]
-    assert isinstance(functional.build(detokenizer.UNetDetokenizer, cfg).module, type)
+    assert isinstance(functional.build(detokenizer.PublishedDetokenizer, cfg).module, type)

@@ -325,24 +325,17 @@ class DiTDetokenizerConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UNetDetokenizerConfig:
-    """De-tokenizer of the published weights: the video U-Net of DynamiCrafter with its VAE.
+    """De-tokenizer whose network is the video U-Net of DynamiCrafter.
 
     Attributes:
         resampler: From clip tokens to the rows that the U-Net reads as its context.
         unet: The U-Net.
-        vae: The VAE of its latents.
         fs: Frame stride that the U-Net is told.
-        schedule: Noise levels: those that its `checkpoint` stores, where it stores any, as the
-            published code takes them, or the ones `computed` from the betas (D-U12).
-        stored: alpha ** 2 of every timestep in the checkpoint; empty where it stores none.
     """
 
     resampler: ResamplerConfig = ResamplerConfig(in_width=256, out_width=1024, num_queries=125)
     unet: UNetConfig = UNetConfig()
-    vae: ImageVAEConfig = ImageVAEConfig()
     fs: int = 3
-    schedule: Literal["checkpoint", "computed"] = "checkpoint"
-    stored: tuple[float, ...] = ()
 
     def __post_init__(self):
         checks.within(self, "fs", 0)
@@ -353,8 +346,8 @@ class UNetDetokenizerConfig:
         )
         checks.check(
             self,
-            self.vae.latent_channels == self.unet.in_channels,
-            "{vae.latent_channels} must equal {unet.in_channels}",
+            self.unet.out_channels == self.unet.in_channels,
+            "{unet.out_channels} must equal {unet.in_channels}",
         )
 
     @property
@@ -364,16 +357,46 @@ class UNetDetokenizerConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PublishedDetokenizerConfig(UNetDetokenizerConfig):
+    """De-tokenizer of the published weights: with the VAE and the noise levels of its file.
+
+    Attributes:
+        resampler, unet, fs: As in `UNetDetokenizerConfig`.
+        vae: The VAE of its latents.
+        schedule: Noise levels: those that its `checkpoint` stores, where it stores any, as the
+            published code takes them, or the ones `computed` from the betas (D-U12).
+        stored: alpha ** 2 of every timestep in the checkpoint; empty where it stores none.
+    """
+
+    vae: ImageVAEConfig = ImageVAEConfig()
+    schedule: Literal["checkpoint", "computed"] = "checkpoint"
+    stored: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.check(
+            self,
+            self.vae.latent_channels == self.unet.in_channels,
+            "{vae.latent_channels} must equal {unet.in_channels}",
+        )
+
+    @property
+    def network(self) -> UNetDetokenizerConfig:
+        """Resampler and U-Net alone."""
+        return UNetDetokenizerConfig(resampler=self.resampler, unet=self.unet, fs=self.fs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DivotConfig:
     """Tokenizer and de-tokenizer of Divot.
 
     Attributes:
         tokenizer: Frames of a clip to its tokens.
-        detokenizer: Tokens to the video.
+        detokenizer: Tokens to the video, by a video transformer or by a U-Net.
     """
 
     tokenizer: DivotTokenizerConfig = DivotTokenizerConfig()
-    detokenizer: DiTDetokenizerConfig = DiTDetokenizerConfig()
+    detokenizer: DiTDetokenizerConfig | UNetDetokenizerConfig = DiTDetokenizerConfig()
 
     def __post_init__(self):
         checks.check(
@@ -383,7 +406,7 @@ class DivotConfig:
         )
 
     def with_dit(self, **fields: Any) -> "DivotConfig":
-        """Returns this config with other `fields` of its video transformer."""
+        """Returns this config with other `fields` of its video transformer, which it must have."""
         dit = dataclasses.replace(self.detokenizer.dit, **fields)
         detokenizer = dataclasses.replace(self.detokenizer, dit=dit)
         return dataclasses.replace(self, detokenizer=detokenizer)

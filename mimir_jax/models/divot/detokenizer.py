@@ -13,7 +13,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from mimir_jax.config import DiTDetokenizerConfig, UNetDetokenizerConfig
+from mimir_jax.config import (
+    DiTDetokenizerConfig,
+    DivotConfig,
+    PublishedDetokenizerConfig,
+    UNetDetokenizerConfig,
+)
 from mimir_jax.models import condition as conditioning
 from mimir_jax.models import dit, resampler
 from mimir_jax.models.unet import unet
@@ -78,15 +83,14 @@ class DiTDetokenizer(nnx.Module):
 
 
 class UNetDetokenizer(nnx.Module):
-    """`Detokenizer` of the published weights, with the VAE of its latents.
+    """`Detokenizer` whose network is the video U-Net of DynamiCrafter.
 
-    Parameters have one top-level name per part: `resampler`, `unet` and `vae`.
+    Parameters have one top-level name per part: `resampler` and `unet`.
     """
 
     def __init__(self, cfg: UNetDetokenizerConfig, *, rngs: nnx.Rngs):
         self.resampler = resampler.Resampler(cfg.resampler, rngs=rngs)
         self.unet = unet.UNet(cfg.unet, rngs=rngs)
-        self.vae = image.ImageVAE(cfg.vae, rngs=rngs)
         self.cfg = cfg
 
     def condition(self, tokens: Float[Array, "b n d"]) -> conditioning.Condition:
@@ -113,6 +117,14 @@ class UNetDetokenizer(nnx.Module):
         """Conditions and predicts in one call."""
         return self.denoise(xt, timestep, self.condition(tokens))
 
+
+class PublishedDetokenizer(UNetDetokenizer):
+    """`UNetDetokenizer` of the published weights, with the VAE of its latents as `vae`."""
+
+    def __init__(self, cfg: PublishedDetokenizerConfig, *, rngs: nnx.Rngs):
+        super().__init__(cfg, rngs=rngs)
+        self.vae = image.ImageVAE(cfg.vae, rngs=rngs)
+
     def encode(self, video: Float[Array, "b f h w c"]) -> autoencoder.Moments:
         """Returns the moments of the unscaled latents of frames in [-1, 1]."""
         return self.vae.encode(video)
@@ -120,3 +132,10 @@ class UNetDetokenizer(nnx.Module):
     def decode(self, latents: Float[Array, "b t h w z"]) -> Float[Array, "b t h2 w2 c"]:
         """Returns the frames of scaled latents, those that `denoise` reads."""
         return self.vae.decode(autoencoder.unscale_latents(self.cfg.vae, latents))
+
+
+def make_detokenizer(cfg: DivotConfig, *, rngs: nnx.Rngs) -> DiTDetokenizer | UNetDetokenizer:
+    """Returns the de-tokenizer that a config describes."""
+    if isinstance(cfg.detokenizer, UNetDetokenizerConfig):
+        return UNetDetokenizer(cfg.detokenizer, rngs=rngs)
+    return DiTDetokenizer(cfg.detokenizer, rngs=rngs)

@@ -24,7 +24,7 @@ class Divot(nnx.Module):
     def __init__(self, cfg: DivotConfig, *, rngs: nnx.Rngs):
         streams = [nnx.Rngs(params=rngs.params()) for _ in range(2)]
         self.tokenizer = tokenizer_lib.DivotTokenizer(cfg.tokenizer, rngs=streams[0])
-        self.detokenizer = detokenizer.DiTDetokenizer(cfg.detokenizer, rngs=streams[1])
+        self.detokenizer = detokenizer.make_detokenizer(cfg, rngs=streams[1])
         self.cfg = cfg
 
     def tokenize(

@@ -3,6 +3,7 @@
 """Configuration of the causal 3D VAE."""
 
 import dataclasses
+from typing import ClassVar, Literal
 
 from mimir_jax.config import checks
 from mimir_jax.errors import require
@@ -102,6 +103,7 @@ class ImageVAEConfig:
     """VAE of Stable Diffusion, KL-f8 (arXiv 2112.10752); every frame is one image.
 
     Attributes:
+        kind: Tells it from the causal VAE where a run may have either.
         in_channels, out_channels, latent_channels: As in the causal VAE.
         block_channels, layers_per_block, norm_groups: As in the causal VAE.
         scaling_factor: Factor that brings latents to unit variance.
@@ -110,6 +112,10 @@ class ImageVAEConfig:
         dtype: Dtype of the computation; parameters are float32.
     """
 
+    frame_rule: ClassVar[str] = "at least 1"
+    """The rule for the number of frames of a clip, in words."""
+
+    kind: Literal["image"] = "image"
     in_channels: int = 3
     out_channels: int = 3
     latent_channels: int = 4
@@ -139,3 +145,11 @@ class ImageVAEConfig:
     def latent_frames(self, frames: int) -> int:
         """Returns the number of latent frames of a clip of `frames`, which is the same."""
         return frames
+
+    def nearest_frames(self, frames: int) -> int:
+        """Returns `frames`, or 1 for fewer: every frame is coded alone."""
+        return max(1, frames)
+
+    def check_frames(self, frames: int, name: str) -> None:
+        """Raises `InputError` for a clip without frames; `name` is the subject of the message."""
+        require(frames >= 1, f"{name} must be {self.frame_rule}, got {frames}; raise it")

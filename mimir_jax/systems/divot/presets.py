@@ -218,6 +218,37 @@ def paper() -> c.TrainConfig:
     )
 
 
+def paper_unet() -> c.TrainConfig:
+    """The paper's own de-tokenizer at 256x256: the U-Net of DynamiCrafter, 16 frames at 8 fps.
+
+    Latents are those of Stable Diffusion's VAE, frame by frame. The files of Divot start it.
+
+    Command:  python launch/train.py --config configs/divot.py:paper/unet
+              --config.init_from=DIVOT,DIVOT/Divot_detokenizer_stage1.bin
+              --config.system.vae_path=DIVOT/Divot_detokenizer_stage1.bin
+              --config.data.folder.path=FOLDER, where DIVOT is Divot_tokenizer_detokenizer
+    Hardware: not compiled ahead of time.
+    Time:     not run.
+    Expect:   not run.
+    """
+    config, half = paper(), dict(dtype="bfloat16")
+    detokenizer = c.UNetDetokenizerConfig(
+        resampler=c.ResamplerConfig(in_width=256, out_width=1024, num_queries=125, **half),
+        unet=c.UNetConfig(remat="full", **half),
+    )
+    return dataclasses.replace(
+        config,
+        system=dataclasses.replace(
+            config.system,
+            model=dataclasses.replace(config.system.model, detokenizer=detokenizer),
+            vae=c.ImageVAEConfig(**half),
+            diffusion=c.DiffusionConfig(),
+            sampler=dataclasses.replace(c.DIVOT_REFERENCE, variant="clean"),
+        ),
+        data=dataclasses.replace(config.data, frames=16),
+    )
+
+
 PRESETS = {
     "tiny": tiny,
     "tiny/vit": tiny_vit,
@@ -225,6 +256,7 @@ PRESETS = {
     "tiny/detokenizer": tiny_detokenizer,
     "tiny/written": tiny_written,
     "paper": paper,
+    "paper/unet": paper_unet,
 }
 
 

@@ -40,24 +40,18 @@ class ClipFeatures:
     tokens: Any = None
 
 
-class DivotSystem(diffusion.DiTDiffusion):
-    """Tokenizer and de-tokenizer with a video transformer."""
+class DivotSystem(diffusion.VideoDiffusion):
+    """Tokenizer and de-tokenizer, whatever network the latter has."""
 
     @functools.cached_property
     def model(self) -> functional.Model:
-        """The network, with the adapters of `lora` on its video transformer."""
-        network = functional.build(model_lib.Divot, self.config.model)
-        return lora.adapt(network, self.config.lora, base="detokenizer/dit")
+        """Tokenizer and de-tokenizer."""
+        return functional.build(model_lib.Divot, self.config.model)
 
     @property
     def request_fields(self) -> frozenset[str]:
         """The clip to reconstruct."""
         return frozenset({"clip"})
-
-    def num_tokens(self, bucket: base.Bucket) -> int:
-        """Returns the number of context rows and video tokens."""
-        rows = self.config.model.detokenizer.resampler.num_queries
-        return super().num_tokens(bucket) - self.backbone.text_length + rows
 
     def feature_batch_spec(self, bucket: base.Bucket) -> ClipFeatures:
         """Returns shape and dtype of the frames of the clips of `bucket`, or of written tokens."""
@@ -93,6 +87,42 @@ class DivotSystem(diffusion.DiTDiffusion):
         return self.model.condition(params, tokens)
 
 
+class DiTDivotSystem(DivotSystem, diffusion.DiTDiffusion):
+    """Tokenizer and de-tokenizer with a video transformer."""
+
+    @functools.cached_property
+    def model(self) -> functional.Model:
+        """The network, with the adapters of `lora` on its video transformer."""
+        network = functional.build(model_lib.Divot, self.config.model)
+        return lora.adapt(network, self.config.lora, base="detokenizer/dit")
+
+    def num_tokens(self, bucket: base.Bucket) -> int:
+        """Returns the number of context rows and video tokens."""
+        rows = self.config.model.detokenizer.resampler.num_queries
+        return super().num_tokens(bucket) - self.backbone.text_length + rows
+
+
+class UNetDivotSystem(DivotSystem):
+    """Tokenizer and de-tokenizer with a U-Net, which has no scanned transformer."""
+
+    def check_size(
+        self,
+        frames: int,
+        height: int,
+        width: int,
+        names: tuple[str, str, str] = base.SIZE_NAMES,
+    ) -> None:
+        """Raises `InputError` for clips that the codec or the levels of the U-Net do not allow."""
+        self.codec.check_frames(frames, names[0])
+        for name, size in zip(names[1:], (height, width), strict=True):
+            diffusion.check_side(name, size, step=self.config.side_step, of="levels of the U-Net")
+
+    def num_tokens(self, bucket: base.Bucket) -> int:
+        """Returns the number of latents of a frame, which attend to each other."""
+        _, height, width, _ = self.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
+        return height * width
+
+
 def make_system(config: TrainConfig) -> DivotSystem:
     """Returns the pure half of a run of Divot."""
-    return DivotSystem(config)
+    return (UNetDivotSystem if config.system.has_unet else DiTDivotSystem)(config)
