@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
 MAX_SEED = 2**64 - 1
 
@@ -41,3 +41,12 @@ def normal(
     if len(shape) < 3:
         return jax.random.normal(key, shape, dtype)
     return jax.random.normal(key, (shape[0], math.prod(shape[1:])), dtype).reshape(shape)
+
+
+def keep(key: PRNGKeyArray, share: float, shape: Sequence[int]) -> Bool[Array, "..."]:
+    """Returns `jax.random.bernoulli(key, share, shape)`: True at a random `share`.
+
+    Three and more axes are drawn as rows, as in `normal`.
+    """
+    rows = shape if len(shape) < 3 else (shape[0], math.prod(shape[1:]))
+    return jax.random.bernoulli(key, share, rows).reshape(shape)

@@ -331,6 +331,8 @@ class LoraConfig:
     Attributes:
         rank: Rank of the adapters; 0 trains without them.
         alpha: Scale of the adapters, which are multiplied by `alpha / rank`.
+        dropout: Share of the numbers that an adapter reads which are zero in a training step, the
+            others being scaled up; the base reads all (D-U10).
         targets: Regular expressions of the `/`-joined paths of kernels that get adapters.
         train: Regular expressions of the paths of parameters that train whole all the same.
         base_dtype: Dtype of the stored frozen parameters; published ones are bfloat16.
@@ -339,6 +341,7 @@ class LoraConfig:
 
     rank: int = 0
     alpha: float = 16.0
+    dropout: float = 0.0
     targets: tuple[str, ...] = (r"/attention/(q|k|v|out)/kernel$",)
     train: tuple[str, ...] = ()
     base_dtype: DType = "float32"
@@ -346,6 +349,7 @@ class LoraConfig:
 
     def __post_init__(self):
         checks.within(self, "rank", 0)
+        checks.within(self, "dropout", 0, 1, below=True)
         changed = checks.changed_fields(self)
         checks.check(
             self,

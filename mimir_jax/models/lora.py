@@ -6,12 +6,15 @@ An adapted network has the parameters of the plain one, its adapted part frozen,
 the two factors of every target: for `dit/x/kernel`, `lora/dit/x/a` and `lora/dit/x/b`. Activations
 are multiplied by the factors one after the other. The sum of kernel and product is never formed, so
 a step needs neither a merged kernel nor the gradient of one.
+
+In training, adapters may drop part of what they read. The key of the draws is put among the
+parameters for one step (`Adapted.with_dropout`) and is split over adapters and layers.
 """
 
 import dataclasses
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -19,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mimir_jax import noise
 from mimir_jax.config import LoraConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional, layers
@@ -27,7 +31,11 @@ from mimir_jax.models import params as params_lib
 NAME = "lora"
 """Top-level name of the adapters."""
 
+DROPOUT = "lora_dropout"
+"""Name of the key that draws what adapters drop, beside the parameters of a step."""
+
 _KERNEL = "/kernel"
+_STREAM = 0x10A  # of the key of a step, apart from what the loss draws
 
 
 @jax.tree_util.register_dataclass
@@ -40,12 +48,17 @@ class LowRankKernel:
         a: (..., i, rank).
         b: (..., rank, o).
         scale: Alpha over rank.
+        key: Draws what the factors do not read, with the leading axis of the others; None drops
+            nothing.
+        dropout: Share of it.
     """
 
     kernel: Any  # an array, or whatever else a transformation puts into the leaves of a tree
     a: Any
     b: Any
     scale: float = dataclasses.field(metadata={"static": True})
+    key: Any = None
+    dropout: float = dataclasses.field(default=0.0, metadata={"static": True})
 
     def __getitem__(self, index: Any) -> "LowRankKernel":
         """Returns itself, as a linear layer reads its kernel by `kernel[...]`."""
@@ -54,12 +67,17 @@ class LowRankKernel:
         return self
 
     def astype(self, dtype: jax.typing.DTypeLike) -> "LowRankKernel":
-        """Casts every part."""
-        return jax.tree.map(lambda x: x.astype(dtype), self)
+        """Casts kernel and factors."""
+        cast = {name: getattr(self, name).astype(dtype) for name in ("kernel", "a", "b")}
+        return dataclasses.replace(self, **cast)
 
     def __rmatmul__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
-        """Returns `x @ kernel + scale * (x @ a) @ b`."""
-        return x @ self.kernel + self.scale * ((x @ self.a) @ self.b)
+        """Returns `x @ kernel + scale * (x @ a) @ b`, with numbers of the second `x` dropped."""
+        read = x
+        if self.key is not None:
+            kept = noise.keep(self.key, 1 - self.dropout, x.shape)
+            read = jnp.where(kept, x / (1 - self.dropout), 0)
+        return x @ self.kernel + self.scale * ((read @ self.a) @ self.b)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +153,30 @@ class Adapted(functional.Model):
             flat[b] = jnp.zeros((*layers, self.lora.rank, columns))
         return params_lib.unflatten(flat)
 
+    def with_dropout(self, params: functional.Params, key: jax.Array) -> functional.Params:
+        """Returns parameters whose adapters drop what `key` draws; the same without dropout."""
+        return {**params, DROPOUT: key} if self.lora.dropout else params
+
     def _bind(self, params: functional.Params) -> Any:
         return super()._bind(attach(params, self.lora))
+
+
+def dropping(
+    loss: Callable[..., Any], model: functional.Model
+) -> Callable[[functional.Params, Any, jax.Array], Any]:
+    """Returns a loss `(params, batch, key)` of training, whose adapters drop what the key draws.
+
+    Args:
+        loss: The loss, which drops nothing.
+        model: Its network; one without adapters leaves it as it is.
+    """
+    if not isinstance(model, Adapted):
+        return loss
+
+    def dropped(params: functional.Params, batch: Any, key: jax.Array) -> Any:
+        return loss(model.with_dropout(params, jax.random.fold_in(key, _STREAM)), batch, key)
+
+    return dropped
 
 
 def adapt(model: functional.Model, config: LoraConfig, *, base: str) -> functional.Model:
@@ -155,9 +195,15 @@ def adapt(model: functional.Model, config: LoraConfig, *, base: str) -> function
 def attach(params: functional.Params, config: LoraConfig) -> functional.Params:
     """Returns parameters for the plain network, with a `LowRankKernel` at every target."""
     flat = params_lib.flatten(params)
-    for target in targets(flat):
-        factors = (flat.pop(path) for path in factor_paths(target))
-        flat[target] = LowRankKernel(flat[target], *factors, config.scale)
+    key = flat.pop(DROPOUT, None)
+    for index, target in enumerate(targets(flat)):
+        a, b = (flat.pop(path) for path in factor_paths(target))
+        own = None if key is None else jax.random.fold_in(key, index)
+        if own is not None and a.ndim > 2:
+            own = jax.random.split(own, a.shape[:-2])  # one for each layer
+        flat[target] = LowRankKernel(
+            flat[target], a, b, config.scale, own, 0.0 if own is None else config.dropout
+        )
     return params_lib.unflatten(flat)
 
 

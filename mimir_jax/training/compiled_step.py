@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from mimir_jax.config import TrainConfig
 from mimir_jax.errors import InputError
-from mimir_jax.models import functional
+from mimir_jax.models import functional, lora
 from mimir_jax.models.attention import kernels
 from mimir_jax.parallel import context
 from mimir_jax.parallel import mesh as mesh_lib
@@ -106,7 +106,7 @@ def make(config: TrainConfig, system: base.System, mesh: Mesh) -> CompiledStep:
     step = jax.jit(
         functools.partial(
             step_lib.train_step,
-            loss_fn=system.loss,
+            loss_fn=lora.dropping(system.loss, model),
             trainable=trainable,
             tx=update,
             ema_decay=optimizer.ema_decay,

@@ -56,6 +56,50 @@ def test_any_network_begins_as_its_base_and_equals_merged_kernels(name):
     assert all(jax.tree.leaves(ranks))
 
 
+def test_dropout_is_drawn_anew_for_every_adapter_and_layer_and_averages_out():
+    x = jax.random.normal(jax.random.key(0), (2, 5, 16))
+    kernel = jnp.zeros((3, 16, 16))
+    eye = jnp.broadcast_to(jnp.eye(16), kernel.shape)
+    names = [f"{part}/kernel" for part in ("first", "second")]
+    params = params_lib.unflatten(
+        {name: kernel for name in names}
+        | {path: eye for name in names for path in lora.factor_paths(name)}
+    )
+    cfg = c.LoraConfig(rank=16, alpha=16.0, dropout=0.25)
+
+    def read(key):
+        flat = params_lib.flatten(lora.attach({**params, lora.DROPOUT: key}, cfg))
+        layers = [jax.lax.map(lambda part: x @ part, flat[name]) for name in names]
+        return jnp.stack(layers)  # (adapters, layers, b, l, d)
+
+    key = jax.random.key(3)
+    drawn = jax.jit(read)(key)
+    np.testing.assert_array_equal(drawn, jax.jit(read)(key))
+    masks = np.asarray(drawn == 0).reshape(6, -1)
+    assert len(np.unique(masks, axis=0)) == 6 and 0.2 < masks.mean() < 0.3
+    kept = np.asarray(jnp.where(drawn == 0, x, drawn * 0.75))
+    np.testing.assert_allclose(kept, np.broadcast_to(x, drawn.shape), rtol=1e-6)
+    whole = lora.attach(params, cfg)["first"]["kernel"]
+    assert whole.key is None
+    with pytest.raises(ValueError, match="dropout must be at least 0 and below 1"):
+        c.LoraConfig(rank=2, dropout=1.0)
+
+
+def test_a_loss_of_training_alone_drops():
+    _, model = make("llm", dropout=0.5)
+    params = model.init(jax.random.key(0))
+    params["lora"] = jax.tree.map(lambda a: a + 0.1, params["lora"])
+    loss = lambda params, batch, key: jnp.square(model.apply(params, batch).logits).mean()  # noqa: E731
+    run = jax.jit(lora.dropping(loss, model))
+    keys = [jax.random.key(i) for i in (0, 0, 1)]
+    first, again, other = (float(run(params, IDS, key)) for key in keys)
+    plain = float(jax.jit(loss)(params, IDS, keys[0]))
+    assert first == again and len({first, other, plain}) == 3
+    grads = jax.jit(jax.grad(lambda p: lora.dropping(loss, model)(p, IDS, keys[0])))(params)
+    assert jax.tree.structure(grads) == jax.tree.structure(params)
+    assert lora.dropping(loss, model.plain) is loss
+
+
 @pytest.mark.slow
 def test_a_step_of_an_adapted_llm_changes_its_adapters_alone():
     _, model = make("llm", base_dtype="bfloat16")

@@ -31,6 +31,7 @@ _MINIATURE = c.AgentConfig(
 _ADAPTERS = c.LoraConfig(
     rank=32,
     alpha=32.0,
+    dropout=0.05,
     targets=(r"/attention/(qkv|out)/kernel$", r"/mlp/(gate_up|down)/kernel$"),
     train=(r"norm/", r"/embed/", r"/head/"),
     base_dtype="bfloat16",
