@@ -109,7 +109,7 @@ def frame_positions(num_frames: int, picked: int) -> Int[np.ndarray, " positions
 
 def require_fits(config: DivotTokenizerConfig, model: AgentConfig, path: str | None) -> None:
     """Raises `InputError` unless an LLM reads the tokens that a tokenizer makes."""
-    made = (config.resampler.num_queries, config.resampler.out_width)
+    made = (config.num_tokens, config.token_width)
     read = (model.num_queries, model.token_width)
     if made != read:
         raise InputError(

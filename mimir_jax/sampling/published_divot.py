@@ -80,7 +80,7 @@ def read(
     if dtype is not None:
         configs = [x.family.with_dtype(x.config, str(np.dtype(dtype))) for x in opened]
     tokenizer, published = configs
-    made, read = tokenizer.resampler.out_width, published.resampler.in_width
+    made, read = tokenizer.token_width, published.resampler.in_width
     require(
         made == read,
         f"{file.name} of {file.parent} must read the tokens of {made} numbers that its tokenizer "

@@ -96,8 +96,17 @@ class Tokenizer(family.Published):
         return {"architectures": [name], "frame_size": config.frame_size, **heads}
 
     def rules(self, config: DivotTokenizerConfig, name: str) -> list[Rule]:
-        """Returns the table."""
+        """Returns the table.
+
+        Raises:
+            InputError: for tokens that are tied to patches, which Divot has not.
+        """
         del name
+        if config.tokens != "resampler":
+            raise InputError(
+                "tokens of the tokenizer must come from a resampler in the published layout, got "
+                f"{config.tokens}; write a native folder"
+            )
         vit = config.vit
         top, end = f"{_TEMPORAL}transformer.", f"{_PROJECT}blocks.{{i}}"
         space_time = [

@@ -256,12 +256,18 @@ class DivotTokenizerConfig:
         vit: Image tower, which never trains.
         temporal: Transformer over the frames of each patch.
         space_time: Transformer over the pooled patches of all frames.
-        resampler: Perceiver resampler that makes the tokens.
+        tokens: How tokens are made (D-U14): by a perceiver `resampler`, whose queries have no
+            place, as in Divot; or tied to `patches`, an ablation.
+        token_pool: Rows and columns of the tokens of a frame, where they are tied to patches.
+        resampler: Perceiver resampler that makes the tokens. With `patches`, the widths and
+            `norm_eps` alone are read.
     """
 
     frames: int = 5
     frame_size: int = 256
     pool: int = 5
+    tokens: Literal["resampler", "patches"] = "resampler"
+    token_pool: int = 4
     vit: ViTConfig = ViTConfig(
         image_size=224,
         width=1280,
@@ -286,6 +292,11 @@ class DivotTokenizerConfig:
             self.pool <= self.grid,
             f"{{pool}} must be at most the {self.grid} rows of patches of the image tower",
         )
+        checks.check(
+            self,
+            self.tokens == "resampler" or self.token_pool <= self.pool,
+            "{token_pool} must be at most {pool}, the rows of patches that are left of a frame",
+        )
         colours = self.vit.in_channels == 3
         checks.check(self, colours, "{vit.in_channels} must be 3, red, green and blue")
         for part in ("vit", "temporal", "space_time"):
@@ -296,6 +307,18 @@ class DivotTokenizerConfig:
     def dtype(self) -> DType:
         """Dtype of the computation."""
         return self.resampler.dtype
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of a clip."""
+        if self.tokens == "patches":
+            return self.frames * self.token_pool**2
+        return self.resampler.num_queries
+
+    @property
+    def token_width(self) -> int:
+        """Numbers of a token."""
+        return self.resampler.out_width
 
     @property
     def grid(self) -> int:

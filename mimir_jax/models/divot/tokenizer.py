@@ -5,6 +5,9 @@
     frames -> resize, normalise -> ViT -> temporal transformer -> pool, norm
            -> space-time transformer -> resampler -> tokens
 
+In an ablation of the paper, tokens are tied to patches: the resampler makes way for a mean over
+neighbouring patches of each frame, a linear and a norm (D-U14).
+
 The image tower is a frozen CLIP under `vit/` of the parameters; all else is trained.
 """
 
@@ -106,6 +109,23 @@ class SpaceTimeTransformer(nnx.Module):
         return self.norm(x)
 
 
+class PatchTokens(nnx.Module):
+    """Tokens that stand for places of frames, frame by frame and row by row (D-U14)."""
+
+    def __init__(self, cfg: DivotTokenizerConfig, *, rngs: nnx.Rngs):
+        part, options = cfg.resampler, dict(dtype=cfg.dtype, rngs=rngs)
+        self.out = layers.Linear(part.in_width, part.out_width, axes=("embed", None), **options)
+        self.norm = layers.LayerNorm(part.out_width, eps=part.norm_eps, **options)
+        self.cfg = cfg
+
+    def __call__(self, states: Float[Array, "b l e"]) -> Float[Array, "b q d"]:
+        """Returns one token for each cell of `token_pool` x `token_pool` patches of a frame."""
+        cfg = self.cfg
+        x = rearrange(states, "b (f h w) e -> b f h w e", f=cfg.frames, h=cfg.pool)
+        x = resize.average(x, cfg.token_pool, cfg.token_pool)
+        return self.norm(self.out(rearrange(x, "b f h w e -> b (f h w) e")))
+
+
 class DivotTokenizer(nnx.Module):
     """Frames in -1..1 to the tokens of their clip.
 
@@ -119,7 +139,10 @@ class DivotTokenizer(nnx.Module):
         self.temporal = TemporalTransformer(cfg, rngs=rngs)
         self.norm = layers.LayerNorm(part.width, eps=part.norm_eps, dtype=part.dtype, rngs=rngs)
         self.space_time = SpaceTimeTransformer(cfg, rngs=rngs)
-        self.resampler = Resampler(cfg.resampler, rngs=rngs)
+        if cfg.tokens == "patches":
+            self.patches = PatchTokens(cfg, rngs=rngs)
+        else:
+            self.resampler = Resampler(cfg.resampler, rngs=rngs)
         self.cfg = cfg
 
     def __call__(self, frames: Float[Array, "b f h w c"]) -> Float[Array, "b q d"]:
@@ -162,7 +185,8 @@ class DivotTokenizer(nnx.Module):
 
     def encode(self, features: Float[Array, "b f p d"]) -> Float[Array, "b q d2"]:
         """Returns the tokens of clips from the `features` of their frames."""
-        return self.resampler(self.space_time(self.pooled(features)))
+        states = self.space_time(self.pooled(features))
+        return self.patches(states) if self.cfg.tokens == "patches" else self.resampler(states)
 
 
 def prepare(images: Float[Array, "b h w 3"], cfg: ViTConfig) -> Float[Array, "b h2 w2 3"]:

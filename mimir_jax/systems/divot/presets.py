@@ -7,7 +7,9 @@ import dataclasses
 import ml_collections
 
 from mimir_jax import config as c
+from mimir_jax.errors import InputError
 
+_PATCHES = "patches"
 _WIDTH = dict(width=128, num_heads=4, mlp_dim=512)
 TINY_TOKENIZER = c.DivotTokenizerConfig(
     vit=c.ViTConfig(
@@ -261,5 +263,29 @@ PRESETS = {
 
 
 def get_config(preset: str = "tiny", presets: c.Presets = PRESETS) -> ml_collections.ConfigDict:
-    """Returns the run `preset` of `presets`."""
-    return c.pick_preset(presets, preset)
+    """Returns the run `preset` of `presets`, or `preset/patches` with tokens tied to patches.
+
+    The latter have 2 x 2 tokens for each frame of the miniature, 20 of a clip, and 4 x 4 at the
+    paper's sizes, 80 of a clip (D-U14).
+
+    Raises:
+        InputError: for another preset, or one without a tokenizer of clips.
+    """
+    name, _, row = preset.rpartition("/")
+    if row != _PATCHES:
+        return c.pick_preset(presets, preset)
+    run = presets[name]() if name in presets else None
+    if not isinstance(getattr(run, "system", None), c.DivotSystemConfig):
+        tied = [n for n, make in presets.items() if make().system.kind == "divot"]
+        raise InputError(
+            f"preset must be one of {', '.join(tied)} before /{_PATCHES}, got {preset!r}"
+        )
+    return c.to_config_dict(_tied_to_patches(run))
+
+
+def _tied_to_patches(run: c.TrainConfig) -> c.TrainConfig:
+    tokenizer = run.system.model.tokenizer
+    pool = 2 if tokenizer.pool == TINY_TOKENIZER.pool else 4
+    tokenizer = dataclasses.replace(tokenizer, tokens=_PATCHES, token_pool=pool)
+    model = dataclasses.replace(run.system.model, tokenizer=tokenizer)
+    return dataclasses.replace(run, system=dataclasses.replace(run.system, model=model))

@@ -56,8 +56,8 @@ class DivotSystem(diffusion.VideoDiffusion):
     def feature_batch_spec(self, bucket: base.Bucket) -> ClipFeatures:
         """Returns shape and dtype of the frames of the clips of `bucket`, or of written tokens."""
         if self.config.agent_path is not None:
-            cfg = self.config.model.tokenizer.resampler
-            shape = (bucket.batch, cfg.num_queries, cfg.out_width)
+            cfg = self.config.model.tokenizer
+            shape = (bucket.batch, cfg.num_tokens, cfg.token_width)
             return ClipFeatures(tokens=jax.ShapeDtypeStruct(shape, jnp.float32))
         wanted = self.config.model.tokenizer.frames
         picked = len(clip_tokens.frame_positions(bucket.frames, wanted))

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mimir_jax import config as c
+from mimir_jax import weights
 from mimir_jax.config import DivotTokenizerConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional
@@ -106,3 +108,53 @@ def test_bad_sizes_are_refused(changes, message):
 def test_heads_must_divide_the_width():
     with pytest.raises(InputError, match="width must be a multiple of num_heads, got 28 and 3"):
         dataclasses.replace(ODD.temporal, num_heads=3)
+
+
+TIED = dataclasses.replace(ODD, tokens="patches", token_pool=2)
+
+
+def test_tokens_tied_to_patches_stand_for_places(tmp_path):
+    assert (TIED.num_tokens, TIED.token_width) == (3 * 2 * 2, 7)
+    part = functional.build(tokenizer.PatchTokens, TIED)
+    params = jax.jit(part.init)(jax.random.key(0))
+    states = np.random.default_rng(0).normal(size=(1, 3 * 9, 18)).astype(np.float32)
+    run = jax.jit(part.apply)
+    moved = states.copy()
+    moved[0, 9 + 8] += 1.0  # the last of the 3 x 3 patches of the second frame
+    changed = np.abs(np.asarray(run(params, moved) - run(params, states))).max(-1)[0] > 1e-6
+    assert np.flatnonzero(changed).tolist() == [7]  # the last of its 2 x 2 tokens
+
+
+def test_tokens_tied_to_patches_train_and_are_stored(tmp_path):
+    model = functional.build(tokenizer.DivotTokenizer, TIED)
+    draw = np.random.default_rng(0).normal
+    params = jax.tree.map(
+        lambda x: (0.3 * draw(size=x.shape)).astype(np.float32), model.abstract_params
+    )
+    assert set(params) == {"vit", "temporal", "norm", "space_time", "patches"}
+    features = draw(size=(2, 3, 25, 30)).astype(np.float32)
+    loss = lambda p: jnp.square(model.encode(p, features)).sum(-1)[:, 5].mean()  # noqa: E731
+    value, grad = jax.jit(jax.value_and_grad(loss))(params)
+    assert np.isfinite(value)
+    for name in ("temporal", "space_time", "patches"):
+        assert sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(grad[name])) > 0
+    weights.save(tmp_path / "tied", "divot_tokenizer", TIED, params)
+    again, loaded = weights.load(tmp_path / "tied")
+    assert again.config == TIED
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    with pytest.raises(InputError, match="must come from a resampler in the published layout"):
+        weights.convert(tmp_path / "tied", tmp_path / "out", to="divot")
+    with pytest.raises(InputError, match="token_pool must be at most .*pool"):
+        dataclasses.replace(TIED, token_pool=4)
+
+
+def test_presets_have_a_row_of_tied_tokens():
+    run = c.from_config_dict(c.TrainConfig, c.find_config("divot:tiny/patches"))
+    plain = c.from_config_dict(c.TrainConfig, c.find_config("divot:tiny"))
+    tied, own = run.system.model.tokenizer, plain.system.model.tokenizer
+    assert (tied.num_tokens, own.num_tokens) == (20, 16)
+    assert dataclasses.replace(tied, tokens="resampler", token_pool=own.token_pool) == own
+    paper = c.from_config_dict(c.TrainConfig, c.find_config("divot:paper/unet/patches"))
+    assert paper.system.model.tokenizer.num_tokens == 80
+    with pytest.raises(InputError, match="before /patches, got 'tiny/vit/patches'"):
+        c.find_config("divot:tiny/vit/patches")
