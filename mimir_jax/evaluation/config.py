@@ -238,6 +238,135 @@ class FeaturesEvalConfig(CheckpointConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class UCF101EvalConfig(CheckpointConfig):
+    """Generate clips of action classes, and score them as UCF101 zero-shot: FVD and IS.
+
+    Classes have clips in their proportion among the real videos. FVD compares with one random
+    window of each real video. IS is over 10 splits.
+
+    Attributes:
+        prompts: JSON object with a descriptive prompt for each class, by name.
+        videos: Folder of the real videos, those of a class in a folder of its name.
+        video_list: Text file with the real videos to use, a path below `--videos` per line, such
+            as `trainlist01.txt`; by default all.
+        extractor: Folder of the network whose features FVD compares, such as I3D; without it there
+            is no FVD.
+        classifier: Folder of the network whose classes IS counts, such as C3D; without it there is
+            no IS.
+        clips: Number of generated clips.
+        clip_frames: Frames of a clip.
+        crop: Both sides are cut to `square`, 256 x 256, or `native`, 320 x 240.
+        retrieve: Memory of `mimir-jax index`; each prompt gets its best document. It must not hold
+            frames of UCF101. By default there is none.
+        reference_fps: Rate of the real windows; by default every stored frame.
+        seed: Seed of the first video, and of the windows.
+        batch_size: Videos at a time; by default the fewest that keep all devices busy.
+    """
+
+    prompts: str | None = None
+    videos: str | None = None
+    video_list: str | None = None
+    extractor: str | None = None
+    classifier: str | None = None
+    clips: int = 10_000
+    clip_frames: int = 16
+    crop: Literal["square", "native"] = "square"
+    retrieve: str | None = None
+    reference_fps: float | None = None
+    seed: int = 0
+    batch_size: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require_named(self, prompts="the prompts of classes", videos="the folder of real videos")
+        _require_one(self, "extractor", "classifier")
+        _require_read(self, "reference_fps", "extractor")
+        for name in ("clips", "clip_frames", "batch_size"):
+            _require_at_least(self, name, 1)
+        _require_above_zero(self, "reference_fps")
+        _require_seed(self.seed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MSRVTTEvalConfig(CheckpointConfig):
+    """Generate a clip for a random caption of each test video, and score CLIPSIM and FVD.
+
+    Attributes:
+        captions: MSR-VTT's JSON of videos and sentences, or an object with `video` and `caption`
+            (or `captions`) per line.
+        clip: Folder of the CLIP that measures CLIPSIM; without it there is none.
+        extractor: Folder of the network whose features FVD compares; without it there is no FVD.
+        videos: Folder of the real videos, for FVD.
+        clips: Number of videos, the first ones; by default all.
+        clip_frames: Frames of a clip.
+        reference_fps: Rate of the real windows; by default every stored frame.
+        seed: Seed of the first video, of the captions and of the windows.
+        batch_size: Videos at a time; by default the fewest that keep all devices busy.
+    """
+
+    captions: str | None = None
+    clip: str | None = None
+    extractor: str | None = None
+    videos: str | None = None
+    clips: int | None = None
+    clip_frames: int = 16
+    reference_fps: float | None = None
+    seed: int = 0
+    batch_size: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require_named(self, captions="the file of captions")
+        _require_one(self, "clip", "extractor")
+        if self.extractor and not self.videos:
+            raise InputError("--videos must name the folder of real videos for FVD, got none")
+        for name in ("videos", "reference_fps"):
+            _require_read(self, name, "extractor")
+        for name in ("clips", "clip_frames", "batch_size"):
+            _require_at_least(self, name, 1)
+        _require_above_zero(self, "reference_fps")
+        _require_seed(self.seed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SubjectsEvalConfig(CheckpointConfig):
+    """Generate clips of given subjects, and score fidelity, text and motion as DreamBench.
+
+    The model gets one picture of each subject, the first by name; fidelity is measured against all
+    of them.
+
+    Attributes:
+        checkpoint: Run of the second stage of `vimi`, which reads pictures.
+        prompts: A JSON object per line: `prompt` with a mark `<img>` for each subject, `caption`
+            with words in their place, and the list `subjects` of their folders.
+        images: Folder with a folder of pictures of each subject.
+        clip: Folder of the CLIP that measures CLIP-I and CLIP-T; without it there is neither.
+        dino: Folder of the network that measures DINO; without it there is none.
+        samples_per_prompt: Clips per prompt.
+        clip_frames: Frames of a clip.
+        seed: Seed of the first clip of each prompt.
+        batch_size: Videos at a time; by default the fewest that keep all devices busy.
+    """
+
+    prompts: str | None = None
+    images: str | None = None
+    clip: str | None = None
+    dino: str | None = None
+    samples_per_prompt: int = 4
+    clip_frames: int = 16
+    seed: int = 0
+    batch_size: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require_named(self, prompts="the file of prompts", images="the folder of subjects")
+        _require_one(self, "clip", "dino")
+        for name in ("samples_per_prompt", "clip_frames", "batch_size"):
+            _require_at_least(self, name, 1)
+        _require_seed(self.seed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CompareConfig:
     """Compare the results of several runs, given as words.
 
@@ -270,6 +399,32 @@ def _require_at_least(config: object, name: str, least: int) -> None:
     value = getattr(config, name)
     if value is not None and value < least:
         raise InputError(f"--{name} must be at least {least}, got {value}")
+
+
+def _require_named(config: object, **what: str) -> None:
+    for name, meaning in what.items():
+        if not getattr(config, name):
+            raise InputError(f"--{name} must name {meaning}, got none")
+
+
+def _require_one(config: object, *names: str) -> None:
+    if not any(getattr(config, name) for name in names):
+        flags = " or ".join(f"--{name}" for name in names)
+        raise InputError(f"{flags} must name the folder of a network that measures, got none")
+
+
+def _require_read(config: object, name: str, reader: str) -> None:
+    if getattr(config, name) is not None and not getattr(config, reader):
+        raise InputError(
+            f"--{name} must be left out without --{reader}, which alone reads it, got "
+            f"{getattr(config, name)}"
+        )
+
+
+def _require_above_zero(config: object, name: str) -> None:
+    value = getattr(config, name)
+    if value is not None and not 0 < value < float("inf"):
+        raise InputError(f"--{name} must be above 0, got {value}")
 
 
 def _require_seed(seed: int) -> None:

@@ -12,7 +12,10 @@ from absl import logging
 from jaxtyping import UInt8
 
 from mimir_jax import files
+from mimir_jax.encoders import interleaved
+from mimir_jax.errors import listed, require
 from mimir_jax.parallel import distributed
+from mimir_jax.sampling import retrieval
 from mimir_jax.sampling import video as video_lib
 from mimir_jax.sampling.request import Request
 
@@ -30,11 +33,19 @@ class EvalSample:
         name: Unique name of the video, a file name without suffix.
         prompt: Text that the model reads.
         seed: Seed of the noise.
+        images: Pictures at the marks of the prompt.
+        document: Retrieved document that the model reads before the prompt.
     """
 
     name: str
     prompt: str
     seed: int
+    images: tuple[UInt8[np.ndarray, "_ _ 3"], ...] = dataclasses.field(
+        default=(), kw_only=True, compare=False
+    )
+    document: interleaved.Document | None = dataclasses.field(
+        default=None, kw_only=True, compare=False
+    )
 
 
 S = TypeVar("S", bound=EvalSample)
@@ -88,11 +99,42 @@ def generate_batches(
     progress(len(samples) - len(missing), len(samples))
     for first in range(0, len(missing), batch_size):
         batch = missing[first : first + batch_size]
-        requests = [Request(sample.prompt, seed=sample.seed) for sample in batch]
+        requests = [
+            Request(s.prompt, seed=s.seed, images=s.images, document=s.document) for s in batch
+        ]
         videos = generator.generate(requests, batch_size=batch_size)
         if distributed.is_first():
             yield batch, videos
         progress(len(samples) - len(missing) + first + len(batch), len(samples))
+
+
+def with_documents(
+    samples: Sequence[EvalSample], memory: str | None, generator: Generator
+) -> list[EvalSample]:
+    """Returns samples with the best document of a memory for their prompts.
+
+    Args:
+        samples: What to generate.
+        memory: Folder of the memory; None leaves the samples as they are.
+        generator: Reads documents.
+
+    Raises:
+        InputError: for a model that reads none, or as `sampling.retrieval.retrieve`.
+    """
+    if memory is None:
+        return list(samples)
+    system = getattr(generator, "system", None)
+    require(
+        system is not None,
+        "--retrieve must be left out for an LLM of clips, which reads no documents; use a run of "
+        "vimi",
+    )
+    prompts = list(dict.fromkeys(sample.prompt for sample in samples))
+    found, without = retrieval.retrieve(memory, [Request(prompt) for prompt in prompts], system)
+    if without and distributed.is_first():
+        logging.warning("%d prompts have no document: %s", len(without), listed(without))
+    documents = {request.prompt: request.document for request in found}
+    return [dataclasses.replace(s, document=documents[s.prompt]) for s in samples]
 
 
 def write_video(

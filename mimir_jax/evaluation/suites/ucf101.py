@@ -1,0 +1,268 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""UCF101 zero-shot: FVD and Inception Score of clips of action classes.
+
+The protocol is that of Snap Video (arXiv 2402.14797): a descriptive prompt for each class, classes
+in the proportion of the data set, 10,000 clips of 16 frames. Open in it, and stated in the results:
+which real windows (one of each video, from a random start), their rate, and the crop. The networks
+are the user's, so numbers compare with published ones only as far as their weights and their
+resizing do.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mimir_jax import files, hashing, tables
+from mimir_jax.errors import listed, require
+from mimir_jax.evaluation import checkpoints, embedded_clips, generation, results
+from mimir_jax.evaluation.config import UCF101EvalConfig
+from mimir_jax.evaluation.extractors import onnx_file, opening
+from mimir_jax.evaluation.metrics import frechet, inception
+from mimir_jax.parallel import distributed
+
+SIZES = {"square": (256, 256), "native": (240, 320)}
+"""Height and width of clips by `crop`."""
+
+
+def evaluate(
+    config: UCF101EvalConfig, generator: generation.Generator, progress: generation.Progress
+) -> results.Report:
+    """Embeds the clips that the folder of results lacks; writes scores and their intervals.
+
+    Raises:
+        InputError: for files or folders that do not fit, too few clips, or results of another
+            evaluation.
+    """
+    prompts, videos = files.expand_path(str(config.prompts)), files.expand_path(str(config.videos))
+    listing = None if config.video_list is None else files.expand_path(config.video_list)
+    real = find_videos(videos, listing)
+    texts = read_prompts(prompts, real)
+    counts = share_out(config.clips, {name: len(found) for name, found in real.items()})
+    samples = plan_samples(texts, counts, config.seed)
+    samples = generation.with_documents(samples, config.retrieve, generator)
+    embedded_clips.require_frames(generator, config.clip_frames)
+    measures = _Measures(config)
+    batch_size = config.batch_size or generator.batch_multiple
+    settings = {
+        "suite": "ucf101",
+        **generator.settings,
+        "prompts": hashing.sha256_file(prompts)[:12],
+        "real": hashing.sha256("\n".join(p for found in real.values() for p in found))[:12],
+        "clips": config.clips,
+        "clip_frames": config.clip_frames,
+        "size": list(SIZES[config.crop]),
+        "retrieve": config.retrieve,
+        "reference_fps": config.reference_fps,
+        **measures.settings,
+        "seed": config.seed,
+        "batch_size": batch_size,
+    }
+    folder = checkpoints.find_folder(config, "ucf101", generator.settings.get("step"))
+    with results.open_results(folder, settings):
+        reference = measures.embed_reference(real, videos, folder, progress)
+        generation.warn_of_truncated_prompts(generator, samples)
+        lines = embedded_clips.embed_samples(
+            samples,
+            generator,
+            lambda batch, clips: measures.embed(clips),
+            folder,
+            batch_size=batch_size,
+            progress=progress,
+        )
+        if not distributed.is_first():
+            return results.Report("")
+        scores = measures.score(lines, reference)
+        files.write_json(folder / results.RESULTS, {**settings, "classes": counts, **scores})
+    head = f"{len(lines)} clips of {config.clip_frames} frames, {len(counts)} classes"
+    names = (results.RESULTS, embedded_clips.CLIPS, generation.VIDEOS)
+    return results.Report(f"{head}\n{format_table(scores)}", folder, names)
+
+
+def find_videos(folder: pathlib.Path, listing: pathlib.Path | None) -> dict[str, list[str]]:
+    """Returns the paths of real videos below a folder, by the folder of their class.
+
+    Args:
+        folder: The data set.
+        listing: File of the paths to take, the first word of each line; None takes all.
+
+    Raises:
+        InputError: for a path that is missing, or a video in no folder of a class.
+    """
+    found = embedded_clips.list_videos(folder)
+    paths = list(found)
+    if listing is not None:
+        paths = [line.split()[0] for _, line in files.read_lines(listing, "list of videos")]
+        missing = [path for path in paths if path not in found]
+        require(
+            bool(paths) and not missing,
+            f"--video_list {listing} must hold paths below {folder}, got "
+            f"{listed(missing) or 'none'}; check both",
+        )
+    classes: dict[str, list[str]] = {}
+    for path in dict.fromkeys(paths):
+        name = pathlib.PurePosixPath(path).parent.name
+        require(
+            bool(name),
+            f"video {path} must be in a folder of its class below {folder}; move it",
+        )
+        classes.setdefault(name, []).append(path)
+    return dict(sorted(classes.items()))
+
+
+def read_prompts(path: pathlib.Path, classes: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the prompt of each class.
+
+    Raises:
+        InputError: for classes without a prompt or the other way round.
+    """
+    raw = files.read_json(path, "prompts of classes")
+    for name, odd in (("a prompt", classes.keys() - raw), ("videos", raw.keys() - classes.keys())):
+        require(
+            not odd,
+            f"prompts of classes {path} must be of the classes of --videos, {len(odd)} have no "
+            f"{name.removeprefix('a ')}: {listed(sorted(odd))}; correct one",
+        )
+    wrong = [name for name, text in raw.items() if not isinstance(text, str)]
+    require(
+        not wrong,
+        f"prompts of classes {path} must be texts, that of {listed(wrong)} is none; correct it",
+    )
+    return {name: files.clean_text(raw[name], f"prompt of {name}") for name in classes}
+
+
+def share_out(total: int, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Splits a number in the proportion of sizes, by largest remainders; ties go to the first."""
+    whole = sum(sizes.values())
+    counts = {name: total * size // whole for name, size in sizes.items()}
+    rests = sorted(sizes, key=lambda name: -(total * sizes[name] % whole))  # stable
+    for name in rests[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts
+
+
+def plan_samples(
+    prompts: Mapping[str, str], counts: Mapping[str, int], seed: int
+) -> list[generation.EvalSample]:
+    """Returns the clips to generate, class by class, each with a seed of its own."""
+    named = [
+        (f"{name}-{number:05d}", prompts[name])
+        for name, count in counts.items()
+        for number in range(count)
+    ]
+    return [
+        generation.EvalSample(name, prompt, seed + index)
+        for index, (name, prompt) in enumerate(named)
+    ]
+
+
+def format_table(scores: Mapping[str, Any]) -> str:
+    """Formats the scores: a row for each."""
+    rows = [["score", "value", "95 % interval"]]
+    rows += frechet_rows(scores)
+    if score := scores.get("inception_score"):
+        low, high = score["interval"]
+        mean = f"{score['mean']:.2f} ± {score['deviation']:.2f}"
+        rows.append(["IS, 10 splits", mean, f"{low:.2f} to {high:.2f}"])
+    return tables.align(rows)
+
+
+def frechet_rows(scores: Mapping[str, Any]) -> list[list[str]]:
+    """Returns the row of the Fréchet distance, none where it was not measured."""
+    rows = []
+    for name, title in (("fvd", "FVD"), ("frame_distance", "Fréchet distance of mean frames")):
+        if score := scores.get(name):
+            interval = score["interval"]
+            shown = "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+            rows.append([title, f"{score['value']:.2f}", shown])
+    return rows
+
+
+def frechet_score(
+    lines: Sequence[embedded_clips.Line],
+    reference: Sequence[embedded_clips.Line],
+    *,
+    is_video: bool,
+) -> dict[str, Any]:
+    """Returns the distance of embedded clips from real ones, under its name in results.
+
+    That of a network that reads frames alone is a `frame_distance`, not an `fvd`.
+    """
+    generated, real = (embedded_clips.stack(rows, "features") for rows in (lines, reference))
+    value, interval = frechet.distance_with_interval(generated, real)
+    score = {"value": value, "interval": interval, "real_clips": len(real)}
+    return {"fvd" if is_video else "frame_distance": score}
+
+
+class _Measures:
+    """The networks that were asked for, and the scores of what they give."""
+
+    def __init__(self, config: UCF101EvalConfig):
+        self._config = config
+        self._extractor = self._classifier = None
+        if config.extractor is not None:
+            self._extractor = opening.open_clip_extractor(config.extractor, "--extractor")
+        if config.classifier is not None:
+            self._classifier = opening.open_classifier(config.classifier, "--classifier")
+        self.settings = {
+            name: None if network is None else network.settings
+            for name, network in (("extractor", self._extractor), ("classifier", self._classifier))
+        }
+
+    def embed(self, videos: embedded_clips.Clips) -> dict[str, np.ndarray]:
+        """Returns features and classes of generated videos."""
+        size = SIZES[self._config.crop]
+        clips = embedded_clips.fit_clips(videos, self._config.clip_frames, size)
+        networks = {"features": self._extractor, "classes": self._classifier}
+        return {n: net.embed_clips(clips) for n, net in networks.items() if net is not None}
+
+    def embed_reference(
+        self,
+        real: Mapping[str, Sequence[str]],
+        videos: pathlib.Path,
+        folder: pathlib.Path,
+        progress: generation.Progress,
+    ) -> list[embedded_clips.Line]:
+        """Embeds a window of each real video."""
+        if self._extractor is None:
+            return []
+        config, extractor = self._config, self._extractor
+        paths = [path for found in real.values() for path in found]
+        places = {path: number for number, path in enumerate(paths)}
+        return embedded_clips.embed_reference(
+            {path: videos / path for path in paths},
+            lambda path, name: embedded_clips.read_window(
+                path,
+                frames=config.clip_frames,
+                fps=config.reference_fps,
+                size=SIZES[config.crop],
+                rng=np.random.default_rng((config.seed, places[name])),
+            ),
+            lambda clips: {"features": extractor.embed_clips(clips)},
+            folder,
+            progress=progress,
+        )
+
+    def score(
+        self,
+        lines: Sequence[embedded_clips.Line],
+        reference: Sequence[embedded_clips.Line],
+    ) -> dict[str, Any]:
+        """Returns the scores of embedded clips."""
+        scores: dict[str, Any] = {}
+        if self._extractor is not None:
+            scores |= frechet_score(lines, reference, is_video=self._extractor.is_video)
+        if self._classifier is not None:
+            scores["inception_score"] = self._inception_score(self._classifier, lines)
+        return scores
+
+    def _inception_score(
+        self, classifier: onnx_file.OnnxExtractor, lines: Sequence[embedded_clips.Line]
+    ) -> dict[str, Any]:
+        rows = embedded_clips.stack(lines, "classes")
+        if classifier.contract.values == "logits":
+            rows = inception.to_probabilities(rows)
+        score = inception.inception_score(rows, seed=self._config.seed)
+        return {"mean": score.mean, "deviation": score.deviation, "interval": score.interval}
