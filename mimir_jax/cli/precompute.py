@@ -121,7 +121,7 @@ def _write(
 def _conclusion(args: command.Arguments, folder: pathlib.Path, result, seconds: float) -> list[str]:
     """Returns the lines that end the command: what was made, and how to train from it."""
     manifest = result.manifest
-    size = sum(file.stat().st_size for file in folder.glob("*.array_record")) / 1e6
+    size = sum(file.stat().st_size for file in folder.glob("[!.]*.array_record")) / 1e6
     lines = [f"skipped (could not be decoded): {name}" for name in result.skipped]
     lines += [
         f"{result.made} shards made, {manifest.num_shards - result.made} were there or made by "

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Features prepared once and read in place of clips and captions."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import shutil
+import time
 from concurrent import futures
 
 import jax
@@ -131,6 +133,37 @@ def test_processes_that_meet_share_the_shards_and_tell_it_once(run, folder, tmp_
     assert "3 shards made, 0 were there" in ends[0][1] and "missing" not in ends[0][1]
     assert ends[1][1] == ""
     assert set(files(tmp_path / "f")) == set(files(folder))
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_leaves_its_shards_to_the_other(run, folder, tmp_path):
+    (tmp_path / "run.json").write_text(bridge.to_json(run))
+    (tmp_path / "run.py").write_text(test_processes.CONFIG)
+
+    def command(address, index):
+        script = [str(processes.ROOT / "launch/precompute.py"), "--config", "run.py", "--out", "f"]
+        place = ["--num_processes", "2", "--process_id", str(index)]  # no coordinator
+        return [*script, "--dtype", "float32", "--shard_size", "2", *place]
+
+    with processes.Pair(command, tmp_path) as pair:
+        claimed = tmp_path / "f" / precompute.CLAIMS
+        while not (claimed.is_dir() and owners(claimed) & {pair.all[1].pid}):
+            assert pair.all[1].poll() is None
+            time.sleep(0.01)
+        pair.all[1].kill()
+        ends = pair.wait()
+    assert ends[0][0] == 0, ends
+    made = {name for name in files(tmp_path / "f") if name[0] != "."}  # not what it had begun
+    assert made == set(files(folder)) and not list(claimed.iterdir())
+
+
+def owners(folder):
+    """The processes that hold claims."""
+    found = set()
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            found.add(json.loads(path.read_text())["process"])
+    return found
 
 
 @pytest.mark.slow
