@@ -48,6 +48,11 @@ class SystemConfig(abc.ABC):
         return False
 
     @property
+    def feature_settings(self) -> dict[str, Any]:
+        """Fields that stored features of clips depend on, besides the data and frozen weights."""
+        return {}
+
+    @property
     def network_kind(self) -> str:
         """Kind of the weights of the network that trains, a key of `KINDS` where it is one."""
         return self.kind

@@ -25,6 +25,7 @@ from mimir_jax.evaluation import clips as clips_lib
 from mimir_jax.evaluation import generation, results
 from mimir_jax.evaluation.suites import toyworld
 from mimir_jax.parallel import distributed
+from mimir_jax.sampling import description
 from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling import pipeline as pipeline_lib
 from mimir_jax.sampling import video as video_lib
@@ -88,14 +89,22 @@ def judge_run(workdir: pathlib.Path, progress: generation.Progress) -> results.R
     return results.Report(f"{head}\n{format_table(table)}", workdir, (SHEET, RESULTS))
 
 
-def open_sides(workdir: pathlib.Path) -> tuple[pipeline_lib.Pipeline, pipeline_lib.Pipeline]:
+Side = pipeline_lib.Pipeline | description.WrittenVideos
+
+
+def open_sides(workdir: pathlib.Path) -> tuple[Side, Side]:
     """Opens what a run started from and its newest step, on the same frozen networks.
+
+    Clips that an LLM writes are drawn by the de-tokenizer whose tokens it reads.
 
     Raises:
         InputError: if the run has no start of its own.
     """
     run = runs.read_config(workdir)
-    after = open_lib.open_pipeline(workdir, SampleConfig(steps=run.judge.steps))
+    opener = open_lib.open_pipeline
+    if description.is_agent(workdir):
+        opener = description.open_written_videos
+    after = opener(workdir, SampleConfig(steps=run.judge.steps))
     start = initialization.start_of(run, after.system.model)
     return after.with_params(start, step=0), after
 
@@ -113,7 +122,7 @@ def plan(config: JudgeConfig, variety: sampling.Scenery) -> list[toyworld.Toywor
 
 def judge_side(
     samples: Sequence[toyworld.ToyworldSample],
-    pipeline: pipeline_lib.Pipeline,
+    pipeline: Side,
     folder: pathlib.Path,
     *,
     batch_size: int,
@@ -185,7 +194,7 @@ def draw_sheet(
     return sheet
 
 
-def _folder(workdir: pathlib.Path, pipeline: pipeline_lib.Pipeline) -> pathlib.Path:
+def _folder(workdir: pathlib.Path, pipeline: Side) -> pathlib.Path:
     return workdir / FOLDER / str(pipeline.settings["step"])
 
 

@@ -145,8 +145,8 @@ def write_report(out: pathlib.Path, ablation: Ablation) -> str:
         parts.append(_format_predictions(ablation.predictions, judged))
     if ablation.published:
         rows = [["row", *ablation.columns]]
-        rows += [[n, *(f"{x:.2f}" for x in row)] for n, row in ablation.published.items()]
-        parts.append(f"## Published, VBench in %\n\n{tables.markdown(rows)}")
+        rows += [[n, *(f"{x:g}" for x in row)] for n, row in ablation.published.items()]
+        parts.append(f"## Published, {ablation.measured}\n\n{tables.markdown(rows)}")
     _draw_sheets(out, judged, settings["steps"])
     text = "\n\n".join(parts) + "\n"
     files.write_text(out / "report.md", text)
@@ -226,13 +226,13 @@ def _with_features(
     variant: TrainConfig, config: TrainConfig, folder: pathlib.Path, say: Say
 ) -> TrainConfig:
     """Returns the run on prepared features, which runs with the same encoders share."""
-    text = variant.system.text
     whole = variant
-    if len(text.instructions) == len(config.system.text.instructions):  # rows read parts of it
-        whole = dataclasses.replace(config, system=dataclasses.replace(config.system, text=text))
-    key = hashing.content_key(
-        json.dumps([dataclasses.asdict(text), dataclasses.asdict(whole.data)])
-    ).hex()[:12]
+    if (text := getattr(variant.system, "text", None)) is not None:
+        if len(text.instructions) == len(config.system.text.instructions):  # rows read parts of it
+            system = dataclasses.replace(config.system, text=text)
+            whole = dataclasses.replace(config, system=system)
+    read = [variant.system.feature_settings, dataclasses.asdict(whole.data)]
+    key = hashing.content_key(json.dumps(read)).hex()[:12]
     path = folder / key
     made = precompute.write_features(whole, path)
     if made.made:

@@ -21,12 +21,14 @@ from mimir_jax.config import ClipWindowConfig, TrainConfig
 from mimir_jax.data import transforms, video_io, windows
 from mimir_jax.encoders import clip_tokens
 from mimir_jax.errors import InputError, require
+from mimir_jax.models import functional
 from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling import pipeline, published_divot
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.sampling.request import Request
 from mimir_jax.systems.divot_llm import encoder as encoder_lib
 from mimir_jax.systems.divot_llm import rows, writer
+from mimir_jax.systems.divot_llm import system as system_lib
 from mimir_jax.weights import runs
 
 
@@ -36,11 +38,13 @@ class Agent:
 
     Attributes:
         config: The run.
+        system: Its pure half.
         encoder: Its host half.
         writer: What it writes.
     """
 
     config: TrainConfig
+    system: system_lib.DivotLLMSystem
     encoder: encoder_lib.AgentEncoder
     writer: writer.Writer
 
@@ -177,6 +181,26 @@ class WrittenVideos:
             return texts, []
         return texts, list(self._pipeline.generate(requests, batch_size=self.batch_multiple))
 
+    @property
+    def system(self) -> system_lib.DivotLLMSystem:
+        """The LLM's."""
+        return self._agent.system
+
+    def with_params(self, params: functional.Params, **settings: Any) -> "WrittenVideos":
+        """Returns these videos with other parameters of the LLM.
+
+        Args:
+            params: The parameters.
+            **settings: What changes in the records of its videos.
+        """
+        written = self._agent.writer.with_params(params)
+        agent = dataclasses.replace(self._agent, writer=written)
+        return WrittenVideos(agent, self._pipeline, self.settings | settings)
+
+    def answers(self, requests: Sequence[Request]) -> list[list[str]]:
+        """Returns none for each request: no answer conditions a video."""
+        return [[] for _ in requests]
+
     def truncated_text(self, request: Request) -> str:
         """Returns "": a prompt that leaves no room for a clip is refused."""
         del request
@@ -269,7 +293,8 @@ def open_agent(
         _, params = weights.load(folder, kind=config.system.network_kind, mesh=mesh)
     else:
         params = weights.load_run(folder, system.model, step=step, mesh=mesh)
-    return Agent(config, encoder, writer.Writer(system, encoder.rows, params, settings))
+    written = writer.Writer(system, encoder.rows, params, settings)
+    return Agent(config, system, encoder, written)
 
 
 def read_video(

@@ -41,6 +41,7 @@ class Ablation:
         predictions: Claims about cells.
         published: Values of a paper by name of cell, under `columns`.
         columns: Names of those values.
+        measured: What they were measured by.
     """
 
     cells: Mapping[str, Mapping[str, Any]]
@@ -48,6 +49,7 @@ class Ablation:
     predictions: tuple[Prediction, ...] = ()
     published: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    measured: str = "VBench in %"
 
     def select(self, names: list[str]) -> dict[str, Mapping[str, Any]]:
         """Returns the cells that names of cells and sets stand for.
@@ -78,5 +80,6 @@ def find_ablation(config: SystemConfig) -> Ablation:
         if error.name != f"{package}.ablation":
             raise
         raise InputError(
-            f"system must have an ablation to run, got {config.kind}, which has none; use mimir"
+            f"system must have an ablation to run, got {config.kind}, which has none; use mimir or "
+            "divot_llm"
         ) from None

@@ -229,6 +229,11 @@ class TextToVideoSystemConfig(DiffusionSystemConfig):
         return self.dit.in_channels == 2 * self.vae.latent_channels
 
     @property
+    def feature_settings(self) -> dict[str, Any]:
+        """Captions to features."""
+        return dataclasses.asdict(self.text)
+
+    @property
     def makes_videos(self) -> bool:
         """Whether the network samples videos for prompts: it does."""
         return True

@@ -79,6 +79,16 @@ class DivotLLMSystemConfig(SystemConfig):
         )
 
     @property
+    def makes_videos(self) -> bool:
+        """Whether it writes clips of prompts, which a de-tokenizer draws."""
+        return self.generation > 0
+
+    @property
+    def feature_settings(self) -> dict[str, Any]:
+        """What makes the tokens of clips."""
+        return {"clips": self.clip_tokenizer_path, "frames": self.clip_frames}
+
+    @property
     def network(self) -> AgentConfig:
         """The LLM with projector and head."""
         return self.model

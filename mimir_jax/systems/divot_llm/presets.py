@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Presets of Divot's LLM (arXiv 2412.04432): `tiny`, `tiny-instruct`, and the paper's stages.
 
-`PRESET/ROW` changes the head or the queries, as the paper's Tables 7 and 8 do.
+`PRESET/ROW` changes the head or the queries, as the paper's Tables 7 and 8 do, and
+`PRESET/clips-N` the number of clips of a video.
 """
 
 import dataclasses
+import re
 from typing import Any
 
 import ml_collections
@@ -19,8 +21,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "velocity": {"head": "velocity"},
     "causal": {"queries": "causal"},
     "autoregressive": {"queries": "autoregressive"},
+    "components-1": {"num_components": 1},
 }
 """What a row changes of the model."""
+
+_CLIPS = re.compile(r"clips-([1-9]\d*)")
 
 _MINIATURE = c.AgentConfig(
     llm=dataclasses.replace(c.TINY_LLM, vocab_size=2432 + 6 + 16, query_block=16),
@@ -206,21 +211,38 @@ PRESETS = {
 def get_config(preset: str = "tiny", presets: c.Presets = PRESETS) -> ml_collections.ConfigDict:
     """Returns the run `preset` of `presets`, or `preset/row` for a row of the ablations.
 
+    A row is one of `ROWS`, or `clips-N` for videos of N clips, longer than those of the preset.
+
     Raises:
         InputError: for another preset or row, listing the valid ones.
     """
     name, _, row = preset.partition("/")
-    if name not in presets or (row and row not in ROWS):
+    clips = _CLIPS.fullmatch(row)
+    if name not in presets or not (clips or row in ("", *ROWS)):
         raise InputError(
             f"preset must be one of {', '.join(presets)}, alone or with one of "
-            f"{', '.join('/' + row for row in ROWS)}, got {preset!r}"
+            f"{', '.join('/' + row for row in (*ROWS, 'clips-N'))}, got {preset!r}"
         )
     config = presets[name]()
-    if row:
+    if clips:
+        config = _with_clips(config, int(clips[1]))
+    elif row:
         model = dataclasses.replace(config.system.model, **ROWS[row])
         system = dataclasses.replace(config.system, model=model)
         config = dataclasses.replace(config, system=system)
     return c.to_config_dict(config)
+
+
+def _with_clips(config: c.TrainConfig, count: int) -> c.TrainConfig:
+    """Returns a run on videos of `count` clips, with rows of as many more tokens."""
+    system, frames = config.system, config.data.frames
+    more = count - system.num_clips(frames)
+    length = system.max_length + more * (system.model.num_queries + 2)
+    return dataclasses.replace(
+        config,
+        system=dataclasses.replace(system, max_length=length),
+        data=dataclasses.replace(config.data, frames=count * system.clip_frames),
+    )
 
 
 def _tuned(

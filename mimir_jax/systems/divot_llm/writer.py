@@ -7,6 +7,7 @@ reads all of it with the queries of the clip behind it, once, and the head gives
 In a story, each clip that is finished is read like any other before the next sentence (D-U9).
 """
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -78,13 +79,23 @@ class Writer:
         settings: Settings = Settings(),  # noqa: B008
     ):
         config: AgentConfig = system.config.model
-        if system.config.lora.rank and lora.NAME in params:
-            params = lora.attach(params, system.config.lora)
         self._agent = functional.build(agent.Agent, config)
         self._llm = functional.build(llm.LLM, config.llm)
-        self._params, self._vocab, self._maker = params, system.vocab, maker
+        self._lora, self._vocab, self._maker = system.config.lora, system.vocab, maker
+        self._params = self._attached(params)
         self._form, self._settings = system.config.form, settings
         self._rules = _make_rules(system, settings.reference)
+
+    def with_params(self, params: functional.Params) -> "Writer":
+        """Returns this writer with other parameters; nothing compiles again."""
+        other = copy.copy(self)
+        other._params = self._attached(params)
+        return other
+
+    def _attached(self, params: functional.Params) -> functional.Params:
+        """Returns parameters with the adapters at their kernels, where they hold adapters."""
+        adapted = self._lora.rank and lora.NAME in params
+        return lora.attach(params, self._lora) if adapted else params
 
     def describe(
         self, clips: Float[np.ndarray, "n q d"], question: str = "", *, seed: int = 0
