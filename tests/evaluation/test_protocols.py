@@ -17,7 +17,9 @@ from mimir_jax.evaluation import embedded_clips, generation, results
 from mimir_jax.evaluation.extractors import opening
 from mimir_jax.evaluation.metrics import frechet, inception, similarity
 from mimir_jax.evaluation.suites import msrvtt, subjects, ucf101
+from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling import video as video_lib
+from tests import commands
 from tests.evaluation import networks
 
 KERNEL = np.array([[3.0, 0.1], [0.2, 3.0], [-0.3, 0.1]], np.float32)
@@ -121,6 +123,23 @@ def test_ucf101_scores_clips_in_the_proportion_of_the_classes(tmp_path, ucf):
         InputError, match="--clip_frames must be at most the frames of a video, got 4"
     ):
         ucf101.evaluate(c.UCF101EvalConfig(**ucf, out=str(tmp_path / "o")), Painter(3), nothing)
+
+
+def test_protocols_run_as_commands(tmp_path, ucf, monkeypatch):
+    monkeypatch.setattr(open_lib, "open_pipeline", lambda *args, **options: Painter())
+    asked = [f"--{name}={value}" for name, value in ucf.items() if name != "checkpoint"]
+    code, out, err = commands.call("evaluate", "ucf101", *asked, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert "24 clips of 4 frames, 3 classes" in out and "IS, 10 splits" in out
+    assert f"results: {tmp_path / 'out' / results.RESULTS}" in out
+    line = commands.error_of("evaluate", "ucf101", *asked, "--extractor", tmp_path)
+    assert f"--extractor {tmp_path} must be a folder with extractor.json and its network" in line
+    line = commands.error_of("evaluate", "subjects", "--prompts", "p", "--images", "i")
+    assert "--clip or --dino must name the folder of a network that measures, got none" in line
+    line = commands.error_of(
+        "evaluate", "msrvtt", "--captions", "c", "--clip", "d", "--videos", "v"
+    )
+    assert "--videos must be left out without --extractor, which alone reads it, got v" in line
 
 
 def test_prompts_get_their_documents(tmp_path, ucf, monkeypatch):
