@@ -75,6 +75,7 @@ def test_a_phrase_has_one_meaning_and_no_other_phrase_inside():
             assert not holds(b, a), f"{a!r} of {of_a} is inside {b!r} of {of_b}"
 
 
+@pytest.mark.slow
 def test_no_new_phrase_is_in_a_narrow_caption():
     new = {p for kind, value in MEANINGS for f in forms(language.TABLE[kind][value]) for p in [f]}
     new = {phrase: parts(phrase) for phrase in new}
@@ -145,6 +146,7 @@ def test_meanings_agree_with_the_scene(kind):
         assert not actions or actions == [(a.group, a.verb) for a in scene.actions]
 
 
+@pytest.mark.slow
 def test_replies_say_what_is_told_and_what_is_not():
     for scene in scenes(100):
         for variant in range(3):
@@ -179,6 +181,7 @@ def test_the_page_holds_the_table():
     assert page.endswith(language.markdown())
 
 
+@pytest.mark.slow
 def test_videos_are_captioned_with_narrow_and_wide_words_alone():
     wide = world.ToyworldSource("train", caption_style="wide", num_scenes=9)
     both = world.ToyworldSource("train", caption_style="both", num_scenes=40)

@@ -79,6 +79,7 @@ def test_loader_batches_do_not_depend_on_threads(reference, options):
     assert take(make(**options)) == reference
 
 
+@pytest.mark.slow
 def test_loader_batches_do_not_depend_on_worker_processes(reference):
     assert take(make(num_workers=2, start_batch=2), STEPS - 2) == reference[2:]
 

@@ -207,6 +207,7 @@ def test_more_than_a_billion_scenes():
 # Geometry
 
 
+@pytest.mark.slow
 def test_objects_stay_inside_and_apart(every_scene):
     for scene in every_scene:
         kinds = [group.shape for group in scene.groups for _ in range(group.count)]
@@ -240,6 +241,7 @@ def test_relations_dominate_at_the_start(every_scene):
             assert sign * offset[axis] > 1.1 * abs(offset[1 - axis]), scene
 
 
+@pytest.mark.slow
 def test_actions_do_what_they_say(every_scene):
     seen = set()
     for scene in every_scene:
@@ -386,6 +388,7 @@ def test_captions_state_true_relations(scenes):
         assert sign * offset > 0, text
 
 
+@pytest.mark.slow
 def test_texts_are_grammatical(texts):
     plurals = "|".join(noun[1] for nouns in vocabulary.SHAPES.values() for noun in nouns)
     many_a = re.compile(rf"\b([Aa]n?|[Oo]ne) (\w+ ){{0,2}}({plurals})\b|\bis (two|three|four)\b")
@@ -459,6 +462,7 @@ def test_backgrounds_are_muted():
             assert not object_mask(toyworld.render(scene, 1)[0]).any(), (kind, tone, light)
 
 
+@pytest.mark.slow
 def test_objects_can_be_counted_and_named_in_pixels(scenes):
     """Finds every object of still scenes as one blob of the right colour at the right place."""
     names = list(vocabulary.COLOURS)
@@ -583,6 +587,7 @@ def test_source_repr_and_pickle():
     assert repr(again) == repr(source) and again.text(2) == source.text(2)
 
 
+@pytest.mark.slow
 def test_source_mixes_styles():
     source = toyworld.ToyworldSource(num_scenes=60)
     lengths = [len(source.text(index).split()) for index in range(60)]

@@ -42,6 +42,7 @@ def test_features_do_not_depend_on_the_batch(encoder):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b[1]), alone, among)
 
 
+@pytest.mark.slow
 def test_encoders_split_over_devices_give_the_same_features(encoder):
     mesh = mesh_lib.own_mesh((1, -1, 1, 1))
     split = text_lib.TextEncoder(CONFIG, use_llm=True, seed=0, mesh=mesh)
@@ -100,6 +101,7 @@ def test_answers_are_the_text_of_what_was_decoded_once(monkeypatch):
     np.testing.assert_array_equal(out.llm[0, 0, query : query + len(states)], states)
 
 
+@pytest.mark.slow
 def test_answers_end_where_their_states_do():
     tight = dataclasses.replace(CONFIG, length=24)
     encoder = text_lib.TextEncoder(tight, use_llm=True, seed=0)

@@ -108,6 +108,7 @@ def test_wilson_interval_against_known_values():
     assert low < 300 / 309 <= high
 
 
+@pytest.mark.slow
 def test_plan_covers_every_category_and_keeps_what_was_asked():
     samples = toyworld.plan_samples(split="heldout", variety="varied", scenes=2, seeds=2)
     assert len({sample.name for sample in samples}) == len(samples)
@@ -278,7 +279,7 @@ def test_heldout_losses():
     "suite, make_config, message",
     [
         (loss, c.LossEvalConfig, "vae_path must"),
-        (features, c.FeaturesEvalConfig, "7 is damaged"),
+        pytest.param(features, c.FeaturesEvalConfig, "7 is damaged", marks=pytest.mark.slow),
     ],
     ids=["loss", "features"],
 )

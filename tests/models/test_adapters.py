@@ -85,6 +85,7 @@ def test_dropout_is_drawn_anew_for_every_adapter_and_layer_and_averages_out():
         c.LoraConfig(rank=2, dropout=1.0)
 
 
+@pytest.mark.slow
 def test_a_loss_of_training_alone_drops():
     _, model = make("llm", dropout=0.5)
     params = model.init(jax.random.key(0))
@@ -121,6 +122,7 @@ def test_a_step_of_an_adapted_llm_changes_its_adapters_alone():
     assert float(loss(after)) < float(before)
 
 
+@pytest.mark.slow
 def test_convolutions_cannot_be_adapted():
     vae = functional.build(
         autoencoder.VAE, c.VAEConfig(block_channels=(4, 4), norm_groups=2, temporal_compression=2)

@@ -79,7 +79,7 @@ def check_parity(cfg, video, tiled=False, limit=5e-6):
 @pytest.mark.parametrize(
     "frames, latents, decoded",
     [
-        (1, 1, 1),
+        pytest.param(1, 1, 1, marks=pytest.mark.slow),
         (5, 2, 8),
         pytest.param(8, 2, 8, marks=pytest.mark.slow),
         pytest.param(9, 3, 9, marks=pytest.mark.slow),

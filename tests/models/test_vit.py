@@ -132,6 +132,7 @@ def test_half_precision_follows_float32(tower, dtype, strict_dtypes):
     assert relative_error(ours, jax.jit(model.apply)(params, images)) < 0.05
 
 
+@pytest.mark.slow
 def test_later_blocks_get_no_gradient(tower):
     _, params = tower
     model = functional.build(vit.ViT, dataclasses.replace(CFG, remat="full"))

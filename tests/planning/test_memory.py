@@ -121,6 +121,7 @@ def test_a_run_that_cannot_fit_is_refused_with_what_would_help(small, replace, m
         check(whole)
 
 
+@pytest.mark.slow
 def test_frozen_networks_count_before_they_are_read(mimir_run, replace, monkeypatch):
     monkeypatch.setattr(memory, "device_memory", lambda device, held: held + 10**9)
     kept = jax.live_arrays()  # so that nothing of other tests is freed between the two counts
@@ -135,6 +136,7 @@ def test_frozen_networks_count_before_they_are_read(mimir_run, replace, monkeypa
         counted(replace(mimir_run, system=replace(mimir_run.system, vae_path=None)))
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_fit_is_refused_before_anything_is_read(small, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "device_memory", lambda *args: 1000)
     monkeypatch.setattr(systems, "make_encoder", None)
@@ -156,6 +158,7 @@ def test_a_batch_that_does_not_split_is_refused_before_anything_is_read(
             loop.train(run, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_attention_scores_are_those_of_one_device(small, monkeypatch):
     tokens = 24 + 4 + 3 * 4 * 4  # of the caption, of instructions, of the clip
     scores = 8 * 8 * tokens**2 // 8  # clips and heads, over eight devices
@@ -170,6 +173,7 @@ def test_attention_scores_are_those_of_one_device(small, monkeypatch):
     assert activations(scores) == activations(8 * scores) > quarter
 
 
+@pytest.mark.slow
 def test_the_largest_bucket_counts(small, replace):
     system = systems.make_system(small)
     (bucket,) = system.buckets
@@ -203,6 +207,7 @@ def test_host_memory_is_named_where_it_is_missing(monkeypatch):
         mesh_lib.host_memory(mesh_lib.make_mesh())
 
 
+@pytest.mark.slow
 def test_float32_and_bfloat16_momentum_are_kept_as_asked(small, replace):
     optimizer = replace(small.optimizer, momentum_dtype="bfloat16")
     half, whole = estimate(replace(small, optimizer=optimizer)), estimate(small)

@@ -190,7 +190,7 @@ def compare(theirs, ours, latents, noise, *, size=None, dynamic="off", **options
         pytest.param("2b", 9, 32, 48, id="2b-native"),
         pytest.param("5b", 9, 32, 48, id="5b-native", marks=pytest.mark.slow),
         pytest.param("5b", 13, 48, 16, id="5b-portrait", marks=pytest.mark.slow),
-        pytest.param("1.5-5b", 9, 24, 40, id="1.5-padded"),
+        pytest.param("1.5-5b", 9, 24, 40, id="1.5-padded", marks=pytest.mark.slow),
     ],
 )
 def test_videos_are_those_of_diffusers(pipelines, variant, frames, height, width):
@@ -253,6 +253,7 @@ def test_scale_one_is_unguided_however_dynamic(pipelines):
     np.testing.assert_array_equal(dynamic, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_several_videos_of_a_prompt_differ_by_their_noise(pipelines):
     _, ours, _ = pipelines["2b"]
@@ -266,6 +267,7 @@ def test_several_videos_of_a_prompt_differ_by_their_noise(pipelines):
     np.testing.assert_array_equal(ours.decode(drawn), both)
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_sizes_default_to_those_of_the_transformer(pipelines):
     _, ours, _ = pipelines["5b"]
@@ -277,6 +279,7 @@ def test_sizes_default_to_those_of_the_transformer(pipelines):
     assert relative_error(videos, make(key=jax.random.key(0), dynamic_guidance="smooth")) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_tiles_are_those_of_diffusers(pipelines):
     theirs, ours, _ = pipelines["2b"]
@@ -355,6 +358,7 @@ def test_settings_that_a_pipeline_cannot_follow_are_named_by_their_flags(
         open_pipeline(pipelines["2b"][2], SampleConfig(**values))
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_a_pipeline_follows_its_settings(pipelines):
     folder = pipelines["2b"][2]

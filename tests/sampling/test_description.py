@@ -44,6 +44,7 @@ def folders(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_the_command_describes_and_answers(folders):
     args = ("--checkpoint", folders / "instruct", "--describe", folders / "clip.mp4")
     code, out, err = commands.call("sample", *args)
@@ -116,6 +117,7 @@ def test_prompts_and_stories_become_videos(pair, tmp_path):
     assert (tmp_path / "story/index.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_released_run_takes_along_what_draws_its_clips(pair, folders, tmp_path):
     one = tmp_path / "one"
     weights.convert(pair, one, to="run", dtype="float16")

@@ -16,7 +16,7 @@ from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.sampling.open import load_pipeline, open_pipeline
 from mimir_jax.sampling.request import Request
-from tests import commands
+from tests import commands, quick
 from tests.helpers import relative_error
 from tests.models import dit_reference, vae_reference
 from tests.sampling import test_cogvideox as text_to_video
@@ -99,7 +99,7 @@ def compare(theirs, ours, variant, steps=3, scale=4.0):
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("variant", SIZES)
+@pytest.mark.parametrize("variant", quick.some(SIZES, "5b-i2v"))
 def test_videos_are_those_of_diffusers(pipelines, variant):
     theirs, ours, _ = pipelines[variant]
     videos, without, error = compare(theirs, ours, variant)
@@ -109,6 +109,7 @@ def test_videos_are_those_of_diffusers(pipelines, variant):
     assert relative_error(without, videos) > 1e-2  # the picture does something
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_a_command_makes_videos_of_a_picture_of_another_shape(pipelines, tmp_path):
     _, ours, folder = pipelines["5b-i2v"]

@@ -81,6 +81,7 @@ def test_a_plan_gives_each_window_the_scene_at_its_middle():
             long.plan(system, Request("a", length=length), SIZE, 8.0)
 
 
+@pytest.mark.slow
 def test_chunks_of_a_stream_are_the_video_and_their_memory_does_not_grow(frozen):
     system = systems.make_system(RUN)
     params = jax.jit(system.codec.model.init)(jax.random.key(0))

@@ -175,6 +175,7 @@ def quick(open_run):
     return open_run(SampleConfig(), text=dataclasses.replace(RUN.system.text, llm_tokens="query"))
 
 
+@pytest.mark.slow
 def test_a_run_is_called_like_a_pipeline_of_diffusers(quick):
     key = jax.random.key(7)
     videos = quick("a red ball", key=key)
@@ -187,6 +188,7 @@ def test_a_run_is_called_like_a_pipeline_of_diffusers(quick):
         quick(prompt_embeds=np.zeros((1, 2)), key=key)
 
 
+@pytest.mark.slow
 def test_negative_prompts_and_sizes_belong_to_a_request(quick, monkeypatch):
     denoise, nulls = quick._denoise, []
     monkeypatch.setattr(quick, "_denoise", lambda *a, **k: nulls.append(a[2]) or denoise(*a, **k))
@@ -255,6 +257,7 @@ def test_processes_share_the_videos_of_models_of_their_own(quick, monkeypatch):
     assert quick.batch_multiple == 2
 
 
+@pytest.mark.slow
 def test_values_that_are_not_finite_end_a_video_at_its_step_and_64_bits_change_nothing(open_run):
     pipeline = open_run(SampleConfig())
     requests = [Request("a red circle", seed=2**64 - 1)]

@@ -128,6 +128,7 @@ def test_a_video_of_several_clips_is_read_whole_and_its_first_is_written(folder)
     assert (encoder.clip_tokens.encode(video[4:8]) == tokens[1:]).all()
 
 
+@pytest.mark.slow
 def test_loss_is_the_weighted_sum_of_both_by_hand(folder):
     config = agents.run(folder, text_weight=0.5, clip_weight=2.0)
     system, encoder = open_run(config)

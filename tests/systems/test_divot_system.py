@@ -47,6 +47,7 @@ def final_state(config, workdir):
     return jax.device_get(checkpoint.Checkpointer(workdir).restore(step.state)[0])
 
 
+@pytest.mark.slow
 def test_it_trains_and_resumes_to_the_bit(run, trained, tmp_path):
     folder, result, lines = trained
     assert "memory of a device" in lines[0]
@@ -77,6 +78,7 @@ def test_stored_frames_and_latents_train_the_same(run, trained, tmp_path, replac
     )
 
 
+@pytest.mark.slow
 def test_a_clip_conditions_its_reconstruction(run, trained):
     folder, _, _ = trained
     pipeline = open_lib.open_pipeline(folder)
@@ -88,6 +90,7 @@ def test_a_clip_conditions_its_reconstruction(run, trained):
         pipeline.generate([Request("a red ball")])
 
 
+@pytest.mark.slow
 def test_a_command_writes_reconstructions_beside_their_clips(trained, tmp_path):
     folder, _, _ = trained
     out = tmp_path / "out"

@@ -201,6 +201,7 @@ def trained(frozen, tmp_path_factory):
     return run, root / "run", params
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_text_to_video_model_and_learns_to_read_the_image(trained):
     run, folder, params = trained
     system = systems.make_system(run)
@@ -212,6 +213,7 @@ def test_a_run_starts_from_a_text_to_video_model_and_learns_to_read_the_image(tr
     assert np.asarray(after["patch"]["kernel"])[16:].any()
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_a_run_becomes_a_pipeline_that_diffusers_opens(trained, tmp_path):
     diffusers = pytest.importorskip("diffusers")

@@ -29,6 +29,7 @@ def system(mimir_run, replace):
     return systems.make_system(replace(mimir_run, system=section))
 
 
+@pytest.mark.slow
 def test_loss_and_held_out_bands_start_near_one(system):
     params = system.model.init(jax.random.key(0))
     batch = draw(system.batch_spec(system.buckets[0]), jax.random.key(1))

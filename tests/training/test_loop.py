@@ -165,7 +165,12 @@ def test_batches_have_the_shapes_that_are_compiled(name, mimir_run, vae_run, rep
     "field, value, message",
     [
         ("resume_from", ".", "resume_from must be a work directory"),
-        ("init_from", "nowhere", "weights nowhere must be a folder or a file"),
+        pytest.param(
+            "init_from",
+            "nowhere",
+            "weights nowhere must be a folder or a file",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_start_that_is_no_run_is_refused(

@@ -32,6 +32,7 @@ def stop_at(step):
     return lambda now, _: signal.raise_signal(signal.SIGTERM) if now == step else None
 
 
+@pytest.mark.slow
 def test_damaged_newest_checkpoint_is_set_aside_and_the_run_ends_the_same(
     line_run, tmp_path, replace
 ):

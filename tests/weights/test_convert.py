@@ -35,6 +35,7 @@ def wide(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_mimir_goes_out_as_a_transformer_and_a_conditioner(tmp_path):
     dit = dataclasses.replace(c.TINY_DIT, num_layers=1)
     part = dict(t5_width=128, llm_width=160)
@@ -79,6 +80,7 @@ CONVERT = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["native", pytest.param("transformers", marks=pytest.mark.slow)])
 def test_a_kill_in_the_middle_leaves_nothing_by_that_name(wide, tmp_path, to):
     source = wide / ("published" if to == "native" else "native")

@@ -23,6 +23,7 @@ from mimir_jax.models import functional
 from mimir_jax.models.divot import detokenizer
 from mimir_jax.models.unet import unet as unet_lib
 from mimir_jax.weights import divot_detokenizer, opening, rules, tensors, unet
+from tests import quick
 from tests.helpers import relative_error
 
 pytest.importorskip("torch")
@@ -64,6 +65,7 @@ def part(prefix, target=""):
     return {target + n.removeprefix(prefix): x for n, x in state().items() if n.startswith(prefix)}
 
 
+@pytest.mark.slow
 def test_public_file_opens_and_comes_back(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         opened = opening.open_weights(write(tmp_path / "public", state()))
@@ -112,7 +114,10 @@ def test_parts_run_as_one(tmp_path):
     assert frames.shape == (2, 2, 8, 8, 3)
 
 
-@pytest.mark.parametrize("start", ["diffusion_model.", "model.diffusion_model.", ""])
+STARTS = ("diffusion_model.", "model.diffusion_model.", "")
+
+
+@pytest.mark.parametrize("start", quick.some(STARTS, "model.diffusion_model."))
 def test_unet_opens_by_its_tensors(start, tmp_path):
     folder = write(tmp_path / "unet", part(unet.PREFIX, start), "any.bin")
     model, params = mimir_jax.load(folder)

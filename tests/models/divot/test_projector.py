@@ -75,6 +75,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 def test_a_batch_passes_through_the_llm_to_the_loss():
     batch = make_batch()
     models = {name: functional.build(*parts) for name, parts in MODELS.items()}

@@ -52,6 +52,7 @@ def started():
     return model, jax.jit(model.init)(jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_starts_from_zero_states_of_patches(started):
     model, params = started
     features = jnp.asarray(np.random.default_rng(0).normal(size=(1, 3, 25, 30)), jnp.float32)

@@ -10,6 +10,7 @@ from mimir_jax.config import LLMConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional, llm
 from mimir_jax.models.divot import vocabulary
+from tests import quick
 from tests.helpers import relative_error
 from tests.models.divot.rows import IDS, QUERIES
 
@@ -36,7 +37,7 @@ def test_missing_tokens_are_named():
         vocabulary.read({"<unk>": 0}, 8)
 
 
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("tied", quick.some([False, True], 1))
 def test_new_tokens_start_at_the_mean(tied):
     cfg = dataclasses.replace(CFG, tie_embeddings=tied)
     model = functional.build(llm.LLM, cfg)

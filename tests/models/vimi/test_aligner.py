@@ -62,6 +62,7 @@ def test_the_scale_of_the_states_does_not_matter(tiny):
     assert relative_error(model.apply(params, large).tokens, tokens) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_base_reads_the_tokens(tiny):
     model, params = tiny
     cfg = DiTConfig(

@@ -246,12 +246,13 @@ def test_of_two_settings_at_the_same_time_one_stays(tmp_path, monkeypatch):
 
 def ended_in(folder, name):
     """Claims a share in a process that then ends as if it were killed; returns its number."""
-    child = os.fork()
-    if not child:
-        with claims.Claims(folder).claim(name):
-            os._exit(0)
-    os.waitpid(child, 0)
-    return child
+    code = (
+        "import os, pathlib, sys; from mimir_jax.preparation import claims\n"
+        "with claims.Claims(pathlib.Path(sys.argv[1])).claim(sys.argv[2]): os._exit(0)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(folder), name])
+    assert child.wait() == 0
+    return child.pid
 
 
 def content(out):
