@@ -17,6 +17,7 @@ import os
 import pathlib
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -294,7 +295,7 @@ def _name(path: Any) -> str:
 def writing() -> Iterator[None]:
     """Turns a refusal of the system, which Orbax raises as several types, into an `OSError`."""
     try:
-        with _quiet():
+        with _QUIET:
             yield
     except OSError:
         raise
@@ -316,30 +317,53 @@ def _is_ours(record: logging.LogRecord) -> bool:
     return "/orbax/" not in record.pathname.replace(os.sep, "/")
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+class _Quiet:
     """Silences what Orbax and its loops tell about an error that is raised all the same.
 
     One failed array ends the whole; the reads and writes still under way then find their event loop
     closed, and say so on threads of their own, after this has ended. So the hooks stay after a
-    failure, and the loops silent.
+    failure, and the loops silent. Several threads may be inside: the last one to leave restores
+    what the first one found.
     """
-    previous = sys.excepthook, sys.unraisablehook
-    sys.excepthook = _without_late(previous[0], lambda args: args[1])
-    sys.unraisablehook = _without_late(previous[1], lambda args: args[0].exc_value)
-    orbax, loops = logging.getLogger("absl"), logging.getLogger("asyncio")
-    levels = orbax.level, loops.level
-    for logger in (orbax, loops):
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-        sys.excepthook, sys.unraisablehook = previous
-        loops.setLevel(levels[1])
-    except Exception:
-        gc.collect()  # tasks that nobody awaits complain when they are collected
-        raise
-    finally:
-        orbax.setLevel(levels[0])
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._failed = threading.Lock(), 0, False
+        self._restore = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._failed = False
+                self._restore = contextlib.ExitStack()
+                self._hush()
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        del kind, trace
+        failed = isinstance(error, Exception)
+        if failed:
+            gc.collect()  # tasks that nobody awaits complain when they are collected
+        with self._lock:
+            self._inside -= 1
+            self._failed |= failed
+            if not self._inside and not self._failed:
+                self._restore.close()
+
+    def _hush(self) -> None:
+        silence_orbax()
+        for name, exception in (
+            ("excepthook", lambda args: args[1]),
+            ("unraisablehook", lambda args: args[0].exc_value),
+        ):
+            previous = getattr(sys, name)
+            setattr(sys, name, _without_late(previous, exception))
+            self._restore.callback(setattr, sys, name, previous)
+        loops = logging.getLogger("asyncio")
+        self._restore.callback(loops.setLevel, loops.level)
+        loops.setLevel(logging.CRITICAL)
+
+
+_QUIET = _Quiet()
 
 
 def _without_late(previous: Callable, exception: Callable) -> Callable:
@@ -362,7 +386,7 @@ def readable(path: pathlib.Path, remedy: str = "write it again") -> Iterator[Non
         remedy: What to do about a damaged one.
     """
     try:
-        with _quiet():
+        with _QUIET:
             yield
     except InputError as error:
         raise InputError(f"checkpoint {path} is damaged: {error}; {remedy}") from error

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
 import json
+import logging
 import shutil
+import sys
 
 import jax
 import numpy as np
@@ -57,6 +59,21 @@ def test_writing_tells_a_full_disk_from_a_bug():
         raise ValueError("Failed to write 9 bytes to file 7 [os_error_code='28']")
     with pytest.raises(ValueError, match="of ours"), native.writing():
         raise ValueError("a bug of ours")
+
+
+def test_reading_on_two_threads_at_once_leaves_later_warnings_heard(tmp_path, caplog):
+    """What one thread silences while another reads is restored by the last of them, not never."""
+    loops, hooks = logging.getLogger("asyncio").level, (sys.excepthook, sys.unraisablehook)
+    first, second = native.readable(tmp_path), native.readable(tmp_path)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert logging.getLogger("asyncio").level == loops
+    assert (sys.excepthook, sys.unraisablehook) == hooks
+    with caplog.at_level("WARNING"), native.readable(tmp_path):
+        logging.getLogger("absl").warning("of ours")
+    assert "of ours" in caplog.text
 
 
 def test_load_refuses_what_it_cannot_read(params, tmp_path):
