@@ -7,6 +7,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+import signal
 import time
 from concurrent import futures
 
@@ -146,11 +147,13 @@ def test_a_process_that_is_killed_leaves_its_shards_to_the_other(run, folder, tm
         return [*script, "--dtype", "float32", "--shard_size", "2", *place]
 
     with processes.Pair(command, tmp_path) as pair:
+        pair.all[0].send_signal(signal.SIGSTOP)  # or it may do everything before the other begins
         claimed = tmp_path / "f" / precompute.CLAIMS
         while not (claimed.is_dir() and owners(claimed) & {pair.all[1].pid}):
             assert pair.all[1].poll() is None
             time.sleep(0.01)
         pair.all[1].kill()
+        pair.all[0].send_signal(signal.SIGCONT)
         ends = pair.wait()
     assert ends[0][0] == 0, ends
     made = {name for name in files(tmp_path / "f") if name[0] != "."}  # not what it had begun
