@@ -12,6 +12,7 @@ Instructions, texts and pictures of a document, and captions stand on lines of t
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -43,9 +44,16 @@ class Text:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prompt:
-    """Text and pictures in the order in which the LLM reads them."""
+    """Text and pictures in the order in which the LLM reads them.
+
+    Attributes:
+        segments: The parts, all of which the LLM reads.
+        caption: The caption alone, without marks, instruction and document: what a text encoder
+            beside the LLM reads.
+    """
 
     segments: tuple[Text | Picture, ...]
+    caption: str = ""
 
     @property
     def pictures(self) -> list[Picture]:
@@ -53,7 +61,7 @@ class Prompt:
         return [part for part in self.segments if not isinstance(part, Text)]
 
     def key(self) -> bytes:
-        """Returns a digest of the content."""
+        """Returns a digest of what the LLM reads."""
         parts = [p.text if isinstance(p, Text) else p for p in self.segments]
         return hashing.content_key(*parts)
 
@@ -88,13 +96,18 @@ def parse(text: str, pictures: Sequence[Picture]) -> tuple[Text | Picture, ...]:
     return tuple(part for part in parts if not isinstance(part, Text) or part.text)
 
 
+def without_marks(text: str) -> str:
+    """Returns a text without its marks `<img>` and the spaces before them."""
+    return re.sub(rf"\s*{MARK}", "", text).strip() if MARK in text else text
+
+
 def pretraining(
     cfg: MultimodalConfig, caption: str, document: Document | None, draw: int = 0
 ) -> Prompt:
     """Returns the prompt of the first stage; without a document, the caption alone."""
     head = cfg.pretraining_instruction and document is not None
     lines = [_instruction(cfg.retrieval, draw)] if head else []
-    return _join([*lines, *_document(document), (Text(caption),)])
+    return _join([*lines, *_document(document), (Text(caption),)], caption)
 
 
 def retrieved(
@@ -102,7 +115,7 @@ def retrieved(
 ) -> Prompt:
     """Returns the prompt of text-to-video; without a document, the caption alone."""
     lines = [] if document is None else [_instruction(cfg.retrieval, draw), *_document(document)]
-    return _join([*lines, (Text(caption),)])
+    return _join([*lines, (Text(caption),)], caption)
 
 
 def subjects(
@@ -119,12 +132,13 @@ def subjects(
     Raises:
         InputError: for fewer or more pictures than marks.
     """
-    return _join([_instruction(cfg.subject, draw), parse(text, pictures)])
+    return _join([_instruction(cfg.subject, draw), parse(text, pictures)], without_marks(text))
 
 
 def prediction(cfg: MultimodalConfig, caption: str, first_frame: Picture, draw: int = 0) -> Prompt:
     """Returns the prompt of video prediction."""
-    return _join([_instruction(cfg.prediction, draw), (Text(caption),), (first_frame,)])
+    lines = [_instruction(cfg.prediction, draw), (Text(caption),), (first_frame,)]
+    return _join(lines, caption)
 
 
 def compose(
@@ -177,13 +191,13 @@ def _document(document: Document | None) -> list[tuple[Text | Picture, ...]]:
     return [*text, *([] if document.picture is None else [(document.picture,)])]
 
 
-def _join(lines: Sequence[tuple[Text | Picture, ...]]) -> Prompt:
+def _join(lines: Sequence[tuple[Text | Picture, ...]], caption: str) -> Prompt:
     """Returns the lines as one prompt, with line ends between them."""
     parts: list[Text | Picture] = []
     for number, line in enumerate(lines):
         parts += [Text("\n", cut=0)] if number else []
         parts += line
-    return Prompt(tuple(parts))
+    return Prompt(tuple(parts), caption)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -78,10 +78,12 @@ class PromptFeatures:
     Attributes:
         states: States of all positions, zero at pads.
         mask: True at tokens of the prompt, pictures included; False at pads.
+        t5: T5 states of the caption, pads included; None for a model that reads none.
     """
 
     states: Float[Leaf, "b l d"]
     mask: Bool[Leaf, "b l"]
+    t5: Float[Leaf, "b n d_t5"] | None = None
 
 
 @_register

@@ -84,6 +84,8 @@ def test_layouts_are_those_of_the_paper():
         f"{CFG.prediction[2]}\nIt sleeps.\n[cat]"
     )
     text = "A <img> is sitting on the <img>."
+    assert interleaved.subjects(CFG, text, [CAT, BENCH]).caption == "A is sitting on the."
+    assert interleaved.retrieved(CFG, "It sleeps.", document).caption == "It sleeps."
     assert shown(interleaved.subjects(CFG, text, [CAT, BENCH], len(CFG.subject))) == (
         f"{CFG.subject[0]}\nA [cat] is sitting on the [bench]."
     )

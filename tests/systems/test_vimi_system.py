@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mimir_jax import config as c
 from mimir_jax import systems, weights
 from mimir_jax.data import sources
 from mimir_jax.data.toyworld import captions, pictured, renderer
 from mimir_jax.data.toyworld.source import ToyworldSource
+from mimir_jax.encoders import text
 from mimir_jax.encoders.interleaved import Document, Text
 from mimir_jax.parallel import hardware
 from mimir_jax.parallel import mesh as mesh_lib
@@ -191,6 +193,41 @@ def test_requests_that_cannot_be_served_are_one_line(pipeline, mimir_run, memory
         retrieval.retrieve(str(memory), [asked], systems.make_system(mimir_run))
 
 
+def beside(run, frozen):
+    """The run with T5's states of captions beside those of prompts."""
+    system = dataclasses.replace(
+        run.system,
+        model=dataclasses.replace(run.system.model, route="beside"),
+        text=c.TextConfig(t5_path=str(frozen / "t5"), length=24),
+    )
+    return dataclasses.replace(run, system=system)
+
+
+def test_t5_reads_captions_without_pictures_and_instructions(run, frozen):
+    config = beside(run, frozen)
+    system = systems.make_system(config)
+    assert {"vae", "llava", "t5"} == set(system.frozen)
+    encoder = systems.make_encoder(config, system)
+    record = encoder.source("train")[0]
+    drawn = encoder.encode_features({name: [value] for name, value in record.items()})
+    shapes = jax.tree.map(lambda x: x.shape[1:], drawn)
+    spec = system.feature_batch_spec(system.buckets[0])
+    assert shapes == jax.tree.map(lambda x: x.shape[1:], spec)
+    picture = np.zeros((32, 32, 3), np.uint8)
+    t5 = text.TextEncoder(config.system.text, use_llm=False)
+    asked = Request("A <img> moves left", images=(picture,))
+    words_alone = t5.encode(["A moves left"]).t5
+    np.testing.assert_array_equal(encoder.features([asked]).t5, words_alone)
+    long = Request("a red circle " * 9, document=Document("a disc", picture))
+    assert encoder.truncated_text(long) == t5.truncated(long.prompt)["t5"] != ""
+    width = dataclasses.replace(config.system.text, t5_path="package:tiny/t5")
+    wrong = dataclasses.replace(config, system=dataclasses.replace(config.system, text=width))
+    with pytest.raises(ValueError, match="aligner.text_width must be the width 128 of package"):
+        systems.make_encoder(wrong, system)
+    with pytest.raises(ValueError, match="text.length must equal model.dit.text_length where"):
+        dataclasses.replace(config.system, text=c.TextConfig())
+
+
 def test_presets_find_what_the_recipe_makes():
     for config in (presets.tiny_stage1(), presets.tiny_stage2()):
         assert config.system.multimodal.length >= (
@@ -215,11 +252,13 @@ def test_it_resumes_and_reads_stored_states_to_the_bit(run, trained, tmp_path, r
 
 
 @pytest.mark.slow
-def test_both_routes_train_and_compile_ahead(run, trained, tmp_path, replace):
+def test_all_routes_train_and_compile_ahead(run, trained, frozen, tmp_path, replace):
     direct = replace(run.system, model=replace(run.system.model, route="direct"))
-    result = loop.train(replace(run, system=direct, steps=1), tmp_path / "run")
-    assert np.isfinite(result.after["loss"])
-    for config in (run, replace(run, system=direct)):
+    others = {"direct": replace(run, system=direct), "beside": beside(run, frozen)}
+    for name, config in others.items():
+        result = loop.train(replace(config, steps=1), tmp_path / name)
+        assert np.isfinite(result.after["loss"])
+    for config in (run, *others.values()):
         for program in aot.PROGRAMS:
             assert aot.compile_run(config, hardware.find_topology("cpu:8"), program).memory["total"]
     model, params = weights.load(trained[0], kind="vimi")

@@ -62,12 +62,13 @@ class VimiConfig:
     Attributes:
         route: How it reads them (V-U11): `aligner` turns them into as many tokens as it has text,
             for a base that was trained with T5; `direct` projects the state of every position, as
-            in the paper's figure, for one that trains for long.
-        aligner: The aligner. Of the other route, `llm_width`, `norm_eps` and `dtype` count.
+            in the paper's figure, for one that trains for long; `beside` adds the aligner's tokens
+            to T5's states of the caption, through a layer that starts at zero.
+        aligner: The aligner. Of route `direct`, `llm_width`, `norm_eps` and `dtype` count.
         dit: Video transformer.
     """
 
-    route: Literal["aligner", "direct"] = "aligner"
+    route: Literal["aligner", "direct", "beside"] = "aligner"
     aligner: AlignerConfig = AlignerConfig()
     dit: DiTConfig = DiTConfig()
 

@@ -3,8 +3,10 @@
 """VIMI (arXiv 2407.06304): the states of a multimodal LLM condition a video transformer.
 
     states of a prompt -> Aligner or Direct -> tokens -> DiT -> velocity
+    T5 states of a caption, with route `beside` --+
 
-Parameters have one top-level name per part: `aligner` or `direct`, and `dit`.
+Parameters have one top-level name per part: `aligner`, with `beside` or without, or `direct`; and
+`dit`.
 """
 
 from flax import nnx
@@ -13,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mimir_jax.config import VimiConfig
 from mimir_jax.models import condition as conditioning
 from mimir_jax.models import dit
-from mimir_jax.models.vimi import aligner, direct
+from mimir_jax.models.vimi import aligner, beside, direct
 
 
 class Vimi(nnx.Module):
@@ -21,18 +23,23 @@ class Vimi(nnx.Module):
 
     def __init__(self, cfg: VimiConfig, *, rngs: nnx.Rngs):
         self.dit = dit.DiT(cfg.dit, rngs=rngs)
-        if cfg.route == "aligner":
-            self.aligner = aligner.Aligner(cfg.aligner, rngs=rngs)
-        else:
+        if cfg.route == "direct":
             self.direct = direct.Direct(cfg.aligner, rngs=rngs)
+        else:
+            self.aligner = aligner.Aligner(cfg.aligner, rngs=rngs)
+        if cfg.route == "beside":
+            self.beside = beside.Beside(cfg.aligner, rngs=rngs)
         self.cfg = cfg
 
     def condition(
         self, features: conditioning.PromptFeatures, drop: Bool[Array, " b"] | None = None
     ) -> conditioning.Condition:
         """Returns the tokens of prompts; rows with `drop` True get the null condition."""
-        part = self.aligner if self.cfg.route == "aligner" else self.direct
-        return part(features, drop)
+        if self.cfg.route == "direct":
+            return self.direct(features, drop)
+        if self.cfg.route == "aligner":
+            return self.aligner(features, drop)
+        return self.beside(self.aligner(features).tokens, features, drop)
 
     def denoise(
         self,

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, ClassVar, Literal
 
 from mimir_jax.config import checks
-from mimir_jax.encoders.config import FirstFrameConfig, MultimodalConfig
+from mimir_jax.encoders.config import FirstFrameConfig, MultimodalConfig, TextConfig
 from mimir_jax.models.config import DiTConfig
 from mimir_jax.models.vimi.config import VimiConfig
 from mimir_jax.retrieval.config import BM25Config, RetrievalConfig
@@ -58,6 +58,8 @@ class VimiSystemConfig(DiffusionSystemConfig):
     Attributes:
         model: Aligner, or what stands in its place, and video transformer.
         multimodal: Prompts with pictures to states: the frozen LLM.
+        text: The frozen T5 of the captions, which route `beside` alone reads; the fields of T5
+            count.
         memory_path: Folder of the memory of documents, made by `mimir-jax index`; None retrieves
             nothing.
         bm25: Constants of the index of that memory.
@@ -75,6 +77,7 @@ class VimiSystemConfig(DiffusionSystemConfig):
     kind: Literal["vimi"] = "vimi"
     model: VimiConfig = VimiConfig()
     multimodal: MultimodalConfig = MultimodalConfig()
+    text: TextConfig = TextConfig()
     memory_path: str | None = None
     bm25: BM25Config = BM25Config()
     retrieval: RetrievalConfig = RetrievalConfig()
@@ -87,6 +90,16 @@ class VimiSystemConfig(DiffusionSystemConfig):
         super().__post_init__()
         checks.within(self, "prompts_per_clip", 1)
         checks.within(self, "document_dropout", 0, 1)
+        checks.check(
+            self,
+            not self.reads_t5 or self.text.length == self.model.dit.text_length,
+            "{text.length} must equal {model.dit.text_length} where {model.route} is beside",
+        )
+
+    @property
+    def reads_t5(self) -> bool:
+        """Whether the network reads T5's states of captions, beside those of prompts."""
+        return self.model.route == "beside"
 
     @property
     def makes_videos(self) -> bool:

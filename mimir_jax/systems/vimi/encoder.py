@@ -1,7 +1,8 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The host half of VIMI: frozen VAE and multimodal LLM, and the memory of documents."""
+"""The host half of VIMI: frozen VAE, multimodal LLM and T5, and the memory of documents."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,12 +15,14 @@ from jaxtyping import Bool, UInt8
 from mimir_jax.config import TrainConfig, flag
 from mimir_jax.data import loader, sources
 from mimir_jax.encoders import interleaved, multimodal
+from mimir_jax.encoders import text as text_lib
 from mimir_jax.errors import InputError, require
 from mimir_jax.models import condition as condition_lib
 from mimir_jax.models import functional
 from mimir_jax.systems import base, clip_encoder, diffusion, video_encoder
 from mimir_jax.systems.vimi import prompts as prompts_lib
 from mimir_jax.systems.vimi import system as system_lib
+from mimir_jax.systems.vimi.config import VimiSystemConfig
 
 
 class VimiEncoder(clip_encoder.ClipEncoder):
@@ -30,6 +33,7 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         system: The pure half.
         llm: Encodes the prompts.
         codec_params: Parameters of the system's codec.
+        t5: Encodes the captions of the prompts, where the network reads them.
     """
 
     padded = ("states",)
@@ -40,9 +44,10 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         system: system_lib.VimiSystem,
         llm: multimodal.MultimodalEncoder,
         codec_params: functional.Params,
+        t5: text_lib.TextEncoder | None = None,
     ):
         super().__init__(config, system, codec_params)
-        self._llm = llm
+        self._llm, self._t5 = llm, t5
 
     def encode_features(self, records: Mapping[str, Any]) -> system_lib.DrawnPrompts:
         """Returns the states of the prompts drawn for `records`.
@@ -53,9 +58,10 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         if "index" not in records:
             cfg, retrieval = self._config.system, self._retrieval
             made = [prompts_lib.with_best(cfg, x, retrieval) for x in records["caption"]]
-            return self._encode([[prompt] * count for prompt in made])
+            return self._encode_drawn([[prompt] * count for prompt in made])
         draw = self._training_prompts.draw
-        return self._encode([[draw(record, n) for n in range(count)] for record in _rows(records)])
+        drawn = [[draw(record, n) for n in range(count)] for record in _rows(records)]
+        return self._encode_drawn(drawn)
 
     def encode_task(self, records: Mapping[str, Any], task: str) -> diffusion.Batch:
         """Returns the batch of held-out records with prompts of one task of the second stage."""
@@ -63,13 +69,14 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         maker = self._make_prompts("heldout")
         made = [[maker.draw(record, 0, task=task)] * count for record in _rows(records)]
         moments = self._moments.encode(records["video"])
-        return diffusion.Batch(moments=moments, features=self._encode(made))
+        return diffusion.Batch(moments=moments, features=self._encode_drawn(made))
 
     def feature_identity(self) -> dict[str, Any]:
         """Returns what the states of prompts depend on."""
         cfg, retrieval = self._config.system, self._retrieval
         fields = ("bm25", "retrieval", "stage", "tasks", "prompts_per_clip", "document_dropout")
         return {
+            **({} if self._t5 is None else {"captions": self._t5.identity()}),
             "llm": self._llm.identity(),
             "wordings": {
                 name: list(getattr(cfg.multimodal, name))
@@ -87,7 +94,7 @@ class VimiEncoder(clip_encoder.ClipEncoder):
             InputError: for pictures that do not fit the marks of a prompt, or inputs of several
                 tasks.
         """
-        return self._llm.encode([self._compose(request) for request in requests])
+        return self._encode([self._compose(request) for request in requests])
 
     def null_features(
         self, requests: Sequence[base.Request]
@@ -100,7 +107,7 @@ class VimiEncoder(clip_encoder.ClipEncoder):
             for request in requests
         ]
         drop = np.array([request.negative_prompt is None for request in requests])
-        return self._llm.encode(made), drop
+        return self._encode(made), drop
 
     def with_first_frames(
         self, features: base.Features, frames: Sequence[UInt8[np.ndarray, "h w 3"] | None]
@@ -118,8 +125,12 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         return features
 
     def truncated_text(self, request: base.Request) -> str:
-        """Returns the ends of the texts of a request that do not fit the LLM."""
-        return " ... ".join(self._llm.truncated(self._compose(request)))
+        """Returns the ends of the texts of a request that do not fit LLM or T5, the longer."""
+        prompt = self._compose(request)
+        rest = " ... ".join(self._llm.truncated(prompt))
+        if self._t5 is None:
+            return rest
+        return max(rest, self._t5.truncated(prompt.caption)["t5"], key=len)
 
     def _compose(self, request: base.Request) -> interleaved.Prompt:
         if self._config.system.stage == "pretrain":
@@ -133,12 +144,23 @@ class VimiEncoder(clip_encoder.ClipEncoder):
             document=request.document,
         )
 
-    def _encode(self, rows: Sequence[Sequence[interleaved.Prompt]]) -> system_lib.DrawnPrompts:
+    def _encode(self, prompts: Sequence[interleaved.Prompt]) -> condition_lib.PromptFeatures:
+        """Returns the states of prompts, and those of T5 of their captions where they are read."""
+        features = self._llm.encode(prompts)
+        if self._t5 is None:
+            return features
+        t5 = self._t5.encode([prompt.caption for prompt in prompts]).t5
+        return dataclasses.replace(features, t5=t5)
+
+    def _encode_drawn(
+        self, rows: Sequence[Sequence[interleaved.Prompt]]
+    ) -> system_lib.DrawnPrompts:
         """Returns the states of the prompts of each row."""
-        encoded = [self._llm.encode(row) for row in rows]
+        encoded = [self._encode(row) for row in rows]
         return system_lib.DrawnPrompts(
             states=np.stack([x.states for x in encoded]),
             states_mask=np.stack([x.mask for x in encoded]),
+            t5=None if self._t5 is None else np.stack([x.t5 for x in encoded]),
         )
 
     @functools.cached_property
@@ -209,18 +231,25 @@ def make_encoder(
     Raises:
         InputError: for a network that is missing or of another width than the model reads.
     """
-    section = config.system
+    section, mesh = config.system, video_encoder.text_mesh(config, mesh)
     _, codec_params = system.frozen["vae"].load()
-    llm = multimodal.MultimodalEncoder(
-        section.multimodal, mesh=video_encoder.text_mesh(config, mesh)
-    )
-    stated, path = section.model.aligner.llm_width, section.multimodal.path
-    if llm.width != stated:
+    llm = multimodal.MultimodalEncoder(section.multimodal, mesh=mesh)
+    _check_width(section, "llm_width", llm.width, section.multimodal.path)
+    t5 = None
+    if section.reads_t5:
+        t5 = text_lib.TextEncoder(section.text, use_llm=False, seed=config.seed, mesh=mesh)
+        _check_width(section, "text_width", t5.t5_width, section.text.t5_path)
+    return VimiEncoder(config, system, llm, codec_params, t5)
+
+
+def _check_width(section: VimiSystemConfig, name: str, width: int, path: str | None) -> None:
+    """Raises `InputError` unless the aligner has the width of a frozen network."""
+    stated = getattr(section.model.aligner, name)
+    if width != stated:
         raise InputError(
-            f"aligner.llm_width must be the width {llm.width} of {path}, got {stated}; set it with "
-            f"{flag('system.model.aligner.llm_width')}"
+            f"aligner.{name} must be the width {width} of {path}, got {stated}; set it with "
+            f"{flag(f'system.model.aligner.{name}')}"
         )
-    return VimiEncoder(config, system, llm, codec_params)
 
 
 def make_evaluators(

@@ -89,6 +89,7 @@ def tiny_stage1() -> c.TrainConfig:
         system=c.VimiSystemConfig(
             model=c.VimiConfig(aligner=TINY_ALIGNER, dit=dataclasses.replace(c.TINY_DIT, unroll=6)),
             multimodal=_TINY_PROMPTS,
+            text=_TINY_TEXT,
             memory_path="runs/vimi/memory",
             tasks=c.TasksConfig(max_pictures=2),
             vae=c.TINY_VAE,
@@ -104,7 +105,7 @@ def tiny_stage1() -> c.TrainConfig:
         optimizer=c.OptimizerConfig(
             learning_rate=1e-4,
             schedule="cosine",
-            lr_scale=(("^(aligner|direct)/", 5.0),),
+            lr_scale=(("^(aligner|direct|beside)/", 5.0),),
             warmup_steps=50,
             ema_decay=0.99,
         ),
@@ -167,7 +168,7 @@ def paper() -> c.TrainConfig:
         ),
         optimizer=c.OptimizerConfig(
             learning_rate=1e-5,
-            lr_scale=(("^(aligner|direct)/", 10.0),),
+            lr_scale=(("^(aligner|direct|beside)/", 10.0),),
             warmup_steps=100,
             ema_decay=0.9999,
             clip_norm=1.0,

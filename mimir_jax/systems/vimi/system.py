@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool
 from mimir_jax.config import TrainConfig
 from mimir_jax.encoders import frozen as frozen_lib
 from mimir_jax.encoders import multimodal
+from mimir_jax.encoders import text as text_lib
 from mimir_jax.models import condition as condition_lib
 from mimir_jax.models import functional, lora
 from mimir_jax.models.vimi import model as model_lib
@@ -30,14 +31,17 @@ class DrawnPrompts:
     Attributes:
         states: States of the multimodal LLM (b, prompts, l, d), zero at pads.
         states_mask: True at tokens, pictures included (b, prompts, l).
+        t5: States of T5 of the captions of the prompts (b, prompts, n, d_t5), pads included; None
+            for a network that reads none.
     """
 
     states: Any
     states_mask: Any
+    t5: Any = None
 
 
 class VimiSystem(diffusion.DiTDiffusion):
-    """A video transformer behind an aligner, or behind a projection of every position."""
+    """A video transformer behind an aligner, with T5 or without, or behind a projection."""
 
     @functools.cached_property
     def model(self) -> functional.Model:
@@ -47,11 +51,11 @@ class VimiSystem(diffusion.DiTDiffusion):
 
     @property
     def frozen(self) -> Mapping[str, frozen_lib.FrozenNetwork]:
-        """VAE and multimodal LLM."""
-        llava = multimodal.frozen_network(
-            self.config.multimodal, field="multimodal", split=self._run.mesh.shard_frozen
-        )
-        return {**super().frozen, "llava": llava}
+        """VAE and multimodal LLM, and T5 where it is read."""
+        cfg, split = self.config, self._run.mesh.shard_frozen
+        llava = multimodal.frozen_network(cfg.multimodal, field="multimodal", split=split)
+        t5 = text_lib.frozen_networks(cfg.text, use_llm=False, split=split) if cfg.reads_t5 else {}
+        return {**super().frozen, "llava": llava, **t5}
 
     @property
     def request_fields(self) -> frozenset[str]:
@@ -62,18 +66,22 @@ class VimiSystem(diffusion.DiTDiffusion):
     def num_tokens(self, bucket: base.Bucket) -> int:
         """Returns the number of prompt and video tokens."""
         tokens = super().num_tokens(bucket)
-        if self.config.model.route == "aligner":
+        if self.config.model.route != "direct":
             return tokens
         return tokens - self.backbone.text_length + self.config.multimodal.length
 
     def feature_batch_spec(self, bucket: base.Bucket) -> DrawnPrompts:
         """Returns shape and dtype of the states of all prompts of the clips of `bucket`."""
         cfg = self.config
-        shape = (bucket.batch, cfg.prompts_per_clip, cfg.multimodal.length)
-        width = cfg.model.aligner.llm_width
+        rows, widths = (bucket.batch, cfg.prompts_per_clip), cfg.model.aligner
+        shape = (*rows, cfg.multimodal.length)
+        t5 = None
+        if cfg.reads_t5:
+            t5 = jax.ShapeDtypeStruct((*rows, cfg.text.length, widths.text_width), jnp.float32)
         return DrawnPrompts(
-            states=jax.ShapeDtypeStruct((*shape, width), jnp.float32),
+            states=jax.ShapeDtypeStruct((*shape, widths.llm_width), jnp.float32),
             states_mask=jax.ShapeDtypeStruct(shape, jnp.bool_),
+            t5=t5,
         )
 
     def draw_features(
@@ -88,7 +96,9 @@ class VimiSystem(diffusion.DiTDiffusion):
             x, jax.lax.expand_dims(picked, range(1, x.ndim)), axis=1
         )[:, 0]
         return condition_lib.PromptFeatures(
-            states=take(features.states), mask=take(features.states_mask)
+            states=take(features.states),
+            mask=take(features.states_mask),
+            t5=None if features.t5 is None else take(features.t5),
         )
 
     def condition(
