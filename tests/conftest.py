@@ -12,7 +12,10 @@ import shutil
 # Most of a test is compilation. Code that is written the older way, which went with jaxlib 0.11,
 # and that LLVM does not optimise takes a fifth of the time and differs by rounding alone. The
 # launch scripts that tests start inherit it.
-_quick = ["--xla_backend_optimization_level=0"]
+_quick = [
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_parallel_codegen_split_count=1",  # as many workers as cores compile at once
+]
 if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
     _quick.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_quick])

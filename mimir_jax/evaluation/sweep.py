@@ -230,8 +230,8 @@ def _with_features(
     if (text := getattr(variant.system, "text", None)) is not None:
         if len(text.instructions) == len(config.system.text.instructions):  # rows read parts of it
             system = dataclasses.replace(config.system, text=text)
-            whole = dataclasses.replace(config, system=system)
-    read = [variant.system.feature_settings, dataclasses.asdict(whole.data)]
+            whole = dataclasses.replace(config, system=system, seed=variant.seed)
+    read = [variant.system.feature_settings, dataclasses.asdict(whole.data), variant.seed]
     key = hashing.content_key(json.dumps(read)).hex()[:12]
     path = folder / key
     made = precompute.write_features(whole, path)
