@@ -88,6 +88,8 @@ class SamplerConfig:
             levels `euler` or `heun`.
         steps: Sampling steps.
         guidance_scale: Scale of classifier-free guidance.
+        picture_guidance_scale: Scale of the guidance towards the pictures of a prompt; then
+            `guidance_scale` is that of its text alone (V-U17). None has one scale for both.
         dynamic_guidance: How the scale changes over the steps: `off` keeps it.
         guidance_rescale: Share of the guided prediction that is rescaled to the standard deviation
             of the conditional one (arXiv 2305.08891).
@@ -108,6 +110,7 @@ class SamplerConfig:
     name: Literal["ddim", "dpm", "euler", "heun"] = "dpm"
     steps: int = 50
     guidance_scale: float = 6.0
+    picture_guidance_scale: float | None = None
     dynamic_guidance: Literal["off", "reference", "smooth"] = "smooth"
     guidance_rescale: float = 0.0
     eta: float = 0.0
@@ -121,7 +124,8 @@ class SamplerConfig:
         checks.within(self, "steps", 1, 1000)
         checks.within(self, "cache_threshold", 0, 1)
         checks.within(self, "guidance_every", 1, 1000)
-        checks.within(self, "guidance_scale", 0)
+        for name in ("guidance_scale", "picture_guidance_scale"):
+            checks.within(self, name, 0)
         for name in ("guidance_rescale", "eta"):
             checks.within(self, name, 0, 1)
         checks.check(
@@ -149,6 +153,11 @@ class SamplerConfig:
             self,
             self.cache != "first_block" or self.guidance_every == 1,
             "{guidance_every} must be 1 where {cache} is first_block, which keeps both branches",
+        )
+        checks.check(
+            self,
+            self.picture_guidance_scale is None or self.guidance_every == 1,
+            "{guidance_every} must be 1 with {picture_guidance_scale}, which needs all branches",
         )
 
     @property

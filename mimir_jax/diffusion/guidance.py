@@ -3,8 +3,14 @@
 """Classifier-free guidance (arXiv 2207.12598), constant or dynamic over the steps.
 
 `guided = uncond + scale * (cond - uncond)`; scale 1 is unguided.
+
+Prompts with pictures may have two scales, one for the text and one for the pictures, as in
+InstructPix2Pix (arXiv 2211.09800), which has an image and takes its branches in the other order:
+`guided = uncond + scale * (text - uncond) + picture_scale * (cond - text)`, where `text` sees the
+prompt without its pictures. Equal scales give the guidance of one scale.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -62,9 +68,27 @@ def scales(
     return np.interp(timestep, listed[::-1], curve(np.arange(cfg.steps) / cfg.steps)[::-1])
 
 
+def picture_scales(
+    cfg: SamplerConfig,
+    schedule: schedules.Schedule,
+    listed: Shaped[np.ndarray, " n"] | None = None,
+) -> Float[np.ndarray, " steps"] | Float[np.ndarray, ""]:
+    """Returns `scales` for `picture_guidance_scale`, with the same dynamics."""
+    own = dataclasses.replace(cfg, guidance_scale=cfg.picture_guidance_scale)
+    return scales(own, schedule, listed)
+
+
 def guides(cfg: SamplerConfig) -> bool:
-    """Returns whether guidance changes anything, and so takes two rows per video."""
-    return cfg.dynamic_guidance != "off" or cfg.guidance_scale != 1.0
+    """Returns whether guidance changes anything, and so takes more than one row per video."""
+    given = {cfg.guidance_scale, cfg.picture_guidance_scale} - {None}
+    return cfg.dynamic_guidance != "off" or given != {1.0}
+
+
+def branches(cfg: SamplerConfig) -> int:
+    """Returns the rows per video: 1 without guidance, 3 with a scale for pictures, else 2."""
+    if not guides(cfg):
+        return 1
+    return 2 if cfg.picture_guidance_scale is None else 3
 
 
 class Gap(NamedTuple):
@@ -91,8 +115,9 @@ def guided_by(
     table: Float[Array, " steps"] | Float[Array, ""],
     rescale_factor: float = 0.0,
     every: int = 1,
+    pictures: Float[Array, " steps"] | Float[Array, ""] | None = None,
 ) -> Predict:
-    """Wraps `predict` in guidance, both branches in one batch.
+    """Wraps `predict` in guidance, all branches in one batch.
 
     Args:
         predict: The network.
@@ -101,28 +126,32 @@ def guided_by(
         rescale_factor: Share of the rescaled prediction, phi of `rescale`.
         every: Compute the unconditional branch at every n-th evaluation alone, and keep its
             difference from the conditional one in between. Above 1, `aux` is that of `start`.
+        pictures: The scale of pictures like `table`, which is then that of the text alone; needs
+            `every` 1. None has one scale.
 
     Returns:
         A function of b rows of `xt` and `time` and of a condition with 2b rows, a pytree: first
-        all unconditional rows, then the conditional ones. `aux` belongs to the 2b rows that the
-        network sees. The prediction is at least float32.
+        all unconditional rows, then the conditional ones. With `pictures` it has 3b, those of the
+        text without pictures in between. `aux` belongs to the rows that the network sees. The
+        prediction is at least float32.
     """
+    tables = [table] if pictures is None else [table, pictures]
+    count = len(tables) + 1
 
-    def branches(
+    def all_branches(
         xt: Array, time: Array, condition: Any, aux: Any
-    ) -> tuple[tuple[Array, Array], Any]:
-        """Returns the unconditional and the conditional prediction."""
-        pair = jnp.concatenate([xt, xt]), jnp.concatenate([time, time])
-        both, aux = predict(*pair, condition, aux)
-        both = both.astype(objectives.at_least_float32(both.dtype))
-        uncond, cond = jnp.split(both, 2)
-        return (uncond, cond), aux
+    ) -> tuple[tuple[Array, ...], Any]:
+        """Returns the prediction of each branch, the conditional one last."""
+        rows = jnp.concatenate([xt] * count), jnp.concatenate([time] * count)
+        pred, aux = predict(*rows, condition, aux)
+        pred = pred.astype(objectives.at_least_float32(pred.dtype))
+        return tuple(jnp.split(pred, count)), aux
 
     def sometimes(
         xt: Array, time: Array, condition: Any, state: Gap
     ) -> tuple[tuple[Array, Array], Gap]:
         def both() -> tuple[tuple[Array, Array], Gap]:
-            (uncond, cond), aux = branches(xt, time, condition, state.aux)
+            (uncond, cond), aux = all_branches(xt, time, condition, state.aux)
             return (uncond, cond), Gap(state.number + 1, cond - uncond, aux)
 
         def alone() -> tuple[tuple[Array, Array], Gap]:
@@ -136,12 +165,14 @@ def guided_by(
     def wrapped(
         xt: Float[Array, "b *d"], time: Times, condition: Any, aux: Any
     ) -> tuple[Float[Array, "b *d"], Any]:
-        _check_rows(condition, xt.shape[0])
-        compute = branches if every == 1 else sometimes
-        (uncond, cond), aux = compute(xt, time, condition, aux)
-        scale = table[time] if table.ndim else jnp.full(time.shape, table)
-        scale = objectives.broadcast_rows(scale.astype(cond.dtype), cond)
-        pred = uncond + scale * (cond - uncond)
+        _check_rows(condition, xt.shape[0], count)
+        compute = all_branches if every == 1 else sometimes
+        preds, aux = compute(xt, time, condition, aux)
+        pred, cond = preds[0], preds[-1]
+        for scales, low, high in zip(tables, preds[:-1], preds[1:], strict=True):
+            scale = scales[time] if scales.ndim else jnp.full(time.shape, scales)
+            scale = objectives.broadcast_rows(scale.astype(cond.dtype), cond)
+            pred = pred + scale * (high - low)
         return (rescale(pred, cond, rescale_factor) if rescale_factor else pred), aux
 
     return wrapped
@@ -165,10 +196,10 @@ def rescale(
     return guided * (factor * ratio + (1.0 - factor))
 
 
-def _check_rows(condition: Any, rows: int) -> None:
+def _check_rows(condition: Any, rows: int, count: int) -> None:
     for leaf in jax.tree.leaves(condition):
         require(
-            leaf.shape[0] == 2 * rows,
-            f"condition must have {2 * rows} rows, unconditional then conditional, for {rows} "
-            f"samples, got {leaf.shape[0]}; concatenate both branches",
+            leaf.shape[0] == count * rows,
+            f"condition must have {count * rows} rows, unconditional then conditional, for {rows} "
+            f"samples, got {leaf.shape[0]}; concatenate the {count} branches",
         )

@@ -260,12 +260,13 @@ def _lower_sample(config: TrainConfig, system: base.System, bucket: base.Bucket,
     features = jax.tree.map(
         lambda x: compiled_step.with_sharding(x, rows), system.feature_spec(bucket.batch)
     )
-    cfg, null, scales = system.config.sampler, None, None
+    cfg, null, scales, text = system.config.sampler, None, None, None
     sampler = latents_lib.make_sampler(system.config)
     if guidance.guides(cfg):
         null = (features, jax.ShapeDtypeStruct((bucket.batch,), jnp.bool_, sharding=rows))
         table = guidance.scales(cfg, sampler.schedule, sampler.times())
         scales = jax.ShapeDtypeStruct(table.shape, jnp.float32, sharding=NamedSharding(mesh, P()))
+        text = None if guidance.branches(cfg) < 3 else (features, scales)
     shape = system.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
     shape = (bucket.batch, *shape)
     denoise = functools.partial(
@@ -276,10 +277,11 @@ def _lower_sample(config: TrainConfig, system: base.System, bucket: base.Bucket,
         shortcuts=cfg.shortcuts,
     )
     inputs = (params, features, null, scales)
+    drawn = (None, None, None)  # noise and latents come of the keys
     with context.use_mesh(mesh, rules):
-        lowered = jax.jit(denoise).lower(*inputs, _key((bucket.batch,), rows))
+        lowered = jax.jit(denoise).lower(*inputs, _key((bucket.batch,), rows), *drawn, text)
         keys = jax.random.split(jax.random.key(0), bucket.batch)
-        flops = metrics.count_flops(denoise, *inputs, keys)
+        flops = metrics.count_flops(denoise, *inputs, keys, *drawn, text)
     return lowered, {"parameters": params, "batch": features}, flops, flops
 
 

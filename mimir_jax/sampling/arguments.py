@@ -92,7 +92,7 @@ def check_choices(num_videos_per_prompt: int, output: str) -> None:
 
 
 def guidance(cfg: SamplerConfig, scale: float | None, dynamic: str | None) -> SamplerConfig:
-    """Returns `cfg` with a scale and its dynamics; up to scale 1 nothing is guided."""
+    """Returns `cfg` with one scale and its dynamics; up to scale 1 nothing is guided."""
     known = get_args(get_type_hints(SamplerConfig)["dynamic_guidance"])
     require(
         dynamic is None or dynamic in known,
@@ -102,7 +102,8 @@ def guidance(cfg: SamplerConfig, scale: float | None, dynamic: str | None) -> Sa
     dynamic = cfg.dynamic_guidance if dynamic is None else dynamic
     if scale <= 1.0:
         scale, dynamic = 1.0, "off"
-    return dataclasses.replace(cfg, guidance_scale=scale, dynamic_guidance=dynamic)
+    one = {"guidance_scale": scale, "picture_guidance_scale": None}
+    return dataclasses.replace(cfg, **one, dynamic_guidance=dynamic)
 
 
 def with_steps(sampler: samplers.Sampler, num_steps: int | None) -> samplers.Sampler:

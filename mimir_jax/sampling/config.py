@@ -20,6 +20,8 @@ class SampleConfig:
         sampler: Sampler that takes the steps.
         steps: Sampling steps.
         guidance_scale: Scale of classifier-free guidance; 1 guides not at all.
+        picture_guidance_scale: Scale of guidance towards pictures, first frame or document of a
+            prompt, beside which `guidance_scale` is that of its text.
         dynamic_guidance: How the scale varies over the steps: `off` keeps it, `reference` is the
             formula of diffusers, `smooth` the curve that its authors intended.
         guidance_rescale: Share of the guided prediction that is rescaled to the deviation of the
@@ -50,6 +52,7 @@ class SampleConfig:
     sampler: Literal["ddim", "dpm", "euler", "heun"] | None = None
     steps: int | None = None
     guidance_scale: float | None = None
+    picture_guidance_scale: float | None = None
     dynamic_guidance: Literal["off", "reference", "smooth"] | None = None
     guidance_rescale: float | None = None
     eta: float | None = None
@@ -74,12 +77,12 @@ class SampleConfig:
                 value is None or value >= 1,
                 f"--{name} must be at least 1, got {value}; leave it out for the checkpoint's own",
             )
-        require(
-            self.guidance_scale is None
-            or (math.isfinite(self.guidance_scale) and self.guidance_scale >= 0),
-            f"--guidance_scale must be a finite number from 0, got {self.guidance_scale}; 1 guides "
-            "not at all",
-        )
+        for name in ("guidance_scale", "picture_guidance_scale"):
+            value = getattr(self, name)
+            require(
+                value is None or (math.isfinite(value) and value >= 0),
+                f"--{name} must be a finite number from 0, got {value}; 1 guides not at all",
+            )
         require(
             self.guidance_every is None or self.guidance_every >= 1,
             f"--guidance_every must be at least 1, got {self.guidance_every}; 1 guides every step",

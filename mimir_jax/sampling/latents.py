@@ -35,12 +35,12 @@ def make_sampler(config: Any) -> samplers.Sampler:
 
 
 def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
-    """Returns the jitted loop from noise to scaled latents, both guidance branches in one batch.
+    """Returns the jitted loop from noise to scaled latents, all guidance branches in one batch.
 
     1.5 models sample `System.padded_frames`; the extra leading frames are dropped at the end.
 
-    It is called as `(params, features, null, scales, key, latents, noise, known, *, sampler, shape,
-    rescale, shortcuts, windows, trace)`. The keyword arguments are static.
+    It is called as `(params, features, null, scales, key, latents, noise, known, text, *, sampler,
+    shape, rescale, shortcuts, windows, trace)`. The keyword arguments are static.
 
         params      parameters of the network
         features    features of the requests
@@ -51,6 +51,8 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
         latents     noise to start from, padded
         noise       noise of every step of a stochastic sampler, padded
         known       latents to start from or to keep, padded; None for none
+        text        features of the prompts without their pictures, and the scale of guidance of
+                    these; None where one scale is for both
         windows     windows over the padded latents, each row with several conditions in a row of
                     `features`; None for clips of the network's own length
         sampler     takes the steps
@@ -62,23 +64,25 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
 
     @functools.partial(jax.jit, static_argnames=_STATIC)
     def denoise(
-        params, features, null, scales, key, latents=None, noise=None, known=None, *, sampler,
-        shape, rescale, shortcuts=_NONE, windows=None, trace=False,
+        params, features, null, scales, key, latents=None, noise=None, known=None, text=None, *,
+        sampler, shape, rescale, shortcuts=_NONE, windows=None, trace=False,
     ):  # fmt: skip
         predict = sampler.schedule.precondition(functools.partial(system.denoise, params))
         if windows is not None:
             predict = windows_lib.blended(predict, windows)
-        drop = None
+        drop, branches = None, 1
         if null is not None:
             unconditional, drop = null  # its rows come first
-            features = jax.tree.map(
-                lambda *branches: jnp.concatenate(branches), unconditional, features
-            )
-            drop = jnp.concatenate([drop, jnp.zeros_like(drop)])
-            predict = guidance.guided_by(predict, scales, rescale, shortcuts.guidance_every)
+            without, pictures = (None, None) if text is None else text
+            parts = [part for part in (unconditional, without, features) if part is not None]
+            branches = len(parts)
+            features = jax.tree.map(lambda *rows: jnp.concatenate(rows), *parts)
+            drop = jnp.concatenate([drop, *[jnp.zeros_like(drop)] * (branches - 1)])
+            every = shortcuts.guidance_every
+            predict = guidance.guided_by(predict, scales, rescale, every, pictures)
         condition = system.condition(params, features, drop)
         if windows is not None:
-            rows = shape[0] * (1 if null is None else 2)
+            rows = shape[0] * branches
             condition = jax.tree.map(lambda x: x.reshape(rows, -1, *x.shape[1:]), condition)
         padded = system.padded_frames(shape[1])
         whole = (shape[0], padded, *shape[2:])
@@ -115,13 +119,12 @@ def pad_batch(rows: Sequence[T], multiple: int, least: int = 1) -> list[T]:
     return [*rows, *[rows[-1]] * (length + -length % multiple - len(rows))]
 
 
-def batch_multiple(*, guided: bool) -> int:
+def batch_multiple(branches: int) -> int:
     """Returns what the number of videos must be a multiple of for the mesh to split their rows.
 
-    A guided video takes two rows.
+    A video takes as many rows as there are `branches` of guidance.
     """
-    rows = context.num_shards("act_batch")
-    return math.lcm(2, rows) // 2 if guided else rows
+    return math.lcm(branches, context.num_shards("act_batch")) // branches
 
 
 def height_mesh(height: int, devices: Sequence[Any]) -> Mesh:

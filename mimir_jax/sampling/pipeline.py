@@ -349,7 +349,7 @@ class Pipeline:
     def _own_multiple(self) -> int:
         """`batch_multiple` of the devices that the parameters are on."""
         with context.use_mesh(self.mesh):
-            return latents_lib.batch_multiple(guided=guidance.guides(self._guidance))
+            return latents_lib.batch_multiple(guidance.branches(self._guidance))
 
     @property
     def _shares(self) -> bool:
@@ -390,18 +390,15 @@ class Pipeline:
             self._own_multiple,
             batch_size,
         )
-        features = self.encoder.features(requests)
-        null = None
-        if guidance.guides(self._guidance):
-            null = self.encoder.null_features(requests)
         latents = self._sample(
-            features,
-            null,
+            self.encoder.features(requests),
+            self._null_of(requests),
             (len(requests), *shape),
             edits.with_skip(self.scheduler, edits.strength_of(requests)),
             self._guidance,
             key=request_lib.make_keys([request.seed for request in requests]),
             known=edits.known(self.system, self.encoder, requests),
+            text=self._text_of(requests),
         )
         if latents.is_fully_addressable:
             return self._to_frames(latents[:count])
@@ -414,18 +411,29 @@ class Pipeline:
         plan = long.plan(self.system, request, self._size_of(request), self.fps)
         rows = self._own_multiple
         requests = list(plan.requests) * rows
-        guided = guidance.guides(self._guidance)
         latents = self._sample(
             self.encoder.features(requests),
-            self.encoder.null_features(requests) if guided else None,
+            self._null_of(requests),
             (rows, *plan.shape),
             self.scheduler,
             self._guidance,
             key=request_lib.make_keys([request.seed] * rows),
             windows=plan.windows,
+            text=self._text_of(requests),
         )
         chunks = self._decode.stream(distributed.to_host(latents)[:1])
         return np.concatenate([video_lib.to_uint8(chunk[0]) for chunk in chunks])
+
+    def _null_of(self, requests: Sequence[Request]) -> tuple[Any, Bool[np.ndarray, " rows"]] | None:
+        """Returns the features of the unconditional branch, and its rows with the null rule."""
+        guided = guidance.guides(self._guidance)
+        return self.encoder.null_features(requests) if guided else None
+
+    def _text_of(self, requests: Sequence[Request]) -> Any:
+        """Returns the features of the prompts alone, where pictures have a scale of their own."""
+        if guidance.branches(self._guidance) < 3:
+            return None
+        return self.encoder.features([request_lib.without_pictures(r) for r in requests])
 
     def _first_frames(self, given: Any, prompts: int, shape: tuple[int, ...]) -> list[Any]:
         """Returns the first frame of each prompt, of the size of the videos, or None."""
@@ -464,13 +472,16 @@ class Pipeline:
         noise: AnyArray | None = None,
         known: samplers.Known | None = None,
         windows: windows_lib.Windows | None = None,
+        text: Any = None,
     ) -> Float[Array, "b t h w c"]:
-        """Returns scaled latents of `shape`; `null` is None without guidance."""
+        """Returns scaled latents of `shape`; `null` is None without guidance, `text` with one."""
         cfg = dataclasses.replace(cfg, steps=sampler.num_steps - sampler.skip)
         scales = None
         if null is not None:
             scales = guidance.scales(cfg, sampler.schedule, sampler.times())
-        arrays = (features, null, scales, key, latents, noise, known)
+        if text is not None:
+            text = (text, guidance.picture_scales(cfg, sampler.schedule, sampler.times()))
+        arrays = (features, null, scales, key, latents, noise, known, text)
         if self.mesh is not None:
             arrays = jax.device_put(arrays, NamedSharding(self.mesh, P()))
         options = dict(

@@ -44,6 +44,9 @@ class DiffusionSystemConfig(SystemConfig):
     caches_blocks: ClassVar[bool] = False
     """Whether the network has a first-block cache."""
 
+    guides_pictures: ClassVar[bool] = False
+    """Whether prompts have pictures that guidance can have a scale for."""
+
     lora: LoraConfig = LoraConfig()
     vae: VAEConfig = VAEConfig()
     vae_path: str | None = None
@@ -77,6 +80,12 @@ class DiffusionSystemConfig(SystemConfig):
             self,
             self.sampler.cache != "first_block" or self.caches_blocks,
             f"{{sampler.cache}} must be off or forecast for {self.kind}",
+        )
+        checks.check(
+            self,
+            self.sampler.picture_guidance_scale is None or self.guides_pictures,
+            f"{{sampler.picture_guidance_scale}} must be None for {self.kind}, whose prompts have "
+            "no pictures",
         )
         for name, least in (("heldout_clips", 1), ("loss_bands", 1), ("sample_prompts", 0)):
             checks.within(self, name, least)

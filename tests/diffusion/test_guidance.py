@@ -62,6 +62,44 @@ def test_scale_one_without_dynamics_needs_no_second_branch():
     assert guidance.guides(config(guidance_scale=2.0))
 
 
+def guide_pictures(cfg, xt, condition):
+    tables = guidance.scales(cfg, SCHEDULE), guidance.picture_scales(cfg, SCHEDULE)
+    table, pictures = map(jnp.asarray, tables)
+    guided = guidance.guided_by(predict, table, pictures=pictures)
+    return guided(xt, TIMESTEP, condition, None)[0]
+
+
+@pytest.mark.parametrize("dynamic", ["off", "smooth"])
+def test_two_scales_lead_from_nothing_to_the_text_and_on_to_the_pictures(dynamic):
+    rng = np.random.default_rng(0)
+    xt, (uncond, text, cond) = jnp.asarray(rng.normal(size=(2, 3))), rng.normal(size=(3, 2, 3))
+    cfg = config(guidance_scale=6.0, picture_guidance_scale=2.0, dynamic_guidance=dynamic)
+    ours = guide_pictures(cfg, xt, jnp.concatenate([uncond, text, cond]))
+    uncond, text, cond = (predict(xt, TIMESTEP, branch)[0] for branch in (uncond, text, cond))
+    one, other = (
+        guidance.scales(config(guidance_scale=s, dynamic_guidance=dynamic), SCHEDULE)[TIMESTEP]
+        for s in (6.0, 2.0)
+    )
+    expected = uncond + one[:, None] * (text - uncond) + other[:, None] * (cond - text)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+
+
+def test_two_equal_scales_are_one():
+    rng = np.random.default_rng(0)
+    xt, (uncond, text, cond) = jnp.asarray(rng.normal(size=(2, 3))), rng.normal(size=(3, 2, 3))
+    two = config(guidance_scale=6.0, picture_guidance_scale=6.0)
+    expected = guide(config(guidance_scale=6.0), xt, jnp.concatenate([uncond, cond]))
+    ours = guide_pictures(two, xt, jnp.concatenate([uncond, text, cond]))
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+    assert guidance.branches(two) == 3 and guidance.guides(two)
+    assert not guidance.guides(config(guidance_scale=1.0, picture_guidance_scale=1.0))
+    assert guidance.branches(config(guidance_scale=1.0, picture_guidance_scale=2.0)) == 3
+    with pytest.raises(ValueError, match="condition must have 6 rows, .* got 4"):
+        guide_pictures(two, xt, jnp.concatenate([uncond, cond]))
+    with pytest.raises(ValueError, match="guidance_every must be 1 with picture_guidance_scale"):
+        config(picture_guidance_scale=6.0, guidance_every=2)
+
+
 def test_guidance_runs_in_float32(strict_dtypes):
     def half(xt, timestep, condition, aux):
         return (xt * condition).astype(jnp.bfloat16), aux

@@ -65,6 +65,7 @@ def open_run(tmp_path_factory):
         ({"cache_threshold": 1.5}, "--cache_threshold must be a number from 0 to 1, got 1.5"),
         ({"guidance_every": 0}, "--guidance_every must be at least 1, got 0"),
         ({"guidance_scale": math.nan}, "--guidance_scale must be .* from 0, got nan"),
+        ({"picture_guidance_scale": -1.0}, "--picture_guidance_scale must be .* from 0, got -1.0"),
         ({"guidance_scale": -math.inf}, "--guidance_scale must be .* from 0, got -inf"),
         ({"answer_temperature": -1.0}, "--answer_temperature must be .* from 0, got -1.0"),
         ({"answer_temperature": math.nan}, "--answer_temperature must be .* from 0, got nan"),
@@ -84,6 +85,10 @@ def test_settings_that_no_model_can_follow_are_named_by_their_flags(values, mess
         ({"width": 6}, "--width must be a multiple of 8 .* got 6; the nearest is 8"),
         ({"steps": 1001}, "--steps must be at most the 1000 of training, got 1001"),
         ({"cache_threshold": 0.1}, "--cache_threshold must be 0 without a cache, got 0.1"),
+        (
+            {"picture_guidance_scale": 2.0},
+            "--picture_guidance_scale must be left out for a run of mimir, .* got 2.0",
+        ),
         ({"cache": "forecast"}, "--cache_threshold must be above 0 with --cache=forecast, got 0"),
         (
             {"cache": "first_block", "cache_threshold": 0.1, "guidance_every": 2},
@@ -92,7 +97,18 @@ def test_settings_that_no_model_can_follow_are_named_by_their_flags(values, mess
         ({"instructions": ("a", "b")}, "--instructions must hold 4 instructions, .* got 2"),
         ({"instructions": ("a", "b", "c", "many " * 60)}, "instruction 'many .* shorten it"),
     ],
-    ids=["frames", "height", "width", "steps", "cacheless", "zero", "both", "number", "length"],
+    ids=[
+        "frames",
+        "height",
+        "width",
+        "steps",
+        "cacheless",
+        "pictures",
+        "zero",
+        "both",
+        "number",
+        "length",
+    ],
 )
 def test_settings_that_a_run_cannot_follow_are_named_by_their_flags(open_run, values, message):
     with pytest.raises(ValueError, match=message) as caught:

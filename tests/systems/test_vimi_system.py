@@ -7,6 +7,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,14 +17,16 @@ from mimir_jax import systems, weights
 from mimir_jax.data import sources
 from mimir_jax.data.toyworld import captions, pictured, renderer
 from mimir_jax.data.toyworld.source import ToyworldSource
+from mimir_jax.diffusion import samplers
 from mimir_jax.encoders import text
 from mimir_jax.encoders.interleaved import Document, Text
 from mimir_jax.parallel import hardware
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.planning import aot
 from mimir_jax.preparation import precompute
-from mimir_jax.sampling import gallery, retrieval
+from mimir_jax.sampling import gallery, request, retrieval
 from mimir_jax.sampling import open as open_lib
+from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.sampling.request import Request
 from mimir_jax.systems.vimi import presets, prompts
 from mimir_jax.training import checkpoint, compiled_step, loop
@@ -145,6 +148,35 @@ def test_pictures_and_documents_change_a_video(pipeline, tmp_path):
     long = Request("a red circle " * 60, document=Document("a disc " * 9, one))
     assert pipeline.truncated_text(long).count("circle") > 20
     assert not pipeline.truncated_text(requests[0])
+
+
+def test_pictures_have_a_scale_of_guidance_of_their_own(trained):
+    scales = SampleConfig(guidance_scale=4.0, picture_guidance_scale=2.0, steps=1)
+    opened = open_lib.open_pipeline(trained[0], scales)
+    rng = np.random.default_rng(0)
+    noisy = lambda x: x + jnp.asarray(0.1 * rng.normal(size=x.shape), x.dtype)  # noqa: E731
+    two = opened.with_params(jax.tree.map(noisy, opened.params))
+    assert two.settings["sampler"]["picture_guidance_scale"] == 2.0
+    picture = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    asked, alone = Request("A <img> moves left", images=(picture,)), Request("A moves left")
+    encode, system, params = two.encoder.features, two.system, two.params
+    rows = [(encode([asked]), jnp.ones(1, bool)), (encode([alone]), None), (encode([asked]), None)]
+
+    @jax.jit
+    def explicit(key):
+        conditions = [system.condition(params, *row) for row in rows]
+
+        def predict(xt, time, _, aux):
+            uncond, text, cond = (system.denoise(params, xt, time, x)[0] for x in conditions)
+            return uncond + 4.0 * (text - uncond) + 2.0 * (cond - text), aux
+
+        shape = (1, *system.codec.latent_shape(*two.size))
+        return samplers.sample(predict, two.scheduler, shape, key=key)
+
+    expected = two.decode(explicit(request.make_keys([0])))
+    np.testing.assert_allclose(two.generate([asked]) / 255, expected, atol=1.01 / 255)
+    assert expected.std() > 0.05
+    assert request.without_pictures(asked).prompt == alone.prompt
 
 
 def sample(trained, pictures, out, *args):

@@ -73,6 +73,7 @@ class VimiSystemConfig(DiffusionSystemConfig):
     """
 
     dit_field: ClassVar[str] = "model.dit"
+    guides_pictures: ClassVar[bool] = True
 
     kind: Literal["vimi"] = "vimi"
     model: VimiConfig = VimiConfig()
