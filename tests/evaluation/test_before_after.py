@@ -81,10 +81,10 @@ def test_a_sweep_goes_on_after_a_stop_and_reports(run, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "train", stopping)
     said = []
     with pytest.raises(KeyboardInterrupt):
-        sweep.run_sweep(run, cells, range(1), tmp_path / "s", said.append)
-    sweep.run_sweep(run, cells, range(1), tmp_path / "s", said.append)
-    assert trained == ["baseline-0", "mimir-0", "mimir-0"]
-    assert len(list((tmp_path / "s" / "features").iterdir())) == 1  # shared
+        sweep.run_sweep(run, cells, range(2), tmp_path / "s", said.append)
+    sweep.run_sweep(run, cells, range(2), tmp_path / "s", said.append)
+    assert trained == ["baseline-0", "mimir-0", "mimir-0", "baseline-1", "mimir-1"]
+    assert len(list((tmp_path / "s" / "features").iterdir())) == 2  # shared by cells of a seed
 
     text = sweep.write_report(tmp_path / "s", ablations.find_ablation(run.system))
     assert "| mimir |" in text and "| start |" in text and "not run" in text
@@ -94,7 +94,7 @@ def test_a_sweep_goes_on_after_a_stop_and_reports(run, tmp_path, monkeypatch):
 
     changed = dataclasses.replace(run, batch_size=16)
     with pytest.raises(InputError, match="config.batch_size is 8 there and 16 here"):
-        sweep.run_sweep(changed, cells, range(1), tmp_path / "s")
+        sweep.run_sweep(changed, cells, range(2), tmp_path / "s")
     with pytest.raises(InputError, match="must hold a judged run, found none"):
         (tmp_path / "t").mkdir()
         (tmp_path / "t" / "settings.json").write_text('{"steps": 2, "seeds": [0]}')
