@@ -20,6 +20,7 @@ from scipy import ndimage
 
 HEIGHT, WIDTH, FPS = 192, 320, 16
 FRAMES = 32
+SMALL_HEIGHT, SMALL_WIDTH, SMALL_FRAMES = 144, 256, 20
 # Clips of one shot each: file, first frame, end frame.
 REAL = (
     ("bikes", 0, 30), ("bikes", 30, 76), ("bikes", 76, 137), ("bikes", 137, 187),
@@ -50,10 +51,12 @@ class Label:
     real: bool = False
 
 
-def synthetic(seed: int, frames: int = FRAMES) -> Pictures:
+def synthetic(
+    seed: int, frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH
+) -> Pictures:
     """Returns a pan over a texture with discs that move."""
     rng = np.random.default_rng(seed)
-    tall, wide = HEIGHT + 64, WIDTH + 128
+    tall, wide = height + 64, width + 128
     canvas = np.zeros((tall, wide, 3), np.float32)
     for size, weight in ((24, 1.0), (6, 0.6), (2, 0.4)):
         noise = rng.normal(size=(tall // size + 2, wide // size + 2, 3))
@@ -64,7 +67,7 @@ def synthetic(seed: int, frames: int = FRAMES) -> Pictures:
     base = Image.fromarray(canvas.astype(np.uint8))
     angle, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.5)
     discs = [
-        (rng.uniform((0, 0), (WIDTH, HEIGHT)), rng.normal(size=2) * 3, rng.integers(12, 30),
+        (rng.uniform((0, 0), (width, height)), rng.normal(size=2) * 3, rng.integers(12, 30),
          tuple(map(int, rng.integers(0, 256, 3))))
         for _ in range(3)
     ]  # fmt: skip
@@ -72,7 +75,7 @@ def synthetic(seed: int, frames: int = FRAMES) -> Pictures:
     for number in range(frames):
         left = 64 + speed * number * np.cos(angle)
         top = 32 + speed * number * np.sin(angle) * 0.5
-        frame = base.transform((WIDTH, HEIGHT), Image.Transform.AFFINE, (1, 0, left, 0, 1, top),
+        frame = base.transform((width, height), Image.Transform.AFFINE, (1, 0, left, 0, 1, top),
                                Image.Resampling.BILINEAR)  # fmt: skip
         draw = ImageDraw.Draw(frame)
         for place, step, radius, colour in discs:
@@ -209,6 +212,19 @@ def build(folder: pathlib.Path, count: int) -> dict[str, Label]:
     rows = {name: dataclasses.asdict(label) for name, label in labels.items()}
     folder.with_name(f"{folder.name}-labels.json").write_text(json.dumps(rows, indent=1))
     return labels
+
+
+def build_small(folder: pathlib.Path, count: int) -> list[pathlib.Path]:
+    """Writes `count` small good videos with a caption each, and returns them.
+
+    They take a tenth of a second each to make on one core, so that there can be many.
+    """
+    folder.mkdir(parents=True)
+    paths = [folder / f"small-{number:05d}.mp4" for number in range(count)]
+    for seed, path in enumerate(paths):
+        write(path, synthetic(seed, SMALL_FRAMES, SMALL_HEIGHT, SMALL_WIDTH), crf=18)
+        path.with_suffix(".txt").write_text("synthetic footage")
+    return paths
 
 
 def _videos(count: int) -> Iterator[tuple[str, Pictures, Label, int]]:

