@@ -10,7 +10,7 @@ from mimir_jax.config import TextConfig, flag
 from mimir_jax.encoders import tokenizers
 from mimir_jax.errors import InputError
 
-Chat = list[dict[str, str]]
+Chat = list[dict[str, Any]]
 
 
 def caption_turn(caption: str, config: TextConfig) -> Chat:
@@ -33,21 +33,27 @@ def render(tokenizer: Any, chat: Chat) -> str:
     return _apply_template(tokenizer, chat, add_generation_prompt=True)
 
 
-def end_ids(tokenizer: Any, folder: pathlib.Path) -> tuple[int, ...]:
+def end_ids(tokenizer: Any, folder: pathlib.Path, *, parts: bool = False) -> tuple[int, ...]:
     """Returns the tokens that end an answer, in order.
 
     They are the tokenizer's own end, those of `generation_config.json` in `folder`, and the marker
     that closes the assistant's turn in the chat template. Phi-3 ends turns in `<|end|>`, which its
     tokenizer does not call an end.
+
+    Args:
+        tokenizer: The tokenizer.
+        folder: Folder of the LLM.
+        parts: Whether turns have their text in a list of parts, as those of a LLaVA.
     """
     ends = {tokenizer.eos_token_id}
     settings = folder / "generation_config.json"
     if settings.is_file():
         named = files.read_json(settings, "generation config").get("eos_token_id")
         ends.update(named if isinstance(named, list) else [named])
-    chat = [{"role": "user", "content": "?"}]
+    asked, said = ([{"type": "text", "text": x}] if parts else x for x in "?!")
+    chat = [{"role": "user", "content": asked}]
     begun = render(tokenizer, chat) + "!"
-    whole = _apply_template(tokenizer, [*chat, {"role": "assistant", "content": "!"}])
+    whole = _apply_template(tokenizer, [*chat, {"role": "assistant", "content": said}])
     if whole.startswith(begun):
         rest = whole.removeprefix(begun).strip()
         first = tokenizer(rest, add_special_tokens=False)["input_ids"][:1]

@@ -8,6 +8,7 @@ fixed length, so its states never depend on the rest of the batch.
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +42,19 @@ def frozen_network(
     )
 
 
+def load_tokenizer(folder: pathlib.Path) -> Any:
+    """Loads the tokenizer of a LLaVA, with the chat template of its processor.
+
+    Raises:
+        InputError: as `tokenizers.load`.
+    """
+    tokenizer = tokenizers.load(folder)
+    if tokenizer.chat_template is None and (folder / _TEMPLATE).is_file():
+        stored = files.read_json(folder / _TEMPLATE, "chat template")
+        tokenizer.chat_template = stored.get("chat_template")
+    return tokenizer
+
+
 class MultimodalEncoder:
     """A frozen LLaVA with its tokenizer, image rules and a cache by content.
 
@@ -60,11 +74,7 @@ class MultimodalEncoder:
         cfg = model.config
         rules = images.read_config(folder, cfg.vit.image_size)
         self._images = images.with_fit(rules, config.fit)
-        tokenizer = tokenizers.load(folder)
-        if tokenizer.chat_template is None and (folder / _TEMPLATE).is_file():
-            stored = files.read_json(folder / _TEMPLATE, "chat template")
-            tokenizer.chat_template = stored.get("chat_template")
-        self._network = text.TextNetwork(model, params, tokenizer, folder)
+        self._network = text.TextNetwork(model, params, load_tokenizer(folder), folder)
         self.tokenization = interleaved.Tokenization(
             self._network.tokenizer, cfg.image_token, cfg.tokens_per_image, config.turn
         )

@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 
+from mimir_jax.encoders import onnx_file
 from mimir_jax.errors import InputError
-from mimir_jax.evaluation.extractors import base, onnx_file, opening
+from mimir_jax.evaluation.extractors import base, opening
 from tests.evaluation import networks
 
 KERNEL = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
@@ -39,6 +40,9 @@ def test_network_reads_clips_as_its_contract_says(tmp_path, runtime, batch):
     with pytest.raises(InputError, match="must have clips of 4 frames, got 3; set --clip_frames 4"):
         found.embed_clips(CLIPS[:, :3])
     assert opening.open_classifier(str(folder), "--classifier").contract.values == "logits"
+    scorer = networks.write_extractor(tmp_path / "scorer", KERNEL, batch=batch, values="scores")
+    with pytest.raises(InputError, match="reads clips and gives logits or probabilities, as"):
+        opening.open_classifier(str(scorer), "--classifier")
     with pytest.raises(InputError, match="--dino .* must read images, got a network that reads"):
         opening.open_image_extractor(str(folder), "--dino")
 
@@ -70,7 +74,7 @@ def test_network_reads_images_resized_cut_and_in_another_order(tmp_path, runtime
     [
         ({"colour": "rgb"}, "fields must be of input, .*, got colour; remove it"),
         ({"values": None}, "values must be given, got none; add it"),
-        ({"values": "scores"}, 'values must be one of features, .*, got "scores"'),
+        ({"values": "boxes"}, 'values must be one of features, .*, got "boxes"'),
         ({"layout": "tbchw"}, "layout must be b and then c, h, w and, for clips, t"),
         ({"layout": "bchw"}, "frames must be given where the layout has t, and only there, got 4"),
         ({"frames": None}, "frames must be given where the layout has t, .*, got None"),
@@ -87,6 +91,10 @@ def test_network_reads_images_resized_cut_and_in_another_order(tmp_path, runtime
         ({"channels": "yuv"}, "channels must be one of rgb, bgr"),
         ({"model": "../model.onnx"}, "model must be a file beside it"),
         ({"input": 3}, "input must be a text, got 3"),
+        ({"places": "boxes"}, 'places must be one of rows, columns, got "boxes"'),
+        ({"places": "rows"}, "values must be no logits where the output has places"),
+        ({"column": -1}, "column must be a whole number from 0, .*, got -1 with logits"),
+        ({"values": "features", "column": 0}, "column must be .*, got 0 with features"),
     ],
 )
 def test_every_field_of_a_contract_is_checked(tmp_path, changes, message):

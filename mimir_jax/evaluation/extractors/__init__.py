@@ -3,5 +3,5 @@
 """Networks of a user's folder that turn frames, clips and texts into features.
 
 A folder holds a CLIP or a vision transformer that `mimir_jax.load` opens, or `extractor.json`
-beside an ONNX file; see `onnx_file`.
+beside an ONNX file; see `encoders.onnx_file`.
 """

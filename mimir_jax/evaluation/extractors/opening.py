@@ -5,8 +5,9 @@
 import pathlib
 
 from mimir_jax import files, weights
+from mimir_jax.encoders import onnx_file
 from mimir_jax.errors import InputError, require
-from mimir_jax.evaluation.extractors import base, onnx_file, towers
+from mimir_jax.evaluation.extractors import base, towers
 
 
 def open_clip_extractor(path: str, flag: str) -> base.ClipExtractor:
@@ -62,7 +63,7 @@ def open_classifier(path: str, flag: str) -> onnx_file.OnnxExtractor:
     """
     found = _open(path, flag)
     classifies = isinstance(found, onnx_file.OnnxExtractor) and found.is_video
-    if not (classifies and found.contract.values != "features"):
+    if not (classifies and found.contract.values in ("logits", "probabilities")):
         raise InputError(
             f"{flag} {path} must be an ONNX network that reads clips and gives logits or "
             f"probabilities, as {onnx_file.FILE} says; name another"

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from mimir_jax import files, hashing, tables
+from mimir_jax.encoders import onnx_file
 from mimir_jax.errors import listed, require
 from mimir_jax.evaluation import checkpoints, embedded_clips, generation, results
 from mimir_jax.evaluation.config import UCF101EvalConfig
-from mimir_jax.evaluation.extractors import onnx_file, opening
+from mimir_jax.evaluation.extractors import opening
 from mimir_jax.evaluation.metrics import frechet, inception
 from mimir_jax.parallel import distributed
 

@@ -125,10 +125,10 @@ class AestheticConfig:
     """Step 3: a predicted score of aesthetics (M-U22).
 
     Attributes:
-        scorer: Plug-in that scores frames, or none.
+        scorer: Plug-in that scores frames: clip_head (a CLIP and an aesthetic head), onnx, or none.
         folder: Folder of its weights.
         frames: Frames that it reads of a clip.
-        min_score: Least mean score.
+        min_score: Least mean score, on the scale of the scorer; the default is one of clip_head.
     """
 
     scorer: str = "none"
@@ -145,7 +145,7 @@ class WatermarkConfig:
     """Step 4: watermarks and text laid over the picture (M-U22).
 
     Attributes:
-        detector: Plug-in that scores frames: rapidocr, or none.
+        detector: Plug-in that scores frames: rapidocr, onnx (a classifier or detector), or none.
         folder: Folder of its weights.
         frames: Frames that it reads of a clip.
         max_score: Most score; None takes the detector's own: of rapidocr, the share of the picture
@@ -183,8 +183,10 @@ class CaptionsConfig:
 
     Attributes:
         captioner: Plug-in: given takes the captions that RAW has, as data.folder reads them;
-            divot_llm describes clips by a trained run.
+            llava describes the middle frame, divot_llm clips by a trained run.
         folder: Folder of its weights.
+        short_prompt: What llava is asked for the short caption, the first sentence of its answer.
+        long_prompt: What it is asked for the long one.
         frames: Most frames that it reads of a clip.
         fps: Frames per second that it reads.
         max_words: Words to which the long caption is cut, after a whole sentence if it has one.
@@ -192,6 +194,8 @@ class CaptionsConfig:
 
     captioner: str = "given"
     folder: str | None = None
+    short_prompt: str = "Provide a one-sentence caption for the provided image."
+    long_prompt: str = "Describe the image in detail."
     frames: int = 24
     fps: float = 1.0
     max_words: int = 100
@@ -199,6 +203,9 @@ class CaptionsConfig:
     def __post_init__(self):
         checks.positive_sizes(self)
         checks.within(self, "fps", 0, above=True)
+        for name in ("short_prompt", "long_prompt"):
+            fine = bool(getattr(self, name).strip())
+            checks.check(self, fine, f"{{{name}}} must be a question")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

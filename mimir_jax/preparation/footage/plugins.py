@@ -4,7 +4,8 @@
 
     detector of shots    function(ShotsConfig, fps) -> object with push(number, picture) -> [cuts]
     optical flow         function() -> flow(frame, next frame) [h, w, 2] in pixels
-    scorer of frames     class(folder) with score(frames) -> float, and limit, its usual bound
+    scorer of frames     class(folder) with score(frames) -> float; it may have limit, its usual
+                         bound, and its instances highest, the most that a score can be
     captioner            function(CaptionsConfig, root) -> caption(read, clip) -> (short, long)
 
 A library or weights that are missing raise `InputError` where the plug-in is made, which happens
@@ -27,13 +28,19 @@ BUILT_IN: dict[str, dict[str, str]] = {
         NONE: f"{_FILTERS}.shots:no_detector",
     },
     "quality.flow": {"dis": f"{_FILTERS}.motion:dis", NONE: f"{_FILTERS}.motion:no_flow"},
-    "aesthetic.scorer": {NONE: f"{_FILTERS}.frame_scores:no_scorer"},
+    "aesthetic.scorer": {
+        "clip_head": f"{_FILTERS}.clip_head:ClipHead",
+        "onnx": f"{_FILTERS}.onnx_scorer:aesthetic",
+        NONE: f"{_FILTERS}.frame_scores:no_scorer",
+    },
     "watermark.detector": {
         "rapidocr": f"{_FILTERS}.watermark:RapidOcr",
+        "onnx": f"{_FILTERS}.onnx_scorer:watermark",
         NONE: f"{_FILTERS}.frame_scores:no_scorer",
     },
     "captions.captioner": {
         "given": f"{_FILTERS}.captions:given",
+        "llava": f"{_FILTERS}.llava:llava",
         "divot_llm": f"{_FILTERS}.captions:divot_llm",
     },
 }
@@ -69,6 +76,24 @@ def find(field: str, name: str) -> Callable[..., Any]:
     if not callable(found):
         raise InputError(f"{field} must name a function, found no {attribute!r} in {module}")
     return found
+
+
+def require_folder(section: str, path: str | None, content: str) -> str:
+    """Returns the folder that a plug-in reads.
+
+    Args:
+        section: Section of the config that names it, such as `captions`.
+        path: The folder.
+        content: What it has to hold, for the message.
+
+    Raises:
+        InputError: if none is named.
+    """
+    if path is None:
+        raise InputError(
+            f"{section}.folder must name {content}, got none; set it with --config.{section}.folder"
+        )
+    return path
 
 
 def library(module: str, field: str, name: str) -> Any:

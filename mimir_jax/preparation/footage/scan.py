@@ -51,6 +51,10 @@ class Scanner:
         ):
             section = getattr(config, field.partition(".")[0])
             self._scorers[field] = plugins.find(field, name)(section.folder)
+        aesthetic = config.aesthetic
+        frame_scores.check_bound(
+            "aesthetic", aesthetic.scorer, self._scorers["aesthetic.scorer"], aesthetic.min_score
+        )
 
     def scan(self, root: pathlib.Path, video: str) -> tuple[dict[str, Any], bytes]:
         """Returns the record of a video, and a JPEG with a row of frames for each of its clips.

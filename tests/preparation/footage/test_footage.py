@@ -295,7 +295,7 @@ def bad_scorer(folder):
     "change, message",
     [
         ({"captions": c.CaptionsConfig(captioner=f"{__name__}:nonsense")}, "must return two texts"),
-        ({"captions": c.CaptionsConfig(captioner="clever")}, "must be one of given, divot_llm or"),
+        ({"captions": c.CaptionsConfig(captioner="clever")}, "must be one of given, llava, "),
         ({"captions": c.CaptionsConfig(captioner="divot_llm")}, "captions.folder must name a run"),
         ({"aesthetic": c.AestheticConfig(scorer=f"{__name__}:bad_scorer")}, "finite number, got"),
         ({"aesthetic": c.AestheticConfig(scorer="no_such_module:x")}, "PYTHONPATH"),

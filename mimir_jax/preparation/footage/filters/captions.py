@@ -12,6 +12,7 @@ from mimir_jax.data.sources import captions as captions_lib
 from mimir_jax.data.sources import folder as folder_lib
 from mimir_jax.errors import InputError
 from mimir_jax.preparation.footage import clip as clip_lib
+from mimir_jax.preparation.footage import plugins
 from mimir_jax.preparation.footage.config import CaptionsConfig
 
 Frames = Callable[[], clip_lib.Detail]
@@ -59,6 +60,12 @@ def shorten(text: str, max_words: int) -> str:
     return cut[: ends[-1]] if ends else cut
 
 
+def first_sentence(text: str) -> str:
+    """Returns a text up to the end of its first sentence; all of it if none ends."""
+    end = _SENTENCE.search(text)
+    return text[: end.end()] if end else text
+
+
 def given(config: CaptionsConfig, root: pathlib.Path) -> Captioner:
     """Returns the captioner that takes the captions of RAW; every clip of a video has the same.
 
@@ -90,19 +97,14 @@ def divot_llm(config: CaptionsConfig, root: pathlib.Path) -> Captioner:
         InputError: without a folder, or one that holds no such run.
     """
     del root
-    if config.folder is None:
-        raise InputError(
-            "captions.folder must name a run of divot_llm, got none; set it with "
-            "--config.captions.folder"
-        )
+    folder = plugins.require_folder("captions", config.folder, "a run of divot_llm")
     from mimir_jax.sampling import description
 
-    agent = description.open_agent(config.folder)
+    agent = description.open_agent(folder)
 
     def caption(frames: Frames, clip: dict[str, Any]) -> tuple[str, str]:
         del frames  # it reads clips at its own rate
         long = agent.describe(description.read_video(clip["path"], agent.config)[0])
-        end = _SENTENCE.search(long)
-        return (long[: end.end()] if end else long), long
+        return first_sentence(long), long
 
     return caption

@@ -4,13 +4,18 @@
 
 from typing import Protocol, runtime_checkable
 
+from mimir_jax.errors import InputError
 from mimir_jax.preparation.footage import clip as clip_lib
 from mimir_jax.preparation.footage import plugins
 
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Scores the frames of a clip; the class may have `limit`, its usual bound."""
+    """Scores the frames of a clip.
+
+    The class may have `limit`, its usual bound, and the scorer `highest`, the most that a score can
+    be.
+    """
 
     def score(self, frames: clip_lib.Detail) -> float:
         """Returns the score of a clip."""
@@ -27,6 +32,16 @@ def measure(
     if scorer is None:
         return None
     return plugins.number(field, name, scorer.score(clip_lib.spread(clip.detail, count)))
+
+
+def check_bound(section: str, name: str, scorer: Scorer | None, low: float | None) -> None:
+    """Raises `InputError` for a least score that no clip can have."""
+    highest = getattr(scorer, "highest", None)
+    if highest is not None and low is not None and low > highest:
+        raise InputError(
+            f"{section}.min_score must be at most {highest:g}, the highest score of {name}, got "
+            f"{low:g}; set it with --config.{section}.min_score"
+        )
 
 
 def no_scorer(folder: str | None) -> None:

@@ -19,7 +19,10 @@ resample  `bilinear` or `bicubic`, antialiased; where there is a resize
 scale     factor of the pixels, which are 0..255
 mean, std subtracted from the scaled pixels, and divided by, in the order of channels
 output    name of the output, of shape (batch, width)
-values    what it holds: `features`, `logits` or `probabilities` of classes
+places    `rows` or `columns` where the output has an axis of places, such as boxes, before or
+          behind that of its width: of each column the highest value is taken
+values    what it holds: `features`, `logits` or `probabilities` of classes, or `scores`
+column    column of the output that is the score, from 0, where a network of several scores frames
 """
 
 import dataclasses
@@ -41,9 +44,10 @@ from mimir_jax.errors import InputError, require
 FILE = "extractor.json"
 
 _RESAMPLE = {"bilinear": 2, "bicubic": 3}
-_VALUES = ("features", "logits", "probabilities")
+_VALUES = ("features", "logits", "probabilities", "scores")
+_PLACES = {"rows": 1, "columns": 2}  # axis of the output
 _REQUIRED = ("input", "layout", "scale", "mean", "std", "output", "values")
-_OPTIONAL = ("model", "frames", "channels", "resize", "crop", "resample")
+_OPTIONAL = ("model", "frames", "channels", "resize", "crop", "resample", "places", "column")
 _CLIPS, _IMAGES = 4, 32  # at a time, where the network leaves it open
 
 
@@ -59,6 +63,8 @@ class Contract:
         channels: Order of colours.
         pixels: How frames are resized and normalised.
         values: What the output holds.
+        places: Axis of the output over which the highest values are taken; None without one.
+        column: Column of the output that is the score; None where it is no score, or the only one.
     """
 
     model: str
@@ -68,7 +74,9 @@ class Contract:
     frames: int | None
     channels: Literal["rgb", "bgr"]
     pixels: ImageConfig
-    values: Literal["features", "logits", "probabilities"]
+    values: Literal["features", "logits", "probabilities", "scores"]
+    places: Literal[1, 2] | None
+    column: int | None
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -140,8 +148,25 @@ def _parse(raw: Mapping[str, Any]) -> Contract:
         frames=frames,
         channels=_text(raw, "channels", "rgb", ("rgb", "bgr")),
         pixels=pixels,
-        values=_text(raw, "values", "", _VALUES),
+        **_output(raw),
     )
+
+
+def _output(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the output holds, and where."""
+    values = _text(raw, "values", "", _VALUES)
+    places = _PLACES[_text(raw, "places", "", tuple(_PLACES))] if "places" in raw else None
+    require(
+        places is None or values != "logits",
+        "values must be no logits where the output has places; export their probabilities",
+    )
+    column = raw.get("column")
+    require(
+        column is None or _is_whole(column) and values != "features",
+        f"column must be a whole number from 0, and only where values are no features, got "
+        f"{json.dumps(column)[:40]} with {values}; correct one",
+    )
+    return dict(values=values, places=places, column=column)
 
 
 class OnnxExtractor:
@@ -149,6 +174,7 @@ class OnnxExtractor:
 
     Args:
         folder: Holds `extractor.json` and the network.
+        threads: Threads that onnxruntime may use; None leaves it to onnxruntime.
 
     Attributes:
         contract: What `extractor.json` says.
@@ -159,11 +185,11 @@ class OnnxExtractor:
             says.
     """
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, threads: int | None = None):
         self._folder = folder
         self.contract = read_contract(folder / FILE)
         self.is_video = self.contract.frames is not None
-        self._session = _open_session(folder / self.contract.model)
+        self._session = _open_session(folder / self.contract.model, threads)
         self._batch = self._check_model()
 
     @functools.cached_property
@@ -224,12 +250,15 @@ class OnnxExtractor:
             (out,) = self._session.run([contract.output], {contract.input: inputs})
         except Exception as error:  # onnxruntime has an exception for each of its codes
             raise InputError(f"extractor {place} could not run: {_reason(error)}") from None
+        axis, wanted = contract.places, "batch, width"
+        if axis is not None:
+            wanted = "batch, places, width" if axis == 1 else "batch, width, places"
         require(
-            out.ndim == 2 and len(out) == len(inputs),
-            f"extractor {place} must have an output of shape (batch, width), got {out.shape} for "
-            f"{len(inputs)}; flatten it in the network",
+            out.ndim == 2 + (axis is not None) and len(out) == len(inputs) and out.size > 0,
+            f"extractor {place} must have an output of shape ({wanted}), got {out.shape} for "
+            f"{len(inputs)}; change it in the network, or correct {FILE}",
         )
-        return out.astype(np.float32)
+        return (out if axis is None else out.max(axis=axis)).astype(np.float32)
 
     def _check_model(self) -> int | None:
         """Checks the network against the contract; returns its batch where it is fixed."""
@@ -263,7 +292,7 @@ class OnnxExtractor:
         return fixed.get("b")
 
 
-def _open_session(path: pathlib.Path) -> Any:
+def _open_session(path: pathlib.Path, threads: int | None) -> Any:
     try:
         runtime = importlib.import_module("onnxruntime")
     except ImportError:
@@ -274,6 +303,8 @@ def _open_session(path: pathlib.Path) -> Any:
     require(path.is_file(), f"extractor {path} must be a file, found none; put it there")
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
+    if threads is not None:
+        options.intra_op_num_threads = threads
     try:
         return runtime.InferenceSession(
             str(path), options, providers=runtime.get_available_providers()
@@ -287,7 +318,11 @@ def _reason(error: Exception) -> str:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return _is_whole(value) and value >= 1
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _text(raw: Mapping[str, Any], name: str, default: str, among: tuple[str, ...] = ()) -> Any:
