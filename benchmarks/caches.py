@@ -24,7 +24,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import harness  # noqa: E402
+from benchmarks import harness, judged  # noqa: E402
 from mimir_jax.cli import host  # noqa: E402
 from mimir_jax.config import Shortcuts  # noqa: E402
 
@@ -112,8 +112,6 @@ def measure(sampler: Sampler, sample: Any) -> dict[str, dict]:
 
 def page(rows: list[dict[str, dict]], args: argparse.Namespace) -> str:
     """Returns the page of what was measured so far."""
-    from mimir_jax import evaluation
-
     base = rows[0]["off"]["blocks"]
     head = ("setting", "blocks that ran", "speed-up by blocks", "by CPU time", "passed, %",
             "change, points", "difference of pixels")  # fmt: skip
@@ -130,7 +128,8 @@ def page(rows: list[dict[str, dict]], args: argparse.Namespace) -> str:
         "counts transformer blocks per row, relative to no cache; CPU time is that of the "
         "process in the sampling loop, without encoding and decoding, the median over scenes of "
         "the ratio of `off` to the setting. "
-        f"{_load(args)}Passed is the share of all judged categories of all clips, "
+        f"{judged.load_note(args.load, 'elapsed time')}"
+        "Passed is the share of all judged categories of all clips, "
         "with the 95 % interval of a bootstrap over scenes; change is the difference from `off` on "
         "the same clips. The difference of pixels is the mean absolute one from `off`, of 255.",
         "",
@@ -141,43 +140,14 @@ def page(rows: list[dict[str, dict]], args: argparse.Namespace) -> str:
         blocks = np.mean([row[name]["blocks"] for row in rows]) / base
         timed = [row for row in rows if "seconds" in row["off"]]
         ratio = np.median([row["off"]["seconds"] / row[name]["seconds"] for row in timed])
-        change = "" if name == "off" else _share(rows, name, "off")
+        change = "" if name == "off" else judged.share(rows, name, "off")
         pixels = np.mean([row[name]["difference"] for row in rows])
         lines.append(
-            f"| {name} | {blocks:.2f} | {1 / blocks:.2f} | {ratio:.2f} | {_share(rows, name)} | "
-            f"{change} | {pixels:.1f} |"
+            f"| {name} | {blocks:.2f} | {1 / blocks:.2f} | {ratio:.2f} | "
+            f"{judged.share(rows, name)} | {change} | {pixels:.1f} |"
         )
-    lines += ["", "Clips that passed, of those that a category judges:", ""]
-    lines += [f"| category | clips | {' | '.join(SETTINGS)} |", "|---" * (2 + len(SETTINGS)) + "|"]
-    for category in evaluation.CATEGORIES:
-        judged = [row for row in rows if category in row["off"]["passed"]]
-        if judged:
-            counts = [sum(row[name]["passed"][category] for row in judged) for name in SETTINGS]
-            lines.append(f"| {category} | {len(judged)} | {' | '.join(map(str, counts))} |")
+    lines += ["", *judged.category_lines(rows, SETTINGS)]
     return "\n".join(lines) + "\n"
-
-
-def _share(rows: list[dict[str, dict]], name: str, less: str | None = None) -> str:
-    """Returns a share of passed categories, or its difference from another setting's, in %."""
-    from mimir_jax.evaluation import confidence
-
-    sums = np.array([sum(row[name]["passed"].values()) for row in rows], float)
-    if less is not None:
-        sums -= [sum(row[less]["passed"].values()) for row in rows]
-    sizes = np.array([len(row[name]["passed"]) for row in rows])
-    low, high = confidence.bootstrap_interval(sums, sizes)
-    sign = "" if less is None else "+"
-    middle = sums.sum() / sizes.sum()
-    return f"{100 * middle:{sign}.0f} ({100 * low:{sign}.0f} to {100 * high:{sign}.0f})"
-
-
-def _load(args: argparse.Namespace) -> str:
-    if args.load < 1.5 * os.cpu_count():
-        return ""
-    return (
-        f"Measured beside other programs (load {args.load:.0f} on {os.cpu_count()} cores), so "
-        "elapsed time is not given. "
-    )
 
 
 def main() -> None:

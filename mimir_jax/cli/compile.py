@@ -8,12 +8,14 @@ neither weights nor data; TPU slices such as --topology v5p:4x4x4 need the packa
 
 import os
 import pathlib
+import typing
 from typing import Any
 
 from absl import flags
 
 from mimir_jax import files
 from mimir_jax.cli import command
+from mimir_jax.config import Quantization
 from mimir_jax.errors import InputError
 
 WORDS = ""
@@ -26,6 +28,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("topology", "cpu:8", text, values)
     programs = ["train", "sample", "decode"]
     flags.DEFINE_enum("program", "train", programs, "Program to compile.", values)
+    text = "8-bit kernels of the networks that sample; --program sample alone."
+    flags.DEFINE_enum("quantize", "off", typing.get_args(Quantization), text, values)
     flags.DEFINE_string("json", None, "File to write the report to; must not exist.", values)
 
 
@@ -47,7 +51,9 @@ def main(args: command.Arguments) -> None:
     found = []
     for number, bucket in enumerate(system.buckets):
         try:
-            report = aot.compile_run(config, topology, program, number)
+            report = aot.compile_run(
+                config, topology, program, number, quantize=args.flags.quantize
+            )
         except aot.DoesNotFitError as error:
             if out is not None:
                 place = {"program": program, "topology": topology.name, "bucket": bucket.name}

@@ -163,7 +163,7 @@ def _describe(values: flags.FlagValues) -> None:
     from mimir_jax.systems.divot_llm import writer
 
     require(bool(values.describe), "--question must be about a video, got none; pass --describe")
-    others = ("prompt", "prompts", "image", "first_frame", "retrieve", "reconstruct")
+    others = ("prompt", "prompts", "image", "first_frame", "retrieve", "reconstruct", "quantize")
     given = [name for name in others if values[name].value]
     require(
         not given,
@@ -204,7 +204,7 @@ def _sample(values: flags.FlagValues) -> None:
         if writes and clips:
             pipeline = _open_detokenizer(values, config, mesh)
         elif writes:
-            for name in ("dtype", "lora"):
+            for name in ("dtype", "lora", "quantize"):
                 if values[name].value:
                     raise InputError(f"--{name} must be left out for a run of divot_llm")
             requests, pipeline = _write(values, requests, config, mesh)

@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "models.config": (
-        "COGVIDEOX DiTConfig DType Kernel LLMConfig LoraConfig Remat ResamplerConfig RopeConfig "
-        "T5Config ViTConfig"
+        "COGVIDEOX DiTConfig DType Kernel LLMConfig LoraConfig Quantization Remat ResamplerConfig "
+        "RopeConfig T5Config ViTConfig"
     ),
     "models.divot.config": (
         "MISTRAL_7B AgentConfig ClipSequenceConfig DenoiserConfig DiTDetokenizerConfig "

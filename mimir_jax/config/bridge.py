@@ -57,6 +57,18 @@ def from_config_dict(cls: type, values: Mapping[str, Any] | ml_collections.Confi
     return _build(cls, dict(values), checks.Mount(flags=True))
 
 
+def replace_everywhere(section: Any, name: str, value: Any) -> Any:
+    """Returns a dataclass with another value of every field `name` in it, at any depth."""
+    values = {}
+    for field in dataclasses.fields(section):
+        part = getattr(section, field.name)
+        if field.name == name:
+            values[name] = value
+        elif dataclasses.is_dataclass(part):
+            values[field.name] = replace_everywhere(part, name, value)
+    return dataclasses.replace(section, **values)
+
+
 def to_json(config: Any) -> str:
     """Serialises a dataclass config, keys in field order; `from_values` reads it back."""
     return json.dumps(dataclasses.asdict(config), indent=2)

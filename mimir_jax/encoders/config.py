@@ -6,7 +6,7 @@ import dataclasses
 from typing import Literal
 
 from mimir_jax.config import checks
-from mimir_jax.models.config import DType
+from mimir_jax.models.config import DType, Quantization
 
 INSTRUCTIONS = (
     "List every object in the video and how many there are.",
@@ -26,6 +26,8 @@ class TextConfig:
         llm_path: Folder of the LLM, likewise, or a GGUF file; `gguf:NAME` names that of an
             installed Python package. Read by Mimir alone.
         dtype: Dtype of the encoders; None keeps the stored one.
+        quantize: 8-bit kernels of the encoders: `int8` or `fp8` weights, or int8 weights and
+            activations.
         length: Positions of both feature sequences, padded or truncated on the right (M-U4).
         llm_layer: Hidden state read from the LLM, -1 is the last after its norm (M-U2).
         llm_tokens: LLM states that enter the sum: of the prompt, of sampled answers, or the prompt
@@ -44,6 +46,7 @@ class TextConfig:
     t5_path: str | None = None
     llm_path: str | None = None
     dtype: DType | None = None
+    quantize: Quantization = "off"
     length: int = 226
     llm_layer: int = -1
     llm_tokens: Literal["query", "answer", "query+answer"] = "query+answer"
@@ -182,6 +185,8 @@ class MultimodalConfig:
     Attributes:
         path: Folder of a LLaVA: weights, config, tokenizer and image processor (V-U1).
         dtype: Dtype of the network; None keeps the stored one.
+        quantize: 8-bit kernels of its image tower and decoder: `int8` or `fp8` weights, or int8
+            weights and activations.
         layer: Hidden state that is read, -1 is the last after its norm (V-U2).
         length: Positions of a prompt, pictures included; padded on the right (V-U6).
         fit: How a picture that is no square is fitted; None takes that of the folder.
@@ -193,6 +198,7 @@ class MultimodalConfig:
 
     path: str | None = None
     dtype: DType | None = None
+    quantize: Quantization = "off"
     layer: int = -1
     length: int = 2048
     fit: Literal["crop", "pad"] | None = None

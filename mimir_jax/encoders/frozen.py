@@ -11,9 +11,9 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from mimir_jax import weights
-from mimir_jax.config import KINDS, flag
+from mimir_jax.config import KINDS, Quantization, flag
 from mimir_jax.errors import InputError
-from mimir_jax.models import functional
+from mimir_jax.models import functional, quantization
 from mimir_jax.weights import opening
 
 
@@ -29,6 +29,7 @@ class FrozenNetwork:
         dtype: Dtype of parameters and compute; None takes that of `config`, or of the folder.
         split: Whether its parameters are split over the devices of a process, not kept whole on the
             first one.
+        quantize: How its kernels are quantised.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class FrozenNetwork:
     config: Any = None
     dtype: str | None = None
     split: bool = False
+    quantize: Quantization = "off"
 
     def require_path(self) -> str:
         """Returns `path`.
@@ -59,10 +61,12 @@ class FrozenNetwork:
             mesh: Devices to split the parameters over; None keeps them on the first device.
 
         Raises:
-            InputError: for a missing folder, or one whose config is not the stated one.
+            InputError: for a missing folder, one whose config is not the stated one, or a network
+                that cannot be quantised.
         """
         path, dtype = self.require_path(), self._dtype(None)
-        model, params = weights.load(path, kind=self.kind, dtype=dtype, mesh=mesh)
+        options = {"kind": self.kind, "dtype": dtype, "mesh": mesh, "quantize": self.quantize}
+        model, params = weights.load(path, **options)
         if self.config is not None and model.config != self.config:
             name = f"system.{self.field.removesuffix('_path')}"
             raise InputError(
@@ -84,8 +88,12 @@ class FrozenNetwork:
             stored = config.dtype
         else:
             config, stored = KINDS[self.kind](), "bfloat16"
-        model = family.build(config)
-        return model, param_spec(model, self._dtype(stored))
+        plain = family.build(config)
+        model, spec = plain, param_spec(plain, self._dtype(stored))
+        if self.quantize != "off":
+            model = quantization.quantized(plain, self.quantize)
+            spec = jax.eval_shape(model.quantize, spec)
+        return model, spec
 
     def _dtype(self, stored: str | None) -> str | None:
         """Returns the stated dtype, `stored` if there is none."""

@@ -38,7 +38,12 @@ def frozen_network(
         split: Whether it is split over the devices of a process.
     """
     return frozen_lib.FrozenNetwork(
-        "llava", config.path, f"{field}.path", dtype=config.dtype, split=split
+        "llava",
+        config.path,
+        f"{field}.path",
+        dtype=config.dtype,
+        split=split,
+        quantize=config.quantize,
     )
 
 

@@ -87,7 +87,12 @@ def frozen_networks(
     paths = {"t5": config.t5_path, **({"llm": config.llm_path} if use_llm else {})}
     return {
         kind: frozen_lib.FrozenNetwork(
-            kind, path, f"text.{kind}_path", dtype=config.dtype, split=split
+            kind,
+            path,
+            f"text.{kind}_path",
+            dtype=config.dtype,
+            split=split,
+            quantize=config.quantize,
         )
         for kind, path in paths.items()
     }
@@ -139,7 +144,7 @@ class TextEncoder:
         `text` and `t5` determine the features of T5, `llm` the others; without an LLM it is None.
         """
         values = dataclasses.asdict(self._config)
-        for name in ("t5_path", "llm_path", "dtype"):  # the weights themselves are hashed
+        for name in ("t5_path", "llm_path", "dtype", "quantize"):  # networks name theirs
             del values[name]
         text = {name: values.pop(name) for name in ("length", "null")}
         llm = None
@@ -341,7 +346,7 @@ class TextNetwork:
         return chat.end_ids(self.tokenizer, self._folder)
 
     def identity(self) -> dict[str, Any]:
-        """Returns config, and hashes of weights and tokenizer."""
+        """Returns config, hashes of weights and tokenizer, and how weights are quantised."""
         rules = json.loads(self.tokenizer.backend_tokenizer.to_str())
         rules |= {"truncation": None, "padding": None}  # of the last call
         words = json.dumps([rules, self.tokenizer.chat_template], sort_keys=True)
@@ -349,6 +354,7 @@ class TextNetwork:
             "weights": hashing.tree_digest(self.params),
             "tokenizer": hashing.content_key(words).hex(),
             "config": dataclasses.asdict(self.model.config),
+            **({"quantize": how} if (how := getattr(self.model, "how", None)) else {}),
         }
 
 

@@ -14,6 +14,7 @@ from mimir_jax.config import checks
 DType = Literal["float32", "bfloat16", "float16"]
 Kernel = Literal["xla", "cudnn", "pallas", "tokamax"]
 Remat = Literal["none", "dots", "attention", "full"]
+Quantization = Literal["off", "int8", "int8_activations", "fp8"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,15 +22,15 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mimir_jax import systems, tables
-from mimir_jax.config import TrainConfig
+from mimir_jax.config import Quantization, TrainConfig
 from mimir_jax.diffusion import guidance
-from mimir_jax.errors import InputError
+from mimir_jax.errors import InputError, require
 from mimir_jax.parallel import context, hardware
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.parallel import rules as rules_lib
 from mimir_jax.planning import collectives, memory
 from mimir_jax.sampling import latents as latents_lib
-from mimir_jax.systems import base
+from mimir_jax.systems import base, quantized
 from mimir_jax.training import compiled_step, metrics
 from mimir_jax.training import flops as flops_lib
 
@@ -106,7 +106,12 @@ class Report:
 
 
 def compile_run(
-    config: TrainConfig, topology: hardware.Topology, program: Program, number: int = 0
+    config: TrainConfig,
+    topology: hardware.Topology,
+    program: Program,
+    number: int = 0,
+    *,
+    quantize: Quantization = "off",
 ) -> Report:
     """Compiles a run for a topology.
 
@@ -116,12 +121,21 @@ def compile_run(
         program: `train`, one step; `sample`, the guided loop of a batch; `decode`, the codec on the
             latents of one clip, in tiles on one device, split by rows over several.
         number: Which of the buckets of the run.
+        quantize: Kernels of transformer and frozen encoders of `sample`; `off` keeps those encoders
+            as the run has them.
 
     Raises:
         InputError: for a mesh or system that does not fit, or a batch that does not split.
         DoesNotFitError: where the compiler finds no memory for the program.
     """
-    system = systems.make_system(config)
+    if quantize != "off":
+        require(
+            program == "sample",
+            f"--quantize must be left out with --program {program}, got {quantize}; it quantises "
+            "what samples",
+        )
+        config = quantized.with_frozen(config, quantize)
+    system = quantized.with_network(systems.make_system(config), quantize)
     bucket = system.buckets[number]
     if program == "decode":
         mesh = _decode_mesh(system, bucket, topology.devices)

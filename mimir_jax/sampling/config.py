@@ -7,6 +7,7 @@ import math
 from typing import Literal
 
 from mimir_jax.errors import require
+from mimir_jax.models.config import Quantization
 
 SHIPPED = "package:tiny/mimir"
 """The trained miniature that ships with the package."""
@@ -40,6 +41,8 @@ class SampleConfig:
             longer side, `pad` keeps all of it between black bars.
         image_latent_scale: What the latents of a first frame are multiplied by: the scaling factor
             of the VAE (`scaled`), nothing (`raw`), or one over the factor (`inverse`).
+        quantize: Linear layers in the blocks of the video transformer and of the frozen encoders of
+            text: 8-bit weights (`int8`, `fp8`), or int8 weights and activations.
         tiled: Decode in overlapping tiles that are blended, which takes less memory.
         instructions: Instructions to the LLM in place of the trained ones.
         answer_temperature: Temperature of the LLM's answers; 0 takes the likeliest token.
@@ -65,6 +68,7 @@ class SampleConfig:
     width: int | None = None
     image_fit: Literal["crop", "pad"] | None = None
     image_latent_scale: Literal["scaled", "raw", "inverse"] | None = None
+    quantize: Quantization | None = None
     tiled: bool = False
     instructions: tuple[str, ...] | None = None
     answer_temperature: float | None = None

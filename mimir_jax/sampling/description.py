@@ -225,6 +225,11 @@ def open_written_videos(
     Raises:
         InputError: as `open_agent` and `open_detokenizer`.
     """
+    require(
+        config.quantize in (None, "off"),
+        "--quantize must be off for a run of divot_llm, whose LLM is not quantised, got "
+        f"{config.quantize}; leave --quantize out",
+    )
     folder = weights.resolve(checkpoint)
     agent = open_agent(folder, step=step)
     if step is None and not published_divot.is_agent(folder):

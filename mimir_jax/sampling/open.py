@@ -13,13 +13,13 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from mimir_jax import files, remote, systems, weights
-from mimir_jax.config import TrainConfig
+from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.diffusion import samplers
 from mimir_jax.errors import InputError, require
-from mimir_jax.models import functional
+from mimir_jax.models import functional, quantization
 from mimir_jax.sampling import pipeline, published, published_divot
 from mimir_jax.sampling.config import SampleConfig
-from mimir_jax.systems import base
+from mimir_jax.systems import base, quantized
 from mimir_jax.weights import initialization, runs
 
 DEFAULT = SampleConfig()
@@ -103,18 +103,19 @@ def _open_run(
 ) -> pipeline.Pipeline:
     run = runs.read_config(workdir)
     if dtype is not None:
-        run = _changed(run, system=_in_dtype(run.system, str(np.dtype(dtype))))
+        system = bridge.replace_everywhere(run.system, "dtype", str(np.dtype(dtype)))
+        run = _changed(run, system=system)
     config = configure(run, sample, workdir)
-    system = base.with_available_kernels(systems.make_system(config))
+    system = _make_system(config, sample)
     require(
         not start or not lora, "--lora must be left out with --start, which samples before adapters"
     )
     if start:
-        params, step = initialization.start_of(run, system.model, mesh), 0
+        params, step = _start(run, system.model, mesh), 0
     else:
         step = runs.latest_step(workdir) if step is None else step
         params = weights.load_run(workdir, system.model, step=step, mesh=mesh, lora=lora)
-    settings = _settings(workdir, dtype, lora) | {"step": step}
+    settings = _settings(workdir, sample, dtype, lora) | {"step": step}
     return _assemble(config, system, params, mesh, sample, settings)
 
 
@@ -131,10 +132,11 @@ def _open_published(
     _require_no_steps(folder, step, start=start)
     run, sampler = published.read(folder, dtype=dtype)
     config = configure(run, sample, folder)
-    system = base.with_available_kernels(systems.make_system(config))
-    _, params = weights.load(folder / "transformer", kind="dit", dtype=dtype, mesh=mesh, lora=lora)
+    system = _make_system(config, sample)
+    options = {"dtype": dtype, "mesh": mesh, "lora": lora, "quantize": sample.quantize or "off"}
+    _, params = weights.load(folder / "transformer", kind="dit", **options)
     sampler = published.with_settings(sampler, config.system.sampler)
-    settings = _settings(folder, dtype, lora)
+    settings = _settings(folder, sample, dtype, lora)
     return _assemble(config, system, params, mesh, sample, settings, sampler=sampler)
 
 
@@ -156,10 +158,10 @@ def _open_divot(
     file = published_divot.find_detokenizer(place, generates=False)
     run, detokenizer = published_divot.read(file, dtype=dtype)
     config = configure(run, sample, place)
-    system = base.with_available_kernels(systems.make_system(config))
+    system = _make_system(config, sample)
     params = published_divot.load(file, dtype=dtype, mesh=mesh)
     sampler = published_divot.make_sampler(detokenizer, config.system.sampler)
-    settings = _settings(file, dtype, lora)
+    settings = _settings(file, sample, dtype, lora)
     return _assemble(config, system, params, mesh, sample, settings, sampler=sampler)
 
 
@@ -171,9 +173,26 @@ def _require_no_steps(place: pathlib.Path, step: int | None, *, start: bool) -> 
         )
 
 
-def _settings(folder: pathlib.Path, dtype: DTypeLike | None, lora: Sequence[str]) -> dict[str, Any]:
+def _make_system(config: TrainConfig, sample: SampleConfig) -> base.DiffusionSystem:
+    """Returns the system that samples, with kernels of attention that the device has."""
+    system = base.with_available_kernels(systems.make_system(config))
+    return quantized.with_network(system, sample.quantize or "off")
+
+
+def _start(run: TrainConfig, model: functional.Model, mesh: Mesh | None) -> functional.Params:
+    """Returns the parameters that a run begins with, quantised where the network is."""
+    if isinstance(model, quantization.Quantized):
+        return model.quantize(initialization.start_of(run, model.plain, mesh))
+    return initialization.start_of(run, model, mesh)
+
+
+def _settings(
+    folder: pathlib.Path, sample: SampleConfig, dtype: DTypeLike | None, lora: Sequence[str]
+) -> dict[str, Any]:
     """Returns what a record says of the networks."""
     settings: dict[str, Any] = {"checkpoint": remote.origin(folder)}
+    if sample.quantize is not None:
+        settings["quantize"] = sample.quantize
     if dtype is not None:
         settings["dtype"] = str(np.dtype(dtype))
     if lora:
@@ -222,6 +241,9 @@ def configure(run: TrainConfig, sample: SampleConfig, checkpoint: pathlib.Path) 
             f"{run.system.kind}; choose another --checkpoint"
         )
     _check_read(system, sample, checkpoint)
+    if sample.quantize is not None:
+        quantized.with_network(system, sample.quantize)  # refuses before anything is read
+        run = quantized.with_frozen(run, sample.quantize)
     data = _changed(run.data, frames=sample.frames, height=sample.height, width=sample.width)
     system.check_size(data.frames, data.height, data.width, names=_SIZES)
     part = _changed(run.system, sampler=_configure_sampler(run.system, sample))
@@ -347,18 +369,6 @@ def _check_read(
             f"checkpoint {checkpoint} must be a model that reads {what} for --{name} to change a "
             f"video, got {system.config.kind}{row}; leave --{name} out",
         )
-
-
-def _in_dtype(part: Any, dtype: str) -> Any:
-    """Returns a section of a config with every network in another dtype."""
-    values = {}
-    for field in dataclasses.fields(part):
-        value = getattr(part, field.name)
-        if field.name == "dtype":
-            values[field.name] = dtype
-        elif dataclasses.is_dataclass(value):
-            values[field.name] = _in_dtype(value, dtype)
-    return dataclasses.replace(part, **values)
 
 
 def _changed(part: Any, **values: Any) -> Any:

@@ -13,8 +13,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
+from mimir_jax.config import Quantization
 from mimir_jax.errors import InputError
-from mimir_jax.models import functional, params
+from mimir_jax.models import functional, params, quantization
 from mimir_jax.parallel import rules as sharding_rules
 from mimir_jax.weights import adapter_files, adapters, exported, opening, runs
 from mimir_jax.weights import tensors as tensors_lib
@@ -28,6 +29,7 @@ def load(
     mesh: Mesh | None = None,
     kind: str | None = None,
     lora: Sequence[str | os.PathLike[str]] = (),
+    quantize: Quantization = "off",
 ) -> tuple[functional.Model, functional.Params]:
     """Opens a network with its weights, published or our own; its `config.json` decides.
 
@@ -45,6 +47,8 @@ def load(
             of a LLaVA, `clip` both towers of a CLIP, which without a kind is its image tower, and
             `image_vae` the VAE in the file of a de-tokenizer of Divot.
         lora: Files of adapters to merge, each `FILE` or `FILE:SCALE`.
+        quantize: Gives a network for inference with 8-bit kernels, quantised one by one as they are
+            read; see `models.quantization`.
 
     Returns:
         The network and its parameters, a nested dict of arrays.
@@ -57,7 +61,7 @@ def load(
     config = opened.config
     if dtype is not None:
         config = opened.family.with_dtype(config, str(np.dtype(dtype)))
-    model = opened.family.build(config)
+    model = quantization.quantized(opened.family.build(config), quantize)
     compute = _compute_dtype(config)
     target = {
         name: np.dtype(dtype) if dtype is not None else jnp.promote_types(tensor.dtype, compute)
@@ -80,7 +84,8 @@ def load_run(
 
     Args:
         workdir: The run.
-        model: Its network, `System.model`.
+        model: Its network, `System.model`; kernels of a quantised one are quantised as they are
+            read.
         step: A kept step; None takes the newest.
         mesh: Puts the parameters on this mesh, split over its `fsdp` and `tensor` axes.
         lora: Files of adapters to merge, each `FILE` or `FILE:SCALE`.
@@ -89,16 +94,18 @@ def load_run(
         InputError: if there is no such checkpoint, or it is damaged or of another network.
     """
     adapter_files.require_network(workdir)
-    model = getattr(model, "plain", model)  # adapters are merged
+    quantized = isinstance(model, quantization.Quantized)
+    plain = model.plain if quantized else model
+    plain = getattr(plain, "plain", plain)  # adapters are merged
     if exported.is_exported(workdir):
         tensors = opening.open_weights(workdir).params
     else:
         _, _, stored = runs.open_run(workdir, step)
-        tensors = opening.check_params(workdir, params.flatten(model.abstract_params), stored)
-    tensors = adapters.merge(tensors, model.config, [adapters.parse(text) for text in lora])
-    compute = _compute_dtype(model.config)
+        tensors = opening.check_params(workdir, params.flatten(plain.abstract_params), stored)
+    tensors = adapters.merge(tensors, plain.config, [adapters.parse(text) for text in lora])
+    compute = _compute_dtype(plain.config)
     target = {name: jnp.promote_types(x.dtype, compute) for name, x in tensors.items()}
-    return _put(tensors, model, target, mesh)
+    return _put(tensors, model if quantized else plain, target, mesh)
 
 
 def read(path: str | os.PathLike[str], *, dtype: str) -> tuple[opening.Weights, functional.Params]:
@@ -121,17 +128,27 @@ def check_kind(opened: opening.Weights, kind: str | None) -> None:
 def _put(
     tensors: Tensors, model: functional.Model, dtypes: Mapping[str, np.dtype], mesh: Mesh | None
 ) -> functional.Params:
-    """Reads tensors one by one onto the default device or into their shards on `mesh`."""
-    shardings: dict[str, Any] = dict.fromkeys(dtypes)
+    """Reads tensors one by one onto the default device or into their shards on `mesh`.
+
+    Of a quantised network, one floating-point kernel at a time is in memory.
+    """
+    shardings: dict[str, Any] = {}
     if mesh is not None:
         table = sharding_rules.table("fsdp")
         shardings = params.flatten(
             sharding_rules.param_shardings(model.abstract_params, model.axes, table, mesh)
         )
-    values = {}
+    how = model.how if isinstance(model, quantization.Quantized) else "off"
+    targets = set() if how == "off" else set(model.targets)
+    values: dict[str, Any] = {}
     for name, tensor in tensors.items():
         value = tensors_lib.cast(name, tensor.read(), np.dtype(dtypes[name]))
-        values[name] = jax.device_put(value, shardings[name])  # compiles nothing, unlike asarray
+        parts = None
+        if name in targets and mesh is not None:
+            parts = tuple(shardings[f"{name}/{part}"] for part in quantization.PARTS)
+        place = shardings.get(name) if parts is None else parts[0]
+        value = jax.device_put(value, place)  # compiles nothing, unlike asarray
+        values[name] = quantization.quantize(value, how, parts) if name in targets else value
     return params.unflatten(values)
 
 

@@ -29,8 +29,9 @@ import mimir_jax
 from mimir_jax import checksums
 from mimir_jax import files as files_lib
 from mimir_jax.config import KINDS, bridge
-from mimir_jax.errors import InputError
+from mimir_jax.errors import InputError, require
 from mimir_jax.models import params as params_lib
+from mimir_jax.models import quantization
 from mimir_jax.models.functional import Params
 from mimir_jax.weights import copying
 from mimir_jax.weights.tensors import Tensor, Tensors
@@ -151,8 +152,13 @@ def save(
         files: Other files to put beside them, a tokenizer say.
 
     Raises:
-        ValueError: if `folder` exists or cannot be written.
+        ValueError: if `folder` exists or cannot be written, or for quantised parameters.
     """
+    require(
+        not quantization.is_quantized(params),
+        "weights to save must be floating-point, got quantised kernels; save those of the network "
+        "before it was quantised",
+    )
     flat = {
         name: Tensor(np.shape(x), np.dtype(x.dtype), lambda x=x: np.asarray(x))
         for name, x in params_lib.flatten(params).items()

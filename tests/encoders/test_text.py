@@ -54,6 +54,16 @@ def test_encoders_split_over_devices_give_the_same_features(encoder):
     jax.tree.map(close, split.encode([CAPTION]), want)
 
 
+def test_quantised_encoders_are_near_and_have_an_identity_of_their_own(encoder):
+    config = dataclasses.replace(CONFIG, quantize="int8")
+    quantised = text_lib.TextEncoder(config, use_llm=False)
+    ours, reference = (np.float64(e.encode([CAPTION]).t5) for e in (quantised, encoder))
+    assert 0 < np.linalg.norm(ours - reference) < 0.05 * np.linalg.norm(reference)
+    own, plain = quantised.identity(), encoder.identity()
+    assert own["t5"]["quantize"] == "int8" and own["t5"]["weights"] != plain["t5"]["weights"]
+    assert "quantize" not in plain["t5"] and "quantize" not in plain["llm"]  # as stored before
+
+
 def test_answers_differ_by_seed_while_the_rest_stays(encoder):
     # Invariant 5 of the reference sheet, M-U3 and M-U13.
     first = encoder.encode([CAPTION])

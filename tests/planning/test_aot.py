@@ -105,6 +105,34 @@ def test_frozen_networks_are_described_as_they_are_loaded(sharded):
     assert set(frozen(dataclasses.replace(sharded, system=alone), mesh)) == {"vae", "t5"}
 
 
+def test_quantised_networks_count_as_they_are_kept(sharded):
+    text = dataclasses.replace(sharded.system.text, quantize="fp8")
+    run = dataclasses.replace(sharded, system=dataclasses.replace(sharded.system, text=text))
+    mesh = mesh_lib.make_mesh(run.mesh.sizes)
+    encoder = systems.make_encoder(run, systems.make_system(run))
+    networks = {"vae": encoder.codec_params} | {
+        name: network.params for name, network in encoder.text.networks.items()
+    }
+    for name, described in frozen(run, mesh).items():
+        loaded = sum(x.nbytes for x in jax.tree.leaves(networks[name]))
+        assert mesh_lib.device_bytes(described) == loaded
+    text = dataclasses.replace(text, t5_path="-", llm_path=None, quantize="int8")
+    paper = dataclasses.replace(run, system=dataclasses.replace(run.system, text=text))
+    billions = {n: mesh_lib.device_bytes(x) / 1e9 for n, x in frozen(paper, mesh).items()}
+    assert 4.8 < billions["t5"] < 5.0 and 3.9 < billions["llm"] < 4.1  # 9.5 and 7.6 in 16 bits
+
+
+@pytest.mark.slow
+def test_a_sampling_loop_is_compiled_with_quantised_networks(sharded):
+    place = hardware.find_topology("cpu:8")
+    plain = aot.compile_run(sharded, place, "sample").memory
+    memory = aot.compile_run(sharded, place, "sample", quantize="int8").memory
+    assert memory["parameters"] < plain["parameters"]
+    assert memory["frozen networks"] < plain["frozen networks"]
+    with pytest.raises(ValueError, match="--quantize must be left out with --program train, got"):
+        aot.compile_run(sharded, place, "train", quantize="int8")
+
+
 def test_the_height_mesh_divides_the_latent_rows():
     sizes = [latents.height_mesh(height, jax.devices()).size for height in (60, 64, 7, 11)]
     assert sizes == [6, 8, 7, 1]

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
 import math
+import sys
 
 import jax
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 from mimir_jax import config as c
 from mimir_jax.config import bridge
 from mimir_jax.encoders import decoding
+from mimir_jax.models import quantization
 from mimir_jax.parallel import distributed
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import open as open_lib
-from mimir_jax.sampling.config import SampleConfig
+from mimir_jax.sampling.config import SHIPPED, SampleConfig
 from mimir_jax.sampling.request import Request
 
 RUN = c.TrainConfig(
@@ -143,6 +145,64 @@ def test_settings_that_nothing_reads_are_refused(open_run, changes, ignored):
     assert {name for name in values if name in pipeline.settings} == set(read)
     if "answer_seed" in ignored:
         assert pipeline.answers([Request("a star"), Request("a ring")]) == [[], []]
+
+
+def dtypes(params):
+    return {str(x.dtype) for x in jax.tree.leaves(params)}
+
+
+def test_transformer_and_encoders_are_quantised_and_the_record_says_so(open_run):
+    pipeline = open_run(SampleConfig(quantize="fp8"), ablation="baseline")
+    assert pipeline.settings["quantize"] == "fp8"
+    for params in (pipeline.params["dit"], pipeline.text_encoder.params):
+        assert dtypes(params) == {"float32", "float8_e4m3fn"}
+    assert dtypes(pipeline.encoder.codec_params) == {"float32"}
+
+
+@pytest.mark.slow
+def test_a_run_with_quantised_encoders_is_sampled_with_them_unless_told_otherwise(open_run):
+    text = dataclasses.replace(RUN.system.text, quantize="int8")
+    for how, kept in ((None, {"float32", "int8"}), ("off", {"float32"})):
+        pipeline = open_run(SampleConfig(quantize=how), text=text)
+        assert dtypes(pipeline.encoder.text.networks["t5"].params) == kept
+        assert dtypes(pipeline.params) == {"float32"}
+        assert ("quantize" in pipeline.settings) == (how is not None)
+
+
+def test_networks_that_cannot_be_quantised_are_named(open_run, monkeypatch, tmp_path):
+    network = c.DivotConfig(detokenizer=c.UNetDetokenizerConfig())
+    divot = c.TrainConfig(system=c.DivotSystemConfig(model=network, vae=c.ImageVAEConfig()))
+    with pytest.raises(ValueError, match="--quantize must be off for a run of divot, which has no"):
+        open_lib.configure(divot, SampleConfig(quantize="int8"), tmp_path)
+    monkeypatch.setitem(sys.modules, "qwix", None)
+    quantization.quantized.cache_clear()
+    with pytest.raises(ValueError, match="quantize needs qwix, which is not installed; pip"):
+        open_run(SampleConfig(quantize="int8"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["int8", "int8_activations", "fp8"])
+def test_a_trained_run_makes_nearly_the_same_videos(how):
+    plain, other = (
+        open_lib.open_pipeline(SHIPPED, SampleConfig(quantize=quantize, steps=4))
+        for quantize in (None, how)
+    )
+    requests = requests_for(["a large red ball on a white background"], 3)
+    videos = [pipeline.generate(requests).astype(float) for pipeline in (plain, other)]
+    assert 0 < np.abs(videos[0] - videos[1]).mean() < 0.25 * np.abs(videos[0] - 255 / 2).mean()
+
+
+@pytest.mark.slow
+def test_quantised_kernels_are_split_over_a_mesh(open_run):
+    text = dataclasses.replace(RUN.system.text, llm_tokens="query")
+    config, requests = SampleConfig(quantize="int8"), requests_for(["a red ball"], 4)
+    pipeline = open_run(config, mesh_lib.own_mesh((1, 4, 1, 2)), text=text)
+    t5 = pipeline.encoder.text.networks["t5"].params
+    for params in (pipeline.params["dit"], t5):
+        kernel = params["blocks"]["block"]["mlp"]["up"]["kernel"]
+        assert kernel["values"].size == 8 * kernel["values"].addressable_shards[0].data.size
+    expected = open_run(config, text=text).generate(requests).astype(int)
+    np.testing.assert_allclose(pipeline.generate(requests), expected, atol=2)  # of 255
 
 
 def requests_for(prompts, first_seed):
@@ -291,7 +351,7 @@ def test_values_that_are_not_finite_end_a_video_at_its_step_and_64_bits_change_n
 
 
 def test_a_dtype_is_that_of_every_network():
-    system = open_lib._in_dtype(RUN.system, "bfloat16")
+    system = bridge.replace_everywhere(RUN.system, "dtype", "bfloat16")
     assert {system.text.dtype, system.vae.dtype, system.model.dit.dtype} == {"bfloat16"}
     assert system.model.fuser.dtype == system.model.stabilizer.dtype == "bfloat16"
     assert dataclasses.replace(system.vae, dtype="float32") == c.TINY_VAE

@@ -12,7 +12,8 @@ import pytest
 
 from mimir_jax import config as c
 from mimir_jax import weights
-from mimir_jax.models import functional, t5
+from mimir_jax.models import functional, quantization, t5
+from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.weights import native
 
 CONFIG = c.T5Config(vocab_size=8, width=4, num_layers=1, num_heads=1, head_dim=4, mlp_dim=4)
@@ -132,3 +133,16 @@ def test_shipped_weights_fit_their_presets(kind):
     else:
         assert model.config == expected[kind]
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))
+
+
+def test_kernels_are_quantised_as_they_are_read_and_split_as_they_were():
+    mesh = mesh_lib.own_mesh((1, 4, 1, 2))
+    plain, params = weights.load("package:tiny/t5")
+    model, whole = weights.load("package:tiny/t5", quantize="int8")
+    _, split = weights.load("package:tiny/t5", quantize="int8", mesh=mesh)
+    assert model is quantization.quantized(plain, "int8")
+    jax.tree.map(np.testing.assert_array_equal, whole, model.quantize(params))
+    jax.tree.map(np.testing.assert_array_equal, split, whole)
+    kernel = split["blocks"]["block"]["mlp"]["up"]["kernel"]
+    shares = {part: x.size // x.addressable_shards[0].data.size for part, x in kernel.items()}
+    assert shares == {"values": 8, "scale": 2}
