@@ -5,7 +5,6 @@
 import dataclasses
 import json
 import pathlib
-import shutil
 import sys
 import types
 
@@ -16,7 +15,7 @@ from safetensors.numpy import save_file
 
 import mimir_jax
 from mimir_jax.encoders import images as images_lib
-from mimir_jax.encoders import picture_answers, tokenizers
+from mimir_jax.encoders import tokenizers
 from mimir_jax.errors import InputError
 from mimir_jax.preparation.footage import config as c
 from mimir_jax.preparation.footage import plugins, scan
@@ -271,20 +270,3 @@ def test_a_llava_captions_clips(raw, tmp_path, llava_folder):
     assert line.popitem()[1]["dropped_by"] is None
     kept = [json.loads(x) for x in (tmp_path / "clips/captions.jsonl").read_text().splitlines()]
     assert len(kept) >= 1 and all(row["caption"] for row in kept)
-
-
-def test_a_llava_takes_the_template_of_its_processor(llava_folder, tmp_path):
-    folder = tmp_path / "llava"
-    shutil.copytree(llava_folder, folder)
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
-    template = settings.pop("chat_template")
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    options = dict(max_new_tokens=2)
-    with pytest.raises(InputError, match="must hold a chat template, got none; add the chat_"):
-        picture_answers.PictureAnswers(folder, ["What is it?"], **options)
-    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
-    assert len(picture_answers.PictureAnswers(folder, ["What is it?"], **options).answer(
-        FRAMES[0]
-    )) == 1  # fmt: skip
-    with pytest.raises(InputError, match="must not hold the token '<image>', got"):
-        picture_answers.PictureAnswers(folder, ["<image>"], **options)
