@@ -230,3 +230,14 @@ def test_configs_are_checked():
         MultimodalConfig(subject=())
     with pytest.raises(InputError, match="length must be at least 1, got 0"):
         MultimodalConfig(length=0)
+
+
+def test_a_quantised_llava_is_near_and_has_an_identity_of_its_own(encoder, folder):
+    config = dataclasses.replace(CFG, path=str(folder), quantize="int8")
+    quantised = multimodal.MultimodalEncoder(config)
+    prompts = [Prompt((Text("A red cat"), CAT))]
+    ours, reference = (np.float64(e.encode(prompts).states) for e in (quantised, encoder))
+    assert 0 < np.linalg.norm(ours - reference) < 0.05 * np.linalg.norm(reference)
+    assert quantised.identity()["quantize"] == "int8" and "quantize" not in encoder.identity()
+    targets = quantised._network.model.targets
+    assert {path.split("/")[0] for path in targets} == {"vit", "llm"}
