@@ -38,18 +38,18 @@ def resize_cover(
 
 
 def resize_contain(
-    frame: UInt8[np.ndarray, "h w 3"], height: int, width: int
+    frame: UInt8[np.ndarray, "h w 3"], height: int, width: int, *, fill: int = 0
 ) -> UInt8[np.ndarray, "{height} {width} 3"]:
-    """Fits all of a frame into `height` x `width` without distortion, centred between black bars.
+    """Fits all of a frame into `height` x `width` without distortion, centred between bars.
 
-    The resizing is antialiased bicubic.
+    The bars are black, or grey or white by `fill` in 0..255. The resizing is antialiased bicubic.
     """
     scale = min(height / frame.shape[0], width / frame.shape[1])
     rows, columns = (max(1, round(size * scale)) for size in frame.shape[:2])
     image = Image.fromarray(np.ascontiguousarray(frame))
     if image.size != (columns, rows):
         image = image.resize((columns, rows), Image.Resampling.BICUBIC)
-    whole = np.zeros((height, width, 3), np.uint8)
+    whole = np.full((height, width, 3), fill, np.uint8)
     top, left = (height - rows) // 2, (width - columns) // 2
     whole[top : top + rows, left : left + columns] = image
     return whole

@@ -79,11 +79,15 @@ class PromptFeatures:
         states: States of all positions, zero at pads.
         mask: True at tokens of the prompt, pictures included; False at pads.
         t5: T5 states of the caption, pads included; None for a model that reads none.
+        pictures: Scaled latents of the pictures, one frame each; None for a model that reads none.
+        pictures_mask: True at pictures, False where a prompt has fewer; None likewise.
     """
 
     states: Float[Leaf, "b l d"]
     mask: Bool[Leaf, "b l"]
     t5: Float[Leaf, "b n d_t5"] | None = None
+    pictures: Float[Leaf, "b p h w c"] | None = None
+    pictures_mask: Bool[Leaf, "b p"] | None = None
 
 
 @_register
@@ -99,12 +103,16 @@ class Condition:
             models (`dit.in_channels` counts both); those of the first frames alone may be given.
             None for text-to-video models, and where an image-to-video model gets no image.
         ofs: Value of the `ofs` embedding of 1.5 image-to-video models; None takes `dit.OFS`.
+        pictures: Clean latents that stand in the sequence as frames before the clip; None for none.
+        pictures_mask: True at those to attend to; given with `pictures`.
     """
 
     tokens: Float[Leaf, "b l d"]
     mask: Bool[Leaf, "b l"] | None = None
     image_latents: Float[Leaf, "b t h w c"] | None = None
     ofs: Float[Leaf, " b"] | None = None
+    pictures: Float[Leaf, "b p h w c"] | None = None
+    pictures_mask: Bool[Leaf, "b p"] | None = None
 
 
 class Conditioner(Protocol):
@@ -129,11 +137,14 @@ def zero_rows(x: Float[Array, "b l d"], drop: Bool[Array, " b"] | None) -> Float
     return x if drop is None else jnp.where(drop[:, None, None], jnp.zeros_like(x), x)
 
 
+_SINGLE = ("image_latents", "ofs", "pictures", "pictures_mask")
+
+
 def concatenate(*conditions: Condition) -> Condition:
     """Joins the tokens of conditions in the order given.
 
     Raises:
-        InputError: if more than one has image latents, or an `ofs`.
+        InputError: if more than one has image latents, an `ofs` or pictures.
     """
     tokens = jnp.concatenate([c.tokens for c in conditions], axis=1)  # (b, l, d)
     mask = None
@@ -141,7 +152,7 @@ def concatenate(*conditions: Condition) -> Condition:
         whole = [jnp.ones(c.tokens.shape[:2], bool) for c in conditions]
         masks = [a if c.mask is None else c.mask for a, c in zip(whole, conditions, strict=True)]
         mask = jnp.concatenate(masks, axis=1)
-    one = {name: _only(name, conditions) for name in ("image_latents", "ofs")}
+    one = {name: _only(name, conditions) for name in _SINGLE}
     return Condition(tokens=tokens, mask=mask, **one)
 
 

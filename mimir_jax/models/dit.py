@@ -156,7 +156,7 @@ class DiT(nnx.Module):
         Raises:
             InputError: for sizes that the patches or the position code do not allow.
         """
-        return self._predict(latents, text, timestep, text_mask, ofs, None)[0]
+        return self._predict(latents, text, timestep, text_mask, ofs)[0]
 
     def _predict(
         self,
@@ -165,20 +165,27 @@ class DiT(nnx.Module):
         timestep: Array,
         text_mask: Array | None,
         ofs: Array | None,
-        cache: block_cache.BlockCache | None,
+        cache: block_cache.BlockCache | None = None,
+        pictures: Array | None = None,
     ) -> tuple[Float[Array, "b t h w c_out"], block_cache.BlockCache | None]:
         cfg = self.cfg
         grid = token_grid(cfg, latents.shape)
-        length = text.shape[1]
+        length, whole, before = text.shape[1], grid, 0
         emb = self._embed_time(timestep, ofs)
+        if pictures is not None:  # frames of negative positions
+            before = token_grid(cfg, pictures.shape)[0]
+            latents = jnp.concatenate([pictures.astype(latents.dtype), latents], axis=1)
+            whole = (before + grid[0], *grid[1:])
         x = jnp.concatenate([self.text(text), self.patch(self._patchify(latents))], axis=1)
-        x = self._add_positions(x, grid, length)  # (b, s, d)
+        x = self._add_positions(x, whole, length, before)  # (b, s, d)
         tokens = x.shape[1]
         pad = _pad(tokens, context.num_shards("act_length"))
         x = jnp.pad(x, ((0, 0), (0, pad), (0, 0))) if pad else x
         x = context.constrain(x, "act_batch", "act_length", "act_embed")
         is_text = jnp.arange(x.shape[1]) < length
-        rotary = None if cfg.position == "sincos" else _rotary(cfg, grid, length, pad)
+        rotary = None
+        if cfg.position != "sincos":
+            rotary = _rotary(cfg, whole, (length, pad), before)
 
         def apply(block: Block, x: Array) -> Array:
             return block(x, emb, is_text, rotary, text_mask, pad)
@@ -187,7 +194,8 @@ class DiT(nnx.Module):
             x, _ = self.blocks(lambda block, x, _: (apply(block, x), None), x)
         else:
             x, cache = block_cache.run(self.blocks, apply, x, cache, cfg.num_layers)
-        return self._unpatchify(self.head(x[:, length:tokens], emb), grid), cache
+        start = length + before * math.prod(grid[1:])
+        return self._unpatchify(self.head(x[:, start:tokens], emb), grid), cache
 
     def denoise(
         self,
@@ -200,12 +208,23 @@ class DiT(nnx.Module):
         Args:
             xt: Noisy latents.
             timestep: Diffusion step of each sample, 0..999.
-            condition: Text tokens and, for an image-to-video model, image latents and `ofs`.
+            condition: Text tokens; for an image-to-video model, image latents and `ofs`; latents
+                of pictures, as frames before the clip whose positions end at -1.
         """
         latents = with_image(xt, condition.image_latents, self.cfg)
-        return self(
-            latents, condition.tokens, timestep, text_mask=condition.mask, ofs=condition.ofs
-        )
+        mask, pictures = self._mask(condition), condition.pictures
+        rest = {"ofs": condition.ofs, "pictures": pictures}
+        return self._predict(latents, condition.tokens, timestep, mask, **rest)[0]
+
+    def _mask(self, condition: conditioning.Condition) -> Bool[Array, "b l"] | None:
+        """Returns the tokens of text, and of pictures behind it, to attend to; None for all."""
+        if condition.pictures is None:
+            return condition.mask
+        text = condition.mask
+        if text is None:
+            text = jnp.ones(condition.tokens.shape[:2], bool)
+        each = math.prod(token_grid(self.cfg, condition.pictures.shape)[1:])
+        return jnp.concatenate([text, jnp.repeat(condition.pictures_mask, each, axis=1)], axis=1)
 
     def denoise_cached(
         self,
@@ -238,10 +257,12 @@ class DiT(nnx.Module):
             return emb
         return emb + self.ofs(jnp.full(timestep.shape, OFS) if ofs is None else ofs)
 
-    def _add_positions(self, x: Array, grid: rope.Grid, length: int) -> Float[Array, "b s d"]:
+    def _add_positions(
+        self, x: Array, grid: rope.Grid, length: int, before: int
+    ) -> Float[Array, "b s d"]:
         cfg = self.cfg
         if cfg.position == "sincos":
-            table = _sincos(cfg, grid)
+            table = _sincos(cfg, grid, before)
             table = jnp.pad(table, ((length, 0), (0, 0)))
         elif self.positions is not None:
             text, video = jnp.split(self.positions[...], [cfg.text_length])
@@ -369,20 +390,21 @@ def _pad(tokens: int, num_shards: int) -> int:
     return -tokens % (num_shards * rows)
 
 
-def _rotary(cfg: DiTConfig, grid: rope.Grid, length: int, pad: int) -> rope.Rotary:
+def _rotary(cfg: DiTConfig, grid: rope.Grid, around: tuple[int, int], before: int) -> rope.Rotary:
     crop = None
     if cfg.rope_grid == "crop":
         crop = (cfg.sample_height // cfg.patch, cfg.sample_width // cfg.patch)
-    around = (length, pad)
-    return rope.rotary_3d(grid, cfg.head_dim, crop=crop, theta=cfg.rope_theta, around=around)
+    options = {"crop": crop, "theta": cfg.rope_theta, "around": around, "first": -before}
+    return rope.rotary_3d(grid, cfg.head_dim, **options)
 
 
-def _sincos(cfg: DiTConfig, grid: rope.Grid) -> Float[Array, "n d"]:
+def _sincos(cfg: DiTConfig, grid: rope.Grid, before: int = 0) -> Float[Array, "n d"]:
     return rope.sincos_3d(
         grid,
         cfg.width,
         spatial_scale=cfg.spatial_interpolation,
         temporal_scale=cfg.temporal_interpolation,
+        first=-before,
     )
 
 

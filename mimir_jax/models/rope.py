@@ -43,6 +43,7 @@ def rotary_3d(
     crop: tuple[int, int] | None = None,
     theta: float = 10000.0,
     around: tuple[int, int] = (0, 0),
+    first: int = 0,
 ) -> Rotary:
     """Returns cosines and sines of the rotary angles, one for each adjacent pair of channels.
 
@@ -54,13 +55,14 @@ def rotary_3d(
         crop: Base grid of `crop_positions`; None counts rows and columns from zero.
         theta: Largest period of each axis.
         around: Identity rows in front and behind, for text tokens and pads of a joint sequence.
+        first: Position of the first frame.
     """
     frames, rows, columns = grid
     spots = crop_positions(rows, columns, crop) if crop else (np.arange(rows), np.arange(columns))
     sizes = (head_dim // 4, 3 * head_dim // 8, 3 * head_dim // 8)
     angles = [
         np.outer(positions, theta ** (-np.arange(0, size, 2) / size))
-        for positions, size in zip((np.arange(frames), *spots), sizes, strict=True)
+        for positions, size in zip((first + np.arange(frames), *spots), sizes, strict=True)
     ]
     cos = _broadcast_grid([np.cos(a) for a in angles])
     sin = _broadcast_grid([np.sin(a) for a in angles])
@@ -83,7 +85,12 @@ def rotate(x: Float[Array, "b s heads head_dim"], rotary: Rotary) -> Float[Array
 
 
 def sincos_3d(
-    grid: Grid, width: int, *, spatial_scale: float = 1.875, temporal_scale: float = 1.0
+    grid: Grid,
+    width: int,
+    *,
+    spatial_scale: float = 1.875,
+    temporal_scale: float = 1.0,
+    first: int = 0,
 ) -> Float[Array, "n {width}"]:
     """Returns the fixed position table of CogVideoX-2B.
 
@@ -95,15 +102,16 @@ def sincos_3d(
         width: Model width.
         spatial_scale: Divides row and column positions.
         temporal_scale: Divides frame positions.
+        first: Position of the first frame.
     """
     frames, rows, columns = grid
 
-    def axis(count: int, scale: float, size: int) -> np.ndarray:
+    def axis(count: int, scale: float, size: int, first: int = 0) -> np.ndarray:
         omega = 10000.0 ** (-np.arange(size // 2) / (size / 2))
-        angles = np.outer(np.arange(count) / scale, omega)
+        angles = np.outer((first + np.arange(count)) / scale, omega)
         return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
-    time = axis(frames, temporal_scale, width // 4)
+    time = axis(frames, temporal_scale, width // 4, first)
     column = axis(columns, spatial_scale, 3 * width // 8)
     row = axis(rows, spatial_scale, 3 * width // 8)
     return _broadcast_grid([time, row, column], order=(0, 2, 1))

@@ -91,6 +91,17 @@ def test_sincos_matches_diffusers(grid):
     assert relative_error(ours, expected.flatten(0, 1).numpy()) < 1e-6
 
 
+def test_frames_before_the_first_leave_the_others_in_place():
+    longer, grid, rows = (5, 3, 4), (3, 3, 4), 2 * 3 * 4
+    for table, whole in zip(
+        [*rope.rotary_3d(grid, 16), rope.sincos_3d(grid, 48)],
+        [*rope.rotary_3d(longer, 16, first=-2), rope.sincos_3d(longer, 48, first=-2)],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(whole[rows:], table)
+        assert np.abs(whole[: rows // 2] - table[: rows // 2]).max() > 0.1
+
+
 def test_rotation_leaves_text_alone_and_depends_on_offsets_only():
     grid, lead = (2, 3, 4), 5
     rotary = rope.rotary_3d(grid, 16, around=(lead, 0))

@@ -260,6 +260,38 @@ def test_t5_reads_captions_without_pictures_and_instructions(run, frozen):
         dataclasses.replace(config.system, text=c.TextConfig())
 
 
+def with_latents(run, count=2):
+    """The run with the latents of pictures in the sequence."""
+    return dataclasses.replace(run, system=dataclasses.replace(run.system, picture_latents=count))
+
+
+def test_latents_of_pictures_stand_before_the_clip(run):
+    config = with_latents(run)
+    system, plain = systems.make_system(config), systems.make_system(run)
+    encoder = systems.make_encoder(config, system)
+    bucket = system.buckets[0]
+    record = encoder.source("train")[0]
+    drawn = encoder.encode_features({name: [value] for name, value in record.items()})
+    shapes = lambda tree: jax.tree.map(lambda x: x.shape[1:], tree)  # noqa: E731
+    assert shapes(drawn) == shapes(system.feature_batch_spec(bucket))
+    first = record["video"][0]
+    one, three = Request("A <img>", images=(first,)), Request("<img>" * 3, images=(first,) * 3)
+    features = encoder.features([one, three])
+    assert features.pictures_mask.tolist() == [[True, False], [True, True]]
+    expected = encoder.encode_video(first[None, None])[0, 0]
+    np.testing.assert_allclose(features.pictures[0, 0], expected, atol=1e-5)
+    assert (features.pictures[0, 1] == 0).all()
+    _, height, width, _ = system.codec.latent_shape(1, bucket.height, bucket.width)
+    more = 2 * (height // system.backbone.patch) * (width // system.backbone.patch)
+    assert system.num_tokens(bucket) == plain.num_tokens(bucket) + more
+    params = system.model.init(jax.random.key(0))
+    condition = system.condition(params, features, jnp.array([False, True]))
+    assert condition.pictures_mask.tolist() == [[True, False], [False, False]]
+    assert (condition.pictures[1] == 0).all()
+    with pytest.raises(ValueError, match="picture_latents must be 0 with model.dit.temporal_patch"):
+        config.system.with_dit(temporal_patch=2)
+
+
 def test_presets_find_what_the_recipe_makes():
     for config in (presets.tiny_stage1(), presets.tiny_stage2()):
         assert config.system.multimodal.length >= (
@@ -287,6 +319,7 @@ def test_it_resumes_and_reads_stored_states_to_the_bit(run, trained, tmp_path, r
 def test_all_routes_train_and_compile_ahead(run, trained, frozen, tmp_path, replace):
     direct = replace(run.system, model=replace(run.system.model, route="direct"))
     others = {"direct": replace(run, system=direct), "beside": beside(run, frozen)}
+    others["direct"] = with_latents(others["direct"])
     for name, config in others.items():
         result = loop.train(replace(config, steps=1), tmp_path / name)
         assert np.isfinite(result.after["loss"])

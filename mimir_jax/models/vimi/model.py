@@ -9,6 +9,9 @@ Parameters have one top-level name per part: `aligner`, with `beside` or without
 `dit`.
 """
 
+import dataclasses
+
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
@@ -34,7 +37,22 @@ class Vimi(nnx.Module):
     def condition(
         self, features: conditioning.PromptFeatures, drop: Bool[Array, " b"] | None = None
     ) -> conditioning.Condition:
-        """Returns the tokens of prompts; rows with `drop` True get the null condition."""
+        """Returns the tokens of prompts; rows with `drop` True get the null condition.
+
+        Latents of pictures, if there are any, stand before the clip in the sequence; dropped rows
+        and those with fewer pictures do not attend to the rest.
+        """
+        condition = self._tokens(features, drop)
+        if features.pictures is None:
+            return condition
+        mask = features.pictures_mask
+        mask = mask if drop is None else mask & ~drop[:, None]
+        pictures = jnp.where(mask[..., None, None, None], features.pictures, 0.0)
+        return dataclasses.replace(condition, pictures=pictures, pictures_mask=mask)
+
+    def _tokens(
+        self, features: conditioning.PromptFeatures, drop: Bool[Array, " b"] | None
+    ) -> conditioning.Condition:
         if self.cfg.route == "direct":
             return self.direct(features, drop)
         if self.cfg.route == "aligner":

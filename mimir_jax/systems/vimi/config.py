@@ -60,6 +60,9 @@ class VimiSystemConfig(DiffusionSystemConfig):
         multimodal: Prompts with pictures to states: the frozen LLM.
         text: The frozen T5 of the captions, which route `beside` alone reads; the fields of T5
             count.
+        picture_latents: Latents of how many pictures of a prompt stand in the sequence of the
+            transformer, besides what the LLM reads of them: those of the first ones, each as a
+            frame before the clip (V-U18). 0 has none.
         memory_path: Folder of the memory of documents, made by `mimir-jax index`; None retrieves
             nothing.
         bm25: Constants of the index of that memory.
@@ -79,6 +82,7 @@ class VimiSystemConfig(DiffusionSystemConfig):
     model: VimiConfig = VimiConfig()
     multimodal: MultimodalConfig = MultimodalConfig()
     text: TextConfig = TextConfig()
+    picture_latents: int = 0
     memory_path: str | None = None
     bm25: BM25Config = BM25Config()
     retrieval: RetrievalConfig = RetrievalConfig()
@@ -90,6 +94,14 @@ class VimiSystemConfig(DiffusionSystemConfig):
     def __post_init__(self):
         super().__post_init__()
         checks.within(self, "prompts_per_clip", 1)
+        checks.within(self, "picture_latents", 0)
+        dit = self.model.dit
+        checks.check(
+            self,
+            not self.picture_latents or (not dit.temporal_patch and dit.position != "rope+learned"),
+            "{picture_latents} must be 0 with {model.dit.temporal_patch} or {model.dit.position} "
+            "rope+learned, which have no place for a frame before the clip",
+        )
         checks.within(self, "document_dropout", 0, 1)
         checks.check(
             self,

@@ -8,17 +8,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from mimir_jax.config import TrainConfig, flag
-from mimir_jax.data import loader, sources
-from mimir_jax.encoders import interleaved, multimodal
+from mimir_jax.data import covering, loader, sources
+from mimir_jax.encoders import first_frames, interleaved, multimodal
 from mimir_jax.encoders import text as text_lib
 from mimir_jax.errors import InputError, require
 from mimir_jax.models import condition as condition_lib
 from mimir_jax.models import functional
+from mimir_jax.pictures import Picture
 from mimir_jax.systems import base, clip_encoder, diffusion, video_encoder
 from mimir_jax.systems.vimi import prompts as prompts_lib
 from mimir_jax.systems.vimi import system as system_lib
@@ -48,6 +50,8 @@ class VimiEncoder(clip_encoder.ClipEncoder):
     ):
         super().__init__(config, system, codec_params)
         self._llm, self._t5 = llm, t5
+        cfg = config.system.first_frame
+        self._pictures = first_frames.FirstFrameEncoder(cfg, system.codec, codec_params, 0)
 
     def encode_features(self, records: Mapping[str, Any]) -> system_lib.DrawnPrompts:
         """Returns the states of the prompts drawn for `records`.
@@ -77,6 +81,7 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         fields = ("bm25", "retrieval", "stage", "tasks", "prompts_per_clip", "document_dropout")
         return {
             **({} if self._t5 is None else {"captions": self._t5.identity()}),
+            **({"picture_latents": cfg.picture_latents} if cfg.picture_latents else {}),
             "llm": self._llm.identity(),
             "wordings": {
                 name: list(getattr(cfg.multimodal, name))
@@ -94,7 +99,7 @@ class VimiEncoder(clip_encoder.ClipEncoder):
             InputError: for pictures that do not fit the marks of a prompt, or inputs of several
                 tasks.
         """
-        return self._encode([self._compose(request) for request in requests])
+        return self._encode([self._compose(r) for r in requests], self._size(requests))
 
     def null_features(
         self, requests: Sequence[base.Request]
@@ -107,7 +112,7 @@ class VimiEncoder(clip_encoder.ClipEncoder):
             for request in requests
         ]
         drop = np.array([request.negative_prompt is None for request in requests])
-        return self._encode(made), drop
+        return self._encode(made, self._size(requests)), drop
 
     def with_first_frames(
         self, features: base.Features, frames: Sequence[UInt8[np.ndarray, "h w 3"] | None]
@@ -144,23 +149,57 @@ class VimiEncoder(clip_encoder.ClipEncoder):
             document=request.document,
         )
 
-    def _encode(self, prompts: Sequence[interleaved.Prompt]) -> condition_lib.PromptFeatures:
-        """Returns the states of prompts, and those of T5 of their captions where they are read."""
+    def _size(self, requests: Sequence[base.Request]) -> tuple[int, int]:
+        """Returns height and width of the videos of requests."""
+        _, height, width = self._system.sample_size
+        return requests[0].height or height, requests[0].width or width
+
+    def _encode(
+        self, prompts: Sequence[interleaved.Prompt], size: tuple[int, int]
+    ) -> condition_lib.PromptFeatures:
+        """Returns the states of prompts, with T5 and latents of pictures where they are read.
+
+        Args:
+            prompts: The prompts.
+            size: Height and width of their videos.
+        """
         features = self._llm.encode(prompts)
-        if self._t5 is None:
+        if self._t5 is not None:
+            t5 = self._t5.encode([prompt.caption for prompt in prompts]).t5
+            features = dataclasses.replace(features, t5=t5)
+        if not self._config.system.picture_latents:
             return features
-        t5 = self._t5.encode([prompt.caption for prompt in prompts]).t5
-        return dataclasses.replace(features, t5=t5)
+        latents, mask = zip(*[self._latents(p.pictures, *size) for p in prompts], strict=True)
+        return dataclasses.replace(
+            features, pictures=np.stack(latents), pictures_mask=np.stack(mask)
+        )
+
+    def _latents(
+        self, pictures: Sequence[Picture], height: int, width: int
+    ) -> tuple[Float[np.ndarray, "p h w c"], Bool[np.ndarray, " p"]]:
+        """Returns the latents of the first pictures of a prompt, on white, and where they are."""
+        count = self._config.system.picture_latents
+        fitted = [covering.resize_contain(x, height, width, fill=255) for x in pictures[:count]]
+        shape = self._system.codec.latent_shape(1, height, width)[1:]
+        latents = np.zeros((count, *shape), np.float32)
+        if fitted:
+            means = self._pictures.encode_clean(fitted)[:, 0]  # (p, h, w, c)
+            latents[: len(fitted)] = self._system.codec.scale(jnp.asarray(means[None]))[0]
+        return latents, np.arange(count) < len(fitted)
 
     def _encode_drawn(
         self, rows: Sequence[Sequence[interleaved.Prompt]]
     ) -> system_lib.DrawnPrompts:
         """Returns the states of the prompts of each row."""
-        encoded = [self._encode(row) for row in rows]
+        data = self._config.data
+        encoded = [self._encode(row, (data.height, data.width)) for row in rows]
+        whole = jax.tree.map(lambda *parts: np.stack(parts), *encoded)
         return system_lib.DrawnPrompts(
-            states=np.stack([x.states for x in encoded]),
-            states_mask=np.stack([x.mask for x in encoded]),
-            t5=None if self._t5 is None else np.stack([x.t5 for x in encoded]),
+            states=whole.states,
+            states_mask=whole.mask,
+            t5=whole.t5,
+            pictures=whole.pictures,
+            pictures_mask=whole.pictures_mask,
         )
 
     @functools.cached_property

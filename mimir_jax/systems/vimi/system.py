@@ -4,6 +4,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from mimir_jax.encoders import frozen as frozen_lib
 from mimir_jax.encoders import multimodal
 from mimir_jax.encoders import text as text_lib
 from mimir_jax.models import condition as condition_lib
-from mimir_jax.models import functional, lora
+from mimir_jax.models import dit, functional, lora
 from mimir_jax.models.vimi import model as model_lib
 from mimir_jax.systems import base, diffusion
 
@@ -33,11 +34,16 @@ class DrawnPrompts:
         states_mask: True at tokens, pictures included (b, prompts, l).
         t5: States of T5 of the captions of the prompts (b, prompts, n, d_t5), pads included; None
             for a network that reads none.
+        pictures: Scaled latents of their pictures (b, prompts, p, h, w, c), zero where a prompt has
+            fewer; None likewise.
+        pictures_mask: True at pictures (b, prompts, p); None likewise.
     """
 
     states: Any
     states_mask: Any
     t5: Any = None
+    pictures: Any = None
+    pictures_mask: Any = None
 
 
 class VimiSystem(diffusion.DiTDiffusion):
@@ -64,8 +70,12 @@ class VimiSystem(diffusion.DiTDiffusion):
         return super().request_fields | pictures | {"document"}
 
     def num_tokens(self, bucket: base.Bucket) -> int:
-        """Returns the number of prompt and video tokens."""
-        tokens = super().num_tokens(bucket)
+        """Returns the number of prompt and video tokens, those of pictures among them."""
+        tokens, pictures = super().num_tokens(bucket), self.config.picture_latents
+        if pictures:
+            shape = self.codec.latent_shape(1, bucket.height, bucket.width)
+            grid = dit.token_grid(self.backbone, (1, pictures, *shape[1:]))
+            tokens += math.prod(grid)
         if self.config.model.route != "direct":
             return tokens
         return tokens - self.backbone.text_length + self.config.multimodal.length
@@ -78,10 +88,18 @@ class VimiSystem(diffusion.DiTDiffusion):
         t5 = None
         if cfg.reads_t5:
             t5 = jax.ShapeDtypeStruct((*rows, cfg.text.length, widths.text_width), jnp.float32)
+        pictures = mask = None
+        if cfg.picture_latents:
+            count = (*rows, cfg.picture_latents)
+            latent = self.codec.latent_shape(1, bucket.height, bucket.width)[1:]
+            pictures = jax.ShapeDtypeStruct((*count, *latent), jnp.float32)
+            mask = jax.ShapeDtypeStruct(count, jnp.bool_)
         return DrawnPrompts(
             states=jax.ShapeDtypeStruct((*shape, widths.llm_width), jnp.float32),
             states_mask=jax.ShapeDtypeStruct(shape, jnp.bool_),
             t5=t5,
+            pictures=pictures,
+            pictures_mask=mask,
         )
 
     def draw_features(
@@ -92,13 +110,18 @@ class VimiSystem(diffusion.DiTDiffusion):
         picked = jnp.zeros(rows, int)
         if key is not None:
             picked = jax.random.randint(key, (rows,), 0, count)
-        take = lambda x: jnp.take_along_axis(  # noqa: E731
-            x, jax.lax.expand_dims(picked, range(1, x.ndim)), axis=1
-        )[:, 0]
+        taken = jax.tree.map(
+            lambda x: jnp.take_along_axis(x, jax.lax.expand_dims(picked, range(1, x.ndim)), axis=1)[
+                :, 0
+            ],
+            features,
+        )
         return condition_lib.PromptFeatures(
-            states=take(features.states),
-            mask=take(features.states_mask),
-            t5=None if features.t5 is None else take(features.t5),
+            states=taken.states,
+            mask=taken.states_mask,
+            t5=taken.t5,
+            pictures=taken.pictures,
+            pictures_mask=taken.pictures_mask,
         )
 
     def condition(
