@@ -91,3 +91,25 @@ def test_train_step_of_the_5b_preset_has_consistent_shapes():
     assert metrics["loss"].shape == () and metrics["loss"].dtype == jnp.float32
     condition = jax.eval_shape(system.condition, model.abstract_params, system.feature_spec(2))
     assert condition.tokens.shape == (2, 230, 4096)
+
+
+@pytest.mark.parametrize(
+    "route, pictures, tokens",
+    [
+        ("aligner", 0, 226),
+        ("direct", 0, 2048),
+        ("beside", 2, 226 + 2 * 1350),
+    ],
+)
+def test_gradients_of_the_paper_preset_of_vimi_have_consistent_shapes(route, pictures, tokens):
+    config = bridge.from_config_dict(c.TrainConfig, load("vimi").get_config("paper"))
+    model = dataclasses.replace(config.system.model, route=route)
+    section = dataclasses.replace(config.system, model=model, picture_latents=pictures)
+    system = systems.make_system(dataclasses.replace(config, batch_size=2, system=section))
+    batch = system.batch_spec(system.buckets[0])
+    assert batch.moments.mean.shape == (2, 13, 60, 90, 16)
+    assert batch.features.states.shape == (2, 1, 2048, 4096)
+    assert system.num_tokens(system.buckets[0]) == tokens + 13 * 1350
+    params = system.model.abstract_params
+    grads, _ = jax.eval_shape(jax.grad(system.loss, has_aux=True), params, batch, jax.random.key(0))
+    assert jax.tree.map(lambda x: x.shape, grads) == jax.tree.map(lambda x: x.shape, params)
