@@ -121,6 +121,18 @@ def test_a_clip_never_gets_its_own_document(run):
     assert not none.draw(source[1], 0).pictures
 
 
+def test_pictures_are_dropped_with_their_marks(run):
+    made, source = maker(run, picture_dropout=1.0)
+    whole, record = maker(run)[0], source[2]
+    for task in ("subject", "prediction"):
+        full, alone = (x.draw(record, 1, task=task) for x in (whole, made))
+        assert full.pictures and not alone.pictures
+        assert words(alone) == full.caption and "<img>" not in full.caption
+    assert made.draw(record, 1, task="retrieval").key() == (
+        whole.draw(record, 1, task="retrieval").key()
+    )
+
+
 def test_it_trains_on_all_tasks(run, trained):
     _, result = trained
     for name in ("loss", "loss_subject", "loss_prediction", "loss_retrieval"):

@@ -73,6 +73,8 @@ class VimiSystemConfig(DiffusionSystemConfig):
         prompts_per_clip: Prompts drawn for every clip: documents, tasks, wordings. They are encoded
             once, and training draws one of them each time.
         document_dropout: Share of prompts without their document (V-U7).
+        picture_dropout: Share of subject-driven and prediction prompts that are their text alone,
+            without pictures, marks and instruction, which guidance with two scales reads (V-U17).
     """
 
     dit_field: ClassVar[str] = "model.dit"
@@ -90,6 +92,7 @@ class VimiSystemConfig(DiffusionSystemConfig):
     tasks: TasksConfig = TasksConfig()
     prompts_per_clip: int = 2
     document_dropout: float = 0.1
+    picture_dropout: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -102,7 +105,8 @@ class VimiSystemConfig(DiffusionSystemConfig):
             "{picture_latents} must be 0 with {model.dit.temporal_patch} or {model.dit.position} "
             "rope+learned, which have no place for a frame before the clip",
         )
-        checks.within(self, "document_dropout", 0, 1)
+        for name in ("document_dropout", "picture_dropout"):
+            checks.within(self, name, 0, 1)
         checks.check(
             self,
             not self.reads_t5 or self.text.length == self.model.dit.text_length,

@@ -26,6 +26,8 @@ from mimir_jax.systems.vimi import prompts as prompts_lib
 from mimir_jax.systems.vimi import system as system_lib
 from mimir_jax.systems.vimi.config import VimiSystemConfig
 
+_OPTIONS = ("picture_latents", "picture_dropout")  # what features depend on where it is above 0
+
 
 class VimiEncoder(clip_encoder.ClipEncoder):
     """`base.DiffusionEncoder` of clips whose prompts have pictures.
@@ -81,7 +83,7 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         fields = ("bm25", "retrieval", "stage", "tasks", "prompts_per_clip", "document_dropout")
         return {
             **({} if self._t5 is None else {"captions": self._t5.identity()}),
-            **({"picture_latents": cfg.picture_latents} if cfg.picture_latents else {}),
+            **{name: getattr(cfg, name) for name in _OPTIONS if getattr(cfg, name)},
             "llm": self._llm.identity(),
             "wordings": {
                 name: list(getattr(cfg.multimodal, name))

@@ -85,18 +85,26 @@ class PromptMaker:
         shares = cfg.tasks.shares if cfg.stage == "instruct" else {"retrieval": 1.0}
         drawn = str(rng.choice(list(shares), p=list(shares.values())))
         task = task or drawn
-        wording, dropped = int(rng.integers(1 << 16)), rng.random() < cfg.document_dropout
-        if task == "subject":
-            return self._subjects(index, wording, rng)
-        caption = record["caption"]
-        if task == "prediction":
-            first = np.asarray(record["video"])[0]
-            return interleaved.prediction(cfg.multimodal, caption, first, wording)
-        document = None
-        if self._retrieval is not None and not dropped:
+        wording, share = int(rng.integers(1 << 16)), rng.random()
+        if task != "retrieval":
+            prompt = self._pictured(record, task, wording, rng)
+            if share >= cfg.picture_dropout:
+                return prompt
+            return interleaved.retrieved(cfg.multimodal, prompt.caption, None)
+        caption, document = record["caption"], None
+        if self._retrieval is not None and share >= cfg.document_dropout:
             found = self._retrieval.search.draw(caption, number, exclude=self._own(index))
             document = self._retrieval.with_picture(found)
         return with_document(cfg, caption, document, wording)
+
+    def _pictured(
+        self, record: Mapping[str, Any], task: str, wording: int, rng: np.random.Generator
+    ) -> interleaved.Prompt:
+        """Returns a prompt of one of the two tasks with pictures."""
+        if task == "subject":
+            return self._subjects(int(record["index"]), wording, rng)
+        first = np.asarray(record["video"])[0]
+        return interleaved.prediction(self._config.multimodal, record["caption"], first, wording)
 
     def _subjects(self, index: int, wording: int, rng: np.random.Generator) -> interleaved.Prompt:
         """Returns a subject-driven prompt with at most `max_pictures` pictures."""
