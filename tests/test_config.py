@@ -152,7 +152,7 @@ def built(values):
         (
             "system",
             {"kind": "audio"},
-            "system.kind must be one of aligner, captioning, cogvideox, contrast, divot,",
+            "system.kind must be one of aligner, captioning, clip_captioning, cogvideox, contrast,",
         ),
         (
             "data.frames",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mimir_jax.retrieval.config import *  # noqa: F403
     from mimir_jax.systems.aligner.config import *  # noqa: F403
     from mimir_jax.systems.captioning.config import *  # noqa: F403
+    from mimir_jax.systems.clip_captioning.config import *  # noqa: F403
     from mimir_jax.systems.cogvideox.config import *  # noqa: F403
     from mimir_jax.systems.contrast.config import *  # noqa: F403
     from mimir_jax.systems.diffusion_config import *  # noqa: F403
@@ -55,9 +56,9 @@ _NAMES = {
         "RopeConfig T5Config ViTConfig"
     ),
     "models.divot.config": (
-        "MISTRAL_7B AgentConfig ClipSequenceConfig DenoiserConfig DiTDetokenizerConfig "
-        "DivotConfig DivotTokenizerConfig MixtureConfig ProjectorConfig PublishedDetokenizerConfig "
-        "SpaceTimeConfig TemporalConfig UNetDetokenizerConfig"
+        "MISTRAL_7B AgentConfig ClipCaptionerConfig ClipSequenceConfig DenoiserConfig "
+        "DiTDetokenizerConfig DivotConfig DivotTokenizerConfig MixtureConfig ProjectorConfig "
+        "PublishedDetokenizerConfig SpaceTimeConfig TemporalConfig UNetDetokenizerConfig"
     ),
     "models.clip.config": "ClipConfig ClipTextConfig",
     "models.contrast.config": "ContrastConfig",
@@ -81,6 +82,7 @@ _NAMES = {
     "systems.cogvideox.config": "CogVideoXSystemConfig",
     "systems.aligner.config": "AlignerSystemConfig",
     "systems.captioning.config": "CaptioningSystemConfig",
+    "systems.clip_captioning.config": "ClipCaptioningSystemConfig",
     "systems.contrast.config": "ContrastSystemConfig",
     "systems.divot.config": "DivotSystemConfig",
     "systems.vae.config": "VAESystemConfig",

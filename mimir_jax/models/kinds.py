@@ -7,6 +7,7 @@ from mimir_jax.models.config import DiTConfig, LLMConfig, T5Config, ViTConfig
 from mimir_jax.models.contrast.config import ContrastConfig
 from mimir_jax.models.divot.config import (
     AgentConfig,
+    ClipCaptionerConfig,
     DivotConfig,
     DivotTokenizerConfig,
     PublishedDetokenizerConfig,
@@ -34,6 +35,7 @@ KINDS = {
     "divot": DivotConfig,
     "divot_llm": AgentConfig,
     "divot_tokenizer": DivotTokenizerConfig,
+    "clip_captioner": ClipCaptionerConfig,
     "divot_detokenizer": PublishedDetokenizerConfig,
 }
 """Config class of every kind of native weights folder."""

@@ -25,6 +25,7 @@ from mimir_jax.errors import InputError, listed
 from mimir_jax.weights import (
     adapter_files,
     clip,
+    clip_captioner,
     contrast,
     dit,
     divot,
@@ -74,6 +75,7 @@ FAMILIES: dict[str, family.Family] = {
         unet.UNet(),
         image_vae.ImageVAE(),
         divot_pair.DivotPair(),
+        clip_captioner.ClipCaptioner(),
     )
 }
 """Every kind of network there is."""

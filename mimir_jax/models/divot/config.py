@@ -327,6 +327,35 @@ class DivotTokenizerConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipCaptionerConfig:
+    """Tokenizer of clips with an LLM that tells its clips (D-U15).
+
+    Attributes:
+        tokenizer: The tokenizer.
+        llm: The LLM; its vocabulary holds the delimiters and index tokens of clips.
+    """
+
+    tokenizer: DivotTokenizerConfig = DivotTokenizerConfig()
+    llm: LLMConfig = dataclasses.replace(MISTRAL_7B, vocab_size=32262)
+
+    def __post_init__(self):
+        same = self.tokenizer.dtype == self.llm.dtype
+        checks.check(self, same, "{tokenizer.resampler.dtype} must equal {llm.dtype}")
+
+    @property
+    def dtype(self) -> DType:
+        """Dtype of the computation."""
+        return self.llm.dtype
+
+    @property
+    def projector(self) -> ProjectorConfig:
+        """The projector of clip tokens."""
+        return ProjectorConfig(
+            token_width=self.tokenizer.token_width, llm_width=self.llm.width, dtype=self.dtype
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DiTDetokenizerConfig:
     """De-tokenizer whose network is a video transformer of the CogVideoX kind.
 

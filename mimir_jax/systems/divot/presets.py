@@ -120,6 +120,38 @@ def tiny_vit() -> c.TrainConfig:
     )
 
 
+def tiny_captions() -> c.TrainConfig:
+    """The tokenizer of the miniature by captions in place of denoising, an ablation (D-U15).
+
+    Command:  python launch/train.py --config configs/divot.py:tiny/captions
+              --config.init_from=package:tiny/llm,runs/divot-vit --workdir runs/divot-captions
+    Hardware: any; two CPU cores.
+    Time:     not run.
+    Expect:   not run.
+    """
+    config = tiny()
+    return dataclasses.replace(
+        config,
+        system=c.ClipCaptioningSystemConfig(
+            model=c.ClipCaptionerConfig(
+                tokenizer=TINY_TOKENIZER,
+                llm=dataclasses.replace(c.TINY_LLM, vocab_size=2432 + 6 + 16),
+            ),
+            tokenizer_path="package:tiny/llm",
+            max_length=72,
+        ),
+        optimizer=dataclasses.replace(
+            config.optimizer,
+            name="adamw",
+            learning_rate=2e-3,
+            lr_scale=(("^llm/blocks/", 0.5),),  # begin trained
+        ),
+        batch_size=32,
+        sample_every=0,
+        init_from="package:tiny/llm",
+    )
+
+
 def tiny_detokenizer() -> c.TrainConfig:
     """The last phase of the miniature: the de-tokenizer alone, 5 % of the tokens dropped.
 
@@ -255,6 +287,7 @@ PRESETS = {
     "tiny": tiny,
     "tiny/vit": tiny_vit,
     "tiny/stills": tiny_stills,
+    "tiny/captions": tiny_captions,
     "tiny/detokenizer": tiny_detokenizer,
     "tiny/written": tiny_written,
     "paper": paper,

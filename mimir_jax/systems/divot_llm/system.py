@@ -16,15 +16,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from mimir_jax import weights
 from mimir_jax.config import TrainConfig
-from mimir_jax.encoders import clip_tokens, tokenizers
+from mimir_jax.encoders import clip_tokens
 from mimir_jax.encoders import frozen as frozen_lib
-from mimir_jax.errors import InputError
 from mimir_jax.models import functional, lora
 from mimir_jax.models.divot import agent, sequences, vocabulary
 from mimir_jax.systems import base
-from mimir_jax.systems.divot_llm import objective
+from mimir_jax.systems.divot_llm import objective, text
 
 
 @jax.tree_util.register_dataclass
@@ -77,12 +75,7 @@ class DivotLLMSystem(base.Defaults):
         Raises:
             InputError: if the run names none, or it is missing.
         """
-        if self.config.tokenizer_path is None:
-            raise InputError(
-                "system.tokenizer_path must name the folder of the tokenizer of text, got None; "
-                "set it with --config.system.tokenizer_path=FOLDER"
-            )
-        return tokenizers.load(weights.resolve(self.config.tokenizer_path))
+        return text.load_tokenizer(self.config.tokenizer_path)
 
     @functools.cached_property
     def vocab(self) -> vocabulary.Vocabulary:
@@ -91,18 +84,8 @@ class DivotLLMSystem(base.Defaults):
         Raises:
             InputError: if tokenizer and LLM have none for delimiters and index tokens.
         """
-        model, tokenizer = self.config.model, self.tokenizer
-        ids = vocabulary.extend(tokenizer.get_vocab(), model.num_queries, model.llm.vocab_size)
-        pad = tokenizer.pad_token or tokenizer.unk_token or tokenizer.eos_token
-        names = {"bos": tokenizer.bos_token, "eos": tokenizer.eos_token, "pad": pad}
-        found = vocabulary.read(ids, model.num_queries, **names)
-        last = max(found.indices)
-        if last >= model.llm.vocab_size:
-            raise InputError(
-                f"vocabulary of the LLM must hold the index tokens of clips up to {last}, got "
-                f"{model.llm.vocab_size} rows; set system.model.llm.vocab_size"
-            )
-        return found
+        model = self.config.model
+        return text.find_vocabulary(self.tokenizer, model.num_queries, model.llm.vocab_size)
 
     def batch_spec(self, bucket: base.Bucket) -> Batch:
         """Returns shape and dtype of `bucket.batch` rows."""
@@ -125,11 +108,11 @@ class DivotLLMSystem(base.Defaults):
             batch.query_positions,
         )  # fmt: skip
         logits = self.model.logits(params, reading.states[:, :-1])
-        text, accuracy = cross_entropy(logits, batch.labels[:, 1:])
+        told, accuracy = cross_entropy(logits, batch.labels[:, 1:])
         where = batch.query_positions != sequences.NOWHERE
         clip = objective.loss(self.model, params, reading.queries, batch.targets, where, key)
-        total = self.config.text_weight * text + self.config.clip_weight * clip
-        return total, {"text_loss": text, "clip_loss": clip, "accuracy": accuracy}
+        total = self.config.text_weight * told + self.config.clip_weight * clip
+        return total, {"text_loss": told, "clip_loss": clip, "accuracy": accuracy}
 
 
 def cross_entropy(

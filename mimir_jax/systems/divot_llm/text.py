@@ -1,0 +1,48 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The text side of rows of text and clips: a tokenizer, and the ids of delimiters and clips."""
+
+from typing import Any
+
+from mimir_jax import weights
+from mimir_jax.encoders import tokenizers
+from mimir_jax.errors import InputError
+from mimir_jax.models.divot import vocabulary
+
+
+def load_tokenizer(path: str | None) -> Any:
+    """Loads the tokenizer of text that `system.tokenizer_path` names.
+
+    Raises:
+        InputError: if it names none, or it is missing.
+    """
+    if path is None:
+        raise InputError(
+            "system.tokenizer_path must name the folder of the tokenizer of text, got None; "
+            "set it with --config.system.tokenizer_path=FOLDER"
+        )
+    return tokenizers.load(weights.resolve(path))
+
+
+def find_vocabulary(tokenizer: Any, num_queries: int, vocab_size: int) -> vocabulary.Vocabulary:
+    """Returns the ids of the tokens around text.
+
+    Args:
+        tokenizer: Of the text. Where it lacks delimiters and index tokens, they take the last ids.
+        num_queries: Tokens of a clip.
+        vocab_size: Rows of the vocabulary of the LLM.
+
+    Raises:
+        InputError: if tokenizer and LLM have none for delimiters and index tokens.
+    """
+    ids = vocabulary.extend(tokenizer.get_vocab(), num_queries, vocab_size)
+    pad = tokenizer.pad_token or tokenizer.unk_token or tokenizer.eos_token
+    names = {"bos": tokenizer.bos_token, "eos": tokenizer.eos_token, "pad": pad}
+    found = vocabulary.read(ids, num_queries, **names)
+    last = max(found.indices)
+    if last >= vocab_size:
+        raise InputError(
+            f"vocabulary of the LLM must hold the index tokens of clips up to {last}, got "
+            f"{vocab_size} rows; set system.model.llm.vocab_size"
+        )
+    return found
