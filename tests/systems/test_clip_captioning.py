@@ -72,8 +72,8 @@ def test_the_loss_of_captions_reaches_the_tokenizer(run):
     assert jax.tree.map(lambda x: (x.shape, x.dtype), batch) == jax.tree.map(
         lambda x: (x.shape, x.dtype), spec
     )
-    loss = lambda p: system.loss(p, batch, jax.random.key(0))[0]  # noqa: E731
-    grads = jax.jit(jax.grad(loss))(params)
+    loss = lambda p, b: system.loss(p, b, jax.random.key(0))[0]  # noqa: E731
+    grads = jax.jit(jax.grad(loss))(params, batch)
     for part in ("resampler", "space_time", "temporal"):
         assert max(np.abs(x).max() for x in jax.tree.leaves(grads["tokenizer"][part])) > 0
     (told,) = systems.make_evaluators(run, system, encoder)
