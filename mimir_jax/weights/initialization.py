@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from mimir_jax import noise, weights
 from mimir_jax.config import (
     AgentConfig,
+    ClipCaptionerConfig,
     ContrastConfig,
     DiTConfig,
     DivotConfig,
@@ -94,6 +95,8 @@ def _read_part(path: str, model: functional.Model) -> functional.Params:
         params = params[part]
     if isinstance(source, UNetDetokenizerConfig):
         params = {name: params[name] for name in ("resampler", "unet")}
+    if isinstance(target, LLMConfig):
+        params = _with_more_tokens(params, target.vocab_size - source.vocab_size)
     if isinstance(target, DiTConfig) and target.in_channels == 2 * source.in_channels:
         params, source = _with_image_channels(params, source)
     for part in reversed(list(filter(None, here.split("/")))):
@@ -119,10 +122,14 @@ def _read_agent(
     else:
         return params
     more = ours.llm.vocab_size - theirs.llm.vocab_size
+    return {**params, "llm": _with_more_tokens(params["llm"], more)}
+
+
+def _with_more_tokens(params: functional.Params, more: int) -> functional.Params:
+    """Returns the parameters of an LLM with rows for `more` tokens, where that is above 0."""
     if more <= 0:
         return params
-    grown = vocabulary.grow(params["llm"], more)
-    return {**params, "llm": jax.tree.map(np.asarray, grown)}
+    return jax.tree.map(np.asarray, vocabulary.grow(params, more))
 
 
 def _with_image_channels(
@@ -153,6 +160,9 @@ def _parts(config: Any) -> dict[str, Any]:
             parts["detokenizer/dit"] = config.detokenizer.dit
     elif isinstance(config, PublishedDetokenizerConfig):
         parts = {"": config.network}  # the VAE trains in no network
+    elif isinstance(config, ClipCaptionerConfig):
+        tokenizer = config.tokenizer
+        parts |= {"tokenizer": tokenizer, "tokenizer/vit": tokenizer.vit, "llm": config.llm}
     elif isinstance(config, LlavaConfig):
         parts |= {"vit": config.vit, "llm": config.llm}
     elif isinstance(config, VimiConfig):

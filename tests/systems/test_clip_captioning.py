@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mimir_jax import config as c
-from mimir_jax import systems
+from mimir_jax import systems, weights
 from mimir_jax.data import transforms
 from mimir_jax.encoders import clip_tokens
 from mimir_jax.errors import InputError
@@ -17,7 +17,7 @@ from mimir_jax.evaluation import sweep
 from mimir_jax.models import functional
 from mimir_jax.models.divot import tokenizer
 from mimir_jax.training import loop
-from mimir_jax.weights import runs
+from mimir_jax.weights import initialization, runs
 from tests import runs as tiny
 
 LLM = c.LLMConfig(
@@ -79,6 +79,15 @@ def test_the_loss_of_captions_reaches_the_tokenizer(run):
     (told,) = systems.make_evaluators(run, system, encoder)
     told.read()
     assert len(told.describe(params, 2)) == 2
+
+
+def test_the_miniature_starts_from_the_shipped_llm():
+    preset = c.from_config_dict(c.TrainConfig, c.find_config("divot:tiny/captions"))
+    model = systems.make_system(preset).model
+    llm = initialization.read_init(preset.init_from, model)["llm"]
+    shipped = weights.read("package:tiny/llm", dtype="float32")[1]
+    assert llm["embed"]["table"].shape == (preset.system.model.llm.vocab_size, 160)
+    np.testing.assert_array_equal(llm["embed"]["table"][:2432], shipped["embed"]["table"])
 
 
 @pytest.mark.parametrize(
