@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the shipped base draws of narrow prompts, judged, beside what it should.
 
-    python benchmarks/base.py [--scenes 200] [--before FOLDER]
+    python benchmarks/base.py [--scenes 200] [--other checkpoints/base]
 
-Held-out scenes with one kind of object, one prompt each in narrow wording. `--before` judges an
-older base on the same prompts and noise. Writes docs/results/base.md; clips that exist in `--out`
-are not made again.
+Held-out scenes with one kind of object, one prompt each in narrow wording. `--other` judges another
+base on the same prompts and noise. Writes docs/results/base.md; clips that exist in `--out` are not
+made again.
 """
 
 import argparse
@@ -62,8 +62,8 @@ def judge(folder: str, scenes: int, out: pathlib.Path) -> dict[str, dict[str, An
     return {name: cells["narrow"] for name, cells in toyworld.summarise(judged).items()}
 
 
-def page(columns: dict[str, dict[str, dict[str, Any]]], scenes: int) -> str:
-    """Returns the page."""
+def page(columns: dict[str, dict[str, dict[str, Any]]], command: str) -> str:
+    """Returns the page of the summaries of judged clips, which `command` writes."""
     from mimir_jax import tables
 
     def cell(summary: dict[str, dict[str, Any]], name: str) -> str:
@@ -71,27 +71,27 @@ def page(columns: dict[str, dict[str, dict[str, Any]]], scenes: int) -> str:
         share = 100 * summary[name]["passed"]
         return f"{share:.0f} ({100 * low:.0f} to {100 * high:.0f})"
 
-    newest = list(columns.values())[-1]
+    first = columns["shipped"]
     rows = [["category", "scenes", *columns, "target"]]
-    for name in newest:
+    for name in first:
         cells = [cell(summary, name) for summary in columns.values()]
         target = str(TARGETS[name]) if name in TARGETS else "-"
-        rows.append([name, str(newest[name]["scenes"]), *cells, target])
-    missed = [
-        n for n, least in TARGETS.items() if n in newest and 100 * newest[n]["passed"] < least
-    ]
+        rows.append([name, str(first[name]["scenes"]), *cells, target])
+    missed = {
+        title: [n for n, least in TARGETS.items() if 100 * summary[n]["passed"] < least]
+        for title, summary in columns.items()
+    }
     return "\n".join(
         [
             "# The shipped base",
             "",
-            f"`python benchmarks/base.py --scenes {scenes}`: held-out scenes with one kind of "
-            "object, one narrow prompt each,",
+            f"`{command}`: held-out scenes with one kind of object, one narrow prompt each,",
             "20 steps of DDIM, guidance 4. Clips that pass in percent, with 95 % Wilson intervals "
             "at the number of scenes.",
             "",
             tables.markdown(rows),
             "",
-            f"Below its target: {', '.join(missed) or 'nothing'}.",
+            *(f"Below its target, {t}: {', '.join(m) or 'nothing'}." for t, m in missed.items()),
             "",
         ]
     )
@@ -101,16 +101,18 @@ def main() -> None:
     """Judges the base and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=int, default=200, help="held-out scenes")
-    parser.add_argument("--before", help="folder of an older base")
+    parser.add_argument("--other", type=pathlib.Path, help="folder of another base")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/base-judged"))
     args = parser.parse_args()
     host.prepare_host()
-    folders = {"before": args.before} if args.before else {}
-    folders["shipped"] = "package:tiny/base"
+    folders = {"shipped": "package:tiny/base"}
+    if args.other:
+        folders["other"] = str(args.other)
     columns = {
         name: judge(folder, args.scenes, args.out / name) for name, folder in folders.items()
     }
-    text = page(columns, args.scenes)
+    command = f"python benchmarks/base.py --scenes {args.scenes}"
+    text = page(columns, command + (f" --other {args.other}" if args.other else ""))
     (ROOT / "docs/results/base.md").write_text(text)
     print(text)
 
