@@ -47,7 +47,7 @@ def test_forecast_calls_the_network_less_and_threshold_0_never_forecasts():
         out = draw(predict, aux=caching.start(SHAPE))
         found[threshold] = len(calls)
         if threshold == 0:
-            np.testing.assert_array_equal(out, whole)
+            np.testing.assert_allclose(out, whole, rtol=1e-6)  # programs of other shapes
         assert relative_error(out, whole) < 3 * threshold + 1e-7
     assert found[0.0] == STEPS > found[0.02] > found[0.3] >= 3
 
