@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host half: clips to the frames that the tokenizer reads, captions to rows."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,8 +49,9 @@ class ClipCaptioningEncoder:
         picked = [v[clip_tokens.frame_positions(len(v), wanted)] for v in records["video"]]
         return system_lib.Batch(np.stack(picked), ids, roles, labels, positions[:, 0])
 
+    @functools.cached_property
     def heldout(self) -> dict[str, Any]:
-        """Returns the held-out clips."""
+        """The held-out clips."""
         count = self._config.system.heldout_clips
         videos, captions = sources.read_heldout(self._config.data, count, seed=self._config.seed)
         return {"video": videos, "caption": captions}
@@ -70,15 +72,16 @@ class HeldoutClips(heldout.HeldoutBatch):
     """
 
     def __init__(self, system: system_lib.ClipCaptioningSystem, encoder: ClipCaptioningEncoder):
-        super().__init__(system, lambda: encoder.encode(encoder.heldout()))
+        super().__init__(system, lambda: encoder.encode(encoder.heldout))
         self._system, self._encoder = system, encoder
+        self._embed = jax.jit(system.model.embed)
 
     def make_examples(self, params: functional.Params) -> base.Examples:
         """Returns held-out captions, each followed by what the LLM tells."""
         count = self._system.config.examples
         if not count:
             return base.Examples()
-        captions = self._encoder.heldout()["caption"][:count]
+        captions = self._encoder.heldout["caption"][:count]
         told = self.describe(params, len(captions))
         pairs = zip(captions, told, strict=True)
         return base.Examples(lines=[line for c, t in pairs for line in (c, f"  {t}", "")])
@@ -89,7 +92,6 @@ class HeldoutClips(heldout.HeldoutBatch):
         batch = jax.tree.map(lambda x: x[:count], self._batch)
         length = int(batch.positions.max()) + 3  # up to the end of the video
         ids, roles = batch.ids[:, :length], batch.roles[:, :length]
-        embed = jax.jit(system.model.embed)
         tokens = decoding.generate(
             functional.build(llm.LLM, system.config.model.llm),
             params["llm"],
@@ -98,7 +100,7 @@ class HeldoutClips(heldout.HeldoutBatch):
             max_new_tokens=system.config.answer_length,
             eos_ids=(vocab.eos,),
             pad_id=vocab.pad,
-            embeddings=embed(params, transforms.to_float(batch.frames), ids, batch.positions),
+            embeddings=self._embed(params, transforms.to_float(batch.frames), ids, batch.positions),
         )
         said = distributed.to_host(tokens)
         decode = system.tokenizer.batch_decode
