@@ -5,8 +5,9 @@
 --cells names rows of the table, or sets of them. For mimir these are `paper` (Table 3), `more`
 (cells that it leaves out), `choices` (the other side of open choices) and `all`. For divot_llm,
 whose clips a trained run of divot draws (system.clip_tokenizer_path), they are `paper` (heads and
-queries), `heads`, `queries`, `more` and `all`. The same command goes on after a stop. The report is
-written at the end; --report writes it at any time, of what is there.
+queries), `heads`, `queries`, `more` and `all`. The same command goes on after a stop, also with
+more cells or seeds; several at once share the runs. The report is written at the end; --report
+writes it at any time, of what is there.
 """
 
 from absl import flags

@@ -2,14 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A table of runs: variants of one config, each with several seeds, trained and judged alike.
 
-    OUT/settings.json          config, cells and seeds; another sweep is refused
+    OUT/settings.json          config and cells; another config is refused, more cells are added
+    OUT/claims                 runs that processes work on now
     OUT/features/HASH          frozen features, shared by all runs that read the same
     OUT/start                  clips of what every run starts from, judged
     OUT/runs/CELL-SEED         a work directory, with its clips in `judge`
     OUT/clips.csv, table.csv   every verdict; shares by cell, wording and category
     OUT/report.md, *.png       tables, predictions, plots and a sheet
 
-Every part is made once: the same command goes on after a stop.
+Every part is made once: the same command goes on after a stop, several share the runs, and a run
+whose verdicts `clips.csv` holds needs no work directory. So a folder of `settings.json` and
+`clips.csv` alone goes on with more seeds or cells, elsewhere.
 """
 
 import csv
@@ -17,6 +20,7 @@ import dataclasses
 import itertools
 import json
 import pathlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +35,7 @@ from mimir_jax.data.toyworld.language import WORDINGS
 from mimir_jax.errors import InputError
 from mimir_jax.evaluation import before_after, confidence, plots, results
 from mimir_jax.evaluation import clips as clips_lib
+from mimir_jax.preparation import claims as claims_lib
 from mimir_jax.preparation import precompute
 from mimir_jax.sampling import video as video_lib
 from mimir_jax.systems.ablations import START, Ablation, Prediction
@@ -39,6 +44,13 @@ from mimir_jax.weights import runs
 
 CATEGORIES = ("object_class", "colour", "size", "count", "layout", "action")
 """Categories that the mean of a clip is over: what a prompt asks for, not how the picture looks."""
+
+LOOK_SECONDS = 10.0
+"""Time after which a process looks again for runs that others have left."""
+
+_CELL = "cell "
+_CLIPS = "clips.csv"
+_MARKS = {"0": False, "1": True}
 
 Say = Callable[[str], None]
 
@@ -74,6 +86,9 @@ def run_sweep(
 ) -> None:
     """Trains and judges every cell with every seed; makes only what `out` lacks.
 
+    Several processes may do so at once, also on machines that share `out` alone; each returns when
+    all is done. The start is that of the first cell.
+
     Args:
         config: What all runs share; `judge.scenes` held-out scenes are judged in every wording.
         cells: Name to dotted overrides.
@@ -82,32 +97,63 @@ def run_sweep(
         say: Told what happens.
 
     Raises:
-        InputError: if `out` holds another sweep, or a cell cannot run; nothing is overwritten.
+        InputError: if `out` holds a sweep of another config or a cell of that name with other
+            overrides, or a cell cannot run; nothing is overwritten.
     """
-    variants = {
+    left = {
         (name, seed): apply(config, {**overrides, "seed": seed})
         for seed in seeds
         for name, overrides in cells.items()
     }
-    results.claim_results(out, _settings(config, cells, seeds))
-    samples = before_after.plan(config.judge, config.data.toyworld.variety)
-    for number, ((name, seed), variant) in enumerate(variants.items(), 1):
-        workdir = out / "runs" / f"{name}-{seed}"
-        judged = workdir / before_after.FOLDER / str(variant.steps)
-        if _complete(judged, len(samples)) and _complete(out / START, len(samples)):
-            continue
-        say(f"{number}/{len(variants)}: {name}, seed {seed}")
-        variant = _with_features(variant, config, out / "features", say)
-        if not runs.has_checkpoint(workdir) or runs.latest_step(workdir) < variant.steps:
-            result = loop.train(variant, workdir)
-            if result.interrupted:
-                raise KeyboardInterrupt
-            say(f"held-out loss {result.before['loss']:.4f} -> {result.after['loss']:.4f}")
-        start, end = before_after.open_sides(workdir)
-        options = {"batch_size": config.judge.batch_size, "progress": lambda done, total: None}
-        if not _complete(out / START, len(samples)):
-            before_after.judge_side(samples, start, out / START, **options)
-        before_after.judge_side(samples, end, judged, **options)
+    first, total = next(iter(cells)), len(left)
+    count = len(before_after.plan(config.judge, config.data.toyworld.variety))
+    _claim_folder(out, config, cells)
+    claims = claims_lib.Claims(out / "claims")
+    known = _read_csv(out)
+    while left:
+        before = len(left)
+        for (name, seed), variant in list(left.items()):
+            workdir = _workdir(out, name, seed)
+            has_start = START in known or _complete(out / START, count)
+            is_judged = seed in known.get(name, ()) or _complete(_judged(workdir, config), count)
+            if not is_judged or (name == first and not has_start):
+                with claims.claim(workdir.name) as claimed:
+                    if claimed is None:  # another process works on it
+                        continue
+                    say(f"{total - len(left) + 1}/{total}: {name}, seed {seed}")
+                    variant = _with_features(variant, config, out / "features", say)
+                    _run(variant, workdir, None if name != first or has_start else out / START, say)
+            del left[name, seed]
+        if len(left) == before:
+            time.sleep(LOOK_SECONDS)
+
+
+def _run(variant: TrainConfig, workdir: pathlib.Path, start: pathlib.Path | None, say: Say) -> None:
+    """Trains and judges a run, and what it starts from where a folder for its clips is given."""
+    if not runs.has_checkpoint(workdir) or runs.latest_step(workdir) < variant.steps:
+        result = loop.train(variant, workdir)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        say(f"held-out loss {result.before['loss']:.4f} -> {result.after['loss']:.4f}")
+    samples = before_after.plan(variant.judge, variant.data.toyworld.variety)
+    sides = before_after.open_sides(workdir)
+    for side, folder in zip(sides, (start, _judged(workdir, variant)), strict=True):
+        if folder is not None:
+            before_after.judge_side(
+                samples,
+                side,
+                folder,
+                batch_size=variant.judge.batch_size,
+                progress=lambda done, total: None,
+            )
+
+
+def _workdir(out: pathlib.Path, name: str, seed: int) -> pathlib.Path:
+    return out / "runs" / f"{name}-{seed}"
+
+
+def _judged(workdir: pathlib.Path, config: TrainConfig) -> pathlib.Path:
+    return workdir / before_after.FOLDER / str(config.steps)
 
 
 def write_report(out: pathlib.Path, ablation: Ablation) -> str:
@@ -124,7 +170,7 @@ def write_report(out: pathlib.Path, ablation: Ablation) -> str:
         InputError: if no run is judged.
     """
     settings = files.read_json(out / results.SETTINGS, "settings of a sweep")
-    judged = _read_judged(out, settings)
+    judged = _read_judged(out, settings, list(ablation.cells))
     tables_of = {
         wording: {name: _shares(clips, wording) for name, clips in judged.items()}
         for wording in WORDINGS
@@ -147,7 +193,7 @@ def write_report(out: pathlib.Path, ablation: Ablation) -> str:
         rows = [["row", *ablation.columns]]
         rows += [[n, *(f"{x:g}" for x in row)] for n, row in ablation.published.items()]
         parts.append(f"## Published, {ablation.measured}\n\n{tables.markdown(rows)}")
-    _draw_sheets(out, judged, settings["steps"])
+    _draw_sheets(out, settings["steps"], list(judged))
     text = "\n\n".join(parts) + "\n"
     files.write_text(out / "report.md", text)
     return text
@@ -198,17 +244,13 @@ def check_prediction(
     return [f"{middle:+.1f}", f"{low:+.1f} to {high:+.1f}", verdict]
 
 
-def _settings(
-    config: TrainConfig, cells: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]
-) -> dict[str, Any]:
+def _settings(config: TrainConfig) -> dict[str, Any]:
     """Returns what a sweep depends on, flat, so that a message can name what differs."""
     flat: dict[str, Any] = {
         "suite": "sweep",
         "version": mimir_jax.__version__,
         "world": sampling.VERSION,
         "steps": config.steps,
-        "seeds": list(seeds),
-        **{f"cell {name}": dict(overrides) for name, overrides in cells.items()},
     }
 
     def walk(values: Any, prefix: str) -> None:
@@ -220,6 +262,24 @@ def _settings(
 
     walk(json.loads(bridge.to_json(config)), "")
     return flat
+
+
+def _claim_folder(
+    out: pathlib.Path, config: TrainConfig, cells: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Creates the folder, or adds cells to one of the same config."""
+    settings = _settings(config)
+    ours = {f"{_CELL}{name}": dict(overrides) for name, overrides in cells.items()}
+    path = out / results.SETTINGS
+    known = {}
+    if path.is_file():
+        found = files.read_json(path, "settings of a sweep")
+        known = {name: value for name, value in found.items() if name.startswith(_CELL)}
+    results.claim_results(out, settings | {k: ours.get(k, v) for k, v in known.items()})
+    with files.writing(out, "--out"):
+        if ours.keys() - known.keys():
+            files.write_json(path, settings | known | ours)
+        (out / "claims").mkdir(exist_ok=True)
 
 
 def _with_features(
@@ -245,18 +305,45 @@ def _complete(folder: pathlib.Path, count: int) -> bool:
     return path.is_file() and len(clips_lib.read_clips(folder)) == count
 
 
-def _read_judged(out: pathlib.Path, settings: Mapping[str, Any]) -> dict[str, Clips]:
-    judged: dict[str, Clips] = {}
+def _read_judged(
+    out: pathlib.Path, settings: Mapping[str, Any], order: Sequence[str]
+) -> dict[str, Clips]:
+    """Returns judged clips by cell, the start first, from work directories and `clips.csv`."""
+    judged = _read_csv(out)
     if (out / START / clips_lib.CLIPS).is_file():
         judged[START] = {0: clips_lib.read_clips(out / START)}
-    for name in (k.removeprefix("cell ") for k in settings if k.startswith("cell ")):
-        for seed in settings["seeds"]:
-            steps = str(settings["steps"])
-            folder = out / "runs" / f"{name}-{seed}" / before_after.FOLDER / steps
-            if _complete(folder, len(judged.get(START, {}).get(0, []))):
-                judged.setdefault(name, {})[seed] = clips_lib.read_clips(folder)
-    if len(judged) < 2:
+    count = len(judged.get(START, {}).get(0, []))
+    for workdir in sorted((out / "runs").glob("*-*")):
+        name, _, seed = workdir.name.rpartition("-")
+        folder = workdir / before_after.FOLDER / str(settings["steps"])
+        if _complete(folder, count):
+            judged.setdefault(name, {})[int(seed)] = clips_lib.read_clips(folder)
+    if START not in judged or len(judged) < 2:
         raise InputError(f"sweep {out} must hold a judged run, found none; run it first")
+    place = {name: number for number, name in enumerate((START, *order))}
+    names = sorted(judged, key=lambda name: place.get(name, len(place)))
+    return {name: dict(sorted(judged[name].items())) for name in names}
+
+
+def _read_csv(out: pathlib.Path) -> dict[str, Clips]:
+    """Returns the judged clips of `clips.csv`, without names and prompts; none without the file."""
+    judged: dict[str, Clips] = {}
+    path = out / _CLIPS
+    if not path.is_file():
+        return judged
+    text = files.read_text(path, "verdicts of a sweep")
+    for number, row in enumerate(csv.DictReader(text.splitlines()), 2):
+        try:
+            marks = {name: row[name] for name in evaluation.CATEGORIES}
+            cell, seed, scene = row["cell"], int(row["seed"]), int(row["scene"])
+            scores = {k: {"passed": _MARKS[x]} for k, x in marks.items() if x != ""}
+        except (KeyError, ValueError, TypeError):
+            raise InputError(
+                f"{path} line {number} must hold cell, seed, scene, wording and 0 or 1 for each "
+                "category; restore the file, or delete it to judge again"
+            ) from None
+        clip = {"index": scene, "style": row["wording"], "scores": scores}
+        judged.setdefault(cell, {}).setdefault(seed, []).append(clip)
     return judged
 
 
@@ -313,14 +400,14 @@ def _head(settings: Mapping[str, Any], judged: Mapping[str, Clips]) -> str:
 def _write_csv(
     out: pathlib.Path, judged: Mapping[str, Clips], shares: Mapping[str, Mapping[str, Shares]]
 ) -> None:
-    with files.atomic_file(out / "clips.csv") as path, path.open("w", newline="") as file:
+    with files.atomic_file(out / _CLIPS) as path, path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["cell", "seed", "scene", "wording", "category", "passed", "value"])
+        writer.writerow(["cell", "seed", "scene", "wording", *evaluation.CATEGORIES])
         for name, clips in judged.items():
             for seed, clip in ((s, x) for s, run in clips.items() for x in run):
-                for category, score in clip["scores"].items():
-                    numbers = (int(score["passed"]), f"{score['value']:.4f}")
-                    writer.writerow([name, seed, clip["index"], clip["style"], category, *numbers])
+                scores = [clip["scores"].get(k) for k in evaluation.CATEGORIES]
+                marks = ["" if score is None else int(score["passed"]) for score in scores]
+                writer.writerow([name, seed, clip["index"], clip["style"], *marks])
     with files.atomic_file(out / "table.csv") as path, path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["cell", "wording", "category", "passed", "low", "high", "seeds"])
@@ -330,15 +417,19 @@ def _write_csv(
                 writer.writerow([name, wording, category, *numbers, len(clips)])
 
 
-def _draw_sheets(out: pathlib.Path, judged: Mapping[str, Clips], steps: int) -> None:
-    """Draws one prompt of each wording across the cells."""
+def _draw_sheets(out: pathlib.Path, steps: int, order: Sequence[str]) -> None:
+    """Draws one prompt of each wording across the cells whose clips are here."""
+    folders = {START: out / START}
+    for workdir in sorted((out / "runs").glob("*-*")):
+        folders.setdefault(
+            workdir.name.rpartition("-")[0], workdir / before_after.FOLDER / str(steps)
+        )
+    folders = {k: folders[k] for k in order if (folders.get(k, out) / clips_lib.CLIPS).is_file()}
+    if START not in folders:
+        return
+    clips = clips_lib.read_clips(folders[START])
     for wording in WORDINGS:
-        clip = next(x for x in judged[START][0] if x["style"] == wording)
-        folders = {START: out / START}
-        for name, clips in judged.items():
-            if name != START:
-                run = out / "runs" / f"{name}-{next(iter(clips))}"
-                folders[name] = run / before_after.FOLDER / str(steps)
+        clip = next(x for x in clips if x["style"] == wording)
         videos = [before_after.read_video(folder, clip["name"]) for folder in folders.values()]
         texts = [f"{name}: {clip['prompt']}" for name in folders]
         strips = [video_lib.strip(video) for video in videos]

@@ -4,13 +4,14 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from mimir_jax import config as c
 from mimir_jax.errors import InputError
-from mimir_jax.evaluation import before_after, confidence, sweep
+from mimir_jax.evaluation import CATEGORIES, before_after, confidence, sweep
 from mimir_jax.evaluation.config import WORDINGS
 from mimir_jax.systems import ablations
 from mimir_jax.training import loop
@@ -74,7 +75,7 @@ def test_a_sweep_goes_on_after_a_stop_and_reports(run, tmp_path, monkeypatch):
 
     def stopping(config, workdir, **options):
         trained.append(workdir.name)
-        if len(trained) == 2:
+        if trained == ["baseline-0", "mimir-0"]:
             raise KeyboardInterrupt
         return train(config, workdir, **options)
 
@@ -97,8 +98,36 @@ def test_a_sweep_goes_on_after_a_stop_and_reports(run, tmp_path, monkeypatch):
         sweep.run_sweep(changed, cells, range(2), tmp_path / "s")
     with pytest.raises(InputError, match="must hold a judged run, found none"):
         (tmp_path / "t").mkdir()
-        (tmp_path / "t" / "settings.json").write_text('{"steps": 2, "seeds": [0]}')
+        (tmp_path / "t" / "settings.json").write_text('{"steps": 2}')
         sweep.write_report(tmp_path / "t", ablations.find_ablation(run.system))
+
+    # Settings and verdicts alone go on with another seed and another cell.
+    (tmp_path / "u").mkdir()
+    for name in ("settings.json", "clips.csv"):
+        shutil.copy(tmp_path / "s" / name, tmp_path / "u")
+    trained.clear()
+    sweep.run_sweep(run, cells, range(2), tmp_path / "u")
+    assert not trained
+    more = ablations.find_ablation(run.system).select(["mimir", "query"])
+    with sweep.claims_lib.Claims(tmp_path / "u/claims").claim("mimir-2"):  # by another process
+        monkeypatch.setattr(sweep.time, "sleep", lambda seconds: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            sweep.run_sweep(run, more, range(3), tmp_path / "u")
+    assert trained == ["query-0", "query-1", "query-2"]
+    found = sweep.write_report(tmp_path / "u", ablations.find_ablation(run.system))
+    assert "baseline 2, mimir 2, query 3." in found
+    other = {"query": {"system.text.llm_tokens": "answer"}}
+    with pytest.raises(InputError, match="cell query is .*query.* there and .*answer.* here"):
+        sweep.run_sweep(run, other, range(1), tmp_path / "u")
+
+
+@pytest.mark.parametrize("line", ["mimir,0,0,wide,2,,,,,,", "mimir,x,0,wide", "mimir,0,0"])
+def test_verdicts_that_are_none_are_named(tmp_path, line):
+    (tmp_path / "settings.json").write_text('{"steps": 2}')
+    head = ["cell", "seed", "scene", "wording", *CATEGORIES]
+    (tmp_path / "clips.csv").write_text(",".join(head) + f"\n{line}\n")
+    with pytest.raises(InputError, match="clips.csv line 2 must hold cell, seed, scene"):
+        sweep.write_report(tmp_path, ablations.Ablation({}, {}))
 
 
 @pytest.mark.parametrize("name", ablations.find_ablation(c.MimirSystemConfig(

@@ -28,15 +28,12 @@ def count(full):
     return max(1, round(SCALE * full))
 
 
-class Program:
-    """A run of `mimir-jax train` in a process of its own; killed at the end of the block."""
+class Command:
+    """A command of `mimir-jax` in a process of its own; killed at the end of the block."""
 
-    def __init__(self, workdir, *flags, **popen):
-        self.workdir = pathlib.Path(workdir)
-        self.started = time.monotonic()
+    def __init__(self, verb, *flags, **popen):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mimir_jax.cli.main", "train", *SMALL, "--workdir", str(workdir)]
-            + list(flags),
+            [sys.executable, "-m", "mimir_jax.cli.main", verb, *map(str, flags)],
             env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -51,6 +48,19 @@ class Program:
         self.process.kill()
         self.process.communicate()
 
+    def end(self, seconds=600):
+        """Returns exit code, stdout and stderr."""
+        out, err = self.process.communicate(timeout=seconds)
+        return self.process.returncode, out, err
+
+
+class Training(Command):
+    """A run of `mimir-jax train` on the small text model."""
+
+    def __init__(self, workdir, *flags):
+        self.workdir = pathlib.Path(workdir)
+        super().__init__("train", *SMALL, "--workdir", workdir, *flags)
+
     def until_step(self, step, seconds=300):
         """Returns once `metrics.jsonl` has a step, or the program has ended."""
         deadline = time.monotonic() + seconds
@@ -59,16 +69,17 @@ class Program:
                 return
             time.sleep(0.05)
 
-    def end(self, seconds=300):
-        """Returns exit code, stdout and stderr."""
-        out, err = self.process.communicate(timeout=seconds)
-        return self.process.returncode, out, err
+
+def run(verb, *flags):
+    """Runs a command to its end; returns exit code, stdout and stderr."""
+    with Command(verb, *flags) as command:
+        return command.end()
 
 
 def train(workdir, *flags):
-    """Runs the program to its end; returns exit code, stdout and stderr."""
-    with Program(workdir, *flags) as program:
-        return program.end()
+    """Runs the training to its end; returns exit code, stdout and stderr."""
+    with Training(workdir, *flags) as training:
+        return training.end()
 
 
 def losses(workdir):

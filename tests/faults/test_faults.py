@@ -19,7 +19,7 @@ import pytest
 from mimir_jax import weights
 from mimir_jax.errors import InputError
 from mimir_jax.weights import runs
-from tests.faults.program import STEPS, Program, count, error_of, losses, train
+from tests.faults.program import STEPS, Training, count, error_of, losses, train
 
 pytestmark = pytest.mark.faults
 
@@ -43,9 +43,9 @@ def test_kills_at_random_moments(whole, tmp_path, tried, rng):
     while left:
         workdir, number = tmp_path / str(number), number + 1
         for _ in range(min(left, 3)):
-            with Program(workdir) as program:
+            with Training(workdir) as training:
                 time.sleep(rng.uniform(0, seconds))
-                program.process.kill()
+                training.process.kill()
             left -= 1
             tried("SIGKILL at a random moment")
         code, _, err = train(workdir)
@@ -56,10 +56,10 @@ def test_kills_at_random_moments(whole, tmp_path, tried, rng):
 @pytest.mark.parametrize("number", range(count(FULL_SIGNALS)))
 def test_signals_save_and_the_run_goes_on(whole, tmp_path, tried, rng, number):
     name = ("SIGTERM", "SIGINT", "SIGHUP")[number % 3]
-    with Program(tmp_path) as program:
-        program.until_step(int(rng.integers(1, STEPS // 2)))
-        program.process.send_signal(getattr(signal, name))
-        code, out, err = program.end()
+    with Training(tmp_path) as training:
+        training.until_step(int(rng.integers(1, STEPS // 2)))
+        training.process.send_signal(getattr(signal, name))
+        code, out, err = training.end()
     assert code == 75, (out, err)
     step = runs.latest_step(tmp_path)
     assert f"stopped at step {step} and saved" in out and max(losses(tmp_path)) == step
@@ -69,10 +69,10 @@ def test_signals_save_and_the_run_goes_on(whole, tmp_path, tried, rng, number):
 
 
 def test_signal_before_the_first_step_is_no_success(tmp_path, tried):
-    with Program(tmp_path / "run") as program:
+    with Training(tmp_path / "run") as training:
         time.sleep(1.0)
-        program.process.send_signal(signal.SIGTERM)
-        assert program.end()[0] != 0
+        training.process.send_signal(signal.SIGTERM)
+        assert training.end()[0] != 0
     tried("SIGTERM before the first step")
 
 
@@ -155,21 +155,21 @@ def mounted(folder, *options):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def seconds_to_end(program):
+def seconds_to_end(training):
     """Returns the outcome of a program, and how long it took to end."""
     begun = time.monotonic()
-    return program.end(), time.monotonic() - begun
+    return training.end(), time.monotonic() - begun
 
 
 def test_full_disk(tmp_path, tried):
     with mounted(tmp_path / "disk", "-o", "size=24m") as disk:
-        with Program(disk / "run", "--config.steps=100000") as program:
-            program.until_step(15)
+        with Training(disk / "run", "--config.steps=100000") as training:
+            training.until_step(15)
             kept = runs.steps(disk / "run")
             with contextlib.suppress(OSError), (disk / "rest").open("wb") as file:
                 while True:
                     file.write(bytes(4096))
-            outcome, seconds = seconds_to_end(program)
+            outcome, seconds = seconds_to_end(training)
         assert "No space left on device" in error_of(outcome) and seconds < 60
         (disk / "rest").unlink()
         assert kept and set(kept) & set(runs.steps(disk / "run"))
@@ -191,33 +191,33 @@ def test_read_only_and_tiny_destinations_are_refused_first(tmp_path, tried):
 
 
 def test_files_that_may_not_grow(tmp_path, tried):
-    with Program(tmp_path / "run", "--config.steps=100000") as program:
-        program.until_step(15)
-        resource.prlimit(program.process.pid, resource.RLIMIT_FSIZE, (10_000, 10_000))
-        line = error_of(program.end())
+    with Training(tmp_path / "run", "--config.steps=100000") as training:
+        training.until_step(15)
+        resource.prlimit(training.process.pid, resource.RLIMIT_FSIZE, (10_000, 10_000))
+        line = error_of(training.end())
     weights.verify(tmp_path / "run")
     assert "must be writable: File too large" in line
     tried("save refused by a file size limit")
 
 
 def test_vanished_folder(tmp_path, tried):
-    with Program(tmp_path / "run", "--config.steps=100000") as program:
-        program.until_step(15)
+    with Training(tmp_path / "run", "--config.steps=100000") as training:
+        training.until_step(15)
         (tmp_path / "run").rename(tmp_path / "elsewhere")
-        outcome, _ = seconds_to_end(program)
+        outcome, _ = seconds_to_end(training)
     assert "must be writable" in error_of(outcome)
     weights.verify(tmp_path / "elsewhere")
     tried("work directory moved away while training")
 
 
 def test_two_runs_in_one_folder(tmp_path, tried):
-    with Program(tmp_path / "run", "--config.steps=100000") as first:
+    with Training(tmp_path / "run", "--config.steps=100000") as first:
         first.until_step(1)
         line = error_of(train(tmp_path / "run", "--config.steps=100000"))
         assert f"one writer, process {first.process.pid} on" in line
         first.process.kill()
         first.process.wait()
-    with Program(tmp_path / "run", "--config.steps=100000") as second:
+    with Training(tmp_path / "run", "--config.steps=100000") as second:
         step = max(losses(tmp_path / "run"))
         second.until_step(step + 5)
         assert second.process.poll() is None
