@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Collection
 
 _LISTED = 10  # names that a message lists
+_REASON = 300  # characters of an exception of another library in a message
 _OVERRIDES = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they reorder a line
 
 
@@ -41,6 +42,15 @@ def listed(names: Collection[str]) -> str:
     """Returns the names joined by commas, the first ten and a count if there are more."""
     shown = ", ".join(list(names)[:_LISTED])
     return shown + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+
+
+def reason(error: BaseException) -> str:
+    """Returns kind and message of an exception in one short line.
+
+    Its `repr` may hold the whole file that could not be read.
+    """
+    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    return text if len(text) <= _REASON else text[:_REASON] + " ..."
 
 
 def _is_harmless(character: str) -> bool:

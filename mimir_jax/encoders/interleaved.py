@@ -50,10 +50,12 @@ class Prompt:
         segments: The parts, all of which the LLM reads.
         caption: The caption alone, without marks, instruction and document: what a text encoder
             beside the LLM reads.
+        first_frame: The picture that is the first frame of the video, if one is.
     """
 
     segments: tuple[Text | Picture, ...]
     caption: str = ""
+    first_frame: Picture | None = None
 
     @property
     def pictures(self) -> list[Picture]:
@@ -138,7 +140,7 @@ def subjects(
 def prediction(cfg: MultimodalConfig, caption: str, first_frame: Picture, draw: int = 0) -> Prompt:
     """Returns the prompt of video prediction."""
     lines = [_instruction(cfg.prediction, draw), (Text(caption),), (first_frame,)]
-    return _join(lines, caption)
+    return dataclasses.replace(_join(lines, caption), first_frame=first_frame)
 
 
 def compose(

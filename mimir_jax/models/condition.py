@@ -81,6 +81,8 @@ class PromptFeatures:
         t5: T5 states of the caption, pads included; None for a model that reads none.
         pictures: Scaled latents of the pictures, one frame each; None for a model that reads none.
         pictures_mask: True at pictures, False where a prompt has fewer; None likewise.
+        first_frame: Scaled latents of the first frame, zero where a prompt has none; None for a
+            transformer that reads none behind the noisy latents.
     """
 
     states: Float[Leaf, "b l d"]
@@ -88,6 +90,7 @@ class PromptFeatures:
     t5: Float[Leaf, "b n d_t5"] | None = None
     pictures: Float[Leaf, "b p h w c"] | None = None
     pictures_mask: Bool[Leaf, "b p"] | None = None
+    first_frame: Float[Leaf, "b 1 h w c"] | None = None
 
 
 @_register

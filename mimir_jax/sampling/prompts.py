@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from mimir_jax import files
-from mimir_jax.errors import InputError
+from mimir_jax.errors import InputError, reason
 
 Kind = Literal["prompt", "negative prompt", "instruction"]
 _FLAGS = {"prompt": "--prompt TEXT or --prompts FILE", "instruction": "--instructions FILE"}
@@ -44,6 +44,7 @@ def _field(path: pathlib.Path, number: int, line: str, kind: Kind) -> str:
             raise TypeError(f"{kind} is {type(value).__name__}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
-            f'{kind} file {path} line {number} must be JSON such as {{"{kind}": "TEXT"}}: {error!r}'
+            f'{kind} file {path} line {number} must be JSON such as {{"{kind}": "TEXT"}}: '
+            f"{reason(error)}"
         ) from None
     return value

@@ -330,8 +330,9 @@ class DiTDiffusion(VideoDiffusion):
         self.check_latents((1, self.padded_frames(latent_frames), *rest))
 
     def check_latents(self, shape: tuple[int, ...]) -> None:
-        """Raises `InputError` for latents that patches or positions do not allow."""
-        dit.token_grid(self.backbone, shape)
+        """Raises `InputError` for latents that channels, patches or positions do not allow."""
+        super().check_latents(shape)
+        dit.token_grid(self.backbone, (*shape[:-1], self.backbone.in_channels))  # with an image
 
     def padded_frames(self, frames: int) -> int:
         """Returns the latent frames that fill the temporal patch of 1.5 models."""

@@ -101,13 +101,6 @@ class TextToVideo(diffusion.DiTDiffusion):
         cfg = self.config.first_frame
         return {"image_fit": cfg.fit, "image_latent_scale": cfg.latent_scale}
 
-    def check_latents(self, shape: tuple[int, ...]) -> None:
-        """Raises `InputError` for latents that channels, patches or positions do not allow."""
-        if not self.config.reads_image:
-            return super().check_latents(shape)
-        diffusion.VideoDiffusion.check_latents(self, shape)
-        return super().check_latents((*shape[:-1], self.backbone.in_channels))
-
     def feature_batch_spec(
         self, bucket: base.Bucket
     ) -> text_lib.CaptionFeatures | FirstFrameMoments:

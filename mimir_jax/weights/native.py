@@ -29,7 +29,7 @@ import mimir_jax
 from mimir_jax import checksums
 from mimir_jax import files as files_lib
 from mimir_jax.config import KINDS, bridge
-from mimir_jax.errors import InputError, require
+from mimir_jax.errors import InputError, reason, require
 from mimir_jax.models import params as params_lib
 from mimir_jax.models import quantization
 from mimir_jax.models.functional import Params
@@ -196,10 +196,10 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
         claimed = manifest.pop("checksum")
         if claimed != checksums.of_json(manifest):
             raise InputError("its text is not what was written")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
-            f"weights folder {folder} must hold a whole {MANIFEST}: {error!r}; copy or convert it "
-            "again"
+            f"weights folder {folder} must hold a whole {MANIFEST}: {reason(error)}; copy or "
+            "convert it again"
         ) from None
     for name, size in sizes.items():
         file = folder / name

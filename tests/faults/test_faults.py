@@ -19,11 +19,12 @@ import pytest
 from mimir_jax import weights
 from mimir_jax.errors import InputError
 from mimir_jax.weights import runs
-from tests.faults.program import STEPS, Training, count, error_of, losses, train
+from tests import processes
+from tests.faults.program import SMALL, STEPS, Training, count, error_of, losses, train
 
 pytestmark = pytest.mark.faults
 
-FULL_KILLS, FULL_SIGNALS, FULL_FLIPS = 30, 12, 200
+FULL_KILLS, FULL_PAIRS, FULL_SIGNALS, FULL_FLIPS = 30, 10, 12, 200
 
 
 def assert_equal_runs(workdir, other):
@@ -51,6 +52,36 @@ def test_kills_at_random_moments(whole, tmp_path, tried, rng):
         code, _, err = train(workdir)
         assert code == 0, err
         assert_equal_runs(workdir, reference)
+
+
+def pair(workdir):
+    """Starts the training in two processes."""
+
+    def command(address, index):
+        place = ["--coordinator", address, "--num_processes", "2", "--process_id", str(index)]
+        return ["-m", "mimir_jax.cli.main", "train", *SMALL, "--workdir", str(workdir), *place]
+
+    return processes.Pair(command, workdir.parent)
+
+
+def test_a_kill_of_one_of_two_processes(tmp_path, tried, rng):
+    begun = time.monotonic()
+    with pair(tmp_path / "whole") as both:
+        ends = both.wait()
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    seconds = time.monotonic() - begun
+    for number in range(count(FULL_PAIRS)):
+        workdir = tmp_path / str(number)
+        with pair(workdir) as both:
+            time.sleep(rng.uniform(0, seconds))
+            killed = number % 2
+            both.all[killed].kill()
+            both.all[1 - killed].wait(300)  # it does not wait for the other for ever
+        with pair(workdir) as both:
+            ends = both.wait()
+        assert [code for code, _, _ in ends] == [0, 0], ends
+        assert_equal_runs(workdir, tmp_path / "whole")
+        tried("SIGKILL of one of two processes")
 
 
 @pytest.mark.parametrize("number", range(count(FULL_SIGNALS)))

@@ -304,6 +304,55 @@ def test_latents_of_pictures_stand_before_the_clip(run):
         config.system.with_dit(temporal_patch=2)
 
 
+def with_first_frames(run):
+    """The run with a transformer that reads first frames behind the noisy latents."""
+    channels = 2 * run.system.vae.latent_channels
+    tasks = c.TasksConfig(subject=0.0)
+    system = dataclasses.replace(
+        run.system.with_dit(in_channels=channels), stage="instruct", tasks=tasks
+    )
+    return dataclasses.replace(run, system=system)
+
+
+def test_first_frames_follow_the_noisy_latents(run, pictures, pipeline):
+    config = with_first_frames(run)
+    system = systems.make_system(config)
+    encoder = systems.make_encoder(config, system)
+    records = [encoder.source("train")[index] for index in range(6)]
+    stacked = {name: [record[name] for record in records] for name in records[0]}
+    drawn = encoder.encode_features(stacked)
+    spec = system.feature_batch_spec(dataclasses.replace(system.buckets[0], batch=6))
+    shapes = lambda tree: jax.tree.map(lambda x: x.shape, tree)  # noqa: E731
+    assert shapes(drawn) == shapes(spec)
+    clips = encoder.encode_video(np.stack([record["video"] for record in records])[:, :1])
+    given = drawn.first_frame.any((-4, -3, -2, -1))  # (b, prompts): those of the task
+    assert given.any() and not given.all()
+    for row, number in zip(*np.nonzero(given), strict=True):
+        np.testing.assert_allclose(drawn.first_frame[row, number], clips[row], atol=1e-5)
+
+    frame = records[0]["video"][0]
+    asked = [Request("a", first_frame=frame), Request("a", first_frame=frame, negative_prompt="b")]
+    features, (null, drop) = encoder.features(asked), encoder.null_features(asked)
+    np.testing.assert_allclose(features.first_frame[0], clips[0], atol=1e-5)
+    np.testing.assert_array_equal(null.first_frame, features.first_frame)
+    assert not encoder.features([Request("a")]).first_frame.any()
+    params = system.model.init(jax.random.key(0))
+    dropped = system.condition(params, null, jnp.asarray(drop))
+    np.testing.assert_array_equal(dropped.image_latents, features.first_frame)
+
+    # Zeros are no first frame.
+    xt = jnp.ones((2, *system.codec.latent_shape(17, *frame.shape[:2])))
+    at = jnp.full(2, 500)
+    condition = dataclasses.replace(dropped, image_latents=None)
+    without = system.denoise(params, xt, at, condition)[0]
+    zeros = dataclasses.replace(dropped, image_latents=jnp.zeros_like(dropped.image_latents))
+    np.testing.assert_array_equal(system.denoise(params, xt, at, zeros)[0], without)
+    assert np.abs(system.denoise(params, xt, at, dropped)[0] - without).max() > 1e-4
+    assert encoder.feature_identity() != pipeline.encoder.feature_identity()
+    with pytest.raises(ValueError, match="in_channels must equal vae.latent_channels in the stage"):
+        dataclasses.replace(config.system, stage="pretrain")
+
+
 def test_presets_find_what_the_recipe_makes():
     for config in (presets.tiny_stage1(), presets.tiny_stage2()):
         assert config.system.multimodal.length >= (

@@ -99,6 +99,10 @@ def test_load_refuses_what_it_cannot_read(params, tmp_path):
     (folder / "config.json").write_text(json.dumps(header, indent=2) + "\n")
     with pytest.raises(ValueError, match="must be whole: params/.*, got None"):
         weights.load(folder)
+    (folder / "manifest.json").write_bytes(b"\xff" * 5000)
+    with pytest.raises(ValueError, match=r"whole manifest.json: UnicodeDecodeError") as error:
+        weights.open_weights(folder)
+    assert len(str(error.value)) < 600  # the file is not in the message
     (folder / "manifest.json").unlink()
     with pytest.raises(ValueError, match=r"must hold a whole manifest.json"):
         weights.load(folder)

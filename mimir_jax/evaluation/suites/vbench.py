@@ -12,7 +12,7 @@ import pathlib
 from typing import Any
 
 from mimir_jax import files, hashing
-from mimir_jax.errors import InputError
+from mimir_jax.errors import InputError, reason
 from mimir_jax.evaluation import checkpoints, generation, results
 from mimir_jax.evaluation.config import VBenchEvalConfig
 from mimir_jax.evaluation.suites import vbench_scores
@@ -145,7 +145,7 @@ def _read_prompts(path: pathlib.Path) -> list[tuple[str, bool]]:
         prompts = [(e["prompt_en"].strip(), bool(wanted & {*e["dimension"]})) for e in entries]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"prompt file {path} must be VBench's JSON of prompts: {error!r}"
+            f"prompt file {path} must be VBench's JSON of prompts: {reason(error)}"
         ) from None
     _require_some(path, [prompt for prompt, scored in prompts if scored])
     return prompts

@@ -40,9 +40,11 @@ class Vimi(nnx.Module):
         """Returns the tokens of prompts; rows with `drop` True get the null condition.
 
         Latents of pictures, if there are any, stand before the clip in the sequence; dropped rows
-        and those with fewer pictures do not attend to the rest.
+        and those with fewer pictures do not attend to the rest. Those of a first frame follow the
+        noisy ones along the channels, and dropped rows keep them (V-U19).
         """
         condition = self._tokens(features, drop)
+        condition = dataclasses.replace(condition, image_latents=features.first_frame)
         if features.pictures is None:
             return condition
         mask = features.pictures_mask

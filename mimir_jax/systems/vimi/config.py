@@ -55,6 +55,9 @@ class TasksConfig:
 class VimiSystemConfig(DiffusionSystemConfig):
     """Train a video transformer on the states of a multimodal LLM.
 
+    A transformer with twice the channels of the VAE, such as that of an image-to-video model, also
+    reads the latents of a first frame behind the noisy ones, in the second stage (V-U19).
+
     Attributes:
         model: Aligner, or what stands in its place, and video transformer.
         multimodal: Prompts with pictures to states: the frozen LLM.
@@ -79,6 +82,7 @@ class VimiSystemConfig(DiffusionSystemConfig):
 
     dit_field: ClassVar[str] = "model.dit"
     guides_pictures: ClassVar[bool] = True
+    _twice: ClassVar[str] = ", or twice that for a transformer that reads a first frame"
 
     kind: Literal["vimi"] = "vimi"
     model: VimiConfig = VimiConfig()
@@ -105,6 +109,12 @@ class VimiSystemConfig(DiffusionSystemConfig):
             "{picture_latents} must be 0 with {model.dit.temporal_patch} or {model.dit.position} "
             "rope+learned, which have no place for a frame before the clip",
         )
+        checks.check(
+            self,
+            not self.reads_image or (self.stage == "instruct" and dit.ofs_width is None),
+            "{model.dit.in_channels} must equal {vae.latent_channels} in the stage pretrain, which "
+            "has no first frames, and with {model.dit.ofs_width}",
+        )
         for name in ("document_dropout", "picture_dropout"):
             checks.within(self, name, 0, 1)
         checks.check(
@@ -117,6 +127,11 @@ class VimiSystemConfig(DiffusionSystemConfig):
     def reads_t5(self) -> bool:
         """Whether the network reads T5's states of captions, beside those of prompts."""
         return self.model.route == "beside"
+
+    @property
+    def reads_image(self) -> bool:
+        """Whether the transformer reads a first frame: it has twice the channels of the VAE."""
+        return self.dit.in_channels == 2 * self.vae.latent_channels
 
     @property
     def makes_videos(self) -> bool:

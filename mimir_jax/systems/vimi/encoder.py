@@ -26,7 +26,8 @@ from mimir_jax.systems.vimi import prompts as prompts_lib
 from mimir_jax.systems.vimi import system as system_lib
 from mimir_jax.systems.vimi.config import VimiSystemConfig
 
-_OPTIONS = ("picture_latents", "picture_dropout")  # what features depend on where it is above 0
+_OPTIONS = ("picture_latents", "picture_dropout", "reads_image")
+"""What features depend on where it is not 0."""
 
 
 class VimiEncoder(clip_encoder.ClipEncoder):
@@ -106,13 +107,15 @@ class VimiEncoder(clip_encoder.ClipEncoder):
     def null_features(
         self, requests: Sequence[base.Request]
     ) -> tuple[condition_lib.PromptFeatures, Bool[np.ndarray, " b"]]:
-        """Returns the states of negative prompts; the network's null rule applies to the others."""
-        made = [
-            self._compose(request)
-            if request.negative_prompt is None
-            else interleaved.retrieved(self._llm.config, request.negative_prompt, None)
-            for request in requests
-        ]
+        """Returns the states of negative prompts; the network's null rule applies to the others.
+
+        First frames whose latents the transformer reads stay.
+        """
+        made = [self._compose(request) for request in requests]
+        for row, request in enumerate(requests):
+            if request.negative_prompt is not None:
+                null = interleaved.retrieved(self._llm.config, request.negative_prompt, None)
+                made[row] = dataclasses.replace(null, first_frame=made[row].first_frame)
         drop = np.array([request.negative_prompt is None for request in requests])
         return self._encode(made, self._size(requests)), drop
 
@@ -169,19 +172,21 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         if self._t5 is not None:
             t5 = self._t5.encode([prompt.caption for prompt in prompts]).t5
             features = dataclasses.replace(features, t5=t5)
-        if not self._config.system.picture_latents:
-            return features
-        latents, mask = zip(*[self._latents(p.pictures, *size) for p in prompts], strict=True)
-        return dataclasses.replace(
-            features, pictures=np.stack(latents), pictures_mask=np.stack(mask)
-        )
+        if self._config.system.reads_image:
+            frames = [[] if p.first_frame is None else [p.first_frame] for p in prompts]
+            first = np.stack([self._latents(frame, 1, *size)[0] for frame in frames])
+            features = dataclasses.replace(features, first_frame=first)
+        if count := self._config.system.picture_latents:
+            rows = [self._latents(p.pictures[:count], count, *size) for p in prompts]
+            pictures, mask = (np.stack(part) for part in zip(*rows, strict=True))
+            features = dataclasses.replace(features, pictures=pictures, pictures_mask=mask)
+        return features
 
     def _latents(
-        self, pictures: Sequence[Picture], height: int, width: int
+        self, pictures: Sequence[Picture], count: int, height: int, width: int
     ) -> tuple[Float[np.ndarray, "p h w c"], Bool[np.ndarray, " p"]]:
-        """Returns the latents of the first pictures of a prompt, on white, and where they are."""
-        count = self._config.system.picture_latents
-        fitted = [covering.resize_contain(x, height, width, fill=255) for x in pictures[:count]]
+        """Returns the latents of at most `count` pictures, on white, and where they are."""
+        fitted = [covering.resize_contain(x, height, width, fill=255) for x in pictures]
         shape = self._system.codec.latent_shape(1, height, width)[1:]
         latents = np.zeros((count, *shape), np.float32)
         if fitted:
@@ -202,6 +207,7 @@ class VimiEncoder(clip_encoder.ClipEncoder):
             t5=whole.t5,
             pictures=whole.pictures,
             pictures_mask=whole.pictures_mask,
+            first_frame=whole.first_frame,
         )
 
     @functools.cached_property

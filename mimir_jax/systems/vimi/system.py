@@ -37,6 +37,8 @@ class DrawnPrompts:
         pictures: Scaled latents of their pictures (b, prompts, p, h, w, c), zero where a prompt has
             fewer; None likewise.
         pictures_mask: True at pictures (b, prompts, p); None likewise.
+        first_frame: Scaled latents of their first frames (b, prompts, 1, h, w, c), zero where a
+            prompt has none; None for a transformer that reads none.
     """
 
     states: Any
@@ -44,6 +46,7 @@ class DrawnPrompts:
     t5: Any = None
     pictures: Any = None
     pictures_mask: Any = None
+    first_frame: Any = None
 
 
 class VimiSystem(diffusion.DiTDiffusion):
@@ -88,18 +91,21 @@ class VimiSystem(diffusion.DiTDiffusion):
         t5 = None
         if cfg.reads_t5:
             t5 = jax.ShapeDtypeStruct((*rows, cfg.text.length, widths.text_width), jnp.float32)
-        pictures = mask = None
+        pictures = mask = first_frame = None
+        latent = self.codec.latent_shape(1, bucket.height, bucket.width)  # (1, h, w, c)
         if cfg.picture_latents:
             count = (*rows, cfg.picture_latents)
-            latent = self.codec.latent_shape(1, bucket.height, bucket.width)[1:]
-            pictures = jax.ShapeDtypeStruct((*count, *latent), jnp.float32)
+            pictures = jax.ShapeDtypeStruct((*count, *latent[1:]), jnp.float32)
             mask = jax.ShapeDtypeStruct(count, jnp.bool_)
+        if cfg.reads_image:
+            first_frame = jax.ShapeDtypeStruct((*rows, *latent), jnp.float32)
         return DrawnPrompts(
             states=jax.ShapeDtypeStruct((*shape, widths.llm_width), jnp.float32),
             states_mask=jax.ShapeDtypeStruct(shape, jnp.bool_),
             t5=t5,
             pictures=pictures,
             pictures_mask=mask,
+            first_frame=first_frame,
         )
 
     def draw_features(
@@ -122,6 +128,7 @@ class VimiSystem(diffusion.DiTDiffusion):
             t5=taken.t5,
             pictures=taken.pictures,
             pictures_mask=taken.pictures_mask,
+            first_frame=taken.first_frame,
         )
 
     def condition(
