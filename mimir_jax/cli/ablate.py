@@ -42,7 +42,7 @@ def main(args: command.Arguments) -> None:
             raise InputError(f"--{name} must be at least 1, got {values[name].value}")
     out = files.expand_path(values.out)
     host.prepare_host()
-    from mimir_jax.evaluation import sweep
+    from mimir_jax.evaluation import sweep, sweep_report
     from mimir_jax.systems import ablations
 
     ablation = ablations.find_ablation(args.config.system)
@@ -52,5 +52,5 @@ def main(args: command.Arguments) -> None:
         sweep.run_sweep(
             config, cells, range(values.seeds), out, lambda line: print(line, flush=True)
         )
-    print(sweep.write_report(out, ablation))
+    print(sweep_report.write_report(out, ablation))
     print(f"report: {out / 'report.md'}")

@@ -17,48 +17,38 @@ whose verdicts `clips.csv` holds needs no work directory. So a folder of `settin
 
 import csv
 import dataclasses
-import itertools
 import json
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float
-
 import mimir_jax
-from mimir_jax import evaluation, files, hashing, tables
+from mimir_jax import evaluation, files, hashing
 from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.data.toyworld import sampling
-from mimir_jax.data.toyworld.language import WORDINGS
 from mimir_jax.errors import InputError
-from mimir_jax.evaluation import before_after, confidence, plots, results
+from mimir_jax.evaluation import before_after, results
 from mimir_jax.evaluation import clips as clips_lib
 from mimir_jax.preparation import claims as claims_lib
 from mimir_jax.preparation import precompute
-from mimir_jax.sampling import video as video_lib
-from mimir_jax.systems.ablations import START, Ablation, Prediction
+from mimir_jax.systems.ablations import START
 from mimir_jax.training import loop
 from mimir_jax.weights import runs
-
-CATEGORIES = ("object_class", "colour", "size", "count", "layout", "action")
-"""Categories that the mean of a clip is over: what a prompt asks for, not how the picture looks."""
 
 LOOK_SECONDS = 10.0
 """Time after which a process looks again for runs that others have left."""
 
+CLIPS = "clips.csv"
+"""Every verdict: cell, seed, scene and wording, and 1 or 0 for each category."""
+
 _CELL = "cell "
-_CLIPS = "clips.csv"
 _MARKS = {"0": False, "1": True}
 
 Say = Callable[[str], None]
 
 Clips = dict[int, list[clips_lib.JudgedClip]]
 """Judged clips of a cell by seed."""
-
-Shares = dict[str, tuple[float, float, float]]
-"""Share that passes and its interval, in percent, by category."""
 
 
 def apply(config: TrainConfig, overrides: Mapping[str, Any]) -> TrainConfig:
@@ -156,94 +146,6 @@ def _judged(workdir: pathlib.Path, config: TrainConfig) -> pathlib.Path:
     return workdir / before_after.FOLDER / str(config.steps)
 
 
-def write_report(out: pathlib.Path, ablation: Ablation) -> str:
-    """Writes tables, plots and the verdict on each prediction from what is judged so far.
-
-    Args:
-        out: Folder of the sweep.
-        ablation: Its predictions, and what is published.
-
-    Returns:
-        The report in Markdown.
-
-    Raises:
-        InputError: if no run is judged.
-    """
-    settings = files.read_json(out / results.SETTINGS, "settings of a sweep")
-    judged = _read_judged(out, settings, list(ablation.cells))
-    tables_of = {
-        wording: {name: _shares(clips, wording) for name, clips in judged.items()}
-        for wording in WORDINGS
-    }
-    _write_csv(out, judged, tables_of)
-    parts = [_head(settings, judged)]
-    for wording, shares in tables_of.items():
-        parts.append(f"## {wording.capitalize()} wording\n\n{_format_shares(shares)}")
-        plots.plot_bars(
-            out / f"{wording}.png",
-            {
-                name: {k: tuple(v / 100 for v in cell) for k, cell in row.items()}
-                for name, row in shares.items()
-            },
-            label=f"clips that pass, %, {wording} wording",
-        )
-    if ablation.predictions:
-        parts.append(_format_predictions(ablation.predictions, judged))
-    if ablation.published:
-        rows = [["row", *ablation.columns]]
-        rows += [[n, *(f"{x:g}" for x in row)] for n, row in ablation.published.items()]
-        parts.append(f"## Published, {ablation.measured}\n\n{tables.markdown(rows)}")
-    _draw_sheets(out, settings["steps"], list(judged))
-    text = "\n\n".join(parts) + "\n"
-    files.write_text(out / "report.md", text)
-    return text
-
-
-def mean_passed(
-    clips: Clips, wording: str, categories: Sequence[str] = CATEGORIES
-) -> Float[np.ndarray, "seeds scenes"]:
-    """Returns the share of `categories` that each clip of a wording passes; NaN without any."""
-    names = sorted({clip["index"] for run in clips.values() for clip in run})
-    values = np.full((len(clips), len(names)), np.nan)
-    for row, run in enumerate(clips.values()):
-        for clip in run:
-            scores = [clip["scores"][k]["passed"] for k in categories if k in clip["scores"]]
-            if clip["style"] == wording and scores:
-                values[row, names.index(clip["index"])] = np.mean(scores)
-    return values
-
-
-def check_prediction(
-    prediction: Prediction, judged: Mapping[str, Clips], wording: str
-) -> list[str]:
-    """Returns difference, interval and verdict of a prediction as cells of a table.
-
-    Cells are compared by the seeds that both have; the start has no seed and stands for each.
-    """
-    names = (prediction.cell, prediction.other)
-    seeds = [set(judged.get(name, ())) for name in names if name != START]
-    shared = sorted(set.intersection(*seeds))
-    if not shared or not all(name in judged for name in names):
-        return ["-", "-", "not run"]
-    ours, other = (
-        mean_passed(
-            judged[name] if name == START else {seed: judged[name][seed] for seed in shared},
-            wording,
-        )
-        for name in names
-    )
-    difference = 100 * (ours - other)
-    middle = float(np.nanmean(difference))
-    low, high = confidence.nested_bootstrap_interval(difference)
-    if prediction.margin is None:
-        verdict = "confirmed" if low > 0 else "refuted" if high < 0 else "undecided"
-    else:
-        inside = -prediction.margin <= low and high <= prediction.margin
-        outside = low > prediction.margin or high < -prediction.margin
-        verdict = "confirmed" if inside else "refuted" if outside else "undecided"
-    return [f"{middle:+.1f}", f"{low:+.1f} to {high:+.1f}", verdict]
-
-
 def _settings(config: TrainConfig) -> dict[str, Any]:
     """Returns what a sweep depends on, flat, so that a message can name what differs."""
     flat: dict[str, Any] = {
@@ -305,7 +207,7 @@ def _complete(folder: pathlib.Path, count: int) -> bool:
     return path.is_file() and len(clips_lib.read_clips(folder)) == count
 
 
-def _read_judged(
+def read_judged(
     out: pathlib.Path, settings: Mapping[str, Any], order: Sequence[str]
 ) -> dict[str, Clips]:
     """Returns judged clips by cell, the start first, from work directories and `clips.csv`."""
@@ -328,7 +230,7 @@ def _read_judged(
 def _read_csv(out: pathlib.Path) -> dict[str, Clips]:
     """Returns the judged clips of `clips.csv`, without names and prompts; none without the file."""
     judged: dict[str, Clips] = {}
-    path = out / _CLIPS
+    path = out / CLIPS
     if not path.is_file():
         return judged
     text = files.read_text(path, "verdicts of a sweep")
@@ -345,92 +247,3 @@ def _read_csv(out: pathlib.Path) -> dict[str, Clips]:
         clip = {"index": scene, "style": row["wording"], "scores": scores}
         judged.setdefault(cell, {}).setdefault(seed, []).append(clip)
     return judged
-
-
-def _shares(clips: Clips, wording: str) -> Shares:
-    """Returns share and interval in percent by category, and of the mean over them."""
-    row = {}
-    for name, categories in {
-        "mean": CATEGORIES,
-        **{k: (k,) for k in evaluation.CATEGORIES},
-    }.items():
-        values = mean_passed(clips, wording, categories)
-        if not np.isnan(values).all():
-            values = values[:, ~np.isnan(values).all(0)]
-            low, high = confidence.nested_bootstrap_interval(values)
-            row[name] = (100 * float(np.nanmean(values)), 100 * low, 100 * high)
-    return row
-
-
-def _format_shares(shares: Mapping[str, Shares]) -> str:
-    columns = ["mean", *CATEGORIES, "action_order"]
-    rows = [["cell", *columns]]
-    for name, row in shares.items():
-        cells = [
-            f"{row[k][0]:.0f} ({row[k][1]:.0f} to {row[k][2]:.0f})" if k in row else "-"
-            for k in columns
-        ]
-        rows.append([name, *cells])
-    return tables.markdown(rows)
-
-
-def _format_predictions(predictions: Sequence[Prediction], judged: Mapping[str, Clips]) -> str:
-    rows = [["prediction", "wording", "difference", "95 % interval", "verdict"]]
-    for prediction in predictions:
-        for wording in WORDINGS:
-            rows.append([prediction.text, wording, *check_prediction(prediction, judged, wording)])
-    return (
-        "## Predictions, stated before the runs\n\nDifferences in percentage points of the mean; "
-        f"seeds and scenes are resampled.\n\n{tables.markdown(rows)}"
-    )
-
-
-def _head(settings: Mapping[str, Any], judged: Mapping[str, Clips]) -> str:
-    scenes = len({clip["index"] for clip in judged[START][0]})
-    seeds = {name: len(clips) for name, clips in judged.items() if name != START}
-    return (
-        f"# Sweep of {settings['steps']} steps\n\n{scenes} held-out scenes in each wording, "
-        "the same noise for all. Shares that pass in percent, with 95 % intervals under "
-        f"resampling of seeds and scenes; `mean` is over {', '.join(CATEGORIES)}. Seeds of a cell: "
-        + ", ".join(f"{name} {count}" for name, count in seeds.items())
-        + "."
-    )
-
-
-def _write_csv(
-    out: pathlib.Path, judged: Mapping[str, Clips], shares: Mapping[str, Mapping[str, Shares]]
-) -> None:
-    with files.atomic_file(out / _CLIPS) as path, path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["cell", "seed", "scene", "wording", *evaluation.CATEGORIES])
-        for name, clips in judged.items():
-            for seed, clip in ((s, x) for s, run in clips.items() for x in run):
-                scores = [clip["scores"].get(k) for k in evaluation.CATEGORIES]
-                marks = ["" if score is None else int(score["passed"]) for score in scores]
-                writer.writerow([name, seed, clip["index"], clip["style"], *marks])
-    with files.atomic_file(out / "table.csv") as path, path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["cell", "wording", "category", "passed", "low", "high", "seeds"])
-        for (name, clips), wording in itertools.product(judged.items(), WORDINGS):
-            for category, cell in shares[wording][name].items():
-                numbers = [f"{x:.2f}" for x in cell]
-                writer.writerow([name, wording, category, *numbers, len(clips)])
-
-
-def _draw_sheets(out: pathlib.Path, steps: int, order: Sequence[str]) -> None:
-    """Draws one prompt of each wording across the cells whose clips are here."""
-    folders = {START: out / START}
-    for workdir in sorted((out / "runs").glob("*-*")):
-        folders.setdefault(
-            workdir.name.rpartition("-")[0], workdir / before_after.FOLDER / str(steps)
-        )
-    folders = {k: folders[k] for k in order if (folders.get(k, out) / clips_lib.CLIPS).is_file()}
-    if START not in folders:
-        return
-    clips = clips_lib.read_clips(folders[START])
-    for wording in WORDINGS:
-        clip = next(x for x in clips if x["style"] == wording)
-        videos = [before_after.read_video(folder, clip["name"]) for folder in folders.values()]
-        texts = [f"{name}: {clip['prompt']}" for name in folders]
-        strips = [video_lib.strip(video) for video in videos]
-        video_lib.contact_sheet(strips, texts).save(out / f"sheet-{wording}.png")

@@ -11,7 +11,7 @@ import pytest
 
 from mimir_jax import config as c
 from mimir_jax.errors import InputError
-from mimir_jax.evaluation import CATEGORIES, before_after, confidence, sweep
+from mimir_jax.evaluation import CATEGORIES, before_after, confidence, sweep, sweep_report
 from mimir_jax.evaluation.config import WORDINGS
 from mimir_jax.systems import ablations
 from mimir_jax.training import loop
@@ -87,7 +87,7 @@ def test_a_sweep_goes_on_after_a_stop_and_reports(run, tmp_path, monkeypatch):
     assert trained == ["baseline-0", "mimir-0", "mimir-0", "baseline-1", "mimir-1"]
     assert len(list((tmp_path / "s" / "features").iterdir())) == 2  # shared by cells of a seed
 
-    text = sweep.write_report(tmp_path / "s", ablations.find_ablation(run.system))
+    text = sweep_report.write_report(tmp_path / "s", ablations.find_ablation(run.system))
     assert "| mimir |" in text and "| start |" in text and "not run" in text
     assert "| decoder_only | 94.66 |" in text
     names = {path.name for path in (tmp_path / "s").iterdir()}
@@ -99,7 +99,7 @@ def test_a_sweep_goes_on_after_a_stop_and_reports(run, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="must hold a judged run, found none"):
         (tmp_path / "t").mkdir()
         (tmp_path / "t" / "settings.json").write_text('{"steps": 2}')
-        sweep.write_report(tmp_path / "t", ablations.find_ablation(run.system))
+        sweep_report.write_report(tmp_path / "t", ablations.find_ablation(run.system))
 
     # Settings and verdicts alone go on with another seed and another cell.
     (tmp_path / "u").mkdir()
@@ -114,7 +114,7 @@ def test_a_sweep_goes_on_after_a_stop_and_reports(run, tmp_path, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             sweep.run_sweep(run, more, range(3), tmp_path / "u")
     assert trained == ["query-0", "query-1", "query-2"]
-    found = sweep.write_report(tmp_path / "u", ablations.find_ablation(run.system))
+    found = sweep_report.write_report(tmp_path / "u", ablations.find_ablation(run.system))
     assert "baseline 2, mimir 2, query 3." in found
     other = {"query": {"system.text.llm_tokens": "answer"}}
     with pytest.raises(InputError, match="cell query is .*query.* there and .*answer.* here"):
@@ -127,7 +127,7 @@ def test_verdicts_that_are_none_are_named(tmp_path, line):
     head = ["cell", "seed", "scene", "wording", *CATEGORIES]
     (tmp_path / "clips.csv").write_text(",".join(head) + f"\n{line}\n")
     with pytest.raises(InputError, match="clips.csv line 2 must hold cell, seed, scene"):
-        sweep.write_report(tmp_path, ablations.Ablation({}, {}))
+        sweep_report.write_report(tmp_path, ablations.Ablation({}, {}))
 
 
 @pytest.mark.parametrize("name", ablations.find_ablation(c.MimirSystemConfig(
@@ -169,13 +169,13 @@ def clips(passed):
 def test_predictions_end_by_their_interval(cell, other, margin, verdict):
     judged = {"a": {0: clips(cell), 1: clips(cell)}, "b": {0: clips(other), 1: clips(other)}}
     prediction = ablations.Prediction("a against b", "a", "b", margin)
-    assert sweep.check_prediction(prediction, judged, "wide")[2] == verdict
+    assert sweep_report.check_prediction(prediction, judged, "wide")[2] == verdict
 
 
 def test_predictions_pair_the_seeds_that_both_cells_have():
     right, wrong = clips([1] * 20), clips([0] * 20)
     judged = {ablations.START: {0: wrong}, "a": {0: right, 2: wrong}, "b": {1: right, 2: right}}
-    check = lambda *names: sweep.check_prediction(  # noqa: E731
+    check = lambda *names: sweep_report.check_prediction(  # noqa: E731
         ablations.Prediction("", *names), judged, "wide"
     )
     assert check("a", "b")[0] == "-100.0"  # seed 2 alone

@@ -10,7 +10,7 @@ import pytest
 
 from mimir_jax import config as c
 from mimir_jax import systems
-from mimir_jax.evaluation import before_after, sweep
+from mimir_jax.evaluation import before_after, sweep, sweep_report
 from mimir_jax.sampling.request import Request
 from mimir_jax.systems import ablations
 from tests import runs
@@ -60,7 +60,7 @@ def test_a_table_of_heads_is_judged_by_the_clips_that_they_write(run, tmp_path):
     said = []
     sweep.run_sweep(run, cells, range(1), tmp_path / "s", said.append)
     assert len(list((tmp_path / "s" / "features").iterdir())) == 1  # of all cells
-    text = sweep.write_report(tmp_path / "s", ablation)
+    text = sweep_report.write_report(tmp_path / "s", ablation)
     assert "| regression |" in text and "| start |" in text
     assert "## Published, MSR-VTT" in text and "| mixture | 0.3265 | 366.6 |" in text
     start, end = before_after.open_sides(tmp_path / "s/runs/mixture-0")
