@@ -14,7 +14,10 @@ from sklearn import manifold
 Points = Float[np.ndarray, "_n _d"]  # sets differ in number and width
 
 
-_COLOURS = ("#3b6fb6", "#d97b29", "#4f9d69", "#a54a8c", "#8c8c8c", "#c9a227")
+_COLOURS = (
+    "#3b6fb6", "#d97b29", "#4f9d69", "#a54a8c", "#8c8c8c", "#c9a227", "#5ab4c4", "#7a4b2a",
+    "#e08bb0", "#2b2b2b",
+)  # fmt: skip
 
 
 def plot_bars(
@@ -31,7 +34,8 @@ def plot_bars(
         label: Label of the vertical axis.
     """
     categories = list(dict.fromkeys(name for row in shares.values() for name in row))
-    picture = figure.Figure(figsize=(max(6.0, 0.9 * len(categories) + 2), 4.2), dpi=130)
+    group = 0.9 * max(1.0, len(shares) / 4)  # inches
+    picture = figure.Figure(figsize=(max(6.0, group * len(categories) + 2), 4.2), dpi=130)
     axes = picture.subplots()
     width = 0.8 / len(shares)
     for number, (name, row) in enumerate(shares.items()):

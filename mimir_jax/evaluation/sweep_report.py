@@ -45,9 +45,13 @@ def write_report(out: pathlib.Path, ablation: Ablation) -> str:
         for wording in WORDINGS
     }
     _write_csv(out, judged, tables_of)
+    _draw_sheets(out, settings["steps"], list(judged))
     parts = [_head(settings, judged)]
     for wording, shares in tables_of.items():
         parts.append(f"## {wording.capitalize()} wording\n\n{_format_shares(shares)}")
+        parts.append(f"![Shares with intervals]({wording}.png)")
+        if (out / f"sheet-{wording}.png").is_file():
+            parts.append(f"![A prompt drawn by each cell](sheet-{wording}.png)")
         plots.plot_bars(
             out / f"{wording}.png",
             {
@@ -62,7 +66,6 @@ def write_report(out: pathlib.Path, ablation: Ablation) -> str:
         rows = [["row", *ablation.columns]]
         rows += [[n, *(f"{x:g}" for x in row)] for n, row in ablation.published.items()]
         parts.append(f"## Published, {ablation.measured}\n\n{tables.markdown(rows)}")
-    _draw_sheets(out, settings["steps"], list(judged))
     text = "\n\n".join(parts) + "\n"
     files.write_text(out / "report.md", text)
     return text
