@@ -57,7 +57,7 @@ def clips(tmp_path_factory):
     """Contents of good clips by suffix."""
     root = tmp_path_factory.mktemp("clips")
     for suffix in SUFFIXES:
-        video_files.write_clip(root / f"a{suffix}", 6)
+        video_files.write_clip(root / f"a{suffix}", 12)
     return {suffix: (root / f"a{suffix}").read_bytes() for suffix in SUFFIXES}
 
 
@@ -92,12 +92,12 @@ def require_read_or_named(folder, files, listed):
         shutil.copy(folder / file, alone)
         alone.with_suffix(".txt").write_text("a clip")
         try:
-            record = folder_lib.VideoFolder(alone.parent, frames=5, height=32, width=32)[0]
+            record = folder_lib.VideoFolder(alone.parent, frames=9, height=32, width=32)[0]
         except InputError as error:
             assert "\n" not in str(error)
             assert file in listed, (file, error)
         else:
-            assert record["video"].shape == (5, 32, 32, 3) and record["video"].dtype == np.uint8
+            assert record["video"].shape == (9, 32, 32, 3) and record["video"].dtype == np.uint8
 
 
 def test_a_run_goes_on_with_hostile_clips_and_names_them(clips, tmp_path, tried, rng, monkeypatch):
@@ -118,10 +118,10 @@ def test_a_run_goes_on_with_hostile_clips_and_names_them(clips, tmp_path, tried,
     code, _, err = program.run(
         *("train", "--config", "vae", "--workdir", tmp_path / "run"),
         *("--config.data.source=folder", f"--config.data.folder.path={folder}"),
-        *("--config.data.frames=5", "--config.data.height=32", "--config.data.width=32"),
+        *("--config.data.frames=9", "--config.data.height=32", "--config.data.width=32"),
         *("--config.data.clip_seconds=5", "--config.batch_size=4"),
         *(f"--config.steps={len(hostile) // 4 + 2}", "--config.system.crop_size=32"),
-        *("--config.system.crop_frames=5", "--config.eval_every=0", "--config.sample_every=0"),
+        *("--config.system.crop_frames=9", "--config.eval_every=0", "--config.sample_every=0"),
     )
     assert code == 0 and "Traceback" not in err, err
     lines = (tmp_path / "run/quarantine.jsonl").read_text().splitlines()
@@ -134,7 +134,7 @@ def test_a_run_goes_on_with_hostile_clips_and_names_them(clips, tmp_path, tried,
 
 
 def heldout(folder):
-    return folder_lib.VideoFolder(folder, split="heldout", frames=5, height=32, width=32).files
+    return folder_lib.VideoFolder(folder, split="heldout", frames=9, height=32, width=32).files
 
 
 def test_mutated_clips_are_read_or_named(clips, tmp_path, tried, rng):
@@ -147,11 +147,11 @@ def test_mutated_clips_are_read_or_named(clips, tmp_path, tried, rng):
         (folder / f"{number:04}.txt").write_text("a clip")
     (folder / "good.mp4").write_bytes(clips[".mp4"])
     (folder / "good.txt").write_text("a clip")
-    source = folder_lib.VideoFolder(folder, frames=5, height=32, width=32, seconds=10)
+    source = folder_lib.VideoFolder(folder, frames=9, height=32, width=32, seconds=10)
     batches = loader.make_loader(source, global_batch=8, seed=0, num_threads=2)
     batches.quarantine(tmp_path)
     for _ in range(-(-len(source) // 8)):
-        assert next(batches)["video"].shape == (8, 5, 32, 32, 3)
+        assert next(batches)["video"].shape == (8, 9, 32, 32, 3)
     batches.close()
     lines = (tmp_path / "quarantine.jsonl").read_text().splitlines()
     listed = {json.loads(line)["file"] for line in lines}
@@ -188,7 +188,7 @@ def test_mutated_captions_are_read_or_refused_in_one_line(clips, tmp_path, tried
         name = list(lists)[number % len(lists)]
         (folder / name).write_bytes(mutated(lists[name].encode(), rng))
         try:
-            source = folder_lib.VideoFolder(folder, frames=5, height=32, width=32)
+            source = folder_lib.VideoFolder(folder, frames=9, height=32, width=32)
             assert all(isinstance(text, str) and text for row in source._captions for text in row)
         except InputError as error:
             assert "\n" not in str(error) and str(folder) in str(error), error
