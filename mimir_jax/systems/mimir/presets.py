@@ -111,7 +111,7 @@ def mimir_5b() -> c.TrainConfig:
               --config.system.text.llm_path=Phi-3.5-mini-instruct
               --config.data.folder.path=FOLDER
     Hardware: estimated 32 GB per device on 8 GPUs with one clip each; compiled ahead of time for
-              TPU v5p: 51 GB per chip on 4 chips, 22 GB on 64.
+              TPU v5p: 51 GB per chip on 4 chips, 23 GB on 64.
     Time:     not run; extrapolated from 4 layers, the gradient of one clip takes 2.3 s on an H100.
     Expect:   not run.
     """
