@@ -9,6 +9,7 @@ the range that holds them is decoded. Any fault of a file raises `UnreadableClip
 import contextlib
 import dataclasses
 import io
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -204,6 +205,7 @@ def list_frames(path: File) -> Listing:
         stream = video_stream(container)
         declared = _declared_seconds(container, stream)
         base, rate = stream.time_base, stream.average_rate
+        from_zero = "matroska" in container.format.name  # durations count from 0, not from a start
         packets = [p for p in container.demux(stream) if p.size]
         if not packets:
             raise UnreadableClip("holds no frames")
@@ -225,7 +227,8 @@ def list_frames(path: File) -> Listing:
     usual = float(np.median(np.diff(stamps)) if len(stamps) > 1 else 1 / (base * (rate or 25)))
     times = (stamps - stamps[0]) * float(base)
     length = shown[int(stamps[-1])][0] or usual
-    spread = max(p[0] for p in packets) - min(p[0] for p in packets) + length  # with hidden ones
+    first = min(0 if from_zero else math.inf, *(p[0] for p in packets))
+    spread = max(p[0] for p in packets) - first + length  # with hidden ones
     if declared is not None and declared - spread * base > 3 * usual * base + declared / 20:
         raise UnreadableClip(
             f"ends early, at {float(spread * base):.2f} of {float(declared):.2f} s"

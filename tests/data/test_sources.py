@@ -115,6 +115,17 @@ def test_folder_follows_uneven_time_stamps(tmp_path):
     assert video_files.frames_of(video) == [0, 2, 3, 4, 5, 5]
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "webm", "mp4", "mov"])
+def test_a_video_may_start_late(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    pictures = [video_files.gray(10 + 5 * i) for i in range(8)]
+    times = [5000 + 125 * i for i in range(8)]
+    video_files.write_video(path, pictures, milliseconds=times)
+    timeline = video_io.list_frames(path).timeline
+    np.testing.assert_allclose(timeline.times, np.arange(8) / 8, atol=2e-3)
+    assert video_files.frames_of(one_clip(path, frames=4, fps=4.0)["video"]) == [0, 2, 4, 6]
+
+
 def test_folder_follows_the_durations_of_an_animation(tmp_path):
     path = tmp_path / "a.webp"
     pictures = [video_files.gray(10 + 5 * i) for i in range(4)]
