@@ -124,9 +124,9 @@ class _Memory(io.BytesIO):
         self.name = stored.name
 
 
-def _openable(path: File) -> str | _Memory:
-    """Returns what PyAV and Pillow open."""
-    return _Memory(path) if isinstance(path, Stored) else os.fspath(path)
+def openable(path: File) -> str | _Memory:
+    """Returns what PyAV and Pillow open; a relative name such as `12:30.mp4` is like an address."""
+    return _Memory(path) if isinstance(path, Stored) else os.path.abspath(path)
 
 
 def is_animation(path: File) -> bool:
@@ -143,7 +143,7 @@ def is_animation(path: File) -> bool:
 
 def _read_animation(path: File, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
     frames, durations = [], []
-    with Image.open(_openable(path)) as image:
+    with Image.open(openable(path)) as image:
         for page in ImageSequence.Iterator(image):
             page.load()  # WebP knows the duration of a page only then
             durations.append(page_seconds(page.info.get("duration", 0)))
@@ -201,7 +201,7 @@ def list_frames(path: File) -> Listing:
     Raises:
         UnreadableClip: if the file ends well before the duration its header declares.
     """
-    with av.open(_openable(path)) as container:
+    with av.open(openable(path)) as container:
         stream = video_stream(container)
         declared = _declared_seconds(container, stream)
         base, rate = stream.time_base, stream.average_rate
@@ -282,7 +282,7 @@ def _decode(
     number = {int(stamps[i]): i for i in wanted.tolist()}
     last = max(number)
     frames, spoilt = {}, False
-    with av.open(_openable(path)) as container:
+    with av.open(openable(path)) as container:
         stream = video_stream(container)
         stream.codec_context.thread_count = 1  # the loader reads several clips at once
         aspect = float(stream.sample_aspect_ratio or 1)

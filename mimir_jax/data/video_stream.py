@@ -93,7 +93,7 @@ def open_video(
             else:
                 listing = video_io.list_frames(name)
                 timeline = listing.timeline
-                frames = _decode(stack.enter_context(av.open(name)), listing)
+                frames = _decode(stack.enter_context(av.open(video_io.openable(name))), listing)
         yield timeline, _guarded(frames)
 
 

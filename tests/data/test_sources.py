@@ -18,7 +18,7 @@ import video_files
 from PIL import Image
 
 from mimir_jax.config import DataConfig, FolderConfig, TfdsConfig, ToyworldConfig
-from mimir_jax.data import sources, transforms, video_io
+from mimir_jax.data import sources, transforms, video_io, video_stream
 from mimir_jax.data.sources import folder, tfds
 
 SIZE = dict(height=12, width=16)
@@ -386,6 +386,16 @@ def test_avi_keeps_the_times_of_dropped_frames(tmp_path):
         container.mux(stream.encode())
     video = one_clip(path, frames=10, fps=2.0)["video"]
     assert video_files.frames_of(video) == [0, 4, 7, 7, 7, 20, 24, 28, 32, 36]
+
+
+def test_a_name_may_look_like_an_address(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    video_files.write_clip(tmp_path / "a.mp4", 2)
+    os.rename("a.mp4", "12:30.mp4")
+    frames = video_io.read_clip("12:30.mp4", lambda line: np.arange(2), lambda frame, _: frame)
+    assert video_files.frames_of(frames) == [0, 1]
+    with video_stream.open_video("12:30.mp4") as (_, shown):
+        assert [frame.number for frame in shown] == [0, 1]
 
 
 def test_folder_draws_among_several_captions(tmp_path):
