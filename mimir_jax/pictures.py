@@ -15,6 +15,8 @@ from mimir_jax.errors import InputError
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 
+_SIXTEEN_BITS = ("PNG", "PPM")  # formats whose widest grey levels these are
+
 
 def read(path: str | os.PathLike[str]) -> Picture:
     """Reads a picture as RGB, turned as its camera was held; what is transparent becomes white.
@@ -27,7 +29,7 @@ def read(path: str | os.PathLike[str]) -> Picture:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with files.reading(path, "image"), Image.open(path) as image:
-                return _as_rgb(ImageOps.exif_transpose(image))
+                return as_rgb(image)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
             most = Image.MAX_IMAGE_PIXELS // 10**6
             raise InputError(
@@ -39,11 +41,23 @@ def read(path: str | os.PathLike[str]) -> Picture:
             raise _damaged(path, error) from None
 
 
-def _as_rgb(image: Image.Image) -> Picture:
+def as_rgb(image: Image.Image) -> Picture:
+    """Returns an opened picture as RGB, upright; what is transparent becomes white.
+
+    Raises:
+        ValueError: for grey levels whose white is not known.
+    """
+    is_16_bit = image.mode.startswith("I;16") or image.format in _SIXTEEN_BITS
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") and is_16_bit:
+        grey = np.asarray(image).astype(np.float32) / 257  # Pillow's own conversion cuts at 255
+        image = Image.fromarray(grey.round().astype(np.uint8))
+    elif image.mode in ("F", "I"):
+        raise ValueError(f"its grey levels are of 32 bits (mode {image.mode}), not of 8 or 16")
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    return np.asarray(image.convert("RGB"))
+    return np.array(image.convert("RGB"))
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> InputError:

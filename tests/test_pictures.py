@@ -17,6 +17,20 @@ def test_pictures_are_read_as_rgb(tmp_path):
     assert np.array_equal(pictures.read(tmp_path / "grey.png"), PIXELS[..., :1].repeat(3, -1))
 
 
+@pytest.mark.parametrize("suffix", ["png", "pgm", "tiff"])
+def test_grey_levels_of_16_bits_are_scaled(tmp_path, suffix):
+    levels = PIXELS[..., 0]
+    Image.fromarray(levels.astype(np.uint16) * 257).save(tmp_path / f"grey.{suffix}")
+    found = pictures.read(tmp_path / f"grey.{suffix}")
+    assert np.array_equal(found, levels[..., None].repeat(3, -1))
+
+
+def test_grey_levels_without_a_known_white_are_refused(tmp_path):
+    Image.fromarray(PIXELS[..., 0].astype(np.float32)).save(tmp_path / "depth.tiff")
+    with pytest.raises(InputError, match="image .*depth.tiff must be readable: its grey levels"):
+        pictures.read(tmp_path / "depth.tiff")
+
+
 def test_transparent_pixels_become_white(tmp_path):
     alpha = np.full((4, 6, 1), 255, np.uint8)
     alpha[0] = 0

@@ -18,8 +18,9 @@ from fractions import Fraction
 import av
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageSequence
 
+from mimir_jax import pictures
 from mimir_jax.errors import InputError
 
 ANIMATIONS = (".gif", ".webp")
@@ -147,7 +148,7 @@ def _read_animation(path: File, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h 
         for page in ImageSequence.Iterator(image):
             page.load()  # WebP knows the duration of a page only then
             durations.append(page_seconds(page.info.get("duration", 0)))
-            frames.append(fit(on_white(page), 1.0))
+            frames.append(fit(pictures.as_rgb(page), 1.0))
         tick = 1e-2 if image.format == "GIF" else 1e-3
     ends = np.cumsum(durations)
     times = np.concatenate([[0.0], ends[:-1]])
@@ -157,15 +158,6 @@ def _read_animation(path: File, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h 
 def page_seconds(milliseconds: int | float) -> float:
     """Returns how long browsers show a page of an animation with this duration."""
     return 0.1 if milliseconds <= 10 else milliseconds / 1e3
-
-
-def on_white(page: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns a page of an animation as RGB; what is transparent becomes white."""
-    page = ImageOps.exif_transpose(page)
-    if page.has_transparency_data:
-        page = page.convert("RGBA")
-        page = Image.alpha_composite(Image.new("RGBA", page.size, "white"), page)
-    return np.array(page.convert("RGB"))
 
 
 def _read_container(path: File, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:

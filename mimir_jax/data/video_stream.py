@@ -17,6 +17,7 @@ from av.video.reformatter import Interpolation
 from jaxtyping import UInt8
 from PIL import Image, ImageSequence
 
+from mimir_jax import pictures
 from mimir_jax.data import video_io
 
 
@@ -121,7 +122,7 @@ def _pages(image: Image.Image) -> Iterator[tuple[av.VideoFrame, float]]:
     for page in ImageSequence.Iterator(image):
         page.load()  # WebP knows the duration of a page only then
         milliseconds = page.info.get("duration", 0)
-        frame = av.VideoFrame.from_ndarray(video_io.on_white(page), format="rgb24")
+        frame = av.VideoFrame.from_ndarray(pictures.as_rgb(page), format="rgb24")
         yield frame, video_io.page_seconds(milliseconds)
 
 
