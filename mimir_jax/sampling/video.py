@@ -40,7 +40,7 @@ def write_mp4(
     """Writes H.264 in 4:2:0 at high quality; `scale` repeats pixels so small clips are visible."""
     frames = frames.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = frames.shape[1] // 2 * 2, frames.shape[2] // 2 * 2
-    with av.open(str(path), "w") as container:
+    with av.open(str(path.absolute()), "w") as container:
         stream = container.add_stream("libx264", rate=round(fps))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"crf": "14", "preset": "medium", "threads": "1"}

@@ -109,7 +109,7 @@ def copy_bare(source: pathlib.Path, target: pathlib.Path) -> None:
     """
     with contextlib.ExitStack() as stack:
         try:
-            old = stack.enter_context(av.open(str(source)))
+            old = stack.enter_context(av.open(str(source.absolute())))
             stream = _playable(old, source)
             packets = [packet for packet in old.demux(stream) if packet.dts is not None]
         except av.FFmpegError as error:
@@ -118,7 +118,7 @@ def copy_bare(source: pathlib.Path, target: pathlib.Path) -> None:
         if target.suffix == ".mp4":
             options["movflags"] = "+faststart"
         try:
-            new = stack.enter_context(av.open(str(target), "w", options=options))
+            new = stack.enter_context(av.open(str(target.absolute()), "w", options=options))
             copy = new.add_stream_from_template(stream, opaque=True)  # opaque: needs no encoder
             for packet in packets:
                 packet.stream = copy

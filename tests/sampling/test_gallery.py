@@ -1,6 +1,7 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
 import json
+import pathlib
 
 import av
 import numpy as np
@@ -55,6 +56,12 @@ def test_a_gallery_holds_everything_word_for_word(tmp_path):
     assert page.count("away from: &lt;i&gt;blur") == 1
     assert "http" not in page.replace("data:video/mp4", "") and "it &lt;is&gt;" in page
     assert page.index("it &lt;is&gt;</p>") < page.index("not used") < page.index("<li>&lt;it&gt;")
+
+
+def test_a_folder_may_have_a_colon_in_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(pathlib.Path("run:2"), [{"prompt": "a", "seed": 0}])
+    assert (tmp_path / "run:2" / "000.mp4").is_file()
 
 
 def test_a_page_of_large_videos_plays_their_files(tmp_path, monkeypatch):

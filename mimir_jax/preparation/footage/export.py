@@ -131,7 +131,7 @@ def _writer(
 ) -> Iterator[Callable[[video_stream.Frame, float], None]]:
     """Yields a function that adds a frame at a time to an mp4, in the colours of the source."""
     height, width = (size - size % 2 for size in first.size())  # H.264 halves the chroma
-    with av.open(str(target), "w") as container:
+    with av.open(str(target.absolute()), "w") as container:
         stream = container.add_stream("libx264", rate=rate)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         stream.options = {"crf": str(crf), **_REPEATABLE}
