@@ -462,6 +462,14 @@ def line_error(text):
     return make
 
 
+def csv_error(text):
+    def make(path):
+        (path / "captions.jsonl").unlink()
+        (path / "metadata.csv").write_text(text)
+
+    return make
+
+
 def remove(name):
     return lambda path: (path / name).unlink()
 
@@ -479,6 +487,9 @@ def remove(name):
         (line_error('{"file": "a.mp4", "caption": []}'), "a non-empty caption, got .* line 1;"),
         (line_error('{"file": "a.mp4", "caption": "x"}\n' * 2), r"'a.mp4' again in .* line 2"),
         (remove("captions.jsonl"), "found none for 'a.mp4' and 1 more; write captions.jsonl"),
+        (csv_error("file_name;caption\na.mp4;x\n"), "a header that names file_name and caption, "),
+        (csv_error("file_name, caption\na.mp4, x\n"), "got 'file_name, caption'; write it"),
+        (csv_error("file,text\na.mp4,a cat, asleep\n"), "2 cells .* got 1 more in line 2; put"),
         (
             lambda p: (p / "captions.jsonl").write_bytes(b"\xff{}"),
             "must be UTF-8 text, got byte 0xff",

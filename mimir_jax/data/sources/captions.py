@@ -151,7 +151,19 @@ def _read_csv(path: pathlib.Path) -> Iterator[_Entry]:
     content = io.StringIO(files_lib.read_text(path, _SUBJECT), newline="")
     reader = csv.DictReader(content, strict=True)
     try:
+        header = reader.fieldnames or ()
+        if not all(any(name in header for name in f) for f in (_FILE_FIELDS, _CAPTION_FIELDS)):
+            raise InputError(
+                f"{_SUBJECT} {path} must be CSV with a header that names file_name and caption, "
+                f"split by commas, got {','.join(header)[:80]!r}; write it again"
+            )
         for row in reader:
+            if None in row:
+                raise InputError(
+                    f"{_SUBJECT} {path} must have the {len(header)} cells of its header in every "
+                    f"row, got {len(row[None])} more in line {reader.line_num}; put text with a "
+                    "comma into double quotes"
+                )
             yield _entry(row, str(row), path, f"line {reader.line_num}")
     except csv.Error as error:
         raise InputError(
