@@ -509,6 +509,16 @@ def test_folder_names_what_is_wrong(tmp_path, damage, rule):
     assert "\n" not in str(error.value)
 
 
+def test_a_text_captions_all_clips_of_its_name(tmp_path):
+    for name in ("a.mp4", "a.webm", "b.MP4"):
+        (tmp_path / name).write_bytes(b"never opened")
+    (tmp_path / "a.txt").write_text("a cat")
+    (tmp_path / "b.TXT").write_text("a dog")
+    source = folder.VideoFolder(tmp_path, frames=2, **SIZE)
+    assert source.files == ["a.mp4", "a.webm", "b.MP4"]
+    assert source._captions == [("a cat",), ("a cat",), ("a dog",)]
+
+
 def test_folder_refuses_text_without_a_clip(tmp_path):
     video_files.write_clip(tmp_path / "a.mp4", 2)
     for name in ("a.txt", "c.txt"):

@@ -217,29 +217,34 @@ _LISTS: tuple[tuple[str, Callable[[pathlib.Path], Iterator[_Entry]]], ...] = (
 
 def _read_texts(folder: pathlib.Path, files: Sequence[str]) -> tuple[Captions, list[str]]:
     """Reads a text file for each video: beside it, or in a folder beside that of the videos."""
-    stems = {_key(file.rpartition(".")[0]): file for file in files}
+    stems: dict[str, list[str]] = {}
+    for file in files:
+        stems.setdefault(_key(file.rpartition(".")[0]), []).append(file)
     captions: Captions = {}
     orphans = []
     for text in _list_texts(folder):
-        stem = _key(text.removesuffix(".txt"))
-        file = next((stems[s] for s in (stem, *_across(stem, stems)) if s in stems), None)
-        if file is None:
+        stem = _key(text.rpartition(".")[0])
+        clips = next((stems[s] for s in (stem, *_across(stem, stems)) if s in stems), None)
+        if clips is None:
             orphans.append(repr(text))
             continue
         content = files_lib.read_text(folder / text, _SUBJECT)
         if content.strip():
-            captions[file] = (files_lib.clean_text(content, f"caption file {folder / text}"),)
+            caption = files_lib.clean_text(content, f"caption file {folder / text}")
+            captions |= dict.fromkeys(clips, (caption,))
     for name in FOLDERS:  # where the folder of videos itself is named
-        for stem, file in stems.items() if (folder.parent / name).is_dir() else ():
+        for stem, clips in stems.items() if (folder.parent / name).is_dir() else ():
             path = folder.parent / name / f"{stem}.txt"
-            if file not in captions and path.is_file():
+            if clips[0] not in captions and path.is_file():
                 content = files_lib.read_text(path, _SUBJECT)
-                captions[file] = (files_lib.clean_text(content, f"caption file {path}"),)
+                caption = files_lib.clean_text(content, f"caption file {path}")
+                captions |= dict.fromkeys(clips, (caption,))
     return captions, orphans
 
 
 def _list_texts(folder: pathlib.Path) -> list[str]:
-    texts = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.txt"))
+    found = (p for p in folder.rglob("*") if p.suffix.lower() == ".txt" and p.is_file())
+    texts = sorted(p.relative_to(folder).as_posix() for p in found)
     return [text for text in texts if not any(part[0] == "." for part in text.split("/"))]
 
 
