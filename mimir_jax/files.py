@@ -91,9 +91,10 @@ def clean_text(text: str, subject: str) -> str:
 
 def read_json(path: pathlib.Path, subject: str) -> dict[str, Any]:
     """Reads a JSON object; see `read_text`."""
+    text = read_text(path, subject)
     try:
-        content = json.loads(read_text(path, subject))
-    except (json.JSONDecodeError, RecursionError) as error:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise InputError(f"{subject} {path} must be JSON: {error}; write it again") from None
     if not isinstance(content, dict):
         kind = type(content).__name__

@@ -73,6 +73,7 @@ def test_what_cannot_be_read_gives_one_line(tmp_path):
         (b"\xff", "run config .*a must be UTF-8 text, got byte 0xff at 0"),
         (b"{", "run config .*a must be JSON: "),
         (b"[]", "run config .*a must be a JSON object, got a list"),
+        (b'{"a": %s}' % (b"1" * 5000), "run config .*a must be JSON: Exceeds the limit"),
     ):
         path.write_bytes(content)
         with pytest.raises(InputError, match=message):

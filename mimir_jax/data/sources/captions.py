@@ -125,15 +125,16 @@ def _read_jsonl(path: pathlib.Path) -> Iterator[_Entry]:
     for number, line in files_lib.read_lines(path, _SUBJECT):
         try:
             content = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # also a number of thousands of digits
             content = None
         yield _entry(content, line, path, f"line {number}")
 
 
 def _read_json(path: pathlib.Path) -> Iterator[_Entry]:
+    text = files_lib.read_text(path, _SUBJECT)
     try:
-        content = json.loads(files_lib.read_text(path, _SUBJECT))
-    except (json.JSONDecodeError, RecursionError) as error:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{_SUBJECT} {path} must be JSON: {error}; write it again") from None
     if isinstance(content, dict):  # {"a.mp4": "a cat"} or {"a.mp4": {"cap": ...}}
         content = [
