@@ -157,8 +157,8 @@ def save_scheduler(
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
     try:
-        stored = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        stored = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(
             f"scheduler {path} must be a {FILE} of diffusers, got none: {reason}"

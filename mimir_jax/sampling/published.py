@@ -136,9 +136,9 @@ def check_index(folder: pathlib.Path) -> str:
     """
     path = folder / INDEX
     try:
-        index: Any = json.loads(path.read_text())
+        index: Any = json.loads(path.read_bytes())
         name = index["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(
             f"pipeline {folder} must hold the {INDEX} of diffusers, got none: {reason}; name the "

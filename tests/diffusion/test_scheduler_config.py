@@ -234,15 +234,24 @@ def test_bad_configs_are_named_in_one_line(tmp_path, options, message):
 def test_unreadable_files_are_named_in_one_line(tmp_path):
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "half.json").write_text('{"a":\n')
+    (tmp_path / "deep.json").write_text("[" * 100_000)
     for name, message in {
         "list.json": "must hold a JSON object, got list",
         "half.json": "must be a scheduler_config.json of diffusers, got none: Expecting value",
+        "deep.json": "must be a scheduler_config.json of diffusers, got none: maximum recursion",
         "none.json": "must be a scheduler_config.json of diffusers, got none: No such file",
         "": "scheduler_config.json must be a .* got none: No such file",
     }.items():
         with pytest.raises(ValueError, match=message) as caught:
             load_scheduler(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path):
+    path = write(tmp_path)
+    sampler = load_scheduler(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_scheduler(path) == sampler
 
 
 @pytest.mark.parametrize("num_steps", [0, 1001])
