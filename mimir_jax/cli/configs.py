@@ -58,6 +58,11 @@ def load(name: str) -> ml_collections.ConfigDict:
             f"--config must name a file or one of {', '.join(registry.presets())}, found no file "
             f"{path!r}"
         )
+    if file.suffix != ".py":
+        raise InputError(
+            f"--config must name a Python file with get_config(preset), got {path}; name one such "
+            "as configs/mimir.py"
+        )
     get_config = getattr(_import(file), "get_config", None)
     if get_config is None:
         raise InputError(f"--config {path} must define get_config(preset), found none")
