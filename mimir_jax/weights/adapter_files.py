@@ -191,7 +191,8 @@ class _Settings:
         values: Any = {}
         if stated is not None:
             try:
-                values = {n.rpartition(".")[2]: x for n, x in json.loads(stated).items()}
+                found = json.loads(stated).items()  # of each network, behind its name
+                values = {n.rpartition(".")[2]: x for n, x in found if not _TEXT.fullmatch(n)}
             except (ValueError, AttributeError, RecursionError):
                 raise InputError(
                     f"adapters {file} must state their settings as JSON; write them again"

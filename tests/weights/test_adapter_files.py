@@ -12,7 +12,7 @@ from mimir_jax import config as c
 from mimir_jax import weights
 from mimir_jax.errors import InputError
 from mimir_jax.models import dit, functional, lora
-from mimir_jax.weights import adapters
+from mimir_jax.weights import adapter_files, adapters
 from tests.helpers import relative_error
 from tests.weights import references, test_sat
 
@@ -199,6 +199,25 @@ def test_adapters_that_do_not_fit_are_refused(base, factors, tmp_path, change, m
     with pytest.raises(InputError, match=re.escape(message)):
         weights.convert(base[0], tmp_path / "out", lora=[tmp_path / "a.safetensors"])
     assert not (tmp_path / "out").exists()
+
+
+LAYERS = ("patch_embed.proj", "patch_embed.text_proj", "transformer_blocks.0.ff.net.0.proj")
+
+
+def scales(folder, *, names=LAYERS, header=None, config=None):
+    """Returns alpha over rank of each layer of a file of rank 2 with these settings."""
+    shapes = {name: (np.ones((2, 3), "f"), np.ones((3, 2), "f")) for name in names}
+    header = header and {"lora_adapter_metadata": json.dumps(header)}
+    folder.mkdir(exist_ok=True)
+    save_file(peft_names(shapes), folder / "adapter_model.safetensors", header)
+    if config is not None:
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+    return [x.scale for x in adapter_files.open_file(folder).values()]
+
+
+def test_settings_of_text_encoders_are_theirs_alone(tmp_path):
+    header = {"transformer.lora_alpha": 4, "text_encoder.lora_alpha": 64}
+    assert scales(tmp_path, header=header) == [2.0] * 3
 
 
 def test_the_scale_of_a_file_is_a_number(tmp_path):
