@@ -40,6 +40,8 @@ _FACTOR = re.compile(
 _ALPHA = re.compile(r"(.+?)(?:\.lora)?\.alpha")
 _SIDES = {"A": "a", "down": "a", "B": "b", "up": "b"}
 _TEXT = re.compile(r"(lora_te\d*_|text_encoder\d*\.).*")
+_ENTRY = re.compile(r"(\^?)([\w.]+)\$?")  # of `alpha_pattern`, where it is no other expression
+_MODEL = re.compile(r"^(?:(?:base_model|diffusion_model|model|module|transformer)\.)+")
 _WRAPPERS = re.compile(
     r"(?:base_model_|diffusion_model_|model_|lora_|unet_|transformer_(?!blocks)|_)+"
 )
@@ -79,6 +81,7 @@ def open_file(path: pathlib.Path) -> dict[str, Factors]:
     found = sat.transformer(found)
     sides: dict[str, dict[str, Tensor]] = {}
     alphas: dict[str, Tensor] = {}
+    written: dict[str, str] = {}
     left = []
     for name, tensor in found.items():
         tensor = tensors_lib.finite(name, tensor, str(file))
@@ -86,6 +89,7 @@ def open_file(path: pathlib.Path) -> dict[str, Factors]:
             left.append(name)
         elif match := _FACTOR.fullmatch(name):
             side = sides.setdefault(plain(match[1]), {})
+            written[plain(match[1])] = match[1]
             if side.setdefault(_SIDES[match[2] or match[3]], tensor) is not tensor:
                 raise InputError(f"adapters {file} must have each factor once, got {name} again")
         elif match := _ALPHA.fullmatch(name):
@@ -103,7 +107,7 @@ def open_file(path: pathlib.Path) -> dict[str, Factors]:
             "config says another: then the scale is alpha / rank",
             file,
         )
-    return _paired(file, sides, alphas)
+    return _paired(file, sides, alphas, written)
 
 
 def require_network(folder: pathlib.Path) -> None:
@@ -119,7 +123,10 @@ def require_network(folder: pathlib.Path) -> None:
 
 
 def _paired(
-    file: pathlib.Path, sides: Mapping[str, Mapping[str, Tensor]], alphas: Mapping[str, Tensor]
+    file: pathlib.Path,
+    sides: Mapping[str, Mapping[str, Tensor]],
+    alphas: Mapping[str, Tensor],
+    written: Mapping[str, str],
 ) -> dict[str, Factors]:
     if not sides:
         raise InputError(
@@ -144,7 +151,7 @@ def _paired(
         if alpha is not None:
             scale = float(alpha.read().astype(np.float32).reshape(-1)[0]) / _rank(pair)
         else:
-            scale = settings.scale(layer, _rank(pair))
+            scale = settings.scale(written[layer], _rank(pair))
         out[layer] = Factors(pair["a"], pair["b"], scale)
     return out
 
@@ -204,15 +211,26 @@ class _Settings:
         return cls(values, file)
 
     def scale(self, layer: str, rank: int) -> float:
-        """Returns alpha over rank for a layer."""
-        values = self.values
+        """Returns alpha over rank for a layer, by its name in the file.
+
+        An entry of `alpha_pattern` is the end of a name, or all of it behind a `^`; the first that
+        fits counts, as in peft.
+        """
+        values, layer = self.values, _MODEL.sub("", layer)
         try:
             alpha = values.get("lora_alpha", rank)
-            for pattern, own in (values.get("alpha_pattern") or {}).items():
-                if layer == plain(pattern) or layer.endswith(f"_{plain(pattern)}"):
+            for pattern, own in reversed((values.get("alpha_pattern") or {}).items()):
+                if (match := _ENTRY.fullmatch(pattern)) is None:
+                    raise InputError(
+                        f"adapters {self.file} must name layers in alpha_pattern, got the pattern "
+                        f"{pattern!r:.80}; merge them with peft"
+                    )
+                if layer == match[2] or (not match[1] and layer.endswith(f".{match[2]}")):
                     alpha = own
             over = math.sqrt(rank) if values.get("use_rslora") else rank
             scale = float(alpha) / over
+        except InputError:
+            raise
         except (TypeError, ValueError, AttributeError):
             scale = math.nan
         if not math.isfinite(scale):

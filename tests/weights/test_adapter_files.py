@@ -220,6 +220,15 @@ def test_settings_of_text_encoders_are_theirs_alone(tmp_path):
     assert scales(tmp_path, header=header) == [2.0] * 3
 
 
+def test_the_first_name_of_alpha_pattern_that_ends_a_layer_counts(tmp_path):
+    config = {"lora_alpha": 2, "alpha_pattern": {"text_proj": 4, "proj": 6, "net.0.proj": 8}}
+    assert scales(tmp_path / "a", config=config) == [3.0, 2.0, 3.0]
+    config = {"lora_alpha": 2, "alpha_pattern": {"^patch_embed.proj": 4, "^proj": 6}}
+    assert scales(tmp_path / "b", config=config) == [2.0, 1.0, 1.0]
+    with pytest.raises(InputError, match="must name layers in alpha_pattern, got the pattern"):
+        scales(tmp_path / "c", config={"alpha_pattern": {r".*\.net\..*": 4}})
+
+
 def test_the_scale_of_a_file_is_a_number(tmp_path):
     (tmp_path / "a.pt").touch()
     assert adapters.parse(f"{tmp_path}/a.pt:-0.5") == adapters.Source(tmp_path / "a.pt", -0.5)
