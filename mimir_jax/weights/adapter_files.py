@@ -166,10 +166,18 @@ def _find(path: pathlib.Path) -> pathlib.Path:
             return path
     elif path.is_dir():
         found = [p for s in _STEMS for x in _SUFFIXES if (p := path / f"{s}{x}").is_file()]
-        found = found or sorted(p for p in path.iterdir() if p.suffix in _SUFFIXES)
-        found = found or sorted(path.rglob("mp_rank_00_model_states.pt"))
         if found:
             return found[0]
+        for pattern in (*(f"*{suffix}" for suffix in _SUFFIXES), f"**/{sat.FILE}"):
+            found = sorted(p for p in path.glob(pattern) if not p.name.startswith("."))
+            if len(found) > 1:
+                names = [str(p.relative_to(path)) for p in found]
+                raise InputError(
+                    f"adapters {path} must be a folder with one LoRA file, found {listed(names)}; "
+                    "name one of them"
+                )
+            if found:
+                return found[0]
     raise InputError(
         f"adapters {path} must be a LoRA file ({', '.join(_SUFFIXES)}) or a folder with one, found "
         "none"

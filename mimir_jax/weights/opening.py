@@ -82,7 +82,6 @@ FAMILIES: dict[str, family.Family] = {
 
 _AT_ONCE_BYTES = 256 << 20  # an Orbax checkpoint is read whole up to here
 _MISTYPED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-_SAT_FILE = "mp_rank_00_model_states.pt"
 _CLASSES = {"t5": "T5EncoderModel", "llava": llava.Llava.classes[0]}  # of a `model_type` alone
 
 
@@ -291,7 +290,7 @@ def _open_published(folder: pathlib.Path, raw: family.Raw, kind: str | None) -> 
         found, files = tensors.open_folder(folder)
         if known := _recognized(found):  # a config that tells no class
             return _checked(folder, known, known.classes[0], raw, found, files)
-    pickles = sorted(folder.rglob(_SAT_FILE))
+    pickles = sorted(folder.rglob(sat.FILE))
     opener = tensors.open_single if pickles else tensors.open_folder
     found, files = opener(pickles[0] if pickles else folder)
     if known is None:
@@ -325,7 +324,7 @@ def _open_without_config(folder: pathlib.Path, kind: str | None) -> Weights:
     ggufs = sorted(folder.glob("*.gguf"))
     if len(ggufs) == 1:
         return _open_gguf(ggufs[0])
-    pickles = sorted(folder.rglob(_SAT_FILE))
+    pickles = sorted(folder.rglob(sat.FILE))
     if len(pickles) == 1:
         return _open_sat(pickles[0], kind)
     if (folder / divot.LLM / "config.json").is_file():
@@ -343,7 +342,7 @@ def _open_without_config(folder: pathlib.Path, kind: str | None) -> Weights:
     if any(folder.glob("*.bin")) or any(folder.glob("*.safetensors")):
         return _open_by_tensors(folder, *tensors.open_folder(folder))
     raise InputError(
-        f"weights folder {folder} must hold a config.json (or one .gguf file, or {_SAT_FILE}); "
+        f"weights folder {folder} must hold a config.json (or one .gguf file, or {sat.FILE}); "
         "download it whole"
     )
 

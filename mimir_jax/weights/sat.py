@@ -12,6 +12,9 @@ import numpy as np
 
 from mimir_jax.weights.tensors import Tensor, Tensors
 
+FILE = "mp_rank_00_model_states.pt"
+"""Name of a checkpoint, in a folder named after its step."""
+
 _PREFIX = "model.diffusion_model."
 _FIRST_STAGE = "first_stage_model."
 

@@ -229,6 +229,17 @@ def test_the_first_name_of_alpha_pattern_that_ends_a_layer_counts(tmp_path):
         scales(tmp_path / "c", config={"alpha_pattern": {r".*\.net\..*": 4}})
 
 
+def test_a_folder_of_adapters_has_one_file_to_read(tmp_path):
+    file = tmp_path / "a.safetensors"
+    save_file(peft_names({"patch_embed.proj": (np.ones((2, 3), "f"), np.ones((3, 2), "f"))}), file)
+    (tmp_path / "._a.safetensors").write_bytes(b"of a Mac")
+    (tmp_path / "optimizer.pt").write_bytes(b"of a trainer")
+    assert list(adapter_files.open_file(tmp_path)) == ["patch_embed_proj"]
+    (tmp_path / "b.safetensors").write_bytes(file.read_bytes())
+    with pytest.raises(InputError, match="with one LoRA file, found a.safetensors, b.safetensors;"):
+        adapter_files.open_file(tmp_path)
+
+
 def test_the_scale_of_a_file_is_a_number(tmp_path):
     (tmp_path / "a.pt").touch()
     assert adapters.parse(f"{tmp_path}/a.pt:-0.5") == adapters.Source(tmp_path / "a.pt", -0.5)
