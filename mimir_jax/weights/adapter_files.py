@@ -149,6 +149,11 @@ def _paired(
     for layer, pair in sides.items():
         alpha = alphas.get(layer)
         if alpha is not None:
+            if math.prod(alpha.shape) != 1:
+                raise InputError(
+                    f"adapters {file} must state alpha of {layer} as one number, got shape "
+                    f"{alpha.shape}; download the file again"
+                )
             scale = float(alpha.read().astype(np.float32).reshape(-1)[0]) / _rank(pair)
         else:
             scale = settings.scale(written[layer], _rank(pair))

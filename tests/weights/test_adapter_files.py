@@ -188,9 +188,11 @@ def test_the_merged_network_is_that_of_diffusers(base, factors, tmp_path):
          "must hold pairs of low-rank factors alone, got transformer.a.lora_B.bias"),
         (lambda f: f.update({n: np.full_like(x, np.nan) for n, x in f.items()}),
          "must be finite, "),
+        (lambda f: f.update({"transformer.norm_out.linear.alpha": np.ones(0, "f")}),
+         "must state alpha of norm_out_linear as one number, got shape (0,)"),
         (lambda f: f.clear(), "must hold low-rank factors of a network, got none"),
     ],
-    ids=["torn", "layer", "shape", "dora", "bias", "nan", "none"],
+    ids=["torn", "layer", "shape", "dora", "bias", "nan", "alpha", "none"],
 )  # fmt: skip
 def test_adapters_that_do_not_fit_are_refused(base, factors, tmp_path, change, message):
     named = peft_names(factors)
