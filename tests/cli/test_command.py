@@ -104,7 +104,10 @@ def test_without_a_verb_all_are_listed(argv, capsys):
         (["train", "--config=mimir:huge"], "preset must be one of tiny, smollm, 2b, 5b"),
         (["train", f"--config={FILE}:huge"], "preset must be one of tiny, smollm, 2b, 5b"),
         (["train", "--config=a/b.py"], "found no file 'a/b.py'"),
-        (["train", f"--config={ROOT}/tests/old_run.json"], "must name a Python file with get_config(preset), got"),
+        (
+            ["train", f"--config={ROOT}/tests/old_run.json"],
+            "must name a Python file with get_config(preset), got",
+        ),
         (["train", f"--config={__file__}"], "must define get_config(preset), found none"),
         (["train", "--config.wings=2"], "config has no field 'wings'; it has batch_size, "),
         (["train", "--config.data.wings=2"], "config.data has no field 'wings'; it has "),

@@ -484,7 +484,10 @@ def remove(name):
         (line_error('\n{"file": "a.mp4"'), r"got '{\"file\": \"a.mp4\"' in .*jsonl' line 2; write"),
         (line_error('["a.mp4", "x"]'), "must be an object with a file and a non-empty caption"),
         (line_error('{"file": "a.mp4", "caption": " "}'), "a non-empty caption, got .* line 1;"),
-        (line_error('{"file": "a.mp4", "id": %s}' % ("1" * 5000)), "non-empty caption, got .* line 1"),
+        (
+            line_error('{"file": "a.mp4", "id": %s}' % ("1" * 5000)),
+            "non-empty caption, got .* line 1",
+        ),
         (line_error('{"file": "a.mp4", "caption": []}'), "a non-empty caption, got .* line 1;"),
         (line_error('{"file": "a.mp4", "caption": "x"}\n' * 2), r"'a.mp4' again in .* line 2"),
         (remove("captions.jsonl"), "found none for 'a.mp4' and 1 more; write captions.jsonl"),
