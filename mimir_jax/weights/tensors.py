@@ -40,6 +40,7 @@ _DTYPES = {
     "BOOL": np.dtype(np.bool_),
 }
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.")
+_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model")  # of transformers and diffusers
 _WRAPS = ("module", "state_dict", "model_state_dict", "model")  # keys that hold all tensors
 _MAX_WRAPS = 4
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
@@ -153,6 +154,8 @@ def open_folder(folder: pathlib.Path) -> tuple[Tensors, list[pathlib.Path]]:
                 if shards := [p for p in found if _SHARD.search(p.name)]:
                     return _open_shards(folder, shards)
                 found = [p for p in found if "." not in p.stem] or found  # before a variant
+                if len(found) > 1:  # before those of trainers, training_args.bin say
+                    found = [p for p in found if p.stem in _STEMS] or found
             if len(found) > 1:
                 raise InputError(
                     f"weights folder {folder} must hold one checkpoint, found "

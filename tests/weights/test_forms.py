@@ -164,6 +164,19 @@ def test_shards_of_a_variant_and_shards_without_an_index(folders, edited, tmp_pa
         weights.open_weights(folder)
 
 
+def test_files_of_trainers_beside_the_weights_do_not_matter(tmp_path):
+    state = {"a": np.ones(2, np.float32)}
+    for name in ("model.safetensors", "consolidated.safetensors"):
+        save_file(state, tmp_path / name)
+    assert tensors.open_folder(tmp_path)[1] == [tmp_path / "model.safetensors"]
+    for name in ("model.safetensors", "consolidated.safetensors"):
+        (tmp_path / name).unlink()
+    torch.save({"a": torch.ones(2)}, tmp_path / "pytorch_model.bin")
+    for name in ("training_args.bin", "optimizer.bin"):
+        torch.save({"lr": 1.0}, tmp_path / name)
+    assert tensors.open_folder(tmp_path)[1] == [tmp_path / "pytorch_model.bin"]
+
+
 def with_value(value):
     def edit(state):
         name = next(n for n in state if n.endswith("norm.weight"))
