@@ -290,12 +290,26 @@ def _open_published(folder: pathlib.Path, raw: family.Raw, kind: str | None) -> 
         found, files = tensors.open_folder(folder)
         if known := _recognized(found):  # a config that tells no class
             return _checked(folder, known, known.classes[0], raw, found, files)
-    pickles = sorted(folder.rglob(sat.FILE))
-    opener = tensors.open_single if pickles else tensors.open_folder
-    found, files = opener(pickles[0] if pickles else folder)
+    pickle = _find_sat(folder)
+    found, files = tensors.open_single(pickle) if pickle else tensors.open_folder(folder)
     if known is None:
         known, name = _recognise(folder, name, raw, recognition.unwrapped(found))
     return _checked(folder, known, name, raw, found, files)
+
+
+def _find_sat(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the checkpoint of SAT below a folder, None if it holds none.
+
+    Raises:
+        InputError: if it holds those of several steps.
+    """
+    found = sorted(folder.rglob(sat.FILE))
+    if len(found) > 1:
+        raise InputError(
+            f"weights folder {folder} must hold one {sat.FILE}, found "
+            f"{listed([str(p.relative_to(folder)) for p in found])}; name one of them"
+        )
+    return found[0] if found else None
 
 
 def _recognise(
@@ -324,9 +338,8 @@ def _open_without_config(folder: pathlib.Path, kind: str | None) -> Weights:
     ggufs = sorted(folder.glob("*.gguf"))
     if len(ggufs) == 1:
         return _open_gguf(ggufs[0])
-    pickles = sorted(folder.rglob(sat.FILE))
-    if len(pickles) == 1:
-        return _open_sat(pickles[0], kind)
+    if pickle := _find_sat(folder):
+        return _open_sat(pickle, kind)
     if (folder / divot.LLM / "config.json").is_file():
         return _open_divot(folder)
     if (folder / openclip.CONFIG_FILE).is_file():

@@ -271,6 +271,17 @@ def test_a_whole_training_checkpoint_of_sat_opens(folders, tmp_path):
     assert opened.params.keys() == weights.open_weights(folders / "5b").params.keys()
 
 
+def test_sat_checkpoints_of_several_steps_are_named(tmp_path):
+    for step in ("1000", "500"):
+        (tmp_path / step).mkdir()
+        (tmp_path / step / "mp_rank_00_model_states.pt").touch()
+    for config in ({}, {"config.json": '{"_class_name": "CogVideoXTransformer3DModel"}'}):
+        for name, text in config.items():
+            (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match="must hold one mp_rank.*, found 1000/mp.*, 500/mp"):
+            weights.open_weights(tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["ring", "stride", "compressed", "code", "torn"])
 def test_hostile_pickles_are_one_line(folders, tmp_path, kind):
     path = tmp_path / "pytorch_model.bin"
