@@ -27,6 +27,7 @@ from mimir_jax.preparation.footage.filters import (
 STRIP = 4
 """Frames of a clip in a contact sheet."""
 
+_LAG = 8  # frames after which a detector has told of a cut, or as many as are between two cuts
 _STRIP_HEIGHT = 72
 _MOST_STRIPS = 900  # a JPEG has at most 65,535 rows
 _WORD = re.compile(r"[^A-Za-z0-9]+")
@@ -43,6 +44,7 @@ class Scanner:
         self.config, self._rules = config, rules_lib.of_videos(config)
         self._detector = plugins.find("shots.detector", config.shots.detector)
         self._detector(config.shots, 25.0)  # a library that is missing shows at once
+        self._lag = max(_LAG, config.shots.min_frames)
         self._flow = plugins.find("quality.flow", config.quality.flow)()
         self._scorers = {}
         for field, name in (
@@ -91,13 +93,12 @@ class Scanner:
                 detector = self._detector(self.config.shots, fps)
             small = frame.picture(self.config.shots.side, quick=True)
             for cut in detector.push(frame.number, small):
-                yield collector.cut(cut)
-            if collector.full(frame.number):
-                yield collector.cut(frame.number)
+                yield from collector.finish(cut)
+            yield from collector.divide(frame.number - self._lag)
             collector.add(frame)
         if collector is None:
             raise video_io.UnreadableClip("holds no frames")
-        yield collector.cut(len(timeline.times))
+        yield from collector.finish(len(timeline.times))
 
     def _describe(self, video: str, clip: clip_lib.Clip) -> dict[str, Any]:
         """Measures a clip until a step drops it; what costs little is measured of every clip."""
@@ -141,11 +142,7 @@ class _Collector:
         self._quality, self._most = config.quality, config.shots.max_seconds
         self._timeline, self._fps, self._size = timeline, fps, size
         self._first, self._small, self._detail = 0, [], []
-
-    def full(self, number: int) -> bool:
-        """Whether frame `number` is beyond the longest clip."""
-        times = self._timeline.times
-        return bool(times[number] - times[self._first] >= self._most - self._timeline.tick)
+        self._before: tuple[np.ndarray, np.ndarray] | None = None  # pictures of the clip before
 
     def add(self, frame: video_stream.Frame) -> None:
         """Keeps what the filters read of a frame."""
@@ -159,24 +156,41 @@ class _Collector:
             if not kept or time >= kept[0][1] + len(kept) * gap - tick:
                 kept.append((frame.number, time, frame.picture(side)))
 
+    def finish(self, end: int) -> Iterator[clip_lib.Clip]:
+        """Yields the clips of the shot that ends before frame `end`; none of one that is over."""
+        if end > self._first:
+            yield from self.divide(end)
+            yield self.cut(end)
+
+    def divide(self, end: int) -> Iterator[clip_lib.Clip]:
+        """Yields the clips of the greatest length that end before frame `end`."""
+        times, length = self._timeline.times, self._most - self._timeline.tick
+        while True:
+            place = int(np.searchsorted(times, times[self._first] + length))
+            if (place := max(place, self._first + 1)) >= end:
+                return
+            yield self.cut(place)
+
     def cut(self, end: int) -> clip_lib.Clip:
         """Returns the clip up to frame `end`, excluded; what was read beyond begins the next."""
         times = self._timeline.times
         start = float(times[self._first])
         stop = float(times[end]) if end < len(times) else self._timeline.end
-        small, self._small = _split(self._small, end)
-        detail, self._detail = _split(self._detail, end)
+        before = self._before or (None, None)
+        small, self._small = _split(self._small, end, before[0])
+        detail, self._detail = _split(self._detail, end, before[1])
         clip = clip_lib.Clip(
-            self._first, end, start, stop - start, self._fps, *self._size, small,
-            detail if len(detail) else small,
-        )  # fmt: skip
-        self._first = end
+            self._first, end, start, stop - start, self._fps, *self._size, small, detail
+        )
+        self._first, self._before = end, (small, detail)
         return clip
 
 
-def _split(kept: list, end: int) -> tuple[np.ndarray, list]:
-    inside = [item for item in kept if item[0] < end] or kept[:1]
-    return np.stack([item[2] for item in inside]), [item for item in kept if item[0] >= end]
+def _split(kept: list, end: int, before: np.ndarray | None) -> tuple[np.ndarray, list]:
+    """Returns the pictures up to frame `end`, or the nearest one, and what is kept beyond."""
+    inside = [item[2] for item in kept if item[0] < end] or [item[2] for item in kept[:1]]
+    rest = [item for item in kept if item[0] >= end]
+    return np.stack(inside) if inside else before[-1:], rest
 
 
 def _strip(clip: clip_lib.Clip) -> Image.Image:

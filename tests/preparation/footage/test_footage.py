@@ -193,6 +193,22 @@ def test_cuts_and_motion(tmp_path):
     assert moving["jitter"] < 0.3 < shaking["jitter"]
 
 
+def late_cut(config, fps):
+    """A detector that tells of a cut two frames later."""
+    push = lambda self, number, picture: [15] if number == 17 else []  # noqa: E731
+    return type("Detector", (), {"push": push})()
+
+
+@pytest.mark.parametrize("longest, begins", [(1.875, [0, 15]), (2.0, [0, 15]), (1.75, [0, 14, 15])])
+def test_a_long_shot_is_divided_up_to_its_cut(longest, begins, tmp_path):
+    write(tmp_path, a=pictures(5, 29))
+    detector = c.ShotsConfig(detector=f"{__name__}:late_cut", max_seconds=longest)
+    clips = scan.Scanner(dataclasses.replace(PLAIN, shots=detector)).scan(tmp_path, "a.mp4")[0]
+    found = [(clip["first"], clip["end"]) for clip in clips["clips"]]
+    assert found == list(zip(begins, [*begins[1:], 29], strict=True))
+    assert len({clip["clip"] for clip in clips["clips"]}) == len(found)
+
+
 def test_blur_is_of_blurred_pictures():
     sharp = np.random.default_rng(0).uniform(0, 255, (48, 64)).astype(np.float32)
     blurred = ndimage.gaussian_filter(sharp, 4)
