@@ -65,7 +65,8 @@ def scales(
     if cfg.dynamic_guidance == "reference":
         return curve((cfg.steps - timestep) / cfg.steps)
     listed = schedule.timesteps(cfg.steps) if listed is None else listed
-    return np.interp(timestep, listed[::-1], curve(np.arange(cfg.steps) / cfg.steps)[::-1])
+    steps = len(listed)  # a strided grid may have more than `cfg.steps`
+    return np.interp(timestep, listed[::-1], curve(np.arange(steps) / steps)[::-1])
 
 
 def picture_scales(

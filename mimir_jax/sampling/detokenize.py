@@ -65,11 +65,11 @@ def decode_tokens(
     def network(xt: Array, time: Array, condition: Condition, aux: None) -> tuple[Array, None]:
         return model.denoise(params, xt, time, condition), aux
 
+    stepper = samplers.make_sampler(sampler, schedule)
     if guided:
-        table = jnp.asarray(guidance.scales(sampler, schedule))
+        table = jnp.asarray(guidance.scales(sampler, schedule, stepper.times()))
         network = guidance.guided_by(network, table, sampler.guidance_rescale)
     shape = (batch, frames, height // step, width // step, cfg.vae.latent_channels)
-    stepper = samplers.make_sampler(sampler, schedule)
     latents = samplers.sample(network, stepper, shape, condition, key=key)
     video = model.decode(params, latents.astype(jnp.float32))
     return jnp.clip(video.astype(jnp.float32) * 0.5 + 0.5, 0.0, 1.0)

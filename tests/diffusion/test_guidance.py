@@ -39,6 +39,14 @@ def test_smooth_scales_rise_at_the_end():
     assert scales[25] < 1.05
 
 
+def test_smooth_scales_follow_a_grid_of_more_steps_than_asked_for():
+    listed = SCHEDULE.timesteps(30, "strided", 1)
+    assert len(listed) == 31
+    scales = guidance.scales(config(dynamic_guidance="smooth", steps=30), SCHEDULE, listed)
+    expected = 1.0 + 6.0 * (1.0 - np.cos(np.pi * (np.arange(31) / 31) ** 5)) / 2.0
+    np.testing.assert_allclose(scales[listed], expected)
+
+
 def test_guidance_extrapolates_from_unconditional_to_conditional():
     xt = jnp.array([[1.0, 2.0], [3.0, 4.0]])
     condition = jnp.concatenate([jnp.zeros((2, 2)), jnp.ones((2, 2))])  # unconditional first
