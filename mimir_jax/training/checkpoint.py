@@ -207,8 +207,9 @@ class _Best:
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """Returns which checkpoints to keep."""
         del context
-        losses = {c.step: self._heldout[c.step] for c in checkpoints if c.step in self._heldout}
-        best = min(losses, key=losses.__getitem__, default=None)
+        losses = {c.step: self._heldout.get(c.step, np.nan) for c in checkpoints}
+        known = [step for step, loss in losses.items() if np.isfinite(loss)]  # NaN is never more
+        best = min(known, key=losses.__getitem__, default=None)
         return [c.step == best for c in checkpoints]
 
 

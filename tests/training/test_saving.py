@@ -165,6 +165,16 @@ def test_checkpoints_are_kept_by_number_by_period_and_by_loss(
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4", "8"]
 
 
+def test_a_heldout_loss_that_is_no_number_is_never_the_lowest(
+    line_run, tmp_path, replace, monkeypatch
+):
+    values = iter([9.0, np.nan, 1.0, 6.0, 7.0])
+    monkeypatch.setattr(LineEncoder, "evaluate", lambda self, params: {"loss": next(values)})
+    run = replace(line_run, eval_every=1, checkpoint_every=1, keep_checkpoints=1)
+    loop.train(run, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4"]
+
+
 def test_checkpoints_are_saved_by_time(line_run, tmp_path, replace):
     run = replace(line_run, checkpoint_minutes=1e-9, keep_checkpoints=9, keep_best=False)
     loop.train(run, tmp_path)
