@@ -174,7 +174,7 @@ class _Run:
         # Shutdown.
         self._dog.at(f"the checkpoint of step {self._step}")
         self._save()
-        asleep = not batches.close() or asleep
+        asleep = any(distributed.gather(not batches.close() or asleep))  # evaluation takes all
         self._checkpointer.check()
         if self._step > self._first and not asleep:
             after = self._evaluate()

@@ -224,6 +224,23 @@ def test_stop_while_input_blocks_saves(line_run, tmp_path, replace, monkeypatch)
     assert (tmp_path / "checkpoints/2").is_dir()
 
 
+def test_input_that_blocks_one_process_ends_all_without_an_evaluation(
+    line_run, tmp_path, monkeypatch
+):
+    gathered = []
+
+    def gather(value):
+        gathered.append(value)
+        return [value, True] if value is False else [value]
+
+    evaluated = []
+    monkeypatch.setattr(loop.distributed, "gather", gather)
+    monkeypatch.setattr(LineEncoder, "evaluate", lambda *_: evaluated.append(1) or {"loss": 0.0})
+    result = loop.train(line_run, tmp_path, report=stop_at(2))
+    assert result.interrupted and result.step == 2 and False in gathered
+    assert len(evaluated) == 1  # before the first step
+
+
 def test_watchdog_names_what_hangs_and_where(monkeypatch):
     told = []
     monkeypatch.setattr(watchdog.logging, "error", lambda form, line: told.append(line))
