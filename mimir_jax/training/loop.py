@@ -207,8 +207,8 @@ class _Run:
 
     def _roll_back(self, found: divergence.Divergence) -> None:
         """Goes back to the newest checkpoint, and on with the batch after the one that diverged."""
-        abstract = self._setup.compiled.state
-        self._state, position = self._checkpointer.restore(abstract)
+        del self._state  # two would not fit
+        self._state, position = self._checkpointer.restore(self._setup.compiled.state)
         self._step = int(self._state.step)
         self._writer.rewind(self._step)
         self._meter.forget()

@@ -16,7 +16,7 @@ import pytest
 
 from mimir_jax import weights
 from mimir_jax.errors import DivergenceError, InputError
-from mimir_jax.training import loop, metrics, prefetch, replay, watchdog, workdir
+from mimir_jax.training import checkpoint, loop, metrics, prefetch, replay, watchdog, workdir
 from mimir_jax.weights import runs
 from tests.training.test_loop import LineEncoder, final_state, line_run, losses
 
@@ -108,6 +108,24 @@ def test_divergence_is_survived(line_run, tmp_path, replace, monkeypatch, policy
     assert position["batch"] == (6 if policy == "skip" else 7)
     assert list(losses(tmp_path)) == [1, 2, 3, 4, 5, 6]
     assert np.isnan(losses(tmp_path)[3]) == (policy == "skip")
+
+
+def test_the_state_that_diverged_is_gone_before_another_is_read(
+    line_run, tmp_path, replace, monkeypatch
+):
+    diverging(monkeypatch, {2})
+    restore, alive, before = checkpoint.Checkpointer.restore, [], jax.live_arrays()
+
+    def recorded(self, abstract):
+        known = set(map(id, before))
+        new = [x for x in jax.live_arrays() if id(x) not in known]
+        alive.append([x.shape for x in new if x.shape == (4, 1)])
+        return restore(self, abstract)
+
+    monkeypatch.setattr(checkpoint.Checkpointer, "restore", recorded)
+    chosen = replace(line_run.divergence, policy="rollback")
+    loop.train(replace(line_run, divergence=chosen, checkpoint_every=2), tmp_path)
+    assert alive == [[]]
 
 
 def test_divergence_has_a_limit(line_run, tmp_path, replace, monkeypatch):
