@@ -26,6 +26,7 @@ torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.faults, pytest.mark.torch]
 
 FULL_CLIPS, FULL_MUTATED_CLIPS, FULL_CAPTIONS, FULL_WEIGHTS = 200, 1200, 300, 400
+GEOMETRY = dict(frames=9, height=32, width=32, fps=8.0, start="first")
 SUFFIXES = (".mp4", ".webm", ".avi", ".gif", ".webp", ".mkv", ".mov")
 
 
@@ -92,7 +93,7 @@ def require_read_or_named(folder, files, listed):
         shutil.copy(folder / file, alone)
         alone.with_suffix(".txt").write_text("a clip")
         try:
-            record = folder_lib.VideoFolder(alone.parent, frames=9, height=32, width=32)[0]
+            record = folder_lib.VideoFolder(alone.parent, **GEOMETRY)[0]
         except InputError as error:
             assert "\n" not in str(error)
             assert file in listed, (file, error)
@@ -119,6 +120,7 @@ def test_a_run_goes_on_with_hostile_clips_and_names_them(clips, tmp_path, tried,
         *("train", "--config", "vae", "--workdir", tmp_path / "run"),
         *("--config.data.source=folder", f"--config.data.folder.path={folder}"),
         *("--config.data.frames=9", "--config.data.height=32", "--config.data.width=32"),
+        "--config.data.window=first",
         *("--config.data.clip_seconds=5", "--config.batch_size=4"),
         *(f"--config.steps={len(hostile) // 4 + 2}", "--config.system.crop_size=32"),
         *("--config.system.crop_frames=9", "--config.eval_every=0", "--config.sample_every=0"),
@@ -134,7 +136,7 @@ def test_a_run_goes_on_with_hostile_clips_and_names_them(clips, tmp_path, tried,
 
 
 def heldout(folder):
-    return folder_lib.VideoFolder(folder, split="heldout", frames=9, height=32, width=32).files
+    return folder_lib.VideoFolder(folder, split="heldout", **GEOMETRY).files
 
 
 def test_mutated_clips_are_read_or_named(clips, tmp_path, tried, rng):
@@ -147,7 +149,7 @@ def test_mutated_clips_are_read_or_named(clips, tmp_path, tried, rng):
         (folder / f"{number:04}.txt").write_text("a clip")
     (folder / "good.mp4").write_bytes(clips[".mp4"])
     (folder / "good.txt").write_text("a clip")
-    source = folder_lib.VideoFolder(folder, frames=9, height=32, width=32, seconds=10)
+    source = folder_lib.VideoFolder(folder, **GEOMETRY, seconds=10)
     batches = loader.make_loader(source, global_batch=8, seed=0, num_threads=2)
     batches.quarantine(tmp_path)
     for _ in range(-(-len(source) // 8)):
@@ -188,7 +190,7 @@ def test_mutated_captions_are_read_or_refused_in_one_line(clips, tmp_path, tried
         name = list(lists)[number % len(lists)]
         (folder / name).write_bytes(mutated(lists[name].encode(), rng))
         try:
-            source = folder_lib.VideoFolder(folder, frames=9, height=32, width=32)
+            source = folder_lib.VideoFolder(folder, **GEOMETRY)
             assert all(isinstance(text, str) and text for row in source._captions for text in row)
         except InputError as error:
             assert "\n" not in str(error) and str(folder) in str(error), error
