@@ -1,13 +1,13 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Run an ablation: a table of runs on equal data, steps and noise, judged alike.
+"""Run an ablation: train its rows on equal data, steps and noise, and judge them alike.
 
---cells names rows of the table, or sets of them. For mimir these are `paper` (Table 3), `more`
-(cells that it leaves out), `choices` (the other side of open choices) and `all`. For divot_llm,
-whose clips a trained run of divot draws (system.clip_tokenizer_path), they are `paper` (heads and
-queries), `heads`, `queries`, `more` and `all`. The same command goes on after a stop, also with
-more cells or seeds; several at once share the runs. The report is written at the end; --report
-writes it at any time, of what is there.
+--cells names rows, or sets of them. For mimir the sets are `paper` (Table 3), `more` (combinations
+that it leaves out), `choices` (alternatives to our choices) and `all`. For divot_llm they are
+`paper` (heads and queries), `heads`, `queries`, `more` and `all`; a trained run of divot decodes
+its clips (system.clip_tokenizer_path). The same command resumes, also with more rows or seeds;
+several commands can share the runs. The report is written at the end; --report writes it at any
+time, of the finished runs.
 """
 
 from absl import flags
@@ -22,14 +22,14 @@ CONFIG = True
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags of the command."""
-    flags.DEFINE_string("out", None, "Folder of the sweep; new, or to be completed.", values)
+    flags.DEFINE_string("out", None, "Folder of the sweep, new or to be resumed.", values)
     flags.DEFINE_list("cells", ["paper"], "Rows to run, or sets of them.", flag_values=values)
     flags.DEFINE_integer("seeds", 3, "Seeds of each row, from 0.", flag_values=values)
     flags.DEFINE_integer(
-        "scenes", 100, "Held-out scenes that each run is judged on, in every wording.",
+        "scenes", 100, "Held-out scenes per wording on which each run is judged.",
         flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_bool("report", False, "Write the report of what is there; run nothing.", values)
+    flags.DEFINE_bool("report", False, "Report on the finished runs; train nothing.", values)
 
 
 def main(args: command.Arguments) -> None:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compile a run for devices that this machine lacks.
 
-Prints memory by part, FLOPs, collectives and the least time of a step, of each bucket. It needs
-neither weights nor data; TPU slices such as --topology v5p:4x4x4 need the package libtpu.
+Prints memory by part, FLOPs, collectives and a lower bound on the step time, for each bucket. It
+needs neither weights nor data; TPU slices such as --topology v5p:4x4x4 need the package libtpu.
 """
 
 import os
@@ -28,7 +28,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("topology", "cpu:8", text, values)
     programs = ["train", "sample", "decode"]
     flags.DEFINE_enum("program", "train", programs, "Program to compile.", values)
-    text = "8-bit kernels of the networks that sample; --program sample alone."
+    text = "8-bit kernels of the sampling networks, for --program sample."
     flags.DEFINE_enum("quantize", "off", typing.get_args(Quantization), text, values)
     flags.DEFINE_string("json", None, "File to write the report to; must not exist.", values)
 

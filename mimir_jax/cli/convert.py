@@ -5,10 +5,10 @@
 SRC is a folder as downloaded from a hub (T5, Phi-3, Llama, Mistral, CLIP, LLaVA; a CogVideoX
 transformer or VAE), a .gguf file, a SAT checkpoint of CogVideoX, a training run, or a native
 folder. DST becomes a native folder, or one that transformers or diffusers open; it is complete or
-absent. A run with adapters is written merged, or with --adapters as the adapters alone. --to run
+absent. A run with adapters is written merged; --adapters writes the adapters alone. --to run
 releases a run: its config and weights, to sample and evaluate but not to train on. --to pipeline
-writes a run of cogvideox with its VAE and T5 as a folder that diffusers opens. --verify takes
-SRC alone, a run or a native folder, and compares all that it holds with its checksums.
+writes a run of cogvideox with its VAE and T5 as a folder that diffusers opens. --verify takes SRC
+alone, a run or a native folder, and verifies all of its checksums.
 """
 
 import time
@@ -29,13 +29,11 @@ def define_flags(values: flags.FlagValues) -> None:
         "dtype", None, ["float32", "bfloat16", "float16"],
         "Stored precision; by default every tensor keeps its own.", values,
     )  # fmt: skip
-    flags.DEFINE_bool(
-        "adapters", False, "Write the adapters of a run alone, as diffusers loads them.", values
-    )
+    flags.DEFINE_bool("adapters", False, "Write only the adapters of a run, for diffusers.", values)
     flags.DEFINE_multi_string(
         "lora", [], "Adapters to merge, FILE or FILE:SCALE; may be given several times.", values
     )
-    flags.DEFINE_bool("verify", False, "Compare SRC with its checksums; write nothing.", values)
+    flags.DEFINE_bool("verify", False, "Verify the checksums of SRC; write nothing.", values)
     flags.DEFINE_enum(
         "to",
         "native",

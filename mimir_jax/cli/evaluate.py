@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluate a checkpoint, or compare results.
 
-The first argument names the suite; without it, the suite is toyworld. docs/evaluation.md describes
-the suites.
+The first argument names the suite, toyworld by default. See docs/evaluation.md.
 """
 
 import contextlib

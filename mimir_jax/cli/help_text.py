@@ -83,6 +83,7 @@ def flag_entries(values: flags.FlagValues, *, config: bool) -> list[Entry]:
         entries.append(Entry("config", CONFIG, "mimir", text))
     for flag in (values[name] for name in _defined(values)):
         text = re.sub(r"^<.*?>: ", "", flag.help)  # absl's list of choices
+        text = re.sub(r";\s+repeat this option.*", "", text)  # absl's note on lists
         default = "" if flag.boolean and not flag.default else _typed(flag.default)
         entries.append(Entry(flag.name, _flag_type(flag), default, text))
     return entries

@@ -1,13 +1,13 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Build or search a memory of documents with pictures.
+"""Build or search a memory of documents with images.
 
 Each SRC is a JSONL file with text, and id, image and source where a document has them; or a folder
-of pictures with their texts in metadata.jsonl (file_name, text), or in a .txt beside each. Without
-SRC, a new memory remembers scenes of Toyworld: their first frame and a short caption.
+of images with their texts in metadata.jsonl (file_name, text), or in a .txt per image. Without SRC,
+a new memory holds scenes of Toyworld: their first frame and a short caption.
 
---out receives the documents in shards, which never change, and a BM25 index of them. A memory that
-is there gets the documents of SRC appended; without SRC, it gets an index if it lacks one. --query
+--out receives the documents in shards, which never change, and a BM25 index of them. Documents of
+SRC are appended to an existing memory; without SRC, it gets an index if it lacks one. --query
 prints the best documents for a text.
 """
 

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compute latents and text features once, for training runs to read.
 
-The frozen networks of a run are applied to its clips, and what they compute goes to --out. Any run
-on the same clips and frozen networks trains from it with --config.data.features=FOLDER. Finished
-shards stay; the same command makes the rest.
+The frozen networks of a run are applied to its clips, and their outputs are written to --out. Any
+run on the same clips and frozen networks trains from it with --config.data.features=FOLDER.
+Finished shards are kept; the same command writes the others.
 
-Processes that a scheduler starts share the shards, and end together. So do processes told by
---num_processes and --process_id which they are; these need no --coordinator and meet nowhere: when
-one is killed, the others make its shards.
+Processes that a scheduler starts share the shards and end together. Processes with --num_processes
+and --process_id but without --coordinator share them through files: when one is killed, the others
+take over its shards.
 """
 
 import pathlib
@@ -30,9 +30,9 @@ CONFIG = True
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags of the command."""
-    flags.DEFINE_string("out", None, "Folder of features; new, or to be completed.", values)
+    flags.DEFINE_string("out", None, "Folder of features, new or to be completed.", values)
     flags.DEFINE_integer(
-        "count", None, "Records, from the first clip; by default all.", flag_values=values
+        "count", None, "Encode only this many clips, the first ones.", flag_values=values
     )
     flags.DEFINE_enum(
         "dtype", "float16", ["float16", "float32"], "Stored precision of states and latents.",

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turn raw videos into clean clips with captions, ready to train on.
 
-Videos below RAW are cut into shots, and clips are dropped that fail a rule: length, size, aspect
-and rate; black areas, brightness, blur, still or jittering footage; aesthetics; text over the
-picture; duplicates. What is left is captioned and written to OUT/clips. OUT/report.html shows what
-each step kept and dropped.
+Videos below RAW are cut into shots. Clips that fail a rule are dropped: length, size, aspect and
+rate; black areas, brightness, blur, still or jittering footage; aesthetics; overlaid text;
+duplicates. The others are captioned and written to OUT/clips. OUT/report.html shows what each step
+kept and dropped.
 
-The same command goes on where one stopped. Commands on many machines may share one OUT, started by
-a scheduler or by hand, and take over what a killed one has left.
+The same command resumes a stopped one. Commands on many machines can share one OUT, started by a
+scheduler or by hand, and take over the work of killed ones.
 """
 
 import os
@@ -30,12 +30,12 @@ CONFIG = False
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags of the command."""
-    text = "Processes of this command; by default one for each core."
+    text = "Processes of this command; by default one per core."
     flags.DEFINE_integer("workers", None, text, lower_bound=1, flag_values=values)
-    flags.DEFINE_string("explain", None, "Clip or raw video whose decisions are printed.", values)
+    flags.DEFINE_string("explain", None, "Print the decisions for this clip or raw video.", values)
     text = "Also pack the clips into ArrayRecord files of this size, OUT/shards."
     flags.DEFINE_integer("shard_megabytes", None, text, lower_bound=1, flag_values=values)
-    text = "Let an Apache Beam pipeline of these options do the work, such as --runner=SparkRunner."
+    text = "Run as an Apache Beam pipeline with these options, such as --runner=SparkRunner."
     flags.DEFINE_string("beam_options", None, text, values)
     shared_flags.define_place(values)
     dataclass_flags.define(values, FootageConfig, prefix="config.")

@@ -1,9 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Train the shipped networks of a system again, stage by stage.
+"""Retrain the miniature networks of a system, stage by stage.
 
-The one argument names the system. Each stage is one command, which is printed before it runs. The
-same command goes on after a stop.
+The argument names the system. Each stage is one command, which is printed before it runs. The same
+command resumes.
 """
 
 import shlex
@@ -20,11 +20,11 @@ CONFIG = False
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags of the command."""
-    flags.DEFINE_string("out", None, "Folder of all stages; new, or to be completed.", values)
+    flags.DEFINE_string("out", None, "Folder of all stages, new or to be resumed.", values)
     flags.DEFINE_float(
-        "scale", 1.0, "Factor of all counts of steps and scenes.", flag_values=values
+        "scale", 1.0, "Factor on the steps and scenes of all stages.", flag_values=values
     )
-    flags.DEFINE_float("minutes", None, "Stop and save after so long.", flag_values=values)
+    flags.DEFINE_float("minutes", None, "Save and stop after this time.", flag_values=values)
     flags.DEFINE_bool("show", False, "Print the commands; run nothing.", values)
 
 

@@ -1,22 +1,22 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Make videos of prompts, reconstruct clips, describe videos, or tell stories.
+"""Generate videos from prompts, reconstruct clips, describe videos, or tell stories.
 
 The checkpoint is a run of `train`, or a published CogVideoX pipeline in a folder of diffusers. A
-run of `divot` reads no prompts: it turns each clip of --reconstruct into tokens and draws it again,
-beside the clip as it was read. Other rates, sizes and lengths of files are resampled, and said.
+run of `divot` reads no prompts: it reconstructs each clip of --reconstruct from its tokens, next to
+the clip as it was read. Files of another rate, size or length are resampled, which is reported.
 
---out receives an mp4 and a JSON record of each video as soon as it is made, and at the end a
-contact sheet, sheet.png, and a page that plays the videos, index.html. A stopped command keeps the
-videos that it made; the same command then makes the others, and a different one is refused.
+--out receives an mp4 and a JSON record of each video as soon as it is generated, and at the end a
+contact sheet, sheet.png, and a page that plays the videos, index.html. The same command resumes a
+stopped one; a different command in the same folder is refused.
 
-A run of vimi reads pictures: --image for each mark <img> of a prompt, as in "A <img> is sitting on
-the <img>."; or the --first_frame to continue; or a text with a picture that it retrieves from a
-memory for each prompt (--retrieve).
+A run of vimi reads images: --image for each mark <img> of a prompt, as in "A <img> is sitting on
+the <img>."; or the --first_frame to continue; or a captioned image that it retrieves from a memory
+for each prompt (--retrieve).
 
-A run of divot_llm writes the clips of prompts as tokens, which --detokenizer draws, also those of
---reconstruct. It tells the --story in texts with a clip behind each. It describes the videos of
---describe, or answers --question about each; it prints the answers and writes nothing.
+A run of divot_llm writes clip tokens for prompts, which --detokenizer decodes, also those of
+--reconstruct. It tells the --story as texts, each with a clip. It describes the videos of
+--describe, or answers --question about each; then it prints the answers and writes no files.
 
 A video depends on its prompt, its seed and the settings in its record, not on the other videos.
 """
@@ -55,50 +55,50 @@ def define_flags(values: flags.FlagValues) -> None:
         "package.", values,
     )  # fmt: skip
     integer("step", None, "Kept step of the run; by default the newest.", 0)
-    flags.DEFINE_bool("start", False, "Sample what the run started from.", values)
+    flags.DEFINE_bool("start", False, "Sample with the initial parameters of the run.", values)
     flags.DEFINE_multi_string(
         "prompt", [],
-        "Text to show; may be given several times. START-ENDs: TEXT holds for some seconds of one "
-        "long video, which all prompts make together.", values,
+        "Prompt; may be given several times. With START-ENDs: TEXT, all prompts together describe "
+        "one long video, each for its seconds.", values,
     )  # fmt: skip
-    flags.DEFINE_string("prompts", None, "File with a prompt per line, as text or JSONL.", values)
+    flags.DEFINE_string("prompts", None, "File with one prompt per line, as text or JSONL.", values)
     flags.DEFINE_string(
-        "negative_prompt", None, "Text that guidance leads away from, for all prompts.", values
+        "negative_prompt", None, "Negative prompt of guidance, for all prompts.", values
     )
     flags.DEFINE_multi_string(
-        "image", [], "Picture of a mark <img> in the prompts, in order, for runs of vimi.", values
+        "image", [], "Image for a mark <img> in the prompts, in order, for runs of vimi.", values
     )
     flags.DEFINE_string(
         "first_frame",
         None,
-        "Picture to begin the videos with, for image-to-video models and runs of vimi. Other sizes "
-        "are fitted as --image_fit says.",
+        "Image that starts the videos, for image-to-video models and runs of vimi. --image_fit "
+        "sets how other sizes are fitted.",
         values,
     )
     flags.DEFINE_string(
         "retrieve", None,
-        "Memory of documents, made by `mimir-jax index`; the best one is read with each prompt.",
+        "Memory of documents, from `mimir-jax index`; each prompt gets its best document.",
         values,
     )  # fmt: skip
     flags.DEFINE_string("video", None, "Video to edit, or heldout:INDEX.", values)
     flags.DEFINE_float(
         "strength", None,
-        "Share of the steps that --video is edited by; by default 0.8, and 1 with --mask.",
+        "Share of the sampling steps to run on --video; by default 0.8, and 1 with --mask.",
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_string(
         "mask",
         None,
-        "Picture whose white pixels are made anew in --video; the others stay.",
+        "Image whose white pixels are regenerated in --video; the others are kept.",
         values,
     )
     flags.DEFINE_string("extend", None, "Video to continue, or heldout:INDEX.", values)
-    integer("extend_frames", 9, "Last frames of --extend that the new video begins with, 8N+1.", 1)
+    integer("extend_frames", 9, "Last frames of --extend that the new clip repeats, 8N+1.", 1)
     integer(
-        "length", None, "Frames of a video longer than --frames, 8N+1, made by windows of it.", 1,
+        "length", None, "Frames of a video longer than --frames, 8N+1, by overlapping windows.", 1,
     )  # fmt: skip
     flags.DEFINE_float(
-        "window_overlap", 0.5, "Share of a window of a long video that the next one covers too.",
+        "window_overlap", 0.5, "Share of a window of a long video that overlaps with the next.",
         lower_bound=0.0, upper_bound=0.99, flag_values=values,
     )  # fmt: skip
     flags.DEFINE_multi_string(
@@ -107,16 +107,16 @@ def define_flags(values: flags.FlagValues) -> None:
         values,
     )  # fmt: skip
     flags.DEFINE_multi_string(
-        "describe", [], "Video to describe by a run of divot_llm; may be given several times.",
+        "describe", [], "Video to describe, with a run of divot_llm; may be given several times.",
         values,
     )  # fmt: skip
     flags.DEFINE_string("question", None, "Question about the videos of --describe.", values)
-    flags.DEFINE_string("story", None, "Story to tell by a run of divot_llm.", values)
-    integer("pages", 3, "Clips of a story at most.", 1)
+    flags.DEFINE_string("story", None, "Request for a story, with a run of divot_llm.", values)
+    integer("pages", 3, "Maximum number of clips of a story.", 1)
     flags.DEFINE_string(
         "detokenizer", None,
-        "Run of divot that draws the clips of a run of divot_llm; by default the one whose tokens "
-        "it reads.", values,
+        "Run of divot that decodes the clip tokens of a run of divot_llm; by default the one that "
+        "it was trained with.", values,
     )  # fmt: skip
     flags.DEFINE_enum(
         "dtype", None, ["float32", "bfloat16", "float16"],
@@ -127,14 +127,14 @@ def define_flags(values: flags.FlagValues) -> None:
         "Adapters to merge into the video transformer, FILE or FILE:SCALE; may be given several "
         "times.", values,
     )  # fmt: skip
-    flags.DEFINE_string("out", "samples", "Folder to write, or its remote address.", values)
+    flags.DEFINE_string("out", "samples", "Output folder, or its remote URL.", values)
     integer("seed", 0, "Seed of the first video of each prompt.", 0)
     integer("videos_per_prompt", 1, "Videos per prompt, of successive seeds.", 1)
-    integer("batch_size", None, "Videos at a time; by default what keeps all devices busy.", 1)
+    integer("batch_size", None, "Videos at a time; by default enough to keep all devices busy.", 1)
     dataclass_flags.define(values, SampleConfig, skip=("instructions",))
     flags.DEFINE_string(
         "instructions", None,
-        "File with an instruction to the LLM per line, in place of the trained ones.", values,
+        "File with one LLM instruction per line, instead of those used in training.", values,
     )  # fmt: skip
     flags.DEFINE_bool("show_answers", False, "Print the LLM's answers to each prompt.", values)
     shared_flags.define_mesh(values)

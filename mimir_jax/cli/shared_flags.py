@@ -21,26 +21,26 @@ def define_common(values: flags.FlagValues, *, config: bool) -> None:
     if config:
         text = "Print the resolved config as JSON; run nothing."
         flags.DEFINE_bool("print_config", False, text, values)
-    levels = "-1 logs warnings, 0 also what libraries report, 1 also debugging."
+    levels = "-1 logs warnings, 0 also messages of libraries, 1 also debugging."
     flags.DEFINE_integer("verbosity", logging.WARNING, levels, flag_values=values)
     flags.DEFINE_bool("debug", False, "Show the traceback of bad input.", values)
 
 
 def define_processes(values: flags.FlagValues) -> None:
     """Defines the flags by which several processes find each other."""
-    text = "HOST:PORT of process 0; TPU pods, Slurm, Open MPI and Kubernetes know it."
+    text = "HOST:PORT of process 0; TPU pods, Slurm, Open MPI and Kubernetes set it."
     flags.DEFINE_string("coordinator", None, text, values)
     define_place(values)
     flags.DEFINE_float(
-        "join_seconds", 300.0, "How long to wait for all processes.", flag_values=values
+        "join_seconds", 300.0, "Seconds to wait for all processes.", flag_values=values
     )
 
 
 def define_place(values: flags.FlagValues) -> None:
     """Defines the flags that tell which of several processes this one is."""
-    text = "Number of processes; 1 alone ignores the scheduler."
+    text = "Number of processes; 1 ignores the scheduler."
     flags.DEFINE_integer("num_processes", None, text, lower_bound=1, flag_values=values)
-    text = "Which of them this is, from 0."
+    text = "Index of this process, from 0."
     flags.DEFINE_integer("process_id", None, text, lower_bound=0, flag_values=values)
 
 
@@ -55,8 +55,8 @@ def define_mesh(values: flags.FlagValues) -> None:
     Its value is for `parallel.mesh.parse_sizes`.
     """
     text = (
-        "How the devices of a process split the model and its videos, such as fsdp=2,tensor=4; "
-        "by default each device holds the whole model and makes its own videos."
+        "Mesh over the devices of a process, such as fsdp=2,tensor=4; by default each device holds "
+        "the whole model and generates its own videos."
     )
     flags.DEFINE_string("mesh", "", text, values)
 

@@ -4,7 +4,7 @@
 
 `--system A=FOLDER --system B=FOLDER --out FOLDER` builds a study: FOLDER/page for the raters, who
 open it as a file, and FOLDER/key.json, which they must not see. `--tally ANSWERS.json ... --key
-FOLDER/key.json` turns what they send back into win rates. docs/study.md describes both.
+FOLDER/key.json` computes win rates from their answers. See docs/study.md.
 """
 
 from absl import flags
@@ -24,10 +24,10 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_string(
         "out", None,
-        "Folder to write; must not exist. With --tally the file, by default results.json beside "
+        "Folder to write; must not exist. With --tally the file, by default results.json next to "
         "the key.", values,
     )  # fmt: skip
-    text = "Pairs to ask about; by default all there are."
+    text = "Number of pairs to rate; by default all."
     flags.DEFINE_integer("pairs", None, text, flag_values=values)
     text = "Seed of pairs, sides and names; by default random."
     flags.DEFINE_integer("seed", None, text, lower_bound=0, flag_values=values)

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train any model of the project.
 
-Without flags it trains the miniature that ships with the package, in minutes on a CPU. A run writes
-its config, checkpoints, curves and samples to --workdir; the same command continues a stopped run.
+Without flags it trains the default miniature Mimir, in minutes on a CPU. A run writes its config,
+checkpoints, curves and samples to --workdir; the same command resumes a stopped run.
 
-Exit codes: 0, the run is finished; 75, it was stopped by a signal and saved; 1, it failed.
+Exit codes: 0, the run is finished; 75, a signal stopped it and it saved; 1, it failed.
 """
 
 import contextlib
@@ -36,15 +36,15 @@ def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags of the command."""
     flags.DEFINE_string(
         "workdir", None,
-        "Folder of the run, or its address in remote storage, such as gs://BUCKET/RUN; continues "
-        "the run it holds. By default runs/NAME-PRESET.", values,
+        "Folder of the run, or its URL in remote storage, such as gs://BUCKET/RUN; resumes the run "
+        "that it holds. By default runs/NAME-PRESET.", values,
     )  # fmt: skip
-    text = "Check everything up to the first step, memory and compilation too; write nothing."
+    text = "Check everything up to the first step, including memory and compilation; write nothing."
     flags.DEFINE_bool("dry_run", False, text, values)
     flags.DEFINE_integer(
         "replay", None,
-        "Run this step again from the checkpoint before it, and show its numbers and records; "
-        "write nothing.", flag_values=values,
+        "Repeat this step from the checkpoint before it, and print its metrics and records; write "
+        "nothing.", flag_values=values,
     )  # fmt: skip
     shared_flags.define_processes(values)
 

@@ -26,8 +26,8 @@ class CheckpointConfig:
         checkpoint: Run, or folder of a published pipeline; by default the miniature that ships with
             the package.
         step: Kept step of the run; by default the newest.
-        start: Evaluate what the run started from.
-        out: Folder of results; by default RUN/evaluation/SUITE-STEP.
+        start: Evaluate the initial parameters of the run.
+        out: Results folder; by default RUN/evaluation/SUITE-STEP.
     """
 
     checkpoint: str = SHIPPED
@@ -51,11 +51,11 @@ class ToyworldEvalConfig(CheckpointConfig):
         split: Scenes to ask for: `heldout` combinations, which training never shows, or
             `validation`.
         variety: Variety of the scenes; by default that of the run's training.
-        scenes: Least number of scenes per category, as far as the split has them.
-        styles: Styles of narrow captions, or wordings; every scene is asked for in each.
+        scenes: Minimum number of scenes per category, where the split has enough.
+        styles: Styles of narrow captions, or wordings; every scene has a prompt in each.
         seeds: Videos per prompt.
         seed: Seed of the first video of each prompt.
-        batch_size: Videos at a time; by default the fewest that keep all devices busy.
+        batch_size: Videos at a time; by default enough to keep all devices busy.
     """
 
     split: Literal["heldout", "validation"] = "heldout"
@@ -84,8 +84,8 @@ class ToyworldEvalConfig(CheckpointConfig):
 class ReconstructionEvalConfig(CheckpointConfig):
     """Reconstruct held-out clips of Toyworld from their tokens, and judge them exactly.
 
-    Beside each reconstruction stand the round trip of its clip through the VAE, which no
-    de-tokenizer on its latents can pass, and the video of the tokens of a mid-grey clip.
+    Each reconstruction is compared with the round trip of its clip through the VAE, the ceiling,
+    and with a video sampled from the tokens of a mid-grey clip, the chance level.
 
     Attributes:
         checkpoint: Run of `divot`.
@@ -94,7 +94,7 @@ class ReconstructionEvalConfig(CheckpointConfig):
         variety: Variety of the scenes; by default that of the run's training.
         scenes: Number of scenes.
         seed: Seed of the first video.
-        batch_size: Videos at a time; by default the fewest that keep all devices busy.
+        batch_size: Videos at a time; by default enough to keep all devices busy.
     """
 
     split: Literal["heldout", "validation"] = "heldout"
@@ -112,7 +112,7 @@ class ReconstructionEvalConfig(CheckpointConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ComprehensionEvalConfig(CheckpointConfig):
-    """Describe held-out clips of Toyworld by an LLM of clips, and judge the texts exactly.
+    """Describe held-out Toyworld clips with Divot's LLM, and judge the texts exactly.
 
     Attributes:
         checkpoint: Run of `divot_llm`.
@@ -134,7 +134,7 @@ class ComprehensionEvalConfig(CheckpointConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QuestionsEvalConfig(CheckpointConfig):
-    """Answer a file of questions about videos by an LLM of clips, and compare with its answers.
+    """Answer a file of questions about videos with Divot's LLM, and score the answers.
 
     Questions with candidates are multiple-choice, as those of MVBench; others are open-ended, as
     those of MSVD-QA and ActivityNet-QA. The replies are exported for a judge of your own.
@@ -160,7 +160,7 @@ class QuestionsEvalConfig(CheckpointConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoriesEvalConfig(CheckpointConfig):
-    """Let an LLM of clips tell held-out stories of Toyworld, and judge texts and clips exactly.
+    """Generate held-out Toyworld stories with Divot's LLM, and judge texts and clips exactly.
 
     Attributes:
         checkpoint: Run of `divot_llm` that was tuned on stories.
@@ -193,15 +193,15 @@ class LossEvalConfig(CheckpointConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VBenchEvalConfig(CheckpointConfig):
-    """Generate videos for VBench's prompts, named as VBench reads them.
+    """Generate videos for VBench's prompts, named as VBench expects.
 
     Attributes:
         prompts: VBench's `VBench_full_info.json`, or a text file with one prompt per line.
         enhanced: Text file with a longer version of each prompt, line by line; the model reads
-            these, the videos keep the names of the prompts.
+            these, and the files keep the names of the short prompts.
         videos_per_prompt: Videos per prompt.
         seed: Seed of the first video of each prompt.
-        batch_size: Videos at a time; by default the fewest that keep all devices busy.
+        batch_size: Videos at a time; by default enough to keep all devices busy.
     """
 
     prompts: str | None = None
@@ -221,7 +221,7 @@ class VBenchEvalConfig(CheckpointConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FeaturesEvalConfig(CheckpointConfig):
-    """Plot the features of a Mimir's two text encoders and of their fusion.
+    """Plot the features of Mimir's two text encoders and of their fusion.
 
     Attributes:
         checkpoint: Run of a Mimir that reads an LLM.
@@ -241,26 +241,24 @@ class FeaturesEvalConfig(CheckpointConfig):
 class UCF101EvalConfig(CheckpointConfig):
     """Generate clips of action classes, and score them as UCF101 zero-shot: FVD and IS.
 
-    Classes have clips in their proportion among the real videos. FVD compares with one random
-    window of each real video. IS is over 10 splits.
+    The share of clips per class is that of the real videos. FVD compares with one random window of
+    each real video. IS is over 10 splits.
 
     Attributes:
-        prompts: JSON object with a descriptive prompt for each class, by name.
-        videos: Folder of the real videos, those of a class in a folder of its name.
+        prompts: JSON object with a descriptive prompt per class name.
+        videos: Folder of the real videos, with one folder per class.
         video_list: Text file with the real videos to use, a path below `--videos` per line, such
             as `trainlist01.txt`; by default all.
-        extractor: Folder of the network whose features FVD compares, such as I3D; without it there
-            is no FVD.
-        classifier: Folder of the network whose classes IS counts, such as C3D; without it there is
-            no IS.
+        extractor: Folder of the feature network for FVD, such as I3D; without it there is no FVD.
+        classifier: Folder of the classifier for IS, such as C3D; without it there is no IS.
         clips: Number of generated clips.
         clip_frames: Frames of a clip.
-        crop: Both sides are cut to `square`, 256 x 256, or `native`, 320 x 240.
+        crop: Size of generated and real clips: `square`, 256 x 256, or `native`, 320 x 240.
         retrieve: Memory of `mimir-jax index`; each prompt gets its best document. It must not hold
             frames of UCF101. By default there is none.
         reference_fps: Rate of the real windows; by default every stored frame.
         seed: Seed of the first video, and of the windows.
-        batch_size: Videos at a time; by default the fewest that keep all devices busy.
+        batch_size: Videos at a time; by default enough to keep all devices busy.
     """
 
     prompts: str | None = None
@@ -294,14 +292,14 @@ class MSRVTTEvalConfig(CheckpointConfig):
     Attributes:
         captions: MSR-VTT's JSON of videos and sentences, or an object with `video` and `caption`
             (or `captions`) per line.
-        clip: Folder of the CLIP that measures CLIPSIM; without it there is none.
-        extractor: Folder of the network whose features FVD compares; without it there is no FVD.
+        clip: Folder of the CLIP for CLIPSIM; without it there is no CLIPSIM.
+        extractor: Folder of the feature network for FVD; without it there is no FVD.
         videos: Folder of the real videos, for FVD.
         clips: Number of videos, the first ones; by default all.
         clip_frames: Frames of a clip.
         reference_fps: Rate of the real windows; by default every stored frame.
         seed: Seed of the first video, of the captions and of the windows.
-        batch_size: Videos at a time; by default the fewest that keep all devices busy.
+        batch_size: Videos at a time; by default enough to keep all devices busy.
     """
 
     captions: str | None = None
@@ -330,22 +328,22 @@ class MSRVTTEvalConfig(CheckpointConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SubjectsEvalConfig(CheckpointConfig):
-    """Generate clips of given subjects, and score fidelity, text and motion as DreamBench.
+    """Generate clips of given subjects, and score fidelity, text and motion as in DreamBench.
 
-    The model gets one picture of each subject, the first by name; fidelity is measured against all
-    of them.
+    The model gets the first image of each subject by name; fidelity is measured against all of
+    them.
 
     Attributes:
-        checkpoint: Run of the second stage of `vimi`, which reads pictures.
+        checkpoint: Run of the second stage of `vimi`, which reads images.
         prompts: A JSON object per line: `prompt` with a mark `<img>` for each subject, `caption`
             with words in their place, and the list `subjects` of their folders.
-        images: Folder with a folder of pictures of each subject.
-        clip: Folder of the CLIP that measures CLIP-I and CLIP-T; without it there is neither.
-        dino: Folder of the network that measures DINO; without it there is none.
+        images: Folder with one folder of images per subject.
+        clip: Folder of the CLIP for CLIP-I and CLIP-T; without it there is neither.
+        dino: Folder of the DINO network; without it there is no DINO score.
         samples_per_prompt: Clips per prompt.
         clip_frames: Frames of a clip.
         seed: Seed of the first clip of each prompt.
-        batch_size: Videos at a time; by default the fewest that keep all devices busy.
+        batch_size: Videos at a time; by default enough to keep all devices busy.
     """
 
     prompts: str | None = None
@@ -368,7 +366,7 @@ class SubjectsEvalConfig(CheckpointConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompareConfig:
-    """Compare the results of several runs, given as words.
+    """Compare the results of several runs, given as arguments.
 
     Attributes:
         suite: Suite of the results.
@@ -381,7 +379,7 @@ class CompareConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VBenchScoresConfig:
-    """Print VBench's result files, given as words, beside the published scores.
+    """Print VBench's result files, given as arguments, next to the published scores.
 
     Attributes:
         name: Name of the row.
