@@ -39,18 +39,18 @@ class BucketsConfig:
 
     Attributes:
         listed: Buckets as (frames, height, width) or (frames, height, width, clips per batch).
-        area: Pixels of a frame of the rule, as nearly as `multiple` allows; 0 makes no buckets.
-        aspects: Width over height of the frames of the rule.
-        frames: Frames of the clips of the rule; each number is made in each aspect.
-        multiple: Pixels of which height and width of the rule are multiples.
+        area: For a rule: pixels per frame, as nearly as `multiple` allows; 0 turns the rule off.
+        aspects: For a rule: width over height.
+        frames: For a rule: frames per clip, each combined with each aspect.
+        multiple: For a rule: height and width are multiples of this.
         most: Largest number of buckets; a train step is compiled for each.
-        batch: Clips per batch of a bucket that lists none: `clips`, `batch_size` in each; `tokens`,
-            as many times `batch_size` as fit the tokens, of text and video, of the longest bucket.
-        weight: What counts the same in the loss: every `batch`, whose loss is the mean over its
+        batch: Clips per batch where a bucket lists none: `clips`, always `batch_size`; `tokens`,
+            the multiple of it whose text and video tokens fit those of the longest bucket.
+        weight: Unit with equal weight in the loss: every `batch`, whose loss is the mean over its
             clips; every `clip`, whatever its bucket; or every video `token`. The gradient of a
             batch is scaled by its number of them over the mean of all buckets.
-        crop: Share of a frame that may be cropped; a clip that loses more in every bucket that it
-            is long enough for is left out.
+        crop: Largest share of a frame that may be cropped; a clip that would lose more in every
+            bucket that it is long enough for is left out.
     """
 
     listed: tuple[tuple[int, ...], ...] = ()

@@ -88,21 +88,21 @@ class SamplerConfig:
             levels `euler` or `heun`.
         steps: Sampling steps.
         guidance_scale: Scale of classifier-free guidance.
-        picture_guidance_scale: Scale of the guidance towards the pictures of a prompt; then
-            `guidance_scale` is that of its text alone (V-U17). None has one scale for both.
+        picture_guidance_scale: Separate guidance scale for the images of a prompt; `guidance_scale`
+            is then that of its text (V-U17). None uses one scale for both.
         dynamic_guidance: How the scale changes over the steps: `off` keeps it.
         guidance_rescale: Share of the guided prediction that is rescaled to the standard deviation
             of the conditional one (arXiv 2305.08891).
         eta: Share of fresh noise in every step of `ddim`: 0 is deterministic, 1 is DDPM.
-        previous: Where a step leads: one stride down, as in the `reference`, or to the next point
-            of the `grid` of visited timesteps.
-        cache: How steps go without the network, for speed at some cost in obedience: `off`;
-            `first_block` runs the blocks after the first only where the first one's output has
-            changed; `forecast` extrapolates predictions in time.
-        cache_threshold: Relative change or error up to which steps do so; 0 leaves none out.
+        previous: Target timestep of a step: one stride down, as in the `reference`, or the next
+            point of the `grid` of visited timesteps.
+        cache: Step cache, faster at some cost in quality: `off`; `first_block` runs the later
+            blocks only where the first one's output has changed; `forecast` extrapolates
+            predictions in time.
+        cache_threshold: Relative change or error below which steps are skipped; 0 skips none.
         guidance_every: Compute the unconditional branch at every n-th evaluation, and keep its
             difference from the conditional one in between.
-        variant: How `ddim` steps: `clean`, or as the `reference` code of Divot does (D-U12):
+        variant: Variant of `ddim`: `clean`, or that of Divot's `reference` code (D-U12):
             timesteps 1, 1 + n, 1 + 2n, ... with n = 1000 // steps, step sizes from a table in
             float16, and noise left in the sample at the end.
     """

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Judges clips of Toyworld by what they show, from pixels alone and by rules alone.
+"""Judges Toyworld clips from their pixels, by rules.
 
 from mimir_jax import evaluation
 

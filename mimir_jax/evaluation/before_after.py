@@ -1,9 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A finished run judged before and after: held-out Toyworld prompts in every wording.
+"""Judges a run before and after training, on held-out Toyworld prompts in every wording.
 
-Both sides get the same prompts and the same noise. The clips of each lie in WORKDIR/judge, so that
-a stopped judging goes on, and a longer run judges its end alone.
+Both sides get the same prompts and noise. Their clips are kept in WORKDIR/judge, so judging can
+resume, and a longer run judges only its new end.
 """
 
 import itertools
@@ -42,7 +42,7 @@ Table = dict[str, dict[str, dict[str, float]]]
 
 
 def judge_run(workdir: pathlib.Path, progress: generation.Progress) -> results.Report:
-    """Judges the start and the newest step of a run; writes `judge.json` and a sheet.
+    """Judges the initial parameters and the newest step of a run; writes `judge.json` and a sheet.
 
     Args:
         workdir: Folder of the run; its config says how many scenes, see `JudgeConfig`.
@@ -93,9 +93,9 @@ Side = pipeline_lib.Pipeline | description.WrittenVideos
 
 
 def open_sides(workdir: pathlib.Path) -> tuple[Side, Side]:
-    """Opens what a run started from and its newest step, on the same frozen networks.
+    """Opens the initial parameters and the newest step of a run, with the same frozen networks.
 
-    Clips that an LLM writes are drawn by the de-tokenizer whose tokens it reads.
+    For a run of `divot_llm`, the de-tokenizer that it was trained with decodes its clips.
 
     Raises:
         InputError: if the run has no start of its own.
@@ -128,7 +128,7 @@ def judge_side(
     batch_size: int,
     progress: generation.Progress,
 ) -> list[clips_lib.JudgedClip]:
-    """Returns the judged clips of a pipeline; makes those that `folder` lacks.
+    """Returns the judged clips of a pipeline; generates those that `folder` lacks.
 
     Raises:
         InputError: if `folder` holds another judging.

@@ -1,10 +1,11 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""CompBench-toy: the judge's categories under the names of the field's composition benches.
+"""CompBench-toy: the judge's categories under the names of compositionality benchmarks.
 
-T2V-CompBench (arXiv 2407.14505) and VBench-2.0 (arXiv 2503.21755) ask whether a video binds what
-its prompt says. Each of their questions that Toyworld can ask is answered here exactly, from the
-verdicts of a clip; object interactions and what needs human bodies or physics have no counterpart.
+T2V-CompBench (arXiv 2407.14505) and VBench-2.0 (arXiv 2503.21755) test whether a video composes
+objects, attributes and actions as its prompt says. Their questions that apply to Toyworld are
+answered here exactly, from the scores of a clip; object interactions, people and physics have no
+counterpart.
 """
 
 import dataclasses

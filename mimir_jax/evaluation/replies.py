@@ -1,9 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How often a language model replies exactly what a caption tells, by kind of caption.
+"""Share of a language model's replies that are exactly right, by kind of caption.
 
-The replies are those of `toyworld.replies`: four answers and an elaboration, each a function of
-what the caption tells. A reply counts only if every word of it is right.
+The expected replies are those of `toyworld.replies`: four answers and an elaboration, each a
+function of the caption's meaning. A reply counts only if every word is right.
 """
 
 import dataclasses

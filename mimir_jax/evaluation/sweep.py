@@ -1,18 +1,18 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A table of runs: variants of one config, each with several seeds, trained and judged alike.
+"""Sweeps: variants (cells) of one config, each with several seeds, trained and judged alike.
 
     OUT/settings.json          config and cells; another config is refused, more cells are added
-    OUT/claims                 runs that processes work on now
-    OUT/features/HASH          frozen features, shared by all runs that read the same
-    OUT/start                  clips of what every run starts from, judged
+    OUT/claims                 runs that processes are working on
+    OUT/features/HASH          precomputed features, shared by all runs with equal encoders
+    OUT/start                  judged clips of the initial parameters
     OUT/runs/CELL-SEED         a work directory, with its clips in `judge`
-    OUT/clips.csv, table.csv   every verdict; shares by cell, wording and category
-    OUT/report.md, *.png       tables, predictions, plots and a sheet
+    OUT/clips.csv, table.csv   all scores; shares by cell, wording and category
+    OUT/report.md, *.png       tables, predictions, plots and a contact sheet
 
-Every part is made once: the same command goes on after a stop, several share the runs, and a run
-whose verdicts `clips.csv` holds needs no work directory. So a folder of `settings.json` and
-`clips.csv` alone goes on with more seeds or cells, elsewhere.
+The same command resumes, and several commands share the runs. A run whose scores are in `clips.csv`
+needs no work directory, so a folder of `settings.json` and `clips.csv` alone can be continued
+elsewhere with more seeds or cells.
 """
 
 import csv
@@ -74,10 +74,10 @@ def run_sweep(
     out: pathlib.Path,
     say: Say = print,
 ) -> None:
-    """Trains and judges every cell with every seed; makes only what `out` lacks.
+    """Trains and judges every cell with every seed; runs only what `out` lacks.
 
-    Several processes may do so at once, also on machines that share `out` alone; each returns when
-    all is done. The start is that of the first cell.
+    Several processes can share the work, also on machines that share only `out`; each returns when
+    all runs are done. The initial parameters of the first cell are judged as the start.
 
     Args:
         config: What all runs share; `judge.scenes` held-out scenes are judged in every wording.

@@ -332,10 +332,9 @@ class LoraConfig:
     Attributes:
         rank: Rank of the adapters; 0 trains without them.
         alpha: Scale of the adapters, which are multiplied by `alpha / rank`.
-        dropout: Share of the numbers that an adapter reads which are zero in a training step, the
-            others being scaled up; the base reads all (D-U10).
+        dropout: Dropout rate of the inputs of an adapter in training; the base reads all (D-U10).
         targets: Regular expressions of the `/`-joined paths of kernels that get adapters.
-        train: Regular expressions of the paths of parameters that train whole all the same.
+        train: Regular expressions of the paths of other parameters that train fully.
         base_dtype: Dtype of the stored frozen parameters; published ones are bfloat16.
         init_from: File or folder of adapters to start from, of this rank and these targets.
     """

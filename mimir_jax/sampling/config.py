@@ -15,36 +15,36 @@ SHIPPED = "package:tiny/mimir"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SampleConfig:
-    """How to sample a checkpoint; what is left out stays as the checkpoint has it.
+    """Sampling settings; None takes the checkpoint's own.
 
     Attributes:
-        sampler: Sampler that takes the steps.
+        sampler: Sampler.
         steps: Sampling steps.
-        guidance_scale: Scale of classifier-free guidance; 1 guides not at all.
-        picture_guidance_scale: Scale of guidance towards pictures, first frame or document of a
-            prompt, beside which `guidance_scale` is that of its text.
+        guidance_scale: Scale of classifier-free guidance; 1 turns guidance off.
+        picture_guidance_scale: Separate guidance scale for images, first frame or document of a
+            prompt; `guidance_scale` is then that of its text.
         dynamic_guidance: How the scale varies over the steps: `off` keeps it, `reference` is the
             formula of diffusers, `smooth` the curve that its authors intended.
-        guidance_rescale: Share of the guided prediction that is rescaled to the deviation of the
-            conditional one, 0 to 1.
+        guidance_rescale: Share of the guided prediction that is rescaled to the standard deviation
+            of the conditional one, 0 to 1.
         eta: Share of fresh noise in every step of DDIM: 0 is deterministic, 1 is DDPM.
-        variant: How `ddim` steps: `clean`, or as the `reference` code of Divot does, with timesteps
+        variant: Variant of `ddim`: `clean`, or that of Divot's `reference` code, with timesteps
             from 1, step sizes rounded to float16 and noise left at the end (D-U12).
-        cache: How steps go without the network: `off`, `first_block` where the first block's output
-            has changed little, or `forecast` by extrapolation in time.
-        cache_threshold: Relative change or error up to which steps do so, 0 to 1.
-        guidance_every: Compute the unconditional branch of guidance at every n-th step alone.
+        cache: Step cache: `off`; `first_block` skips the other blocks where the first block's
+            output has changed little; `forecast` extrapolates predictions in time.
+        cache_threshold: Relative change or error below which steps are skipped, 0 to 1.
+        guidance_every: Compute the unconditional branch of guidance only at every n-th step.
         frames: Frames per video.
         height: Pixel rows.
         width: Pixel columns.
-        image_fit: How a first frame of another shape is fitted: `crop` cuts off the ends of the
-            longer side, `pad` keeps all of it between black bars.
-        image_latent_scale: What the latents of a first frame are multiplied by: the scaling factor
-            of the VAE (`scaled`), nothing (`raw`), or one over the factor (`inverse`).
-        quantize: Linear layers in the blocks of the video transformer and of the frozen encoders of
-            text: 8-bit weights (`int8`, `fp8`), or int8 weights and activations.
-        tiled: Decode in overlapping tiles that are blended, which takes less memory.
-        instructions: Instructions to the LLM in place of the trained ones.
+        image_fit: Fit of a first frame of another aspect ratio: `crop` at the centre, or `pad` with
+            black bars.
+        image_latent_scale: Factor on the latents of a first frame: the scaling factor of the VAE
+            (`scaled`), one (`raw`), or one over the scaling factor (`inverse`).
+        quantize: 8-bit linear layers in the video transformer and the frozen text encoders: weights
+            (`int8`, `fp8`), or weights and activations (`int8_activations`).
+        tiled: Decode in overlapping, blended tiles, which takes less memory.
+        instructions: LLM instructions, instead of those used in training.
         answer_temperature: Temperature of the LLM's answers; 0 takes the likeliest token.
         answer_seed: Seed of the LLM's answers.
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Systems: networks with their training, one folder each.
+"""Systems: models with their training, one folder each.
 
 A folder `systems/<name>/` holds `config.py` (the section `system` of a run's config, free of JAX),
 `system.py` (`make_system`) and `encoder.py` (`make_encoder` and `make_evaluators`). The class of

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What an ablation of a system consists of; a system states its own in `ablation.py`, as data."""
+"""Interface of an ablation; a system defines its own as data in `ablation.py`."""
 
 import dataclasses
 import importlib
@@ -11,7 +11,7 @@ from mimir_jax.config import SystemConfig
 from mimir_jax.errors import InputError
 
 START = "start"
-"""The cell of what every run starts from, untrained."""
+"""Name of the cell with the initial parameters of every run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +20,8 @@ class Prediction:
 
     Attributes:
         text: The claim in words.
-        cell, other: `cell` is said to pass more often than `other`.
-        margin: None claims more; a number claims that they differ by at most as many percentage
-            points.
+        cell, other: The claim is that `cell` passes more often than `other`.
+        margin: If given, the claim is that they differ by at most this many percentage points.
     """
 
     text: str
@@ -33,15 +32,15 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class Ablation:
-    """Cells of a table of runs.
+    """The cells of an ablation; a cell is one variant of a config.
 
     Attributes:
         cells: Name of a cell to dotted overrides of the run's config.
-        sets: Names for several cells.
+        sets: Names of groups of cells.
         predictions: Claims about cells.
         published: Values of a paper by name of cell, under `columns`.
         columns: Names of those values.
-        measured: What they were measured by.
+        measured: The measure behind those values.
     """
 
     cells: Mapping[str, Mapping[str, Any]]
@@ -52,10 +51,10 @@ class Ablation:
     measured: str = "VBench in %"
 
     def select(self, names: list[str]) -> dict[str, Mapping[str, Any]]:
-        """Returns the cells that names of cells and sets stand for.
+        """Returns the cells of the given names of cells and sets.
 
         Raises:
-            InputError: for a name of neither.
+            InputError: for an unknown name.
         """
         chosen: dict[str, Mapping[str, Any]] = {}
         for name in names:

@@ -4,10 +4,10 @@
 
     System        network, frozen networks, batch shapes, loss; pure, reads no weights
     Encoder       loads the frozen networks once; records or requests -> arrays on the host
-    Evaluator     held-out metrics, and examples that people look at
+    Evaluator     held-out metrics, and examples for people to look at
 
 The trainer, the memory estimate, the FLOP counter, the ahead-of-time compiler, precomputation,
-sampling and evaluation take these and never ask which system they have.
+sampling and evaluation use these interfaces alone, whatever the system.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ Batch = Any
 SIZE_NAMES = ("frames", "height", "width")
 
 Features = Any
-"""A pytree of arrays with a leading batch axis: what conditions a diffusion network."""
+"""A pytree of arrays with a leading batch axis that conditions a diffusion network."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Defaults:
         return self
 
     def num_tokens(self, bucket: Bucket) -> int:
-        """Returns 0: nothing attends."""
+        """Returns 0: there is no attention."""
         del bucket
         return 0
 
@@ -130,7 +130,7 @@ class DiffusionSystem(System, Protocol):
     sample_size: tuple[int, int, int]
 
     def sampling_options(self) -> Mapping[str, Any]:
-        """Returns what its videos depend on besides request, sampler and weights, as JSON values.
+        """Returns settings of its videos besides request, sampler and weights, as JSON values.
 
         The keys are names of settings; a `SampleConfig` may set those that it has a field for.
         """
@@ -286,11 +286,11 @@ class DiffusionEncoder(StoringEncoder, Protocol):
     codec_params: functional.Params
 
     def features(self, requests: Sequence[Request]) -> Features:
-        """Returns what conditions the network on each request."""
+        """Returns the features that condition the network, a row per request."""
         ...
 
     def null_features(self, requests: Sequence[Request]) -> tuple[Features, Bool[np.ndarray, " b"]]:
-        """Returns what conditions the unconditional branch of each request, and which rows to drop.
+        """Returns the features of the unconditional branch, and the rows to drop.
 
         Features are encoded negative prompts, or empty ones where the system encodes its null
         condition. The network's own null rule (`drop` of `System.condition`) applies to the rows
@@ -350,7 +350,7 @@ def with_available_kernels(system: System) -> System:
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Outputs of a model for people to look at: captioned videos, or lines of text.
+    """Example outputs of a model: captioned videos, or lines of text.
 
     Attributes:
         videos: Clips (frames, height, width, 3) in uint8.

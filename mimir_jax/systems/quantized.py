@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A run for inference with quantised networks: its transformer and its frozen encoders."""
+"""Inference with quantised networks: the transformer and the frozen encoders of a run."""
 
 import copy
 import dataclasses

@@ -1,8 +1,8 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How the shipped networks of a system are trained; a system states it in `recipe.py`, as data.
+"""Recipes that retrain the miniatures; a system defines its own as data in `recipe.py`.
 
-A recipe is a list of stages, each one command that anybody could type.
+A recipe is a list of stages, each one command of the command line.
 """
 
 import dataclasses
@@ -18,10 +18,10 @@ class Stage:
     """One command of a recipe.
 
     Attributes:
-        name: Folder that it fills, inside that of the recipe.
+        name: Output folder, inside that of the recipe.
         command: Verb and arguments. `{out}` stands for the folder of the recipe.
-        into: Argument that names the folder to fill: a flag, or nothing for a plain word.
-        scaled: Flags whose number shrinks or grows with the recipe, and their values.
+        into: Flag that names the output folder, empty for a positional argument.
+        scaled: Flags with counts that `--scale` multiplies, and their values.
     """
 
     name: str

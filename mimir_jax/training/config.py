@@ -76,13 +76,13 @@ class OptimizerConfig:
 class JudgeConfig:
     """Judge a finished run on Toyworld: the same prompts and noise before and after.
 
-    Runs on other data, and runs that went on from another one, are not judged.
+    Runs on other data, and runs with `resume_from`, are not judged.
 
     Attributes:
-        scenes: Held-out scenes, each asked for in every wording; 0 judges nothing.
+        scenes: Held-out scenes, each with a prompt in every wording; 0 turns judging off.
         steps: Sampling steps of a judged video.
-        batch_size: Videos made at a time.
-        shown: Prompts of each wording on the sheet.
+        batch_size: Videos generated at a time.
+        shown: Prompts per wording on the contact sheet.
     """
 
     scenes: int = 0
@@ -100,9 +100,9 @@ class DivergenceConfig:
     """What to do when a loss, a gradient norm or an update norm is not finite.
 
     Attributes:
-        policy: `stop` ends the run; `skip` drops the update of the step; `rollback` goes back to
-            the newest checkpoint and on with the batches after the one that diverged.
-        limit: Steps that may be skipped, or times to roll back, in a process before it stops.
+        policy: `stop` ends the run; `skip` drops the update of the step; `rollback` restores the
+            newest checkpoint and continues with the batches after the one that diverged.
+        limit: Skipped steps or rollbacks in a process before it stops.
     """
 
     policy: Literal["stop", "skip", "rollback"] = "stop"
@@ -122,7 +122,7 @@ class TrainConfig:
         optimizer: Updates of the parameters.
         mesh: How devices share the work.
         judge: Judging of the finished run.
-        divergence: What to do about numbers that are not finite.
+        divergence: Handling of non-finite losses, gradients and updates.
         seed: Seed of parameters, data order, noise and timesteps, 0 to 2**64 - 1.
         steps: Steps of the whole run.
         batch_size: Clips (or texts) of one step over all processes.
@@ -130,15 +130,15 @@ class TrainConfig:
         eval_every: Steps between evaluations on held-out data; 0 evaluates at start and end only.
         sample_every: Steps between sample sheets; 0 writes one at the end only.
         checkpoint_every: Steps between checkpoints; 0 leaves it to `checkpoint_minutes`.
-        checkpoint_minutes: Minutes between checkpoints, looked at on logging steps; 0 leaves it to
-            `checkpoint_every`. One is written at the end in any case.
-        keep_checkpoints: Newest checkpoints that are kept.
-        keep_every: Keeps checkpoints of multiples of this many steps as well; 0 keeps none for it.
-        keep_best: Keep the checkpoint of the lowest held-out loss as well.
+        checkpoint_minutes: Minutes between checkpoints, checked on logging steps; 0 leaves it to
+            `checkpoint_every`. One is always written at the end.
+        keep_checkpoints: Number of newest checkpoints to keep.
+        keep_every: Also keep checkpoints at multiples of this many steps; 0 keeps none for it.
+        keep_best: Also keep the checkpoint with the lowest held-out loss.
         hang_seconds: Seconds without a step after which a warning names what the run waits for; 0
             never warns.
-        init_from: Folders of parameters to start from, separated by commas: later ones lie over
-            earlier ones; parameters that none has start fresh.
+        init_from: Folders of initial parameters, separated by commas: later ones override earlier
+            ones; parameters in none are newly initialised.
         resume_from: Work directory of another run whose newest checkpoint to continue.
     """
 

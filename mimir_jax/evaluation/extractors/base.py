@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What suites ask of extractors."""
+"""Interfaces of feature extractors."""
 
 import functools
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Opens the extractor in a folder, of the sort that a suite asks for."""
+"""Opens the extractor in a folder, of the type that a suite needs."""
 
 import pathlib
 
@@ -11,7 +11,7 @@ from mimir_jax.evaluation.extractors import base, towers
 
 
 def open_clip_extractor(path: str, flag: str) -> base.ClipExtractor:
-    """Opens what reads clips; a network that reads images gives the mean over frames.
+    """Opens an extractor of clips; an image network gives the mean over frames.
 
     Args:
         path: The folder.
@@ -27,7 +27,7 @@ def open_clip_extractor(path: str, flag: str) -> base.ClipExtractor:
 
 
 def open_image_extractor(path: str, flag: str) -> base.ImageExtractor:
-    """Opens what reads frames.
+    """Opens an extractor of frames.
 
     Raises:
         InputError: for a folder that holds no extractor, or one of clips.
@@ -41,7 +41,7 @@ def open_image_extractor(path: str, flag: str) -> base.ImageExtractor:
 
 
 def open_pair_extractor(path: str, flag: str) -> base.PairExtractor:
-    """Opens what reads frames and texts, a CLIP.
+    """Opens an extractor of frames and texts, a CLIP.
 
     Raises:
         InputError: for anything else.
@@ -56,7 +56,7 @@ def open_pair_extractor(path: str, flag: str) -> base.PairExtractor:
 
 
 def open_classifier(path: str, flag: str) -> onnx_file.OnnxExtractor:
-    """Opens what gives logits or probabilities of classes of a clip.
+    """Opens a classifier of clips, with logits or probabilities.
 
     Raises:
         InputError: for anything else.

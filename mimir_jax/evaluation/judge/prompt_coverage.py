@@ -1,8 +1,8 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a prompt says about its scene, so that a clip is held to nothing that was not asked for.
+"""The categories that a prompt mentions, so that a clip is judged in no other.
 
-It knows the narrow language and the wide one, reserved phrases included, in both spellings.
+It knows all phrases of the three wordings, in both spellings.
 """
 
 import re

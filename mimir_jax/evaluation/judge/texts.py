@@ -1,9 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The judge of texts: which attributes of a scene a description tells, and whether exactly.
+"""The judge of texts: the attributes of a scene that a description names correctly.
 
-It knows the phrases of both languages of captions (`prompt_coverage`). An attribute counts as right
-only if the text names every value of the scene and no other one.
+It knows the phrases of all wordings (`prompt_coverage`). An attribute counts as right only if the
+text names every value of the scene and no other.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The stories suite: an LLM of clips tells held-out stories of Toyworld, judged exactly.
+"""The stories suite: Divot's LLM tells held-out Toyworld stories, judged exactly.
 
 A story passes
 

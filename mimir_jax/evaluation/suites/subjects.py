@@ -1,11 +1,11 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Fidelity to given subjects, as DreamBench (arXiv 2208.12242) and MultiBench (2401.13388) ask.
+"""Fidelity to given subjects, as in DreamBench (arXiv 2208.12242) and MultiBench (2401.13388).
 
 Each prompt has several clips. A clip's CLIP-I and DINO are the mean cosine of its frames with the
-real pictures of a subject, mean over subjects; CLIP-T that with the caption. A clip that copies the
-picture and does not move scores high, so the change from frame to frame stands beside them, and the
-agreement of real pictures of a subject with one another as the ceiling.
+real pictures of a subject, mean over subjects; CLIP-T that with the caption. A still copy of the
+image scores high, so results also state the frame-to-frame change, and the similarity of real
+images of a subject to each other as the ceiling.
 """
 
 import json

@@ -1,8 +1,8 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The Toyworld suite: prompts of scenes, videos of a model, and the exact judge of both.
+"""The Toyworld suite: videos for prompts of scenes, judged exactly.
 
-Each scene is asked for in several caption styles and with several seeds. A clip counts in a
+Each scene has prompts in several caption styles, each with several seeds. A clip counts in a
 category only if its scene exercises it and its prompt mentions it.
 """
 

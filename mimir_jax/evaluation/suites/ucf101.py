@@ -3,10 +3,9 @@
 """UCF101 zero-shot: FVD and Inception Score of clips of action classes.
 
 The protocol is that of Snap Video (arXiv 2402.14797): a descriptive prompt for each class, classes
-in the proportion of the data set, 10,000 clips of 16 frames. Open in it, and stated in the results:
-which real windows (one of each video, from a random start), their rate, and the crop. The networks
-are the user's, so numbers compare with published ones only as far as their weights and their
-resizing do.
+in the proportion of the dataset, 10,000 clips of 16 frames. It leaves open the real windows (here
+one of each video, from a random start), their rate and the crop, which the results state. The
+networks are the user's, so scores compare with published ones only with equal weights and resizing.
 """
 
 import pathlib

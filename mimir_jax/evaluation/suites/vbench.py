@@ -1,10 +1,10 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Videos named as VBench (arXiv 2311.17982) reads them.
+"""Videos named as VBench (arXiv 2311.17982) expects.
 
 VBench itself runs elsewhere, on a user's copy of its prompts; `vbench_scores` reads its results.
-Whether a model reads the raw prompts or the enhanced ones moves every score (M-U25), so both are
-supported: videos are always named after the raw prompt.
+Raw and enhanced prompts give different scores (M-U25), so both are supported; videos are always
+named after the raw prompt.
 """
 
 import json

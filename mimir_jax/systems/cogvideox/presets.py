@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Presets of CogVideoX (arXiv 2408.06072), the base that Mimir continues from."""
+"""Presets of CogVideoX (arXiv 2408.06072), the base of Mimir."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ def tiny() -> c.TrainConfig:
     Command:  python launch/train.py --config configs/cogvideox.py
               --config.init_from=runs/base-images
     Hardware: any; the shipped base was trained on two CPU cores.
-    Time:     4096 scenes and 1000 steps; docs/assets.md tells how the shipped base came about.
+    Time:     4096 scenes and 1000 steps; docs/assets.md has the history of the shipped base.
     Expect:   the shipped base went from 0.1468 to 0.0764 in 800 steps on 3072 scenes and to 0.0666
               in 1400 more, on 32 held-out clips.
     """
@@ -43,7 +43,7 @@ def tiny() -> c.TrainConfig:
 
 
 def tiny_images() -> c.TrainConfig:
-    """The miniature base on first frames: it sees four times as many scenes per second.
+    """The miniature base on first frames, with four times as many scenes per second.
 
     Command:  python launch/train.py --config configs/cogvideox.py:tiny-images
               --workdir runs/base-images
@@ -64,7 +64,7 @@ def tiny_images() -> c.TrainConfig:
 
 
 def tiny_i2v() -> c.TrainConfig:
-    """The shipped base learns to read a first frame, or the beginning of a clip to continue.
+    """The shipped base as an image-to-video model that also continues clips.
 
     Command:  python launch/train.py --config configs/cogvideox.py:tiny-i2v
     Hardware: any; two CPU cores.
@@ -93,13 +93,13 @@ def tiny_i2v() -> c.TrainConfig:
 
 
 def cogvideox_2b() -> c.TrainConfig:
-    """All of CogVideoX-2B on a folder of clips, 480x720 and 49 frames at 8 fps.
+    """Full fine-tuning of CogVideoX-2B on a folder of clips, 480x720 and 49 frames at 8 fps.
 
     Command:  python launch/train.py --config configs/cogvideox.py:2b
               --config.init_from=CogVideoX-2b/transformer --config.system.vae_path=CogVideoX-2b/vae
               --config.system.text.t5_path=CogVideoX-2b/text_encoder
               --config.data.folder.path=FOLDER
-    Hardware: `mimir-jax compile` tells the memory per device for a mesh.
+    Hardware: `mimir-jax compile` reports the memory per device for a mesh.
     Time:     not run.
     Expect:   not run.
     """
@@ -109,7 +109,7 @@ def cogvideox_2b() -> c.TrainConfig:
 
 
 def cogvideox_5b() -> c.TrainConfig:
-    """All of CogVideoX-5B on a folder of clips, 480x720 and 49 frames at 8 fps.
+    """Full fine-tuning of CogVideoX-5B on a folder of clips, 480x720 and 49 frames at 8 fps.
 
     Command:  python launch/train.py --config configs/cogvideox.py:5b
               --config.init_from=CogVideoX-5b/transformer --config.system.vae_path=CogVideoX-5b/vae
@@ -123,7 +123,7 @@ def cogvideox_5b() -> c.TrainConfig:
 
 
 def cogvideox_5b_i2v() -> c.TrainConfig:
-    """All of CogVideoX-5B-I2V on a folder of clips, whose first frames it reads.
+    """Full fine-tuning of CogVideoX-5B-I2V on a folder of clips and their first frames.
 
     Its learned position table has one size: 480x720 and 49 frames.
 
@@ -140,13 +140,13 @@ def cogvideox_5b_i2v() -> c.TrainConfig:
 
 
 def cogvideox_15_5b_i2v() -> c.TrainConfig:
-    """All of CogVideoX1.5-5B-I2V on a folder of clips, 768x1360 and 81 frames at 16 fps.
+    """Full fine-tuning of CogVideoX1.5-5B-I2V on clips, 768x1360 and 81 frames at 16 fps.
 
     The latents of the first frame enter unscaled, as its authors trained it (I-U1); diffusers
     samples with `--config.system.first_frame.latent_scale=inverse`.
 
     Command:  as `5b-i2v`, with --config configs/cogvideox.py:1.5-5b-i2v
-    Hardware: `mimir-jax compile` tells the memory per device for a mesh.
+    Hardware: `mimir-jax compile` reports the memory per device for a mesh.
     Time:     not run.
     Expect:   not run.
     """
@@ -160,7 +160,7 @@ def cogvideox_15_5b_i2v() -> c.TrainConfig:
 
 
 def cogvideox_5b_lora() -> c.TrainConfig:
-    """Rank-64 adapters on CogVideoX-5B on one GPU, on a folder of clips.
+    """Rank-64 adapters (LoRA) on CogVideoX-5B on one GPU, on a folder of clips.
 
     Command:  as `5b`, with --config configs/cogvideox.py:5b-lora; on N devices
               --config.optimizer.grad_accumulation=8/N.

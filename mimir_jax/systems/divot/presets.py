@@ -35,7 +35,7 @@ TINY_DETOKENIZER = c.DiTDetokenizerConfig(
 
 
 def tiny() -> c.TrainConfig:
-    """The miniature on clips of 64x64 and 17 frames: 16 tokens of width 32.
+    """The miniature on clips of 64x64 and 17 frames, with 16 tokens of width 32.
 
     Command:  python launch/train.py --config configs/divot.py
               --config.init_from=runs/divot-stills; or `mimir-jax recipe divot` for all phases.
@@ -76,7 +76,7 @@ def tiny() -> c.TrainConfig:
 
 
 def tiny_stills() -> c.TrainConfig:
-    """The first phase of the miniature: first frames, a clip of which stands still.
+    """The first phase of the miniature, on first frames.
 
     The recipe takes its first 200 steps with `timestep_power=4`.
 
@@ -97,7 +97,7 @@ def tiny_stills() -> c.TrainConfig:
 
 
 def tiny_vit() -> c.TrainConfig:
-    """The ViT of the miniature by contrast of first frames and captions, before all other phases.
+    """The ViT of the miniature, contrastively on first frames and captions, before all phases.
 
     Command:  python launch/train.py --config configs/divot.py:tiny/vit --workdir runs/divot-vit
     Hardware: any; two CPU cores.
@@ -121,7 +121,7 @@ def tiny_vit() -> c.TrainConfig:
 
 
 def tiny_captions() -> c.TrainConfig:
-    """The tokenizer of the miniature by captions in place of denoising, an ablation (D-U15).
+    """The tokenizer of the miniature by captioning instead of denoising, an ablation (D-U15).
 
     Command:  python launch/train.py --config configs/divot.py:tiny/captions
               --config.init_from=package:tiny/llm,runs/divot-vit --workdir runs/divot-captions
@@ -153,7 +153,7 @@ def tiny_captions() -> c.TrainConfig:
 
 
 def tiny_detokenizer() -> c.TrainConfig:
-    """The last phase of the miniature: the de-tokenizer alone, 5 % of the tokens dropped.
+    """The last phase of the miniature: the de-tokenizer alone, with 5 % token dropout.
 
     Command:  python launch/train.py --config configs/divot.py:tiny/detokenizer
               --config.init_from=runs/divot-tiny --workdir runs/divot-detokenizer
@@ -179,7 +179,7 @@ def tiny_detokenizer() -> c.TrainConfig:
 
 
 def tiny_written() -> c.TrainConfig:
-    """The de-tokenizer of the miniature on the tokens that its LLM writes of captions.
+    """The de-tokenizer of the miniature on tokens that its LLM writes for captions.
 
     Command:  python launch/precompute.py --config configs/divot.py:tiny/written --out written
               python launch/train.py --config configs/divot.py:tiny/written
@@ -255,7 +255,7 @@ def paper() -> c.TrainConfig:
 def paper_unet() -> c.TrainConfig:
     """The paper's own de-tokenizer at 256x256: the U-Net of DynamiCrafter, 16 frames at 8 fps.
 
-    Latents are those of Stable Diffusion's VAE, frame by frame. The files of Divot start it.
+    Latents are those of Stable Diffusion's VAE, frame by frame. Divot's files initialise it.
 
     Command:  python launch/train.py --config configs/divot.py:paper/unet
               --config.init_from=DIVOT,DIVOT/Divot_detokenizer_stage1.bin

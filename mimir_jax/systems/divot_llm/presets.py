@@ -44,14 +44,14 @@ _ADAPTERS = c.LoraConfig(
 
 
 def tiny() -> c.TrainConfig:
-    """The miniature reads and writes clips of Toyworld: the shipped LLM and 22 more tokens.
+    """The miniature on Toyworld clips: the shipped LLM with 22 more tokens.
 
     Command:  python launch/precompute.py --config configs/divot_llm.py --out features
               python launch/train.py --config configs/divot_llm.py --config.data.features=features
               (`--config.system.clip_tokenizer_path` names the run of `divot` in both)
     Hardware: two CPU cores.
     Time:     8 minutes beside other work, and 3 for the tokens of 4096 clips.
-    Expect:   docs/divot_llm.md has the shares of attributes that its descriptions tell rightly.
+    Expect:   docs/divot_llm.md has the accuracy of its descriptions by attribute.
     """
     return c.TrainConfig(
         system=c.DivotLLMSystemConfig(
@@ -82,7 +82,7 @@ def tiny() -> c.TrainConfig:
 
 
 def tiny_instruct() -> c.TrainConfig:
-    """The miniature with instructions and questions, on the run of `tiny`.
+    """The miniature with instructions and questions, from the run of `tiny`.
 
     Command:  python launch/train.py --config configs/divot_llm.py:tiny-instruct
     Hardware: two CPU cores.
@@ -101,7 +101,7 @@ def tiny_instruct() -> c.TrainConfig:
 
 
 def tiny_story() -> c.TrainConfig:
-    """The miniature with instructions on stories of three clips, on the run of `tiny`.
+    """The miniature with instructions on stories of three clips, from the run of `tiny`.
 
     A third of its rows describe a clip or answer a question about it, a third write one, a third
     tell a story.
@@ -124,7 +124,7 @@ def tiny_story() -> c.TrainConfig:
 
 
 def paper() -> c.TrainConfig:
-    """Pretraining on Mistral-7B: both directions, adapters, at most 20 clips per video.
+    """Pretraining on Mistral-7B for both directions, with adapters and up to 20 clips per video.
 
     Command:  python launch/train.py --config configs/divot_llm.py:paper
               --config.init_from=Mistral-7B-Instruct-v0.1

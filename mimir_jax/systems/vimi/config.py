@@ -18,12 +18,12 @@ class TasksConfig:
     """Tasks of the second stage (V-U8, V-U9).
 
     Attributes:
-        subject: Weight of subject-driven generation: pictures of objects in place of their words.
+        subject: Weight of subject-driven generation: images of objects instead of their words.
         prediction: Weight of video prediction: the caption and the first frame.
         retrieval: Weight of text-to-video with a retrieved document.
-        max_pictures: Pictures of a subject-driven prompt at most; an object that is named again has
-            its picture again.
-        place: Share of subject-driven prompts with a picture of the place.
+        max_pictures: Largest number of images in a subject-driven prompt; a repeated object repeats
+            its image.
+        place: Share of subject-driven prompts with an image of the background.
     """
 
     subject: float = 1.0
@@ -56,28 +56,27 @@ class VimiSystemConfig(DiffusionSystemConfig):
     """Train a video transformer on the states of a multimodal LLM.
 
     A transformer with twice the channels of the VAE, such as that of an image-to-video model, also
-    reads the latents of a first frame behind the noisy ones, in the second stage (V-U19).
+    reads the latents of a first frame, concatenated to the noisy ones, in the second stage (V-U19).
 
     Attributes:
-        model: Aligner, or what stands in its place, and video transformer.
-        multimodal: Prompts with pictures to states: the frozen LLM.
-        text: The frozen T5 of the captions, which route `beside` alone reads; the fields of T5
-            count.
-        picture_latents: Latents of how many pictures of a prompt stand in the sequence of the
-            transformer, besides what the LLM reads of them: those of the first ones, each as a
-            frame before the clip (V-U18). 0 has none.
+        model: Aligner or projection, and video transformer.
+        multimodal: The frozen multimodal LLM, from prompts with images to states.
+        text: The frozen T5 of the captions, for the route `beside` only; only the fields of T5
+            are read.
+        picture_latents: Number of images of a prompt, the first ones, whose latents also enter the
+            sequence of the transformer, each as a frame before the clip (V-U18).
         memory_path: Folder of the memory of documents, made by `mimir-jax index`; None retrieves
             nothing.
         bm25: Constants of the index of that memory.
-        retrieval: Which of its documents a caption gets.
+        retrieval: Choice of the document of a caption.
         stage: `pretrain` puts a retrieved document before every caption; `instruct` mixes `tasks`,
             each with an instruction.
         tasks: Mixture of the second stage.
-        prompts_per_clip: Prompts drawn for every clip: documents, tasks, wordings. They are encoded
-            once, and training draws one of them each time.
+        prompts_per_clip: Prompts per clip, with different documents, tasks and wordings. They are
+            encoded once, and training samples one of them each time.
         document_dropout: Share of prompts without their document (V-U7).
-        picture_dropout: Share of subject-driven and prediction prompts that are their text alone,
-            without pictures, marks and instruction, which guidance with two scales reads (V-U17).
+        picture_dropout: Share of subject-driven and prediction prompts reduced to their text,
+            without images, marks and instruction, for guidance with two scales (V-U17).
     """
 
     dit_field: ClassVar[str] = "model.dit"

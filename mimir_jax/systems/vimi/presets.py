@@ -25,7 +25,7 @@ _TINY_TEXT = c.TextConfig(t5_path="package:tiny/t5", length=64)
 
 
 def tiny_llava() -> c.TrainConfig:
-    """The multimodal LLM of the miniature: the shipped LLM learns to read pictures.
+    """The multimodal LLM of the miniature: the shipped LLM learns to read images.
 
     Command:  python launch/train.py --config configs/vimi.py:tiny/llava
               --workdir runs/vimi/runs/llava
@@ -55,7 +55,7 @@ def tiny_llava() -> c.TrainConfig:
 
 
 def tiny_aligner() -> c.TrainConfig:
-    """The first phase of the aligner: it matches the shipped T5's states of captions.
+    """The first phase of the aligner, which matches the shipped T5's states of captions.
 
     Command:  python launch/train.py --config configs/vimi.py:tiny/aligner
               --workdir runs/vimi/runs/aligner
@@ -136,7 +136,7 @@ def tiny_stage2() -> c.TrainConfig:
 
 
 def paper() -> c.TrainConfig:
-    """LLaVA-1.5-7B before CogVideoX-5B, 480x720 and 49 frames: the first stage at full size.
+    """The first stage at full size: LLaVA-1.5-7B and CogVideoX-5B, 480x720 and 49 frames.
 
     The paper's generator is another one, and its learning rate, batch and steps are UNSTATED.
 
