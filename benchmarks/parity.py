@@ -43,13 +43,12 @@ from tests.weights import references  # noqa: E402
 
 INTRODUCTION = """# Parity
 
-This page compares mimir_jax on {device} with transformers and diffusers on a CPU, in float32. An
-error is the largest absolute difference over the largest absolute value of the reference. Both
-libraries save tiny random models, which `mimir_jax.load` opens, so configs and the layout of
-weights are part of the comparison. Divot's tokenizer, which no library has, is compared with its
-formulas in torch. Samplers take every step with a smooth stand-in for the network
-and are compared with diffusers in float64. The last rows are whole pipelines, from prompts to
-frames.
+This page compares mimir_jax on {device} with transformers and diffusers on a CPU, in float32. The
+error is the largest absolute difference over the largest absolute value of the reference. The
+libraries save tiny random models that `mimir_jax.load` reads, so the comparison includes configs
+and weight layouts. Divot's tokenizer is in neither library and is compared with a torch
+implementation of its formulas. Samplers run all steps with a smooth function instead of a network,
+against diffusers in float64. The last rows are whole pipelines, from prompts to frames.
 """
 LIBRARIES = ("jax", "torch", "transformers", "diffusers")
 
