@@ -180,7 +180,7 @@ RETRIEVAL_INSTRUCTIONS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MultimodalConfig:
-    """Prompts with pictures to the states of a frozen multimodal LLM (VIMI, arXiv 2407.06304).
+    """States of prompts with images from a frozen multimodal LLM (VIMI, arXiv 2407.06304).
 
     Attributes:
         path: Folder of a LLaVA: weights, config, tokenizer and image processor (V-U1).
@@ -188,12 +188,12 @@ class MultimodalConfig:
         quantize: 8-bit kernels of its image tower and decoder: `int8` or `fp8` weights, or int8
             weights and activations.
         layer: Hidden state that is read, -1 is the last after its norm (V-U2).
-        length: Positions of a prompt, pictures included; padded on the right (V-U6).
-        fit: How a picture that is no square is fitted; None takes that of the folder.
-        turn: Whether a prompt is the user's turn of a chat by the tokenizer's template, or plain.
+        length: Positions of a prompt, including images; padded on the right (V-U6).
+        fit: Fit of images that are not square; None takes that of the folder.
+        turn: Whether a prompt is the user turn of the chat template, or plain.
         pretraining_instruction: Whether prompts of the first stage begin with an instruction.
         subject, prediction, retrieval: Instructions of the three tasks of the second stage;
-            training draws one each time, sampling takes the first (V-U15).
+            training samples one each time, sampling takes the first (V-U15).
     """
 
     path: str | None = None

@@ -1,9 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Features of generated and real clips in a folder of results: a JSON line for each clip.
+"""Features of generated and real clips in a results folder, one JSON line per clip.
 
-Generated clips are embedded as the model made them, before their mp4 loses anything. Lines hold
-float32 vectors in base64, so a stopped evaluation goes on where it was.
+Generated clips are embedded before mp4 compression. Lines hold float32 vectors in base64, so a
+stopped evaluation resumes.
 """
 
 import base64

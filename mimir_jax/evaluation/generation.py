@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Videos for a suite: samples to generate, batch by batch, without those that exist."""
+"""Generation of a suite's videos, batch by batch, skipping those that exist."""
 
 import dataclasses
 import pathlib
@@ -33,7 +33,7 @@ class EvalSample:
         name: Unique name of the video, a file name without suffix.
         prompt: Text that the model reads.
         seed: Seed of the noise.
-        images: Pictures at the marks of the prompt.
+        images: Images at the marks `<img>` of the prompt.
         document: Retrieved document that the model reads before the prompt.
     """
 
@@ -93,7 +93,7 @@ def generate_batches(
 ) -> Iterator[tuple[Sequence[S], UInt8[np.ndarray, "b f h w 3"]]]:
     """Yields batches of the samples whose names are not in `done`, with their videos.
 
-    All processes must generate alike; process 0 alone yields.
+    All processes must call it with the same arguments; only process 0 yields.
     """
     missing = [sample for sample in samples if sample.name not in done]
     progress(len(samples) - len(missing), len(samples))

@@ -1,9 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The host half of systems that denoise clips: clips to latent moments, stored or computed.
+"""The encoder of systems that denoise clips: clips to latent moments, stored or computed.
 
-A subclass says what conditions the network. Moments are cached by content. Each clip passes alone
-through a program of one fixed shape, so that a row of a batch never depends on the other rows.
+A subclass defines the features that condition the network. Moments are cached by content. Each clip
+is encoded alone at one fixed shape, so that a row of a batch never depends on the other rows.
 """
 
 import abc

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the configs of all systems that denoise videos share, and of those that read captions."""
+"""Shared configs of systems that denoise videos, and of those that read captions."""
 
 import abc
 import dataclasses
@@ -23,17 +23,17 @@ class DiffusionSystemConfig(SystemConfig):
     overrides `denoiser`.
 
     Attributes:
-        lora: Adapters in place of the transformer's own parameters; new parts train whole.
+        lora: Adapters on the frozen transformer; new parts train fully.
         vae: Config of the frozen VAE.
         vae_path: Folder of its weights; `package:NAME` is a folder that ships with mimir_jax.
         diffusion: Diffusion process.
         sampler: Sampling, of example videos and of launch/sample.py.
-        caption_dropout: Share of samples trained without their condition: the text, all parts
+        caption_dropout: Share of samples trained without their condition: all text features
             together (M-U18), or the tokens of a clip.
         heldout_clips: Clips of the fixed-noise held-out loss.
         loss_bands: Bands of timesteps for which that loss is reported.
-        sample_prompts: Held-out clips on every sample sheet, drawn by their captions or
-            reconstructed; 0 draws none.
+        sample_prompts: Held-out clips on every sample sheet, sampled from their captions or
+            reconstructed; 0 writes none.
     """
 
     dit_field: ClassVar[str] = "dit"

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Video from captions, and from captions with a first frame where the transformer reads one.
+"""Text to video, with a first frame where the transformer reads one.
 
     caption     -> text features --------------------------+-> condition -> denoise
     first frame -> noise -> VAE -> moments -> image latents -+

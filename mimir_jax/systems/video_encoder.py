@@ -1,8 +1,8 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The host half of text-to-video systems: captions and first frames to features, cached by content.
+"""The encoder of text-to-video systems: captions and first frames to features, cached by content.
 
-Each caption passes alone through programs of one fixed shape, as each clip does.
+Each caption is encoded alone at one fixed shape, as each clip is.
 """
 
 from collections.abc import Mapping, Sequence

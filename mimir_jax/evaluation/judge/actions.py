@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Actions of a group from its curves of position, size and shape, with their times.
+"""Detects the timed actions of a group from its curves of position, size and shape.
 
 A curve is split at its turning points into swings; a swing up followed by a swing down is a jump.
 An object spins while its crop changes although it rests, or while it matches its own upright shape

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Kind, tone and steadiness of the background.
+"""Estimates kind, tone and steadiness of the background.
 
 Light and camera motion are removed from all frames. Their median over time is the background
 without the objects, wherever it is visible in some frame. The median is matched with the renderer's

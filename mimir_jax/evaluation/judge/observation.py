@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The content of a clip in the vocabulary of a scene graph."""
+"""An observation: the content of a clip in the vocabulary of a scene graph."""
 
 import dataclasses
 

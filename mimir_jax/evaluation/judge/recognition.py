@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""From a clip to an observation, without knowledge of the scene that it shows."""
+"""Turns a clip into an observation, without access to its scene."""
 
 import dataclasses
 import functools

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Cosine similarities of frames with texts and with real pictures, and how much a clip moves.
+"""Cosine similarities of frames with texts and real images, and frame-to-frame change.
 
 CLIPSIM and CLIP-T are the mean over frames of the cosine with the text; CLIP-I and DINO that with
 the real pictures of a subject, over frames and pictures.

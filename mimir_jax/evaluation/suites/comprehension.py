@@ -5,8 +5,8 @@
 Each scene gives a `description`; of a model that was tuned on instructions also `answers`, those to
 four questions about objects, attributes, layout and time. An attribute passes only if the text
 names every value of the scene and no other one. `told` is the share of texts that name any value.
-`chance` is that of scenes with the most frequent value, which a model that looks at no clip can
-reach.
+`chance` is the share of scenes with the most frequent value, which a model can reach without
+looking at clips.
 """
 
 import collections

@@ -10,7 +10,7 @@ ActivityNet-QA are, whose answers may be in a file of their own, by `question_id
     question  answer  candidates  id | question_id
 
 `answers.jsonl` has a line for each question; `predictions.json` is the list of `id`, `question`,
-`answer` and `pred` that the judges of open-ended answers by an LLM read.
+`answer` and `pred`, the format of LLM judges of open-ended answers.
 """
 
 import json

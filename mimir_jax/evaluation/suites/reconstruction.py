@@ -3,8 +3,8 @@
 """The reconstruction suite: held-out clips of Toyworld through tokens and back, judged exactly.
 
 Each scene gives three videos: `tokens`, its reconstruction; `vae`, the round trip of its clip
-through the VAE, the ceiling; and `null`, one of a few videos drawn from the tokens of a mid-grey
-clip, which shows what the judge passes by chance.
+through the VAE, the ceiling; and `null`, one of a few videos sampled from the tokens of a mid-grey
+clip, the chance level.
 """
 
 import dataclasses

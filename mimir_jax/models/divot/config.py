@@ -382,7 +382,7 @@ class UNetDetokenizerConfig:
     Attributes:
         resampler: From clip tokens to the rows that the U-Net reads as its context.
         unet: The U-Net.
-        fs: Frame stride that the U-Net is told.
+        fs: Frame stride, an input of the U-Net.
     """
 
     resampler: ResamplerConfig = ResamplerConfig(in_width=256, out_width=1024, num_queries=125)

@@ -103,7 +103,7 @@ class ImageVAEConfig:
     """VAE of Stable Diffusion, KL-f8 (arXiv 2112.10752); every frame is one image.
 
     Attributes:
-        kind: Tells it from the causal VAE where a run may have either.
+        kind: Distinguishes it from the causal VAE where a run may have either.
         in_channels, out_channels, latent_channels: As in the causal VAE.
         block_channels, layers_per_block, norm_groups: As in the causal VAE.
         scaling_factor: Factor that brings latents to unit variance.

@@ -60,10 +60,10 @@ class VimiConfig:
     """A video transformer that reads the states of a multimodal LLM.
 
     Attributes:
-        route: How it reads them (V-U11): `aligner` turns them into as many tokens as it has text,
-            for a base that was trained with T5; `direct` projects the state of every position, as
-            in the paper's figure, for one that trains for long; `beside` adds the aligner's tokens
-            to T5's states of the caption, through a layer that starts at zero.
+        route: Conditioning on the LLM's states (V-U11): `aligner` maps them to one token per text
+            position of a base that was trained with T5; `direct` projects the state of every
+            position, as in the paper's figure, for long training; `beside` adds the aligner's
+            tokens to T5's states of the caption, through a zero-initialised layer.
         aligner: The aligner. Of route `direct`, `llm_width`, `norm_eps` and `dtype` count.
         dit: Video transformer.
     """

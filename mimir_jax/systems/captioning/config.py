@@ -14,16 +14,16 @@ from mimir_jax.models.llava.config import LlavaConfig
 class CaptioningSystemConfig(SystemConfig):
     """Train a LLaVA to describe the first frames of clips.
 
-    What stays fixed is named by `optimizer.freeze`: the image tower by `^vit/`; with `^(vit|llm)/`
-    the projector alone trains, the first phase of LLaVA.
+    `optimizer.freeze` selects frozen parts: `^vit/` for the image tower; with `^(vit|llm)/` only
+    the projector trains, as in the first phase of LLaVA.
 
     Attributes:
         model: Image tower, projector and text decoder.
-        tokenizer_path: Folder of the tokenizer, with the image token, and of the rules of pictures;
+        tokenizer_path: Folder of the tokenizer, with the image token, and of the image processor;
             `package:NAME` ships with mimir_jax.
-        length: Tokens of a row, its picture included; longer answers are cut.
-        heldout_texts: Pictures of the held-out loss.
-        examples: Held-out pictures that the examples describe.
+        length: Tokens of a row, including its image; longer answers are cut.
+        heldout_texts: Images of the held-out loss.
+        examples: Held-out images that the examples describe.
     """
 
     kind: Literal["captioning"] = "captioning"

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Captioning: a LLaVA answers questions about a picture; the loss is at the answers alone."""
+"""Captioning: a LLaVA answers questions about an image; the loss is on the answers alone."""
 
 import dataclasses
 import functools

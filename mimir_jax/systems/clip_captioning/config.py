@@ -14,10 +14,10 @@ _AROUND_CLIP = 6  # BOS, the delimiters of a video and of a clip, EOS
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClipCaptioningSystemConfig(SystemConfig):
-    """Train a tokenizer of clips by what an LLM tells of them, an ablation of Divot (D-U15).
+    """Train a clip tokenizer with the captioning loss of an LLM, an ablation of Divot (D-U15).
 
-    What stays fixed is named by `optimizer.freeze`: a pretrained ViT by `^tokenizer/vit/`, the LLM
-    by `^llm/`. The run serves as a tokenizer wherever one of `divot` does.
+    `optimizer.freeze` selects frozen parts: `^tokenizer/vit/` for a pretrained ViT, `^llm/` for the
+    LLM. The run can replace a run of `divot` as a tokenizer.
 
     Attributes:
         model: Tokenizer, projector and LLM.
@@ -26,7 +26,7 @@ class ClipCaptioningSystemConfig(SystemConfig):
         max_length: Tokens of a row; longer captions are cut.
         heldout_clips: Clips of the held-out loss.
         examples: Held-out clips that the examples describe.
-        answer_length: Tokens of a description at most.
+        answer_length: Largest number of tokens of a description.
     """
 
     kind: Literal["clip_captioning"] = "clip_captioning"

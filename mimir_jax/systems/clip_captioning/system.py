@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Captions train a tokenizer of clips: the loss is that of the LLM that tells the clip (D-U15).
+"""A clip tokenizer trained with the captioning loss of an LLM (D-U15).
 
     five frames -> tokenizer -> tokens -> LLM -> cross-entropy of the caption
 

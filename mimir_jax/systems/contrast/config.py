@@ -18,7 +18,7 @@ class ContrastSystemConfig(SystemConfig):
     Attributes:
         model: Vision transformer and projections.
         text: The frozen text encoder; the fields of T5 count.
-        heldout_clips: Clips of the held-out measures; one caption in as many is right.
+        heldout_clips: Clips of the held-out measures, among which the right caption is found.
     """
 
     kind: Literal["contrast"] = "contrast"

@@ -15,19 +15,18 @@ from mimir_jax.systems.diffusion_config import DiffusionSystemConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DivotSystemConfig(DiffusionSystemConfig):
-    """Train a tokenizer of clips with the de-tokenizer that draws them from their tokens.
+    """Train a clip tokenizer with the de-tokenizer that decodes its tokens to clips.
 
-    What stays fixed is named by `optimizer.freeze`: a pretrained ViT by `^tokenizer/vit/`, the
-    whole tokenizer of the last phase by `^tokenizer/`. `caption_dropout` drops the tokens: such a
-    row is conditioned on the tokens of a mid-grey clip.
+    `optimizer.freeze` selects frozen parts: `^tokenizer/vit/` for a pretrained ViT, `^tokenizer/`
+    for the whole tokenizer, as in the last phase. `caption_dropout` replaces tokens by those of a
+    mid-grey clip.
 
     Attributes:
         model: Tokenizer and de-tokenizer. The latter is a video transformer with `dit`, or the
             U-Net of the published weights with `unet`, whose parameters train alike.
         vae: Config of the frozen VAE, the causal one of videos or one of images, frame by frame.
-        agent_path: Run of `divot_llm` that writes the tokens of each clip from its caption, in
-            place of the tokenizer: the de-tokenizer adapts to what the LLM draws. None takes the
-            tokens of the clip itself.
+        agent_path: Run of `divot_llm` that writes the tokens of each clip from its caption, so
+            that the de-tokenizer adapts to the LLM. None takes the tokens of the clip itself.
     """
 
     dit_field: ClassVar[str] = "model.detokenizer.dit"

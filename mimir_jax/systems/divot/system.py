@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Divot (arXiv 2412.04432): a clip conditions, by its tokens, the network that denoises it.
+"""Divot (arXiv 2412.04432): the tokens of a clip condition the network that denoises it.
 
     five frames -> tokenizer -> tokens -> de-tokenizer -> velocity of the latents of the clip
 

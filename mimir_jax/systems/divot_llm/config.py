@@ -17,8 +17,8 @@ _AROUND_CLIPS = 4  # BOS, both delimiters of a video, EOS
 class DivotLLMSystemConfig(SystemConfig):
     """Train an LLM to describe clips and to write them.
 
-    A clip is read by a frozen tokenizer of clips, outside the step. Parts that stay fixed are named
-    by `optimizer.freeze`: tuning for comprehension freezes `^head/`, for generation `^projector/`.
+    A frozen clip tokenizer encodes clips outside the step. `optimizer.freeze` selects frozen parts:
+    `^head/` when tuning for comprehension, `^projector/` for generation.
 
     Attributes:
         model: The LLM with projector and head.
@@ -32,13 +32,13 @@ class DivotLLMSystemConfig(SystemConfig):
         generation: Weight of rows that write the first clip of a video.
         story: Weight of rows that tell a story up to one of its clips. Where `data.toyworld.pages`
             makes videos stories, the other rows have one of their clips.
-        form: `pretrain` has captions alone; `instruct` has instructions and questions, the answers
-            to which are learned, and when a clip begins and ends.
+        form: `pretrain` has captions alone; `instruct` has instructions and questions, and trains
+            the answers and the begin and end tokens of clips.
         text_weight: Weight of the cross-entropy of text.
         clip_weight: Weight of the loss of clip tokens.
         heldout_clips: Videos of the held-out loss, each read and written.
         examples: Held-out videos that the examples describe.
-        answer_length: Tokens of a description at most.
+        answer_length: Largest number of tokens of a description.
     """
 
     companions: ClassVar[tuple[str, ...]] = ("clip_tokenizer_path",)

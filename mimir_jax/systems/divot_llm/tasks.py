@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Videos, or their stored clip tokens, with what Divot's LLM learns from each."""
+"""Videos, or their stored clip tokens, with the training tasks of Divot's LLM."""
 
 from typing import Any, Literal
 

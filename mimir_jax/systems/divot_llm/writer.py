@@ -1,10 +1,10 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a trained LLM of Divot writes: descriptions, clips and stories (arXiv 2412.04432).
+"""Inference with Divot's LLM: descriptions, clips and stories (arXiv 2412.04432).
 
-A clip takes two passes. The first decodes text up to the token that begins a video. The second
-reads all of it with the queries of the clip behind it, once, and the head gives the clip's tokens.
-In a story, each clip that is finished is read like any other before the next sentence (D-U9).
+A clip takes two passes. The first decodes text up to the token that begins a video. The second is
+one forward pass over the text and the clip's queries, from which the head gives the clip's tokens.
+In a story, each finished clip becomes an input before the next text (D-U9).
 """
 
 import copy

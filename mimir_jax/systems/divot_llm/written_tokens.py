@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Captions to the clip tokens that a run of Divot's LLM writes of them, cached by caption."""
+"""Clip tokens that a run of Divot's LLM writes for captions, cached by caption."""
 
 import dataclasses
 import os

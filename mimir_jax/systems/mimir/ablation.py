@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Table 3 of Mimir as data: its rows, the cells it leaves out, and what is expected of them.
+"""Table 3 of Mimir as data: its rows, further cells, and predictions.
 
 A cell is a set of dotted overrides of one run. The predictions were written before any cell ran.
 """
@@ -61,7 +61,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "M-U16_before": {f"{_STABILIZER}.place": "before"},
     "M-U17_empty": {"system.text.null": "empty"},
 }
-"""The other side of open choices, by their ids in docs/choices.md."""
+"""Alternatives to our choices, by their ids in docs/choices.md."""
 
 _PREDICTIONS = (
     Prediction("the base passes more than the raw sum", START, "decoder_only"),
