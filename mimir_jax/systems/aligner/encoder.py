@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The host half of the aligner's first phase: captions through two frozen networks."""
+"""The encoder of the aligner's first phase: captions through two frozen networks."""
 
 import functools
 from collections.abc import Mapping

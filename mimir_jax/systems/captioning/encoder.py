@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The host half of captioning: rows of pictures, questions and answers."""
+"""The encoder of captioning: rows of pictures, questions and answers."""
 
 import functools
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The host half of CogVideoX: frozen VAE and T5."""
+"""The encoder of CogVideoX: frozen VAE and T5."""
 
 from jax.sharding import Mesh
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The host half of contrast: first frames of clips, and captions through a frozen T5."""
+"""The encoder of contrast: first frames of clips, and captions through a frozen T5."""
 
 import functools
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The host half of Divot's tokenizer: the frozen VAE, and the frames that the tokenizer reads."""
+"""The encoder of Divot's tokenizer: the frozen VAE, and the frames that the tokenizer reads."""
 
 import functools
 from collections.abc import Mapping, Sequence

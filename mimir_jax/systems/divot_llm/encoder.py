@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The host half of Divot's LLM: videos to clip tokens, captions and questions to rows."""
+"""The encoder of Divot's LLM: videos to clip tokens, captions and questions to rows."""
 
 import dataclasses
 import functools

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The host half of the text models: texts of Toyworld scenes, tokenised and padded."""
+"""The encoder of the text models: texts of Toyworld scenes, tokenised and padded."""
 
 import abc
 import dataclasses

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The host half of Mimir: frozen VAE, T5 and LLM."""
+"""The encoder of Mimir: frozen VAE, T5 and LLM."""
 
 from jax.sharding import Mesh
 

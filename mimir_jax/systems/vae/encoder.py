@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The host half of VAE training: clips as they are, and reconstruction of held-out ones."""
+"""The encoder of VAE training: clips as they are, and reconstruction of held-out ones."""
 
 import functools
 from collections.abc import Mapping

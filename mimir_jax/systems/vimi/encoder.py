@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The host half of VIMI: frozen VAE, multimodal LLM and T5, and the memory of documents."""
+"""The encoder of VIMI: frozen VAE, multimodal LLM and T5, and the memory of documents."""
 
 import dataclasses
 import functools
