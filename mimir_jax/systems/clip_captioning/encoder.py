@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The host half: clips to the frames that the tokenizer reads, captions to rows."""
+"""The encoder: clips to the frames that the tokenizer reads, captions to rows."""
 
 import functools
 from collections.abc import Mapping
