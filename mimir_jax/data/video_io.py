@@ -293,8 +293,16 @@ def _decode(
 
 
 def _upright(frame: av.VideoFrame, aspect: float, fit: Fit) -> UInt8[np.ndarray, "h w 3"]:
-    pixels, lying = turn(frame, frame.to_ndarray(format="rgb24"))
+    pixels, lying = turn(frame, on_white(frame).to_ndarray(format="rgb24"))
     return fit(pixels, 1 / aspect if lying else aspect)
+
+
+def on_white(frame: av.VideoFrame) -> av.VideoFrame:
+    """Returns a frame without transparency; what is transparent becomes white, as in pictures."""
+    if not any(component.is_alpha for component in frame.format.components):
+        return frame
+    image = Image.fromarray(frame.to_ndarray(format="rgba"))
+    return av.VideoFrame.from_ndarray(pictures.as_rgb(image), format="rgb24")
 
 
 def turn(

@@ -58,7 +58,7 @@ class Frame:
         """
         height, width = self.source.height, self.source.width * self.pixel_aspect
         scale = min(1.0, (side or 1 << 30) / min(height, width))
-        frame, width, height = self.source, round(width), round(height)
+        frame, width, height = video_io.on_white(self.source), round(width), round(height)
         if scale < 1:  # first, and without RGB, in which averaging takes twice the time
             width, height = _even(width * scale), _even(height * scale)
             how = Interpolation.FAST_BILINEAR if quick else Interpolation.AREA

@@ -192,6 +192,23 @@ def test_folder_shows_transparency_on_white(tmp_path):
     np.testing.assert_array_equal(video[1, 0, 0], [255, 0, 0])
 
 
+def test_transparency_of_videos_is_white_too(tmp_path):
+    path = tmp_path / "a.mov"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=8)
+        stream.height, stream.width, stream.pix_fmt = 12, 16, "rgba"
+        for alpha in (0, 255):
+            pixels = np.full((12, 16, 4), (255, 0, 0, alpha), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgba")))
+        container.mux(stream.encode())
+    video = one_clip(path, frames=2)["video"]
+    with video_stream.open_video(path) as (_, shown):
+        pictures = [frame.picture() for frame in shown]
+    for found in (video, pictures):
+        assert found[0].min() == 255
+        np.testing.assert_array_equal(found[1][0, 0], [255, 0, 0])
+
+
 # Clips that do not fit, broken clips.
 
 

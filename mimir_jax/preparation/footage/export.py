@@ -143,7 +143,7 @@ def _writer(
             codec.color_primaries, codec.color_trc = source.color_primaries, source.color_trc
 
         def add(frame: video_stream.Frame, time: float) -> None:
-            picture = frame.source
+            picture = video_io.on_white(frame.source)
             if frame.turned:
                 picture = av.VideoFrame.from_ndarray(frame.picture(), format="rgb24")
             picture = picture.reformat(width=width, height=height, format="yuv420p")
