@@ -49,7 +49,13 @@ def end_ids(tokenizer: Any, folder: pathlib.Path, *, parts: bool = False) -> tup
     settings = folder / "generation_config.json"
     if settings.is_file():
         named = files.read_json(settings, "generation config").get("eos_token_id")
-        ends.update(named if isinstance(named, list) else [named])
+        listed = named if isinstance(named, list) else [named]
+        if not all(x is None or type(x) is int for x in listed):
+            raise InputError(
+                f"generation config {settings} must give eos_token_id as a number or a list of "
+                f"numbers, got {named!r:.80}; correct it"
+            )
+        ends.update(listed)
     asked, said = ([{"type": "text", "text": x}] if parts else x for x in "?!")
     chat = [{"role": "user", "content": asked}]
     begun = render(tokenizer, chat) + "!"

@@ -248,6 +248,15 @@ def llm_folder(tmp_path):
     return write
 
 
+def test_end_tokens_are_numbers(llm_folder):
+    folder = llm_folder()
+    tokenizer = tokenizers.load(folder)
+    for named in ("5", {"a": 1}, [5, "6"]):
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": named}))
+        with pytest.raises(ValueError, match="must give eos_token_id as a number or a list of"):
+            chat_lib.end_ids(tokenizer, folder)
+
+
 def test_llm_without_a_pad_token_pads_with_its_end(llm_folder):
     tokenizer = tokenizers.load(llm_folder(pad_token=None))
     assert tokenizer.pad_token_id is None
