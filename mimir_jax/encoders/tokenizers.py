@@ -62,6 +62,7 @@ def load(folder: str | os.PathLike[str]) -> "PreTrainedTokenizerBase":
             f"folder {folder} must hold a fast tokenizer, got {type(tokenizer).__name__}; add its "
             "tokenizer.json"
         )
+    tokenizer.truncation_side = "right"  # what is too long keeps its beginning, as `cut` says
     return tokenizer
 
 

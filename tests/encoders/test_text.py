@@ -248,6 +248,13 @@ def llm_folder(tmp_path):
     return write
 
 
+def test_a_text_that_is_too_long_keeps_its_beginning(llm_folder):
+    tokenizer = tokenizers.load(llm_folder(truncation_side="left"))
+    text = "a cat sits on the mat"
+    whole = tokenizer(text)["input_ids"]
+    assert tokenizer(text, truncation=True, max_length=4)["input_ids"] == whole[:4]
+
+
 def test_end_tokens_are_numbers(llm_folder):
     folder = llm_folder()
     tokenizer = tokenizers.load(folder)
