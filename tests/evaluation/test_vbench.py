@@ -29,6 +29,10 @@ def test_vbench_prompts_and_names(tmp_path):
     (sample,) = vbench.plan_samples(tmp_path / "p.json", enhanced=tmp_path / "e.txt", videos=1)
     assert (sample.name, sample.prompt) == ("a bear-0", "a shiny red car")
 
+    (tmp_path / "e.txt").write_text("\ufeffa large\u2028bear\r\na shiny red car\r\n", "utf-8")
+    (first, _) = vbench.plan_samples(tmp_path / "p.txt", enhanced=tmp_path / "e.txt", videos=1)
+    assert first.prompt == "a large\u2028bear"  # a line ends at a line feed alone
+
     before = vbench.describe_file(tmp_path / "e.txt")
     (tmp_path / "e.txt").write_text("a larger bear\na shiny red car\n")
     assert before["file"] == "e.txt" and before != vbench.describe_file(tmp_path / "e.txt")

@@ -188,9 +188,7 @@ def _entries(path: pathlib.Path) -> list[dict[str, Any]]:
     text = files.read_text(path, "file of questions")
     try:
         parsed = json.loads(text) if text.lstrip().startswith("[") else None
-        found = (
-            [json.loads(x) for x in text.splitlines() if x.strip()] if parsed is None else parsed
-        )
+        found = [json.loads(x) for x in text.split("\n") if x.strip()] if parsed is None else parsed
         if not all(isinstance(entry, dict) for entry in found):
             raise ValueError("an entry is no object")
     except (ValueError, RecursionError) as error:

@@ -152,8 +152,7 @@ def _read_prompts(path: pathlib.Path) -> list[tuple[str, bool]]:
 
 
 def _read_lines(path: pathlib.Path) -> list[str]:
-    lines = files.read_text(path, "prompt file").splitlines()
-    return _require_some(path, [line.strip() for line in lines if line.strip()])
+    return _require_some(path, [line for _, line in files.read_lines(path, "prompt file")])
 
 
 def _require_some(path: pathlib.Path, prompts: list[str]) -> list[str]:
