@@ -72,7 +72,13 @@ def test_attributes_are_counted_with_intervals_and_a_stopped_evaluation_goes_on(
 
 
 ENTRIES = [
-    {"video": "a.mp4", "question": "What moves?", "answer": "A red star.", "id": 7},
+    {
+        "video": "a.mp4",
+        "question": "What moves?",
+        "answer": "A red star.",
+        "id": 7,
+        "candidates": None,
+    },
     {"video_name": "a", "question": "Which?", "candidates": ["ring", "red ring"], "answer": 1},
     {"video": "a.mp4", "question": "Which?", "candidates": ["ring", "star"], "answer": "ring"},
 ]

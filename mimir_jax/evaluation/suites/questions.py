@@ -96,7 +96,13 @@ def read_questions(
         key = next((str(entry[n]) for n in _ID if n in entry), str(number))
         source = {**entry, **told.get(key, {})}
         answer = _field(source, ("answer",), answers or path, number)
-        candidates = [str(c) for c in entry.get("candidates", ())]
+        listed = entry.get("candidates") or []
+        require(
+            isinstance(listed, list),
+            f"questions {path}, entry {number}: candidates must be a list, got "
+            f"{json.dumps(listed)[:40]}; correct the file",
+        )
+        candidates = list(map(str, listed))
         if candidates and isinstance(answer, int) and 0 <= answer < len(candidates):
             answer = candidates[answer]
         require(
