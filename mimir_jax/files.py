@@ -6,10 +6,11 @@ import contextlib
 import json
 import os
 import pathlib
+import posixpath
 import secrets
 import shutil
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from mimir_jax import remote
@@ -42,6 +43,23 @@ def free_name(path: pathlib.Path) -> pathlib.Path:
         number += 1
         found = path.with_name(f"{path.name}-{number}")
     return found
+
+
+def plain_name(name: str) -> str:
+    """Returns a name of a file in the form in which names are compared.
+
+    That is with composed characters and forward slashes, and without `./`.
+    """
+    return unicodedata.normalize("NFC", posixpath.normpath(name.replace("\\", "/")))
+
+
+def list_below(folder: pathlib.Path, suffixes: Collection[str]) -> list[pathlib.Path]:
+    """Returns the files below a folder that end in `suffixes`, in lower case, in their order.
+
+    Hidden ones are passed over: a Mac leaves `._a.mp4` beside `a.mp4` in other file systems.
+    """
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+    return sorted(p for p in found if not any(x[0] == "." for x in p.relative_to(folder).parts))
 
 
 def read_text(path: pathlib.Path, subject: str) -> str:

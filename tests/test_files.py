@@ -53,6 +53,14 @@ def test_a_refusal_of_the_system_is_bad_input_and_another_file_s_error_is_not(tm
                 raise OSError(28, "No space left on device")
 
 
+def test_hidden_files_are_not_listed(tmp_path):
+    for name in ("b/a.TXT", "a.txt", "._a.txt", ".b/a.txt", "a.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "c.txt").mkdir()
+    assert files.list_below(tmp_path, (".txt",)) == [tmp_path / "a.txt", tmp_path / "b" / "a.TXT"]
+
+
 def test_home_is_expanded():
     assert files.expand_path("~/a") == pathlib.Path.home() / "a"
     assert files.expand_path("a/~") == pathlib.Path("a/~")

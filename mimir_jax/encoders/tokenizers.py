@@ -36,7 +36,7 @@ def load(folder: str | os.PathLike[str]) -> "PreTrainedTokenizerBase":
     """
     folder = files.expand_path(folder)
     own = any(folder.glob("*token*"))
-    ggufs = [folder] if folder.suffix == ".gguf" else [] if own else list(folder.glob("*.gguf"))
+    ggufs = [folder] if folder.suffix == ".gguf" else [] if own else list(folder.glob("[!.]*.gguf"))
     if len(ggufs) == 1:
         from mimir_jax.weights import gguf
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
+from mimir_jax import files
 from mimir_jax.data import transforms, video_io
 from mimir_jax.errors import InputError, require
 from mimir_jax.evaluation import generation, results
@@ -198,8 +199,8 @@ def list_videos(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     Raises:
         InputError: if there is no such folder, or no video.
     """
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in video_io.SUFFIXES)
-    videos = {p.relative_to(folder).as_posix(): p for p in sorted(found) if p.is_file()}
+    found = files.list_below(folder, video_io.SUFFIXES)
+    videos = {p.relative_to(folder).as_posix(): p for p in found}
     require(
         bool(videos),
         f"--videos {folder} must be a folder with videos, found none; check the path",

@@ -93,7 +93,7 @@ def from_folder(folder: pathlib.Path) -> Iterator[Document]:
                 raise InputError(f"{metadata} line {number} must give file_name, got {name!r}")
             yield _document(metadata, number, raw | {"image": name}, name, folder)
         return
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    found = files.list_below(folder, SUFFIXES)
     require(bool(found), f"folder {folder} must hold pictures, found none; choose another")
     for picture in found:
         caption = picture.with_suffix(".txt")

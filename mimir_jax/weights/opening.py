@@ -335,7 +335,7 @@ def _recognise(
 def _open_without_config(folder: pathlib.Path, kind: str | None) -> Weights:
     if exported.is_exported(folder):
         return _open_exported(folder)
-    ggufs = sorted(folder.glob("*.gguf"))
+    ggufs = sorted(folder.glob("[!.]*.gguf"))
     if len(ggufs) == 1:
         return _open_gguf(ggufs[0])
     if pickle := _find_sat(folder):

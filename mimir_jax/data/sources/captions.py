@@ -17,8 +17,6 @@ import io
 import json
 import os
 import pathlib
-import posixpath
-import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -88,22 +86,20 @@ def _some(names: Sequence[str]) -> str:
     return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
-def _key(name: str) -> str:
-    """Returns a name in the form in which names are compared."""
-    return unicodedata.normalize("NFC", posixpath.normpath(name.replace("\\", "/")))
-
-
 def _by_file(
     entries: Iterator[_Entry], folder: pathlib.Path, files: Sequence[str]
 ) -> tuple[Captions, list[str]]:
     """Returns captions by video, and what names no video."""
-    known = {_key(file): file for file in files} | {file: file for file in files}
-    places = [f"{_key(str(folder))}/", f"{_key(os.path.abspath(folder))}/"]
+    known = {files_lib.plain_name(file): file for file in files} | {file: file for file in files}
+    places = [
+        f"{files_lib.plain_name(str(folder))}/",
+        f"{files_lib.plain_name(os.path.abspath(folder))}/",
+    ]
     captions: Captions = {}
     first: dict[str, str] = {}
     orphans = []
     for entry in entries:
-        key = _key(entry.file)
+        key = files_lib.plain_name(entry.file)
         for place in places:
             key = key.removeprefix(place)
         options = (entry.file, key, f"videos/{key}")
@@ -220,11 +216,12 @@ def _read_texts(folder: pathlib.Path, files: Sequence[str]) -> tuple[Captions, l
     """Reads a text file for each video: beside it, or in a folder beside that of the videos."""
     stems: dict[str, list[str]] = {}
     for file in files:
-        stems.setdefault(_key(file.rpartition(".")[0]), []).append(file)
+        stems.setdefault(files_lib.plain_name(file.rpartition(".")[0]), []).append(file)
     captions: Captions = {}
     orphans = []
-    for text in _list_texts(folder):
-        stem = _key(text.rpartition(".")[0])
+    for path in files_lib.list_below(folder, (".txt",)):
+        text = path.relative_to(folder).as_posix()
+        stem = files_lib.plain_name(text.rpartition(".")[0])
         clips = next((stems[s] for s in (stem, *_across(stem, stems)) if s in stems), None)
         if clips is None:
             orphans.append(repr(text))
@@ -241,12 +238,6 @@ def _read_texts(folder: pathlib.Path, files: Sequence[str]) -> tuple[Captions, l
                 caption = files_lib.clean_text(content, f"caption file {path}")
                 captions |= dict.fromkeys(clips, (caption,))
     return captions, orphans
-
-
-def _list_texts(folder: pathlib.Path) -> list[str]:
-    found = (p for p in folder.rglob("*") if p.suffix.lower() == ".txt" and p.is_file())
-    texts = sorted(p.relative_to(folder).as_posix() for p in found)
-    return [text for text in texts if not any(part[0] == "." for part in text.split("/"))]
 
 
 def _across(stem: str, stems: Collection[str]) -> list[str]:

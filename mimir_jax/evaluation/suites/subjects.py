@@ -133,7 +133,9 @@ def find_pictures(folder: pathlib.Path, names: Sequence[str]) -> dict[str, list[
         place = folder / name
         inside = place.resolve().is_relative_to(folder.resolve()) and place.is_dir()
         images = sorted(
-            p for p in (place.iterdir() if inside else ()) if p.suffix.lower() in video_io.PICTURES
+            p
+            for p in (place.glob("[!.]*") if inside else ())
+            if p.suffix.lower() in video_io.PICTURES
         )
         require(
             bool(images),

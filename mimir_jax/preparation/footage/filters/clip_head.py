@@ -102,7 +102,7 @@ def read_head(path: pathlib.Path, width: int) -> list[Linear]:
 
 
 def _find_head(folder: pathlib.Path) -> pathlib.Path:
-    found = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in _FORMATS)
+    found = sorted(p for p in folder.glob("[!.]*") if p.is_file() and p.suffix in _FORMATS)
     require(
         len(found) == 1,
         f"aesthetic.folder {folder} must hold one file with a head ({', '.join(_FORMATS)}), found "
