@@ -178,7 +178,9 @@ def test_frames_alone_give_a_distance_that_is_no_fvd(tmp_path, ucf, monkeypatch)
 
 def test_ucf101_reads_lists_and_names_what_does_not_fit(tmp_path, ucf):
     (tmp_path / "list.txt").write_text("Run/v1.mp4 1\nSwim/v0.mp4 3\n")
+    (tmp_path / "slashes.txt").write_text((tmp_path / "list.txt").read_text().replace("/", "\\"))
     found = ucf101.find_videos(tmp_path / "real", tmp_path / "list.txt")
+    assert found == ucf101.find_videos(tmp_path / "real", tmp_path / "slashes.txt")
     assert found == {"Run": ["Run/v1.mp4"], "Swim": ["Swim/v0.mp4"]}
     with pytest.raises(InputError, match="of the classes of --videos, 1 have no videos: Jump"):
         ucf101.read_prompts(tmp_path / "prompts.json", found)

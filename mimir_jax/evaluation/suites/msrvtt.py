@@ -242,9 +242,11 @@ def _text(value: Any) -> str:
 
 def _find_videos(drawn: Sequence[Captioned], folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Returns the file of each video, named with or without its suffix."""
-    found = embedded_clips.list_videos(folder)
+    listing = embedded_clips.list_videos(folder).items()
+    found = {files.plain_name(name): path for name, path in listing}
     named = {pathlib.PurePosixPath(name).with_suffix("").as_posix(): p for name, p in found.items()}
-    paths = {one.video: found.get(one.video, named.get(one.video)) for one in drawn}
+    names = {one.video: files.plain_name(one.video) for one in drawn}
+    paths = {video: found.get(name, named.get(name)) for video, name in names.items()}
     missing = [video for video, path in paths.items() if path is None]
     require(
         not missing,

@@ -94,13 +94,15 @@ def find_videos(folder: pathlib.Path, listing: pathlib.Path | None) -> dict[str,
     found = embedded_clips.list_videos(folder)
     paths = list(found)
     if listing is not None:
-        paths = [line.split()[0] for _, line in files.read_lines(listing, "list of videos")]
-        missing = [path for path in paths if path not in found]
+        words = [line.split()[0] for _, line in files.read_lines(listing, "list of videos")]
+        known = {files.plain_name(path): path for path in found}
+        missing = [word for word in words if files.plain_name(word) not in known]
         require(
-            bool(paths) and not missing,
+            bool(words) and not missing,
             f"--video_list {listing} must hold paths below {folder}, got "
             f"{listed(missing) or 'none'}; check both",
         )
+        paths = [known[files.plain_name(word)] for word in words]
     classes: dict[str, list[str]] = {}
     for path in dict.fromkeys(paths):
         name = pathlib.PurePosixPath(path).parent.name
