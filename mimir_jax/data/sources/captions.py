@@ -226,9 +226,9 @@ def _read_texts(folder: pathlib.Path, files: Sequence[str]) -> tuple[Captions, l
         if clips is None:
             orphans.append(repr(text))
             continue
-        content = files_lib.read_text(folder / text, _SUBJECT)
+        content = files_lib.read_text(path, _SUBJECT)
         if content.strip():
-            caption = files_lib.clean_text(content, f"caption file {folder / text}")
+            caption = files_lib.clean_text(content, f"caption file {path}")
             captions |= dict.fromkeys(clips, (caption,))
     for name in FOLDERS:  # where the folder of videos itself is named
         for stem, clips in stems.items() if (folder.parent / name).is_dir() else ():
