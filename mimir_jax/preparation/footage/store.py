@@ -34,9 +34,9 @@ from mimir_jax.preparation import claims
 from mimir_jax.preparation.footage.config import FootageConfig
 
 MEASURED, SELECTED, EXPORTED = "measured", "selected", "exported"
-_FOLDERS = (
+_FOLDERS = (  # that of claims first, which tells a new folder from one of something else
+    *(f"work/{name}" for name in ("claims", MEASURED, SELECTED, EXPORTED, "pictures")),
     "clips",
-    *(f"work/{name}" for name in (MEASURED, SELECTED, EXPORTED, "pictures", "claims")),
 )
 
 
@@ -83,13 +83,21 @@ class Store:
         """
         path = self.work / "settings.json"
         if not path.is_file():
-            if self.folder.exists() and any(self.folder.iterdir()):
+            if self._is_of_something_else():
                 raise InputError(
                     f"OUT must be new, empty or of an earlier preparation, got {self.folder} with "
                     "other files; choose another"
                 )
             return None
         return bridge.from_values(FootageConfig, files.read_json(path, "settings"))
+
+    def _is_of_something_else(self) -> bool:
+        """Whether the folder holds files, and no process has begun to make it."""
+        if self.folder.is_file():
+            return True
+        places = [place for place in (self.folder, self.work) if place.exists()]
+        found = [path for place in places for path in place.iterdir() if path != self.work]
+        return bool(found) and not (self.work / "claims").is_dir()  # which is made first
 
     def check(self, config: FootageConfig) -> None:
         """Raises `InputError` if the folder was made by other settings."""

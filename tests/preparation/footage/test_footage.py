@@ -272,7 +272,10 @@ def test_of_two_settings_at_the_same_time_one_stays(tmp_path, monkeypatch):
 
     def slow(path, value):
         monkeypatch.undo()
-        with pytest.raises(InputError, match="settings"), futures.ThreadPoolExecutor(1) as threads:
+        with (
+            pytest.raises(InputError, match="same settings"),
+            futures.ThreadPoolExecutor(1) as threads,
+        ):
             late = threads.submit(folder.create, other)
             write_json(path, value)
             late.result()
@@ -280,6 +283,15 @@ def test_of_two_settings_at_the_same_time_one_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "write_json", slow)
     folder.create(PLAIN)
     assert folder.settings() == PLAIN
+
+
+def test_a_folder_that_another_process_has_just_begun_is_not_foreign(tmp_path):
+    (tmp_path / "work/claims").mkdir(parents=True)
+    (tmp_path / "clips").mkdir()
+    assert store.Store(tmp_path).settings() is None
+    (tmp_path / "other/work/mine").mkdir(parents=True)
+    with pytest.raises(InputError, match="with other files"):
+        store.Store(tmp_path / "other").settings()
 
 
 def ended_in(folder, name):
