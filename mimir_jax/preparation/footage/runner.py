@@ -220,7 +220,12 @@ class Preparation:
 
     def _export(self, video: str, ended: int) -> None:
         key, names = store.video_key(video), self._kept[video]
-        record = self.store.read(store.MEASURED, key)
+        record = self._current(store.MEASURED, video)
+        if record is None:
+            raise InputError(
+                f"raw video {self.root / video} must stay as it was measured, it has changed; "
+                "repeat the command when it is complete"
+            )
         if ended >= self.config.output.attempts:
             reason = f"has ended {ended} processes that wrote its clips"
             done = {"kept": names, "clips": {}, "failed": reason}

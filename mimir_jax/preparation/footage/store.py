@@ -162,7 +162,8 @@ def write_lines(path: pathlib.Path, records: list[dict[str, Any]]) -> None:
 
 def stamp(path: pathlib.Path) -> list[int]:
     """Returns size and time of change of a raw video; a record of another one is made again."""
-    status = os.stat(path)
+    with files.reading(path, "raw video"):
+        status = os.stat(path)
     return [status.st_size, status.st_mtime_ns]
 
 

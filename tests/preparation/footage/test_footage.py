@@ -294,6 +294,20 @@ def test_a_folder_that_another_process_has_just_begun_is_not_foreign(tmp_path):
         store.Store(tmp_path / "other").settings()
 
 
+def test_a_video_that_changes_behind_its_measures_is_named(tmp_path, monkeypatch):
+    write(tmp_path / "raw", good=pictures(0))
+    choose = runner.Preparation._choose
+
+    def change(self):
+        choose(self)
+        os.utime(tmp_path / "raw/good.mp4", (0, 0))
+
+    monkeypatch.setattr(runner.Preparation, "_choose", change)
+    with pytest.raises(InputError, match="good.mp4 must stay as it was measured"):
+        run(tmp_path / "raw", tmp_path / "out")
+    assert [line["dropped_by"] for line in run(tmp_path / "raw", tmp_path / "out").values()]
+
+
 def ended_in(folder, name):
     """Claims a share in a process that then ends as if it were killed; returns its number."""
     code = (
