@@ -201,22 +201,21 @@ class Preparation:
         return record
 
     def _measure(self, video: str, ended: int) -> None:
-        key = store.video_key(video)
+        key, sheet = store.video_key(video), b""
+        record = {"video": video, "stamp": store.stamp(self.root / video), "clips": []}
         if ended >= self.config.output.attempts:
-            reason = f"has ended {ended} processes that read it"
-            stamp = store.stamp(self.root / video)
-            record, sheet = {"video": video, "stamp": stamp, "clips": [], "failed": reason}, b""
+            record["failed"] = f"has ended {ended} processes that read it"
         else:
             try:
                 record, sheet = self._scanner.scan(self.root, video)
             except MemoryError:
-                reason = f"needs more than {self.config.output.gigabytes:g} GB"
-                stamp = store.stamp(self.root / video)
-                record = {"video": video, "stamp": stamp, "clips": [], "failed": reason}
-                sheet = b""
+                record["failed"] = self._too_large()
         if sheet:
             files.write_bytes(self.store.work / "pictures" / f"{key}.jpg", sheet)
         self.store.write(store.MEASURED, key, record)
+
+    def _too_large(self) -> str:
+        return f"needs more than {self.config.output.gigabytes:g} GB"
 
     def _export(self, video: str, ended: int) -> None:
         key, names = store.video_key(video), self._kept[video]
@@ -226,11 +225,14 @@ class Preparation:
                 f"raw video {self.root / video} must stay as it was measured, it has changed; "
                 "repeat the command when it is complete"
             )
+        done = {"kept": names, "clips": {}}
         if ended >= self.config.output.attempts:
-            reason = f"has ended {ended} processes that wrote its clips"
-            done = {"kept": names, "clips": {}, "failed": reason}
+            done["failed"] = f"has ended {ended} processes that wrote its clips"
         else:
-            done = self._exporter.export(record, names)
+            try:
+                done = self._exporter.export(record, names)
+            except MemoryError:
+                done["failed"] = self._too_large()
         self.store.write(store.EXPORTED, key, {"video": video, "stamp": record["stamp"], **done})
 
     def finish(self) -> list[dict[str, Any]]:
@@ -238,9 +240,12 @@ class Preparation:
 
         Clips that an earlier run kept and this one does not are removed.
         """
-        decisions, lines, captions, exported = self._select(), [], [], {}
+        decisions, lines, captions = self._select(), [], []
+        exported, left = {}, [*self.left_out.items()]
         for video in self._kept:
-            exported |= self.store.read(store.EXPORTED, store.video_key(video))["clips"]
+            record = self.store.read(store.EXPORTED, store.video_key(video))
+            exported |= record["clips"]
+            left += [(video, record["failed"])] if "failed" in record else []
         for record in self.records():
             if "failed" in record:
                 lines.append(
@@ -257,7 +262,6 @@ class Preparation:
                 path.unlink(missing_ok=True)
         store.write_lines(self.store.clips / captions_lib.OWN, captions)
         store.write_lines(self.store.folder / "decisions.jsonl", lines)
-        left = [*self.left_out.items()]
         left += [(x["video"], x["reason"]) for x in lines if x["dropped_by"] == "read"]
         rows = [{"file": file, "reason": reason} for file, reason in left]
         store.write_lines(self.store.folder / "quarantine.jsonl", rows)

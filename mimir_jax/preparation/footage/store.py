@@ -5,7 +5,7 @@
     clips/                 what training reads: clips, and captions.jsonl
     shards/                the same clips in shards, where asked for (`data.clip_shards`)
     decisions.jsonl        a line for each clip: what every rule measured and decided
-    quarantine.jsonl       videos that cannot be read, with the reason
+    quarantine.jsonl       videos that cannot be read, or cut into clips, with the reason
     report.html            funnel, histograms, contact sheets
     work/settings.json     the config; a folder of another one is refused
     work/measured/ID.json  clips of a video and their measures

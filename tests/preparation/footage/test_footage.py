@@ -308,6 +308,18 @@ def test_a_video_that_changes_behind_its_measures_is_named(tmp_path, monkeypatch
     assert [line["dropped_by"] for line in run(tmp_path / "raw", tmp_path / "out").values()]
 
 
+def test_a_video_whose_clips_cannot_be_written_is_listed(tmp_path, monkeypatch):
+    def large(self, record, names):
+        raise MemoryError
+
+    write(tmp_path / "raw", good=pictures(0))
+    monkeypatch.setattr(export.Exporter, "export", large)
+    lines = run(tmp_path / "raw", tmp_path / "out")
+    assert [line["dropped_by"] for line in lines.values()] == ["captions"]
+    listed = json.loads((tmp_path / "out/quarantine.jsonl").read_text())
+    assert listed == {"file": "good.mp4", "reason": "needs more than 8 GB"}
+
+
 def ended_in(folder, name):
     """Claims a share in a process that then ends as if it were killed; returns its number."""
     code = (
