@@ -29,6 +29,7 @@ STRIP = 4
 
 _LAG = 8  # frames after which a detector has told of a cut, or as many as are between two cuts
 _STRIP_HEIGHT = 72
+_MOST_WIDTH = 1024  # of a frame there
 _MOST_STRIPS = 900  # a JPEG has at most 65,535 rows
 _WORD = re.compile(r"[^A-Za-z0-9]+")
 
@@ -196,6 +197,7 @@ def _split(kept: list, end: int, before: np.ndarray | None) -> tuple[np.ndarray,
 def _strip(clip: clip_lib.Clip) -> Image.Image:
     frames = [Image.fromarray(frame) for frame in clip_lib.spread(clip.small, STRIP)]
     width = round(_STRIP_HEIGHT * frames[0].width / frames[0].height)
+    width = min(max(width, 1), _MOST_WIDTH)
     strip = Image.new("RGB", (STRIP * width, _STRIP_HEIGHT), "white")
     for column, frame in enumerate(frames):
         strip.paste(frame.resize((width, _STRIP_HEIGHT)), (column * width, 0))

@@ -320,6 +320,14 @@ def test_a_video_whose_clips_cannot_be_written_is_listed(tmp_path, monkeypatch):
     assert listed == {"file": "good.mp4", "reason": "needs more than 8 GB"}
 
 
+@pytest.mark.parametrize("size", [(2400, 16), (16, 4000)])
+def test_videos_of_odd_shapes_have_a_picture(size, tmp_path):
+    frames = [np.zeros((*size, 3), np.uint8)] * 2
+    video_files.write_video(tmp_path / "odd.mp4", frames, fps=8)
+    _, sheet = scan.Scanner(PLAIN).scan(tmp_path, "odd.mp4")
+    assert scan.row(sheet, 0) is not None
+
+
 def ended_in(folder, name):
     """Claims a share in a process that then ends as if it were killed; returns its number."""
     code = (
