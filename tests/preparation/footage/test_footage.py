@@ -30,8 +30,9 @@ from mimir_jax.preparation.footage import (
     scan,
     store,
 )
+from mimir_jax.preparation.footage import clip as clip_lib
 from mimir_jax.preparation.footage import config as c
-from mimir_jax.preparation.footage.filters import captions, duplicates, quality, shots
+from mimir_jax.preparation.footage.filters import captions, duplicates, motion, quality, shots
 from tests import commands
 from tests.data import video_files
 
@@ -326,6 +327,14 @@ def test_videos_of_odd_shapes_have_a_picture(size, tmp_path):
     video_files.write_video(tmp_path / "odd.mp4", frames, fps=8)
     _, sheet = scan.Scanner(PLAIN).scan(tmp_path, "odd.mp4")
     assert scan.row(sheet, 0) is not None
+
+
+def test_motion_of_slow_footage_is_per_second():
+    seen = clip_lib.Clip(0, 4, 0.0, 1.0, 4.0, 8, 8, *[np.zeros((4, 8, 8, 3), np.uint8)] * 2)
+    flow = lambda one, other: np.ones((*one.shape, 2), np.float32)  # noqa: E731
+    slow = motion.measure(seen, flow, c.QualityConfig())["motion"]
+    fast = motion.measure(dataclasses.replace(seen, fps=30.0), flow, c.QualityConfig())["motion"]
+    assert fast == 2 * slow == pytest.approx(8 * 2**0.5 / 8)
 
 
 def ended_in(folder, name):

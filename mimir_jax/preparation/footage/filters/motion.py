@@ -28,7 +28,7 @@ def measure(clip: clip_lib.Clip, flow: Flow | None, config: QualityConfig) -> cl
         return {}
     gray = clip.small @ np.array([77, 150, 29], np.uint32) >> 8  # (n, h, w)
     gray = gray.astype(np.uint8)
-    scale = config.fps / min(gray.shape[1:])
+    scale = min(config.fps, clip.fps) / min(gray.shape[1:])  # of a slower video, all frames
     camera, speed = [], []
     for one, other in zip(gray, gray[1:], strict=False):
         field = np.asarray(flow(one, other))
