@@ -337,6 +337,17 @@ def test_motion_of_slow_footage_is_per_second():
     assert fast == 2 * slow == pytest.approx(8 * 2**0.5 / 8)
 
 
+def test_joiners_of_captions_stay():
+    word = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+    frames = lambda: np.zeros((1, 8, 8, 3), np.uint8)  # noqa: E731
+
+    def read(*texts):
+        return captions.read(lambda *_: texts, c.CaptionsConfig(), frames, {"clip": "a"})
+
+    assert read(word, f"{word}\x00 two") == [word, f"{word} two"]
+    assert read("\u200b", " \x07\n") == []
+
+
 def ended_in(folder, name):
     """Claims a share in a process that then ends as if it were killed; returns its number."""
     code = (

@@ -4,6 +4,7 @@
 
 import pathlib
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,8 @@ Captioner = Callable[[Frames, dict[str, Any]], tuple[str, str]]
 A text that it does not have is "".
 """
 
+_UNPRINTABLE = {"Cc", "Cs"}  # controls and halves of characters
+_INVISIBLE = {*_UNPRINTABLE, "Cf", "Zs", "Zl", "Zp"}  # alone; joiners are part of words
 _SENTENCE = re.compile(r"[.!?](?=\s|$)")
 
 
@@ -44,8 +47,9 @@ def read(
         )
     texts = []
     for text in answer:
-        printable = "".join(c if c.isprintable() else " " for c in text)
-        if shortened := shorten(printable, config.max_words):
+        kinds = [unicodedata.category(c) for c in text]
+        plain = "".join(" " if k in _UNPRINTABLE else c for c, k in zip(text, kinds, strict=True))
+        if not {*kinds} <= _INVISIBLE and (shortened := shorten(plain, config.max_words)):
             texts.append(files.clean_text(shortened, f"caption of {clip['clip']}"))
     return list(dict.fromkeys(texts))
 
