@@ -67,7 +67,7 @@ def find(field: str, name: str) -> Callable[..., Any]:
     try:
         found = getattr(importlib.import_module(module), attribute, None)
     except ModuleNotFoundError as error:
-        if name in known or not module.startswith(error.name or ""):
+        if name in known or not f"{module}.".startswith(f"{error.name}."):
             raise
         raise InputError(
             f"{field} must name a module that Python finds, got {module!r}; put its folder on "

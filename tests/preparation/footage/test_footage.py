@@ -391,6 +391,13 @@ def test_a_bad_plugin_is_one_line(change, message, raw, tmp_path):
     assert not (tmp_path / "decisions.jsonl").exists()
 
 
+def test_a_plugin_that_lacks_a_library_is_not_called_missing(tmp_path, monkeypatch):
+    (tmp_path / "scorers_of_mine.py").write_text("import scorers\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="'scorers'"):
+        plugins.find("aesthetic.scorer", "scorers_of_mine:x")
+
+
 def test_a_library_that_is_missing_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "scenedetect", None)
     with pytest.raises(InputError, match=r"scenedetect, which is not installed; pip install"):
