@@ -292,15 +292,17 @@ def _fit(size: tuple[int, int] | None, frame: np.ndarray, aspect: float) -> np.n
 def limit_process(seconds: float, gigabytes: float) -> None:
     """Gives the process so much more processor time and memory than it has used."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    resource.setrlimit(
-        resource.RLIMIT_CPU, (math.ceil(used.ru_utime + used.ru_stime + seconds), hard)
-    )
+    _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime + seconds))
     pages = pathlib.Path("/proc/self/statm")
     if pages.is_file():
         mapped = int(pages.read_text().split()[0]) * resource.getpagesize()
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        resource.setrlimit(resource.RLIMIT_AS, (mapped + int(gigabytes * 1e9), hard))
+        _limit(resource.RLIMIT_AS, mapped + int(gigabytes * 1e9))
+
+
+def _limit(kind: int, value: int) -> None:
+    """Sets a limit, or the one that the system allows, which is lower."""
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
 if __name__ == "__main__":

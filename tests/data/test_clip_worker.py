@@ -29,6 +29,14 @@ def write_gif(path, side, pairs):
     return path
 
 
+def test_limits_stay_within_those_of_the_system(monkeypatch):
+    asked = []
+    monkeypatch.setattr(clip_worker.resource, "getrlimit", lambda kind: (7, 7))
+    monkeypatch.setattr(clip_worker.resource, "setrlimit", lambda kind, pair: asked.append(pair))
+    clip_worker.limit_process(60.0, 4.0)
+    assert asked == [(7, 7)] * 2
+
+
 @pytest.fixture(scope="module")
 def large_gif(tmp_path_factory):
     return write_gif(tmp_path_factory.mktemp("gif") / "large.gif", 3000, 75)
