@@ -166,7 +166,8 @@ class ClipSource(abc.ABC):
         skipped: list[str] = []
         clips = range(count) if self._clips is None else self._clips
         place = bisect.bisect_left(clips, index)
-        for number in (*clips[place:], *clips[:place]):
+        for ahead in range(len(clips)):
+            number = clips[(place + ahead) % len(clips)]
             try:
                 if number in self._over:
                     raise video_io.UnreadableClip(self._over[number])

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sources of stored clips: timing, geometry, captions, broken files, TFDS."""
 
+import collections.abc
 import functools
 import io
 import json
@@ -29,6 +30,26 @@ def one_clip(path, **geometry):
     """Returns the record of a folder that holds one file."""
     video_files.write_captions(path.parent, {path.name: "a clip"})
     return folder.VideoFolder(path.parent, **{**SIZE, **geometry})[0]
+
+
+class Single(collections.abc.Sequence):
+    """Numbers of clips, read one at a time."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, place):
+        assert not isinstance(place, slice)
+        return range(3)[place]
+
+
+def test_a_record_costs_the_same_however_many_clips_there_are(tmp_path):
+    for name in "abc":
+        video_files.write_clip(tmp_path / f"{name}.mp4", 4)
+    (tmp_path / "c.mp4").write_bytes(b"damaged")
+    video_files.write_captions(tmp_path, {f"{name}.mp4": name for name in "abc"})
+    source = folder.VideoFolder(tmp_path, frames=2, **SIZE).resized(2, 12, 16, clips=Single())
+    assert [source[k]["index"] for k in range(3)] == [0, 1, 0]
 
 
 # Transforms.
