@@ -17,7 +17,7 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mimir_jax import files as files_lib
@@ -217,12 +217,13 @@ def _read_texts(folder: pathlib.Path, files: Sequence[str]) -> tuple[Captions, l
     stems: dict[str, list[str]] = {}
     for file in files:
         stems.setdefault(files_lib.plain_name(file.rpartition(".")[0]), []).append(file)
+    siblings = list(dict.fromkeys(stem.partition("/")[0] for stem in stems if "/" in stem))
     captions: Captions = {}
     orphans = []
     for path in files_lib.list_below(folder, (".txt",)):
         text = path.relative_to(folder).as_posix()
         stem = files_lib.plain_name(text.rpartition(".")[0])
-        clips = next((stems[s] for s in (stem, *_across(stem, stems)) if s in stems), None)
+        clips = next((stems[s] for s in (stem, *_across(stem, siblings)) if s in stems), None)
         if clips is None:
             orphans.append(repr(text))
             continue
@@ -240,10 +241,9 @@ def _read_texts(folder: pathlib.Path, files: Sequence[str]) -> tuple[Captions, l
     return captions, orphans
 
 
-def _across(stem: str, stems: Collection[str]) -> list[str]:
-    """Returns what a text in a folder of captions may caption in a folder beside it."""
+def _across(stem: str, siblings: Sequence[str]) -> list[str]:
+    """Returns what a text in a folder of captions may caption in the folders beside it."""
     top, _, rest = stem.partition("/")
     if top not in FOLDERS:
         return []
-    siblings = dict.fromkeys(other.partition("/")[0] for other in stems if "/" in other)
     return [f"{sibling}/{rest}" for sibling in siblings] + [rest]
