@@ -105,4 +105,4 @@ class Retriever:
         """Whether a text is almost as relevant to `query` as `query` itself."""
         if itself is None:
             itself = self._index.relevance(query, query)
-        return self._index.relevance(query, text) > self.config.near_duplicate * itself
+        return self._index.relevance(query, text) >= self.config.near_duplicate * itself

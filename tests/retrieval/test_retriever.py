@@ -42,6 +42,12 @@ def test_neither_the_query_nor_its_like_are_taken(pets):
     assert pets.first(CAPTION).id == ids[0]
 
 
+def test_a_text_that_reaches_the_relevance_of_the_query_is_not_taken(tmp_path):
+    turned = Document("h", "on the mat sleeps a red cat")
+    found = retriever_of(tmp_path / "m", [turned, *PETS[3:]], near_duplicate=1.0)
+    assert "h" not in [d.id for d in found.rank(CAPTION, words(CAPTION), 10)]
+
+
 def test_excluded_records_are_not_taken(pets):
     first = pets.first(CAPTION)
     rest = pets.rank(CAPTION, words(CAPTION), 10, exclude=[first.source])
