@@ -11,7 +11,7 @@ import contextlib
 import pathlib
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from absl import logging
 
@@ -37,25 +37,27 @@ class Mirror:
     def __init__(self, store: remote.Store, folder: pathlib.Path):
         self.folder, self.address, self._store = folder, store.address, store
         self._known: dict[str, tuple[int, int]] = {}  # name -> time and size of what is there
-        self._stop = threading.Event()
         self._failures: list[InputError] = []
-        self._thread: threading.Thread | None = None
+        self._copies: _Repeated | None = None
+        self._beats: _Repeated | None = None
+
+    def lock(self) -> None:
+        """Takes the lock and begins to renew it, however long a copy takes."""
+        self._store.write(lock.FILE, lock.owner())
+        self._beats = _Repeated(self._beat, "beat")
 
     def pull(self, *, clean: bool) -> None:
         """Copies the run here; `clean` removes checkpoints there that were never completed."""
         for name in remote.pull(self._store, self.folder):
-            self._known[name] = _stamp(self.folder / name)
+            if name != lock.FILE:
+                self._known[name] = _stamp(self.folder / name)
         if clean:
             found = self._store.sizes()
             self._store.remove([name for name in found if not remote.is_complete(name, found)])
 
-    def start(self, *, locked: bool) -> None:
-        """Takes the lock, if there is one, and starts copying back."""
-        self._locked = locked
-        if locked:
-            self._store.write(lock.FILE, lock.owner())
-        self._thread = threading.Thread(target=self._watch, name="mirror", daemon=True)
-        self._thread.start()
+    def start(self) -> None:
+        """Starts copying back."""
+        self._copies = _Repeated(self._copy, "mirror")
 
     def check(self) -> None:
         """Raises `InputError` if several attempts to copy in a row have failed."""
@@ -64,12 +66,15 @@ class Mirror:
 
     def close(self) -> None:
         """Copies what is left and gives the lock back."""
-        if self._thread is not None:
-            self._stop.set()
-            self._thread.join()
-            self.push()
-            if self._locked:
-                self._store.remove([lock.FILE])
+        try:
+            if self._copies is not None:
+                self._copies.close()
+                self.push()
+        finally:
+            if self._beats is not None:
+                self._beats.close()
+        if self._beats is not None:
+            self._store.remove([lock.FILE])
 
     def push(self) -> None:
         """Copies what has changed since the last time."""
@@ -98,16 +103,35 @@ class Mirror:
                 raise FileNotFoundError(name) from None
             raise
 
-    def _watch(self) -> None:
+    def _copy(self) -> None:
+        try:
+            self.push()
+            self._failures.clear()
+        except InputError as error:
+            self._failures.append(error)
+            logging.warning("%s; trying again", error)
+
+    def _beat(self) -> None:
+        with contextlib.suppress(InputError):  # copies tell of storage that refuses
+            self._store.write(lock.FILE, lock.owner())
+
+
+class _Repeated:
+    """A thread that does some work every few seconds."""
+
+    def __init__(self, work: Callable[[], None], name: str):
+        self._work, self._stop = work, threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread after its current work."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
         while not self._stop.wait(_SECONDS):
-            try:
-                self.push()
-                if self._locked:
-                    self._store.write(lock.FILE, lock.owner())
-                self._failures.clear()
-            except InputError as error:
-                self._failures.append(error)
-                logging.warning("%s; trying again", error)
+            self._work()
 
 
 @contextlib.contextmanager
@@ -137,10 +161,12 @@ def mirrored(address: str, *, writes: bool = True, locked: bool = True) -> Itera
         folder = pathlib.Path(home) / (store.address.rpartition("/")[2] or "run")
         mirror = Mirror(store, folder)
         try:
-            mirror.pull(clean=writes)
-            if writes:
-                mirror.start(locked=locked)
             with _closing(mirror):
+                if writes and locked:
+                    mirror.lock()
+                mirror.pull(clean=writes)
+                if writes:
+                    mirror.start()
                 yield mirror
         except InputError as error:
             raise type(error)(str(error).replace(str(folder), store.address)) from error

@@ -110,6 +110,35 @@ def test_one_process_writes(bucket):
         pass
 
 
+def test_the_lock_is_held_and_renewed_while_files_are_copied(bucket, monkeypatch):
+    monkeypatch.setattr(mirror, "_SECONDS", 0.01)
+    pull, upload, write = remote.pull, remote.Store.upload, remote.Store.write
+    beats, renewed = [], []
+
+    def pulled(store, folder):
+        assert lock.FILE in store.sizes()
+        return pull(store, folder)
+
+    def written(self, name, content):
+        write(self, name, content)
+        beats.extend([name] if name == lock.FILE else [])
+
+    def slow(self, file, name):
+        seen, deadline = len(beats), time.monotonic() + 60
+        while len(beats) < seen + 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        renewed.append(len(beats) >= seen + 2)
+        upload(self, file, name)
+
+    monkeypatch.setattr(remote, "pull", pulled)
+    monkeypatch.setattr(remote.Store, "write", written)
+    monkeypatch.setattr(remote.Store, "upload", slow)
+    with mirror.mirrored(ADDRESS) as copy:
+        checkpoint(copy.folder, 1)
+    assert renewed == [True] * 3
+    assert lock.FILE not in bucket.sizes()
+
+
 def test_errors_name_the_address_and_a_failed_copy_ends_the_run(monkeypatch):
     with pytest.raises(InputError, match="folder memory://bucket/run/x is odd"):
         with mirror.mirrored(ADDRESS) as copy:
