@@ -75,7 +75,7 @@ def replay(config: TrainConfig, workdir: pathlib.Path, step: int) -> Replayed:
         raise InputError(
             f"--replay must name a step after a kept checkpoint of {workdir} ({listed}), got {step}"
         )
-    config = dataclasses.replace(config, steps=max(config.steps, step, kept[-1] + 1))
+    config = dataclasses.replace(config, steps=max(config.steps, step))
     setup = setup_lib.make_setup(config, workdir, writes=False)
     with contextlib.ExitStack() as stack:
         closing = lambda thing: stack.enter_context(contextlib.closing(thing))  # noqa: E731

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import signal
 import threading
 import time
@@ -155,6 +156,16 @@ def test_a_step_is_run_again(line_run, tmp_path, replace):
     assert sorted(path for path in tmp_path.rglob("*")) == before
     with pytest.raises(InputError, match="--replay must name a step after a kept checkpoint"):
         replay.replay(run, tmp_path, 1)
+
+
+def test_the_last_step_is_run_again_with_the_learning_rates_of_the_run(line_run, tmp_path, replace):
+    cosine = replace(line_run.optimizer, schedule="cosine", learning_rate=0.1, warmup_steps=0)
+    run = replace(line_run, optimizer=cosine, checkpoint_every=1, keep_checkpoints=9)
+    loop.train(run, tmp_path)
+    for step in (2, 3):
+        shutil.rmtree(tmp_path / "checkpoints" / str(step))
+    found = replay.replay(run, tmp_path, 4)
+    assert found.start == 1 and found.values["loss"] == losses(tmp_path)[4]
 
 
 def test_two_writers_are_refused_and_a_dead_one_is_not(line_run, tmp_path):
