@@ -41,7 +41,7 @@ def check(system: base.DiffusionSystem, requests: Sequence[Request], size: Seque
         size: Frames, height and width of their videos.
     """
     edits = [is_edit(request) for request in requests]
-    strengths = {request.strength for request in requests}
+    strengths = {strength_of([request]) for request in requests}
     require(
         not any(edits) or "prompt" in system.request_fields,
         f"video must be left out for {system.config.kind}, which reads no prompt; use a "

@@ -1,6 +1,7 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
 import json
+import types
 
 import av
 import numpy as np
@@ -97,6 +98,15 @@ def test_pixels_outside_a_mask_and_frames_of_a_continuation_stay(pipelines):
     assert shown.shape == (15, 32, 48, 3)
     np.testing.assert_array_equal(shown[:7], CLIP[:7])
     np.testing.assert_array_equal(shown[7:], made[0, 1:])
+
+
+def test_edits_made_together_have_one_strength():
+    config = types.SimpleNamespace(kind="cogvideox")
+    system = types.SimpleNamespace(request_fields={"prompt"}, config=config)
+    whole, masked = Request("a", video=CLIP), Request("a", video=CLIP, mask=LEFT)
+    edits.check(system, [whole, Request("a", video=CLIP, strength=edits.STRENGTH)], SIZE)
+    with pytest.raises(ValueError, match="must have one strength, got 2; make them one by one"):
+        edits.check(system, [whole, masked], SIZE)
 
 
 def test_a_latent_is_made_anew_where_any_of_its_pixels_is():
