@@ -36,6 +36,20 @@ def is_long(request: Request) -> bool:
     return request.length is not None
 
 
+def are_long(requests: Sequence[Request]) -> bool:
+    """Whether videos that are made together are made by windows.
+
+    Raises:
+        InputError: for several lengths.
+    """
+    lengths = {request.length for request in requests}
+    require(
+        len(lengths) == 1,
+        f"requests made together must have one length, got {len(lengths)}; make them one by one",
+    )
+    return lengths != {None}
+
+
 def plan(system: Any, request: Request, size: Sequence[int], fps: float) -> Plan:
     """Returns how a long video is made.
 

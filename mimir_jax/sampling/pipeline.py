@@ -158,7 +158,7 @@ class Pipeline:
             InputError: for a request that the system cannot follow, or sizes that differ.
         """
         shape = self._latent_shape(requests)
-        if any(map(long.is_long, requests)):
+        if long.are_long(requests):
             return np.stack([self._generate_long(request) for request in requests])
         if not self._shares:
             return self._generate(requests, shape, batch_size)

@@ -64,6 +64,14 @@ def test_scenes_have_times_in_order_without_gaps():
             scenes.parse(prompts)
 
 
+def test_videos_made_together_have_one_length():
+    clip, longer = Request("a"), Request("a", length=17)
+    assert long.are_long([longer, longer]) and not long.are_long([clip, clip])
+    for requests in ([clip, longer], [longer, Request("a", length=25)]):
+        with pytest.raises(ValueError, match="must have one length, got 2; make them one by one"):
+            long.are_long(requests)
+
+
 def test_a_plan_gives_each_window_the_scene_at_its_middle():
     system = systems.make_system(RUN)
     two = (scenes.Scene(0.0, 1.0, "a"), scenes.Scene(1.0, 4.0, "b"))
