@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from mimir_jax.config import ImageVAEConfig
+from mimir_jax.errors import listed, require
 from mimir_jax.models.vae import image
 from mimir_jax.weights import family
 from mimir_jax.weights.rules import CONV, SAME, Rule
@@ -13,6 +14,7 @@ from mimir_jax.weights.tensors import Tensor, Tensors
 
 PREFIX = "first_stage_model."
 
+_STAGE_ATTENTION = r"(encoder\.down|decoder\.up)\w*\.\d+\.att"
 _PARTS = r"(encoder|decoder|quant_conv|post_quant_conv)\."
 _DIFFUSERS = (
     (r"mid_block\.resnets\.0\.", "mid.block_1."),
@@ -97,9 +99,16 @@ def infer(tensors: Mapping[str, Tensor], raw: family.Raw, prefix: str = PREFIX) 
         prefix: Beginning of the names.
 
     Raises:
-        InputError: if tensors are missing without which the sizes are unknown.
+        InputError: if tensors are missing without which the sizes are unknown, or there is
+            attention outside the middle.
     """
     sizes = family.Sizes(tensors, prefix)
+    attention = [n for n in tensors if re.match(_STAGE_ATTENTION, n.removeprefix(prefix))]
+    require(
+        not attention,
+        f"a VAE must have attention in its middle alone, got {listed(attention)}; use a VAE of "
+        "Stable Diffusion 1 or 2",
+    )
     leaves = ("conv1.weight", "conv1.bias", "conv2.weight")
     levels = range(1 + sizes.last("encoder.down."))
     base = ImageVAEConfig()

@@ -15,7 +15,7 @@ from mimir_jax.config import ImageVAEConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional
 from mimir_jax.models.vae import image
-from mimir_jax.weights import tensors
+from mimir_jax.weights import image_vae, tensors
 from tests import quick
 from tests.helpers import params_of, relative_error
 
@@ -113,3 +113,10 @@ def test_every_form_opens_as_the_same_network(form, tmp_path):
     assert model.config == dataclasses.replace(TINY, frame_chunk=16)
     expected = params_of("image_vae", theirs, TINY)
     jax.tree.map(np.testing.assert_array_equal, loaded, expected)
+
+
+def test_attention_outside_the_middle_is_refused():
+    for name in ("encoder.down.1.attn.0.q.weight", "decoder.up_blocks.0.attentions.0.to_q.weight"):
+        found = {image_vae.PREFIX + name: tensors.of_array(np.ones(3, "f4"))}
+        with pytest.raises(ValueError, match=f"attention in its middle alone, got .*{name}"):
+            image_vae.infer(found, {})
