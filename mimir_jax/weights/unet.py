@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from mimir_jax.config import UNetConfig
-from mimir_jax.errors import InputError
+from mimir_jax.errors import InputError, listed, require
 from mimir_jax.models.unet import unet
 from mimir_jax.weights import family
 from mimir_jax.weights.rules import CONV, Layout, Rule, linear, norm
@@ -15,6 +15,7 @@ from mimir_jax.weights.tensors import Tensor, Tensors
 PREFIX = "diffusion_model."
 
 _STORED = ("head_dim", "text_length", "frame_rows", "norm_groups")  # what no tensor tells
+_OTHER = r"\.transformer_blocks\.[1-9]|\.relative_position"
 _POINTWISE = Layout(lambda x: x[..., 0].T, lambda x: x.T[..., None])
 """Convolution with a kernel of one, [out, in, 1], to a linear [in, out]."""
 
@@ -202,10 +203,16 @@ def infer(tensors: Mapping[str, Tensor], raw: family.Raw, prefix: str = PREFIX) 
         prefix: Beginning of the names.
 
     Raises:
-        InputError: if tensors are missing without which the sizes are unknown, or levels differ in
-            their number of blocks.
+        InputError: if tensors are missing without which the sizes are unknown, levels differ in
+            their number of blocks, or transformers have more than one block or relative positions.
     """
     sizes = family.Sizes(tensors, prefix)
+    odd = [name for name in tensors if name.startswith(prefix) and re.search(_OTHER, name)]
+    require(
+        not odd,
+        "transformers of a U-Net must have one block without relative positions, as those of Divot "
+        f"and DynamiCrafter, got {listed(odd)}; use one of these",
+    )
     base = UNetConfig(**{name: raw[name] for name in _STORED if name in raw})
     width = sizes.of(("input_blocks.0.0.weight", 0), ("time_embed.0.weight", 1))
     widths, counts, attended, fresh = [], [], [], True

@@ -145,6 +145,13 @@ def test_missing_tensors_are_listed_and_unknown_ones_reported(tmp_path, caplog):
     assert "1 tensors not read: embedder.weight" in caplog.text
 
 
+@pytest.mark.parametrize("inner", ["transformer_blocks.1.ff", "relative_position_k"])
+def test_other_transformers_of_a_unet_are_refused(inner):
+    name = f"diffusion_model.input_blocks.1.2.{inner}.weight"
+    with pytest.raises(ValueError, match=f"must have one block without .* got {name}"):
+        unet.infer({name: tensors.of_array(np.ones(3, "f4"))}, {})
+
+
 def test_both_stages_in_a_folder_are_a_choice(tmp_path):
     for file in divot_detokenizer.FILES:
         folder = write(tmp_path / "both", state(), file)
