@@ -90,7 +90,8 @@ def check_prediction(
 ) -> list[str]:
     """Returns difference, interval and verdict of a prediction as cells of a table.
 
-    Cells are compared by the seeds that both have; the start has no seed and stands for each.
+    Cells are compared by the seeds that both have; the start has no seed and stands for each. With
+    one seed, the interval is over scenes alone, and the verdict says so.
     """
     names = (prediction.cell, prediction.other)
     seeds = [set(judged.get(name, ())) for name in names if name != START]
@@ -113,6 +114,8 @@ def check_prediction(
         inside = -prediction.margin <= low and high <= prediction.margin
         outside = low > prediction.margin or high < -prediction.margin
         verdict = "confirmed" if inside else "refuted" if outside else "undecided"
+    if len(shared) == 1:
+        verdict += ", one seed"
     return [f"{middle:+.1f}", f"{low:+.1f} to {high:+.1f}", verdict]
 
 

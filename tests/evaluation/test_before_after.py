@@ -178,7 +178,7 @@ def test_predictions_pair_the_seeds_that_both_cells_have():
     check = lambda *names: sweep_report.check_prediction(  # noqa: E731
         ablations.Prediction("", *names), judged, "wide"
     )
-    assert check("a", "b")[0] == "-100.0"  # seed 2 alone
+    assert check("a", "b")[::2] == ["-100.0", "refuted, one seed"]  # seed 2
     assert check("a", ablations.START)[0] == "+50.0"  # both seeds of a
     assert check(ablations.START, "b")[:1] + check(ablations.START, "b")[2:] == [
         "-100.0",
