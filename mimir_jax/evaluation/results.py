@@ -16,6 +16,8 @@ from mimir_jax.parallel import distributed
 
 SETTINGS = "settings.json"
 RESULTS = "results.json"
+CLAIMS = "claims"
+"""Folder of `preparation.claims`, made first where several processes share a folder of results."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +74,18 @@ def claim_results(folder: pathlib.Path, settings: Mapping[str, Any]) -> bool:
         existed = path.is_file()
         if existed:
             _require_same(folder, files.read_json(path, "settings file"), settings)
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"--out {folder} must be a new or empty folder; choose another")
+        else:
+            require_new(folder)
         folder.mkdir(parents=True, exist_ok=True)
         files.write_json(path, settings)  # also an existing one: a read-only folder fails early
     return existed
+
+
+def require_new(folder: pathlib.Path) -> None:
+    """Raises `InputError` for a folder that holds anything and that no process has begun."""
+    holds = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if holds and not (folder / CLAIMS).is_dir():
+        raise InputError(f"--out {folder} must be a new or empty folder; choose another")
 
 
 def recover_lines(path: pathlib.Path) -> list[dict[str, Any]]:

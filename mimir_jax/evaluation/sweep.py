@@ -15,6 +15,7 @@ needs no work directory, so a folder of `settings.json` and `clips.csv` alone ca
 elsewhere with more seeds or cells.
 """
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -43,6 +44,7 @@ CLIPS = "clips.csv"
 """Every verdict: cell, seed, scene and wording, and 1 or 0 for each category."""
 
 _CELL = "cell "
+_WAIT_SECONDS = 0.1  # for another process that writes the settings
 _MARKS = {"0": False, "1": True}
 
 Say = Callable[[str], None]
@@ -97,22 +99,25 @@ def run_sweep(
     }
     first, total = next(iter(cells)), len(left)
     count = len(before_after.plan(config.judge, config.data.toyworld.variety))
-    _claim_folder(out, config, cells)
-    claims = claims_lib.Claims(out / "claims")
+    claims = _claim_folder(out, config, cells)
     known = _read_csv(out)
     while left:
         before = len(left)
         for (name, seed), variant in list(left.items()):
             workdir = _workdir(out, name, seed)
-            has_start = START in known or _complete(out / START, count)
             is_judged = seed in known.get(name, ()) or _complete(_judged(workdir, config), count)
-            if not is_judged or (name == first and not has_start):
-                with claims.claim(workdir.name) as claimed:
-                    if claimed is None:  # another process works on it
-                        continue
+            wants_start = name == first and START not in known
+            wants_start = wants_start and not _complete(out / START, count)
+            if not is_judged or wants_start:
+                start = claims.claim(START) if wants_start else contextlib.nullcontext()
+                with claims.claim(workdir.name) as claimed, start as start_claimed:
+                    if claimed is None or (is_judged and start_claimed is None):
+                        continue  # another process works on it
                     say(f"{total - len(left) + 1}/{total}: {name}, seed {seed}")
                     variant = _with_features(variant, config, out / "features", say)
-                    _run(variant, workdir, None if name != first or has_start else out / START, say)
+                    _run(variant, workdir, None if start_claimed is None else out / START, say)
+                if wants_start and start_claimed is None:
+                    continue  # until the other process has judged it
             del left[name, seed]
         if len(left) == before:
             time.sleep(LOOK_SECONDS)
@@ -168,8 +173,24 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
 
 def _claim_folder(
     out: pathlib.Path, config: TrainConfig, cells: Mapping[str, Mapping[str, Any]]
+) -> claims_lib.Claims:
+    """Creates the folder, or adds cells to one of the same config; returns its claims."""
+    if not (out / results.SETTINGS).is_file():
+        results.require_new(out)
+    with files.writing(out, "--out"):
+        (out / results.CLAIMS).mkdir(parents=True, exist_ok=True)
+    claims = claims_lib.Claims(out / results.CLAIMS)
+    while True:
+        with claims.claim(results.SETTINGS) as claimed:
+            if claimed is not None:
+                _write_settings(out, config, cells)
+                return claims
+        time.sleep(_WAIT_SECONDS)
+
+
+def _write_settings(
+    out: pathlib.Path, config: TrainConfig, cells: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Creates the folder, or adds cells to one of the same config."""
     settings = _settings(config)
     ours = {f"{_CELL}{name}": dict(overrides) for name, overrides in cells.items()}
     path = out / results.SETTINGS
@@ -181,7 +202,6 @@ def _claim_folder(
     with files.writing(out, "--out"):
         if ours.keys() - known.keys():
             files.write_json(path, settings | known | ours)
-        (out / "claims").mkdir(exist_ok=True)
 
 
 def _with_features(

@@ -121,6 +121,31 @@ def test_a_sweep_goes_on_after_a_stop_and_reports(run, tmp_path, monkeypatch):
         sweep.run_sweep(run, other, range(1), tmp_path / "u")
 
 
+def test_the_start_of_a_sweep_is_judged_by_one_process(tmp_path, monkeypatch):
+    run = c.from_config_dict(c.TrainConfig, c.find_config("mimir"))
+    run = sweep.apply(run, {"judge.scenes": 2})
+    plan = before_after.plan(run.judge, run.data.toyworld.variety)
+    line = {"name": "a", "index": 0, "style": "wide", "prompt": "a", "scores": {}}
+    ran = []
+
+    def stand_in(variant, workdir, start, say):
+        ran.append((workdir.name, start is not None))
+        for folder in filter(None, (start, sweep._judged(workdir, variant))):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "clips.jsonl").write_text(f"{json.dumps(line)}\n" * len(plan))
+
+    monkeypatch.setattr(sweep, "_run", stand_in)
+    monkeypatch.setattr(sweep, "_with_features", lambda variant, *rest: variant)
+    monkeypatch.setattr(sweep.time, "sleep", lambda seconds: 1 / 0)
+    claims = tmp_path / "claims"
+    claims.mkdir()  # a folder that another process has begun
+    with sweep.claims_lib.Claims(claims).claim(ablations.START), pytest.raises(ZeroDivisionError):
+        sweep.run_sweep(run, {"mimir": {}}, range(2), tmp_path)
+    assert ran == [("mimir-0", False), ("mimir-1", False)]
+    sweep.run_sweep(run, {"mimir": {}}, range(2), tmp_path)
+    assert ran[2:] == [("mimir-0", True)] and not list(claims.iterdir())
+
+
 @pytest.mark.parametrize("line", ["mimir,0,0,wide,2,,,,,,", "mimir,x,0,wide", "mimir,0,0"])
 def test_verdicts_that_are_none_are_named(tmp_path, line):
     (tmp_path / "settings.json").write_text('{"steps": 2}')
