@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from mimir_jax import evaluation, files, tables
 from mimir_jax.data.toyworld.language import WORDINGS
-from mimir_jax.evaluation import before_after, confidence, plots, results, sweep
+from mimir_jax.evaluation import before_after, confidence, generation, plots, results, sweep
 from mimir_jax.evaluation import clips as clips_lib
 from mimir_jax.sampling import video as video_lib
 from mimir_jax.systems.ablations import START, Ablation, Prediction
@@ -203,8 +203,12 @@ def _draw_sheets(out: pathlib.Path, steps: int, order: Sequence[str]) -> None:
         return
     clips = clips_lib.read_clips(folders[START])
     for wording in WORDINGS:
-        clip = next(x for x in clips if x["style"] == wording)
-        videos = [before_after.read_video(folder, clip["name"]) for folder in folders.values()]
-        texts = [f"{name}: {clip['prompt']}" for name in folders]
+        clip = next((x for x in clips if x["style"] == wording), None)
+        if clip is None:
+            continue
+        file = f"{generation.VIDEOS}/{clip['name']}.mp4"
+        shown = {name: folder for name, folder in folders.items() if (folder / file).is_file()}
+        videos = [before_after.read_video(folder, clip["name"]) for folder in shown.values()]
+        texts = [f"{name}: {clip['prompt']}" for name in shown]
         strips = [video_lib.strip(video) for video in videos]
         video_lib.contact_sheet(strips, texts).save(out / f"sheet-{wording}.png")

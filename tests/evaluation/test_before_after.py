@@ -146,6 +146,18 @@ def test_the_start_of_a_sweep_is_judged_by_one_process(tmp_path, monkeypatch):
     assert ran[2:] == [("mimir-0", True)] and not list(claims.iterdir())
 
 
+def test_a_sheet_leaves_out_cells_that_are_not_as_far(tmp_path, monkeypatch):
+    frames = np.zeros((4, 8, 8, 3), np.uint8)
+    monkeypatch.setattr(before_after, "read_video", lambda folder, name: frames)
+    line = {"name": "a", "index": 0, "style": "wide", "prompt": "a", "scores": {}}
+    for folder in (tmp_path / ablations.START, tmp_path / "runs/mimir-0/judge/2"):
+        (folder / "videos").mkdir(parents=True)
+        (folder / "clips.jsonl").write_text(f"{json.dumps(line)}\n")
+    (tmp_path / ablations.START / "videos/a.mp4").touch()
+    sweep_report._draw_sheets(tmp_path, 2, [ablations.START, "mimir"])
+    assert [path.name for path in tmp_path.glob("*.png")] == ["sheet-wide.png"]
+
+
 @pytest.mark.parametrize("line", ["mimir,0,0,wide,2,,,,,,", "mimir,x,0,wide", "mimir,0,0"])
 def test_verdicts_that_are_none_are_named(tmp_path, line):
     (tmp_path / "settings.json").write_text('{"steps": 2}')
