@@ -155,6 +155,11 @@ def test_a_reply_is_read_as_letter_or_candidate(reply, right):
     assert questions.is_right(entry, reply) is right
 
 
+def test_a_candidate_inside_another_word_is_not_named():
+    entry = {"candidates": ["man", "child"], "answer": "man"}
+    assert not questions.is_right(entry, "a woman") and questions.is_right(entry, "the man.")
+
+
 def test_flags_that_lack_are_one_line(run):
     folder, _ = run
     line = commands.error_of("evaluate", "questions", "--checkpoint", folder)

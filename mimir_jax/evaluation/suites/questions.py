@@ -134,7 +134,8 @@ def is_right(entry: Mapping[str, Any], reply: str) -> bool:
     letter = re.match(r"\s*(?:answer\s*:?\s*)?(?:\(([A-Z])\)|([A-Z])(?:[.:)]|\s*$))", reply, re.I)
     if letter:
         return (letter[1] or letter[2]).upper() == _LETTERS[place]
-    named = [c for c in entry["candidates"] if _words(c) and _words(c) in _words(reply)]
+    said = f" {_words(reply)} "
+    named = [c for c in entry["candidates"] if _words(c) and f" {_words(c)} " in said]
     return bool(named) and max(named, key=len) == entry["answer"]
 
 
