@@ -139,11 +139,11 @@ def _judge_scenes(
                 trip = _round_trip(request, pipeline)
                 videos = (video, trip, nulls[index % len(nulls)])
                 rows = _judge(request, index, scene, dict(zip(COLUMNS, videos, strict=True)))
-                clips_lib.append_clips(folder, rows)
-                judged += rows
                 shown = video_lib.side_by_side(request.clip, trip, video)
                 scale = video_lib.display_scale(shown)
                 generation.write_video(folder, f"{index:05d}", shown, pipeline.fps, scale)
+                clips_lib.append_clips(folder, rows)
+                judged += rows
         progress(config.scenes - len(missing) + first + len(indices), config.scenes)
     return judged
 
