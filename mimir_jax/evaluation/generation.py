@@ -95,7 +95,8 @@ def generate_batches(
 
     All processes must call it with the same arguments; only process 0 yields.
     """
-    missing = [sample for sample in samples if sample.name not in done]
+    made = set(done)
+    missing = [sample for sample in samples if sample.name not in made]
     progress(len(samples) - len(missing), len(samples))
     for first in range(0, len(missing), batch_size):
         batch = missing[first : first + batch_size]
