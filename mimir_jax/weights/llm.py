@@ -41,8 +41,9 @@ class LLM(family.Published):
         heads = family.field(raw, "num_attention_heads")
         width = family.field(raw, "hidden_size")
         kv_heads = raw.get("num_key_value_heads")
+        layout = _stem_class(class_name(raw), raw)
         windows = {"LlamaForCausalLM": None, "MistralForCausalLM": raw.get("sliding_window", 4096)}
-        window = windows.get(_stem_class(class_name(raw), raw), raw.get("sliding_window"))
+        window = windows.get(layout, raw.get("sliding_window"))
         _require_plain(raw, window)
         return LLMConfig(
             vocab_size=family.field(raw, "vocab_size"),
@@ -55,7 +56,7 @@ class LLM(family.Published):
             norm_eps=family.field(raw, "rms_norm_eps", float),
             tie_embeddings=None if _is_headless(raw, tensors) else _is_tied(raw),
             sliding_window=window,
-            rope=_read_rope(raw),
+            rope=_read_rope(raw, layout),
         )
 
     def write_config(self, config: LLMConfig, name: str) -> family.Raw:
@@ -210,7 +211,8 @@ def _require_plain(raw: family.Raw, window: int | None) -> None:
         )
 
 
-def _read_rope(raw: family.Raw) -> RopeConfig:
+def _read_rope(raw: family.Raw, layout: str | None) -> RopeConfig:
+    """Reads the rotary settings; of those that stand twice, the ones transformers takes."""
     scaling = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind not in _ROPE_KINDS:
@@ -218,13 +220,20 @@ def _read_rope(raw: family.Raw) -> RopeConfig:
             f"config.json must have a rope type among {', '.join(_ROPE_KINDS)}, got {kind!r}"
         )
     max_length = raw.get("max_position_embeddings", 4096)
-    original = scaling.get("original_max_position_embeddings")
-    original = original or raw.get("original_max_position_embeddings") or max_length
+    length = "original_max_position_embeddings"
+    default = 4096 if layout == "Phi3ForCausalLM" else scaling.get(length) or max_length
+    original = raw.get(length) or default
     partial = scaling.get("partial_rotary_factor", raw.get("partial_rotary_factor"))
+    whole = layout in ("LlamaForCausalLM", "MistralForCausalLM")  # whatever `partial` is
+    if whole and kind != "default" and partial not in (None, 1):
+        raise InputError(
+            f"config.json must have no partial_rotary_factor beside rope type {kind} in a Llama or "
+            f"Mistral, got {partial!r:.60}; take it out"
+        )
     rope = dict(
         kind=_ROPE_KINDS[kind],
         theta=float(scaling.get("rope_theta", raw.get("rope_theta", 10000.0))),
-        partial=1.0 if partial is None else float(partial),
+        partial=1.0 if whole or partial is None else float(partial),
         max_length=max_length,
         original_max_length=original,
     )

@@ -20,6 +20,8 @@ from mimir_jax.errors import InputError, listed, printable
 from mimir_jax.models import functional
 from mimir_jax.models.mimir import model as mimir_model
 from mimir_jax.weights import opening, tensors
+from tests.helpers import relative_error
+from tests.models import llm_reference
 from tests.weights import references, test_sat
 
 torch = pytest.importorskip("torch")
@@ -144,6 +146,38 @@ def test_relatives_that_compute_something_else_are_refused(edited):
             weights.open_weights(edited("llama", **fields))
     with pytest.raises(ValueError, match="must name a class among .* got 'GraniteForCausalLM'"):
         weights.open_weights(edited("llama", architectures=["GraniteForCausalLM"]))
+
+
+ROPE_LENGTH = "original_max_position_embeddings"
+
+
+@pytest.mark.parametrize("kind", ["Phi3", "Llama", "Mistral"])
+@pytest.mark.parametrize("fields", [{}, {ROPE_LENGTH: 6}], ids=["inside", "twice"])
+def test_rope_settings_are_those_that_transformers_takes(kind, fields):
+    import transformers
+
+    rope = dict(rope_type="longrope", short_factor=[1.0] * 3, long_factor=[2.0] * 3)
+    sizes = dict(vocab_size=50, hidden_size=24, num_attention_heads=4, num_hidden_layers=1)
+    raw = sizes | fields | dict(intermediate_size=40, rms_norm_eps=1e-5)
+    raw |= dict(max_position_embeddings=9000, rope_parameters=rope | {ROPE_LENGTH: 30})
+    ours = opening.FAMILIES["llm"].read_config(raw | {"architectures": [f"{kind}ForCausalLM"]}, {})
+    theirs = getattr(transformers, f"{kind}Config")(**raw)
+    theirs.standardize_rope_params()  # as before the tables are computed
+    assert ours.rope.original_max_length == theirs.rope_parameters[ROPE_LENGTH]
+
+
+def test_a_llama_rotates_whole_heads_as_in_transformers(edited):
+    import transformers
+
+    rope = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}
+    folder, ids = edited("llama", rope_parameters=rope), np.arange(3, 12)[None]
+    theirs = transformers.LlamaForCausalLM.from_pretrained(str(folder)).eval()
+    model, params = mimir_jax.load(folder)
+    expected = llm_reference.forward(theirs, ids, None)[1]
+    assert relative_error(jax.jit(model.apply)(params, ids).logits, expected) < 1e-5
+    rope |= {"rope_type": "linear", "factor": 2.0}
+    with pytest.raises(InputError, match="no partial_rotary_factor beside rope type linear"):
+        weights.open_weights(edited("llama", rope_parameters=rope))
 
 
 def test_shards_of_a_variant_and_shards_without_an_index(folders, edited, tmp_path):
