@@ -21,6 +21,7 @@ from mimir_jax.weights.rules import (
 from mimir_jax.weights.tensors import Tensor, Tensors
 
 _PATCH = "patch_embed.proj.weight"
+_PATCH_BIAS = "patch_embed.proj.bias"
 _TABLE = "patch_embed.pos_embedding"
 _FIXED = {  # what the network has in one form only
     "activation_fn": "gelu-approximate",
@@ -52,6 +53,8 @@ class DiT(family.Published):
         """
         family.demand(raw, **_FIXED)
         temporal_patch = raw.get("patch_size_t")
+        if temporal_patch is None and tensors and _PATCH_BIAS not in tensors:
+            family.demand(raw, patch_bias=True)
         frames = raw.get("sample_frames", 49)
         ofs = raw.get("ofs_embed_dim")
         if ofs is None and (table := tensors.get("ofs_embedding.linear_1.weight")):
@@ -135,7 +138,7 @@ class DiT(family.Published):
         embed = patch(config.in_channels, config.patch) if conv else LINEAR
         rules = [
             Rule("patch/kernel", (_PATCH,), embed),
-            Rule("patch/bias", ("patch_embed.proj.bias",)),
+            Rule("patch/bias", (_PATCH_BIAS,)),
             *_linear("text", "patch_embed.text_proj"),
             *_linear("time/up", "time_embedding.linear_1"),
             *_linear("time/down", "time_embedding.linear_2"),

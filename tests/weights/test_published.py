@@ -167,6 +167,14 @@ def test_patch_bias_follows_the_tensors(saved, tmp_path):
     assert relative_error(ours, case.theirs(reference)) < case.tolerance
 
 
+def test_a_patch_convolution_without_bias_is_refused(saved):
+    folder, _ = saved("2b")
+    wrong = damage(folder, "unbiased", lambda state: state.pop("patch_embed.proj.bias"))
+    references.edit_config(wrong, patch_bias=False)
+    with pytest.raises(ValueError, match="must have patch_bias True, got False"):
+        mimir_jax.load(wrong)
+
+
 def test_torch_files(saved, tmp_path):
     folder, reference = saved("llama")
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
