@@ -34,6 +34,9 @@ class T5(family.Published):
                 f"config.json must have feed_forward_proj 'gated-gelu' or 'relu', got "
                 f"{activation!r}, which this network does not implement"
             )
+        gated = activation == "gated-gelu"  # what a config states beside it has the last word
+        function = ("gelu_new", "gelu_pytorch_tanh") if gated else "relu"
+        family.demand(raw, dense_act_fn=function, is_gated_act=gated)
         return T5Config(
             vocab_size=family.field(raw, "vocab_size"),
             width=family.field(raw, "d_model"),

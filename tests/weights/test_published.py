@@ -259,6 +259,8 @@ def test_every_wrong_tensor_is_listed(saved, tmp_path):
         ("2b", {"_class_name": "UNet"}, "must name a class among .*got 'UNet'"),
         ("vae", {"block_out_channels": [4, 8, 16]}, "misshaped"),
         ("t5-gated", {"feed_forward_proj": "gated-silu"}, "got 'gated-silu'"),
+        ("t5-gated", {"dense_act_fn": "silu"}, "must have dense_act_fn 'gelu_new' or .*'silu'"),
+        ("t5-relu", {"is_gated_act": True}, "must have is_gated_act False, got True"),
     ],
 )
 def test_configs_that_do_not_fit(saved, tmp_path, name, changes, message):
