@@ -280,11 +280,16 @@ class DiTConfig:
         checks.positive_sizes(self)
         checks.check(
             self,
-            self.head_dim % 16 == 0,
+            self.position == "sincos" or self.head_dim % 16 == 0,
             "{head_dim} must be a multiple of 16 (rotary split 1/4, 3/8, 3/8)",
         )
+        checks.check(
+            self,
+            self.width % 16 == 0,
+            "{num_heads} heads of {head_dim} must make a multiple of 16 (split 1/4, 3/8, 3/8)",
+        )
         for name in ("sample_height", "sample_width"):
-            fits = getattr(self, name) % self.patch == 0
+            fits = self.position != "rope+learned" or getattr(self, name) % self.patch == 0
             checks.check(self, fits, f"{{{name}}} must be a multiple of {{patch}}")
         checks.check(
             self,

@@ -101,6 +101,19 @@ def test_dit_matches_diffusers(variant, sizes, ofs, strict_dtypes):
     assert relative_error(ours, expected) < 1e-5
 
 
+@pytest.mark.torch
+def test_narrow_heads_and_odd_sizes_match_diffusers():
+    cfg = tiny("2b", num_layers=1, num_heads=2, head_dim=8, sample_width=9)
+    reference, arguments = dit_reference.make_reference(cfg), inputs(cfg, (2, 4, 6))
+    expected = dit_reference.run_reference(reference, cfg, *arguments)
+    model, params = functional.build(dit.DiT, cfg), params_of("dit", reference, cfg)
+    assert relative_error(jax.jit(model.apply)(params, *arguments), expected) < 1e-5
+    with pytest.raises(ValueError, match="head_dim must be a multiple of 16 .* got 8"):
+        tiny("5b", num_heads=2, head_dim=8)
+    with pytest.raises(ValueError, match="num_heads heads of head_dim must make a multiple of 16"):
+        tiny("2b", num_heads=3, head_dim=8)
+
+
 @pytest.mark.parametrize(
     ("variant", "count"),
     [
