@@ -203,9 +203,10 @@ def _draw_sheets(out: pathlib.Path, steps: int, order: Sequence[str]) -> None:
         return
     clips = clips_lib.read_clips(folders[START])
     for wording in WORDINGS:
-        clip = next((x for x in clips if x["style"] == wording), None)
-        if clip is None:
+        asked = [clip for clip in clips if clip["style"] == wording]
+        if not asked:
             continue
+        clip = max(asked, key=lambda clip: len(clip["scores"]))  # the first that tells most
         file = f"{generation.VIDEOS}/{clip['name']}.mp4"
         shown = {name: folder for name, folder in folders.items() if (folder / file).is_file()}
         videos = [before_after.read_video(folder, clip["name"]) for folder in shown.values()]

@@ -145,8 +145,8 @@ def paper() -> c.TrainConfig:
               --config.init_from=CogVideoX-5b/transformer --config.system.vae_path=CogVideoX-5b/vae
               --config.system.multimodal.path=llava-1.5-7b-hf --config.system.memory_path=memory
               --config.data.folder.path=FOLDER
-    Hardware: estimated 36 GB per chip on 8 TPU v5p chips with batch_size=8, 24 GB on 64 with its
-              64 clips; not compiled for them.
+    Hardware: 37 GB per chip as compiled for 8 TPU v5p chips with batch_size=8; estimated 24 GB on
+              64 with its 64 clips.
     Time:     not run.
     Expect:   not run.
     """
