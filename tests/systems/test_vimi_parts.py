@@ -74,6 +74,14 @@ def test_answers_alone_are_learned_behind_their_picture(llava_folder):
     assert batch.pixels.shape == (8, 32, 32, 3)
 
 
+def test_a_row_that_its_question_fills_has_nothing_to_learn(llava_folder):
+    run = captioning(llava_folder, length=8)
+    encoder = systems.make_encoder(run, systems.make_system(run))
+    record = encoder.source("train")[0]
+    batch = encoder.encode({"prompt": [record["prompt"]], "answer": ["a red circle " * 30]})
+    assert batch.ids.shape == (1, 8) and (batch.labels == -1).all()
+
+
 @pytest.mark.slow
 def test_a_llava_learns_and_encodes_prompts(llava_folder, tmp_path):
     losses = []

@@ -46,9 +46,10 @@ class CaptioningEncoder:
             asked = tokenization.ids(prompt, answer=True)
             said = tokenizer(answer, add_special_tokens=False)["input_ids"]
             said.append(tokenizer.eos_token_id)
+            said = said[: max(length - len(asked), 0)]
             whole = [*asked, *said][:length]
             ids[row, : len(whole)] = whole
-            labels[row, len(asked) - 1 : len(whole) - 1] = said[: len(whole) - len(asked)]
+            labels[row, len(asked) - 1 :][: len(said)] = said
         return system_lib.Batch(pixels=self.pixels(prompts), ids=ids, labels=labels)
 
     def pixels(self, prompts: list[interleaved.Prompt]) -> np.ndarray:
