@@ -62,6 +62,10 @@ class Prompt:
         """The pictures in order."""
         return [part for part in self.segments if not isinstance(part, Text)]
 
+    def with_text_alone(self, text: str) -> "Prompt":
+        """Returns a prompt of which the LLM reads a text alone; its first frame stays."""
+        return dataclasses.replace(self, segments=(Text(text),), caption=text)
+
     def key(self) -> bytes:
         """Returns a digest of what the LLM reads."""
         parts = [p.text if isinstance(p, Text) else p for p in self.segments]

@@ -433,7 +433,7 @@ class Pipeline:
         """Returns the features of the prompts alone, where pictures have a scale of their own."""
         if guidance.branches(self._guidance) < 3:
             return None
-        return self.encoder.features([request_lib.without_pictures(r) for r in requests])
+        return self.encoder.text_features(requests)
 
     def _first_frames(self, given: Any, prompts: int, shape: tuple[int, ...]) -> list[Any]:
         """Returns the first frame of each prompt, of the size of the videos, or None."""

@@ -16,13 +16,6 @@ make_keys = noise.make_keys
 """Random keys of the seeds of requests."""
 
 
-def without_pictures(request: "Request") -> "Request":
-    """Returns a request with its text alone, without marks, pictures, first frame and document."""
-    prompt = interleaved.without_marks(request.prompt)
-    none = {"images": (), "first_frame": None, "document": None}
-    return dataclasses.replace(request, prompt=prompt, **none)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Request:
     """One video to make.

@@ -298,6 +298,14 @@ class DiffusionEncoder(StoringEncoder, Protocol):
         """
         ...
 
+    def text_features(self, requests: Sequence[Request]) -> Features:
+        """Returns what conditions the network on the text of each request, without its pictures.
+
+        Guidance with a scale for pictures reads it. Latents of a first frame, which the
+        unconditional branch has too, stay.
+        """
+        ...
+
     def with_first_frames(
         self, features: Features, frames: Sequence[UInt8[np.ndarray, "h w 3"] | None]
     ) -> Features:

@@ -78,6 +78,10 @@ class ClipEncoder(abc.ABC):
         del frames
         return features
 
+    def text_features(self, requests: Sequence[base.Request]) -> base.Features:
+        """Returns `features`: prompts are text alone."""
+        return self.features(requests)
+
     def null_batch_features(self, rows: int) -> base.Features | None:
         """Returns the encoded null condition of `rows`; None where the network has its own rule."""
         del rows

@@ -76,7 +76,8 @@ class VimiSystemConfig(DiffusionSystemConfig):
             encoded once, and training samples one of them each time.
         document_dropout: Share of prompts without their document (V-U7).
         picture_dropout: Share of subject-driven and prediction prompts reduced to their text,
-            without images, marks and instruction, for guidance with two scales (V-U17).
+            without images, marks and instruction, for guidance with two scales (V-U17); latents of
+            a first frame are kept.
     """
 
     dit_field: ClassVar[str] = "model.dit"

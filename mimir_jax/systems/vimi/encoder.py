@@ -114,10 +114,18 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         made = [self._compose(request) for request in requests]
         for row, request in enumerate(requests):
             if request.negative_prompt is not None:
-                null = interleaved.retrieved(self._llm.config, request.negative_prompt, None)
-                made[row] = dataclasses.replace(null, first_frame=made[row].first_frame)
+                made[row] = made[row].with_text_alone(request.negative_prompt)
         drop = np.array([request.negative_prompt is None for request in requests])
         return self._encode(made, self._size(requests)), drop
+
+    def text_features(self, requests: Sequence[base.Request]) -> condition_lib.PromptFeatures:
+        """Returns the states of captions alone, without pictures and documents (V-U17).
+
+        First frames whose latents the transformer reads stay.
+        """
+        made = [self._compose(request) for request in requests]
+        alone = [prompt.with_text_alone(prompt.caption) for prompt in made]
+        return self._encode(alone, self._size(requests))
 
     def with_first_frames(
         self, features: base.Features, frames: Sequence[UInt8[np.ndarray, "h w 3"] | None]

@@ -90,7 +90,7 @@ class PromptMaker:
             prompt = self._pictured(record, task, wording, rng)
             if share >= cfg.picture_dropout:
                 return prompt
-            return interleaved.retrieved(cfg.multimodal, prompt.caption, None)
+            return prompt.with_text_alone(prompt.caption)
         caption, document = record["caption"], None
         if self._retrieval is not None and share >= cfg.document_dropout:
             found = self._retrieval.search.draw(caption, number, exclude=self._own(index))
