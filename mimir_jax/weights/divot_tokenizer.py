@@ -90,8 +90,10 @@ class Tokenizer(family.Published):
         """Writes what tensors do not tell."""
         heads = {part: {"num_heads": getattr(config, part).num_heads} for part in _PARTS}
         heads["vit"] |= {
-            "image_size": config.vit.image_size, "activation": config.vit.activation
-        }  # fmt: skip
+            "image_size": config.vit.image_size,
+            "activation": config.vit.activation,
+            "norm_eps": config.vit.norm_eps,
+        }
         heads["resampler"] |= {"head_dim": config.resampler.head_dim}
         return {"architectures": [name], "frame_size": config.frame_size, **heads}
 
@@ -228,6 +230,7 @@ def _vit(sizes: _Sizes) -> ViTConfig:
         mlp_dim=sizes.of((f"{blocks}0.mlp.c_fc.weight", 0)),
         activation=sizes.stated("vit.activation", "gelu"),
         post_norm=False,
+        norm_eps=sizes.stated("vit.norm_eps", 1e-5),
     )
 
 
@@ -336,5 +339,6 @@ def _openclip_config(folder: pathlib.Path) -> family.Raw:
             "num_heads": raw["num_attention_heads"],
             "image_size": raw["image_size"],
             "activation": raw["hidden_act"],
+            "norm_eps": raw["layer_norm_eps"],
         }
     }

@@ -58,6 +58,8 @@ def config(raw: family.Raw) -> family.Raw:
     sizes = {"layers": 12, "width": 768, "head_width": 64, "mlp_ratio": 4.0, "patch_size": 16}
     sizes |= {"image_size": 224} | family.field(model, "vision_cfg", dict)
     width = family.field(sizes, "width")
+    family.demand(sizes, act_kwargs=({}, None), no_ln_pre=False, pool_type="tok")
+    norm = family.field({"norm_kwargs": {}} | sizes, "norm_kwargs", dict)
     return {
         "architectures": ["CLIPVisionModel"],
         "model_type": "clip_vision_model",
@@ -69,7 +71,7 @@ def config(raw: family.Raw) -> family.Raw:
         "num_attention_heads": width // family.field(sizes, "head_width"),
         "intermediate_size": int(width * family.field(sizes, "mlp_ratio", float)),
         "hidden_act": "quick_gelu" if model.get("quick_gelu", False) else "gelu",
-        "layer_norm_eps": 1e-5,
+        "layer_norm_eps": family.field({"eps": 1e-5} | norm, "eps", float),
     }
 
 

@@ -115,7 +115,7 @@ OPENCLIP = {
 
 
 def write_openclip(folder, tower):
-    """The tower of an OpenCLIP, whose norms have one epsilon."""
+    """The tower of an OpenCLIP."""
     state = {}
     for name, value in tower.state_dict().items():
         for theirs, ours in OPENCLIP.items():
@@ -131,6 +131,7 @@ def write_openclip(folder, tower):
     folder.mkdir()
     torch.save(state, folder / "open_clip_pytorch_model.bin")
     sizes = {"image_size": 12, "patch_size": 4, "layers": 2, "width": 30, "head_width": 6}
+    sizes |= {"norm_kwargs": {"eps": CFG.norm_eps}}
     model = {"embed_dim": 8, "vision_cfg": sizes | {"mlp_ratio": 1.48}, "text_cfg": {}}
     (folder / openclip.CONFIG_FILE).write_text(json.dumps({"model_cfg": model}))
 
@@ -150,11 +151,6 @@ def test_every_form_equals_its_reference_and_comes_back(tower, tmp_path, form):
 
     source = tmp_path / "source"
     FORMS[form](source, tower)
-    if form == "openclip":
-        tower = test_vit.reference(CFG)
-        for module in tower.modules():
-            if isinstance(module, torch.nn.LayerNorm):
-                module.eps = 1e-5
     model, params = mimir_jax.load(source, kind="vit")
     expected, _ = test_vit.run_reference(tower, IMAGES)
     assert relative_error(model.apply(params, IMAGES, layer=-2), expected[-2]) < 1e-5
@@ -167,6 +163,16 @@ def test_every_form_equals_its_reference_and_comes_back(tower, tmp_path, form):
     again = transformers.CLIPVisionModel.from_pretrained(str(tmp_path / "back")).eval()
     states, _ = test_vit.run_reference(again, IMAGES)
     assert np.array_equal(states[-1], expected[-1])
+
+
+def test_settings_of_openclip_are_read_or_refused():
+    read = lambda **fields: openclip.config({"model_cfg": {"vision_cfg": fields}})  # noqa: E731
+    assert read()["layer_norm_eps"] == 1e-5
+    assert read(norm_kwargs={"eps": 1e-6}, act_kwargs=None)["layer_norm_eps"] == 1e-6
+    changed = dict(act_kwargs={"approximate": "tanh"}, no_ln_pre=True, pool_type="avg")
+    for name, value in changed.items():
+        with pytest.raises(ValueError, match=f"must have {name} .*, got .* does not implement"):
+            read(**{name: value})
 
 
 @pytest.mark.parametrize("write_whole", [write_llava, write_published_llava])
