@@ -108,9 +108,10 @@ def test_presets_are_found_by_name():
         (lambda: c.OptimizerConfig(learning_rate=float("nan")), "must be above 0, got nan"),
         (lambda: c.OptimizerConfig(freeze=("^dit/(",)), "freeze must hold regular expressions"),
         (
-            lambda: c.DiTConfig(sample_height=5),
-            "^DiTConfig.sample_height .* of patch, got 5 and 2$",
+            lambda: c.DiTConfig(position="rope+learned", sample_height=5),
+            "^DiTConfig.sample_height .* a multiple, of patch, got 5 and 2$",
         ),
+        (lambda: c.DiTConfig(sample_width=1), "sample_width must be at least .* got 1 and 2$"),
         (lambda: c.LanguageSystemConfig(kind="llm"), "kind must be the kind of the model"),
         (lambda: a_run(eval_every=-1), "eval_every must be at least 0, got -1"),
         (lambda: a_run(steps=0), "steps must be at least 1, got 0"),

@@ -289,8 +289,10 @@ class DiTConfig:
             "{num_heads} heads of {head_dim} must make a multiple of 16 (split 1/4, 3/8, 3/8)",
         )
         for name in ("sample_height", "sample_width"):
-            fits = self.position != "rope+learned" or getattr(self, name) % self.patch == 0
-            checks.check(self, fits, f"{{{name}}} must be a multiple of {{patch}}")
+            size, learned = getattr(self, name), self.position == "rope+learned"
+            fits = size >= self.patch and not (learned and size % self.patch)
+            rule = "must be at least the size, and with a learned table a multiple, of"
+            checks.check(self, fits, f"{{{name}}} {rule} {{patch}}")
         checks.check(
             self,
             self.attention != "cudnn" or self.dtype != "float32",
