@@ -409,7 +409,7 @@ STATES = np.zeros((2, LENGTH, WIDTH), np.float32)
         ({"latents": None, "height": 36}, "height must be a multiple of 8 .* got 36; .* is 32"),
         ({"latents": None, "width": 3}, "width must be a multiple of 8 .* got 3; .* is 8"),
         ({"latents": START[:1]}, r"latents must have shape .* with 2 rows, .* got \(1, 3, 8"),
-        ({"latents": START[..., :3]}, "latents must have dit.in_channels=4 channels, got 3"),
+        ({"latents": START[..., :3]}, "latents must have 4 channels, got 3"),
         ({"latents": START[:, :, :5]}, "latent height must be a positive multiple of .* 2, got 5"),
         ({"height": 40}, r"height must be the 32 of latents \(2, 3, 8, 12, 4\), got 40"),
         ({"num_frames": 17}, "latents must have 5 frames for num_frames=17, got 3"),

@@ -1,7 +1,7 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
 import json
-import types
+from unittest import mock
 
 import av
 import numpy as np
@@ -12,6 +12,7 @@ from mimir_jax.sampling import edits
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.sampling.open import load_pipeline, open_pipeline
 from mimir_jax.sampling.request import Request
+from mimir_jax.systems import base
 from tests import commands, quick
 from tests.data import video_files
 from tests.helpers import relative_error
@@ -101,8 +102,7 @@ def test_pixels_outside_a_mask_and_frames_of_a_continuation_stay(pipelines):
 
 
 def test_edits_made_together_have_one_strength():
-    config = types.SimpleNamespace(kind="cogvideox")
-    system = types.SimpleNamespace(request_fields={"prompt"}, config=config)
+    system = mock.Mock(spec=base.DiffusionSystem, request_fields={"prompt"}, config=mock.Mock())
     whole, masked = Request("a", video=CLIP), Request("a", video=CLIP, mask=LEFT)
     edits.check(system, [whole, Request("a", video=CLIP, strength=edits.STRENGTH)], SIZE)
     with pytest.raises(ValueError, match="must have one strength, got 2; make them one by one"):

@@ -3,6 +3,7 @@
 """What a run survives, on a system that compiles in no time; `tests/faults` tries the program."""
 
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -115,18 +116,17 @@ def test_the_state_that_diverged_is_gone_before_another_is_read(
     line_run, tmp_path, replace, monkeypatch
 ):
     diverging(monkeypatch, {2})
-    restore, alive, before = checkpoint.Checkpointer.restore, [], jax.live_arrays()
+    restore, alive = checkpoint.Checkpointer.restore, []
 
     def recorded(self, abstract):
-        known = set(map(id, before))
-        new = [x for x in jax.live_arrays() if id(x) not in known]
-        alive.append([x.shape for x in new if x.shape == (4, 1)])
+        weights = [x for x in jax.live_arrays() if x.shape == (4, 1)]  # Orbax has some too
+        alive.append(sum(bool(np.isnan(x).any()) for x in weights))
         return restore(self, abstract)
 
     monkeypatch.setattr(checkpoint.Checkpointer, "restore", recorded)
     chosen = replace(line_run.divergence, policy="rollback")
     loop.train(replace(line_run, divergence=chosen, checkpoint_every=2), tmp_path)
-    assert alive == [[]]
+    assert alive == [0]
 
 
 def test_divergence_has_a_limit(line_run, tmp_path, replace, monkeypatch):
@@ -210,6 +210,7 @@ def test_checkpoints_are_saved_by_time(line_run, tmp_path, replace):
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == list("1234")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's loops
 def test_save_that_fails_ends_the_run_and_leaves_the_one_before(line_run, tmp_path, replace):
     run = replace(line_run, steps=9, checkpoint_every=2, log_every=100)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -226,6 +227,7 @@ def test_save_that_fails_ends_the_run_and_leaves_the_one_before(line_run, tmp_pa
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert weights.verify(tmp_path) == [f"{tmp_path}/checkpoints/2: 6 arrays and 2 items"]
+    gc.collect()  # what Orbax has not awaited ends here, not in another test
 
 
 def test_workdir_that_cannot_be_written_is_refused_first(line_run, monkeypatch, tmp_path):
