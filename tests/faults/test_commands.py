@@ -40,11 +40,11 @@ def judging(out):
 
 
 def contents(folder):
-    """Digests of what a command made, without what tells times and processes."""
+    """Digests of what a command made, without what tells times and processes, or was begun."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix in (".mp4", ".array_record", ".npz", ".jsonl")
+        if path.suffix in (".mp4", ".array_record", ".npz", ".jsonl") and path.name[0] != "."
     }
 
 
