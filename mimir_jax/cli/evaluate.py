@@ -177,6 +177,7 @@ SUBCOMMANDS = {
     "ucf101": SamplingSuite("ucf101", config_lib.UCF101EvalConfig),
     "msrvtt": SamplingSuite("msrvtt", config_lib.MSRVTTEvalConfig),
     "subjects": SamplingSuite("subjects", config_lib.SubjectsEvalConfig),
+    "grounding": SamplingSuite("grounding", config_lib.GroundingEvalConfig),
     "vbench-scores": Suite("vbench-scores", config_lib.VBenchScoresConfig, "FILE ..."),
     "features": CheckpointSuite("features", config_lib.FeaturesEvalConfig),
     "compare": Suite("compare", config_lib.CompareConfig, "RUN RUN ..."),

@@ -111,6 +111,41 @@ class ReconstructionEvalConfig(CheckpointConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class GroundingEvalConfig(CheckpointConfig):
+    """Generate videos from images and documents of Toyworld, and judge what these brought.
+
+    Every held-out scene is asked for with the image or document, without it and in words.
+
+    Attributes:
+        checkpoint: Run of the second stage of `vimi`.
+        demos: `names`: shapes with invented names that a document explains; `subjects`: objects
+            given by images; `first_frames`: videos that continue a frame.
+        variety: Variety of the scenes; by default that of the run's training.
+        scenes: Number of scenes of each.
+        seed: Seed of the first video.
+        batch_size: Videos at a time; by default enough to keep all devices busy.
+    """
+
+    demos: tuple[str, ...] = ("names", "subjects", "first_frames")
+    variety: Literal["varied", "plain", "single"] | None = None
+    scenes: int = 200
+    seed: int = 0
+    batch_size: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require_at_least(self, "scenes", 1)
+        _require_seed(self.seed)
+        _require_at_least(self, "batch_size", 1)
+        known = ("names", "subjects", "first_frames")
+        unknown = [demo for demo in self.demos if demo not in known]
+        if unknown or not self.demos:
+            raise InputError(
+                f"--demos must be of {', '.join(known)}, got {unknown[0] if unknown else 'none'}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ComprehensionEvalConfig(CheckpointConfig):
     """Describe held-out Toyworld clips with Divot's LLM, and judge the texts exactly.
 

@@ -34,6 +34,7 @@ class EvalSample:
         prompt: Text that the model reads.
         seed: Seed of the noise.
         images: Images at the marks `<img>` of the prompt.
+        first_frame: First frame of the video, RGB.
         document: Retrieved document that the model reads before the prompt.
     """
 
@@ -42,6 +43,9 @@ class EvalSample:
     seed: int
     images: tuple[UInt8[np.ndarray, "_ _ 3"], ...] = dataclasses.field(
         default=(), kw_only=True, compare=False
+    )
+    first_frame: UInt8[np.ndarray, "_ _ 3"] | None = dataclasses.field(
+        default=None, kw_only=True, compare=False
     )
     document: interleaved.Document | None = dataclasses.field(
         default=None, kw_only=True, compare=False
@@ -101,7 +105,14 @@ def generate_batches(
     for first in range(0, len(missing), batch_size):
         batch = missing[first : first + batch_size]
         requests = [
-            Request(s.prompt, seed=s.seed, images=s.images, document=s.document) for s in batch
+            Request(
+                s.prompt,
+                seed=s.seed,
+                images=s.images,
+                first_frame=s.first_frame,
+                document=s.document,
+            )
+            for s in batch
         ]
         videos = generator.generate(requests, batch_size=batch_size)
         if distributed.is_first():

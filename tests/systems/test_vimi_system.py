@@ -15,7 +15,7 @@ from PIL import Image
 from mimir_jax import config as c
 from mimir_jax import systems, weights
 from mimir_jax.data import sources
-from mimir_jax.data.toyworld import captions, pictured, renderer
+from mimir_jax.data.toyworld import captions, invented, pictured, renderer
 from mimir_jax.data.toyworld.source import ToyworldSource
 from mimir_jax.diffusion import samplers
 from mimir_jax.encoders import text
@@ -119,6 +119,16 @@ def test_a_clip_never_gets_its_own_document(run):
     assert words(dropped.draw(source[1], 0)) == source[1]["caption"]
     none, _ = maker(run, stage="pretrain", memory_path=None)
     assert not none.draw(source[1], 0).pictures
+
+
+def test_invented_names_are_explained_by_the_document_alone(run):
+    made, source = maker(run, stage="pretrain", invented_names=1.0, memory_path=None)
+    for index in range(6):
+        text, picture, caption = words(made.draw(source[index], 0)).split("\n")
+        name = text.removeprefix("a ")
+        assert picture == "*" and name in invented.NAMES["train"] and name in caption
+    instructed, _ = maker(run, invented_names=1.0)
+    assert len(words(instructed.draw(source[0], 0, task="retrieval")).split("\n")) == 4
 
 
 def test_pictures_are_dropped_with_their_marks(run):

@@ -10,10 +10,11 @@ import csv
 import dataclasses
 import io
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
+from jaxtyping import UInt8
 
 from mimir_jax import evaluation, files, tables
 from mimir_jax.data.toyworld import captions, language, sampling, wording
@@ -170,17 +171,29 @@ def ask_for(
     ]
 
 
+S = TypeVar("S", bound=ToyworldSample)
+
+
 def judge_samples(
-    samples: Sequence[ToyworldSample],
+    samples: Sequence[S],
     generator: generation.Generator,
     folder: pathlib.Path,
     *,
     batch_size: int,
     progress: generation.Progress,
+    judge: Callable[[S, UInt8[np.ndarray, "f h w 3"]], clips_lib.JudgedClip] | None = None,
 ) -> list[clips_lib.JudgedClip]:
     """Generates and judges the samples that `clips.jsonl` in `folder` lacks.
 
     Of several processes, all generate; process 0 judges, writes and returns.
+
+    Args:
+        samples: The videos.
+        generator: Generates them.
+        folder: Folder of results.
+        batch_size: Videos at a time.
+        progress: Called with the number of videos that exist and the number of all videos.
+        judge: Judges a video; by default in the categories of its sample.
 
     Returns:
         All judged clips in the order of `samples`; none but on process 0.
@@ -193,7 +206,7 @@ def judge_samples(
         for sample, frames in zip(batch, videos, strict=True):
             scale = max(1, 256 // min(frames.shape[1:3]))
             generation.write_video(folder, sample.name, frames, generator.fps, scale)
-            judged[sample.name] = _judge(sample, frames)
+            judged[sample.name] = (judge or _judge)(sample, frames)
         clips_lib.append_clips(folder, [judged[sample.name] for sample in batch])
     return [judged[sample.name] for sample in samples] if distributed.is_first() else []
 

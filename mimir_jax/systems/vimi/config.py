@@ -75,6 +75,8 @@ class VimiSystemConfig(DiffusionSystemConfig):
         prompts_per_clip: Prompts per clip, with different documents, tasks and wordings. They are
             encoded once, and training samples one of them each time.
         document_dropout: Share of prompts without their document (V-U7).
+        invented_names: Share of the prompts with a document, of Toyworld, in which a shape has an
+            invented name that the image of the document alone explains (V-U20).
         picture_dropout: Share of subject-driven and prediction prompts reduced to their text,
             without images, marks and instruction, for guidance with two scales (V-U17); latents of
             a first frame are kept.
@@ -96,6 +98,7 @@ class VimiSystemConfig(DiffusionSystemConfig):
     tasks: TasksConfig = TasksConfig()
     prompts_per_clip: int = 2
     document_dropout: float = 0.1
+    invented_names: float = 0.0
     picture_dropout: float = 0.0
 
     def __post_init__(self):
@@ -115,7 +118,7 @@ class VimiSystemConfig(DiffusionSystemConfig):
             "{model.dit.in_channels} must equal {vae.latent_channels} in the stage pretrain, which "
             "has no first frames, and with {model.dit.ofs_width}",
         )
-        for name in ("document_dropout", "picture_dropout"):
+        for name in ("document_dropout", "invented_names", "picture_dropout"):
             checks.within(self, name, 0, 1)
         checks.check(
             self,
@@ -165,4 +168,10 @@ class VimiSystemConfig(DiffusionSystemConfig):
             self.stage == "pretrain" or not self.tasks.subject or run.data.source == "toyworld",
             "{system.tasks.subject} must be 0 unless {data.source} is toyworld, which alone has "
             "cut-outs of its objects",
+        )
+        checks.check(
+            run,
+            not self.invented_names or run.data.source == "toyworld",
+            "{system.invented_names} must be 0 unless {data.source} is toyworld, whose shapes "
+            "alone can be renamed",
         )

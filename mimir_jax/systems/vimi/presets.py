@@ -99,6 +99,7 @@ def tiny_stage1() -> c.TrainConfig:
             sampler=c.SamplerConfig(
                 name="ddim", steps=20, guidance_scale=4.0, dynamic_guidance="off"
             ),
+            invented_names=0.5,
             heldout_clips=8,
         ),
         data=c.DataConfig(toyworld=c.ToyworldConfig(num_scenes=2048, variety="single")),

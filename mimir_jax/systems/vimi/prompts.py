@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mimir_jax import files, hashing
-from mimir_jax.data.toyworld import pictured
+from mimir_jax.data.toyworld import invented, pictured
 from mimir_jax.data.toyworld.source import ToyworldSource
 from mimir_jax.encoders import interleaved
 from mimir_jax.retrieval import documents as documents_lib
@@ -91,6 +91,8 @@ class PromptMaker:
             if share >= cfg.picture_dropout:
                 return prompt
             return prompt.with_text_alone(prompt.caption)
+        if cfg.invented_names and rng.random() < cfg.invented_names:
+            return self._named(int(record["index"]), wording, rng)
         caption, document = record["caption"], None
         if self._retrieval is not None and share >= cfg.document_dropout:
             found = self._retrieval.search.draw(caption, number, exclude=self._own(index))
@@ -119,6 +121,20 @@ class PromptMaker:
                 break
             place, objects = False, objects if place else objects[:-1]
         return interleaved.subjects(self._config.multimodal, found.text, found.pictures, wording)
+
+    def _named(self, index: int, wording: int, rng: np.random.Generator) -> interleaved.Prompt:
+        """Returns a prompt whose document explains an invented name."""
+        scene = self._source.scene(index)
+        found = invented.explain(
+            scene,
+            str(rng.choice(invented.NAMES["train"])),
+            int(rng.integers(1 << 32)),
+            group=int(rng.integers(len(scene.groups))),
+            height=self._source.height,
+            width=self._source.width,
+        )
+        document = interleaved.Document(found.explanation, found.picture)
+        return with_document(self._config, found.text, document, wording)
 
     def _own(self, index: int) -> Collection[str]:
         """Returns the names of a record, whose own document it must not get."""

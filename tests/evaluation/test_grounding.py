@@ -1,0 +1,107 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The grounding suite, by a generator that believes every picture."""
+
+import dataclasses
+import json
+import types
+
+import numpy as np
+import pytest
+
+from mimir_jax.data.toyworld import invented, renderer, sampling
+from mimir_jax.errors import InputError
+from mimir_jax.evaluation import config as config_lib
+from mimir_jax.evaluation.judge import recognition
+from mimir_jax.evaluation.suites import grounding
+
+SEED = 7
+
+
+class Believer:
+    """Draws the shape that it sees in the picture of a request, a circle where it sees none."""
+
+    fps, batch_multiple, size, settings = 8.0, 4, (17, 64, 64), {"step": 1}
+    system = types.SimpleNamespace(config=types.SimpleNamespace(kind="vimi", stage="instruct"))
+
+    def __init__(self):
+        self.prompts = []
+
+    def generate(self, requests, *, batch_size):
+        del batch_size
+        self.prompts += [request.prompt for request in requests]
+        return np.stack([self._draw(request) for request in requests])
+
+    def truncated_text(self, request):
+        del request
+        return ""
+
+    def _draw(self, request):
+        scene = sampling.sample(0, "heldout", request.seed - SEED, "single")
+        (group,) = scene.groups
+        if request.first_frame is not None or group.shape in request.prompt:
+            return renderer.render(scene, *self.size)
+        shape = "circle"
+        if request.images:
+            shape = group.shape
+        elif request.document is not None:
+            still = np.repeat(request.document.picture[None], 17, axis=0)
+            shape = recognition.observe(still).groups[0].shape
+        changed = dataclasses.replace(group, shape=shape)
+        return renderer.render(dataclasses.replace(scene, groups=(changed,)), *self.size)
+
+
+def silent(done, total):
+    del done, total
+
+
+def test_what_pictures_bring_is_measured(tmp_path):
+    config = config_lib.GroundingEvalConfig(
+        out=str(tmp_path / "out"), variety="single", scenes=3, seed=SEED
+    )
+    generator = Believer()
+    report = grounding.evaluate(config, generator, silent)
+    demos = json.loads((report.folder / "results.json").read_text())["results"]
+    names = demos["names"]["categories"]["object_class"]
+    assert names["document"]["passed"] == names["words"]["passed"] == 1
+    assert names["wrong"]["passed"] == 0 and names["without"]["passed"] <= 1 / 3
+    shown = demos["names"]["measures"]["shows_document"]
+    assert shown["document"]["mean"] == shown["wrong"]["mean"] == 100
+    assert shown["without"]["mean"] < 100
+    subjects = demos["subjects"]["categories"]["object_class"]
+    assert subjects["image"]["passed"] == 1 and subjects["without"]["passed"] <= 1 / 3
+    start = demos["first_frames"]["measures"]
+    assert start["start_psnr"]["first_frame"]["mean"] == 100
+    assert start["start_offset"]["first_frame"]["mean"] < 2
+    assert "shape of the document" in report.text and (report.folder / "sheet.png").is_file()
+    made = len(generator.prompts)
+    assert made == 3 * (4 + 3 + 2)
+    grounding.evaluate(config, generator, silent)  # resumes: nothing is generated again
+    assert len(generator.prompts) == made
+
+
+def test_only_runs_that_read_images_are_evaluated(tmp_path):
+    generator = Believer()
+    generator.system = types.SimpleNamespace(config=types.SimpleNamespace(kind="mimir"))
+    with pytest.raises(InputError, match="second stage of vimi"):
+        grounding.evaluate(config_lib.GroundingEvalConfig(out=str(tmp_path)), generator, silent)
+    with pytest.raises(InputError, match="--demos must be of names, subjects"):
+        config_lib.GroundingEvalConfig(demos=("name",))
+
+
+def test_an_invented_name_means_what_its_picture_shows():
+    assert not set(invented.NAMES["train"]) & set(invented.NAMES["heldout"])
+    for index in range(12):
+        scene = sampling.sample(0, "train", index, "single")
+        (group,) = scene.groups
+        found = invented.explain(scene, "zivof", index)
+        assert "zivof" in found.text and group.shape not in found.text
+        assert found.words == found.text.replace("zivofs", "zivof").replace(
+            "zivof", found.words.split(group.colour)[1].split()[0]
+        )
+        (seen,) = recognition.observe(np.repeat(found.picture[None], 17, axis=0)).groups
+        assert seen.shape == group.shape == found.shape and seen.colour != group.colour
+        assert (seen.colour, seen.shape) not in sampling.HELDOUT_PAIRS
+        assert not np.array_equal(
+            found.picture, invented.explain(scene, "zivof", index + 99).picture
+        )
