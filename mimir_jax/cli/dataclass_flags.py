@@ -12,6 +12,7 @@ from absl import flags
 
 from mimir_jax.cli import help_text
 from mimir_jax.config import checks
+from mimir_jax.errors import InputError
 
 T = TypeVar("T")
 
@@ -21,8 +22,8 @@ def define(
 ) -> None:
     """Defines a flag for each field of a dataclass.
 
-    Fields are bool, int, float, str, `Literal`, a tuple of texts, one of them or None, or a
-    dataclass of such fields.
+    Fields are bool, int, float, str, `Literal`, a tuple of texts or numbers, one of them or None,
+    or a dataclass of such fields.
 
     Args:
         values: Receives the flags.
@@ -41,7 +42,7 @@ def define(
         elif typing.get_origin(hint) is typing.Literal:
             flags.DEFINE_enum(name, field.default, typing.get_args(hint), text, values)
         elif typing.get_origin(hint) is tuple:
-            default = None if field.default is None else list(field.default)
+            default = None if field.default is None else list(map(str, field.default))
             flags.DEFINE_list(name, default, text, values)
         else:
             _DEFINE[hint](name, field.default, text, flag_values=values)
@@ -67,7 +68,8 @@ def read(values: flags.FlagValues, cls: type[T], *, prefix: str = "", **others: 
             given[field.name] = read(values, hint, prefix=f"{name}.")
         elif field.name not in others and name in values:
             value = values[name].value
-            given[field.name] = tuple(value) if isinstance(value, list) else value
+            listed = isinstance(value, list)
+            given[field.name] = _items(name, value, hint) if listed else value
     try:
         return cls(**given, **others)
     except checks.FieldError as error:
@@ -83,6 +85,20 @@ _DEFINE = {
     float: flags.DEFINE_float,
     str: flags.DEFINE_string,
 }
+
+
+def _items(name: str, values: list[str], hint: Any) -> tuple[Any, ...]:
+    """Returns the values of a list flag, of the type that the tuple holds."""
+    kind = typing.get_args(hint)[0]
+    if kind is str:
+        return tuple(values)
+    try:
+        return tuple(kind(value) for value in values)
+    except ValueError:
+        raise InputError(
+            f"--{name} must be numbers with commas between them, got {','.join(values)[:60]}; "
+            "correct it"
+        ) from None
 
 
 def _without_none(hint: Any) -> Any:

@@ -13,7 +13,7 @@ from mimir_jax.cli import command
 
 VERBS = (
     "train", "sample", "evaluate", "ablate", "prepare", "precompute", "convert", "compile", "study",
-    "recipe", "tokenizer", "index",
+    "recipe", "tokenizer", "index", "cutouts",
 )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, UInt8
 
 from mimir_jax import files, hashing
 from mimir_jax.config import ImageConfig
@@ -220,7 +220,14 @@ class OnnxExtractor:
         )
         return self._run(clips, _CLIPS)
 
-    def _run(self, clips: np.ndarray, usual: int) -> Float[np.ndarray, "b d"]:
+    def outputs(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n ..."]:
+        """Returns the output of the network for each image, of any shape: boxes, maps."""
+        assert not self.is_video
+        return self._run(images[:, None], _IMAGES, whole=True)
+
+    def _run(
+        self, clips: np.ndarray, usual: int, *, whole: bool = False
+    ) -> Float32[np.ndarray, "b ..."]:
         size = self._batch or usual
         rows = []
         for first in range(0, len(clips), size):
@@ -228,7 +235,12 @@ class OnnxExtractor:
             inputs = self._prepare(part)
             if self._batch:  # what a fixed batch lacks is filled with copies
                 inputs = inputs[np.minimum(np.arange(size), len(inputs) - 1)]
-            rows.append(self._call(inputs)[: len(part)])
+            out = self._call(inputs)
+            if not whole:
+                out = self._vectors(out, len(inputs))
+            fits = out.ndim > 1 and len(out) == len(inputs) and out.size > 0
+            self._require(fits, "(batch, ...)", out, len(inputs))
+            rows.append(out[: len(part)])
         return np.concatenate(rows)
 
     def _prepare(self, clips: np.ndarray) -> Float32[np.ndarray, "..."]:
@@ -244,21 +256,29 @@ class OnnxExtractor:
             values, order = values[:, 0], ["bhwc".index(axis) for axis in contract.layout]
         return np.ascontiguousarray(values.transpose(order))
 
-    def _call(self, inputs: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, "b d"]:
+    def _call(self, inputs: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
         contract, place = self.contract, self._folder / self.contract.model
         try:
             (out,) = self._session.run([contract.output], {contract.input: inputs})
         except Exception as error:  # onnxruntime has an exception for each of its codes
             raise InputError(f"extractor {place} could not run: {_reason(error)}") from None
-        axis, wanted = contract.places, "batch, width"
+        return out.astype(np.float32)
+
+    def _vectors(self, out: Float32[np.ndarray, "..."], count: int) -> Float32[np.ndarray, "b d"]:
+        """Returns the features or scores of each of `count` images or clips."""
+        axis, wanted = self.contract.places, "(batch, width)"
         if axis is not None:
-            wanted = "batch, places, width" if axis == 1 else "batch, width, places"
+            wanted = "(batch, places, width)" if axis == 1 else "(batch, width, places)"
+        fits = out.ndim == 2 + (axis is not None) and len(out) == count and out.size > 0
+        self._require(fits, wanted, out, count)
+        return out if axis is None else out.max(axis=axis)
+
+    def _require(self, fits: bool, wanted: str, out: np.ndarray, count: int) -> None:
         require(
-            out.ndim == 2 + (axis is not None) and len(out) == len(inputs) and out.size > 0,
-            f"extractor {place} must have an output of shape ({wanted}), got {out.shape} for "
-            f"{len(inputs)}; change it in the network, or correct {FILE}",
+            fits,
+            f"extractor {self._folder / self.contract.model} must have an output of shape "
+            f"{wanted}, got {out.shape} for {count}; change it in the network, or correct {FILE}",
         )
-        return (out if axis is None else out.max(axis=axis)).astype(np.float32)
 
     def _check_model(self) -> int | None:
         """Checks the network against the contract; returns its batch where it is fixed."""

@@ -20,11 +20,12 @@ from mimir_jax.data.toyworld.source import ToyworldSource
 from mimir_jax.diffusion import samplers
 from mimir_jax.encoders import text
 from mimir_jax.encoders.interleaved import Document, Text
+from mimir_jax.errors import InputError
 from mimir_jax.parallel import hardware
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.planning import aot
 from mimir_jax.preparation import precompute
-from mimir_jax.sampling import gallery, request, retrieval
+from mimir_jax.sampling import gallery, request, retrieval, video
 from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.sampling.request import Request
@@ -405,3 +406,45 @@ def test_all_routes_train_and_compile_ahead(run, trained, frozen, tmp_path, repl
             assert aot.compile_run(config, hardware.find_topology("cpu:8"), program).memory["total"]
     model, params = weights.load(trained[0], kind="vimi")
     assert set(params) == {"aligner", "dit"} and model.config == run.system.model
+
+
+def test_real_clips_show_their_cutouts(run, tmp_path):
+    folder, out = tmp_path / "clips", tmp_path / "cutouts"
+    folder.mkdir()
+    source = ToyworldSource("train", scenery="single", frames=9)
+    for number in range(4):
+        video.write_mp4(folder / f"{number}.mp4", source[number]["video"], fps=8.0)
+        (folder / f"{number}.txt").write_text("a thing floats in the room")
+    shown = [
+        {
+            "file": f"{number}.mp4", "caption": "a thing floats in the room",
+            "things": [{"words": "thing", "kind": "subject", "images": [{"image": "thing.png"}]}],
+            "place": {"image": "place.png", "words": "room"},
+        }
+        for number in range(3)
+    ]  # fmt: skip
+    out.mkdir()
+    (out / "subjects.jsonl").write_text("".join(json.dumps(line) + "\n" for line in shown))
+    thing = np.zeros((40, 30, 4), np.uint8)
+    thing[8:32, 6:24] = (200, 20, 20, 255)
+    Image.fromarray(thing).save(out / "thing.png")
+    Image.fromarray(thing[..., :3]).save(out / "place.png")
+    data = dataclasses.replace(run.data, source="folder", folder=c.FolderConfig(path=str(folder)))
+    system = dataclasses.replace(
+        run.system, memory_path=None, subjects_path=str(out), tasks=c.TasksConfig(text_beside=0.0)
+    )
+    real = dataclasses.replace(run, data=data, system=system)
+    made, clips = maker(real, memory_path=None)
+    texts = set()
+    for number in range(8):
+        prompt = made.draw({"index": 0, "caption": "-", "video": None}, number, task="subject")
+        text = words(prompt).split("\n")[1]
+        texts.add(text)
+        assert len(prompt.pictures) == text.count("*") and "thing" not in text
+    assert texts == {"a * floats in the room", "a * floats in the *"}
+    record = {"index": clips.files.index("3.mp4"), "caption": "-", "video": clips[0]["video"]}
+    without = made.draw(record, 0, task="subject")
+    assert words(without).endswith("-") or "-\n*" in words(without)
+    assert "<img>" not in words(without)
+    with pytest.raises(InputError, match="system.subjects_path must name the cut-outs"):
+        dataclasses.replace(real, system=dataclasses.replace(system, subjects_path=None))

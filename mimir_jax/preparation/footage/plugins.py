@@ -14,7 +14,7 @@ before anything is written.
 
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mimir_jax.errors import InputError
@@ -46,17 +46,20 @@ BUILT_IN: dict[str, dict[str, str]] = {
 }
 
 
-def find(field: str, name: str) -> Callable[..., Any]:
+def find(
+    field: str, name: str, table: Mapping[str, Mapping[str, str]] = BUILT_IN
+) -> Callable[..., Any]:
     """Returns the function that makes a plug-in.
 
     Args:
         field: Field that names it, such as `shots.detector`.
         name: Its value.
+        table: Plug-ins by field and name.
 
     Raises:
         InputError: for a name that is unknown, or cannot be imported.
     """
-    known = BUILT_IN[field]
+    known = table[field]
     target = known.get(name, name)
     module, colon, attribute = target.partition(":")
     if not (module and colon and attribute):

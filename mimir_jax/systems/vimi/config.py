@@ -24,6 +24,9 @@ class TasksConfig:
         max_pictures: Largest number of images in a subject-driven prompt; a repeated object repeats
             its image.
         place: Share of subject-driven prompts with an image of the background.
+        text_beside: Share of cut-outs of real clips whose words stay beside their image.
+        keep_background: Share of cut-outs of real clips that keep what is behind the object.
+        augment: Whether cut-outs of real clips are mirrored, turned, cropped and so on at random.
     """
 
     subject: float = 1.0
@@ -31,13 +34,17 @@ class TasksConfig:
     retrieval: float = 1.0
     max_pictures: int = 3
     place: float = 0.5
+    text_beside: float = 0.5
+    keep_background: float = 0.5
+    augment: bool = True
 
     def __post_init__(self):
         for name in ("subject", "prediction", "retrieval"):
             checks.within(self, name, 0)
         checks.check(self, self.total > 0, "{subject}, {prediction} or {retrieval} must be above 0")
         checks.within(self, "max_pictures", 1)
-        checks.within(self, "place", 0, 1)
+        for name in ("place", "text_beside", "keep_background"):
+            checks.within(self, name, 0, 1)
 
     @property
     def total(self) -> float:
@@ -65,6 +72,8 @@ class VimiSystemConfig(DiffusionSystemConfig):
             are read.
         picture_latents: Number of images of a prompt, the first ones, whose latents also enter the
             sequence of the transformer, each as a frame before the clip (V-U18).
+        subjects_path: Folder of cut-outs of the clips' objects, made by `mimir-jax cutouts`;
+            Toyworld makes its own. Clips without cut-outs have the other tasks.
         memory_path: Folder of the memory of documents, made by `mimir-jax index`; None retrieves
             nothing.
         bm25: Constants of the index of that memory.
@@ -91,6 +100,7 @@ class VimiSystemConfig(DiffusionSystemConfig):
     multimodal: MultimodalConfig = MultimodalConfig()
     text: TextConfig = TextConfig()
     picture_latents: int = 0
+    subjects_path: str | None = None
     memory_path: str | None = None
     bm25: BM25Config = BM25Config()
     retrieval: RetrievalConfig = RetrievalConfig()
@@ -165,9 +175,11 @@ class VimiSystemConfig(DiffusionSystemConfig):
         super().check_run(run)
         checks.check(
             run,
-            self.stage == "pretrain" or not self.tasks.subject or run.data.source == "toyworld",
-            "{system.tasks.subject} must be 0 unless {data.source} is toyworld, which alone has "
-            "cut-outs of its objects",
+            self.stage == "pretrain"
+            or not self.tasks.subject
+            or (run.data.source == "toyworld") == (self.subjects_path is None),
+            "{system.subjects_path} must name the cut-outs of mimir-jax cutouts where "
+            "{system.tasks.subject} is above 0 and {data.source} is not toyworld, and only there",
         )
         checks.check(
             run,

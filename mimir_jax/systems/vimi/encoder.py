@@ -90,10 +90,15 @@ class VimiEncoder(clip_encoder.ClipEncoder):
                 name: list(getattr(cfg.multimodal, name))
                 for name in ("subject", "prediction", "retrieval")
             },
+            **self._cutouts_identity(),
             "pretraining_instruction": cfg.multimodal.pretraining_instruction,
             "memory": {"checksum": retrieval and retrieval.memory.checksum},
             "prompts": {name: repr(getattr(cfg, name)) for name in fields},
         }
+
+    def _cutouts_identity(self) -> dict[str, Any]:
+        cutouts = prompts_lib.open_cutouts(self._config.system)
+        return {} if cutouts is None else {"cutouts": cutouts.digest}
 
     def features(self, requests: Sequence[base.Request]) -> condition_lib.PromptFeatures:
         """Returns the states of the prompt of each request, with its pictures or document.

@@ -64,7 +64,11 @@ def tiny_aligner() -> c.TrainConfig:
     Expect:   not run to its end.
     """
     return c.TrainConfig(
-        system=c.AlignerSystemConfig(model=TINY_ALIGNER, multimodal=_TINY_PROMPTS, text=_TINY_TEXT),
+        system=c.AlignerSystemConfig(
+            model=TINY_ALIGNER,
+            multimodal=dataclasses.replace(_TINY_PROMPTS, length=64),  # captions alone
+            text=_TINY_TEXT,
+        ),
         data=c.DataConfig(toyworld=c.ToyworldConfig(num_scenes=16384, variety="single")),
         optimizer=c.OptimizerConfig(
             name="muon", learning_rate=5e-3, schedule="cosine", warmup_steps=50, ema_decay=0.99
@@ -185,12 +189,11 @@ def paper() -> c.TrainConfig:
 
 
 def paper_stage2() -> c.TrainConfig:
-    """Instruction tuning at full size: video prediction and text-to-video.
+    """Instruction tuning at full size: subject-driven, video prediction and text-to-video.
 
-    Subject-driven rows need cut-outs of the objects of real clips, which are not made here.
-
-    Command:  as `paper`, with --config configs/vimi.py:paper/stage2 and the run of `paper` as
-              --config.init_from
+    Command:  mimir-jax cutouts FOLDER cutouts
+              as `paper`, with --config configs/vimi.py:paper/stage2, the run of `paper` as
+              --config.init_from, and --config.system.subjects_path=cutouts
     Hardware: as `paper`.
     Time:     not run.
     Expect:   not run.
@@ -198,9 +201,7 @@ def paper_stage2() -> c.TrainConfig:
     config = paper()
     return dataclasses.replace(
         config,
-        system=dataclasses.replace(
-            config.system, stage="instruct", tasks=c.TasksConfig(subject=0.0)
-        ),
+        system=dataclasses.replace(config.system, stage="instruct", subjects_path="cutouts"),
         optimizer=dataclasses.replace(config.optimizer, learning_rate=1e-6),
     )
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mimir_jax import files, hashing
+from mimir_jax.data import cutouts as cutouts_lib
 from mimir_jax.data.toyworld import invented, pictured
 from mimir_jax.data.toyworld.source import ToyworldSource
 from mimir_jax.encoders import interleaved
@@ -49,6 +50,17 @@ def open_retrieval(config: VimiSystemConfig, seed: int) -> Retrieval | None:
     return Retrieval(store, retriever_lib.Retriever(index, config.retrieval, seed=seed))
 
 
+def open_cutouts(config: VimiSystemConfig) -> cutouts_lib.CutoutFolder | None:
+    """Opens the cut-outs that a run names; None for one without.
+
+    Raises:
+        InputError: for a folder that holds none.
+    """
+    if config.stage != "instruct" or config.subjects_path is None:
+        return None
+    return cutouts_lib.CutoutFolder(files.expand_path(config.subjects_path))
+
+
 class PromptMaker:
     """Draws the prompts of clips.
 
@@ -68,6 +80,7 @@ class PromptMaker:
     ):
         self._config, self._source, self._seed = config, source, seed
         self._retrieval = retrieval
+        self._cutouts = open_cutouts(config)
 
     def draw(
         self, record: Mapping[str, Any], number: int, *, task: str | None = None
@@ -83,8 +96,11 @@ class PromptMaker:
         key = hashing.content_key("prompt", str(self._seed), str(index), str(number))
         rng = np.random.default_rng(list(key))
         shares = cfg.tasks.shares if cfg.stage == "instruct" else {"retrieval": 1.0}
-        drawn = str(rng.choice(list(shares), p=list(shares.values())))
+        drawn = _pick(shares, rng)
         task = task or drawn
+        if task == "subject" and self._cutouts is not None and self._found(index) is None:
+            others = {name: share for name, share in shares.items() if name != "subject"}
+            task = _pick(others or {"retrieval": 1.0}, rng)
         wording, share = int(rng.integers(1 << 16)), rng.random()
         if task != "retrieval":
             prompt = self._pictured(record, task, wording, rng)
@@ -110,6 +126,8 @@ class PromptMaker:
 
     def _subjects(self, index: int, wording: int, rng: np.random.Generator) -> interleaved.Prompt:
         """Returns a subject-driven prompt with at most `max_pictures` pictures."""
+        if (found := self._found(index)) is not None:
+            return self._cut(found, wording, rng)
         tasks, scene = self._config.tasks, self._source.scene(index)
         objects = rng.permutation(len(scene.groups)).tolist()
         objects = objects[: 1 + int(rng.integers(len(objects)))]
@@ -121,6 +139,41 @@ class PromptMaker:
                 break
             place, objects = False, objects if place else objects[:-1]
         return interleaved.subjects(self._config.multimodal, found.text, found.pictures, wording)
+
+    def _found(self, index: int) -> cutouts_lib.Subjects | None:
+        """Returns the cut-outs of a real clip, if it has any."""
+        if self._cutouts is None:
+            return None
+        return self._cutouts.find(self._source.name(index))
+
+    def _cut(
+        self, found: cutouts_lib.Subjects, wording: int, rng: np.random.Generator
+    ) -> interleaved.Prompt:
+        """Returns a subject-driven prompt of a real clip: its subject, perhaps other things."""
+        assert self._cutouts is not None
+        cutouts, tasks = self._cutouts, self._config.tasks
+        others = rng.permutation(len(found.things) - 1) + 1
+        count = int(rng.integers(min(len(found.things), tasks.max_pictures)))
+        things = [found.things[i] for i in (0, *others[:count].tolist())]
+        place = found.place
+        if place is not None and place.words is not None and rng.random() < tasks.place:
+            things = [*things[: tasks.max_pictures - 1], place]
+        shown = [str(rng.choice(thing.images)) for thing in things]
+        beside = rng.random() < tasks.text_beside
+        text, images = cutouts_lib.replace_words(
+            found.caption, things, shown, interleaved.MARK, beside=beside
+        )
+        pictures = []
+        for name in images:
+            image = cutouts.read(name)
+            if place is not None and name in place.images:
+                pictures.append(np.ascontiguousarray(image[..., :3]))
+            elif tasks.augment:
+                keep = tasks.keep_background
+                pictures.append(cutouts_lib.augment(image, rng, keep_background=keep))
+            else:
+                pictures.append(cutouts_lib.plain(image))
+        return interleaved.subjects(self._config.multimodal, text, pictures, wording)
 
     def _named(self, index: int, wording: int, rng: np.random.Generator) -> interleaved.Prompt:
         """Returns a prompt whose document explains an invented name."""
@@ -142,6 +195,12 @@ class PromptMaker:
             return [documents_lib.scene_id(self._source, index)]
         name = getattr(self._source, "name", None)
         return [] if name is None else [name(index)]
+
+
+def _pick(shares: Mapping[str, float], rng: np.random.Generator) -> str:
+    """Draws a task by its share; the shares need not add up to one."""
+    total = sum(shares.values())
+    return str(rng.choice(list(shares), p=[share / total for share in shares.values()]))
 
 
 def with_document(

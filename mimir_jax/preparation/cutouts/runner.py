@@ -1,0 +1,299 @@
+# Copyright 2026 The mimir_jax authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Makes cut-outs of the clips of a folder; processes share the work through the destination.
+
+subjects.jsonl         a line for each clip: caption, things with their images, place
+sheet.png              what was made of the first clips
+images/ID-N-K.png      thing N in frame K, transparent outside of it
+images/ID-place.png    the middle frame without its things
+work/settings.json     the config; a folder of another one is refused
+work/records/ID.json   the line of a clip, with the reason where nothing was made
+work/claims/           which process works on what (`preparation.claims`)
+"""
+
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mimir_jax import files, hashing
+from mimir_jax.config import bridge
+from mimir_jax.data import cutouts as cutouts_lib
+from mimir_jax.data import video_io
+from mimir_jax.data.sources import captions as captions_lib
+from mimir_jax.data.sources import folder as folder_lib
+from mimir_jax.errors import InputError
+from mimir_jax.pictures import Picture
+from mimir_jax.preparation import claims as claims_lib
+from mimir_jax.preparation.cutouts import detect, entities, place, segment
+from mimir_jax.preparation.cutouts.config import CutoutsConfig
+from mimir_jax.preparation.footage import plugins
+
+SHEET = "sheet.png"
+
+_PACKAGE = "mimir_jax.preparation.cutouts"
+PLUGINS: dict[str, dict[str, str]] = {
+    "entities.finder": {"rules": f"{_PACKAGE}.entities:rules", "llm": f"{_PACKAGE}.entities:llm"},
+    "detect.detector": {"centre": f"{_PACKAGE}.detect:centre", "onnx": f"{_PACKAGE}.detect:onnx"},
+    "segment.segmenter": {
+        "grabcut": f"{_PACKAGE}.segment:grabcut",
+        "onnx": f"{_PACKAGE}.segment:onnx",
+        plugins.NONE: f"{_PACKAGE}.segment:whole_box",
+    },
+    "place.inpainter": {"telea": f"{_PACKAGE}.place:telea"},
+}
+"""Plug-ins of the package by field."""
+
+_SAME_THING = 0.8  # overlap of masks from which two names have found one thing
+_MARGIN = 0.04  # around a thing, of its longer side
+_SHOWN = 24
+_WAIT_SECONDS = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tools:
+    """The plug-ins of a config."""
+
+    find: entities.Finder
+    detect: detect.Detector
+    segment: segment.Segmenter
+    inpaint: place.Inpainter | None
+
+
+class Cutouts:
+    """The cut-outs of a folder of clips, as one process sees them.
+
+    Args:
+        root: Folder of clips with captions, in any layout that training reads.
+        out: Folder of cut-outs.
+        config: How they are made.
+
+    Raises:
+        InputError: for a folder without videos or captions, or cut-outs of other settings.
+    """
+
+    def __init__(self, root: pathlib.Path, out: pathlib.Path, config: CutoutsConfig):
+        if not root.is_dir():
+            raise InputError(f"CLIPS must be a folder of videos, got {root}; pass an existing one")
+        if root.resolve() in (out.resolve(), *out.resolve().parents):
+            raise InputError(f"OUT must not be in CLIPS, got {out} in {root}; choose another")
+        self.root, self.out, self._config = root, out, config
+        self.videos, _ = folder_lib.list_videos(root)
+        if not self.videos:
+            raise InputError(f"CLIPS must hold videos, found none in {root}; choose another")
+        self._captions = captions_lib.read(root, self.videos)
+        self._check_settings()
+
+    def work(self, report: Callable[[str], None] = lambda video: None, begin: float = 0.0) -> None:
+        """Makes what is missing, until nothing is left, also by other processes.
+
+        Args:
+            report: Called when this process has finished a video.
+            begin: Where in the list of videos to begin, from 0 to 1.
+
+        Raises:
+            InputError: for a plug-in that cannot be made, before anything is written, or one that
+                returns nonsense; what was done stays.
+        """
+        tools = self._make_tools()
+        self._create()
+        claims = claims_lib.Claims(self.out / "work" / "claims")
+        start = int(begin * len(self.videos))
+        todo = [*self.videos[start:], *self.videos[:start]]
+        while todo := [video for video in todo if self._record(video) is None]:
+            worked = False
+            for video in todo:
+                with claims.claim(_key(video)) as ended:
+                    if ended is None or self._record(video) is not None:
+                        continue
+                    files.write_json(self._path(video), self._make(video, tools), indent=0)
+                    worked = True
+                report(video)
+            if not worked:
+                time.sleep(_WAIT_SECONDS)  # others work on what is left
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Writes `subjects.jsonl` and the sheet, and returns a record for each video."""
+        records = [record for video in self.videos if (record := self._record(video)) is not None]
+        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+        files.write_text(self.out / cutouts_lib.FILE, "".join(lines))
+        made = [record for record in records if record["things"]]
+        if made:
+            with files.atomic_file(self.out / SHEET) as temporary:
+                draw_sheet(self.out, made[:_SHOWN]).save(temporary, format="png")
+        return records
+
+    def _make_tools(self) -> _Tools:
+        def make(field: str, section: Any, name: str) -> Any:
+            return plugins.find(field, name, PLUGINS)(section)
+
+        cfg = self._config
+        inpaint = None
+        if cfg.place.inpainter != plugins.NONE:
+            inpaint = make("place.inpainter", cfg.place, cfg.place.inpainter)
+        return _Tools(
+            find=make("entities.finder", cfg.entities, cfg.entities.finder),
+            detect=make("detect.detector", cfg.detect, cfg.detect.detector),
+            segment=make("segment.segmenter", cfg.segment, cfg.segment.segmenter),
+            inpaint=inpaint,
+        )
+
+    def _settings(self) -> pathlib.Path:
+        return self.out / "work" / "settings.json"
+
+    def _check_settings(self) -> None:
+        """Raises `InputError` if the folder was made by other settings, or is of something else."""
+        path = self._settings()
+        if not path.is_file():
+            if self.out.exists() and not self.out.is_dir() or _holds_more(self.out):
+                raise InputError(
+                    f"OUT must be new, empty or of earlier cut-outs, got {self.out} with other "
+                    "files; choose another"
+                )
+            return
+        there = bridge.from_values(CutoutsConfig, files.read_json(path, "settings"))
+        if names := bridge.differences(there, self._config):
+            raise InputError(
+                f"OUT {self.out} must be of the same settings, {names[0]} is another there; choose "
+                f"another folder or leave --config.{names[0]} as it was"
+            )
+
+    def _create(self) -> None:
+        with files.writing(self.out, "OUT"):
+            for name in ("work/claims", "work/records", "images"):
+                (self.out / name).mkdir(parents=True, exist_ok=True)
+        if not self._settings().is_file():
+            files.write_json(self._settings(), dataclasses.asdict(self._config))
+        self._check_settings()  # another process may have been faster
+
+    def _path(self, video: str) -> pathlib.Path:
+        return self.out / "work" / "records" / f"{_key(video)}.json"
+
+    def _record(self, video: str) -> dict[str, Any] | None:
+        """Returns a record that is still true of the clip and its captions."""
+        path = self._path(video)
+        if not path.is_file():
+            return None
+        record = files.read_json(path, "record")
+        return record if record["stamp"] == self._stamp(video) else None
+
+    def _stamp(self, video: str) -> str:
+        """Returns a digest of what a record is made from."""
+        with files.reading(self.root / video, "clip"):
+            status = (self.root / video).stat()
+        facts = [status.st_size, status.st_mtime_ns, *self._captions[video]]
+        return hashing.sha256(json.dumps(facts))[:16]
+
+    def _make(self, video: str, tools: _Tools) -> dict[str, Any]:
+        """Makes the images of a clip, and returns its record."""
+        record: dict[str, Any] = {"file": video, "stamp": self._stamp(video), "things": []}
+        cfg = self._config
+        found: list[entities.Entity] = []
+        for caption in sorted(self._captions[video], key=len):
+            if found := entities.read(tools.find, cfg.entities, caption):
+                record["caption"] = caption
+                break
+        if not found:
+            return record | {"reason": "no caption names a single subject"}
+        try:
+            frames = _read_frames(self.root / video, cfg.times)
+        except video_io.UnreadableClip as error:
+            return record | {"reason": f"cannot be read: {error}"}
+        covered = [np.zeros(frame.shape[:2], bool) for frame in frames]
+        for number, entity in enumerate(e for e in found if e.kind != "background"):
+            images = []
+            for time_number, frame in enumerate(frames):
+                box = detect.read(tools.detect, cfg.detect, frame, entity.words)
+                mask = box and segment.read(tools.segment, cfg.segment, frame, box)
+                if box is None or mask is None or _overlap(mask, covered[time_number]):
+                    continue
+                covered[time_number] |= mask
+                name = f"images/{_key(video)}-{number}-{time_number}.png"
+                self._save(name, _cut(frame, mask))
+                shown = {"image": name, "box": [round(x, 1) for x in box[:4]]}
+                images.append(shown | {"score": box.score, "area": round(float(mask.mean()), 4)})
+            if images:
+                record["things"].append({**entity._asdict(), "images": images})
+        if not any(thing["kind"] == "subject" for thing in record["things"]):
+            return record | {"things": [], "reason": "no subject was found in its frames"}
+        if tools.inpaint is not None:
+            middle = len(frames) // 2
+            filled = place.read(tools.inpaint, cfg.place, frames[middle], covered[middle])
+            name = f"images/{_key(video)}-place.png"
+            self._save(name, filled)
+            words = [entity.words for entity in found if entity.kind == "background"]
+            record["place"] = {"image": name, "words": words[0] if words else None}
+        return record
+
+    def _save(self, name: str, picture: np.ndarray) -> None:
+        image = Image.fromarray(picture)
+        image.thumbnail((self._config.side, self._config.side))
+        with files.atomic_file(self.out / name) as temporary:
+            image.save(temporary, format="png")
+
+
+def draw_sheet(folder: pathlib.Path, records: Sequence[dict[str, Any]]) -> Image.Image:
+    """Draws a row per clip: caption, images of its things, place."""
+    side, gap, words = 96, 6, 300
+    rows = []
+    for record in records:
+        names = [shown["image"] for thing in record["things"] for shown in thing["images"]]
+        names += [record["place"]["image"]] if "place" in record else []
+        rows.append(names)
+    sheet = Image.new(
+        "RGB", (words + max(map(len, rows)) * (side + gap), len(rows) * (side + gap)), "white"
+    )
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
+    for number, (record, names) in enumerate(zip(records, rows, strict=True)):
+        top = number * (side + gap)
+        listed = ", ".join(f"{thing['words']} ({thing['kind']})" for thing in record["things"])
+        lines = [record["caption"][i : i + 46] for i in range(0, len(record["caption"]), 46)][:3]
+        draw.multiline_text(
+            (gap, top + gap), "\n".join([*lines, listed[:46]]), fill="black", font=font
+        )
+        for place_number, name in enumerate(names):
+            with Image.open(folder / name) as image:
+                shown = image.convert("RGBA")
+            shown.thumbnail((side, side))
+            under = Image.new("RGBA", shown.size, "white")
+            left = words + place_number * (side + gap)
+            sheet.paste(Image.alpha_composite(under, shown).convert("RGB"), (left, top))
+    return sheet
+
+
+def _read_frames(path: pathlib.Path, times: Sequence[float]) -> list[Picture]:
+    def pick(timeline: video_io.Timeline) -> np.ndarray:
+        last = len(timeline.times) - 1
+        return np.array(sorted({round(time * last) for time in times}))
+
+    return list(video_io.read_clip(path, pick, lambda frame, _: frame))
+
+
+def _cut(frame: Picture, mask: segment.Mask) -> np.ndarray:
+    """Returns what a mask covers, with a margin, and the mask as transparency."""
+    rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
+    margin = round(_MARGIN * max(np.ptp(rows) + 1, np.ptp(columns) + 1))
+    top, left = max(rows[0] - margin, 0), max(columns[0] - margin, 0)
+    window = np.s_[top : rows[-1] + margin + 1, left : columns[-1] + margin + 1]
+    alpha = mask[window].astype(np.uint8) * 255
+    return np.concatenate([frame[window], alpha[..., None]], axis=-1)
+
+
+def _overlap(mask: segment.Mask, covered: segment.Mask) -> bool:
+    """Whether most of a mask is covered by the things before it."""
+    return bool((mask & covered).sum() > _SAME_THING * mask.sum())
+
+
+def _key(video: str) -> str:
+    return hashing.sha256(video)[:12]
+
+
+def _holds_more(folder: pathlib.Path) -> bool:
+    if not folder.is_dir():
+        return False
+    return any(path.name != "work" for path in folder.iterdir())
