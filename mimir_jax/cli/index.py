@@ -4,7 +4,8 @@
 
 Each SRC is a JSONL file with text, and id, image and source where a document has them; or a folder
 of images with their texts in metadata.jsonl (file_name, text), or in a .txt per image. Without SRC,
-a new memory holds scenes of Toyworld: their first frame and a short caption.
+a new memory holds scenes of Toyworld: their first frame and a short caption; and, with
+--invented_names, words for shapes that only an image explains.
 
 --out receives the documents in shards, which never change, and a BM25 index of them. Documents of
 SRC are appended to an existing memory; without SRC, it gets an index if it lacks one. --query
@@ -32,6 +33,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("out", "memory", "Folder of the memory.", values)
     integer("scenes", 2000, "Scenes of Toyworld in a new memory without SRC.", 1)
     integer("first_scene", 0, "Number of the first of them.", 0)
+    text = "Also put the 60 invented names in a new memory, each with an image of its shape."
+    flags.DEFINE_bool("invented_names", False, text, values)
     integer("seed", 0, "Seed of the scenes.", 0)
     integer("shard_size", 1_000_000, "Documents of a shard.", 1)
     flags.DEFINE_bool("verify", False, "Compare the checksums of all files first.", values)
@@ -53,6 +56,8 @@ def main(args: command.Arguments) -> None:
         store.verify()
     if not sources and not len(store):
         sources = [_scenes(folder, values)]
+        if values.invented_names:
+            sources.append(documents.from_invented_names(folder))
     start = time.monotonic()
     added = sum(store.append(source, shard_size=values.shard_size) for source in sources)
     if added:

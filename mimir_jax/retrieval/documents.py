@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from mimir_jax import files
-from mimir_jax.data.toyworld import renderer
+from mimir_jax.data.toyworld import invented, renderer, vocabulary
 from mimir_jax.data.toyworld.source import ToyworldSource
 from mimir_jax.errors import InputError, require
 
@@ -125,6 +125,22 @@ def from_toyworld(
         with files.atomic_file(memory / "images" / f"{name}.png") as temporary:
             Image.fromarray(frame).save(temporary)
         yield Document(name, source.text(number), f"images/{name}.png", source=name)
+
+
+def from_invented_names(memory: pathlib.Path) -> Iterator[Document]:
+    """Renders a picture for each invented name that no training prompt has (V-U20).
+
+    Args:
+        memory: Folder of the memory, which gets the pictures in `images`.
+    """
+    with files.writing(memory, "memory"):
+        (memory / "images").mkdir(parents=True, exist_ok=True)
+    shapes = list(vocabulary.SHAPES)
+    for number, name in enumerate(invented.NAMES["heldout"]):
+        shown = invented.picture(shapes[number % len(shapes)], number)
+        with files.atomic_file(memory / "images" / f"{name}.png") as temporary:
+            Image.fromarray(shown).save(temporary)
+        yield Document(f"name-{name}", invented.explanation(name), f"images/{name}.png")
 
 
 def scene_id(source: ToyworldSource, number: int) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from mimir_jax import files
+from mimir_jax import weights
 from mimir_jax.encoders import interleaved
 from mimir_jax.errors import require
 from mimir_jax.retrieval import documents, index, memory, retriever
@@ -37,7 +37,7 @@ def retrieve(
         f"--retrieve must be left out for {config.kind}, which reads no documents; use a run of "
         "vimi",
     )
-    store = memory.open_memory(files.expand_path(folder))
+    store = memory.open_memory(weights.resolve(folder, "memory"))
     search = retriever.Retriever(index.Index(store, config.bm25), config.retrieval)
     found = {request.prompt: search.first(request.prompt) for request in requests}
     shown = {prompt: _with_picture(store, document) for prompt, document in found.items()}

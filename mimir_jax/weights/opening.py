@@ -112,11 +112,15 @@ class Weights:
     tokenizer: pathlib.Path | None = None
 
 
-def resolve(path: str | os.PathLike[str]) -> pathlib.Path:
+def resolve(path: str | os.PathLike[str], subject: str = "weights") -> pathlib.Path:
     """Turns `package:NAME` into the folder that ships with the package.
 
     An address such as `gs://bucket/run` becomes a local copy of what it holds, and `gguf:NAME` is
     the one GGUF file in the installed Python package NAME, which is not imported.
+
+    Args:
+        path: Path, address or name.
+        subject: What it names, for messages.
 
     Raises:
         InputError: if there is no such folder, file or package.
@@ -132,7 +136,7 @@ def resolve(path: str | os.PathLike[str]) -> pathlib.Path:
         place = files_lib.expand_path(text)
     if not place.exists():
         raise InputError(
-            f"weights {text} must be a folder or a file, found none at {place}; check the path"
+            f"{subject} {text} must be a folder or a file, found none at {place}; check the path"
         )
     return place
 

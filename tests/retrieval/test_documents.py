@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mimir_jax.data.toyworld import invented, vocabulary
 from mimir_jax.data.toyworld.source import ToyworldSource
 from mimir_jax.errors import InputError
+from mimir_jax.evaluation.judge import recognition
 from mimir_jax.retrieval import documents, memory
 from mimir_jax.retrieval.documents import Document
 
@@ -128,6 +130,16 @@ def test_scenes_are_rendered(tmp_path):
     assert made[0].text == source.text(2) and made[0].source == made[0].id
     video = ToyworldSource("train", seed=3, frames=9, height=16, width=24)[2]["video"]
     assert np.array_equal(made.picture(made[0]), video[0])
+
+
+def test_each_unseen_name_has_an_image(tmp_path):
+    made = memory.create(tmp_path / "m")
+    made.append(documents.from_invented_names(made.folder))
+    assert len(made) == 60 == len({made[i].text for i in range(60)})
+    assert not {made[i].text.split()[1] for i in range(60)} & set(invented.NAMES["train"])
+    still = np.repeat(made.picture(made[3])[None], 17, axis=0)
+    (seen,) = recognition.observe(still).groups
+    assert seen.shape == list(vocabulary.SHAPES)[3]
 
 
 @pytest.mark.parametrize(

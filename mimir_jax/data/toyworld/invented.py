@@ -93,15 +93,28 @@ def explain(
         text=grammar.told(scene, _Renamed(named.shape, name), sized=True),
         words=grammar.told(scene, grammar.Words(), sized=True),
         shape=shape,
-        explanation=f"{grammar.article(name)} {name}",
-        picture=_picture(shape, named.colour, draw, height, width),
+        explanation=explanation(name),
+        picture=picture(shape, draw, unlike=named.colour, height=height, width=width),
     )
 
 
-def _picture(
-    shape: str, unlike: str, draw: int, height: int, width: int
+def explanation(name: str) -> str:
+    """Returns the text of the document that explains a name."""
+    return f"{grammar.article(name)} {name}"
+
+
+def picture(
+    shape: str, draw: int, *, unlike: str | None = None, height: int = 64, width: int = 64
 ) -> UInt8[np.ndarray, "_ _ 3"]:
-    """Renders a shape where the object of another scene is, in a colour that is not `unlike`."""
+    """Renders the picture of a document.
+
+    Args:
+        shape: Key of `vocabulary.SHAPES`.
+        draw: Chooses colour, size, place and background, 0 to 2^64 - 1.
+        unlike: A colour that it does not get.
+        height: Rows.
+        width: Columns.
+    """
     draws = Draws(draw, 0, 0, stream=1)
     other = _lone_object(draws)
     colours = [

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mimir_jax import files, hashing
+from mimir_jax import files, hashing, weights
 from mimir_jax.data import cutouts as cutouts_lib
 from mimir_jax.data.toyworld import invented, pictured
 from mimir_jax.data.toyworld.source import ToyworldSource
@@ -45,7 +45,7 @@ def open_retrieval(config: VimiSystemConfig, seed: int) -> Retrieval | None:
     """
     if config.memory_path is None:
         return None
-    store = memory_lib.open_memory(files.expand_path(config.memory_path))
+    store = memory_lib.open_memory(weights.resolve(config.memory_path, "memory"))
     index = index_lib.Index(store, config.bm25)
     return Retrieval(store, retriever_lib.Retriever(index, config.retrieval, seed=seed))
 
