@@ -106,7 +106,7 @@ def tiny_stage1() -> c.TrainConfig:
             invented_names=0.5,
             heldout_clips=8,
         ),
-        data=c.DataConfig(toyworld=c.ToyworldConfig(num_scenes=8192, variety="single")),
+        data=c.DataConfig(toyworld=c.ToyworldConfig(num_scenes=4096, variety="single")),
         optimizer=c.OptimizerConfig(
             learning_rate=1e-4,
             schedule="cosine",

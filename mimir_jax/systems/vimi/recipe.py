@@ -12,10 +12,10 @@ def _stage(name: str, start: str) -> tuple[Stage, Stage]:
     """Returns how one of the two stages is prepared and trained."""
     config, features = f"vimi:tiny/{name}", f"features/{name}"
     return (
-        prepare(features, config, 8192, *_PARTS),
+        prepare(features, config, 4096, *_PARTS),
         train(
             f"runs/{name}", config, 2500, *_PARTS, f"--config.init_from={start}",
-            f"--config.data.features={{out}}/{features}", scenes=8192,
+            f"--config.data.features={{out}}/{features}", scenes=4096,
         ),
     )  # fmt: skip
 
