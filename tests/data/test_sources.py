@@ -1,11 +1,8 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Sources of stored clips: timing, geometry, captions, broken files, TFDS."""
+"""Folders of videos as a source: timing, geometry, broken files, splits."""
 
 import collections.abc
-import functools
-import io
-import json
 import os
 import pickle
 import shutil
@@ -14,13 +11,12 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds_lib
 import video_files
 from PIL import Image
 
-from mimir_jax.config import DataConfig, FolderConfig, TfdsConfig, ToyworldConfig
+from mimir_jax.config import DataConfig, FolderConfig, ToyworldConfig
 from mimir_jax.data import sources, transforms, video_io, video_stream
-from mimir_jax.data.sources import folder, tfds
+from mimir_jax.data.sources import folder
 
 SIZE = dict(height=12, width=16)
 FORMATS = ("mp4", "webm", "gif", "webp", "mkv", "mov", "avi")
@@ -334,79 +330,7 @@ def test_folder_jumps_past_frames_that_need_an_earlier_key(tmp_path):
         np.testing.assert_array_equal(part, whole[chosen])
 
 
-# Captions and validation.
-
-
-def test_folder_reads_text_beside_clips_in_subfolders(tmp_path):
-    (tmp_path / "cats").mkdir()
-    for name in ("b.mp4", "cats/a.v1.webm"):
-        video_files.write_clip(tmp_path / name, 4)
-    (tmp_path / "b.txt").write_text("a dog\n", encoding="utf-8-sig")
-    (tmp_path / "cats/a.v1.txt").write_text("a cät", encoding="utf-8")
-    (tmp_path / "._b.mp4").write_bytes(b"resource fork")
-    source = folder.VideoFolder(tmp_path, frames=2, **SIZE)
-    assert source.files == ["b.mp4", "cats/a.v1.webm"]
-    assert [source[i]["caption"] for i in range(2)] == ["a dog", "a cät"]
-
-
-def _names(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content, encoding="utf-8")
-
-
-LAYOUTS = {
-    "metadata.jsonl": lambda p: _names(
-        p / "metadata.jsonl", '{"file_name": "videos/b.mp4", "text": "b"}\n'
-        '{"file_name": "./videos/a.mp4", "text": "a"}\n'
-    ),
-    "metadata.csv": lambda p: _names(
-        p / "metadata.csv", '\ufefffile_name,caption\nvideos/a.mp4,"a"\r\nvideos/b.mp4,b\r\n'
-    ),
-    "videos2caption.json": lambda p: _names(
-        p / "videos2caption.json",
-        '[{"path": "b.mp4", "cap": ["b"]}, {"path": "a.mp4", "cap": "a"}]',
-    ),
-    "videos.txt": lambda p: [
-        _names(p / "videos.txt", "videos/a.mp4\nvideos\\b.mp4\n"),
-        _names(p / "prompts.txt", "a\nb"),
-    ],
-    "labels": lambda p: [_names(p / f"labels/{n}.txt", n) for n in "ab"],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_folder_reads_the_layouts_of_other_trainers(tmp_path, layout):
-    for name in "ab":
-        _names(tmp_path / f"videos/{name}.mp4", "never opened")
-    LAYOUTS[layout](tmp_path)
-    source = folder.VideoFolder(tmp_path, frames=2, **SIZE)
-    assert source.files == ["videos/a.mp4", "videos/b.mp4"] and source._captions == [("a",), ("b",)]
-
-
-@pytest.mark.parametrize(
-    "stored, written",
-    [
-        ("cafe\u0301.mp4", "caf\u00e9.mp4"),
-        ("a.mp4", "./a.mp4"),
-        ("sub/a.mp4", "sub\\a.mp4"),
-        ("sub/a.mp4", "{folder}/sub/a.mp4"),
-    ],
-)
-def test_folder_compares_names_in_one_form(tmp_path, stored, written):
-    _names(tmp_path / stored, "never opened")
-    video_files.write_captions(tmp_path, {written.format(folder=tmp_path): " a\n\u200dcat "})
-    source = folder.VideoFolder(tmp_path, frames=2, **SIZE)
-    assert source.files == [stored] and source._captions == [("a \u200dcat",)]
-
-
-def test_folder_reads_a_name_that_is_not_utf8(tmp_path):
-    video_files.write_clip(tmp_path / "a.mp4", 4)
-    name = os.fsencode(tmp_path) + b"/caf\xe9"
-    os.rename(tmp_path / "a.mp4", name + b".mp4")
-    with open(name + b".txt", "w") as file:
-        file.write("coffee")
-    record = folder.VideoFolder(tmp_path, frames=2, **SIZE)[0]
-    assert record["caption"] == "coffee" and not record["skipped"]
+# Identity, splits and validation.
 
 
 def test_avi_keeps_the_times_of_dropped_frames(tmp_path):
@@ -434,16 +358,6 @@ def test_a_name_may_look_like_an_address(tmp_path, monkeypatch):
     assert video_files.frames_of(frames) == [0, 1]
     with video_stream.open_video("12:30.mp4") as (_, shown):
         assert [frame.number for frame in shown] == [0, 1]
-
-
-def test_folder_draws_among_several_captions(tmp_path):
-    video_files.write_clip(tmp_path / "a.mp4", 4)
-    video_files.write_captions(tmp_path, {"a.mp4": ["one", "two", "three"]})
-    source = folder.VideoFolder(tmp_path, frames=2, **SIZE)
-    drawn = {source.read(0, np.random.default_rng(i))["caption"] for i in range(20)}
-    assert drawn == {"one", "two", "three"}
-    fixed = folder.VideoFolder(tmp_path, frames=2, start="first", **SIZE)
-    assert {fixed.read(0, np.random.default_rng(i))["caption"] for i in range(9)} == {"one"}
 
 
 def test_folder_identity_follows_content_not_place(five_clips, tmp_path_factory):
@@ -493,82 +407,6 @@ def test_folder_holds_out_a_clip_that_can_be_read(five_clips):
         split("train")
 
 
-def line_error(text):
-    def make(path):
-        (path / "captions.jsonl").write_text(text)
-
-    return make
-
-
-def csv_error(text):
-    def make(path):
-        (path / "captions.jsonl").unlink()
-        (path / "metadata.csv").write_text(text)
-
-    return make
-
-
-def remove(name):
-    return lambda path: (path / name).unlink()
-
-
-@pytest.mark.parametrize(
-    "damage, rule",
-    [
-        (shutil.rmtree, "VideoFolder needs an existing folder, got"),
-        (lambda p: [f.unlink() for f in p.glob("*.mp4")], "VideoFolder needs at least one video"),
-        (remove("b.mp4"), r"needs its clip, found none for 'b.mp4' \(line 2\); add the clip"),
-        (line_error(""), r"needs a caption, found none for 'a.mp4' and 1 more; add a line"),
-        (line_error('\n{"file": "a.mp4"'), r"got '{\"file\": \"a.mp4\"' in .*jsonl' line 2; write"),
-        (line_error('["a.mp4", "x"]'), "must be an object with a file and a non-empty caption"),
-        (line_error('{"file": "a.mp4", "caption": " "}'), "a non-empty caption, got .* line 1;"),
-        (
-            line_error('{"file": "a.mp4", "id": %s}' % ("1" * 5000)),
-            "non-empty caption, got .* line 1",
-        ),
-        (line_error('{"file": "a.mp4", "caption": []}'), "a non-empty caption, got .* line 1;"),
-        (line_error('{"file": "a.mp4", "caption": "x"}\n' * 2), r"'a.mp4' again in .* line 2"),
-        (remove("captions.jsonl"), "found none for 'a.mp4' and 1 more; write captions.jsonl"),
-        (csv_error("file_name;caption\na.mp4;x\n"), "a header that names file_name and caption, "),
-        (csv_error("file_name, caption\na.mp4, x\n"), "got 'file_name, caption'; write it"),
-        (csv_error("file,text\na.mp4,a cat, asleep\n"), "2 cells .* got 1 more in line 2; put"),
-        (
-            lambda p: (p / "captions.jsonl").write_bytes(b"\xff{}"),
-            "must be UTF-8 text, got byte 0xff",
-        ),
-    ],
-    ids=lambda value: None if callable(value) else value[:30],
-)
-def test_folder_names_what_is_wrong(tmp_path, damage, rule):
-    path = tmp_path / "clips"
-    path.mkdir()
-    for name in ("a.mp4", "b.mp4"):
-        (path / name).write_bytes(b"never opened")
-    video_files.write_captions(path, {"a.mp4": "a", "b.mp4": "b"})
-    damage(path)
-    with pytest.raises(ValueError, match=rule) as error:
-        folder.VideoFolder(path, frames=2, **SIZE)
-    assert "\n" not in str(error.value)
-
-
-def test_a_text_captions_all_clips_of_its_name(tmp_path):
-    for name in ("a.mp4", "a.webm", "b.MP4"):
-        (tmp_path / name).write_bytes(b"never opened")
-    (tmp_path / "a.txt").write_text("a cat")
-    (tmp_path / "b.TXT").write_text("a dog")
-    source = folder.VideoFolder(tmp_path, frames=2, **SIZE)
-    assert source.files == ["a.mp4", "a.webm", "b.MP4"]
-    assert source._captions == [("a cat",), ("a cat",), ("a dog",)]
-
-
-def test_folder_refuses_text_without_a_clip(tmp_path):
-    video_files.write_clip(tmp_path / "a.mp4", 2)
-    for name in ("a.txt", "c.txt"):
-        (tmp_path / name).write_text("text")
-    with pytest.raises(ValueError, match="needs its clip, found none for 'c.txt'; add"):
-        folder.VideoFolder(tmp_path, frames=2, **SIZE)
-
-
 @pytest.mark.parametrize("wrong", [dict(frames=0), dict(height=0), dict(width=-1), dict(fps=0.0)])
 def test_folder_refuses_a_bad_geometry(tmp_path, wrong):
     with pytest.raises(ValueError, match=f"VideoFolder {next(iter(wrong))} must be"):
@@ -578,130 +416,6 @@ def test_folder_refuses_a_bad_geometry(tmp_path, wrong):
 def test_read_clip_reports_missing_files_and_films_without_pictures(tmp_path):
     with pytest.raises(video_io.UnreadableClip, match="No such file"):
         video_io.read_clip(tmp_path / "a.mp4", lambda line: np.zeros(1, int), lambda f, a: f)
-
-
-# TensorFlow Datasets.
-
-
-class ToyClips(tfds_lib.core.GeneratorBasedBuilder):
-    """Ten clips of 5 to 14 frames; clip i has brightness 10 + 5 * frame and caption "clip i"."""
-
-    VERSION = tfds_lib.core.Version("1.0.0")
-
-    def _info(self):
-        frames = tfds_lib.features.Tensor(shape=(None, 24, 32, 3), dtype=np.uint8, encoding="zlib")
-        features = {
-            "clip": frames,
-            "encoded": tfds_lib.features.Sequence(tfds_lib.features.Text()),
-            "label": tfds_lib.features.ClassLabel(num_classes=2),
-            "mask": tfds_lib.features.Tensor(shape=(None, 6, 8, 1), dtype=np.uint8),
-            "text": tfds_lib.features.Text(),
-            "texts": tfds_lib.features.Sequence(tfds_lib.features.Text()),
-        }
-        return tfds_lib.core.DatasetInfo(
-            builder=self, features=tfds_lib.features.FeaturesDict(features)
-        )
-
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(10), "test": self._generate_examples(2)}
-
-    def _generate_examples(self, count):
-        for i in range(count):
-            pictures = [video_files.gray(10 + 5 * k, 24, 32) for k in range(5 + i)]
-            yield (
-                i,
-                {
-                    "clip": np.stack(pictures),
-                    "encoded": [encode_png(picture) for picture in pictures],
-                    "label": i % 2,
-                    "mask": np.stack(pictures)[:, ::4, ::4, :1],
-                    "text": f"clip {i}",
-                    "texts": [f"first {i}", f"second {i}"],
-                },
-            )
-
-
-def encode_png(picture):
-    data = io.BytesIO()
-    Image.fromarray(picture).save(data, "png")
-    return data.getvalue()
-
-
-@pytest.fixture(scope="module")
-def tfds_dir(tmp_path_factory):
-    """A data folder with `toy_clips`, its list of PNGs declared as the Video feature it equals."""
-    path = tmp_path_factory.mktemp("tfds")
-    tfds_lib.disable_progress_bar()
-    ToyClips(data_dir=path, file_format="array_record").download_and_prepare()
-    declared = path / "toy_clips/1.0.0/features.json"
-    content = json.loads(declared.read_text())
-    content["featuresDict"]["features"]["encoded"] = {
-        "pythonClassName": "tensorflow_datasets.core.features.video_feature.Video",
-        "video": {"shape": {"dimensions": ["-1", "24", "32", "3"]}, "encodingFormat": "png"},
-    }
-    declared.write_text(json.dumps(content))
-    return path
-
-
-def toy_clips(tfds_dir, **options):
-    keys = dict(video_key="clip", caption_key="text")
-    options = {**keys, **SIZE, "frames": 5, **options}
-    return tfds.TfdsSource("toy_clips", data_dir=tfds_dir, **options)
-
-
-@pytest.mark.parametrize("video_key", ["clip", "encoded", "mask"])
-def test_tfds_reads_each_kind_of_video(tfds_dir, video_key):
-    source = toy_clips(tfds_dir, video_key=video_key)
-    assert len(source) == 10
-    for i in range(10):
-        record = source[i]
-        assert record["video"].shape == (5, 12, 16, 3)
-        assert video_files.frames_of(record["video"]) == [0, 1, 2, 3, 4]
-        assert record["index"] == i
-    assert {source[i]["caption"] for i in range(10)} == {f"clip {i}" for i in range(10)}
-
-
-def test_tfds_resamples_draws_and_skips(tfds_dir):
-    source = toy_clips(tfds_dir, source_fps=24.0, fps=8.0, frames=4, caption_key="texts")
-    rng = np.random.default_rng(0)
-    records = [source.read(i % 10, rng) for i in range(60)]
-    windows = {tuple(video_files.frames_of(record["video"])) for record in records}
-    assert windows == {(s, s + 3, s + 6, s + 9) for s in range(5)}
-    assert {record["caption"].split()[0] for record in records} == {"first", "second"}
-    assert any("too short" in line for record in records for line in record["skipped"])
-    assert len(toy_clips(tfds_dir, source_fps=None, fps=8.0)[0]["video"]) == 5
-
-
-def test_tfds_survives_pickling_and_tells_parts_apart(tfds_dir):
-    whole, part = toy_clips(tfds_dir), toy_clips(tfds_dir, split="train[:30%]")
-    copy = pickle.loads(pickle.dumps(part))
-    assert len(copy) == 3 and repr(copy) == repr(part) != repr(whole)
-    np.testing.assert_array_equal(copy[1]["video"], part[1]["video"])
-
-
-@pytest.mark.parametrize(
-    "options, rule",
-    [
-        (dict(video_key=None), "video_key must name a video feature, got None; .* clip, encoded"),
-        (dict(video_key="label"), "video_key must name a video feature, got 'label'"),
-        (dict(caption_key="label"), "caption_key must name a caption feature.* fit: text, texts"),
-        (dict(split="dev"), "split must be one of train, test or a part of one"),
-        (dict(split="train[:0]"), "must hold at least one record, got none"),
-        (dict(source_fps=0.0), "source_fps must be positive, got 0.0"),
-    ],
-)
-def test_tfds_names_what_is_wrong(tfds_dir, options, rule):
-    with pytest.raises(ValueError, match=rule):
-        toy_clips(tfds_dir, **options)
-
-
-def test_tfds_names_what_is_missing(tfds_dir, tmp_path):
-    with pytest.raises(ValueError, match="found no version of 'other' under"):
-        tfds.TfdsSource("other", data_dir=tfds_dir, frames=2, **SIZE)
-    shutil.copytree(tfds_dir, tmp_path / "copy")
-    next((tmp_path / "copy/toy_clips/1.0.0").glob("*train.array_record*")).unlink()
-    with pytest.raises(ValueError, match="prepare the dataset with file_format='array_record'"):
-        toy_clips(tmp_path / "copy")
 
 
 # The configured source.
@@ -724,29 +438,6 @@ def test_make_source_splits_a_folder(five_clips):
     assert (len(train), len(heldout)) == (4, 1)
     assert (train.start, heldout.start) == ("random", "first")
     assert isinstance(train, sources.Source)
-
-
-def test_make_source_splits_tfds(tfds_dir):
-    config = DataConfig(
-        source="tfds",
-        tfds=TfdsConfig(
-            path=str(tfds_dir), name="toy_clips", video_key="clip", caption_key="text"
-        ),
-        frames=9, height=16, width=16,
-    )  # fmt: skip
-    train, heldout = (sources.make_source(config, s, seed=0) for s in ("train", "heldout"))
-    assert (len(train), len(heldout)) == (10, 2)
-    assert train[9]["video"].shape == (9, 16, 16, 3)
-
-
-@pytest.mark.parametrize("records, last", [(10, 1), (99, 4), (1, 1)])
-def test_tfds_without_other_splits_holds_out_the_end_of_train(tmp_path, records, last):
-    info = dict(name="films", splits=[dict(name="train", shardLengths=[str(records)])])
-    home = tmp_path / "films/1.0.0"
-    home.mkdir(parents=True)
-    (home / "dataset_info.json").write_text(json.dumps(info))
-    choose = functools.partial(tfds.choose_split, "films", tmp_path)
-    assert (choose("train"), choose("heldout")) == (f"train[:-{last}]", f"train[-{last}:]")
 
 
 def test_read_heldout_leaves_out_what_cannot_be_read(five_clips):
