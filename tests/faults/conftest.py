@@ -5,6 +5,7 @@
 import os
 import pathlib
 import platform
+import re
 import time
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from tests.faults import program
 
 _TABLE = {}
+_ROW = re.compile(r"^\| (?!fault |-)(.+?) \| (\d+) \| (\S+) \| (.+?) \|$", re.MULTILINE)
 
 
 @pytest.fixture(scope="session")
@@ -42,20 +44,24 @@ def rng():
 
 
 def pytest_sessionfinish(session, exitstatus):
-    """Writes the table to the file named by FAULTS_RESULTS; a failed test leaves its row out."""
+    """Puts what was tried into the file named by FAULTS_RESULTS; rows of other tests stay there."""
     path = os.environ.get("FAULTS_RESULTS")
     if not path or not _TABLE:
         return
-    rows = "\n".join(f"| {kind} | {times} |" for kind, times in sorted(_TABLE.items()))
-    state = "every test passed" if exitstatus == 0 else "some tests failed; see their output"
-    pathlib.Path(path).write_text(
+    file = pathlib.Path(path)
+    before = _ROW.findall(file.read_text()) if file.is_file() else []
+    rows = {kind: (times, scale, state) for kind, times, scale, state in before}
+    state = "passed" if exitstatus == 0 else "some tests failed"
+    rows |= {kind: (str(n), f"{program.SCALE:g}", state) for kind, n in _TABLE.items()}
+    lines = "\n".join(f"| {kind} | {' | '.join(row)} |" for kind, row in sorted(rows.items()))
+    file.write_text(
         "# Reliability\n\n"
         "Written by `FAULTS_RESULTS=docs/results/reliability.md pytest -m faults -n 0`, which runs "
         "`mimir-jax train` on a small\ntext model in processes of its own. `FAULTS_SCALE` sets the "
-        f"share of the full counts: {program.SCALE:g} here. Machine:\n{os.cpu_count()} CPU cores, "
-        f"Python {platform.python_version()}, {platform.system()}. Outcome: {state}.\n\n"
+        "share of the full counts; a row is of the latest run of its\ntest. Machine: "
+        f"{os.cpu_count()} CPU cores, Python {platform.python_version()}, {platform.system()}.\n\n"
         "A fault is counted once the run has survived it: the end state equals that of an "
         "undisturbed run to the bit, or the\nprogram has refused with one line and left what was "
         "there whole.\n\n"
-        f"| fault | tried and survived |\n|---|---|\n{rows}\n"
+        f"| fault | tried and survived | scale | session |\n|---|---|---|---|\n{lines}\n"
     )
