@@ -114,7 +114,7 @@ def tiny_stage1() -> c.TrainConfig:
             warmup_steps=50,
             ema_decay=0.99,
         ),
-        steps=2500,
+        steps=1600,
         batch_size=8,
         eval_every=250,
         sample_every=500,

@@ -14,7 +14,7 @@ def _stage(name: str, start: str) -> tuple[Stage, Stage]:
     return (
         prepare(features, config, 4096, *_PARTS),
         train(
-            f"runs/{name}", config, 2500, *_PARTS, f"--config.init_from={start}",
+            f"runs/{name}", config, 1600, *_PARTS, f"--config.init_from={start}",
             f"--config.data.features={{out}}/{features}", scenes=4096,
         ),
     )  # fmt: skip
