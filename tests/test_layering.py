@@ -11,6 +11,7 @@ LEAVES = {
     "files",
     "checksums",
     "hashing",
+    "lock",
     "noise",
     "pictures",
     "remote",

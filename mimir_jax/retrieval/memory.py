@@ -10,8 +10,8 @@
     index-<checksum>/                 see `index`
 
 A shard is complete or absent, and never changes; `memory.json` names those that count. Appending
-writes further shards. The checksum of a memory is one of its documents in order, however they are
-split into shards.
+writes further shards, one process at a time (`lock`). The checksum of a memory is one of its
+documents in order, however they are split into shards.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from mimir_jax import files, hashing, pictures
+from mimir_jax import files, hashing, lock, pictures
 from mimir_jax.errors import InputError, require
 from mimir_jax.retrieval.documents import Document
 
@@ -136,13 +136,24 @@ class Memory:
     def append(self, documents: Iterable[Document], *, shard_size: int = SHARD_SIZE) -> int:
         """Adds documents in further shards, all or none; returns their number.
 
+        They come after those that other processes have appended since the memory was opened.
+
         Args:
             documents: The documents.
             shard_size: Documents of a shard.
 
         Raises:
-            InputError: for an id that the memory has already, or a folder that cannot be written.
+            InputError: for an id that the memory has already, a folder that cannot be written, or
+                one that another process is appending to.
         """
+        with files.writing(self.folder, "memory"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with lock.hold(self.folder, "memory"):
+            latest = create(self.folder)
+            self._header, self.shards = latest._header, latest.shards
+            return self._append(documents, shard_size)
+
+    def _append(self, documents: Iterable[Document], shard_size: int) -> int:
         checksum, before = self.checksum, len(self)
         shards, entries = list(self.shards), list(self._header["shards"])
         try:

@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterator
 
 from absl import logging
 
-from mimir_jax import remote
+from mimir_jax import lock, remote
 from mimir_jax.errors import InputError
 from mimir_jax.parallel import distributed
-from mimir_jax.training import lock
 from mimir_jax.weights import runs
 
 _SECONDS = 10.0

@@ -20,11 +20,10 @@ from typing import Any
 
 from absl import logging
 
-from mimir_jax import checksums, files
+from mimir_jax import checksums, files, lock
 from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.errors import InputError
 from mimir_jax.parallel import distributed
-from mimir_jax.training import lock
 from mimir_jax.weights import runs
 
 HISTORY = runs.HISTORY

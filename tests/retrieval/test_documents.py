@@ -1,6 +1,8 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -70,6 +72,46 @@ def test_a_stopped_append_leaves_the_memory_as_it_was(tmp_path):
     assert len(opened) == 3
     opened.append(DOCUMENTS[3:], shard_size=4)
     assert [opened[i] for i in range(11)] == DOCUMENTS
+    opened.verify()
+
+
+def test_a_memory_has_one_writer_and_no_document_is_lost(tmp_path):
+    first, second = memory.create(tmp_path / "m"), memory.create(tmp_path / "m")
+
+    def interrupted():
+        yield from DOCUMENTS[:3]
+        with pytest.raises(InputError, match="memory .*m must have one writer, process .* is wri"):
+            second.append(DOCUMENTS[5:])
+        yield from DOCUMENTS[3:5]
+
+    assert first.append(interrupted(), shard_size=2) == 5
+    assert second.append(DOCUMENTS[5:], shard_size=4) == 6
+    for opened in (second, memory.open_memory(tmp_path / "m")):
+        assert [opened[i] for i in range(len(opened))] == DOCUMENTS
+        opened.verify()
+
+
+def test_a_killed_writer_of_a_memory_is_none(tmp_path):
+    code = """if True:
+        import pathlib, sys
+        from mimir_jax.retrieval import documents, memory
+
+        def endless():
+            yield documents.Document("one", "a text")
+            print("writing", flush=True)
+            input()
+
+        memory.create(pathlib.Path(sys.argv[1])).append(endless(), shard_size=1)"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "m")], **pipes) as other:
+        assert other.stdout.readline() == b"writing\n"
+        with pytest.raises(InputError, match=f"one writer, process {other.pid} on"):
+            memory.create(tmp_path / "m").append(DOCUMENTS)
+        other.kill()
+        other.wait()
+        assert memory.create(tmp_path / "m").append(DOCUMENTS) == len(DOCUMENTS)
+    opened = memory.open_memory(tmp_path / "m")
+    assert [opened[i] for i in range(len(opened))] == DOCUMENTS
     opened.verify()
 
 

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from mimir_jax import files, remote, weights
+from mimir_jax import files, lock, remote, weights
 from mimir_jax.errors import InputError
-from mimir_jax.training import lock, loop, mirror
+from mimir_jax.training import loop, mirror
 from tests.training.test_loop import final_state, line_run
 from tests.training.test_saving import stop_at
 

@@ -1,8 +1,8 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""One writer per work directory: a lock that a dead process does not hold.
+"""One writer per folder: a lock that a dead process does not hold.
 
-The kernel gives an advisory lock on `WORKDIR/lock.json` back when its process ends, however it
+The kernel gives an advisory lock on `FOLDER/lock.json` back when its process ends, however it
 ends. The file names the host and the process, and a thread renews its time: on storage that
 carries no locks between hosts, a file of another host counts as held while it is fresh.
 """
@@ -28,17 +28,23 @@ _STALE_SECONDS = 60.0
 
 
 @contextlib.contextmanager
-def hold(workdir: pathlib.Path) -> Iterator[None]:
-    """Holds the lock of an existing work directory.
+def hold(folder: pathlib.Path, subject: str = "workdir") -> Iterator[None]:
+    """Holds the lock of an existing folder.
+
+    Args:
+        folder: The folder.
+        subject: What it is, for the message.
 
     Raises:
         InputError: if another process holds it, naming the process.
     """
-    path = workdir / FILE
+    path = folder / FILE
     with files.writing(path, "lock"):
         file = path.open("a+")
     with file:
-        _take(file, path)
+        _lock(file, path, subject)
+        with files.writing(path, "lock"):
+            _write(file)
         stop = threading.Event()
         thread = threading.Thread(target=_beat, args=(file, stop), name="lock", daemon=True)
         thread.start()
@@ -55,7 +61,7 @@ def require_free(workdir: pathlib.Path) -> None:
     path = workdir / FILE
     if path.exists():
         with contextlib.suppress(FileNotFoundError, PermissionError), path.open() as file:
-            _lock(file, path)
+            _lock(file, path, "workdir")
 
 
 def owner() -> bytes:
@@ -82,7 +88,7 @@ def require_ended(content: bytes | None, place: str) -> None:
         beat = found.get("beat", 0)
         held = isinstance(beat, int | float) and time.time() - beat < _STALE_SECONDS
     if held:
-        raise _held(place, found)
+        raise _held("workdir", place, found)
 
 
 def _is_alive(process: Any) -> bool:
@@ -93,33 +99,28 @@ def _is_alive(process: Any) -> bool:
     return True
 
 
-def _take(file: IO[str], path: pathlib.Path) -> None:
-    _lock(file, path)
-    with files.writing(path, "lock"):
-        _write(file)
-
-
-def _lock(file: IO[str], path: pathlib.Path) -> None:
+def _lock(file: IO[str], path: pathlib.Path, subject: str) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise _held(path.parent, _read(file)) from None
+        raise _held(subject, path.parent, _read(file)) from None
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             raise
     if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
-        raise _held(path.parent, {})  # its holder has just ended and another process may begin
+        # Its holder has just ended, and another process may begin.
+        raise _held(subject, path.parent, {})
     found = _read(file)
     age = time.time() - found.get("beat", 0)
     if found.get("host", socket.gethostname()) != socket.gethostname() and age < _STALE_SECONDS:
-        raise _held(path.parent, found)
+        raise _held(subject, path.parent, found)
 
 
-def _held(place: pathlib.Path | str, found: dict[str, Any]) -> InputError:
+def _held(subject: str, place: pathlib.Path | str, found: dict[str, Any]) -> InputError:
     who = f"process {found.get('pid', '?')} on {found.get('host', 'this host')}"
     return InputError(
-        f"workdir {place} must have one writer, {who} is training there; wait for it, stop "
-        "it or choose another --workdir"
+        f"{subject} {place} must have one writer, {who} is writing there; wait for it, stop it "
+        f"or choose another {subject}"
     )
 
 
