@@ -30,7 +30,7 @@ class ClipSource(abc.ABC):
 
     The next readable clip by number replaces an unreadable one, so that the content of every batch
     stays a function of the seed and the step. The record tells: `index` is the clip that was read
-    and `skipped` holds one "name: reason" for each clip passed over.
+    and `skipped` holds name and reason of each clip passed over.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class ClipSource(abc.ABC):
         if not 0 <= index < count:
             raise IndexError(f"clip {index} of {count}")
         rng = None if self.start == "first" else rng
-        skipped: list[str] = []
+        skipped: list[tuple[str, str]] = []
         clips = range(count) if self._clips is None else self._clips
         place = bisect.bisect_left(clips, index)
         for ahead in range(len(clips)):
@@ -174,10 +174,10 @@ class ClipSource(abc.ABC):
                 video, captions = self._load(number, lambda line: self._pick(line, rng))
             except clip_worker.ClipLimit as error:
                 self._over[number] = str(error)
-                skipped.append(printable(f"{self.name(number)}: {error}"))
+                skipped.append((printable(self.name(number)), printable(str(error))))
                 continue
             except video_io.UnreadableClip as error:
-                skipped.append(printable(f"{self.name(number)}: {error}"))
+                skipped.append((printable(self.name(number)), printable(str(error))))
                 continue
             choice = 0 if rng is None or len(captions) == 1 else int(rng.integers(len(captions)))
             return {
@@ -188,7 +188,7 @@ class ClipSource(abc.ABC):
             }
         raise InputError(
             f"{type(self).__name__} needs at least one readable clip, all {len(clips)} failed "
-            f"({skipped[0]}); repair them or change frames, fps or short"
+            f"({': '.join(skipped[0])}); repair them or change frames, fps or short"
         )
 
     def _pick(

@@ -148,9 +148,17 @@ class FeatureSource:
 
     def _read(self, row: int) -> Record:
         try:
-            return unpack(self._rows[row])
+            record = unpack(self._rows[row])
         except (RuntimeError, ValueError) as error:
             raise _damaged(self._folder, error) from error
+        if "skipped" in record:
+            record["skipped"] = [_pair(entry) for entry in record["skipped"]]
+        return record
+
+
+def _pair(entry: list[str] | str) -> tuple[str, ...]:
+    """Returns name and reason of a clip passed over; folders were made that join them by ": "."""
+    return tuple(entry.split(": ", 1) if isinstance(entry, str) else entry)
 
 
 def claim(folder: pathlib.Path, manifest: Manifest) -> None:

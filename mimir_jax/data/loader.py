@@ -91,11 +91,12 @@ class Loader(Iterator[Batch]):
             raise
         self._batch += 1
         if "skipped" in batch:
-            batch["skipped"] = [line for row in batch["skipped"] for line in row]
-        for line in batch.get("skipped", ()):
+            batch["skipped"] = [pair for row in batch["skipped"] for pair in row]
+        for name, reason in batch.get("skipped", ()):
+            line = f"{name}: {reason}"
             if line not in self.skipped:
                 logging.warning("clip replaced by the next readable one: %s", line)
-                self._write(*line.split(": ", 1))
+                self._write(name, reason)
             self.skipped[line] = self.skipped.get(line, 0) + 1
         return batch
 

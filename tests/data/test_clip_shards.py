@@ -63,8 +63,8 @@ def test_shards_equal_the_folder_they_were_made_of(clips, packed):
             one, other = (s.read(index, np.random.default_rng(index)) for s in (there, here))
             np.testing.assert_array_equal(one.pop("video"), other.pop("video"))
             assert one == other and here.name(index) == there.name(index)
-    (skipped,) = shards_lib.ClipShards(packed, **SIZE)[1]["skipped"]
-    assert skipped.startswith("b.mp4: too short")
+    ((name, reason),) = shards_lib.ClipShards(packed, **SIZE)[1]["skipped"]
+    assert name == "b.mp4" and reason.startswith("too short")
 
 
 def test_batches_are_those_of_the_folder(clips, packed):

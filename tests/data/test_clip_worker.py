@@ -135,7 +135,7 @@ def test_an_unknown_codec_is_passed_over(tmp_path):
     (tmp_path / "a.avi").write_bytes(content)
     video_files.write_captions(tmp_path, {"a.avi": "a", "b.avi": "b"})
     record = folder.VideoFolder(tmp_path, frames=2, **SIZE)[0]
-    assert record["index"] == 1 and record["skipped"][0].startswith("a.avi: ")
+    assert record["index"] == 1 and record["skipped"][0][0] == "a.avi"
 
 
 def test_everything_left_out_is_listed(tmp_path, large_gif):

@@ -20,7 +20,7 @@ def make_record(number):
         "llm": rng.normal(size=(2, 6, 5)).astype(np.float32) * mask[..., None],
         "llm_mask": mask,
         "index": number,
-        "skipped": ["a.mp4: empty"] if number == 2 else [],
+        "skipped": [["a: 1.mp4", "empty"]] if number == 2 else [],
     }
 
 
@@ -67,7 +67,16 @@ def test_loader_reads_features_in_the_order_of_their_source(tmp_path, options):
         np.testing.assert_array_equal(batch["llm"], expected)
     batches.close()
     plain.close()
-    assert set(batches.skipped) == {"a.mp4: empty"}
+    assert set(batches.skipped) == {"a: 1.mp4: empty"}
+
+
+def test_skipped_clips_are_told_from_their_reasons_also_in_lines_of_old_folders(tmp_path):
+    manifest = feature_store.Manifest(CONTENT, 1, False, 1, "float32")
+    feature_store.claim(tmp_path / "f", manifest)
+    record = {**make_record(2), "skipped": [["a: 1.mp4", "cut: at 3"], "b.mp4: cut: at 3"]}
+    feature_store.write_shard(tmp_path / "f", manifest, 0, [record])
+    found = feature_store.FeatureSource(tmp_path / "f", CONTENT)[0]
+    assert found["skipped"] == [("a: 1.mp4", "cut: at 3"), ("b.mp4", "cut: at 3")]
 
 
 def test_failed_shard_leaves_nothing_behind(tmp_path):

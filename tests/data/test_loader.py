@@ -205,7 +205,19 @@ def test_loader_batches_stay_fixed_around_a_broken_clip(clips):
     assert len(starts) > 3
     (line,) = batches.skipped
     assert line.startswith("c.mp4: ") and batches.skipped[line] == 4
-    assert sum((batch["skipped"] for batch in whole), []) == [line] * 4
+    assert sum((batch["skipped"] for batch in whole), []) == [tuple(line.split(": ", 1))] * 4
+
+
+def test_a_name_with_a_colon_is_told_from_the_reason(tmp_path):
+    for name in "abd":
+        video_files.write_clip(tmp_path / f"{name}.mp4", 6)
+    (tmp_path / "c: part 2.mp4").write_bytes(b"broken")
+    video_files.write_captions(tmp_path, {path.name: "a clip" for path in tmp_path.iterdir()})
+    batches = make(folder.VideoFolder(tmp_path, frames=5, height=12, width=16))
+    batches.quarantine(tmp_path)
+    next(batches)
+    listed = json.loads((tmp_path / "quarantine.jsonl").read_text())
+    assert listed["file"] == "c: part 2.mp4" and ": " not in listed["reason"]
 
 
 def test_loader_passes_on_that_no_clip_is_readable(tmp_path):

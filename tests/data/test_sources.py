@@ -260,8 +260,8 @@ def test_folder_replaces_a_broken_clip_by_the_next(five_clips, suffix, how):
     source = folder.VideoFolder(five_clips, frames=9, fps=8.0, **SIZE)
     record = source[2]
     assert (record["index"], record["caption"]) == (3, "clip d")
-    (line,) = record["skipped"]
-    assert line.startswith(f"{name}: ") and "\n" not in line
+    ((found, reason),) = record["skipped"]
+    assert found == name and reason and "\n" not in reason
     assert source[1]["index"] == 1 and source[1]["skipped"] == ()
 
 
@@ -270,7 +270,7 @@ def test_folder_wraps_around_and_names_every_broken_clip(five_clips):
         video_files.break_file(five_clips / f"{name}.mp4", "noise")
     record = folder.VideoFolder(five_clips, frames=9, **SIZE)[3]
     assert record["index"] == 0
-    assert [line[:5] for line in record["skipped"]] == ["d.mp4", "e.mp4"]
+    assert [name for name, _ in record["skipped"]] == ["d.mp4", "e.mp4"]
 
 
 def test_folder_with_no_readable_clip_raises(five_clips):
@@ -285,7 +285,8 @@ def test_folder_skips_or_repeats_a_short_clip(five_clips):
     video_files.write_clip(five_clips / "c.mp4", 5)
     record = folder.VideoFolder(five_clips, frames=9, fps=8.0, **SIZE)[2]
     assert record["index"] == 3
-    assert record["skipped"] == ("c.mp4: too short for 9 frames at 8.0 fps, has 5 frames, 0.62 s",)
+    reason = "too short for 9 frames at 8.0 fps, has 5 frames, 0.62 s"
+    assert record["skipped"] == (("c.mp4", reason),)
     for fps in (8.0, None):
         source = folder.VideoFolder(five_clips, frames=9, fps=fps, short="repeat", **SIZE)
         record = source.read(2, np.random.default_rng(0))

@@ -106,7 +106,7 @@ def test_tfds_resamples_draws_and_skips(tfds_dir):
     windows = {tuple(video_files.frames_of(record["video"])) for record in records}
     assert windows == {(s, s + 3, s + 6, s + 9) for s in range(5)}
     assert {record["caption"].split()[0] for record in records} == {"first", "second"}
-    assert any("too short" in line for record in records for line in record["skipped"])
+    assert any("too short" in reason for record in records for _, reason in record["skipped"])
     assert len(toy_clips(tfds_dir, source_fps=None, fps=8.0)[0]["video"]) == 5
 
 

@@ -5,7 +5,8 @@
 A source has `__len__`, a `__repr__` that identifies its content, and `source[i]` giving
 `{"video": uint8 [f, h, w, 3], "caption": str, "index": int}`. A source whose records are partly
 drawn also has `read(i, rng)`; the loader keys `rng` by the seed and the record's place in the run.
-A source that passes over unreadable clips lists them in a fourth field, `skipped`.
+A source that passes over unreadable clips lists their names and reasons in a fourth field,
+`skipped`.
 """
 
 from collections.abc import Callable, Sequence
@@ -81,15 +82,15 @@ def _read_first(
 ) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
     """Returns videos and captions of the first `count` readable clips among `clips`."""
     records: dict[int, dict[str, Any]] = {}
-    skipped: set[str] = set()
+    skipped: set[tuple[str, str]] = set()
     for index in clips:
         if len(records) == count:
             break
         record = source[index]
         records.setdefault(record["index"], record)
         skipped.update(record.get("skipped", ()))
-    for line in sorted(skipped):
-        logging.warning("held-out clip left out: %s", line)
+    for name, reason in sorted(skipped):
+        logging.warning("held-out clip left out: %s: %s", name, reason)
     return (
         np.stack([record["video"] for record in records.values()]),
         [record["caption"] for record in records.values()],
