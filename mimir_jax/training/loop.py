@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -161,12 +161,15 @@ class _Run:
             self._take_step(batch, key)
             if self._is_due(config.eval_every):
                 batches.wait()
-                after = self._evaluate()
+                with self._meter.pause(self._state.step):
+                    after = self._evaluate()
             if self._is_due(config.sample_every):
                 batches.wait()
-                self._write_samples()
+                with self._meter.pause(self._state.step):
+                    self._write_samples()
             if self._is_due(config.checkpoint_every) or self._is_late():
-                self._save()
+                with self._meter.pause(self._state.step):
+                    self._save()
             self._checkpointer.check()
             if found := self._monitor.read(wait=self._step == config.steps):
                 self._roll_back(found)
@@ -274,7 +277,7 @@ def _restore_or_init(
 
 
 class _Meter:
-    """Step time, samples/s, model FLOP/s and MFU between logging steps."""
+    """Step time, samples/s, model FLOP/s and MFU between logging steps, pauses left out."""
 
     def __init__(self, mesh: Mesh):
         self._peak = metrics_lib.peak_flops(mesh)
@@ -285,6 +288,15 @@ class _Meter:
         self._steps += 1
         self._flops += flops
         self._samples += samples
+
+    @contextlib.contextmanager
+    def pause(self, result: jax.Array) -> Iterator[None]:
+        """Leaves out the time of a block, which begins when the step of a result has ended."""
+        jax.block_until_ready(result)
+        start = time.perf_counter()
+        yield
+        if self._then is not None:
+            self._then += time.perf_counter() - start
 
     def read(self, values) -> dict[str, float]:
         """Fetches the metrics of the last step and adds the rates since the last reading."""

@@ -3,6 +3,8 @@
 import json
 import signal
 import threading
+import time
+import types
 
 import jax
 import numpy as np
@@ -280,6 +282,28 @@ def test_batches_of_split_encoders_are_made_between_steps(line_run, tmp_path, re
     assert threads == {threading.current_thread()}
     assert losses(tmp_path / "run") == losses(tmp_path / "ahead")
     assert final_state(line_run, tmp_path / "run")[1]["batch"] == 4
+
+
+def test_step_time_is_that_of_steps_alone(line_run, tmp_path, replace, monkeypatch):
+    now = 0.0
+
+    def lasts(seconds, result=None):
+        nonlocal now
+        now += seconds
+        return result
+
+    clock = types.SimpleNamespace(perf_counter=lambda: now, monotonic=time.monotonic)
+    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(LineEncoder, "evaluate", lambda *_: lasts(100, {"loss": 0.0}))
+    monkeypatch.setattr(loop.samples, "write", lambda *_: lasts(1000, []))
+    save = checkpoint.Checkpointer.save
+    monkeypatch.setattr(checkpoint.Checkpointer, "save", lambda *x: lasts(10_000, save(*x)))
+    every = dict(eval_every=1, sample_every=2, checkpoint_every=2, log_every=2)
+    loop.train(replace(line_run, steps=6, **every), tmp_path, report=lambda *_: lasts(1))
+    found = [r for r in records(tmp_path) if "step_seconds" in r]
+    assert [r["step"] for r in found] == [2, 4, 6]
+    assert [r["step_seconds"] for r in found] == [1.0] * 3
+    assert {r["samples_per_second"] for r in found} == {line_run.batch_size}
 
 
 def test_utilisation_is_of_the_peak_of_all_devices(line_run, tmp_path, monkeypatch):
