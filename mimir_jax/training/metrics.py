@@ -7,6 +7,7 @@ import json
 import math
 import pathlib
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,19 +50,20 @@ class Writer:
     """Appends scalars to `metrics.jsonl` and a TensorBoard log, on process 0 only.
 
     Every value of every step stands there once and in order: what an earlier process wrote beyond
-    the step it is taken up from, or could not finish to write, is dropped.
+    the step it is taken up from, or could not finish to write, is dropped. TensorBoard drops it
+    when it reads the log.
     """
 
     def __init__(self, workdir: pathlib.Path, step: int = 0):
         """Opens the files for the steps from `step` on."""
         self._active = distributed.is_first()
         if self._active:
-            from tensorboard.summary import Writer as TensorBoard  # imports in 0.6 s
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
             self._path = workdir / FILE
             self._hook, threading.excepthook = threading.excepthook, _quiet(threading.excepthook)
             with files.writing(workdir, "workdir"):
-                self._board = TensorBoard(str(workdir / "tensorboard"))
+                self._board = EventFileWriter(str(workdir / "tensorboard"))
             self._open(step)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -74,8 +76,8 @@ class Writer:
         with files.writing(self._path, "metrics file"):
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+            scalars = [{"tag": name, "simple_value": value} for name, value in values.items()]
+            self._board.add_event(_event(step, summary={"value": scalars}))
 
     def rewind(self, step: int) -> None:
         """Drops what was written beyond `step`."""
@@ -103,6 +105,14 @@ class Writer:
             files.write_text(self._path, text)
         with files.writing(self._path, "metrics file"):
             self._file = self._path.open("a")
+            self._board.add_event(_event(step + 1, session_log={"status": "START"}))
+
+
+def _event(step: int, **content: Any) -> Any:
+    """Returns an event of TensorBoard; the start of a session drops those from its step on."""
+    from tensorboard.compat.proto import event_pb2  # imports in 0.6 s
+
+    return event_pb2.Event(wall_time=time.time(), step=step, **content)
 
 
 def _quiet(hook: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -15,6 +15,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing import plugin_event_accumulator
 
 from mimir_jax import weights
 from mimir_jax.errors import DivergenceError, InputError
@@ -304,6 +305,25 @@ def test_metrics_have_every_value_once(tmp_path):
         {"step": 2, "heldout/loss": 1.0},
         {"step": 3, "loss": 3.0},
     ]
+
+
+def test_tensorboard_shows_nothing_beyond_the_step_of_a_resumed_or_rewound_run(tmp_path):
+    with contextlib.closing(metrics.Writer(tmp_path)) as writer:
+        for step in range(1, 7):
+            writer.write(step, {"loss": 1.0 * step, "heldout/loss": -1.0 * step})
+    with contextlib.closing(metrics.Writer(tmp_path, 2)) as writer:
+        for step in range(2, 5):
+            writer.write(step, {"loss": 10.0 * step})
+        writer.rewind(3)
+        writer.write(4, {"loss": 400.0})
+    log = plugin_event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    log.Reload()
+    found = {
+        name: {event.step: event.tensor_proto.float_val[0] for event in log.Tensors(name)}
+        for name in ("loss", "heldout/loss")
+    }
+    assert found == {"loss": {1: 1, 2: 2, 3: 30, 4: 400}, "heldout/loss": {1: -1, 2: -2}}
+    assert len(log.Tensors("loss")) == 4
 
 
 def test_seeds_have_64_bits(line_run, tmp_path, replace):
