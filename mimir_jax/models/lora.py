@@ -161,10 +161,8 @@ class Adapted(functional.Model):
         return super()._bind(attach(params, self.lora))
 
 
-def dropping(
-    loss: Callable[..., Any], model: functional.Model
-) -> Callable[[functional.Params, Any, jax.Array], Any]:
-    """Returns a loss `(params, batch, key)` of training, whose adapters drop what the key draws.
+def dropping(loss: Callable[..., Any], model: functional.Model) -> Callable[..., Any]:
+    """Returns a loss `(params, batch, key, ...)` whose adapters drop what the key draws.
 
     Args:
         loss: The loss, which drops nothing.
@@ -173,8 +171,9 @@ def dropping(
     if not isinstance(model, Adapted):
         return loss
 
-    def dropped(params: functional.Params, batch: Any, key: jax.Array) -> Any:
-        return loss(model.with_dropout(params, jax.random.fold_in(key, _STREAM)), batch, key)
+    def dropped(params: functional.Params, batch: Any, key: jax.Array, *factors: Any) -> Any:
+        params = model.with_dropout(params, jax.random.fold_in(key, _STREAM))
+        return loss(params, batch, key, *factors)
 
     return dropped
 

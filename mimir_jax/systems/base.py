@@ -96,9 +96,18 @@ class System(Protocol):
         """Returns the mean loss over the batch and scalar metrics; pure."""
         ...
 
+    def counts(self, batch: Batch) -> Any:
+        """Returns the number of tokens in each mean of the loss; None for means over rows.
+
+        Micro-batches have different numbers of tokens. Where this is a pytree of counts, `loss`
+        takes one of factors after the key, by which it multiplies its means, so that their average
+        over the micro-batches is the mean over the batch.
+        """
+        ...
+
 
 class Defaults:
-    """Attributes of a `System` without frozen networks and without a backbone."""
+    """Members of a `System` without frozen networks, without a backbone, with a loss over rows."""
 
     frozen: Mapping[str, frozen_lib.FrozenNetwork] = types.MappingProxyType({})
     backbone: Any = None
@@ -112,6 +121,11 @@ class Defaults:
         """Returns 0: there is no attention."""
         del bucket
         return 0
+
+    def counts(self, batch: Batch) -> Any:
+        """Returns None: the loss is a mean over rows."""
+        del batch
+        return None
 
 
 @runtime_checkable

@@ -112,6 +112,7 @@ def make(config: TrainConfig, system: base.System, mesh: Mesh) -> CompiledStep:
             ema_decay=optimizer.ema_decay,
             accumulate=optimizer.grad_accumulation,
             skip=config.divergence.policy == "skip",
+            counts_fn=system.counts,
         ),
         donate_argnums=0,
         static_argnames="weight",

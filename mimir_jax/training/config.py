@@ -30,7 +30,8 @@ class OptimizerConfig:
         momentum_dtype: Dtype of the first moment. Adafactor keeps none with `b1` 0.
         offload: Keep the moments in host memory and bring them in for every step.
         clip_norm: Global gradient norm limit over the trained parameters.
-        grad_accumulation: Micro-batches per step.
+        grad_accumulation: Micro-batches per step. A mean over tokens is that of the whole batch; a
+            contrastive loss compares the rows of a micro-batch alone.
         lr_scale: Pairs of a regular expression on the `/`-joined parameter path and a factor of the
             learning rate; the first match counts.
         freeze: Regular expressions of parameter paths that do not train (M-U19).

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The train step: one pure function of state, batch and key."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ def train_step(
     accumulate: int = 1,
     skip: bool = False,
     weight: float = 1.0,
+    counts_fn: Callable[[Any], Any] = lambda batch: None,
 ) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
     """Takes one optimizer step.
 
@@ -43,21 +45,24 @@ def train_step(
         skip: Keep parameters, moments and average as they are where the loss, the gradient norm or
             the update norm is not finite.
         weight: Factor of the gradient, that of the batch's bucket; the loss is reported without it.
+        counts_fn: Tokens in each mean of the loss, by batch; see `System.counts`.
 
     Returns:
         The next state and scalar metrics, `loss`, `grad_norm` and `update_norm` among them.
     """
     key = jax.random.fold_in(key, state.step)
 
-    def trained_loss(trained, batch, key):
-        return loss_fn(params_lib.replace(state.params, trained), batch, key)
+    def trained_loss(trained, batch, key, *factors):
+        return loss_fn(params_lib.replace(state.params, trained), batch, key, *factors)
 
     trained = params_lib.prune(state.params, trainable)
     value_and_grad = jax.value_and_grad(trained_loss, has_aux=True)
     if accumulate == 1:
         (loss, metrics), grads = value_and_grad(trained, batch, key)
     else:
-        (loss, metrics), grads = _accumulated(value_and_grad, trained, batch, key, accumulate)
+        (loss, metrics), grads = _accumulated(
+            functools.partial(value_and_grad, trained), batch, key, accumulate, counts_fn
+        )
     if weight != 1.0:
         grads = jax.tree.map(lambda g: g * weight, grads)
     grads = params_lib.replace(jax.tree.map(jnp.zeros_like, state.params), grads)
@@ -79,23 +84,29 @@ def train_step(
     return next_state, {**metrics, "loss": loss, **norms}
 
 
-def _accumulated(value_and_grad: Callable, params: Any, batch: Any, key: jax.Array, parts: int):
+def _accumulated(
+    value_and_grad: Callable, batch: Any, key: jax.Array, parts: int, counts_fn: Callable
+):
     """Averages loss, metrics and gradients over `parts` micro-batches under a scan."""
+    counts = counts_fn(batch)
 
     def split(x):
         # Micro-batch i takes every parts-th row, so each device keeps its own rows.
         x = x.reshape(x.shape[0] // parts, parts, *x.shape[1:])
         return jnp.moveaxis(x, 1, 0)
 
+    def run(micro, index):
+        own_key = jax.random.fold_in(key, index)
+        if counts is None:
+            return value_and_grad(micro, own_key)
+        factors = jax.tree.map(lambda own, whole: own * parts / whole, counts_fn(micro), counts)
+        return value_and_grad(micro, own_key, factors)
+
     def body(total, inputs):
-        micro, index = inputs
-        out = value_and_grad(params, micro, jax.random.fold_in(key, index))
-        return jax.tree.map(jnp.add, total, out), None
+        return jax.tree.map(jnp.add, total, run(*inputs)), None
 
     micros = jax.tree.map(split, batch)
     first = jax.tree.map(lambda x: x[0], micros)
-    zeros = jax.tree.map(
-        lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(value_and_grad, params, first, key)
-    )
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(run, first, 0))
     total, _ = jax.lax.scan(body, zeros, (micros, jnp.arange(parts)))
     return jax.tree.map(lambda x: x / parts, total)

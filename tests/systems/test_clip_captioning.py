@@ -18,6 +18,7 @@ from mimir_jax.models import functional
 from mimir_jax.models.divot import tokenizer
 from mimir_jax.training import loop
 from mimir_jax.weights import initialization, runs
+from tests import helpers
 from tests import runs as tiny
 
 LLM = c.LLMConfig(
@@ -78,6 +79,14 @@ def test_the_loss_of_captions_reaches_the_tokenizer(run):
     (told,) = systems.make_evaluators(run, system, encoder)
     told.read()
     assert len(told.describe(params, 2)) == 2
+
+
+@pytest.mark.slow
+def test_micro_batches_give_the_step_of_the_batch(run):
+    system = systems.make_system(run)
+    encoder = systems.make_encoder(run, system)
+    batch = jax.device_put(encoder.encode(encoder.heldout))
+    helpers.require_accumulation_of_the_whole(system, batch)
 
 
 def test_the_miniature_starts_from_the_shipped_llm():

@@ -23,7 +23,7 @@ from mimir_jax.systems.divot_llm import system as system_lib
 from mimir_jax.systems.divot_llm import writer as writer_lib
 from mimir_jax.training import loop
 from mimir_jax.weights import initialization, runs
-from tests import quick
+from tests import helpers, quick
 from tests.systems import agents
 
 
@@ -191,6 +191,13 @@ class Known(nnx.Module):
         alpha, sigma = (f(time)[:, None] for f in (schedule.alpha, schedule.sigma))
         noise = (xt - alpha * TOKEN) / sigma
         return noise if self.cfg.head == "noise" else alpha * noise - sigma * TOKEN
+
+
+@pytest.mark.parametrize("head", ["mixture", pytest.param("regression", marks=pytest.mark.slow)])
+def test_micro_batches_give_the_step_of_the_batch(folder, head):
+    system, encoder = open_run(agents.run(folder, model={"head": head}))
+    batch = jax.tree.map(jnp.asarray, encoder.encode(records(encoder.source("train"), 10)))
+    helpers.require_accumulation_of_the_whole(system, batch)
 
 
 @pytest.mark.parametrize("head", ["noise", "velocity"])

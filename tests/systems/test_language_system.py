@@ -10,6 +10,7 @@ from mimir_jax import config as c
 from mimir_jax import systems
 from mimir_jax.data import toyworld as world
 from mimir_jax.data.toyworld import language
+from tests import helpers
 
 
 def run(kind):
@@ -54,6 +55,21 @@ def test_llm_reads_every_wording_and_learns_replies_alone(llm):
         for number, reply in enumerate(replies, 1):
             told = labels[(branch == number) & (labels >= 0)]
             assert system.tokenizer.decode(told, skip_special_tokens=True).strip() == reply
+
+
+def test_micro_batches_give_the_step_of_the_batch(llm):
+    system, encoder = llm
+    helpers.require_accumulation_of_the_whole(
+        system, jax.device_put(encoder.encode(records(encoder.source("train"), 4)))
+    )
+
+
+@pytest.mark.slow
+def test_micro_batches_of_t5_give_the_step_of_the_batch(monkeypatch):
+    system, encoder = run("t5")
+    monkeypatch.setattr(system, "draw_masked", lambda batch, key: batch.mask & (batch.ids % 3 == 0))
+    batch = jax.device_put(encoder.encode(records(encoder.source("train"), 4)))
+    helpers.require_accumulation_of_the_whole(system, batch)
 
 
 @pytest.mark.slow

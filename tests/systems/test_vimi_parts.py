@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of VIMI that train on their own: a LLaVA by captioning, an aligner by T5's states."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from mimir_jax.encoders.interleaved import Prompt, Text
 from mimir_jax.systems.captioning import pairs
 from mimir_jax.training import loop
 from mimir_jax.weights import initialization
-from tests import runs
+from tests import helpers, runs
 
 ALIGNER = c.AlignerConfig(
     llm_width=20, text_width=24, text_length=24, width=16, num_layers=1, num_heads=2, head_dim=8,
@@ -72,6 +74,32 @@ def test_answers_alone_are_learned_behind_their_picture(llava_folder):
     questions = {r["prompt"].segments[-1].text.strip() for r in records}
     assert questions & {pairs.DESCRIBE, *c.INSTRUCTIONS}
     assert batch.pixels.shape == (8, 32, 32, 3)
+
+
+@pytest.mark.slow
+def test_micro_batches_give_the_step_of_the_batch(llava_folder):
+    run = captioning(llava_folder)
+    system = systems.make_system(run)
+    encoder = systems.make_encoder(run, system)
+    records = [encoder.source("train")[i] for i in range(4)]
+    batch = encoder.encode({name: [r[name] for r in records] for name in records[0]})
+    helpers.require_accumulation_of_the_whole(system, jax.device_put(batch))
+
+
+@pytest.mark.slow
+def test_micro_batches_of_an_aligner_give_the_step_of_the_batch(frozen, llava_folder):
+    run = aligning(frozen, llava_folder)
+    rng = np.random.default_rng(0)
+    for pads in ("match", "ignore"):
+        model = dataclasses.replace(ALIGNER, pads=pads)
+        system = systems.make_system(
+            dataclasses.replace(run, system=dataclasses.replace(run.system, model=model))
+        )
+        spec = system.batch_spec(dataclasses.replace(system.buckets[0], batch=4))
+        batch = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), spec)
+        lengths = np.array([[3], [9], [20], [5]])
+        batch = dataclasses.replace(batch, t5_mask=np.arange(24) < lengths)
+        helpers.require_accumulation_of_the_whole(system, jax.device_put(batch))
 
 
 def test_a_row_that_its_question_fills_has_nothing_to_learn(llava_folder):

@@ -47,6 +47,31 @@ def test_accumulation_equals_the_whole_batch(batch):
     np.testing.assert_allclose(values["mae"], other["mae"], rtol=1e-5)
 
 
+def test_accumulation_equals_the_whole_batch_where_means_are_over_tokens(batch):
+    where = {"x": jnp.arange(8) < 3, "y": jnp.arange(8) % 4 == 1}  # micro-batches without any, too
+
+    def counts(batch):
+        return {name: jnp.maximum(batch[f"{name}_where"].sum(), 1) for name in where}
+
+    def loss(params, batch, key, factors={"x": 1.0, "y": 1.0}):  # noqa: B006
+        del key
+        error = ((batch["x"] @ params["a"] + params["b"][None] - batch["y"]) ** 2).mean(1)
+        means = {
+            name: factors[name] * (error * batch[f"{name}_where"]).sum() / count
+            for name, count in counts(batch).items()
+        }
+        return means["x"] + 3 * means["y"], means
+
+    key, (start, options) = jax.random.key(0), setup()
+    options |= dict(loss_fn=loss, counts_fn=counts)
+    batch |= {f"{name}_where": values for name, values in where.items()}
+    whole, values = step.train_step(start, batch, key, **options)
+    parts, others = step.train_step(start, batch, key, accumulate=4, **options)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole, parts)
+    for name, value in values.items():
+        np.testing.assert_allclose(others[name], value, rtol=1e-5)
+
+
 def test_frozen_parameters_do_not_move_nor_count_in_the_norm(batch):
     start, options = setup(freeze=("a",))
     after, values = step.train_step(start, batch, jax.random.key(0), **options)

@@ -69,14 +69,20 @@ class AlignerSystem(base.Defaults):
             t5_mask=jax.ShapeDtypeStruct(theirs, jnp.bool_),
         )
 
+    def counts(self, batch: Batch) -> Array | None:
+        """Returns the number of T5's tokens, None if its pads are matched too."""
+        ignores_pads = self.config.model.pads == "ignore"
+        return jnp.maximum(batch.t5_mask.sum(), 1) if ignores_pads else None
+
     def loss(
-        self, params: functional.Params, batch: Batch, key: jax.Array
+        self, params: functional.Params, batch: Batch, key: jax.Array, factor: Any = 1.0
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """Returns the mean of both measures over the batch, and each of them."""
         del key
         features = condition_lib.PromptFeatures(states=batch.states, mask=batch.mask)
         match = self.model.match(params, features, batch.t5, batch.t5_mask)
-        return match.loss, {"error": match.error, "cosine": match.cosine}
+        loss, error, cosine = (factor * x for x in (match.loss, match.error, match.cosine))
+        return loss, {"error": error, "cosine": cosine}
 
 
 def make_system(config: TrainConfig) -> AlignerSystem:

@@ -74,13 +74,18 @@ class CaptioningSystem(base.Defaults):
         shape = (bucket.batch, bucket.height, bucket.width, 3)
         return Batch(pixels=jax.ShapeDtypeStruct(shape, jnp.float32), ids=ids, labels=ids)
 
+    def counts(self, batch: Batch) -> Array:
+        """Returns the number of answer tokens."""
+        return jnp.maximum((batch.labels >= 0).sum(), 1)
+
     def loss(
-        self, params: functional.Params, batch: Batch, key: jax.Array
+        self, params: functional.Params, batch: Batch, key: jax.Array, factor: Any = 1.0
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """Returns the mean cross-entropy of answer tokens, and how many are predicted."""
         del key
         logits = self.model.apply(params, batch.ids, None, batch.pixels).logits
-        return cross_entropy(logits, jnp.maximum(batch.labels, 0), batch.labels >= 0)
+        means = cross_entropy(logits, jnp.maximum(batch.labels, 0), batch.labels >= 0)
+        return jax.tree.map(lambda x: factor * x, means)
 
     @property
     def _folder(self) -> str:

@@ -22,7 +22,7 @@ from mimir_jax.models import functional
 from mimir_jax.models.divot import captioner, vocabulary
 from mimir_jax.systems import base
 from mimir_jax.systems.divot_llm import text
-from mimir_jax.systems.divot_llm.system import cross_entropy
+from mimir_jax.systems.divot_llm.system import count_labels, cross_entropy
 
 
 @jax.tree_util.register_dataclass
@@ -87,15 +87,19 @@ class ClipCaptioningSystem(base.Defaults):
         places = jax.ShapeDtypeStruct((bucket.batch, self.rows.num_queries), jnp.int32)
         return Batch(jax.ShapeDtypeStruct(shape, jnp.uint8), ids, ids, ids, places)
 
+    def counts(self, batch: Batch) -> Array:
+        """Returns the number of labelled tokens."""
+        return count_labels(batch.labels[:, 1:])
+
     def loss(
-        self, params: functional.Params, batch: Batch, key: jax.Array
+        self, params: functional.Params, batch: Batch, key: jax.Array, factor: Any = 1.0
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """Returns the mean cross-entropy of captions, and how many of their tokens are right."""
         del key
         frames = transforms.to_float(batch.frames)
         logits = self.model.apply(params, frames, batch.ids, batch.roles, batch.positions)
         loss, accuracy = cross_entropy(logits[:, :-1], batch.labels[:, 1:])
-        return loss, {"accuracy": accuracy}
+        return factor * loss, {"accuracy": factor * accuracy}
 
 
 def make_system(config: TrainConfig) -> ClipCaptioningSystem:

@@ -99,8 +99,17 @@ class DivotLLMSystem(base.Defaults):
 
         return Batch(ids, ids, ids, *clips(cfg.max_inputs), *clips(cfg.max_outputs))
 
+    def counts(self, batch: Batch) -> tuple[Array, Array]:
+        """Returns the numbers of labelled tokens and of clip tokens to predict."""
+        clips = jnp.maximum((batch.query_positions != sequences.NOWHERE).sum(), 1)
+        return count_labels(batch.labels[:, 1:]), clips
+
     def loss(
-        self, params: functional.Params, batch: Batch, key: jax.Array
+        self,
+        params: functional.Params,
+        batch: Batch,
+        key: jax.Array,
+        factors: tuple[Any, Any] = (1.0, 1.0),
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """Returns the weighted sum of both losses, each a mean over its tokens in the batch."""
         reading = self.model.read(
@@ -111,18 +120,23 @@ class DivotLLMSystem(base.Defaults):
         told, accuracy = cross_entropy(logits, batch.labels[:, 1:])
         where = batch.query_positions != sequences.NOWHERE
         clip = objective.loss(self.model, params, reading.queries, batch.targets, where, key)
+        told, accuracy, clip = factors[0] * told, factors[0] * accuracy, factors[1] * clip
         total = self.config.text_weight * told + self.config.clip_weight * clip
         return total, {"text_loss": told, "clip_loss": clip, "accuracy": accuracy}
+
+
+def count_labels(labels: Int[Array, "b t"]) -> Int[Array, ""]:
+    """Returns the number of labelled tokens, at least 1."""
+    return jnp.maximum((labels != sequences.IGNORED).sum(), 1)
 
 
 def cross_entropy(
     logits: Float[Array, "b t v"], labels: Int[Array, "b t"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Returns mean cross-entropy and accuracy at labelled tokens; 0 without any."""
-    where = labels != sequences.IGNORED
+    where, count = labels != sequences.IGNORED, count_labels(labels)
     labels = jnp.maximum(labels, 0)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
-    count = jnp.maximum(where.sum(), 1)
     correct = (logits.argmax(-1) == labels) & where
     return jnp.where(where, losses, 0).sum() / count, correct.sum() / count
 

@@ -82,8 +82,12 @@ class LanguageSystem(base.Defaults, abc.ABC):
         """Returns shape and dtype of `bucket.batch` rows of `length` tokens."""
 
     @abc.abstractmethod
+    def counts(self, batch: Any) -> Array:
+        """Returns the number of tokens of the loss."""
+
+    @abc.abstractmethod
     def loss(
-        self, params: functional.Params, batch: Any, key: jax.Array
+        self, params: functional.Params, batch: Any, key: jax.Array, factor: Any = 1.0
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """Returns the mean loss and the accuracy."""
 
@@ -101,8 +105,12 @@ class MaskedLM(LanguageSystem):
             ids=jax.ShapeDtypeStruct(shape, jnp.int32), mask=jax.ShapeDtypeStruct(shape, jnp.bool_)
         )
 
+    def counts(self, batch: Batch) -> Array:
+        """Returns the number of tokens."""
+        return jnp.maximum(batch.mask.sum(), 1)
+
     def loss(
-        self, params: functional.Params, batch: Batch, key: jax.Array
+        self, params: functional.Params, batch: Batch, key: jax.Array, factor: Any = 1.0
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """Returns the cross-entropy at all tokens, and the accuracy at masked ones.
 
@@ -112,7 +120,7 @@ class MaskedLM(LanguageSystem):
         hidden = self.draw_masked(batch, key)
         logits = self.logits(params, jnp.where(hidden, self.tokenizer.mask_token_id, batch.ids))
         loss, _ = cross_entropy(logits, batch.ids, batch.mask)
-        return loss, cross_entropy(logits, batch.ids, hidden)[1]
+        return factor * loss, cross_entropy(logits, batch.ids, hidden)[1]
 
     def draw_masked(self, batch: Batch, key: jax.Array) -> Bool[Array, "b l"]:
         """Returns which tokens to mask."""
@@ -157,13 +165,18 @@ class CausalLM(LanguageSystem):
         spec = jax.ShapeDtypeStruct((bucket.batch, self.config.length), jnp.int32)
         return ChatBatch(ids=spec, branch=spec, positions=spec, labels=spec)
 
+    def counts(self, batch: ChatBatch) -> Array:
+        """Returns the number of tokens of replies."""
+        return jnp.maximum((batch.labels >= 0).sum(), 1)
+
     def loss(
-        self, params: functional.Params, batch: ChatBatch, key: jax.Array
+        self, params: functional.Params, batch: ChatBatch, key: jax.Array, factor: Any = 1.0
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """Returns the next-token cross-entropy over replies; prompts cannot be predicted."""
         del key
         logits = self.model.read_branches(params, batch.ids, batch.branch, batch.positions)
-        return cross_entropy(logits, jnp.maximum(batch.labels, 0), batch.labels >= 0)
+        means = cross_entropy(logits, jnp.maximum(batch.labels, 0), batch.labels >= 0)
+        return jax.tree.map(lambda x: factor * x, means)
 
 
 def make_system(config: TrainConfig) -> LanguageSystem:
