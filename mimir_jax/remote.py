@@ -173,7 +173,9 @@ def fetch(address: str) -> pathlib.Path:
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     folder = home / store.address.rpartition("/")[2]
     if not pull(store, folder):
-        raise InputError(f"storage {store.address} must hold files, found none; check the address")
+        raise InputError(
+            f"storage {store.address} must be a folder of files, found none; check the address"
+        )
     _origins[folder] = store.address
     return folder
 

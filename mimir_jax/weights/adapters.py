@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from mimir_jax import files
+from mimir_jax import files, remote
 from mimir_jax.config import (
     DiTConfig,
     DiTDetokenizerConfig,
@@ -48,14 +48,15 @@ class Source:
 
 
 def parse(text: str | os.PathLike[str]) -> Source:
-    """Returns what `FILE[:SCALE]` names.
+    """Returns what `FILE[:SCALE]` names; FILE may be a folder, and one of remote storage.
 
     Raises:
         InputError: if there is no such file, or the scale is no finite number.
     """
     text = os.fspath(text)
     head, colon, tail = text.rpartition(":")
-    if not colon or head == "package" or files.expand_path(text).exists():
+    is_whole = not colon or head == "package" or "/" in tail  # the colon of gs://bucket/adapters
+    if is_whole or (not remote.is_address(text) and files.expand_path(text).exists()):
         return Source(opening.resolve(text))
     try:
         scale = float(tail)

@@ -173,7 +173,7 @@ def test_weights_and_runs_are_read_from_an_address(bucket, tmp_path):
             bucket.upload(file, file.relative_to(folder).as_posix())
     found = weights.resolve(ADDRESS)
     assert remote.origin(found) == ADDRESS and weights.open_weights(ADDRESS).family.kind == "t5"
-    with pytest.raises(InputError, match="must hold files, found none"):
+    with pytest.raises(InputError, match="must be a folder of files, found none"):
         weights.resolve("memory://bucket/other")
     remote.fetch.cache_clear()
 

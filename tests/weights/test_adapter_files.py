@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 import mimir_jax
 from mimir_jax import config as c
-from mimir_jax import weights
+from mimir_jax import remote, weights
 from mimir_jax.errors import InputError
 from mimir_jax.models import dit, functional, lora
 from mimir_jax.weights import adapter_files, adapters
@@ -248,6 +248,20 @@ def test_the_scale_of_a_file_is_a_number(tmp_path):
     for tail in ("x", "nan", ""):
         with pytest.raises(InputError, match="must be FILE or FILE:SCALE with a finite number"):
             adapters.parse(f"{tmp_path}/a.pt:{tail}")
+
+
+def test_adapters_are_read_from_an_address(factors, tmp_path):
+    save_file(peft_names(attention_of(factors)), tmp_path / "a.safetensors")
+    store = remote.Store("memory://adapters/own")
+    store.upload(tmp_path / "a.safetensors", "a.safetensors")
+    for text, scale in ((store.address, 1.0), (f"{store.address}:0.5", 0.5)):
+        found = adapters.parse(text)
+        assert found.scale == scale and remote.origin(found.path) == store.address
+        assert adapter_files.open_file(found.path)
+    with pytest.raises(InputError, match="must be FILE or FILE:SCALE with a finite number"):
+        adapters.parse(f"{store.address}:x")
+    store.remove(["a.safetensors"])
+    remote.fetch.cache_clear()
 
 
 def test_training_starts_from_adapters_and_exports_them_again(base, factors, tmp_path):
