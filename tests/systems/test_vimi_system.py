@@ -448,3 +448,5 @@ def test_real_clips_show_their_cutouts(run, tmp_path):
     assert "<img>" not in words(without)
     with pytest.raises(InputError, match="system.subjects_path must name the cut-outs"):
         dataclasses.replace(real, system=dataclasses.replace(system, subjects_path=None))
+    unread = dataclasses.replace(system, subjects_path="none", tasks=c.TasksConfig(subject=0.0))
+    assert prompts.open_cutouts(unread) is None

@@ -73,7 +73,8 @@ class VimiSystemConfig(DiffusionSystemConfig):
         picture_latents: Number of images of a prompt, the first ones, whose latents also enter the
             sequence of the transformer, each as a frame before the clip (V-U18).
         subjects_path: Folder of cut-outs of the clips' objects, made by `mimir-jax cutouts`;
-            Toyworld makes its own. Clips without cut-outs have the other tasks.
+            Toyworld makes its own. Clips without cut-outs have the other tasks; it is not read
+            where `tasks.subject` is 0.
         memory_path: Folder of the memory of documents, made by `mimir-jax index`; None retrieves
             nothing.
         bm25: Constants of the index of that memory.

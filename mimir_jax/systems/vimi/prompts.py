@@ -56,7 +56,7 @@ def open_cutouts(config: VimiSystemConfig) -> cutouts_lib.CutoutFolder | None:
     Raises:
         InputError: for a folder that holds none.
     """
-    if config.stage != "instruct" or config.subjects_path is None:
+    if config.stage != "instruct" or not config.tasks.subject or config.subjects_path is None:
         return None
     return cutouts_lib.CutoutFolder(files.expand_path(config.subjects_path))
 
