@@ -160,6 +160,11 @@ class BucketSource:
         return getattr(self._source, "name", str)(self._clips[index])
 
     @property
+    def source(self) -> Sizable:
+        """The clips by the numbers that `index` of a record means."""
+        return self._source
+
+    @property
     def left_out(self) -> Mapping[str, str]:
         """What the source leaves out, with the reason."""
         return getattr(self._source, "left_out", {})

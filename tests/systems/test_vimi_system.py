@@ -450,3 +450,33 @@ def test_real_clips_show_their_cutouts(run, tmp_path):
         dataclasses.replace(real, system=dataclasses.replace(system, subjects_path=None))
     unread = dataclasses.replace(system, subjects_path="none", tasks=c.TasksConfig(subject=0.0))
     assert prompts.open_cutouts(unread) is None
+
+
+def test_clips_in_buckets_show_their_own_cutouts(run, tmp_path):
+    folder, out = tmp_path / "clips", tmp_path / "cutouts"
+    for path in (folder, out):
+        path.mkdir()
+    lines = []
+    for number in range(5):
+        height = 256 if number < 2 else 64  # the first fit no bucket
+        video.write_mp4(folder / f"{number}.mp4", np.zeros((9, height, 64, 3), np.uint8), fps=8.0)
+        (folder / f"{number}.txt").write_text(f"thing{number} floats")
+        image = {"image": f"{number}.png"}
+        thing = {"words": f"thing{number}", "kind": "subject", "images": [image]}
+        lines.append(
+            {"file": f"{number}.mp4", "caption": f"thing{number} floats", "things": [thing]}
+        )
+        Image.new("RGBA", (9, 9)).save(out / f"{number}.png")
+    (out / "subjects.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = dataclasses.replace(
+        run.data, source="folder", folder=c.FolderConfig(path=str(folder)),
+        buckets=c.BucketsConfig(listed=((9, 64, 64),)),
+    )  # fmt: skip
+    tasks = c.TasksConfig(prediction=0.0, retrieval=0.0, text_beside=1.0)
+    system = dataclasses.replace(
+        run.system, memory_path=None, subjects_path=str(out), tasks=tasks, picture_dropout=0.0
+    )
+    source = sources.make_source(data, "train", seed=0)
+    made = prompts.PromptMaker(system, source, 0, None)
+    for record in (source[number] for number in range(len(source))):
+        assert record["caption"].split()[0] in words(made.draw(record, 0))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mimir_jax import files, hashing, weights
+from mimir_jax.data import buckets
 from mimir_jax.data import cutouts as cutouts_lib
 from mimir_jax.data.toyworld import invented, pictured
 from mimir_jax.data.toyworld.source import ToyworldSource
@@ -78,6 +79,8 @@ class PromptMaker:
         seed: int,
         retrieval: Retrieval | None,
     ):
+        if isinstance(source, buckets.BucketSource):
+            source = source.source
         self._config, self._source, self._seed = config, source, seed
         self._retrieval = retrieval
         self._cutouts = open_cutouts(config)
