@@ -12,9 +12,11 @@ Images of things are transparent outside of them; what is behind stays in their 
 """
 
 import io
+import itertools
 import json
 import math
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -116,13 +118,33 @@ class CutoutFolder:
             ) from None
 
 
+def find_words(caption: str, words: str) -> tuple[int, int] | None:
+    """Returns where words first stand in a caption, in any case; None if they do not.
+
+    They are no part of a longer word: `cat` is not in `catalogue`. Scripts without case, many of
+    which have no spaces, are searched letter by letter.
+    """
+    for match in re.finditer(re.escape(words), caption, re.IGNORECASE):
+        start, end = match.span()
+        if start < end and not _goes_on(caption, start) and not _goes_on(caption, end):
+            return start, end
+    return None
+
+
+def _goes_on(text: str, place: int) -> bool:
+    """Whether a word goes on across a place between two characters."""
+    return 0 < place < len(text) and all(
+        char.isdecimal() or char.lower() != char.upper() for char in text[place - 1 : place + 1]
+    )
+
+
 def replace_words(
     caption: str, things: Sequence[Thing], shown: Sequence[str], mark: str, *, beside: bool = False
 ) -> tuple[str, list[str]]:
     """Puts marks for images in the place of words.
 
     Args:
-        caption: Holds the words of `things`.
+        caption: Holds the words of `things`, no two of which overlap.
         things: Things, in any order.
         shown: Image of each thing.
         mark: Stands for an image.
@@ -132,15 +154,15 @@ def replace_words(
         The caption, and the images in the order of their marks.
     """
     places = sorted(
-        (caption.find(thing.words), thing.words, image)
+        (find_words(caption, thing.words), image)
         for thing, image in zip(things, shown, strict=True)
     )
-    text, end, images = "", 0, []
-    for start, words, image in places:
-        text += caption[end:start] + (f"{words} {mark}" if beside else mark)
-        end = start + len(words)
+    text, last, images = "", 0, []
+    for (start, end), image in places:
+        text += caption[last:start] + (f"{caption[start:end]} {mark}" if beside else mark)
+        last = end
         images.append(image)
-    return text + caption[end:], images
+    return text + caption[last:], images
 
 
 def augment(
@@ -217,14 +239,18 @@ def _parse(raw: dict[str, Any]) -> tuple[str, Subjects]:
         for thing in raw["things"]
     )
     caption = _text(raw["caption"]) if things else ""
-    if not all(thing.images and thing.words in caption for thing in things):
-        raise ValueError("a thing without image, or that the caption does not name")
+    if not all(thing.images for thing in things):
+        raise ValueError("a thing without image")
     place = None
     if things and (found := raw.get("place")) is not None:
-        words = found["words"]
-        if words is not None and _text(words) not in caption:
-            raise ValueError("a place that the caption does not name")
+        words = found["words"] and _text(found["words"])
         place = Thing(words, (_text(found["image"]),))
+    named = [thing.words for thing in (*things, place) if thing is not None and thing.words]
+    spans = [find_words(caption, words) for words in named]
+    if None in spans:
+        raise ValueError("words that the caption does not hold")
+    if any(start < end for (_, end), (start, _) in itertools.pairwise(sorted(spans))):
+        raise ValueError("words that overlap")
     return _text(raw["file"]), Subjects(caption, things, place)
 
 

@@ -134,6 +134,25 @@ def test_answers_of_an_llm_are_read_and_checked():
         entities.llm(config)
 
 
+@pytest.mark.parametrize(
+    "caption, words, expected",
+    [
+        ("A catalogue shows a Cat", "cat", "Cat"),
+        ("a catalogue", "cat", ""),
+        ("\u0130\u0130 a dog", "dog", "dog"),  # its lower case is two characters
+        ("\u732b\u304c\u8d70\u308b", "\u732b", "\u732b"),
+        ("a red ball", "ball,red ball", "ball"),
+        ("a red ball", "red ball,ball", "red ball"),
+        ("a red ball", "a red,red ball, ,", "a red"),
+        ("a dog and a dog", "dog,dog", "dog"),
+    ],
+)
+def test_words_are_whole_and_apart(caption, words, expected):
+    pairs = [(part, "subject") for part in words.split(",")]
+    found = entities.read(lambda caption: pairs, config_lib.EntitiesConfig(), caption)
+    assert ",".join(entity.words for entity in found) == expected
+
+
 def test_the_shipped_llm_answers_a_question():
     from mimir_jax.encoders import chat_answers
 
@@ -186,6 +205,8 @@ def test_words_give_way_to_images():
     things = [cutouts_lib.Thing("red ball", ("b",)), cutouts_lib.Thing("dog", ("d",))]
     replaced = cutouts_lib.replace_words("a dog has a red ball", things, ["b", "d"], "<img>")
     assert replaced == ("a <img> has a <img>", ["d", "b"])
+    part = cutouts_lib.replace_words("dogged by a dog", things[1:], ["d"], "<img>")
+    assert part == ("dogged by a <img>", ["d"])
     kept = cutouts_lib.replace_words("a dog", things[1:], ["d"], "<img>", beside=True)
     assert kept == ("a dog <img>", ["d"])
 
@@ -212,6 +233,9 @@ def test_augmented_things_stay_things_on_white():
         "[]",
         '{"file": "a", "caption": "dog", "things": [{"words": "cat", "images": [{"image": "i"}]}]}',
         '{"file": "a", "caption": "a dog", "things": [{"words": "dog", "images": []}]}',
+        '{"file": "a", "caption": "a red dog", "things": [{"words": "dog", "images": [{"image": '
+        '"i"}]}], "place": {"words": "red dog", "image": "p"}}',
+        '{"file": "a", "caption": "dogs", "things": [{"words": "dog", "images": [{"image":"i"}]}]}',
     ],
 )
 def test_bad_lists_of_cutouts_are_one_line(tmp_path, line):

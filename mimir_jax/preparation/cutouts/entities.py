@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
+from mimir_jax.data import cutouts
 from mimir_jax.encoders import chat_answers
 from mimir_jax.errors import InputError
 from mimir_jax.preparation.cutouts.config import EntitiesConfig
@@ -47,13 +48,14 @@ _PLACES = ("in", "on", "at", "inside", "in front of")
 def read(finder: Finder, config: EntitiesConfig, caption: str) -> list[Entity]:
     """Returns the things of a caption, the first subject first; none without a subject.
 
-    Words that are no part of the caption, and those within others, are left out.
+    Words that are not in the caption, and those that overlap earlier ones, are left out.
 
     Raises:
         InputError: if the plug-in returns anything but pairs of texts.
     """
     answer = finder(caption)
     found: list[Entity] = []
+    taken: list[tuple[int, int]] = []
     for pair in answer if isinstance(answer, list | tuple) else [answer]:
         fine = isinstance(pair, list | tuple) and len(pair) == 2
         if not fine or not all(isinstance(text, str) for text in pair) or pair[1] not in KINDS:
@@ -63,10 +65,10 @@ def read(finder: Finder, config: EntitiesConfig, caption: str) -> list[Entity]:
                 "goes on"
             )
         words, kind = pair
-        start = caption.lower().find(words.lower())
-        inside = any(words.lower() in other.words.lower() for other in found)
-        if words.strip() and start >= 0 and not inside:
-            found.append(Entity(caption[start : start + len(words)], kind))
+        place = cutouts.find_words(caption, words.strip())
+        if place and all(place[1] <= start or end <= place[0] for start, end in taken):
+            taken.append(place)
+            found.append(Entity(caption[slice(*place)], kind))
     if not any(entity.kind == "subject" for entity in found):
         return []
     found.sort(key=lambda entity: KINDS.index(entity.kind))
