@@ -191,6 +191,17 @@ def test_times_are_numbers(clips, tmp_path, times, message):
     assert message in line
 
 
+def test_smaller_images_keep_what_is_behind():
+    image = np.zeros((80, 40, 4), np.uint8)
+    image[..., :3] = 10, 200, 30
+    image[20:60, 10:30, 3] = 255
+    small = runner.shrink(image, 40)
+    assert small.shape == (40, 20, 4) and (small[..., :3] == (10, 200, 30)).all()
+    assert small[20, 10, 3] == 255 and small[0, 0, 3] == 0
+    assert np.array_equal(runner.shrink(image, 80), image)
+    assert runner.shrink(image[:1, :, :3], 8).shape == (1, 8, 3)
+
+
 def test_things_that_share_a_mask_are_one():
     config = config_lib.SegmenterConfig(max_area=1.0, segmenter="none")
     frame = np.zeros((20, 30, 3), np.uint8)

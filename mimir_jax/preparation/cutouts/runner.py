@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from mimir_jax import files, hashing
@@ -231,10 +232,17 @@ class Cutouts:
         return record
 
     def _save(self, name: str, picture: np.ndarray) -> None:
-        image = Image.fromarray(picture)
-        image.thumbnail((self._config.side, self._config.side))
+        image = Image.fromarray(shrink(picture, self._config.side))
         with files.atomic_file(self.out / name) as temporary:
             image.save(temporary, format="png")
+
+
+def shrink(picture: UInt8[np.ndarray, "_ _ c"], side: int) -> UInt8[np.ndarray, "_ _ c"]:
+    """Returns a picture of at most `side` pixels a side; what is transparent keeps its colours."""
+    bands = Image.fromarray(picture).split()
+    for band in bands:  # Pillow makes what is transparent black where it resizes all bands at once
+        band.thumbnail((side, side))
+    return np.stack(bands, axis=-1)
 
 
 def draw_sheet(folder: pathlib.Path, records: Sequence[dict[str, Any]]) -> Image.Image:
