@@ -202,6 +202,24 @@ def test_smaller_images_keep_what_is_behind():
     assert runner.shrink(image[:1, :, :3], 8).shape == (1, 8, 3)
 
 
+def test_places_are_painted_at_the_size_of_images(clips, tmp_path, monkeypatch):
+    (tmp_path / "painter.py").write_text(
+        "def make(config):\n"
+        "    def fill(frame, mask):\n"
+        "        assert frame.shape == (48, 64, 3) and mask.shape == (48, 64) and mask.any()\n"
+        "        return frame\n"
+        "    return fill\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = config_lib.CutoutsConfig(
+        place=config_lib.PlaceConfig(inpainter="painter:make"), side=64
+    )
+    work = runner.Cutouts(clips, tmp_path / "out", config)
+    work.work()
+    assert all("place" in record for record in work.finish()[:3])
+    sys.modules.pop("painter", None)
+
+
 def test_things_that_share_a_mask_are_one():
     config = config_lib.SegmenterConfig(max_area=1.0, segmenter="none")
     frame = np.zeros((20, 30, 3), np.uint8)

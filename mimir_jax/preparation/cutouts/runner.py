@@ -224,9 +224,10 @@ class Cutouts:
             return record | {"things": [], "reason": "no subject was found in its frames"}
         if tools.inpaint is not None:
             middle = len(frames) // 2
-            filled = place.read(tools.inpaint, cfg.place, frames[middle], covered[middle])
+            small = shrink(frames[middle], cfg.side)  # painting a large frame takes many seconds
+            things = segment.resize(covered[middle], small.shape[1], small.shape[0])
             name = f"images/{_key(video)}-place.png"
-            self._save(name, filled)
+            self._save(name, place.read(tools.inpaint, cfg.place, small, things))
             words = [entity.words for entity in found if entity.kind == "background"]
             record["place"] = {"image": name, "words": words[0] if words else None}
         return record

@@ -77,7 +77,7 @@ def grabcut(config: SegmenterConfig) -> Segmenter:
         except cv2.error:  # a box without pixels around it, or a frame of one colour
             return np.zeros((high, wide), bool)
         found = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD))
-        return _resize(_largest_part(found), wide, high)
+        return resize(_largest_part(found), wide, high)
 
     return segment
 
@@ -111,7 +111,7 @@ def onnx(config: SegmenterConfig) -> Segmenter:
             "the network so",
         )
         mask = np.zeros(frame.shape[:2], bool)
-        mask[top:bottom, left:right] = _resize(out >= least, right - left, bottom - top)
+        mask[top:bottom, left:right] = resize(out >= least, right - left, bottom - top)
         return mask
 
     return segment
@@ -138,6 +138,7 @@ def _largest_part(mask: Mask) -> Mask:
     return labels == 1 + sizes.argmax()
 
 
-def _resize(mask: Bool[np.ndarray, "_ _"], wide: int, high: int) -> Bool[np.ndarray, "_ _"]:
+def resize(mask: Bool[np.ndarray, "_ _"], wide: int, high: int) -> Bool[np.ndarray, "_ _"]:
+    """Returns a mask of another size."""
     image = Image.fromarray(mask.astype(np.uint8) * 255)
     return np.asarray(image.resize((wide, high), Image.Resampling.BILINEAR)) >= 128
