@@ -3,6 +3,7 @@
 """Cut-outs of real clips, on clips of which every pixel is known."""
 
 import dataclasses
+import fractions
 import json
 import sys
 
@@ -17,6 +18,7 @@ from mimir_jax.preparation.cutouts import config as config_lib
 from mimir_jax.preparation.cutouts import detect, entities, runner, segment
 from mimir_jax.sampling import video
 from tests import commands
+from tests.data import video_files
 from tests.evaluation import networks
 
 HIGH, WIDE = 96, 128
@@ -218,6 +220,22 @@ def test_places_are_painted_at_the_size_of_images(clips, tmp_path, monkeypatch):
     work.work()
     assert all("place" in record for record in work.finish()[:3])
     sys.modules.pop("painter", None)
+
+
+def test_pixels_of_images_are_square(tmp_path):
+    (tmp_path / "clips").mkdir()
+    frames = list(renderer.render(scenes(1)[0], 9, HIGH, WIDE))
+    for name, aspect in (("wide", fractions.Fraction(2)), ("high", fractions.Fraction(1, 2))):
+        path = tmp_path / "clips" / f"{name}.mp4"
+        video_files.write_video(path, frames, pixel_aspect=aspect)
+        path.with_suffix(".txt").write_text("a thing floats in the room")
+    work = runner.Cutouts(tmp_path / "clips", tmp_path / "out", config_lib.CutoutsConfig())
+    work.work()
+    sizes = []
+    for record in work.finish():
+        with Image.open(work.out / record["place"]["image"]) as image:
+            sizes.append(image.size)
+    assert sizes == [(WIDE // 2, HIGH), (WIDE, HIGH // 2)]
 
 
 def test_things_that_share_a_mask_are_one():

@@ -24,8 +24,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mimir_jax import files, hashing
 from mimir_jax.config import bridge
+from mimir_jax.data import covering, video_io
 from mimir_jax.data import cutouts as cutouts_lib
-from mimir_jax.data import video_io
 from mimir_jax.data.sources import captions as captions_lib
 from mimir_jax.data.sources import folder as folder_lib
 from mimir_jax.errors import InputError
@@ -280,7 +280,14 @@ def _read_frames(path: pathlib.Path, times: Sequence[float]) -> list[Picture]:
         last = len(timeline.times) - 1
         return np.array(sorted({round(time * last) for time in times}))
 
-    return list(video_io.read_clip(path, pick, lambda frame, _: frame))
+    return list(video_io.read_clip(path, pick, _square_pixels))
+
+
+def _square_pixels(frame: Picture, aspect: float) -> Picture:
+    """Returns a frame whose pixels are square, no larger than it was."""
+    high, wide = frame.shape[:2]
+    size = max(1, round(high / max(aspect, 1.0))), max(1, round(wide * min(aspect, 1.0)))
+    return covering.resize_cover(frame, *size, pixel_aspect=aspect)
 
 
 def _cut(frame: Picture, mask: segment.Mask) -> np.ndarray:
