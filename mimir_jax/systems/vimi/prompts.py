@@ -144,10 +144,14 @@ class PromptMaker:
         return interleaved.subjects(self._config.multimodal, found.text, found.pictures, wording)
 
     def _found(self, index: int) -> cutouts_lib.Subjects | None:
-        """Returns the cut-outs of a real clip, if it has any."""
+        """Returns the cut-outs of a real clip, if it has any.
+
+        A caption that holds a mark has none: it would stand for an image that is not there.
+        """
         if self._cutouts is None:
             return None
-        return self._cutouts.find(self._source.name(index))
+        found = self._cutouts.find(self._source.name(index))
+        return None if found is not None and interleaved.MARK in found.caption else found
 
     def _cut(
         self, found: cutouts_lib.Subjects, wording: int, rng: np.random.Generator
