@@ -5,8 +5,8 @@
 Each line of `subjects.jsonl` is a clip:
 
     {"file": "cats/a.mp4", "caption": "a cat sleeps on a sofa", "things": [{"words": "cat",
-     "kind": "subject", "images": [{"image": "images/1-0-0.png", ...}]}],
-     "place": {"image": "images/1-place.png", "words": "sofa"}}
+     "kind": "subject", "images": [{"image": "images/1-0-0.png", "digest": "5e...", ...}]}],
+     "place": {"image": "images/1-place.png", "digest": "a0...", "words": "sofa"}}
 
 Images of things are transparent outside of them; what is behind stays in their pixels.
 """
@@ -65,6 +65,9 @@ class CutoutFolder:
 
     Args:
         folder: Made by `mimir-jax cutouts`.
+
+    Attributes:
+        digest: Of the lines, which hold digests of the images.
 
     Raises:
         InputError: for a folder without `subjects.jsonl`, or a line of another form.

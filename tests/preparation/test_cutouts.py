@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mimir_jax.config import bridge
 from mimir_jax.data import cutouts as cutouts_lib
 from mimir_jax.data.toyworld import renderer, sampling
 from mimir_jax.errors import InputError
@@ -236,6 +237,15 @@ def test_pixels_of_images_are_square(tmp_path):
         with Image.open(work.out / record["place"]["image"]) as image:
             sizes.append(image.size)
     assert sizes == [(WIDE // 2, HIGH), (WIDE, HIGH // 2)]
+
+
+@pytest.mark.parametrize("changes", [{"side": 32}, {"place": {"dilation": 0.2}}], ids=str)
+def test_other_images_have_another_digest(clips, made, tmp_path, changes):
+    work = runner.Cutouts(clips, tmp_path, bridge.from_values(config_lib.CutoutsConfig, changes))
+    work.work()
+    work.finish()
+    digest = cutouts_lib.CutoutFolder(made[0]).digest
+    assert cutouts_lib.CutoutFolder(tmp_path).digest != digest
 
 
 def test_things_that_share_a_mask_are_one():

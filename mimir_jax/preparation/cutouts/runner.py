@@ -215,8 +215,8 @@ class Cutouts:
                     continue
                 covered[time_number] |= mask
                 name = f"images/{_key(video)}-{number}-{time_number}.png"
-                self._save(name, _cut(frame, mask))
-                shown = {"image": name, "box": [round(x, 1) for x in box[:4]]}
+                digest = self._save(name, _cut(frame, mask))
+                shown = {"image": name, "digest": digest, "box": [round(x, 1) for x in box[:4]]}
                 images.append(shown | {"score": box.score, "area": round(float(mask.mean()), 4)})
             if images:
                 record["things"].append({**entity._asdict(), "images": images})
@@ -227,15 +227,18 @@ class Cutouts:
             small = shrink(frames[middle], cfg.side)  # painting a large frame takes many seconds
             things = segment.resize(covered[middle], small.shape[1], small.shape[0])
             name = f"images/{_key(video)}-place.png"
-            self._save(name, place.read(tools.inpaint, cfg.place, small, things))
+            digest = self._save(name, place.read(tools.inpaint, cfg.place, small, things))
             words = [entity.words for entity in found if entity.kind == "background"]
-            record["place"] = {"image": name, "words": words[0] if words else None}
+            named = words[0] if words else None
+            record["place"] = {"image": name, "digest": digest, "words": named}
         return record
 
-    def _save(self, name: str, picture: np.ndarray) -> None:
-        image = Image.fromarray(shrink(picture, self._config.side))
+    def _save(self, name: str, picture: np.ndarray) -> str:
+        """Writes an image, and returns a digest: features of prompts depend on what it shows."""
+        small = shrink(picture, self._config.side)
         with files.atomic_file(self.out / name) as temporary:
-            image.save(temporary, format="png")
+            Image.fromarray(small).save(temporary, format="png")
+        return hashing.content_key(small).hex()
 
 
 def shrink(picture: UInt8[np.ndarray, "_ _ c"], side: int) -> UInt8[np.ndarray, "_ _ c"]:
