@@ -106,6 +106,16 @@ def test_the_same_command_goes_on_and_other_settings_are_refused(clips, made):
     assert "OUT must be new, empty" in line
 
 
+def test_a_folder_that_a_process_has_only_begun_is_shared(clips, tmp_path):
+    for name in ("work/claims", "images"):
+        (tmp_path / name).mkdir(parents=True)
+    first = runner.Cutouts(clips, tmp_path, config_lib.CutoutsConfig())
+    second = runner.Cutouts(clips, tmp_path, config_lib.CutoutsConfig(side=64))
+    first.work()
+    with pytest.raises(InputError, match="must be of the same settings, side"):
+        second.work()
+
+
 @pytest.mark.parametrize(
     "caption, expected",
     [

@@ -102,8 +102,7 @@ class Cutouts:
                 returns nonsense; what was done stays.
         """
         tools = self._make_tools()
-        self._create()
-        claims = claims_lib.Claims(self.out / "work" / "claims")
+        claims = self._create()
         start = int(begin * len(self.videos))
         todo = [*self.videos[start:], *self.videos[:start]]
         while todo := [video for video in todo if self._record(video) is None]:
@@ -151,7 +150,8 @@ class Cutouts:
         """Raises `InputError` if the folder was made by other settings, or is of something else."""
         path = self._settings()
         if not path.is_file():
-            if self.out.exists() and not self.out.is_dir() or _holds_more(self.out):
+            begun = (self.out / "work" / "claims").is_dir()  # which is made first
+            if self.out.exists() and not self.out.is_dir() or _holds_more(self.out) and not begun:
                 raise InputError(
                     f"OUT must be new, empty or of earlier cut-outs, got {self.out} with other "
                     "files; choose another"
@@ -164,13 +164,19 @@ class Cutouts:
                 f"another folder or leave --config.{names[0]} as it was"
             )
 
-    def _create(self) -> None:
+    def _create(self) -> claims_lib.Claims:
+        """Makes the folder, with the settings of the process that is first."""
         with files.writing(self.out, "OUT"):
             for name in ("work/claims", "work/records", "images"):
                 (self.out / name).mkdir(parents=True, exist_ok=True)
-        if not self._settings().is_file():
-            files.write_json(self._settings(), dataclasses.asdict(self._config))
+        claims = claims_lib.Claims(self.out / "work" / "claims")
+        while not self._settings().is_file():
+            with claims.claim("settings") as ended:
+                if ended is not None and not self._settings().is_file():
+                    files.write_json(self._settings(), dataclasses.asdict(self._config))
+            time.sleep(0.0 if ended is not None else 0.1)
         self._check_settings()  # another process may have been faster
+        return claims
 
     def _path(self, video: str) -> pathlib.Path:
         return self.out / "work" / "records" / f"{_key(video)}.json"
