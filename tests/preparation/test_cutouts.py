@@ -106,6 +106,15 @@ def test_the_same_command_goes_on_and_other_settings_are_refused(clips, made):
     assert "OUT must be new, empty" in line
 
 
+def test_images_that_were_deleted_are_made_again(clips, made):
+    out, _ = made
+    image = next((out / "images").glob("*-0-1.png"))
+    content = image.read_bytes()
+    image.unlink()
+    assert "3 things of 3 clips" in cut(clips, out)
+    assert image.read_bytes() == content
+
+
 def test_a_folder_that_a_process_has_only_begun_is_shared(clips, tmp_path):
     for name in ("work/claims", "images"):
         (tmp_path / name).mkdir(parents=True)

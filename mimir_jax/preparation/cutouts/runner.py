@@ -182,12 +182,13 @@ class Cutouts:
         return self.out / "work" / "records" / f"{_key(video)}.json"
 
     def _record(self, video: str) -> dict[str, Any] | None:
-        """Returns a record that is still true of the clip and its captions."""
+        """Returns a record that is still true of the clip and its captions, and has its images."""
         path = self._path(video)
         if not path.is_file():
             return None
         record = files.read_json(path, "record")
-        return record if record["stamp"] == self._stamp(video) else None
+        there = all((self.out / name).is_file() for name in _images(record))
+        return record if there and record["stamp"] == self._stamp(video) else None
 
     def _stamp(self, video: str) -> str:
         """Returns a digest of what a record is made from."""
@@ -258,11 +259,7 @@ def shrink(picture: UInt8[np.ndarray, "_ _ c"], side: int) -> UInt8[np.ndarray, 
 def draw_sheet(folder: pathlib.Path, records: Sequence[dict[str, Any]]) -> Image.Image:
     """Draws a row per clip: caption, images of its things, place."""
     side, gap, words = 96, 6, 300
-    rows = []
-    for record in records:
-        names = [shown["image"] for thing in record["things"] for shown in thing["images"]]
-        names += [record["place"]["image"]] if "place" in record else []
-        rows.append(names)
+    rows = [_images(record) for record in records]
     sheet = Image.new(
         "RGB", (words + max(map(len, rows)) * (side + gap), len(rows) * (side + gap)), "white"
     )
@@ -282,6 +279,12 @@ def draw_sheet(folder: pathlib.Path, records: Sequence[dict[str, Any]]) -> Image
             left = words + place_number * (side + gap)
             sheet.paste(Image.alpha_composite(under, shown).convert("RGB"), (left, top))
     return sheet
+
+
+def _images(record: dict[str, Any]) -> list[str]:
+    """Returns the images of a record: those of its things, and its place."""
+    names = [shown["image"] for thing in record["things"] for shown in thing["images"]]
+    return [*names, record["place"]["image"]] if "place" in record else names
 
 
 def _read_frames(path: pathlib.Path, times: Sequence[float]) -> list[Picture]:
