@@ -355,7 +355,7 @@ def test_a_network_of_a_user_finds_boxes(tmp_path, monkeypatch, places):
     assert detect.read(find, config, frame, "the cat") == pytest.approx((0, 0, 40, 20, 0.8))
     assert detect.read(find, config, frame, "catfish") is None
     (tmp_path / "net" / "labels.txt").write_text("cat")
-    with pytest.raises(InputError, match="a score for each of 1 labels, got 6 columns"):
+    with pytest.raises(InputError, match="a score for each of 1 labels, got an output of shape"):
         detect.onnx(config)(frame, "cat")
 
 
@@ -368,3 +368,22 @@ def test_a_network_of_a_user_finds_masks(tmp_path, monkeypatch, values, least):
     frame = np.zeros((40, 60, 3), np.uint8)
     mask = segment.read(segment.onnx(config), config, frame, detect.Box(10, 10, 50, 30, 1.0))
     assert mask[10:30, 32:50].all() and not mask[:, :28].any() and not mask[:10].any()
+
+
+def test_networks_of_other_shapes_are_refused(tmp_path, monkeypatch):
+    frame, row = np.zeros((60, 120, 3), np.uint8), np.ones((1, 5), np.float32)
+    folder = as_network(monkeypatch, tmp_path / "row", row, ["cat"], places="rows")
+    find = detect.onnx(config_lib.DetectorConfig(detector="onnx", folder=folder))
+    for output in (row, row[:, None, None]):
+        monkeypatch.setattr(
+            sys.modules["onnxruntime"].InferenceSession, "run", lambda *_, out=output: [out]
+        )
+        with pytest.raises(InputError, match=r"labels, got an output of shape \("):
+            find(frame, "cat")
+    cropped = {"resize": [6], "crop": [6, 6]}
+    folder = as_network(monkeypatch, tmp_path / "crop", row, ["cat"], places="rows", **cropped)
+    with pytest.raises(InputError, match="a resize of two sizes and no crop, got another"):
+        detect.onnx(config_lib.DetectorConfig(detector="onnx", folder=folder))
+    folder = as_network(monkeypatch, tmp_path / "map", row, **cropped)
+    with pytest.raises(InputError, match="reads all of a box, got one with crop"):
+        segment.onnx(config_lib.SegmenterConfig(segmenter="onnx", folder=folder))

@@ -91,12 +91,13 @@ def onnx(config: DetectorConfig) -> Detector:
     labels = [label for line in lines if (label := line.strip().lower())]
     contract = network.contract
     place = f"detect.folder {folder}"
+    stretches = len(contract.pixels.resize) == 2 and not contract.pixels.crop
     require(
-        not network.is_video and contract.places is not None and len(contract.size) == 2,
-        f"{place} must hold a network of frames with places and a resize of two sizes, got another;"
-        f" correct {onnx_file.FILE}",
+        not network.is_video and contract.places is not None and stretches,
+        f"{place} must hold a network of frames with places, a resize of two sizes and no crop, got"
+        f" another; correct {onnx_file.FILE}",
     )
-    size_high, size_wide = contract.size
+    size_high, size_wide = contract.pixels.resize
 
     def find(frame: Picture, words: str) -> Box | None:
         named = [n for n, label in enumerate(labels) if _says(words, label)]
@@ -105,9 +106,9 @@ def onnx(config: DetectorConfig) -> Detector:
         out = network.outputs(frame[None])[0]
         rows = out.T if contract.places == 2 else out  # (boxes, 4 + classes)
         require(
-            rows.shape[1] == 4 + len(labels),
-            f"{place} must give 4 numbers and a score for each of {len(labels)} labels, got "
-            f"{rows.shape[1]} columns; correct {_LABELS}",
+            rows.ndim == 2 and rows.shape[1] == 4 + len(labels),
+            f"{place} must give places of 4 numbers and a score for each of {len(labels)} labels, "
+            f"got an output of shape {out.shape} for a frame; correct {_LABELS} or places",
         )
         scores = rows[:, [4 + n for n in named]].max(axis=1)
         x, y, w, h = rows[scores.argmax(), :4]

@@ -100,6 +100,11 @@ def onnx(config: SegmenterConfig) -> Segmenter:
         f"segment.folder {folder} must hold a network of frames that gives probabilities or "
         f"logits, got {values}; correct {onnx_file.FILE}",
     )
+    require(
+        not network.contract.pixels.crop,
+        f"segment.folder {folder} must hold a network that reads all of a box, got one with crop; "
+        f"correct {onnx_file.FILE}",
+    )
     least = 0.5 if values == "probabilities" else 0.0
 
     def segment(frame: Picture, box: Box) -> Mask:
