@@ -80,6 +80,16 @@ def test_what_pictures_bring_is_measured(tmp_path):
     assert len(generator.prompts) == made
 
 
+def test_a_wrong_document_shows_no_shape_of_the_scene():
+    for index in range(30):
+        (wrong,) = (
+            sample
+            for sample in grounding.plan_scene("names", index, "varied", SEED, 16, 16)
+            if sample.style == "wrong"
+        )
+        assert wrong.shape not in {group.shape for group in wrong.scene.groups}
+
+
 def test_only_runs_that_read_images_are_evaluated(tmp_path):
     generator = Believer()
     generator.system = types.SimpleNamespace(config=types.SimpleNamespace(kind="mimir"))

@@ -242,8 +242,8 @@ Inputs = dict[str, dict[str, Any]]
 def _named(scene: scene_lib.Scene, index: int, words: str, height: int, width: int) -> Inputs:
     del words
     names = invented.NAMES["heldout"]
-    shape = scene.groups[0].shape
-    others = [name for name in vocabulary.SHAPES if name != shape]
+    shown = {group.shape for group in scene.groups}
+    others = [name for name in vocabulary.SHAPES if name not in shown]
     explain = functools.partial(
         invented.explain, scene, names[index % len(names)], index, height=height, width=width
     )
