@@ -446,10 +446,15 @@ def test_real_clips_show_their_cutouts(run, tmp_path):
     without = made.draw(record, 0, task="subject")
     assert words(without).endswith("-") or "-\n*" in words(without)
     assert "<img>" not in words(without)
+    made.require_cutouts()
     marked = [line | {"caption": f"{line['caption']} <img>"} for line in shown]
     (out / "subjects.jsonl").write_text("".join(json.dumps(line) + "\n" for line in marked))
     other = maker(real, memory_path=None)[0].draw(record | {"index": 0}, 0, task="subject")
     assert "-" in words(other)
+    strange = [line | {"file": f"other/{line['file']}"} for line in shown]
+    (out / "subjects.jsonl").write_text("".join(json.dumps(line) + "\n" for line in strange))
+    with pytest.raises(InputError, match="got none of 3, such as .*mp4; make them"):
+        maker(real, memory_path=None)[0].require_cutouts()
     with pytest.raises(InputError, match="system.subjects_path must name the cut-outs"):
         dataclasses.replace(real, system=dataclasses.replace(system, subjects_path=None))
     unread = dataclasses.replace(system, subjects_path="none", tasks=c.TasksConfig(subject=0.0))

@@ -230,7 +230,9 @@ class VimiEncoder(clip_encoder.ClipEncoder):
 
     @functools.cached_property
     def _training_prompts(self) -> prompts_lib.PromptMaker:
-        return self._make_prompts("train")
+        prompts = self._make_prompts("train")
+        prompts.require_cutouts()
+        return prompts
 
     def _make_prompts(self, split: sources.Split) -> prompts_lib.PromptMaker:
         config = self._config

@@ -16,6 +16,7 @@ from mimir_jax.data import cutouts as cutouts_lib
 from mimir_jax.data.toyworld import invented, pictured
 from mimir_jax.data.toyworld.source import ToyworldSource
 from mimir_jax.encoders import interleaved
+from mimir_jax.errors import InputError
 from mimir_jax.retrieval import documents as documents_lib
 from mimir_jax.retrieval import index as index_lib
 from mimir_jax.retrieval import memory as memory_lib
@@ -117,6 +118,16 @@ class PromptMaker:
             found = self._retrieval.search.draw(caption, number, exclude=self._own(index))
             document = self._retrieval.with_picture(found)
         return with_document(cfg, caption, document, wording)
+
+    def require_cutouts(self) -> None:
+        """Raises `InputError` if there are cut-outs, and they are of none of the clips."""
+        count = len(self._source)
+        if self._cutouts is not None and all(self._found(index) is None for index in range(count)):
+            raise InputError(
+                f"system.subjects_path {self._config.subjects_path} must hold cut-outs of the "
+                f"clips that train, got none of {count}, such as {self._source.name(0)}; make them "
+                "with mimir-jax cutouts from the folder of these clips"
+            )
 
     def _pictured(
         self, record: Mapping[str, Any], task: str, wording: int, rng: np.random.Generator
