@@ -29,7 +29,7 @@ from mimir_jax.sampling import gallery, request, retrieval, video
 from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.sampling.request import Request
-from mimir_jax.systems.vimi import presets, prompts
+from mimir_jax.systems.vimi import encoder, presets, prompts
 from mimir_jax.training import checkpoint, compiled_step, loop
 from tests import commands, runs
 
@@ -443,6 +443,8 @@ def test_real_clips_show_their_cutouts(run, tmp_path):
         assert len(prompt.pictures) == text.count("*") and "thing" not in text
     assert texts == {"a * floats in the room", "a * floats in the *"}
     record = {"index": clips.files.index("3.mp4"), "caption": "-", "video": clips[0]["video"]}
+    assert made.has_task(0, "subject") and made.has_task(record["index"], "retrieval")
+    assert not made.has_task(record["index"], "subject")
     without = made.draw(record, 0, task="subject")
     assert words(without).endswith("-") or "-\n*" in words(without)
     assert "<img>" not in words(without)
@@ -489,3 +491,13 @@ def test_clips_in_buckets_show_their_own_cutouts(run, tmp_path):
     made = prompts.PromptMaker(system, source, 0, None)
     for record in (source[number] for number in range(len(source))):
         assert record["caption"].split()[0] in words(made.draw(record, 0))
+
+
+def test_the_loss_of_a_task_is_of_clips_that_have_it(run, monkeypatch):
+    system = systems.make_system(run)
+    made = systems.make_encoder(run, system)
+    for having in ([0, 1], [1], []):
+        monkeypatch.setattr(made, "has_task", lambda record, task, of=having: record["index"] in of)
+        loss = encoder.HeldoutTask(run, system, made, "subject")
+        assert [record["index"] for record in loss.records()] == having
+    assert loss.evaluate({}) == {}

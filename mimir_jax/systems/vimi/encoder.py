@@ -73,10 +73,14 @@ class VimiEncoder(clip_encoder.ClipEncoder):
     def encode_task(self, records: Mapping[str, Any], task: str) -> diffusion.Batch:
         """Returns the batch of held-out records with prompts of one task of the second stage."""
         count = self._config.system.prompts_per_clip
-        maker = self._make_prompts("heldout")
-        made = [[maker.draw(record, 0, task=task)] * count for record in _rows(records)]
+        draw = self._heldout_prompts.draw
+        made = [[draw(record, 0, task=task)] * count for record in _rows(records)]
         moments = self._moments.encode(records["video"])
         return diffusion.Batch(moments=moments, features=self._encode_drawn(made))
+
+    def has_task(self, record: Mapping[str, Any], task: str) -> bool:
+        """Whether a held-out record has prompts of a task."""
+        return self._heldout_prompts.has_task(int(record["index"]), task)
 
     def feature_identity(self) -> dict[str, Any]:
         """Returns what the states of prompts depend on."""
@@ -234,6 +238,10 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         prompts.require_cutouts()
         return prompts
 
+    @functools.cached_property
+    def _heldout_prompts(self) -> prompts_lib.PromptMaker:
+        return self._make_prompts("heldout")
+
     def _make_prompts(self, split: sources.Split) -> prompts_lib.PromptMaker:
         config = self._config
         source = sources.make_source(config.data, split, seed=config.seed)
@@ -261,19 +269,23 @@ class HeldoutTask(diffusion.HeldoutLoss):
         self._config, self._task = config, task
 
     def evaluate(self, params: functional.Params) -> dict[str, float]:
-        """Returns `loss_TASK`."""
+        """Returns `loss_TASK`, nothing where no held-out clip has prompts of the task."""
+        if not self._batches:
+            return {}
         return {f"loss_{self._task}": super().evaluate(params)["loss"]}
+
+    def records(self) -> list[dict[str, Any]]:
+        """Reads those of the held-out clips that have prompts of the task."""
+        source = sources.make_source(self._config.data, "heldout", seed=self._config.seed)
+        count = min(self._config.system.heldout_clips, len(source))
+        records = (source[i] for i in range(count))
+        return [record for record in records if self._encoder.has_task(record, self._task)]
 
     @functools.cached_property
     def _batches(self) -> list[tuple[str, diffusion.Batch]]:
-        name = self._system.buckets[0].name
-        source = sources.make_source(self._config.data, "heldout", seed=self._config.seed)
-        count = min(self._config.system.heldout_clips, len(source))
-        parts = [
-            range(i, min(i + diffusion.HELDOUT_BATCH, count))
-            for i in range(0, count, diffusion.HELDOUT_BATCH)
-        ]
-        rows = (loader.stack([source[i] for i in part]) for part in parts)
+        name, size = self._system.buckets[0].name, diffusion.HELDOUT_BATCH
+        records = self.records()
+        rows = (loader.stack(records[k : k + size]) for k in range(0, len(records), size))
         return [
             (name, jax.device_put(self._encoder.encode_task(part, self._task))) for part in rows
         ]

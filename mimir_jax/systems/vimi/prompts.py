@@ -102,7 +102,7 @@ class PromptMaker:
         shares = cfg.tasks.shares if cfg.stage == "instruct" else {"retrieval": 1.0}
         drawn = _pick(shares, rng)
         task = task or drawn
-        if task == "subject" and self._cutouts is not None and self._found(index) is None:
+        if not self.has_task(index, task):
             others = {name: share for name, share in shares.items() if name != "subject"}
             task = _pick(others or {"retrieval": 1.0}, rng)
         wording, share = int(rng.integers(1 << 16)), rng.random()
@@ -118,6 +118,10 @@ class PromptMaker:
             found = self._retrieval.search.draw(caption, number, exclude=self._own(index))
             document = self._retrieval.with_picture(found)
         return with_document(cfg, caption, document, wording)
+
+    def has_task(self, index: int, task: str) -> bool:
+        """Whether a clip has prompts of a task: real clips without cut-outs show no subjects."""
+        return task != "subject" or self._cutouts is None or self._found(index) is not None
 
     def require_cutouts(self) -> None:
         """Raises `InputError` if there are cut-outs, and they are of none of the clips."""
