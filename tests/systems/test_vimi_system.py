@@ -501,3 +501,9 @@ def test_the_loss_of_a_task_is_of_clips_that_have_it(run, monkeypatch):
         loss = encoder.HeldoutTask(run, system, made, "subject")
         assert [record["index"] for record in loss.records()] == having
     assert loss.evaluate({}) == {}
+
+
+def test_stories_are_refused(run):
+    world = dataclasses.replace(run.data.toyworld, pages=3)
+    with pytest.raises(ValueError, match="data.toyworld.pages must be 1"):
+        dataclasses.replace(run, data=dataclasses.replace(run.data, toyworld=world))

@@ -184,6 +184,11 @@ class VimiSystemConfig(DiffusionSystemConfig):
         )
         checks.check(
             run,
+            run.data.source != "toyworld" or run.data.toyworld.pages == 1,
+            "{data.toyworld.pages} must be 1, as prompts with pictures are of single scenes",
+        )
+        checks.check(
+            run,
             not self.invented_names or run.data.source == "toyworld",
             "{system.invented_names} must be 0 unless {data.source} is toyworld, whose shapes "
             "alone can be renamed",
