@@ -503,6 +503,18 @@ def test_the_loss_of_a_task_is_of_clips_that_have_it(run, monkeypatch):
     assert loss.evaluate({}) == {}
 
 
+def test_the_loss_of_a_task_takes_each_bucket_alone(run, monkeypatch):
+    system = systems.make_system(run)
+    made = systems.make_encoder(run, system)
+    monkeypatch.setattr(made, "encode_task", lambda part, task: part["video"])
+    loss = encoder.HeldoutTask(run, system, made, "subject")
+    shapes = [(9, 32, 48), (9, 48, 32), (9, 32, 48)]
+    videos = [np.zeros((*shape, 3), np.uint8) for shape in shapes]
+    monkeypatch.setattr(loss, "records", lambda: [{"video": video} for video in videos])
+    batches = [(name, len(batch)) for name, batch in loss._batches]
+    assert batches == [("9x32x48", 2), ("9x48x32", 1)]
+
+
 def test_stories_are_refused(run):
     world = dataclasses.replace(run.data.toyworld, pages=3)
     with pytest.raises(ValueError, match="data.toyworld.pages must be 1"):

@@ -283,12 +283,15 @@ class HeldoutTask(diffusion.HeldoutLoss):
 
     @functools.cached_property
     def _batches(self) -> list[tuple[str, diffusion.Batch]]:
-        name, size = self._system.buckets[0].name, diffusion.HELDOUT_BATCH
-        records = self.records()
-        rows = (loader.stack(records[k : k + size]) for k in range(0, len(records), size))
-        return [
-            (name, jax.device_put(self._encoder.encode_task(part, self._task))) for part in rows
-        ]
+        sizes: dict[str, list[dict[str, Any]]] = {}  # clips of one bucket in a batch
+        for record in self.records():
+            sizes.setdefault("x".join(map(str, record["video"].shape[:3])), []).append(record)
+        made = []
+        for name, records in sizes.items():
+            for start in range(0, len(records), diffusion.HELDOUT_BATCH):
+                part = loader.stack(records[start : start + diffusion.HELDOUT_BATCH])
+                made.append((name, jax.device_put(self._encoder.encode_task(part, self._task))))
+        return made
 
 
 def make_encoder(
