@@ -29,6 +29,7 @@ from mimir_jax.sampling import gallery, request, retrieval, video
 from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.sampling.request import Request
+from mimir_jax.systems import diffusion
 from mimir_jax.systems.vimi import encoder, presets, prompts
 from mimir_jax.training import checkpoint, compiled_step, loop
 from tests import commands, runs
@@ -506,12 +507,12 @@ def test_the_loss_of_a_task_is_of_clips_that_have_it(run, monkeypatch):
 def test_the_loss_of_a_task_takes_each_bucket_alone(run, monkeypatch):
     system = systems.make_system(run)
     made = systems.make_encoder(run, system)
-    monkeypatch.setattr(made, "encode_task", lambda part, task: part["video"])
+    monkeypatch.setattr(made, "encode_task", lambda part, task: diffusion.Batch(part["video"], 0))
     loss = encoder.HeldoutTask(run, system, made, "subject")
     shapes = [(9, 32, 48), (9, 48, 32), (9, 32, 48)]
     videos = [np.zeros((*shape, 3), np.uint8) for shape in shapes]
     monkeypatch.setattr(loss, "records", lambda: [{"video": video} for video in videos])
-    batches = [(name, len(batch)) for name, batch in loss._batches]
+    batches = [(name, len(batch.moments)) for name, batch in loss._batches]
     assert batches == [("9x32x48", 2), ("9x48x32", 1)]
 
 
