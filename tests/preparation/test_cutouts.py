@@ -255,7 +255,7 @@ def test_pixels_of_images_are_square(tmp_path):
     for record in work.finish():
         with Image.open(work.out / record["place"]["image"]) as image:
             sizes.append(image.size)
-    assert sizes == [(WIDE // 2, HIGH), (WIDE, HIGH // 2)]
+    assert sizes == [(WIDE // 2, HIGH), (2 * WIDE, HIGH)]
 
 
 @pytest.mark.parametrize("changes", [{"side": 32}, {"place": {"dilation": 0.2}}], ids=str)
@@ -265,6 +265,18 @@ def test_other_images_have_another_digest(clips, made, tmp_path, changes):
     work.finish()
     digest = cutouts_lib.CutoutFolder(made[0]).digest
     assert cutouts_lib.CutoutFolder(tmp_path).digest != digest
+
+
+def test_a_clip_that_takes_too_much_is_named(tmp_path):
+    pages = [Image.new("RGB", (6000, 6000), colour) for colour in ("black", "red")]
+    (tmp_path / "clips").mkdir()
+    pages[0].save(tmp_path / "clips" / "bomb.gif", save_all=True, append_images=pages[1:])
+    (tmp_path / "clips" / "bomb.txt").write_text("a cat sits")
+    config = config_lib.CutoutsConfig(clip_gigabytes=0.2)
+    work = runner.Cutouts(tmp_path / "clips", tmp_path / "out", config)
+    work.work()
+    (record,) = work.finish()
+    assert "cannot be read: needs more than 0.2 GB" in record["reason"]
 
 
 def test_things_that_share_a_mask_are_one():

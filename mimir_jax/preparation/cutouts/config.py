@@ -104,6 +104,8 @@ class CutoutsConfig:
         place: Background.
         times: Where in a clip its frames are taken, from 0 to 1.
         side: Most pixels of an image, along its longer side.
+        clip_seconds: Most processor time to decode a clip.
+        clip_gigabytes: Most memory to decode a clip.
     """
 
     entities: EntitiesConfig = EntitiesConfig()
@@ -112,8 +114,12 @@ class CutoutsConfig:
     place: PlaceConfig = PlaceConfig()
     times: tuple[float, ...] = (0.05, 0.5, 0.95)
     side: int = 672
+    clip_seconds: float = 60.0
+    clip_gigabytes: float = 4.0
 
     def __post_init__(self):
+        for name in ("clip_seconds", "clip_gigabytes"):
+            checks.within(self, name, 0, above=True)
         checks.positive_sizes(self)
         fine = bool(self.times) and all(0 <= time <= 1 for time in self.times)
         checks.check(self, fine, "{times} must be numbers from 0 to 1")

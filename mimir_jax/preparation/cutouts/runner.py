@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mimir_jax import files, hashing
 from mimir_jax.config import bridge
-from mimir_jax.data import covering, video_io
+from mimir_jax.data import clip_worker, video_io
 from mimir_jax.data import cutouts as cutouts_lib
 from mimir_jax.data.sources import captions as captions_lib
 from mimir_jax.data.sources import folder as folder_lib
@@ -52,6 +52,7 @@ PLUGINS: dict[str, dict[str, str]] = {
 
 _SAME_THING = 0.8  # overlap of masks from which two names have found one thing
 _MARGIN = 0.04  # around a thing, of its longer side
+_FRAME_SIDES = 2  # most pixels of a frame, along its longer side, in those of an image
 _SHOWN = 24
 _WAIT_SECONDS = 0.5
 
@@ -209,7 +210,7 @@ class Cutouts:
         if not found:
             return record | {"reason": "no caption names a single subject"}
         try:
-            frames = _read_frames(self.root / video, cfg.times)
+            frames = _read_frames(self.root / video, cfg)
         except video_io.UnreadableClip as error:
             return record | {"reason": f"cannot be read: {error}"}
         covered = [np.zeros(frame.shape[:2], bool) for frame in frames]
@@ -287,19 +288,18 @@ def _images(record: dict[str, Any]) -> list[str]:
     return [*names, record["place"]["image"]] if "place" in record else names
 
 
-def _read_frames(path: pathlib.Path, times: Sequence[float]) -> list[Picture]:
+def _read_frames(path: pathlib.Path, config: CutoutsConfig) -> list[Picture]:
+    """Returns the frames of a clip in square pixels, decoded in a process with limits."""
+    limits = {"seconds": config.clip_seconds, "gigabytes": config.clip_gigabytes}
+    _, (height, width) = clip_worker.measure_clip(path, **limits)
+
     def pick(timeline: video_io.Timeline) -> np.ndarray:
         last = len(timeline.times) - 1
-        return np.array(sorted({round(time * last) for time in times}))
+        return np.array(sorted({round(time * last) for time in config.times}))
 
-    return list(video_io.read_clip(path, pick, _square_pixels))
-
-
-def _square_pixels(frame: Picture, aspect: float) -> Picture:
-    """Returns a frame whose pixels are square, no larger than it was."""
-    high, wide = frame.shape[:2]
-    size = max(1, round(high / max(aspect, 1.0))), max(1, round(wide * min(aspect, 1.0)))
-    return covering.resize_cover(frame, *size, pixel_aspect=aspect)
+    scale = min(1.0, _FRAME_SIDES * config.side / max(height, width))
+    size = {"height": max(1, round(scale * height)), "width": max(1, round(scale * width))}
+    return list(clip_worker.read_clip(path, pick, **size, **limits))
 
 
 def _cut(frame: Picture, mask: segment.Mask) -> np.ndarray:

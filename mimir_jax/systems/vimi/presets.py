@@ -136,6 +136,10 @@ def tiny_stage2() -> c.TrainConfig:
     return dataclasses.replace(
         config,
         system=dataclasses.replace(config.system, stage="instruct"),
+        optimizer=dataclasses.replace(
+            config.optimizer, lr_scale=(("^(aligner|direct|beside)/", 10.0),)
+        ),
+        steps=2400,
         init_from="runs/vimi/runs/stage1",
     )
 

@@ -8,13 +8,13 @@ _LLAVA = "--config.system.multimodal.path={out}/llava"
 _PARTS = (_LLAVA, "--config.system.memory_path={out}/memory")
 
 
-def _stage(name: str, start: str) -> tuple[Stage, Stage]:
+def _stage(name: str, steps: int, start: str) -> tuple[Stage, Stage]:
     """Returns how one of the two stages is prepared and trained."""
     config, features = f"vimi:tiny/{name}", f"features/{name}"
     return (
         prepare(features, config, 4096, *_PARTS),
         train(
-            f"runs/{name}", config, 1600, *_PARTS, f"--config.init_from={start}",
+            f"runs/{name}", config, steps, *_PARTS, f"--config.init_from={start}",
             f"--config.data.features={{out}}/{features}", scenes=4096,
         ),
     )  # fmt: skip
@@ -33,7 +33,7 @@ STAGES = (
         scaled=(("scenes", 4000),),
     ),
     train("runs/aligner", "vimi:tiny/aligner", 2000, _LLAVA, scenes=16384),
-    *_stage("stage1", "package:tiny/base,{out}/runs/aligner"),
-    *_stage("stage2", "{out}/runs/stage1"),
+    *_stage("stage1", 1600, "package:tiny/base,{out}/runs/aligner"),
+    *_stage("stage2", 2400, "{out}/runs/stage1"),
     export("vimi", "runs/stage2", to="run"),
 )  # fmt: skip
