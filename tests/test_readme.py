@@ -75,6 +75,7 @@ APPENDED = {
     "train --config divot:tiny": [*FEW, "--config.steps=2", "--config.data.frames=9"],
     "sample --checkpoint package:tiny/divot --reconstruct": ["--steps", 2],
     "sample --checkpoint package:tiny/divot --describe": [],
+    "sample --checkpoint package:tiny/vimi": ["--steps", 2],
     "index --out memory --query": [],
     "index --out memory": ["--scenes", 8],
     "evaluate toyworld": ["--scenes", 1, "--steps", 2],
@@ -86,7 +87,6 @@ ELSEWHERE = {
     "ablate": "tests/evaluation",
     "recipe": "hours",
     "prepare": "footage",
-    "sample --checkpoint runs/vimi": "what its recipe trains",
 }
 """What is not run here, by its beginning, and why."""
 
@@ -120,7 +120,11 @@ def published(tmp_path_factory):
         pictures = [np.full((32, 32, 3), 4 * (i + number), np.uint8) for i in range(27)]
         video_files.write_video(root / "clips" / f"{number}.mp4", pictures)
         (root / "clips" / f"{number}.txt").write_text("a grey square grows brighter")
-    return {"$COG": root / "cog", "$PHI": root / "phi", "$CLIPS": root / "clips"}
+    heart = README.parent / "docs/heart.png"
+    return {
+        "$COG": root / "cog", "$PHI": root / "phi", "$CLIPS": root / "clips",
+        "docs/heart.png": heart,
+    }  # fmt: skip
 
 
 @pytest.mark.slow
