@@ -109,7 +109,7 @@ def test_every_shipped_folder_is_whole():
     shipped = weights.resolve("package:tiny")
     folders = {path.parent for path in shipped.rglob("params")}
     names = {folder.relative_to(shipped).parts[0] for folder in folders}
-    assert names == {"t5", "llm", "vae", "base", "mimir", "i2v", "divot"}
+    assert names == {"t5", "llm", "llava", "vae", "base", "mimir", "i2v", "divot", "vimi"}
     for folder in folders:
         native.read_manifest(folder)
 
