@@ -10,7 +10,8 @@ Every held-out scene is asked for in several conditions with the same noise:
                     (`without`), and in `words`
     first_frames    the caption with the first frame of the scene, and alone (`words`)
 
-`words` is the ceiling of the same model, `without` the chance level.
+`words` is the ceiling of the same model, `without` the chance level of what the image tells. A
+subject prompt without its mark is a broken sentence, so its other categories fall too.
 """
 
 import dataclasses
