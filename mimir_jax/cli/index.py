@@ -12,6 +12,7 @@ SRC are appended to an existing memory; without SRC, it gets an index if it lack
 prints the best documents for a text.
 """
 
+import itertools
 import time
 
 from absl import flags
@@ -59,7 +60,10 @@ def main(args: command.Arguments) -> None:
         if values.invented_names:
             sources.append(documents.from_invented_names(folder))
     start = time.monotonic()
-    added = sum(store.append(source, shard_size=values.shard_size) for source in sources)
+    added = 0
+    if sources:  # all or none of them
+        found = itertools.chain.from_iterable(sources)
+        added = store.append(found, shard_size=values.shard_size)
     if added:
         print(f"{added} documents in {time.monotonic() - start:.1f} s")
     start = time.monotonic()

@@ -14,6 +14,7 @@ from mimir_jax.errors import InputError
 from mimir_jax.evaluation.judge import recognition
 from mimir_jax.retrieval import documents, memory
 from mimir_jax.retrieval.documents import Document
+from tests import commands
 
 DOCUMENTS = [Document(f"d{i}", f"text {i} ü", source=f"s{i // 2}") for i in range(11)]
 
@@ -211,3 +212,16 @@ def test_bad_sources_are_refused(tmp_path):
     (tmp_path / "metadata.jsonl").write_text('{"text": "a"}')
     with pytest.raises(InputError, match="metadata.jsonl line 1 must give file_name, got None"):
         list(documents.from_path(tmp_path))
+
+
+def test_several_sources_are_appended_together_or_not_at_all(tmp_path):
+    for name, text in (("a", '{"text": "a cat"}'), ("b", '{"text": "a dog"}'), ("bad", "{")):
+        (tmp_path / f"{name}.jsonl").write_text(text + "\n")
+    out = tmp_path / "memory"
+    line = commands.error_of("index", tmp_path / "a.jsonl", tmp_path / "bad.jsonl", f"--out={out}")
+    assert "bad.jsonl line 1 must be JSON" in line
+    assert not len(memory.create(out))
+    code, printed, _ = commands.call(
+        "index", tmp_path / "a.jsonl", tmp_path / "b.jsonl", f"--out={out}"
+    )
+    assert code == 0 and "2 documents" in printed
