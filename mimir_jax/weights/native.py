@@ -312,6 +312,11 @@ def writing() -> Iterator[None]:
         raise
 
 
+def saving() -> contextlib.AbstractContextManager[None]:
+    """Silences saves that go on in the background, whose errors the next call of Orbax raises."""
+    return _QUIET
+
+
 def silence_orbax() -> None:
     """Keeps Orbax from logging what its threads raise, which `writing` and `readable` tell."""
     logger = logging.getLogger("absl")

@@ -164,8 +164,11 @@ def test_damaged_newest_checkpoint(whole, tmp_path, tried, kind):
     folder = tmp_path / "run"
     shutil.copytree(whole[0], folder)
     DAMAGES[kind](folder / runs.CHECKPOINTS / str(STEPS))
-    with pytest.raises(InputError):
+    if kind.startswith("data"):  # which parameters do not depend on
         runs.open_params(folder).read_all()
+    else:
+        with pytest.raises(InputError):
+            runs.open_params(folder).read_all()
     code, _, err = train(folder)
     assert code == 0, err
     assert f"it is now {STEPS}.damaged" in err and "Traceback" not in err
