@@ -60,8 +60,13 @@ class Gallery:
         self._plan_file = self._work / "plan.json"
         self._plan: dict[str, Any] = {}
         exists = folder.exists() or folder.is_symlink()
-        if exists and not self._plan_file.is_file():
+        begun = self._plan_file.is_file() or self._holds_nothing_else()
+        if exists and not begun:
             raise InputError(f"destination {folder} must not exist; delete it or choose another")
+
+    def _holds_nothing_else(self) -> bool:
+        """Whether a command was killed before it had a plan."""
+        return self._work.is_dir() and list(self._folder.iterdir()) == [self._work]
 
     def __enter__(self) -> "Gallery":
         with files.writing(self._folder, "destination"):

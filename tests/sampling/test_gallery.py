@@ -90,6 +90,16 @@ def test_a_stopped_gallery_goes_on_to_the_same_files(tmp_path):
         gallery_lib.Gallery(folder)
 
 
+def test_a_command_killed_before_its_plan_starts_again(tmp_path):
+    (tmp_path / "out/.unfinished").mkdir(parents=True)
+    with gallery_lib.Gallery(tmp_path / "out") as begun:
+        assert begun.begin([{"prompt": "a"}], {"steps": 2}) == [0]
+    (tmp_path / "other/.unfinished").mkdir(parents=True)
+    (tmp_path / "other/mine.txt").write_text("kept")
+    with pytest.raises(ValueError, match="must not exist"):
+        gallery_lib.Gallery(tmp_path / "other")
+
+
 @pytest.mark.skipif(
     not (browser.CHROMIUM and browser.CHROMEDRIVER), reason="needs Chromium and chromedriver"
 )
