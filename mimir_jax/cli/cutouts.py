@@ -10,9 +10,12 @@ sheet.png, which shows the first clips.
 The same command resumes a stopped one. Several commands can share one OUT.
 """
 
+import collections
 import time
 
 from absl import flags
+from rich import console as rich_console
+from rich import progress as rich_progress
 
 from mimir_jax import files
 from mimir_jax.cli import command, dataclass_flags
@@ -38,16 +41,16 @@ def main(args: command.Arguments) -> None:
     config = dataclass_flags.read(args.flags, CutoutsConfig, prefix="config.")
     work = runner.Cutouts(root, out, config)
     start = time.monotonic()
-    work.work()
+    columns = [*rich_progress.Progress.get_default_columns(), rich_progress.MofNCompleteColumn()]
+    with rich_progress.Progress(*columns, disable=not rich_console.Console().is_terminal) as bar:
+        task = bar.add_task("cutting", total=len(work.videos))
+        work.work(lambda: bar.advance(task))
     records = work.finish()
     made = [record for record in records if record["things"]]
     things = sum(len(record["things"]) for record in made)
     print(f"{things} things of {len(made)} clips in {time.monotonic() - start:.1f} s -> {out}")
-    reasons: dict[str, int] = {}
-    for record in records:
-        if "reason" in record:
-            reasons[record["reason"]] = reasons.get(record["reason"], 0) + 1
-    for reason, count in sorted(reasons.items(), key=lambda item: -item[1])[:10]:
+    reasons = collections.Counter(record["reason"] for record in records if "reason" in record)
+    for reason, count in reasons.most_common(10):
         print(f"{count:6d} clips without: {reason}")
     if not made:
         raise InputError(

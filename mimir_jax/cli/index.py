@@ -4,8 +4,8 @@
 
 Each SRC is a JSONL file with text, and id, image and source where a document has them; or a folder
 of images with their texts in metadata.jsonl (file_name, text), or in a .txt per image. Without SRC,
-a new memory holds scenes of Toyworld: their first frame and a short caption; and, with
---invented_names, words for shapes that only an image explains.
+a new memory holds scenes of Toyworld: their first frame and a short caption. With --invented_names,
+a new memory also holds names of shapes that only an image explains.
 
 --out receives the documents in shards, which never change, and a BM25 index of them. Documents of
 SRC are appended to an existing memory; without SRC, it gets an index if it lacks one. --query
@@ -55,8 +55,8 @@ def main(args: command.Arguments) -> None:
     store = memory.create(folder)
     if values.verify:
         store.verify()
-    if not sources and not len(store):
-        sources = [_scenes(folder, values)]
+    if not len(store):
+        sources = sources or [_scenes(folder, values)]
         if values.invented_names:
             sources.append(documents.from_invented_names(folder))
     start = time.monotonic()

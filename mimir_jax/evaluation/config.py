@@ -14,6 +14,9 @@ from mimir_jax.sampling.config import SHIPPED
 STYLES = ("short", "paraphrase", "coarse", "long")
 """Styles of narrow Toyworld captions: `data.toyworld.captions.STYLES` in the order of reports."""
 
+DEMOS = ("names", "subjects", "first_frames")
+"""Demonstrations of the suite `grounding`."""
+
 WORDINGS = ("narrow", "wide", "reserved")
 """Wordings of Toyworld captions, `data.toyworld.language.WORDINGS`; narrow ones mix the styles."""
 
@@ -72,12 +75,7 @@ class ToyworldEvalConfig(CheckpointConfig):
         _require_at_least(self, "seeds", 1)
         _require_seed(self.seed)
         _require_at_least(self, "batch_size", 1)
-        known = (*STYLES, *WORDINGS)
-        unknown = [style for style in self.styles if style not in known]
-        if unknown or not self.styles:
-            raise InputError(
-                f"--styles must be of {', '.join(known)}, got {unknown[0] if unknown else 'none'}"
-            )
+        _require_among(self, "styles", (*STYLES, *WORDINGS))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,7 +124,7 @@ class GroundingEvalConfig(CheckpointConfig):
         batch_size: Videos at a time; by default enough to keep all devices busy.
     """
 
-    demos: tuple[str, ...] = ("names", "subjects", "first_frames")
+    demos: tuple[str, ...] = DEMOS
     variety: Literal["varied", "plain", "single"] | None = None
     scenes: int = 200
     seed: int = 0
@@ -137,12 +135,7 @@ class GroundingEvalConfig(CheckpointConfig):
         _require_at_least(self, "scenes", 1)
         _require_seed(self.seed)
         _require_at_least(self, "batch_size", 1)
-        known = ("names", "subjects", "first_frames")
-        unknown = [demo for demo in self.demos if demo not in known]
-        if unknown or not self.demos:
-            raise InputError(
-                f"--demos must be of {', '.join(known)}, got {unknown[0] if unknown else 'none'}"
-            )
+        _require_among(self, "demos", DEMOS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -432,6 +425,14 @@ def _require_at_least(config: object, name: str, least: int) -> None:
     value = getattr(config, name)
     if value is not None and value < least:
         raise InputError(f"--{name} must be at least {least}, got {value}")
+
+
+def _require_among(config: object, name: str, known: tuple[str, ...]) -> None:
+    values = getattr(config, name)
+    unknown = [value for value in values if value not in known]
+    if unknown or not values:
+        got = unknown[0] if unknown else "none"
+        raise InputError(f"--{name} must be of {', '.join(known)}, got {got}")
 
 
 def _require_named(config: object, **what: str) -> None:

@@ -58,7 +58,7 @@ class Checkpointer:
         native.silence_orbax()
         self.heldout: dict[int, float] = {}
         self._failed, self._read_only = False, read_only
-        self._background, self._saves = contextlib.ExitStack(), False
+        self._background: contextlib.ExitStack | None = None
         policies: list[Any] = [checkpoint_managers.LatestN(keep)]
         if keep_every:
             policies.append(checkpoint_managers.EveryNSteps(keep_every))
@@ -99,9 +99,9 @@ class Checkpointer:
             config=ocp.args.JsonSave(settings),
             **{runs.SUMS: ocp.args.JsonSave({"sums": sums, "checksum": checksums.of_json(sums)})},
         )
-        if not self._saves:
-            self._background.enter_context(native.saving())
-            self._saves = True
+        if self._background is None:
+            self._background = contextlib.ExitStack()
+            self._background.enter_context(native.QUIET)
         with self._writing():
             self._manager.save(step, args=args, force=True)  # else skipped while one is under way
 
@@ -189,7 +189,8 @@ class Checkpointer:
             with self._writing():
                 self._manager.wait_until_finished()
                 self._manager.close()
-            self._background.close()
+            if self._background is not None:
+                self._background.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -301,7 +301,7 @@ def _name(path: Any) -> str:
 def writing() -> Iterator[None]:
     """Turns a refusal of the system, which Orbax raises as several types, into an `OSError`."""
     try:
-        with _QUIET:
+        with QUIET:
             yield
     except OSError:
         raise
@@ -310,11 +310,6 @@ def writing() -> Iterator[None]:
             code = int(match[1])
             raise OSError(code, os.strerror(code)) from error
         raise
-
-
-def saving() -> contextlib.AbstractContextManager[None]:
-    """Silences saves that go on in the background, whose errors the next call of Orbax raises."""
-    return _QUIET
 
 
 def silence_orbax() -> None:
@@ -374,7 +369,8 @@ class _Quiet:
         loops.setLevel(logging.CRITICAL)
 
 
-_QUIET = _Quiet()
+QUIET = _Quiet()
+"""Entered by whatever reads or writes with Orbax, and while a save goes on in the background."""
 
 
 def _without_late(previous: Callable, exception: Callable) -> Callable:
@@ -397,7 +393,7 @@ def readable(path: pathlib.Path, remedy: str = "write it again") -> Iterator[Non
         remedy: What to do about a damaged one.
     """
     try:
-        with _QUIET:
+        with QUIET:
             yield
     except InputError as error:
         raise InputError(f"checkpoint {path} is damaged: {error}; {remedy}") from error

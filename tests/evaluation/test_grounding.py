@@ -22,7 +22,7 @@ class Believer:
     """Draws the shape that it sees in the picture of a request, a circle where it sees none."""
 
     fps, batch_multiple, size, settings = 8.0, 4, (17, 64, 64), {"step": 1}
-    system = types.SimpleNamespace(config=types.SimpleNamespace(kind="vimi", stage="instruct"))
+    system = types.SimpleNamespace(request_fields={"images", "document", "first_frame"})
 
     def __init__(self):
         self.prompts = []
@@ -92,7 +92,7 @@ def test_a_wrong_document_shows_no_shape_of_the_scene():
 
 def test_only_runs_that_read_images_are_evaluated(tmp_path):
     generator = Believer()
-    generator.system = types.SimpleNamespace(config=types.SimpleNamespace(kind="mimir"))
+    generator.system = types.SimpleNamespace(request_fields={"prompt"})
     with pytest.raises(InputError, match="second stage of vimi"):
         grounding.evaluate(config_lib.GroundingEvalConfig(out=str(tmp_path)), generator, silent)
     with pytest.raises(InputError, match="--demos must be of names, subjects"):

@@ -79,9 +79,9 @@ def evaluate(
     """
     system = getattr(generator, "system", None)
     require(
-        system is not None and system.config.kind == "vimi" and system.config.stage == "instruct",
+        system is not None and {"images", "document", "first_frame"} <= system.request_fields,
         "--checkpoint must be a run of the second stage of vimi, which reads images, got another; "
-        "choose another",
+        "choose one",
     )
     variety = config.variety or checkpoints.training_variety(config)
     _, height, width = generator.size

@@ -12,8 +12,8 @@ from mimir_jax import files, weights
 from mimir_jax.encoders import onnx_file
 from mimir_jax.errors import InputError, require
 from mimir_jax.pictures import Picture
+from mimir_jax.preparation import plugins
 from mimir_jax.preparation.cutouts.config import DetectorConfig
-from mimir_jax.preparation.footage import plugins
 
 _MARGIN = 0.04  # of the frame, outside the box of `centre`
 _LABELS = "labels.txt"

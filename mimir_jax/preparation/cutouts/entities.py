@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 from mimir_jax.data import cutouts
 from mimir_jax.encoders import chat_answers
 from mimir_jax.errors import InputError
+from mimir_jax.preparation import plugins
 from mimir_jax.preparation.cutouts.config import EntitiesConfig
-from mimir_jax.preparation.footage import plugins
 
 KINDS = ("subject", "object", "background")
 

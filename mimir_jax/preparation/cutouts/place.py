@@ -9,9 +9,9 @@ from scipy import ndimage
 
 from mimir_jax.errors import InputError
 from mimir_jax.pictures import Picture
+from mimir_jax.preparation import plugins
 from mimir_jax.preparation.cutouts.config import PlaceConfig
 from mimir_jax.preparation.cutouts.segment import Mask
-from mimir_jax.preparation.footage import plugins
 
 Inpainter = Callable[[Picture, Mask], Picture]
 """Maps a frame and the pixels to fill to a frame."""
@@ -34,6 +34,11 @@ def read(inpainter: Inpainter, config: PlaceConfig, frame: Picture, things: Mask
             "command goes on"
         )
     return answer
+
+
+def no_inpainter(config: PlaceConfig) -> None:
+    """Returns None: clips get no image of their place."""
+    del config
 
 
 def telea(config: PlaceConfig) -> Inpainter:

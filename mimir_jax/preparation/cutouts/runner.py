@@ -31,24 +31,11 @@ from mimir_jax.data.sources import folder as folder_lib
 from mimir_jax.errors import InputError
 from mimir_jax.pictures import Picture
 from mimir_jax.preparation import claims as claims_lib
+from mimir_jax.preparation import plugins
 from mimir_jax.preparation.cutouts import detect, entities, place, segment
 from mimir_jax.preparation.cutouts.config import CutoutsConfig
-from mimir_jax.preparation.footage import plugins
 
 SHEET = "sheet.png"
-
-_PACKAGE = "mimir_jax.preparation.cutouts"
-PLUGINS: dict[str, dict[str, str]] = {
-    "entities.finder": {"rules": f"{_PACKAGE}.entities:rules", "llm": f"{_PACKAGE}.entities:llm"},
-    "detect.detector": {"centre": f"{_PACKAGE}.detect:centre", "onnx": f"{_PACKAGE}.detect:onnx"},
-    "segment.segmenter": {
-        "grabcut": f"{_PACKAGE}.segment:grabcut",
-        "onnx": f"{_PACKAGE}.segment:onnx",
-        plugins.NONE: f"{_PACKAGE}.segment:whole_box",
-    },
-    "place.inpainter": {"telea": f"{_PACKAGE}.place:telea"},
-}
-"""Plug-ins of the package by field."""
 
 _SAME_THING = 0.8  # overlap of masks from which two names have found one thing
 _MARGIN = 0.04  # around a thing, of its longer side
@@ -91,12 +78,11 @@ class Cutouts:
         self._captions = captions_lib.read(root, self.videos)
         self._check_settings()
 
-    def work(self, report: Callable[[str], None] = lambda video: None, begin: float = 0.0) -> None:
+    def work(self, report: Callable[[], None] = lambda: None) -> None:
         """Makes what is missing, until nothing is left, also by other processes.
 
         Args:
             report: Called when this process has finished a video.
-            begin: Where in the list of videos to begin, from 0 to 1.
 
         Raises:
             InputError: for a plug-in that cannot be made, before anything is written, or one that
@@ -104,8 +90,7 @@ class Cutouts:
         """
         tools = self._make_tools()
         claims = self._create()
-        start = int(begin * len(self.videos))
-        todo = [*self.videos[start:], *self.videos[:start]]
+        todo = self.videos
         while todo := [video for video in todo if self._record(video) is None]:
             worked = False
             for video in todo:
@@ -114,7 +99,7 @@ class Cutouts:
                         continue
                     files.write_json(self._path(video), self._make(video, tools), indent=0)
                     worked = True
-                report(video)
+                report()
             if not worked:
                 time.sleep(_WAIT_SECONDS)  # others work on what is left
 
@@ -130,18 +115,12 @@ class Cutouts:
         return records
 
     def _make_tools(self) -> _Tools:
-        def make(field: str, section: Any, name: str) -> Any:
-            return plugins.find(field, name, PLUGINS)(section)
-
-        cfg = self._config
-        inpaint = None
-        if cfg.place.inpainter != plugins.NONE:
-            inpaint = make("place.inpainter", cfg.place, cfg.place.inpainter)
+        cfg, find = self._config, plugins.find
         return _Tools(
-            find=make("entities.finder", cfg.entities, cfg.entities.finder),
-            detect=make("detect.detector", cfg.detect, cfg.detect.detector),
-            segment=make("segment.segmenter", cfg.segment, cfg.segment.segmenter),
-            inpaint=inpaint,
+            find=find("entities.finder", cfg.entities.finder)(cfg.entities),
+            detect=find("detect.detector", cfg.detect.detector)(cfg.detect),
+            segment=find("segment.segmenter", cfg.segment.segmenter)(cfg.segment),
+            inpaint=find("place.inpainter", cfg.place.inpainter)(cfg.place),
         )
 
     def _settings(self) -> pathlib.Path:

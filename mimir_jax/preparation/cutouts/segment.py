@@ -13,9 +13,9 @@ from mimir_jax import weights
 from mimir_jax.encoders import onnx_file
 from mimir_jax.errors import InputError, require
 from mimir_jax.pictures import Picture
+from mimir_jax.preparation import plugins
 from mimir_jax.preparation.cutouts.config import SegmenterConfig
 from mimir_jax.preparation.cutouts.detect import Box
-from mimir_jax.preparation.footage import plugins
 
 Mask = Bool[np.ndarray, "h w"]
 Segmenter = Callable[[Picture, Box], Mask]

@@ -16,7 +16,7 @@ import numpy as np
 
 from mimir_jax import files
 from mimir_jax.data import covering, video_io, video_stream
-from mimir_jax.preparation.footage import plugins
+from mimir_jax.preparation import plugins
 from mimir_jax.preparation.footage.config import FootageConfig
 from mimir_jax.preparation.footage.filters import captions
 

@@ -3,8 +3,8 @@
 """The rules of all steps that a video decides alone, in order."""
 
 from mimir_jax.errors import InputError
+from mimir_jax.preparation import plugins
 from mimir_jax.preparation.footage import clip as clip_lib
-from mimir_jax.preparation.footage import plugins
 from mimir_jax.preparation.footage.config import FootageConfig
 from mimir_jax.preparation.footage.filters import basic, quality
 

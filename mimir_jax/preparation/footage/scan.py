@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from mimir_jax.data import video_io, video_stream
+from mimir_jax.preparation import plugins
 from mimir_jax.preparation.footage import clip as clip_lib
-from mimir_jax.preparation.footage import plugins, store
 from mimir_jax.preparation.footage import rules as rules_lib
+from mimir_jax.preparation.footage import store
 from mimir_jax.preparation.footage.config import FootageConfig
 from mimir_jax.preparation.footage.filters import (
     basic,

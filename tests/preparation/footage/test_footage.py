@@ -19,11 +19,10 @@ from mimir_jax.data import video_io, video_stream
 from mimir_jax.data.sources import folder as folder_lib
 from mimir_jax.data.sources import shards as shards_lib
 from mimir_jax.errors import InputError
-from mimir_jax.preparation import claims
+from mimir_jax.preparation import claims, plugins
 from mimir_jax.preparation.footage import (
     beam,
     export,
-    plugins,
     processes,
     report,
     runner,

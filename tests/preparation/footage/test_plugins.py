@@ -17,8 +17,9 @@ import mimir_jax
 from mimir_jax.encoders import images as images_lib
 from mimir_jax.encoders import tokenizers
 from mimir_jax.errors import InputError
+from mimir_jax.preparation import plugins
 from mimir_jax.preparation.footage import config as c
-from mimir_jax.preparation.footage import plugins, scan
+from mimir_jax.preparation.footage import scan
 from mimir_jax.preparation.footage.filters import clip_head, onnx_scorer
 from tests.evaluation import networks
 from tests.preparation.footage import test_footage as footage

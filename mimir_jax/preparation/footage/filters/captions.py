@@ -12,8 +12,8 @@ from mimir_jax import files
 from mimir_jax.data.sources import captions as captions_lib
 from mimir_jax.data.sources import folder as folder_lib
 from mimir_jax.errors import InputError
+from mimir_jax.preparation import plugins
 from mimir_jax.preparation.footage import clip as clip_lib
-from mimir_jax.preparation.footage import plugins
 from mimir_jax.preparation.footage.config import CaptionsConfig
 
 Frames = Callable[[], clip_lib.Detail]

@@ -19,8 +19,8 @@ from jaxtyping import Float32
 from mimir_jax import weights
 from mimir_jax.encoders import images as images_lib
 from mimir_jax.errors import InputError, listed, require
+from mimir_jax.preparation import plugins
 from mimir_jax.preparation.footage import clip as clip_lib
-from mimir_jax.preparation.footage import plugins
 from mimir_jax.weights import tensors
 
 TOWER = "clip"

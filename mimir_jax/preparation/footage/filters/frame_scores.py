@@ -5,8 +5,8 @@
 from typing import Protocol, runtime_checkable
 
 from mimir_jax.errors import InputError
+from mimir_jax.preparation import plugins
 from mimir_jax.preparation.footage import clip as clip_lib
-from mimir_jax.preparation.footage import plugins
 
 
 @runtime_checkable

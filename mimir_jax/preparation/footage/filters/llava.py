@@ -6,8 +6,8 @@ import pathlib
 from typing import Any
 
 from mimir_jax.encoders import picture_answers
+from mimir_jax.preparation import plugins
 from mimir_jax.preparation.footage import clip as clip_lib
-from mimir_jax.preparation.footage import plugins
 from mimir_jax.preparation.footage.config import CaptionsConfig
 from mimir_jax.preparation.footage.filters import captions
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from mimir_jax.preparation import plugins
 from mimir_jax.preparation.footage import clip as clip_lib
-from mimir_jax.preparation.footage import plugins
 from mimir_jax.preparation.footage.config import QualityConfig
 
 Flow = Callable[[UInt8[np.ndarray, "h w"], UInt8[np.ndarray, "h w"]], Float32[np.ndarray, "h w 2"]]

@@ -14,8 +14,8 @@ from jaxtyping import Float32, UInt8
 from mimir_jax import weights
 from mimir_jax.encoders import onnx_file
 from mimir_jax.errors import require
+from mimir_jax.preparation import plugins
 from mimir_jax.preparation.footage import clip as clip_lib
-from mimir_jax.preparation.footage import plugins
 
 _HIGH, _WIDE = 480, 854  # of the frame that a network is tried on
 

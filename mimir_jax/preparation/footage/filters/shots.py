@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from mimir_jax.preparation.footage import plugins
+from mimir_jax.preparation import plugins
 from mimir_jax.preparation.footage.config import ShotsConfig
 
 

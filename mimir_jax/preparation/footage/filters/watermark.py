@@ -9,8 +9,8 @@ text covers in most of the frames. Logos without letters are not found.
 import numpy as np
 from jaxtyping import Bool
 
+from mimir_jax.preparation import plugins
 from mimir_jax.preparation.footage import clip as clip_lib
-from mimir_jax.preparation.footage import plugins
 
 _LEAST_CONFIDENCE = 0.7
 _LEAST_LENGTH = 3  # readers take wheels and windows for single characters

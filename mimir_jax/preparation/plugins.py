@@ -7,6 +7,10 @@
     scorer of frames     class(folder) with score(frames) -> float; it may have limit, its usual
                          bound, and its instances highest, the most that a score can be
     captioner            function(CaptionsConfig, root) -> caption(read, clip) -> (short, long)
+    finder of words      function(EntitiesConfig) -> find(caption) -> [(words, kind)]
+    detector of boxes    function(DetectorConfig) -> detect(frame, words) -> box with score or None
+    segmenter            function(SegmenterConfig) -> segment(frame, box) -> mask [h, w]
+    inpainter            function(PlaceConfig) -> fill(frame, mask) -> frame
 
 A library or weights that are missing raise `InputError` where the plug-in is made, which happens
 before anything is written.
@@ -14,13 +18,14 @@ before anything is written.
 
 import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from mimir_jax.errors import InputError
 
 NONE = "none"
 _FILTERS = "mimir_jax.preparation.footage.filters"
+_CUTOUTS = "mimir_jax.preparation.cutouts"
 BUILT_IN: dict[str, dict[str, str]] = {
     "shots.detector": {
         "adaptive": f"{_FILTERS}.shots:adaptive",
@@ -43,23 +48,28 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "llava": f"{_FILTERS}.llava:llava",
         "divot_llm": f"{_FILTERS}.captions:divot_llm",
     },
+    "entities.finder": {"rules": f"{_CUTOUTS}.entities:rules", "llm": f"{_CUTOUTS}.entities:llm"},
+    "detect.detector": {"centre": f"{_CUTOUTS}.detect:centre", "onnx": f"{_CUTOUTS}.detect:onnx"},
+    "segment.segmenter": {
+        "grabcut": f"{_CUTOUTS}.segment:grabcut",
+        "onnx": f"{_CUTOUTS}.segment:onnx",
+        NONE: f"{_CUTOUTS}.segment:whole_box",
+    },
+    "place.inpainter": {"telea": f"{_CUTOUTS}.place:telea", NONE: f"{_CUTOUTS}.place:no_inpainter"},
 }
 
 
-def find(
-    field: str, name: str, table: Mapping[str, Mapping[str, str]] = BUILT_IN
-) -> Callable[..., Any]:
+def find(field: str, name: str) -> Callable[..., Any]:
     """Returns the function that makes a plug-in.
 
     Args:
         field: Field that names it, such as `shots.detector`.
         name: Its value.
-        table: Plug-ins by field and name.
 
     Raises:
         InputError: for a name that is unknown, or cannot be imported.
     """
-    known = table[field]
+    known = BUILT_IN[field]
     target = known.get(name, name)
     module, colon, attribute = target.partition(":")
     if not (module and colon and attribute):
