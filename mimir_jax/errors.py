@@ -14,7 +14,7 @@ class InputError(ValueError):
     """Input that cannot work: a flag, a config field, a file, a prompt.
 
     The message is one line: subject, rule, value, remedy. Names from files are part of many, so
-    characters that would steer a terminal are written as escapes.
+    characters that would steer a terminal, newlines among them, are written as escapes.
     """
 
     def __init__(self, message: str = ""):
@@ -56,4 +56,4 @@ def reason(error: BaseException) -> str:
 def _is_harmless(character: str) -> bool:
     if character in _OVERRIDES:
         return False
-    return character == "\n" or unicodedata.category(character) not in ("Cc", "Cs")
+    return unicodedata.category(character) not in ("Cc", "Cs")

@@ -359,7 +359,7 @@ def test_messages_steer_no_terminal_and_list_ten_names():
     assert printable("a\x1b[31m\u202eb\udce9 \u0645\u200c\U0001f600") == (
         "a\\x1b[31m\\u202eb\\udce9 \u0645\u200c\U0001f600"
     )
-    assert str(InputError("x\x07")) == "x\\x07"
+    assert str(InputError("x\x07\n")) == "x\\x07\\n"
     assert listed([str(i) for i in range(12)]).endswith("8, 9 and 2 more")
     assert listed(["a", "b"]) == "a, b"
 

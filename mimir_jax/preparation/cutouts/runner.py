@@ -6,7 +6,7 @@ subjects.jsonl         a line for each clip: caption, things with their images, 
 sheet.png              what was made of the first clips
 images/ID-N-K.png      thing N in frame K, transparent outside of it
 images/ID-place.png    the middle frame without its things
-work/settings.json     the config; a folder of another one is refused
+work/settings.json     config and networks; a folder of others is refused
 work/records/ID.json   the line of a clip, with the reason where nothing was made
 work/claims/           which process works on what (`preparation.claims`)
 """
@@ -23,7 +23,6 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from mimir_jax import files, hashing
-from mimir_jax.config import bridge
 from mimir_jax.data import clip_worker, video_io
 from mimir_jax.data import cutouts as cutouts_lib
 from mimir_jax.data.sources import captions as captions_lib
@@ -31,12 +30,13 @@ from mimir_jax.data.sources import folder as folder_lib
 from mimir_jax.errors import InputError
 from mimir_jax.pictures import Picture
 from mimir_jax.preparation import claims as claims_lib
-from mimir_jax.preparation import plugins
+from mimir_jax.preparation import plugins, settings
 from mimir_jax.preparation.cutouts import detect, entities, place, segment
 from mimir_jax.preparation.cutouts.config import CutoutsConfig
 
 SHEET = "sheet.png"
 
+_WHAT = "earlier cut-outs"
 _SAME_THING = 0.8  # overlap of masks from which two names have found one thing
 _MARGIN = 0.04  # around a thing, of its longer side
 _FRAME_SIDES = 2  # most pixels of a frame, along its longer side, in those of an image
@@ -76,7 +76,7 @@ class Cutouts:
         if not self.videos:
             raise InputError(f"CLIPS must hold videos, found none in {root}; choose another")
         self._captions = captions_lib.read(root, self.videos)
-        self._check_settings()
+        settings.check(out, config, _WHAT)
 
     def work(self, report: Callable[[], None] = lambda: None) -> None:
         """Makes what is missing, until nothing is left, also by other processes.
@@ -123,39 +123,13 @@ class Cutouts:
             inpaint=find("place.inpainter", cfg.place.inpainter)(cfg.place),
         )
 
-    def _settings(self) -> pathlib.Path:
-        return self.out / "work" / "settings.json"
-
-    def _check_settings(self) -> None:
-        """Raises `InputError` if the folder was made by other settings, or is of something else."""
-        path = self._settings()
-        if not path.is_file():
-            begun = (self.out / "work" / "claims").is_dir()  # which is made first
-            if self.out.exists() and not self.out.is_dir() or _holds_more(self.out) and not begun:
-                raise InputError(
-                    f"OUT must be new, empty or of earlier cut-outs, got {self.out} with other "
-                    "files; choose another"
-                )
-            return
-        there = bridge.from_values(CutoutsConfig, files.read_json(path, "settings"))
-        if names := bridge.differences(there, self._config):
-            raise InputError(
-                f"OUT {self.out} must be of the same settings, {names[0]} is another there; choose "
-                f"another folder or leave --config.{names[0]} as it was"
-            )
-
     def _create(self) -> claims_lib.Claims:
         """Makes the folder, with the settings of the process that is first."""
         with files.writing(self.out, "OUT"):
-            for name in ("work/claims", "work/records", "images"):
+            for name in (settings.CLAIMS, "work/records", "images"):
                 (self.out / name).mkdir(parents=True, exist_ok=True)
-        claims = claims_lib.Claims(self.out / "work" / "claims")
-        while not self._settings().is_file():
-            with claims.claim("settings") as ended:
-                if ended is not None and not self._settings().is_file():
-                    files.write_json(self._settings(), dataclasses.asdict(self._config))
-            time.sleep(0.0 if ended is not None else 0.1)
-        self._check_settings()  # another process may have been faster
+        claims = claims_lib.Claims(self.out / settings.CLAIMS)
+        settings.create(self.out, self._config, _WHAT, claims)
         return claims
 
     def _path(self, video: str) -> pathlib.Path:
@@ -298,9 +272,3 @@ def _overlap(mask: segment.Mask, covered: segment.Mask) -> bool:
 
 def _key(video: str) -> str:
     return hashing.sha256(video)[:12]
-
-
-def _holds_more(folder: pathlib.Path) -> bool:
-    if not folder.is_dir():
-        return False
-    return any(path.name != "work" for path in folder.iterdir())

@@ -7,7 +7,7 @@
     decisions.jsonl        a line for each clip: what every rule measured and decided
     quarantine.jsonl       videos that cannot be read, or cut into clips, with the reason
     report.html            funnel, histograms, contact sheets
-    work/settings.json     the config; a folder of another one is refused
+    work/settings.json     config and networks; a folder of others is refused
     work/measured/ID.json  clips of a video and their measures
     work/selected/         which clips are kept, and which look like which
     work/exported/ID.json  its clips that were written, and their captions
@@ -24,15 +24,14 @@ import functools
 import json
 import os
 import pathlib
-import time
 from typing import Any
 
 from mimir_jax import files, hashing
-from mimir_jax.config import bridge
 from mimir_jax.errors import InputError
-from mimir_jax.preparation import claims
+from mimir_jax.preparation import claims, settings
 from mimir_jax.preparation.footage.config import FootageConfig
 
+_WHAT = "an earlier preparation"
 MEASURED, SELECTED, EXPORTED = "measured", "selected", "exported"
 _FOLDERS = (  # that of claims first, which tells a new folder from one of something else
     *(f"work/{name}" for name in ("claims", MEASURED, SELECTED, EXPORTED, "pictures")),
@@ -75,41 +74,9 @@ class Store:
         """Folder of the records that make the work resume."""
         return self.folder / "work"
 
-    def settings(self) -> FootageConfig | None:
-        """Returns the config of the folder, None of a new one.
-
-        Raises:
-            InputError: for a folder of something else.
-        """
-        path = self.work / "settings.json"
-        if not path.is_file():
-            if self._is_of_something_else():
-                raise InputError(
-                    f"OUT must be new, empty or of an earlier preparation, got {self.folder} with "
-                    "other files; choose another"
-                )
-            return None
-        return bridge.from_values(FootageConfig, files.read_json(path, "settings"))
-
-    def _is_of_something_else(self) -> bool:
-        """Whether the folder holds files, and no process has begun to make it."""
-        if self.folder.is_file():
-            return True
-        places = [place for place in (self.folder, self.work) if place.exists()]
-        found = [path for place in places for path in place.iterdir() if path != self.work]
-        return bool(found) and not (self.work / "claims").is_dir()  # which is made first
-
     def check(self, config: FootageConfig) -> None:
         """Raises `InputError` if the folder was made by other settings."""
-        there = self.settings()
-        if there is None:
-            return
-        if names := bridge.differences(there, config):
-            one, other = (_lookup(settings, names[0]) for settings in (there, config))
-            raise InputError(
-                f"OUT {self.folder} must be of the same settings, {names[0]} is {one!r} there and "
-                f"{other!r} here; choose another folder or leave --config.{names[0]} as it was"
-            )
+        settings.check(self.folder, config, _WHAT)
 
     def create(self, config: FootageConfig) -> None:
         """Makes the folder, or checks that it was made by the same settings."""
@@ -117,13 +84,7 @@ class Store:
         with files.writing(self.folder, "OUT"):
             for name in _FOLDERS:
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
-        path = self.work / "settings.json"
-        while not path.is_file():
-            with self.claim("settings", "all") as mine:
-                if mine is not None and not path.is_file():
-                    files.write_json(path, dataclasses.asdict(config))
-            time.sleep(0.0 if mine is not None else 0.1)
-        self.check(config)  # which another process may have written
+        settings.create(self.folder, config, _WHAT, self.claims)
 
     def read(self, kind: str, key: str) -> dict[str, Any] | None:
         """Returns a record, None if it is absent."""
@@ -146,7 +107,7 @@ class Store:
     @functools.cached_property
     def claims(self) -> claims.Claims:
         """The claims of a folder that was created."""
-        return claims.Claims(self.work / "claims")
+        return claims.Claims(self.folder / settings.CLAIMS)
 
 
 def video_key(video: str) -> str:
@@ -165,9 +126,3 @@ def stamp(path: pathlib.Path) -> list[int]:
     with files.reading(path, "raw video"):
         status = os.stat(path)
     return [status.st_size, status.st_mtime_ns]
-
-
-def _lookup(config: Any, dotted: str) -> Any:
-    for name in dotted.split("."):
-        config = getattr(config, name)
-    return config
