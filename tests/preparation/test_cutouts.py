@@ -396,6 +396,9 @@ def test_networks_of_other_shapes_are_refused(tmp_path, monkeypatch):
     folder = as_network(monkeypatch, tmp_path / "crop", row, ["cat"], places="rows", **cropped)
     with pytest.raises(InputError, match="a resize of two sizes and no crop, got another"):
         detect.onnx(config_lib.DetectorConfig(detector="onnx", folder=folder))
+    folder = as_network(monkeypatch, tmp_path / "none", row, [], places="rows")
+    with pytest.raises(InputError, match="must name its classes in labels.txt"):
+        detect.onnx(config_lib.DetectorConfig(detector="onnx", folder=folder))
     folder = as_network(monkeypatch, tmp_path / "map", row, **cropped)
     with pytest.raises(InputError, match="reads all of a box, got one with crop"):
         segment.onnx(config_lib.SegmenterConfig(segmenter="onnx", folder=folder))

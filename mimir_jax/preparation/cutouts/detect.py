@@ -91,6 +91,7 @@ def onnx(config: DetectorConfig) -> Detector:
     labels = [label for line in lines if (label := line.strip().lower())]
     contract = network.contract
     place = f"detect.folder {folder}"
+    require(bool(labels), f"{place} must name its classes in {_LABELS}, one per line, found none")
     stretches = len(contract.pixels.resize) == 2 and not contract.pixels.crop
     require(
         not network.is_video and contract.places is not None and stretches,
