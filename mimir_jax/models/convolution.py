@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from mimir_jax.config import DType
 from mimir_jax.models import layers
+from mimir_jax.models.rngs import Rngs
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -42,7 +43,7 @@ class Conv2d(nnx.Module):
         out_dim: int,
         size: int = 3,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
         stride: int = 1,
         padding: Padding | None = None,
         init: layers.Initializer = layers.fan_in,

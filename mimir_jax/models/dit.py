@@ -25,6 +25,7 @@ from mimir_jax.models import block_cache, functional, layers, rope
 from mimir_jax.models import condition as conditioning
 from mimir_jax.models.attention import kernels
 from mimir_jax.models.attention import video as video_lib
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.parallel import context
 
 OFS = 2.0
@@ -37,7 +38,7 @@ class AdaptiveNorm(nnx.Module):
     The linear puts out `shift, scale, gate` of video, then of text, each as wide as the model.
     """
 
-    def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: DiTConfig, *, rngs: Rngs):
         self.linear = layers.Linear(
             cfg.time_width,
             6 * cfg.width,
@@ -65,7 +66,7 @@ class AdaptiveNorm(nnx.Module):
 class Block(nnx.Module):
     """Joint attention and feed-forward, each behind an adaptive norm and a gate."""
 
-    def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: DiTConfig, *, rngs: Rngs):
         self.norm1 = AdaptiveNorm(cfg, rngs=rngs)
         self.attention = video_lib.JointAttention(cfg, rngs=rngs)
         self.norm2 = AdaptiveNorm(cfg, rngs=rngs)
@@ -91,7 +92,7 @@ class Block(nnx.Module):
 class Head(nnx.Module):
     """Two norms, the second modulated by the time embedding, and the output projection."""
 
-    def __init__(self, cfg: DiTConfig, out_dim: int, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: DiTConfig, out_dim: int, *, rngs: Rngs):
         zero = {"init": layers.zeros, "rngs": rngs, "dtype": cfg.dtype}
         self.norm_final = layers.LayerNorm(cfg.width, eps=cfg.norm_eps, rngs=rngs)
         self.linear = layers.Linear(cfg.time_width, 2 * cfg.width, axes=("embed", "mlp"), **zero)
@@ -108,7 +109,7 @@ class Head(nnx.Module):
 class DiT(nnx.Module):
     """CogVideoX transformer: noisy latents and text states in, velocity out."""
 
-    def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: DiTConfig, *, rngs: Rngs):
         patch = cfg.patch**2 * (cfg.temporal_patch or 1)
         common = {"rngs": rngs, "dtype": cfg.dtype}
         in_dim = patch * cfg.in_channels
@@ -408,7 +409,7 @@ def _sincos(cfg: DiTConfig, grid: rope.Grid, before: int = 0) -> Float[Array, "n
     )
 
 
-def _learned_positions(cfg: DiTConfig, *, rngs: nnx.Rngs) -> nnx.Param:
+def _learned_positions(cfg: DiTConfig, *, rngs: Rngs) -> nnx.Param:
     """Returns the position table of 5B-I2V: text rows, then video rows at the native size."""
     grid = (
         cfg.sample_frames // (cfg.temporal_patch or 1),

@@ -20,6 +20,7 @@ from jax.ad_checkpoint import checkpoint_policies
 from mimir_jax.config import Remat
 from mimir_jax.errors import InputError
 from mimir_jax.models import params as params_lib
+from mimir_jax.models.rngs import Rngs
 
 Params = params_lib.Params
 
@@ -50,7 +51,7 @@ class Model:
     @functools.cached_property
     def _abstract(self) -> tuple[Any, nnx.State]:
         make = functools.partial(self.module, self.config)
-        return nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(params=0))))
+        return nnx.split(nnx.eval_shape(lambda: make(rngs=Rngs(params=0))))
 
     @functools.cached_property
     def abstract_params(self) -> Params:
@@ -75,7 +76,7 @@ class Model:
 
     def init(self, key: jax.Array) -> Params:
         """Draws parameters; pure, so `jax.jit` it with `out_shardings` for large models."""
-        module = self.module(self.config, rngs=nnx.Rngs(params=key))
+        module = self.module(self.config, rngs=Rngs(params=key))
         return nnx.to_pure_dict(nnx.split(module)[1])
 
     def apply(self, params: Params, *args, **kwargs) -> Any:
@@ -127,12 +128,12 @@ class Stack(nnx.Module):
         num_layers: int,
         remat: Remat,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
         unroll: int = 1,
     ):
         keys = jax.random.split(rngs.params(), num_layers)
-        graphdef, _ = nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(params=0))))
-        state = jax.vmap(lambda key: nnx.split(make(rngs=nnx.Rngs(params=key)))[1])(keys)
+        graphdef, _ = nnx.split(nnx.eval_shape(lambda: make(rngs=Rngs(params=0))))
+        state = jax.vmap(lambda key: nnx.split(make(rngs=Rngs(params=key)))[1])(keys)
         for path, param in nnx.to_flat_state(state):
             param.set_metadata(axes=("layers", *_axes(param, path)))
         self.block = nnx.merge(graphdef, state)

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from mimir_jax import noise as noise_lib
 from mimir_jax.config import DType
 from mimir_jax.errors import InputError
+from mimir_jax.models.rngs import Rngs
 
 Axes = tuple[str | None, ...]
 Initializer = Callable[..., Array]
@@ -31,7 +32,7 @@ def fan_in(key: PRNGKeyArray, shape: Sequence[int], dtype: DTypeLike) -> Float[A
     return noise_lib.normal(key, shape, dtype) * math.prod(shape[:-1]) ** -0.5
 
 
-def param(shape: Sequence[int], axes: Axes, init: Initializer, *, rngs: nnx.Rngs) -> nnx.Param:
+def param(shape: Sequence[int], axes: Axes, init: Initializer, *, rngs: Rngs) -> nnx.Param:
     """Returns a float32 parameter; `axes` names each dimension of `shape`."""
     if len(shape) != len(axes):
         raise InputError(f"axes must name every dimension, got shape {shape} and axes {axes}")
@@ -52,7 +53,7 @@ class Linear(nnx.Module):
         out_dim: int,
         *,
         axes: tuple[str | None, str | None],
-        rngs: nnx.Rngs,
+        rngs: Rngs,
         bias: bool = True,
         init: Initializer = fan_in,
         dtype: DType = "float32",
@@ -75,7 +76,7 @@ class Embedding(nnx.Module):
         num: int,
         width: int,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
         init: Initializer | None = None,
         dtype: DType = "float32",
     ):
@@ -99,7 +100,7 @@ class LayerNorm(nnx.Module):
         self,
         dim: int,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
         eps: float = 1e-6,
         affine: bool = True,
         axis: str = "norm",
@@ -127,7 +128,7 @@ class RMSNorm(nnx.Module):
         self,
         dim: int,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
         eps: float = 1e-6,
         affine: bool = True,
         dtype: DType = "float32",
@@ -153,7 +154,7 @@ class GroupNorm(nnx.Module):
         dim: int,
         groups: int,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
         eps: float = 1e-6,
         dtype: DType = "float32",
     ):
@@ -197,7 +198,7 @@ def standardize_groups(
 class Mlp(nnx.Module):
     """Two linears with tanh-approximated GELU between them."""
 
-    def __init__(self, width: int, mlp_dim: int, *, rngs: nnx.Rngs, dtype: DType = "float32"):
+    def __init__(self, width: int, mlp_dim: int, *, rngs: Rngs, dtype: DType = "float32"):
         self.up = Linear(width, mlp_dim, axes=("embed", "mlp"), rngs=rngs, dtype=dtype)
         self.down = Linear(mlp_dim, width, axes=("mlp", "embed"), rngs=rngs, dtype=dtype)
 
@@ -227,7 +228,7 @@ class TimeEmbedding(nnx.Module):
         in_dim: int,
         width: int,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
         out_init: Initializer = fan_in,
         dtype: DType = "float32",
     ):

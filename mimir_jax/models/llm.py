@@ -30,6 +30,7 @@ from mimir_jax.errors import InputError
 from mimir_jax.models import functional, layers, rope_text
 from mimir_jax.models.attention import text
 from mimir_jax.models.divot import mask as divot_mask
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.parallel.context import constrain
 
 Ids = Int[Array, "b t"] | None
@@ -104,7 +105,7 @@ class _Memory(NamedTuple):
 class Attention(nnx.Module):
     """Causal self-attention with fused q, k, v and grouped key heads."""
 
-    def __init__(self, cfg: LLMConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: LLMConfig, *, rngs: Rngs):
         inner = cfg.num_heads * cfg.head_dim
         fused = inner + 2 * cfg.num_kv_heads * cfg.head_dim
         options = dict(bias=False, dtype=cfg.dtype, rngs=rngs)
@@ -134,7 +135,7 @@ class Attention(nnx.Module):
 class Mlp(nnx.Module):
     """SiLU-gated feed-forward with fused gate and up."""
 
-    def __init__(self, cfg: LLMConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: LLMConfig, *, rngs: Rngs):
         options = dict(bias=False, dtype=cfg.dtype, rngs=rngs)
         self.gate_up = layers.Linear(cfg.width, 2 * cfg.mlp_dim, axes=("embed", "mlp"), **options)
         self.down = layers.Linear(cfg.mlp_dim, cfg.width, axes=("mlp", "embed"), **options)
@@ -148,7 +149,7 @@ class Mlp(nnx.Module):
 class Block(nnx.Module):
     """Pre-norm self-attention and feed-forward."""
 
-    def __init__(self, cfg: LLMConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: LLMConfig, *, rngs: Rngs):
         norm = dict(eps=cfg.norm_eps, dtype=cfg.dtype, rngs=rngs)
         self.attention_norm = layers.RMSNorm(cfg.width, **norm)
         self.attention = Attention(cfg, rngs=rngs)
@@ -177,7 +178,7 @@ class LLM(nnx.Module):
     output of the last block after the final norm (M-U2). Logits always come from the latter.
     """
 
-    def __init__(self, cfg: LLMConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: LLMConfig, *, rngs: Rngs):
         self.embed = layers.Embedding(cfg.vocab_size, cfg.width, dtype=cfg.dtype, rngs=rngs)
         self.blocks = functional.Stack(
             lambda *, rngs: Block(cfg, rngs=rngs), cfg.num_layers, cfg.remat, rngs=rngs

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mimir_jax.config import ResamplerConfig
 from mimir_jax.models import functional, layers
 from mimir_jax.models.attention import text
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.parallel.context import constrain
 
 Mask = Bool[Array, "b 1 1 s"] | None
@@ -25,7 +26,7 @@ Mask = Bool[Array, "b 1 1 s"] | None
 class Attention(nnx.Module):
     """Attention of the queries to the states and to themselves, each behind a norm of its own."""
 
-    def __init__(self, cfg: ResamplerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: ResamplerConfig, *, rngs: Rngs):
         inner = cfg.num_heads * cfg.head_dim
         norm = dict(eps=cfg.norm_eps, dtype=cfg.dtype, rngs=rngs)
         options = dict(bias=False, dtype=cfg.dtype, rngs=rngs)
@@ -52,7 +53,7 @@ class Attention(nnx.Module):
 class Block(nnx.Module):
     """Attention and a feed-forward without biases."""
 
-    def __init__(self, cfg: ResamplerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: ResamplerConfig, *, rngs: Rngs):
         options = dict(bias=False, dtype=cfg.dtype, rngs=rngs)
         self.attention = Attention(cfg, rngs=rngs)
         self.mlp_norm = layers.LayerNorm(cfg.width, eps=cfg.norm_eps, dtype=cfg.dtype, rngs=rngs)
@@ -72,7 +73,7 @@ class Block(nnx.Module):
 class Resampler(nnx.Module):
     """States of any length to `num_queries` states of another width."""
 
-    def __init__(self, cfg: ResamplerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: ResamplerConfig, *, rngs: Rngs):
         options = dict(dtype=cfg.dtype, rngs=rngs)
         std = cfg.width**-0.5 if cfg.query_std is None else cfg.query_std
         shape = (cfg.num_queries, cfg.width)

@@ -19,13 +19,14 @@ from jaxtyping import Array, Bool, Float, Int
 from mimir_jax.config import DType, T5Config
 from mimir_jax.models import functional, layers
 from mimir_jax.models.attention import text
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.parallel.context import constrain
 
 
 class Attention(nnx.Module):
     """Bidirectional self-attention with an additive bias and unscaled scores."""
 
-    def __init__(self, cfg: T5Config, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: T5Config, *, rngs: Rngs):
         inner = cfg.num_heads * cfg.head_dim
         # The missing 1/sqrt(head_dim) of the scores lives in the start of the query kernel.
         q_init = nnx.initializers.variance_scaling(1 / cfg.head_dim, "fan_in", "normal")
@@ -56,7 +57,7 @@ class Attention(nnx.Module):
 class Mlp(nnx.Module):
     """Feed-forward half of a block: gated tanh-GELU, or ReLU without a gate."""
 
-    def __init__(self, cfg: T5Config, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: T5Config, *, rngs: Rngs):
         into = dict(axes=("embed", "mlp"), bias=False, dtype=cfg.dtype, rngs=rngs)
         gated = cfg.activation == "gated-gelu"
         self.gate = layers.Linear(cfg.width, cfg.mlp_dim, **into) if gated else None
@@ -83,7 +84,7 @@ class Mlp(nnx.Module):
 class Block(nnx.Module):
     """Pre-norm self-attention and feed-forward."""
 
-    def __init__(self, cfg: T5Config, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: T5Config, *, rngs: Rngs):
         norm = dict(eps=cfg.norm_eps, dtype=cfg.dtype, rngs=rngs)
         self.attention_norm = layers.RMSNorm(cfg.width, **norm)
         self.attention = Attention(cfg, rngs=rngs)
@@ -109,7 +110,7 @@ class T5Encoder(nnx.Module):
     of T5 leave the range of float16 there.
     """
 
-    def __init__(self, cfg: T5Config, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: T5Config, *, rngs: Rngs):
         unit = nnx.initializers.normal(1.0)
         self.embed = layers.Embedding(
             cfg.vocab_size, cfg.width, init=unit, dtype=_residual_dtype(cfg), rngs=rngs

@@ -25,6 +25,7 @@ from mimir_jax.config import DType, ViTConfig
 from mimir_jax.errors import require
 from mimir_jax.models import functional, layers, resize
 from mimir_jax.models.attention import text
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.parallel.context import constrain
 
 
@@ -51,7 +52,7 @@ class Attention(nnx.Module):
         *,
         out_init: layers.Initializer = layers.fan_in,
         dtype: DType,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         options = dict(dtype=dtype, rngs=rngs)
         self.qkv = layers.Linear(width, 3 * width, axes=("embed", "heads"), **options)
@@ -79,7 +80,7 @@ class Mlp(nnx.Module):
         *,
         out_init: layers.Initializer = layers.fan_in,
         dtype: DType,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         options = dict(dtype=dtype, rngs=rngs)
         self.up = layers.Linear(width, mlp_dim, axes=("embed", "mlp"), **options)
@@ -108,7 +109,7 @@ class Block(nnx.Module):
         norm_eps: float,
         out_init: layers.Initializer = layers.fan_in,
         dtype: DType,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         options = dict(dtype=dtype, rngs=rngs)
         self.attention_norm = layers.LayerNorm(width, eps=norm_eps, **options)
@@ -128,7 +129,7 @@ class Block(nnx.Module):
 class ViT(nnx.Module):
     """Normalised images to the states of their class token and patches."""
 
-    def __init__(self, cfg: ViTConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: ViTConfig, *, rngs: Rngs):
         inputs = cfg.in_channels * cfg.patch**2
         small = nnx.initializers.normal(0.02)
         norm = dict(eps=cfg.norm_eps, dtype=cfg.dtype, rngs=rngs)

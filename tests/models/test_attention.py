@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from mimir_jax.config import DiTConfig
 from mimir_jax.models import functional, layers
 from mimir_jax.models.attention import kernels, ring, softmax, video
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.parallel import context, mesh, rules
 from mimir_jax.planning import collectives
 from mimir_jax.training import metrics
@@ -132,7 +133,7 @@ def stack_loss(q, remat, kernel):
         y = video.attend(x, x, x, kernel=kernel)
         return jnp.sin(y * layers.along_last(layer.scale[...], y)), None
 
-    stack = functional.Stack(Layer, 2, remat, rngs=nnx.Rngs(params=0))
+    stack = functional.Stack(Layer, 2, remat, rngs=Rngs(params=0))
     return stack(body, q)[0].astype(jnp.float32).sum()
 
 

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from mimir_jax.config import COGVIDEOX, DiTConfig
 from mimir_jax.models import condition as conditioning
 from mimir_jax.models import dit, functional, layers, rope
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.parallel import context, mesh, rules
 from tests.helpers import params_of, relative_error
 from tests.models import dit_reference
@@ -133,7 +133,7 @@ def test_parameter_counts_are_those_of_the_releases(variant, count):
 
 def test_fresh_blocks_are_the_identity_and_the_output_is_zero():
     cfg = tiny("5b")
-    rngs = nnx.Rngs(params=0)
+    rngs = Rngs(params=0)
     head, norm = dit.Head(cfg, 16, rngs=rngs), dit.AdaptiveNorm(cfg, rngs=rngs)
     x, emb = jnp.ones((1, 3, cfg.width)), jnp.ones((1, cfg.time_width))
     np.testing.assert_array_equal(head(x, emb), 0.0)
@@ -141,7 +141,7 @@ def test_fresh_blocks_are_the_identity_and_the_output_is_zero():
 
 
 def test_learned_table_begins_as_sincos():
-    table = dit._learned_positions(tiny("5b-i2v"), rngs=nnx.Rngs(params=0))[...]
+    table = dit._learned_positions(tiny("5b-i2v"), rngs=Rngs(params=0))[...]
     np.testing.assert_array_equal(table[:7], 0.0)
     np.testing.assert_allclose(table[7:], rope.sincos_3d((3, 6, 9), 48), atol=1e-6)
 

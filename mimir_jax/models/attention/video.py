@@ -13,13 +13,14 @@ from mimir_jax.config import DiTConfig, Kernel
 from mimir_jax.models import functional, layers, rope
 from mimir_jax.models.attention import kernels, ring
 from mimir_jax.models.attention.kernels import Heads, TextMask
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.parallel import context
 
 
 class JointAttention(nnx.Module):
     """Full self-attention over `[text; video]` with a LayerNorm on each query and key head."""
 
-    def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: DiTConfig, *, rngs: Rngs):
         def linear(axes: tuple[str, str]) -> layers.Linear:
             return layers.Linear(cfg.width, cfg.width, axes=axes, rngs=rngs, dtype=cfg.dtype)
 

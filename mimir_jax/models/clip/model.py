@@ -15,12 +15,13 @@ from mimir_jax.errors import require
 from mimir_jax.models import functional, layers, vit
 from mimir_jax.models.attention import text as text_attention
 from mimir_jax.models.clip import config as config_lib
+from mimir_jax.models.rngs import Rngs
 
 
 class TextTower(nnx.Module):
     """Token ids to the state of their end token."""
 
-    def __init__(self, cfg: config_lib.ClipTextConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: config_lib.ClipTextConfig, *, rngs: Rngs):
         small = nnx.initializers.normal(0.02)
         self.tokens = layers.Embedding(cfg.vocab_size, cfg.width, dtype=cfg.dtype, rngs=rngs)
         self.positions = layers.param((cfg.length, cfg.width), (None, "embed"), small, rngs=rngs)
@@ -65,7 +66,7 @@ class TextTower(nnx.Module):
 class Clip(nnx.Module):
     """Embeds normalised images and token ids."""
 
-    def __init__(self, cfg: config_lib.ClipConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: config_lib.ClipConfig, *, rngs: Rngs):
         self.vit = vit.ViT(cfg.vit, rngs=rngs)
         self.text = TextTower(cfg.text, rngs=rngs)
         options = dict(axes=("embed", None), bias=False, rngs=rngs)

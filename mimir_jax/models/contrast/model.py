@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float
 from mimir_jax.config import ContrastConfig
 from mimir_jax.models import layers, vit
 from mimir_jax.models.divot import tokenizer
+from mimir_jax.models.rngs import Rngs
 
 MAX_SCALE = 100.0
 """Largest scale of the similarities, as in CLIP."""
@@ -25,7 +26,7 @@ MAX_SCALE = 100.0
 class Contrast(nnx.Module):
     """Embeds frames and captions on the unit sphere."""
 
-    def __init__(self, cfg: ContrastConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: ContrastConfig, *, rngs: Rngs):
         options = dict(dtype=cfg.vit.dtype, rngs=rngs)
         self.vit = vit.ViT(cfg.vit, rngs=rngs)
         self.image_norm = layers.LayerNorm(cfg.vit.width, eps=cfg.vit.norm_eps, **options)

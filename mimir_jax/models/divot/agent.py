@@ -26,6 +26,7 @@ from mimir_jax.models import llm
 from mimir_jax.models.divot import heads, mixture, projector
 from mimir_jax.models.divot import mask as mask_lib
 from mimir_jax.models.divot.sequences import NOWHERE
+from mimir_jax.models.rngs import Rngs
 
 
 class Reading(NamedTuple):
@@ -44,7 +45,7 @@ class Reading(NamedTuple):
 class Agent(nnx.Module):
     """LLM, projector of clip tokens and head of clip tokens."""
 
-    def __init__(self, cfg: AgentConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: AgentConfig, *, rngs: Rngs):
         self.llm = llm.LLM(cfg.llm, rngs=rngs)
         self.projector = projector.Projector(cfg.projector, rngs=rngs)
         self.head = _make_head(cfg, rngs)
@@ -154,7 +155,7 @@ class Agent(nnx.Module):
         return self.head(projector.take(states, query_positions))
 
 
-def _make_head(cfg: AgentConfig, rngs: nnx.Rngs) -> nnx.Module:
+def _make_head(cfg: AgentConfig, rngs: Rngs) -> nnx.Module:
     if cfg.head == "mixture":
         return mixture.MixtureHead(cfg.mixture, rngs=rngs)
     if cfg.head == "regression":

@@ -15,12 +15,13 @@ from jaxtyping import Array, Float, Int
 from mimir_jax.config import ClipCaptionerConfig
 from mimir_jax.models import llm
 from mimir_jax.models.divot import mask, projector, tokenizer
+from mimir_jax.models.rngs import Rngs
 
 
 class ClipCaptioner(nnx.Module):
     """Frames of one clip and a row of text in, logits out."""
 
-    def __init__(self, cfg: ClipCaptionerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: ClipCaptionerConfig, *, rngs: Rngs):
         self.tokenizer = tokenizer.DivotTokenizer(cfg.tokenizer, rngs=rngs)
         self.projector = projector.Projector(cfg.projector, rngs=rngs)
         self.llm = llm.LLM(cfg.llm, rngs=rngs)

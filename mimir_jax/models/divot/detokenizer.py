@@ -21,6 +21,7 @@ from mimir_jax.config import (
 )
 from mimir_jax.models import condition as conditioning
 from mimir_jax.models import dit, resampler
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.models.unet import unet
 from mimir_jax.models.vae import autoencoder, image
 from mimir_jax.parallel.context import constrain
@@ -53,7 +54,7 @@ class DiTDetokenizer(nnx.Module):
     Parameters have one top-level name per part: `resampler` and `dit`.
     """
 
-    def __init__(self, cfg: DiTDetokenizerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: DiTDetokenizerConfig, *, rngs: Rngs):
         self.resampler = resampler.Resampler(cfg.resampler, rngs=rngs)
         self.dit = dit.DiT(cfg.dit, rngs=rngs)
         self.cfg = cfg
@@ -88,7 +89,7 @@ class UNetDetokenizer(nnx.Module):
     Parameters have one top-level name per part: `resampler` and `unet`.
     """
 
-    def __init__(self, cfg: UNetDetokenizerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: UNetDetokenizerConfig, *, rngs: Rngs):
         self.resampler = resampler.Resampler(cfg.resampler, rngs=rngs)
         self.unet = unet.UNet(cfg.unet, rngs=rngs)
         self.cfg = cfg
@@ -121,7 +122,7 @@ class UNetDetokenizer(nnx.Module):
 class PublishedDetokenizer(UNetDetokenizer):
     """`UNetDetokenizer` of the published weights, with the VAE of its latents as `vae`."""
 
-    def __init__(self, cfg: PublishedDetokenizerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: PublishedDetokenizerConfig, *, rngs: Rngs):
         super().__init__(cfg, rngs=rngs)
         self.vae = image.ImageVAE(cfg.vae, rngs=rngs)
 
@@ -134,7 +135,7 @@ class PublishedDetokenizer(UNetDetokenizer):
         return self.vae.decode(autoencoder.unscale_latents(self.cfg.vae, latents))
 
 
-def make_detokenizer(cfg: DivotConfig, *, rngs: nnx.Rngs) -> DiTDetokenizer | UNetDetokenizer:
+def make_detokenizer(cfg: DivotConfig, *, rngs: Rngs) -> DiTDetokenizer | UNetDetokenizer:
     """Returns the de-tokenizer that a config describes."""
     if isinstance(cfg.detokenizer, UNetDetokenizerConfig):
         return UNetDetokenizer(cfg.detokenizer, rngs=rngs)

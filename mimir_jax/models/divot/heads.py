@@ -15,12 +15,13 @@ from jaxtyping import Array, Float, Int
 
 from mimir_jax.config import DenoiserConfig, ProjectorConfig
 from mimir_jax.models import functional, layers
+from mimir_jax.models.rngs import Rngs
 
 
 class Regression(nnx.Module):
     """Two linears with exact GELU between them, from LLM states to clip tokens in float32."""
 
-    def __init__(self, cfg: ProjectorConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: ProjectorConfig, *, rngs: Rngs):
         options = dict(dtype=cfg.dtype, rngs=rngs)
         self.up = layers.Linear(cfg.llm_width, cfg.llm_width, axes=("embed", "mlp"), **options)
         self.down = layers.Linear(cfg.llm_width, cfg.token_width, axes=("mlp", None), **options)
@@ -34,7 +35,7 @@ class Regression(nnx.Module):
 class DenoiserBlock(nnx.Module):
     """Residual MLP whose norm and gate depend on a condition; it starts as the identity."""
 
-    def __init__(self, cfg: DenoiserConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: DenoiserConfig, *, rngs: Rngs):
         width, options = cfg.width, dict(dtype=cfg.dtype, rngs=rngs)
         self.norm = layers.LayerNorm(width, affine=False, **options)
         self.up = layers.Linear(width, width, axes=("embed", "mlp"), **options)
@@ -51,7 +52,7 @@ class DenoiserBlock(nnx.Module):
 class Denoiser(nnx.Module):
     """Noisy clip tokens to their noise or velocity, each conditioned on its own LLM state."""
 
-    def __init__(self, cfg: DenoiserConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: DenoiserConfig, *, rngs: Rngs):
         width, options = cfg.width, dict(dtype=cfg.dtype, rngs=rngs)
         self.into = layers.Linear(cfg.token_width, width, axes=(None, "embed"), **options)
         self.state = layers.Linear(cfg.llm_width, width, axes=("embed", "mlp"), **options)
@@ -86,6 +87,6 @@ class Denoiser(nnx.Module):
         return x.reshape(shape).astype(jnp.float32)
 
 
-def _from_zero(inputs: int, outputs: int, cfg: DenoiserConfig, rngs: nnx.Rngs) -> layers.Linear:
+def _from_zero(inputs: int, outputs: int, cfg: DenoiserConfig, rngs: Rngs) -> layers.Linear:
     axes = ("embed", None)
     return layers.Linear(inputs, outputs, axes=axes, init=layers.zeros, dtype=cfg.dtype, rngs=rngs)

@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from mimir_jax import noise as noise_lib
 from mimir_jax.config import MixtureConfig
 from mimir_jax.models import layers
+from mimir_jax.models.rngs import Rngs
 
 
 class Mixture(NamedTuple):
@@ -42,7 +43,7 @@ class Mixture(NamedTuple):
 class MixtureHead(nnx.Module):
     """Two linears with exact GELU between them, from LLM states to mixtures."""
 
-    def __init__(self, cfg: MixtureConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: MixtureConfig, *, rngs: Rngs):
         options = dict(dtype=cfg.dtype, rngs=rngs)
         outputs = cfg.num_outputs
         self.up = layers.Linear(cfg.llm_width, outputs, axes=("embed", "mlp"), **options)

@@ -16,13 +16,14 @@ from mimir_jax.config import DivotConfig
 from mimir_jax.models import condition as conditioning
 from mimir_jax.models.divot import detokenizer
 from mimir_jax.models.divot import tokenizer as tokenizer_lib
+from mimir_jax.models.rngs import Rngs
 
 
 class Divot(nnx.Module):
     """Frames and noisy latents in, velocity out."""
 
-    def __init__(self, cfg: DivotConfig, *, rngs: nnx.Rngs):
-        streams = [nnx.Rngs(params=rngs.params()) for _ in range(2)]
+    def __init__(self, cfg: DivotConfig, *, rngs: Rngs):
+        streams = [Rngs(params=rngs.params()) for _ in range(2)]
         self.tokenizer = tokenizer_lib.DivotTokenizer(cfg.tokenizer, rngs=streams[0])
         self.detokenizer = detokenizer.make_detokenizer(cfg, rngs=streams[1])
         self.cfg = cfg

@@ -13,12 +13,13 @@ from jaxtyping import Array, Float, Int
 
 from mimir_jax.config import ProjectorConfig
 from mimir_jax.models import layers
+from mimir_jax.models.rngs import Rngs
 
 
 class Projector(nnx.Module):
     """Two linears with exact GELU between them, from clip tokens to inputs of the LLM."""
 
-    def __init__(self, cfg: ProjectorConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: ProjectorConfig, *, rngs: Rngs):
         options = dict(dtype=cfg.dtype, rngs=rngs)
         self.up = layers.Linear(cfg.token_width, cfg.llm_width, axes=(None, "mlp"), **options)
         self.down = layers.Linear(cfg.llm_width, cfg.llm_width, axes=("mlp", "embed"), **options)

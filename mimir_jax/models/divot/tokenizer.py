@@ -22,6 +22,7 @@ from mimir_jax.config import DivotTokenizerConfig, ViTConfig
 from mimir_jax.errors import require
 from mimir_jax.models import functional, layers, resize, vit
 from mimir_jax.models.resampler import Resampler
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.parallel.context import constrain
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
@@ -36,7 +37,7 @@ class TemporalTransformer(nnx.Module):
     has a slope of about 1000 there, so train with Adam and a warm-up.
     """
 
-    def __init__(self, cfg: DivotTokenizerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: DivotTokenizerConfig, *, rngs: Rngs):
         part = cfg.temporal
         width, options = part.width, dict(dtype=part.dtype, rngs=rngs)
         zero = part.start == "zero"
@@ -78,7 +79,7 @@ class TemporalTransformer(nnx.Module):
 class SpaceTimeTransformer(nnx.Module):
     """Self-attention over the pooled patches of all frames."""
 
-    def __init__(self, cfg: DivotTokenizerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: DivotTokenizerConfig, *, rngs: Rngs):
         part = cfg.space_time
         width, axes = part.width, (None, "embed")
         small = nnx.initializers.normal(width**-0.5)
@@ -112,7 +113,7 @@ class SpaceTimeTransformer(nnx.Module):
 class PatchTokens(nnx.Module):
     """Tokens that stand for places of frames, frame by frame and row by row (D-U14)."""
 
-    def __init__(self, cfg: DivotTokenizerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: DivotTokenizerConfig, *, rngs: Rngs):
         part, options = cfg.resampler, dict(dtype=cfg.dtype, rngs=rngs)
         self.out = layers.Linear(part.in_width, part.out_width, axes=("embed", None), **options)
         self.norm = layers.LayerNorm(part.out_width, eps=part.norm_eps, **options)
@@ -133,7 +134,7 @@ class DivotTokenizer(nnx.Module):
     never changes.
     """
 
-    def __init__(self, cfg: DivotTokenizerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: DivotTokenizerConfig, *, rngs: Rngs):
         part = cfg.space_time
         self.vit = vit.ViT(cfg.vit, rngs=rngs)
         self.temporal = TemporalTransformer(cfg, rngs=rngs)

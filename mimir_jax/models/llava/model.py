@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 from mimir_jax.config import LlavaConfig
 from mimir_jax.errors import require
 from mimir_jax.models import layers, llm, vit
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.parallel.context import constrain
 
 Images = Float[Array, "n height width c"] | None
@@ -27,7 +28,7 @@ Images = Float[Array, "n height width c"] | None
 class Projector(nnx.Module):
     """Two linears with exact GELU between them, from states of the tower to the decoder's width."""
 
-    def __init__(self, cfg: LlavaConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: LlavaConfig, *, rngs: Rngs):
         inputs, width = cfg.vit.width * len(cfg.vision_layers), cfg.llm.width
         options = dict(bias=cfg.projector_bias, dtype=cfg.dtype, rngs=rngs)
         self.up = layers.Linear(inputs, width, axes=("embed", "mlp"), **options)
@@ -47,7 +48,7 @@ class Llava(nnx.Module):
     `encoders.images`.
     """
 
-    def __init__(self, cfg: LlavaConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: LlavaConfig, *, rngs: Rngs):
         self.vit = vit.ViT(cfg.vit, rngs=rngs)
         self.projector = Projector(cfg, rngs=rngs)
         self.llm = llm.LLM(cfg.llm, rngs=rngs)

@@ -21,6 +21,7 @@ from mimir_jax.config import DType, FuserConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import condition as conditioning
 from mimir_jax.models import layers
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.parallel.context import constrain
 
 NORMS = {"layernorm": layers.LayerNorm, "rmsnorm": layers.RMSNorm}
@@ -34,7 +35,7 @@ class ZeroConv(nnx.Module):
         in_dim: int,
         out_dim: int,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
         kernel_size: int = 1,
         bias: bool = True,
         dtype: DType = "float32",
@@ -62,7 +63,7 @@ class TokenFuser(nnx.Module):
     linear P, or the bridge of M-U1) and `scale`. A fuser without an LLM has none at all.
     """
 
-    def __init__(self, cfg: FuserConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: FuserConfig, *, rngs: Rngs):
         bridge = cfg.zero_conv and cfg.bridge == "linear"
         plain = cfg.use_llm and not cfg.zero_conv  # rows 2 to 4 of Table 3
         zero_conv = functools.partial(
@@ -150,7 +151,7 @@ def rms(x: Float[Array, "b n d"], mask: Bool[Array, "b n"] | None = None) -> Flo
     return jnp.sqrt(jnp.mean(jnp.square(x.astype(jnp.float32)), where=where))
 
 
-def _projection(cfg: FuserConfig, rngs: nnx.Rngs, plain: bool) -> layers.Linear:
+def _projection(cfg: FuserConfig, rngs: Rngs, plain: bool) -> layers.Linear:
     """P of the rows without zero convolutions (`plain`), else the bridge, whose pads stay zero."""
     return layers.Linear(
         cfg.llm_width,
@@ -162,7 +163,7 @@ def _projection(cfg: FuserConfig, rngs: nnx.Rngs, plain: bool) -> layers.Linear:
     )
 
 
-def _scale(cfg: FuserConfig, rngs: nnx.Rngs) -> nnx.Param:
+def _scale(cfg: FuserConfig, rngs: Rngs) -> nnx.Param:
     """The learnable scale: a scalar, or a vector as wide as what it multiplies (M-U7, M-U8)."""
     width = cfg.llm_width if cfg.scale_place == "before" else cfg.t5_width
     shape, axes = ((width,), ("norm",)) if cfg.scale_shape == "channel" else ((), ())

@@ -16,14 +16,15 @@ from mimir_jax.config import MimirConfig
 from mimir_jax.models import block_cache, dit
 from mimir_jax.models import condition as conditioning
 from mimir_jax.models.mimir import fuser, stabilizer
+from mimir_jax.models.rngs import Rngs
 
 
 class Mimir(nnx.Module):
     """Text features in, velocity out; the conditioner of the paper in front of CogVideoX."""
 
-    def __init__(self, cfg: MimirConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: MimirConfig, *, rngs: Rngs):
         # One stream per part, so that rows of Table 3 start from equal values where they share one.
-        streams = [nnx.Rngs(params=rngs.params()) for _ in range(3)]
+        streams = [Rngs(params=rngs.params()) for _ in range(3)]
         self.dit = dit.DiT(cfg.dit, rngs=streams[0])
         self.fuser = fuser.TokenFuser(cfg.fuser, rngs=streams[1])
         self.stabilizer = (

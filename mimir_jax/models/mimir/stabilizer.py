@@ -17,13 +17,14 @@ from mimir_jax.errors import InputError
 from mimir_jax.models import condition as conditioning
 from mimir_jax.models import layers
 from mimir_jax.models.mimir import fuser
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.parallel.context import constrain
 
 
 class SemanticStabilizer(nnx.Module):
     """Instruction tokens plus learnable tokens; a `Conditioner` whose null is e_s = e_l."""
 
-    def __init__(self, cfg: StabilizerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: StabilizerConfig, *, rngs: Rngs):
         widths, shape = (cfg.llm_width, cfg.t5_width), (cfg.num_tokens, cfg.t5_width)
         start = nnx.initializers.constant(cfg.scale_init)
         kernel = layers.zeros if cfg.projection_init == "zero" else layers.fan_in

@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mimir_jax.models import convolution, functional, layers
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.models.unet.config import UNetConfig
 from mimir_jax.models.unet.transformer import Context, Transformer
 from mimir_jax.parallel.context import constrain
@@ -19,7 +20,12 @@ class TemporalConv(nnx.Module):
     """Group norm over the clip, SiLU, and a convolution over three frames of a pixel."""
 
     def __init__(
-        self, dim: int, cfg: UNetConfig, *, rngs: nnx.Rngs, init: layers.Initializer = layers.fan_in
+        self,
+        dim: int,
+        cfg: UNetConfig,
+        *,
+        rngs: Rngs,
+        init: layers.Initializer = layers.fan_in,
     ):
         axes = (None, None, None, "conv_in", "conv_out")
         self.norm = layers.GroupNorm(
@@ -47,7 +53,7 @@ class ResBlock(nnx.Module):
         cfg: The U-Net.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, cfg: UNetConfig, *, rngs: nnx.Rngs):
+    def __init__(self, in_dim: int, out_dim: int, cfg: UNetConfig, *, rngs: Rngs):
         options = dict(dtype=cfg.dtype, rngs=rngs)
         norm = dict(eps=_GROUP_EPS, **options)
         self.norm1 = layers.GroupNorm(in_dim, cfg.norm_groups, **norm)
@@ -87,9 +93,7 @@ class ResBlock(nnx.Module):
 class Step(nnx.Module):
     """Residual block, then attention over pixels and over frames where the level has it."""
 
-    def __init__(
-        self, in_dim: int, out_dim: int, cfg: UNetConfig, *, attention: bool, rngs: nnx.Rngs
-    ):
+    def __init__(self, in_dim: int, out_dim: int, cfg: UNetConfig, *, attention: bool, rngs: Rngs):
         self.residual = ResBlock(in_dim, out_dim, cfg, rngs=rngs)
         self.pixels = Transformer(out_dim, "pixels", cfg, rngs=rngs) if attention else None
         self.frames = Transformer(out_dim, "frames", cfg, rngs=rngs) if attention else None
@@ -120,7 +124,7 @@ class Level(nnx.Module):
 class Middle(nnx.Module):
     """Two residual blocks around attention, at the smallest size."""
 
-    def __init__(self, dim: int, cfg: UNetConfig, *, rngs: nnx.Rngs):
+    def __init__(self, dim: int, cfg: UNetConfig, *, rngs: Rngs):
         self.first = Step(dim, dim, cfg, attention=True, rngs=rngs)
         self.last = Step(dim, dim, cfg, attention=False, rngs=rngs)
 

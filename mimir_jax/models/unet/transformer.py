@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from mimir_jax.models import layers
 from mimir_jax.models.attention import text, video
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.models.unet.config import UNetConfig
 from mimir_jax.parallel.context import constrain
 
@@ -46,7 +47,7 @@ def split_context(cfg: UNetConfig, context: Float[Array, "b l d"], frames: int) 
 class SelfAttention(nnx.Module):
     """Attention among the pixels of each frame or among the frames of each pixel."""
 
-    def __init__(self, width: int, heads: int, over: Over, cfg: UNetConfig, *, rngs: nnx.Rngs):
+    def __init__(self, width: int, heads: int, over: Over, cfg: UNetConfig, *, rngs: Rngs):
         options = dict(dtype=cfg.dtype, rngs=rngs)
         self.qkv = layers.Linear(width, 3 * width, axes=("embed", "heads"), bias=False, **options)
         self.out = layers.Linear(width, width, axes=("heads", "embed"), **options)
@@ -72,7 +73,7 @@ class SelfAttention(nnx.Module):
 class CrossAttention(nnx.Module):
     """Attention to text rows and, with keys, values and a softmax of its own, to image rows."""
 
-    def __init__(self, width: int, heads: int, cfg: UNetConfig, *, rngs: nnx.Rngs):
+    def __init__(self, width: int, heads: int, cfg: UNetConfig, *, rngs: Rngs):
         options = dict(dtype=cfg.dtype, rngs=rngs)
         inner = dict(axes=("embed", "heads"), bias=False, **options)
         self.q = layers.Linear(width, width, **inner)
@@ -106,7 +107,7 @@ class CrossAttention(nnx.Module):
 class FeedForward(nnx.Module):
     """Linear, gate by the exact GELU of its second half, linear."""
 
-    def __init__(self, width: int, cfg: UNetConfig, *, rngs: nnx.Rngs):
+    def __init__(self, width: int, cfg: UNetConfig, *, rngs: Rngs):
         options = dict(dtype=cfg.dtype, rngs=rngs)
         self.up = layers.Linear(width, 8 * width, axes=("embed", "mlp"), **options)
         self.down = layers.Linear(4 * width, width, axes=("mlp", "embed"), **options)
@@ -120,7 +121,7 @@ class FeedForward(nnx.Module):
 class Block(nnx.Module):
     """Two attentions and a feed-forward, each behind a norm and added to its input."""
 
-    def __init__(self, width: int, heads: int, over: Over, cfg: UNetConfig, *, rngs: nnx.Rngs):
+    def __init__(self, width: int, heads: int, over: Over, cfg: UNetConfig, *, rngs: Rngs):
         norm = dict(eps=_NORM_EPS, dtype=cfg.dtype, rngs=rngs)
         self.first_norm = layers.LayerNorm(width, **norm)
         self.first = SelfAttention(width, heads, over, cfg, rngs=rngs)
@@ -152,7 +153,13 @@ class Transformer(nnx.Module):
     """
 
     def __init__(
-        self, dim: int, over: Over, cfg: UNetConfig, *, rngs: nnx.Rngs, heads: int | None = None
+        self,
+        dim: int,
+        over: Over,
+        cfg: UNetConfig,
+        *,
+        rngs: Rngs,
+        heads: int | None = None,
     ):
         options = dict(dtype=cfg.dtype, rngs=rngs)
         heads = dim // cfg.head_dim if heads is None else heads

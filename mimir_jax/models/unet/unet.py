@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from mimir_jax.errors import require
 from mimir_jax.models import convolution, functional, layers
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.models.unet import blocks
 from mimir_jax.models.unet.config import UNetConfig
 from mimir_jax.models.unet.transformer import Transformer, split_context
@@ -25,7 +26,7 @@ _GROUP_EPS = 1e-5
 class UNet(nnx.Module):
     """Noisy latents to velocity."""
 
-    def __init__(self, cfg: UNetConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: UNetConfig, *, rngs: Rngs):
         options = dict(dtype=cfg.dtype, rngs=rngs)
         embedding = dict(in_dim=cfg.width, width=cfg.time_width, **options)
         self.time = layers.TimeEmbedding(**embedding)
@@ -82,7 +83,7 @@ class UNet(nnx.Module):
         return constrain(x, "act_batch", "act_frames", "act_height", "act_width", "act_channels")
 
 
-def _way_down(cfg: UNetConfig, rngs: nnx.Rngs) -> tuple[nnx.Dict, list[int]]:
+def _way_down(cfg: UNetConfig, rngs: Rngs) -> tuple[nnx.Dict, list[int]]:
     """Returns the levels from the pixels inwards, and the channels of every skip connection."""
     half = dict(stride=2, padding=((1, 1), (1, 1)), dtype=cfg.dtype, rngs=rngs)
     levels, skips, dim = [], [cfg.width], cfg.width
@@ -98,7 +99,7 @@ def _way_down(cfg: UNetConfig, rngs: nnx.Rngs) -> tuple[nnx.Dict, list[int]]:
     return functional.named(levels), skips
 
 
-def _way_up(cfg: UNetConfig, skips: list[int], rngs: nnx.Rngs) -> nnx.Dict:
+def _way_up(cfg: UNetConfig, skips: list[int], rngs: Rngs) -> nnx.Dict:
     """Returns the levels from the smallest size outwards; each step reads one skip connection."""
     levels, dim, skips = [], cfg.widths[-1], list(skips)
     for width, attention in zip(cfg.widths[::-1], cfg.attended[::-1], strict=True):

@@ -21,6 +21,7 @@ from mimir_jax import noise as noise_lib
 from mimir_jax.config import ImageVAEConfig, VAEConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.models.vae import blocks, causal, tiling
 
 
@@ -67,7 +68,7 @@ def unscale_latents(
 class Encoder(nnx.Module):
     """Chunk of frames -> moments of its latents."""
 
-    def __init__(self, cfg: VAEConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: VAEConfig, *, rngs: Rngs):
         conv = functools.partial(causal.CausalConv3d, rngs=rngs, dtype=cfg.dtype)
         norm = functools.partial(blocks.GroupNorm, eps=cfg.norm_eps)
         channels = cfg.block_channels
@@ -110,7 +111,7 @@ def _start_of_moments(key, shape, dtype):
 class Decoder(nnx.Module):
     """Chunk of latents -> frames; every norm is conditioned on the latents."""
 
-    def __init__(self, cfg: VAEConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: VAEConfig, *, rngs: Rngs):
         conv = functools.partial(causal.CausalConv3d, rngs=rngs, dtype=cfg.dtype)
         norm, channels = blocks.SpatialNorm, cfg.block_channels[::-1]
         self.conv_in = conv(cfg.latent_channels, channels[0])
@@ -147,7 +148,7 @@ class Decoder(nnx.Module):
 class VAE(nnx.Module):
     """Video <-> latents. Pixels in [-1, 1], latents unscaled."""
 
-    def __init__(self, cfg: VAEConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: VAEConfig, *, rngs: Rngs):
         self.encoder = Encoder(cfg, rngs=rngs)
         self.decoder = Decoder(cfg, rngs=rngs)
         self.cfg = cfg

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from mimir_jax.config import VAEConfig
 from mimir_jax.models import functional, layers
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.models.vae import causal
 from mimir_jax.parallel.context import constrain
 
@@ -25,7 +26,7 @@ Cache = dict[str, Any]
 class GroupNorm(layers.GroupNorm):
     """Group normalisation of a chunk over its frames, pixels and the channels of a group."""
 
-    def __init__(self, dim: int, cfg: VAEConfig, *, eps: float = 1e-6, rngs: nnx.Rngs):
+    def __init__(self, dim: int, cfg: VAEConfig, *, eps: float = 1e-6, rngs: Rngs):
         super().__init__(dim, cfg.norm_groups, eps=eps, dtype=cfg.dtype, rngs=rngs)
 
     def __call__(
@@ -41,7 +42,7 @@ class SpatialNorm(nnx.Module):
     The 1x1x1 convolutions run on the latent grid: they commute with the nearest resizing.
     """
 
-    def __init__(self, dim: int, cfg: VAEConfig, *, rngs: nnx.Rngs):
+    def __init__(self, dim: int, cfg: VAEConfig, *, rngs: Rngs):
         self.norm_layer = GroupNorm(dim, cfg, rngs=rngs)
         # Starts as the plain norm: scale one and shift zero, whatever the latents.
         make = lambda bias_init: causal.PointwiseConv3d(  # noqa: E731
@@ -88,7 +89,7 @@ class ResBlock(nnx.Module):
         cfg: VAEConfig,
         norm: Callable[..., nnx.Module],
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         self.norm1 = norm(in_dim, cfg, rngs=rngs)
         self.conv1 = causal.CausalConv3d(in_dim, out_dim, rngs=rngs, dtype=cfg.dtype)
@@ -134,7 +135,7 @@ class Stage(nnx.Module):
         *,
         downsampler: Callable[..., nnx.Module] | None = None,
         upsampler: Callable[..., nnx.Module] | None = None,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         self.resnets = functional.named(
             ResBlock(i, o, cfg, norm, rngs=rngs) for i, o in zip(dims[:-1], dims[1:], strict=True)

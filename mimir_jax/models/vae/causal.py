@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from mimir_jax.config import DType
 from mimir_jax.models import convolution, layers
+from mimir_jax.models.rngs import Rngs
 
 
 class CausalConv3d(nnx.Module):
@@ -24,7 +25,7 @@ class CausalConv3d(nnx.Module):
         in_dim: int,
         out_dim: int,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
         bias_init: layers.Initializer = layers.zeros,
         dtype: DType = "float32",
     ):
@@ -60,7 +61,7 @@ class PointwiseConv3d(nnx.Module):
         in_dim: int,
         out_dim: int,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
         kernel_init: layers.Initializer = layers.fan_in,
         bias_init: layers.Initializer = layers.zeros,
         dtype: DType = "float32",
@@ -79,7 +80,7 @@ class PointwiseConv3d(nnx.Module):
 class Resample(nnx.Module):
     """Per-frame 3x3 convolution that halves or doubles the sides, and the frames if `time`."""
 
-    def __init__(self, dim: int, *, time: bool, rngs: nnx.Rngs, dtype: DType = "float32"):
+    def __init__(self, dim: int, *, time: bool, rngs: Rngs, dtype: DType = "float32"):
         axes = (None, None, "conv_in", "conv_out")
         self.kernel = layers.param((3, 3, dim, dim), axes, layers.fan_in, rngs=rngs)
         self.bias = layers.param((dim,), ("conv_out",), layers.zeros, rngs=rngs)

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from mimir_jax.errors import require
 from mimir_jax.models import convolution, functional, layers
 from mimir_jax.models.attention import text
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.models.vae import tiling
 from mimir_jax.models.vae.autoencoder import Moments
 from mimir_jax.models.vae.config import ImageVAEConfig
@@ -29,7 +30,7 @@ _EPS = 1e-6
 class ResBlock(nnx.Module):
     """Norm, SiLU, convolution, twice, plus the input."""
 
-    def __init__(self, in_dim: int, out_dim: int, cfg: ImageVAEConfig, *, rngs: nnx.Rngs):
+    def __init__(self, in_dim: int, out_dim: int, cfg: ImageVAEConfig, *, rngs: Rngs):
         options = dict(dtype=cfg.dtype, rngs=rngs)
         norm = dict(groups=cfg.norm_groups, eps=_EPS, **options)
         self.norm1 = layers.GroupNorm(in_dim, **norm)
@@ -51,7 +52,7 @@ class ResBlock(nnx.Module):
 class Attention(nnx.Module):
     """Attention with one head among the pixels of a frame."""
 
-    def __init__(self, dim: int, cfg: ImageVAEConfig, *, rngs: nnx.Rngs):
+    def __init__(self, dim: int, cfg: ImageVAEConfig, *, rngs: Rngs):
         options = dict(dtype=cfg.dtype, rngs=rngs)
         self.norm = layers.GroupNorm(dim, cfg.norm_groups, eps=_EPS, **options)
         self.q, self.k, self.v, self.proj_out = (
@@ -72,7 +73,7 @@ class Attention(nnx.Module):
 class Middle(nnx.Module):
     """Two residual blocks around attention."""
 
-    def __init__(self, dim: int, cfg: ImageVAEConfig, *, rngs: nnx.Rngs):
+    def __init__(self, dim: int, cfg: ImageVAEConfig, *, rngs: Rngs):
         self.block_1 = ResBlock(dim, dim, cfg, rngs=rngs)
         self.attn_1 = Attention(dim, cfg, rngs=rngs)
         self.block_2 = ResBlock(dim, dim, cfg, rngs=rngs)
@@ -85,7 +86,7 @@ class Middle(nnx.Module):
 class Stage(nnx.Module):
     """Residual blocks of one size."""
 
-    def __init__(self, in_dim: int, dim: int, count: int, cfg: ImageVAEConfig, rngs: nnx.Rngs):
+    def __init__(self, in_dim: int, dim: int, count: int, cfg: ImageVAEConfig, rngs: Rngs):
         self.block = functional.named(
             ResBlock(in_dim if i == 0 else dim, dim, cfg, rngs=rngs) for i in range(count)
         )
@@ -100,7 +101,7 @@ class Stage(nnx.Module):
 class Encoder(nnx.Module):
     """Frames to what the moments are read from."""
 
-    def __init__(self, cfg: ImageVAEConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: ImageVAEConfig, *, rngs: Rngs):
         options = dict(dtype=cfg.dtype, rngs=rngs)
         half = dict(stride=2, padding=((0, 1), (0, 1)), **options)
         dims = cfg.block_channels
@@ -129,7 +130,7 @@ class Encoder(nnx.Module):
 class Decoder(nnx.Module):
     """Latents to frames; stages are numbered from the pixels inwards."""
 
-    def __init__(self, cfg: ImageVAEConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: ImageVAEConfig, *, rngs: Rngs):
         options = dict(dtype=cfg.dtype, rngs=rngs)
         dims = cfg.block_channels
         self.conv_in = convolution.Conv2d(cfg.latent_channels, dims[-1], **options)
@@ -156,7 +157,7 @@ class Decoder(nnx.Module):
 class ImageVAE(nnx.Module):
     """Video <-> latents, frame by frame. Pixels in [-1, 1], latents unscaled."""
 
-    def __init__(self, cfg: ImageVAEConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: ImageVAEConfig, *, rngs: Rngs):
         point = functools.partial(convolution.Conv2d, size=1, dtype=cfg.dtype, rngs=rngs)
         self.encoder = Encoder(cfg, rngs=rngs)
         self.decoder = Decoder(cfg, rngs=rngs)

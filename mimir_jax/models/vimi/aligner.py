@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float
 from mimir_jax.config import AlignerConfig
 from mimir_jax.models import condition as conditioning
 from mimir_jax.models import layers, resampler
+from mimir_jax.models.rngs import Rngs
 
 
 class Match(NamedTuple):
@@ -37,7 +38,7 @@ class Match(NamedTuple):
 class Aligner(nnx.Module):
     """Conditioner of a T5-conditioned video transformer on a prompt with pictures."""
 
-    def __init__(self, cfg: AlignerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: AlignerConfig, *, rngs: Rngs):
         options = dict(affine=False, eps=cfg.norm_eps, dtype=cfg.dtype, rngs=rngs)
         self.norm = layers.LayerNorm(cfg.llm_width, **options)
         self.resampler = resampler.Resampler(cfg.resampler, rngs=rngs)

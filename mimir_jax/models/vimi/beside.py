@@ -16,12 +16,13 @@ from mimir_jax.config import AlignerConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import condition as conditioning
 from mimir_jax.models import layers
+from mimir_jax.models.rngs import Rngs
 
 
 class Beside(nnx.Module):
     """Adds the tokens of prompts with pictures to T5's states of their captions."""
 
-    def __init__(self, cfg: AlignerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: AlignerConfig, *, rngs: Rngs):
         width, axes = cfg.text_width, ("embed", "mlp")
         options = dict(axes=axes, init=layers.zeros, dtype=cfg.dtype, rngs=rngs)
         self.out = layers.Linear(width, width, **options)

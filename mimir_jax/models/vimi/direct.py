@@ -14,12 +14,13 @@ from jaxtyping import Array, Bool
 from mimir_jax.config import AlignerConfig
 from mimir_jax.models import condition as conditioning
 from mimir_jax.models import layers
+from mimir_jax.models.rngs import Rngs
 
 
 class Direct(nnx.Module):
     """Conditioner of a video transformer on all positions of a prompt with pictures."""
 
-    def __init__(self, cfg: AlignerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: AlignerConfig, *, rngs: Rngs):
         options = dict(dtype=cfg.dtype, rngs=rngs)
         self.norm = layers.LayerNorm(cfg.llm_width, affine=False, eps=cfg.norm_eps, **options)
         self.scale = layers.param((), (), nnx.initializers.ones, rngs=rngs)

@@ -18,13 +18,14 @@ from jaxtyping import Array, Bool, Float, Int
 from mimir_jax.config import VimiConfig
 from mimir_jax.models import condition as conditioning
 from mimir_jax.models import dit
+from mimir_jax.models.rngs import Rngs
 from mimir_jax.models.vimi import aligner, beside, direct
 
 
 class Vimi(nnx.Module):
     """States of prompts with pictures in, velocity out."""
 
-    def __init__(self, cfg: VimiConfig, *, rngs: nnx.Rngs):
+    def __init__(self, cfg: VimiConfig, *, rngs: Rngs):
         self.dit = dit.DiT(cfg.dit, rngs=rngs)
         if cfg.route == "direct":
             self.direct = direct.Direct(cfg.aligner, rngs=rngs)
