@@ -10,7 +10,7 @@
     index.html           all videos with their prompts
 
 A folder that was stopped also holds `.unfinished/`: the plan, and the rows of the sheet. The same
-command then makes the missing videos.
+command then makes the missing videos; in a finished folder it makes none.
 """
 
 import base64
@@ -41,6 +41,7 @@ EMBEDDED_BYTES = 64 * 2**20
 """The page holds the videos themselves up to this total; more are played from their files."""
 
 _UNFINISHED = ".unfinished"
+_PAGE = "index.html"
 
 
 class Gallery:
@@ -49,7 +50,7 @@ class Gallery:
     Leaving the context before the first video is written removes the folder.
 
     Args:
-        folder: Folder to write: new, or one that the same command left unfinished.
+        folder: Folder to write: new, or one that the same command left, finished or not.
 
     Raises:
         InputError: if `folder` is anything else, or cannot be written.
@@ -61,7 +62,9 @@ class Gallery:
         self._plan: dict[str, Any] = {}
         exists = folder.exists() or folder.is_symlink()
         begun = self._plan_file.is_file() or self._holds_nothing_else()
-        if exists and not begun:
+        ends = (self._path(0, "json"), folder / _PAGE)
+        self._finished = not begun and all(path.is_file() for path in ends)
+        if exists and not begun and not self._finished:
             raise InputError(f"destination {folder} must not exist; delete it or choose another")
 
     def _holds_nothing_else(self) -> bool:
@@ -69,6 +72,8 @@ class Gallery:
         return self._work.is_dir() and list(self._folder.iterdir()) == [self._work]
 
     def __enter__(self) -> "Gallery":
+        if self._finished:
+            return self
         with files.writing(self._folder, "destination"):
             self._work.mkdir(parents=True, exist_ok=True)
         return self
@@ -88,6 +93,9 @@ class Gallery:
             InputError: if the folder holds videos of another plan.
         """
         self._plan = json.loads(json.dumps({"videos": list(videos), "settings": dict(settings)}))
+        if self._finished:
+            self._require_same(self._recorded())
+            return []
         if self._plan_file.is_file():
             self._require_same(files.read_json(self._plan_file, "plan of samples"))
         files.write_json(self._plan_file, self._plan)
@@ -148,7 +156,10 @@ class Gallery:
         return record
 
     def finish(self) -> None:
-        """Writes the sheet and the page."""
+        """Writes the sheet and the page, unless they are there."""
+        if self._finished:
+            shutil.rmtree(self._work, ignore_errors=True)  # a kill may have left some of it
+            return
         count = len(self._plan["videos"])
         rows = [self._work / f"{index:03d}.png" for index in range(min(count, SHEET_ROWS))]
         prompts = [video["prompt"] for video in self._plan["videos"][:SHEET_ROWS]]
@@ -163,13 +174,24 @@ class Gallery:
             undefined=jinja2.StrictUndefined,
         )
         page = environment.get_template("gallery.html.jinja")
-        with files.atomic_file(self._folder / "index.html") as path:
+        with files.atomic_file(self._folder / _PAGE) as path:
             page.stream(count=count, cards=_cards(videos, embed=embed)).dump(str(path), "utf-8")
         shutil.rmtree(self._work)
 
     def _path(self, index: int, kind: str) -> pathlib.Path:
         suffix = {"clip": "-clip.mp4", "first": "-first.png"}.get(kind, f".{kind}")
         return self._folder / f"{index:03d}{suffix}"
+
+    def _recorded(self) -> dict[str, Any]:
+        """Returns the plan that the records of a finished folder tell, as far as this one goes."""
+        found = sorted(self._folder.glob("[0-9]*.json"))
+        records = [files.read_json(path, "record of a video") for path in found]
+        wanted = [*self._plan["videos"], *[{}] * len(records)]
+        take = lambda record, names: {n: record[n] for n in names if n in record}  # noqa: E731
+        return {
+            "videos": [take(record, video) for record, video in zip(records, wanted, strict=False)],
+            "settings": take(records[0], self._plan["settings"]),
+        }
 
     def _require_same(self, old: Mapping[str, Any]) -> None:
         there, here = old.get("settings", {}), self._plan["settings"]
@@ -182,7 +204,7 @@ class Gallery:
         else:
             return
         raise InputError(
-            f"destination {self._folder} holds unfinished samples of another command: {what}; "
+            f"destination {self._folder} holds samples of another command: {what}; "
             "delete it or choose another"
         )
 

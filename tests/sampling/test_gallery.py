@@ -31,7 +31,7 @@ def write(folder, videos, *, settings=SETTINGS, answers=(), until=None):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def test_a_gallery_holds_everything_word_for_word(tmp_path):
@@ -86,6 +86,25 @@ def test_a_stopped_gallery_goes_on_to_the_same_files(tmp_path):
     assert write(folder, videos) == [2]
     write(tmp_path / "whole", videos)
     assert contents(folder) == contents(tmp_path / "whole")
+
+
+def test_a_finished_gallery_is_left_as_it_is(tmp_path):
+    videos = [{"prompt": f"prompt {i}", "seed": 0} for i in range(3)]
+    folder = tmp_path / "out"
+    write(folder, videos)
+    (folder / ".unfinished").mkdir()  # killed while it was removed
+    (folder / ".unfinished/002.png").touch()
+    before = contents(tmp_path / "out")
+    assert write(folder, videos) == [] and contents(folder) == before
+    for change, message in (
+        ({"settings": SETTINGS | {"steps": 5}}, "steps is 4 there and 5 here; delete it or"),
+        ({"videos": videos[:2]}, "of another command: prompts or seeds differ"),
+        ({"videos": [*videos, videos[0]]}, "of another command: prompts or seeds differ"),
+        ({"videos": [*videos[1:], videos[0]]}, "of another command: prompts or seeds differ"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write(folder, **({"videos": videos} | change))
+    (folder / "index.html").unlink()
     with pytest.raises(ValueError, match="destination .*out must not exist; delete it"):
         gallery_lib.Gallery(folder)
 
