@@ -50,8 +50,7 @@ class Model:
 
     @functools.cached_property
     def _abstract(self) -> tuple[Any, nnx.State]:
-        make = functools.partial(self.module, self.config)
-        return nnx.split(nnx.eval_shape(lambda: make(rngs=Rngs(params=0))))
+        return nnx.split(self.module(self.config, rngs=Rngs(params=None)))
 
     @functools.cached_property
     def abstract_params(self) -> Params:
@@ -131,9 +130,14 @@ class Stack(nnx.Module):
         rngs: Rngs,
         unroll: int = 1,
     ):
-        keys = jax.random.split(rngs.params(), num_layers)
-        graphdef, _ = nnx.split(nnx.eval_shape(lambda: make(rngs=Rngs(params=0))))
-        state = jax.vmap(lambda key: nnx.split(make(rngs=Rngs(params=key)))[1])(keys)
+        graphdef, one = nnx.split(make(rngs=Rngs(params=None)))
+        key = rngs.params()
+        if key is None:
+            stacked = lambda x: jax.ShapeDtypeStruct((num_layers, *x.shape), x.dtype)  # noqa: E731
+            state = jax.tree.map(stacked, one)
+        else:
+            draw = jax.vmap(lambda key: nnx.split(make(rngs=Rngs(params=key)))[1])
+            state = draw(jax.random.split(key, num_layers))
         for path, param in nnx.to_flat_state(state):
             param.set_metadata(axes=("layers", *_axes(param, path)))
         self.block = nnx.merge(graphdef, state)

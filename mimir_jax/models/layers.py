@@ -33,10 +33,14 @@ def fan_in(key: PRNGKeyArray, shape: Sequence[int], dtype: DTypeLike) -> Float[A
 
 
 def param(shape: Sequence[int], axes: Axes, init: Initializer, *, rngs: Rngs) -> nnx.Param:
-    """Returns a float32 parameter; `axes` names each dimension of `shape`."""
+    """Returns a float32 parameter, its shape if `rngs` draws none; `axes` names each dimension."""
     if len(shape) != len(axes):
         raise InputError(f"axes must name every dimension, got shape {shape} and axes {axes}")
-    return nnx.Param(init(rngs.params(), tuple(shape), jnp.float32), axes=axes)
+    key, shape = rngs.params(), tuple(shape)
+    drawn = (
+        init(key, shape, jnp.float32) if rngs.draws else jax.ShapeDtypeStruct(shape, jnp.float32)
+    )
+    return nnx.Param(drawn, axes=axes)
 
 
 def along_last(vector: Float[Array, " d"], x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -13,15 +13,22 @@ class Rngs:
     outside a scanned stack, most of the time to build them.
 
     Args:
-        params: Seed or key.
+        params: Seed or key; None builds modules of shapes alone, for which nothing is traced.
     """
 
-    def __init__(self, *, params: int | jax.Array):
+    def __init__(self, *, params: int | jax.Array | None):
         self._key = jax.random.key(params) if isinstance(params, int) else params
         self._count = 0
 
-    def params(self) -> jax.Array:
-        """Returns the next key."""
+    @property
+    def draws(self) -> bool:
+        """Whether there are keys; without, parameters are their shapes and dtypes."""
+        return self._key is not None
+
+    def params(self) -> jax.Array | None:
+        """Returns the next key, None if there are none."""
+        if self._key is None:
+            return None
         key = jax.random.fold_in(self._key, self._count)
         self._count += 1
         return key
