@@ -11,6 +11,7 @@ LEAVES = {
     "files",
     "checksums",
     "hashing",
+    "libraries",
     "lock",
     "noise",
     "pictures",

@@ -8,13 +8,14 @@ import sys
 from collections.abc import Sequence
 
 import mimir_jax
-from mimir_jax import threads
+from mimir_jax import libraries, threads
 from mimir_jax.cli import command
 
 VERBS = (
     "train", "sample", "evaluate", "ablate", "prepare", "precompute", "convert", "compile", "study",
     "recipe", "tokenizer", "index", "cutouts",
 )  # fmt: skip
+_WITH_PLUGINS = ("prepare", "cutouts")  # which may use PyTorch
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif verb == "--version":
         print(f"mimir-jax {mimir_jax.__version__}")
     elif verb in VERBS:
+        if argv is None and verb not in _WITH_PLUGINS:
+            libraries.leave_out_torch()
         _run(command.Program(verb), typed)
     else:
         threads.leave(f"error: the command must be one of {', '.join(VERBS)}, got {verb!r}")
@@ -37,6 +40,8 @@ def script(*, config: str = "mimir") -> None:
         config: Default of `--config`.
     """
     path = pathlib.Path(sys.argv[0])
+    if path.stem not in _WITH_PLUGINS:
+        libraries.leave_out_torch()
     _run(command.Program(path.stem, path), sys.argv[1:], config=config)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from mimir_jax import files
+from mimir_jax import files, libraries
 from mimir_jax.errors import InputError, listed
 
 if TYPE_CHECKING:
@@ -43,12 +43,9 @@ def load(folder: str | os.PathLike[str]) -> "PreTrainedTokenizerBase":
         return gguf.read_tokenizer(ggufs[0])
     if not own and (folder.parent / "tokenizer").is_dir():
         folder = folder.parent / "tokenizer"
-    # Torch is not needed here, so its absence needs no warning.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    from transformers import AutoTokenizer  # imports in seconds, so only where it is used
-
+    transformers = libraries.transformers()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
         )
     except BaseException as error:  # of a damaged file any; tokenizers panics outside `Exception`

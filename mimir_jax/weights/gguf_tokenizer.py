@@ -9,6 +9,7 @@ tokens too, bytes and unused ones are in the vocabulary.
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+from mimir_jax import libraries
 from mimir_jax.errors import InputError, printable
 from mimir_jax.weights import gguf_file
 
@@ -53,7 +54,6 @@ def read_tokenizer(path: pathlib.Path):
 
 def _build(file: gguf_file.File):
     from tokenizers import AddedToken
-    from transformers import PreTrainedTokenizerFast
 
     tokens = file.texts("tokenizer.ggml.tokens")
     if len(set(tokens)) != len(tokens):
@@ -76,7 +76,7 @@ def _build(file: gguf_file.File):
             tokenizer.add_tokens([AddedToken(token, special=False, normalized=False)])
     special = _special(file, tokens)
     _add_ends(file, tokenizer, special, model)
-    wrapped = PreTrainedTokenizerFast(
+    wrapped = libraries.transformers().PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, name_or_path=str(file.path), **special
     )
     wrapped.chat_template = file.value("tokenizer.chat_template", str)

@@ -5,6 +5,7 @@
 import re
 from collections.abc import Mapping
 
+from mimir_jax import libraries
 from mimir_jax.config import LLMConfig, RopeConfig
 from mimir_jax.errors import InputError
 from mimir_jax.models import llm
@@ -179,9 +180,8 @@ def _stem_class(name: str, raw: family.Raw) -> str | None:
 
 def _is_known_elsewhere(raw: family.Raw) -> bool:
     """Whether transformers has the type of a config as another network."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
-    return raw.get("model_type") in CONFIG_MAPPING_NAMES
+    known = libraries.transformers().models.auto.configuration_auto.CONFIG_MAPPING_NAMES
+    return raw.get("model_type") in known
 
 
 def _is_tied(raw: family.Raw) -> bool:
