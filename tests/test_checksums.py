@@ -56,12 +56,12 @@ def flip(file, place):
 
 
 def test_every_flipped_bit_of_a_folder_is_noticed(tmp_path):
-    """One bit in each small file of the shipped T5, and in several places of its largest."""
+    """One bit in each file of the shipped T5, and in another place of its largest."""
     whole = weights.resolve("package:tiny/t5")
     files = [f.relative_to(whole) for f in sorted(whole.rglob("*")) if f.stat().st_size]
     files = [f for f in files if (whole / f).is_file()]
     largest = max(files, key=lambda f: (whole / f).stat().st_size)
-    for number, name in enumerate([*files, *[largest] * 4]):
+    for number, name in enumerate([*files, largest]):
         folder = tmp_path / str(number)
         shutil.copytree(whole, folder)
         bits = 8 * (whole / name).stat().st_size

@@ -206,7 +206,10 @@ def wrong(value):
 
 @pytest.mark.parametrize(
     "system",
-    [pytest.param(s, marks=pytest.mark.slow if s.kind == "cogvideox" else ()) for s in SYSTEMS],
+    [
+        pytest.param(s, marks=pytest.mark.slow if s.kind in ("cogvideox", "mimir") else ())
+        for s in SYSTEMS
+    ],
     ids=lambda system: system.kind,
 )
 def test_no_message_names_a_field_that_does_not_exist(system):

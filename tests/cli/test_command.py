@@ -143,7 +143,7 @@ def test_only_our_own_error_becomes_one_line(monkeypatch):
     with pytest.raises(KeyError, match="a bug of ours"):
         run_module(monkeypatch, bug)
     for body, line in (
-        (bad, "error: steps must be at least 1 .--debug shows where."),
+        (bad, r"error: steps must be\\n at least 1 .--debug shows where."),
         (memory, "error: a device must have memory .* 9 bytes; see docs"),
         (interrupt, "stopped; the same command starts again"),
     ):

@@ -55,6 +55,7 @@ def silent(done, total):
     del done, total
 
 
+@pytest.mark.slow
 def test_what_pictures_bring_is_measured(tmp_path):
     config = config_lib.GroundingEvalConfig(
         out=str(tmp_path / "out"), variety="single", scenes=3, seed=SEED

@@ -115,6 +115,7 @@ def test_frame_counts_match_diffusers(frames, latents, decoded):
             ),
             3,
             id="still-time",
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -43,6 +43,7 @@ with distributed.session(launch, {"script": 1}):
 """
 
 
+@pytest.mark.slow
 def test_processes_share_stop_after_the_same_step_and_fail_together(tmp_path):
     command = lambda address, index: ["-c", SCRIPT, address, str(index)]  # noqa: E731
     with processes.Pair(command, tmp_path) as pair:

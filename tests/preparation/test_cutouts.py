@@ -267,6 +267,7 @@ def test_other_images_have_another_digest(clips, made, tmp_path, changes):
     assert cutouts_lib.CutoutFolder(tmp_path).digest != digest
 
 
+@pytest.mark.slow
 def test_a_clip_that_takes_too_much_is_named(tmp_path):
     pages = [Image.new("RGB", (6000, 6000), colour) for colour in ("black", "red")]
     (tmp_path / "clips").mkdir()

@@ -97,6 +97,7 @@ def test_only_missing_shards_are_made_again_and_are_the_same(run, folder, tmp_pa
     assert not list(copy.glob(".*.*")) and not list((copy / precompute.CLAIMS).iterdir())
 
 
+@pytest.mark.slow
 def test_a_shard_of_a_killed_process_is_taken_over(run, folder, tmp_path, monkeypatch):
     copy = pathlib.Path(shutil.copytree(folder, tmp_path / "f"))
     next(copy.glob("*-00002-of-*")).unlink()  # the empty caption alone is encoded again

@@ -193,6 +193,7 @@ def test_a_detokenizer_trains_on_what_the_llm_writes(pair, folders, tmp_path):
     assert "agent" in encoder.identity()
 
 
+@pytest.mark.slow
 def test_what_cannot_draw_the_clips_is_one_line(pair, folders, tmp_path):
     args = ("--checkpoint", pair, "--prompt", "a", "--out", tmp_path / "none")
     line = commands.error_of("sample", *args, "--detokenizer", folders / "tokenizer")

@@ -36,6 +36,7 @@ MODEL = functional.build(detokenizer.PublishedDetokenizer, CFG)
 SAMPLER = dataclasses.replace(DIVOT_REFERENCE, steps=2)
 
 
+@pytest.mark.slow
 def test_videos_follow_their_tokens():
     draw = np.random.RandomState(0).standard_normal
     params = jax.tree.map(lambda s: 0.3 * draw(s.shape).astype("f4"), MODEL.abstract_params)

@@ -169,6 +169,7 @@ def test_a_published_llm_writes_describes_and_reconstructs(root, llm, tmp_path):
     assert code == 0 and out, err
 
 
+@pytest.mark.slow
 def test_what_cannot_be_opened_is_one_line(root, tmp_path):
     folder = root / published_divot.CLIPS
     args = ("--reconstruct", root / "clip.mp4", "--out", tmp_path / "none")

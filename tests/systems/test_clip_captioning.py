@@ -42,6 +42,7 @@ def run(frozen):
     return dataclasses.replace(base, system=system, optimizer=freeze, steps=2, sample_every=2)
 
 
+@pytest.mark.slow
 def test_captions_train_a_tokenizer_that_others_read(run, tmp_path):
     result = loop.train(run, tmp_path / "run")
     assert np.isfinite(result.after["loss"]) and 0 <= result.after["accuracy"] <= 1

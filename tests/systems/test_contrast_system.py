@@ -28,6 +28,7 @@ def run(frozen):
     )
 
 
+@pytest.mark.slow
 def test_it_learns_pairs_and_starts_a_tokenizer(run, frozen, tmp_path):
     losses = []
     loop.train(run, tmp_path / "run", report=lambda step, values: losses.append(values))
@@ -42,3 +43,14 @@ def test_it_learns_pairs_and_starts_a_tokenizer(run, frozen, tmp_path):
 def test_clips_are_refused(run, replace):
     with pytest.raises(ValueError, match="data.frames must be 1 for contrast"):
         replace(run, data=replace(run.data, frames=9))
+
+
+def test_its_loss_reaches_the_tower_of_images(run):
+    system = systems.make_system(run)
+    encoder = systems.make_encoder(run, system)
+    batch = jax.device_put(encoder.heldout)
+    params = jax.jit(system.model.init)(jax.random.key(0))
+    step = jax.jit(jax.value_and_grad(lambda p: system.loss(p, batch, jax.random.key(0))[0]))
+    loss, gradients = step(params)
+    assert 0 < loss < np.inf
+    assert any(np.abs(x).max() > 0 for x in jax.tree.leaves(gradients["vit"]))

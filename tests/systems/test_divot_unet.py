@@ -39,6 +39,7 @@ def started(run, tmp_path_factory):
     return agents.write_run(tmp_path_factory.mktemp("started") / "run", run, params)
 
 
+@pytest.mark.slow
 def test_config_comes_back_from_json_and_flags(run):
     assert bridge.from_values(Run, json.loads(bridge.to_json(run))) == run
     assert bridge.from_config_dict(Run, bridge.to_config_dict(run)) == run

@@ -31,6 +31,7 @@ def make(form="pretrain", favourite=None, settings=writer.Settings(), **system):
     return system, params, writer.Writer(system, maker, params, settings)
 
 
+@pytest.mark.slow
 def test_a_clip_is_the_draw_of_one_forward():
     system, params, ours = make()
     page = ours.write_clip("a red circle", seed=3)
@@ -77,6 +78,7 @@ def test_a_description_is_the_likeliest_text_without_tokens_of_clips():
     assert ours.describe(CLIPS + 1.0) != told or not told
 
 
+@pytest.mark.slow
 def test_rules_force_the_tokens_of_a_clip_and_mute_them_elsewhere():
     system, _, ours = make()
     vocab = system.vocab

@@ -57,6 +57,7 @@ def test_llm_reads_every_wording_and_learns_replies_alone(llm):
             assert system.tokenizer.decode(told, skip_special_tokens=True).strip() == reply
 
 
+@pytest.mark.slow
 def test_micro_batches_give_the_step_of_the_batch(llm):
     system, encoder = llm
     helpers.require_accumulation_of_the_whole(

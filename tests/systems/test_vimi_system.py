@@ -152,6 +152,7 @@ def test_it_trains_on_all_tasks(run, trained):
         assert np.isfinite(result.after[name])
 
 
+@pytest.mark.slow
 def test_pictures_and_documents_change_a_video(pipeline, tmp_path):
     rng = np.random.default_rng(0)
     one, two = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
@@ -175,6 +176,7 @@ def test_pictures_and_documents_change_a_video(pipeline, tmp_path):
     assert not pipeline.truncated_text(requests[0])
 
 
+@pytest.mark.slow
 def test_pictures_have_a_scale_of_guidance_of_their_own(trained):
     scales = SampleConfig(guidance_scale=4.0, picture_guidance_scale=2.0, steps=1)
     opened = open_lib.open_pipeline(trained[0], scales)
@@ -289,6 +291,7 @@ def with_latents(run, count=2):
     return dataclasses.replace(run, system=dataclasses.replace(run.system, picture_latents=count))
 
 
+@pytest.mark.slow
 def test_latents_of_pictures_stand_before_the_clip(run):
     config = with_latents(run)
     system, plain = systems.make_system(config), systems.make_system(run)
@@ -326,6 +329,7 @@ def with_first_frames(run):
     return dataclasses.replace(run, system=system)
 
 
+@pytest.mark.slow
 def test_first_frames_follow_the_noisy_latents(run, pictures, pipeline):
     config = with_first_frames(run)
     system = systems.make_system(config)

@@ -252,6 +252,7 @@ def test_a_run_resumes_to_the_bit_across_buckets_and_tells_each(run, whole, tmp_
     np.testing.assert_allclose(heldout["heldout/loss"], np.mean(each), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_stored_features_are_those_of_the_ordinary_path(run, tmp_path, replace):
     folder = tmp_path / "features"
     precompute.write_features(run, folder, count=6, dtype="float32")
@@ -281,6 +282,7 @@ def test_batches_and_weights_follow_the_config(mimir_run, fields, batches, weigh
     np.testing.assert_allclose([bucket.weight for bucket in found], weights)
 
 
+@pytest.mark.slow
 def test_memory_is_told_of_each_bucket_and_the_too_large_one_is_named(run, monkeypatch):
     system = systems.make_system(run)
     found = memory.estimate(run, system, jax.devices())

@@ -38,6 +38,7 @@ def batch():
     }
 
 
+@pytest.mark.slow
 def test_accumulation_equals_the_whole_batch(batch):
     key = jax.random.key(0)
     start, options = setup()

@@ -126,6 +126,7 @@ def test_tokens_tied_to_patches_stand_for_places(tmp_path):
     assert np.flatnonzero(changed).tolist() == [7]  # the last of its 2 x 2 tokens
 
 
+@pytest.mark.slow
 def test_tokens_tied_to_patches_train_and_are_stored(tmp_path):
     model = functional.build(tokenizer.DivotTokenizer, TIED)
     draw = np.random.default_rng(0).normal

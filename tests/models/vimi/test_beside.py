@@ -43,6 +43,7 @@ def tiny():
     return model, {**params, "dit": jax.tree.map(draw, params["dit"])}
 
 
+@pytest.mark.slow
 def test_it_starts_as_its_base_and_can_leave_it(tiny, strict_dtypes):
     model, params = tiny
     out = jax.jit(model.apply)(params, XT, TIME, FEATURES, DROP)

@@ -15,11 +15,12 @@ import pytest
 from scipy import ndimage
 
 from mimir_jax import files
+from mimir_jax.config import bridge
 from mimir_jax.data import video_io, video_stream
 from mimir_jax.data.sources import folder as folder_lib
 from mimir_jax.data.sources import shards as shards_lib
 from mimir_jax.errors import InputError
-from mimir_jax.preparation import claims, plugins
+from mimir_jax.preparation import claims, plugins, settings
 from mimir_jax.preparation.footage import (
     beam,
     export,
@@ -152,7 +153,10 @@ def test_clips_are_packed_together(raw, tmp_path, monkeypatch):
     before = content(out / "shards")
 
     # A process that was killed has left a claim; another size needs the clips.
-    preparation = runner.Preparation(raw, out, store.Store(out).settings())
+    packing = bridge.from_values(
+        c.FootageConfig, files.read_json(out / settings.FILE, "it")["config"]
+    )
+    preparation = runner.Preparation(raw, out, packing)
     lines = preparation.finish()
     for path in (out / "shards").glob("*.array_record"):
         ended_in(out / "work/claims", f"packed-{path.name}")
@@ -242,6 +246,7 @@ def test_a_video_that_ends_its_processes_is_given_up(raw, tmp_path):
     assert not list((tmp_path / "work/claims").iterdir())
 
 
+@pytest.mark.slow
 def test_shares_of_ended_processes_are_taken_over(raw, tmp_path):
     """Commands that were killed count for nothing, however often."""
     alone, shared = tmp_path / "alone", tmp_path / "shared"
@@ -282,16 +287,16 @@ def test_of_two_settings_at_the_same_time_one_stays(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files, "write_json", slow)
     folder.create(PLAIN)
-    assert folder.settings() == PLAIN
+    folder.check(PLAIN)
 
 
 def test_a_folder_that_another_process_has_just_begun_is_not_foreign(tmp_path):
     (tmp_path / "work/claims").mkdir(parents=True)
     (tmp_path / "clips").mkdir()
-    assert store.Store(tmp_path).settings() is None
+    store.Store(tmp_path).check(PLAIN)
     (tmp_path / "other/work/mine").mkdir(parents=True)
     with pytest.raises(InputError, match="with other files"):
-        store.Store(tmp_path / "other").settings()
+        store.Store(tmp_path / "other").check(PLAIN)
 
 
 def test_a_video_that_changes_behind_its_measures_is_named(tmp_path, monkeypatch):
