@@ -33,13 +33,12 @@ def fan_in(key: PRNGKeyArray, shape: Sequence[int], dtype: DTypeLike) -> Float[A
 
 
 def param(shape: Sequence[int], axes: Axes, init: Initializer, *, rngs: Rngs) -> nnx.Param:
-    """Returns a float32 parameter, its shape if `rngs` draws none; `axes` names each dimension."""
+    """Returns a float32 parameter, its shape if `rngs` has no keys; `axes` names each dimension."""
     if len(shape) != len(axes):
         raise InputError(f"axes must name every dimension, got shape {shape} and axes {axes}")
     key, shape = rngs.params(), tuple(shape)
-    drawn = (
-        init(key, shape, jnp.float32) if rngs.draws else jax.ShapeDtypeStruct(shape, jnp.float32)
-    )
+    abstract = jax.ShapeDtypeStruct(shape, jnp.float32)
+    drawn = abstract if key is None else init(key, shape, jnp.float32)
     return nnx.Param(drawn, axes=axes)
 
 

@@ -20,11 +20,6 @@ class Rngs:
         self._key = jax.random.key(params) if isinstance(params, int) else params
         self._count = 0
 
-    @property
-    def draws(self) -> bool:
-        """Whether there are keys; without, parameters are their shapes and dtypes."""
-        return self._key is not None
-
     def params(self) -> jax.Array | None:
         """Returns the next key, None if there are none."""
         if self._key is None:

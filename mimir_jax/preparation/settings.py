@@ -3,6 +3,7 @@
 """What a folder of prepared data was made by: its config, and the networks that this names."""
 
 import dataclasses
+import operator
 import pathlib
 import time
 from collections.abc import Iterator
@@ -42,16 +43,17 @@ def check(out: pathlib.Path, config: Any, what: str) -> None:
         raise InputError(f"OUT {out} must be of this version, {FILE} is not; choose another folder")
     there = bridge.from_values(type(config), found["config"])
     if names := bridge.differences(there, config):
-        one, other = (_lookup(settings, names[0]) for settings in (there, config))
+        one, other = map(operator.attrgetter(names[0]), (there, config))
         raise InputError(
             f"OUT {out} must be of the same settings, {names[0]} is {one!r} there and {other!r} "
             f"here; choose another folder or leave --config.{names[0]} as it was"
         )
     for name, stamp in _networks(config).items():
         if found["networks"].get(name) != stamp:
+            path = operator.attrgetter(name)(config)
             raise InputError(
-                f"OUT {out} must be of the same networks, {name} {_lookup(config, name)} has "
-                "changed since; choose another folder"
+                f"OUT {out} must be of the same networks, {name} {path} has changed since; choose "
+                "another folder"
             )
 
 
@@ -106,9 +108,3 @@ def _folders(config: Any) -> Iterator[tuple[str, str]]:
         section = getattr(config, field.name)
         if (path := getattr(section, _NETWORK, None)) is not None:
             yield field.name, path
-
-
-def _lookup(config: Any, dotted: str) -> Any:
-    for name in dotted.split("."):
-        config = getattr(config, name)
-    return config

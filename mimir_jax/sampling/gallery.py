@@ -42,6 +42,7 @@ EMBEDDED_BYTES = 64 * 2**20
 
 _UNFINISHED = ".unfinished"
 _PAGE = "index.html"
+_MADE = ("video", "clip", "first_picture", "pictures", "answer", "other_answers")  # of a record
 
 
 class Gallery:
@@ -183,15 +184,14 @@ class Gallery:
         return self._folder / f"{index:03d}{suffix}"
 
     def _recorded(self) -> dict[str, Any]:
-        """Returns the plan that the records of a finished folder tell, as far as this one goes."""
-        found = sorted(self._folder.glob("[0-9]*.json"))
-        records = [files.read_json(path, "record of a video") for path in found]
-        wanted = [*self._plan["videos"], *[{}] * len(records)]
-        take = lambda record, names: {n: record[n] for n in names if n in record}  # noqa: E731
-        return {
-            "videos": [take(record, video) for record, video in zip(records, wanted, strict=False)],
-            "settings": take(records[0], self._plan["settings"]),
-        }
+        """Returns the plan that the records of a finished folder tell."""
+        settings, videos = {}, []
+        for index in range(sum(1 for _ in self._folder.glob("[0-9]*.json"))):
+            record = files.read_json(self._path(index, "json"), "record of a video")
+            told = {name: value for name, value in record.items() if name not in _MADE}
+            settings = {name: told[name] for name in self._plan["settings"] if name in told}
+            videos.append({name: value for name, value in told.items() if name not in settings})
+        return {"videos": videos, "settings": settings}
 
     def _require_same(self, old: Mapping[str, Any]) -> None:
         there, here = old.get("settings", {}), self._plan["settings"]

@@ -109,6 +109,24 @@ def test_a_finished_gallery_is_left_as_it_is(tmp_path):
         gallery_lib.Gallery(folder)
 
 
+@pytest.mark.parametrize("kind", ["videos", "settings"])
+def test_a_finished_gallery_differs_from_one_without_an_option(tmp_path, kind):
+    videos, more = [{"prompt": "a", "seed": 0}], {"strength": 0.5}
+    one = {"videos": [videos[0] | more]} if kind == "videos" else {"settings": SETTINGS | more}
+    write(tmp_path / "out", **({"videos": videos} | one))
+    with pytest.raises(ValueError, match="of another command: prompts or seeds differ"):
+        write(tmp_path / "out", videos)
+
+
+def test_a_finished_gallery_of_many_videos_is_known(tmp_path):
+    videos = [{"prompt": f"prompt {i}", "seed": 0} for i in range(1002)]
+    write(tmp_path / "out", videos[:1])
+    record = json.loads((tmp_path / "out/000.json").read_text())
+    for index, video in enumerate(videos):
+        (tmp_path / f"out/{index:03d}.json").write_text(json.dumps(record | video))
+    assert write(tmp_path / "out", videos) == []
+
+
 def test_a_command_killed_before_its_plan_starts_again(tmp_path):
     (tmp_path / "out/.unfinished").mkdir(parents=True)
     with gallery_lib.Gallery(tmp_path / "out") as begun:
