@@ -88,7 +88,7 @@ class SamplerConfig:
             levels `euler` or `heun`.
         steps: Sampling steps.
         guidance_scale: Scale of classifier-free guidance.
-        picture_guidance_scale: Separate guidance scale for the images of a prompt; `guidance_scale`
+        image_guidance_scale: Separate guidance scale for the images of a prompt; `guidance_scale`
             is then that of its text (V-U17). None uses one scale for both.
         dynamic_guidance: How the scale changes over the steps: `off` keeps it.
         guidance_rescale: Share of the guided prediction that is rescaled to the standard deviation
@@ -110,7 +110,7 @@ class SamplerConfig:
     name: Literal["ddim", "dpm", "euler", "heun"] = "dpm"
     steps: int = 50
     guidance_scale: float = 6.0
-    picture_guidance_scale: float | None = None
+    image_guidance_scale: float | None = None
     dynamic_guidance: Literal["off", "reference", "smooth"] = "smooth"
     guidance_rescale: float = 0.0
     eta: float = 0.0
@@ -124,7 +124,7 @@ class SamplerConfig:
         checks.within(self, "steps", 1, 1000)
         checks.within(self, "cache_threshold", 0, 1)
         checks.within(self, "guidance_every", 1, 1000)
-        for name in ("guidance_scale", "picture_guidance_scale"):
+        for name in ("guidance_scale", "image_guidance_scale"):
             checks.within(self, name, 0)
         for name in ("guidance_rescale", "eta"):
             checks.within(self, name, 0, 1)
@@ -156,8 +156,8 @@ class SamplerConfig:
         )
         checks.check(
             self,
-            self.picture_guidance_scale is None or self.guidance_every == 1,
-            "{guidance_every} must be 1 with {picture_guidance_scale}, which needs all branches",
+            self.image_guidance_scale is None or self.guidance_every == 1,
+            "{guidance_every} must be 1 with {image_guidance_scale}, which needs all branches",
         )
 
     @property

@@ -4,10 +4,10 @@
 
 `guided = uncond + scale * (cond - uncond)`; scale 1 is unguided.
 
-Prompts with pictures may have two scales, one for the text and one for the pictures, as in
+Prompts with images may have two scales, one for the text and one for the images, as in
 InstructPix2Pix (arXiv 2211.09800), which has an image and takes its branches in the other order:
-`guided = uncond + scale * (text - uncond) + picture_scale * (cond - text)`, where `text` sees the
-prompt without its pictures. Equal scales give the guidance of one scale.
+`guided = uncond + scale * (text - uncond) + image_scale * (cond - text)`, where `text` sees the
+prompt without its images. Equal scales give the guidance of one scale.
 """
 
 import dataclasses
@@ -69,27 +69,27 @@ def scales(
     return np.interp(timestep, listed[::-1], curve(np.arange(steps) / steps)[::-1])
 
 
-def picture_scales(
+def image_scales(
     cfg: SamplerConfig,
     schedule: schedules.Schedule,
     listed: Shaped[np.ndarray, " n"] | None = None,
 ) -> Float[np.ndarray, " steps"] | Float[np.ndarray, ""]:
-    """Returns `scales` for `picture_guidance_scale`, with the same dynamics."""
-    own = dataclasses.replace(cfg, guidance_scale=cfg.picture_guidance_scale)
+    """Returns `scales` for `image_guidance_scale`, with the same dynamics."""
+    own = dataclasses.replace(cfg, guidance_scale=cfg.image_guidance_scale)
     return scales(own, schedule, listed)
 
 
 def guides(cfg: SamplerConfig) -> bool:
     """Returns whether guidance changes anything, and so takes more than one row per video."""
-    given = {cfg.guidance_scale, cfg.picture_guidance_scale} - {None}
+    given = {cfg.guidance_scale, cfg.image_guidance_scale} - {None}
     return cfg.dynamic_guidance != "off" or given != {1.0}
 
 
 def branches(cfg: SamplerConfig) -> int:
-    """Returns the rows per video: 1 without guidance, 3 with a scale for pictures, else 2."""
+    """Returns the rows per video: 1 without guidance, 3 with a scale for images, else 2."""
     if not guides(cfg):
         return 1
-    return 2 if cfg.picture_guidance_scale is None else 3
+    return 2 if cfg.image_guidance_scale is None else 3
 
 
 class Gap(NamedTuple):
@@ -116,7 +116,7 @@ def guided_by(
     table: Float[Array, " steps"] | Float[Array, ""],
     rescale_factor: float = 0.0,
     every: int = 1,
-    pictures: Float[Array, " steps"] | Float[Array, ""] | None = None,
+    image_table: Float[Array, " steps"] | Float[Array, ""] | None = None,
 ) -> Predict:
     """Wraps `predict` in guidance, all branches in one batch.
 
@@ -127,16 +127,16 @@ def guided_by(
         rescale_factor: Share of the rescaled prediction, phi of `rescale`.
         every: Compute the unconditional branch at every n-th evaluation alone, and keep its
             difference from the conditional one in between. Above 1, `aux` is that of `start`.
-        pictures: The scale of pictures like `table`, which is then that of the text alone; needs
+        image_table: The scale of images like `table`, which is then that of the text alone; needs
             `every` 1. None has one scale.
 
     Returns:
         A function of b rows of `xt` and `time` and of a condition with 2b rows, a pytree: first
-        all unconditional rows, then the conditional ones. With `pictures` it has 3b, those of the
-        text without pictures in between. `aux` belongs to the rows that the network sees. The
+        all unconditional rows, then the conditional ones. With `image_table` it has 3b, those of
+        the text without images in between. `aux` belongs to the rows that the network sees. The
         prediction is at least float32.
     """
-    tables = [table] if pictures is None else [table, pictures]
+    tables = [table] if image_table is None else [table, image_table]
     count = len(tables) + 1
 
     def all_branches(

@@ -102,7 +102,7 @@ def guidance(cfg: SamplerConfig, scale: float | None, dynamic: str | None) -> Sa
     dynamic = cfg.dynamic_guidance if dynamic is None else dynamic
     if scale <= 1.0:
         scale, dynamic = 1.0, "off"
-    one = {"guidance_scale": scale, "picture_guidance_scale": None}
+    one = {"guidance_scale": scale, "image_guidance_scale": None}
     return dataclasses.replace(cfg, **one, dynamic_guidance=dynamic)
 
 

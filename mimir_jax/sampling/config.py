@@ -21,7 +21,7 @@ class SampleConfig:
         sampler: Sampler.
         steps: Sampling steps.
         guidance_scale: Scale of classifier-free guidance; 1 turns guidance off.
-        picture_guidance_scale: Separate guidance scale for images, first frame or document of a
+        image_guidance_scale: Separate guidance scale for images, first frame or document of a
             prompt; `guidance_scale` is then that of its text.
         dynamic_guidance: How the scale varies over the steps: `off` keeps it, `reference` is the
             formula of diffusers, `smooth` the curve that its authors intended.
@@ -55,7 +55,7 @@ class SampleConfig:
     sampler: Literal["ddim", "dpm", "euler", "heun"] | None = None
     steps: int | None = None
     guidance_scale: float | None = None
-    picture_guidance_scale: float | None = None
+    image_guidance_scale: float | None = None
     dynamic_guidance: Literal["off", "reference", "smooth"] | None = None
     guidance_rescale: float | None = None
     eta: float | None = None
@@ -81,7 +81,7 @@ class SampleConfig:
                 value is None or value >= 1,
                 f"--{name} must be at least 1, got {value}; leave it out for the checkpoint's own",
             )
-        for name in ("guidance_scale", "picture_guidance_scale"):
+        for name in ("guidance_scale", "image_guidance_scale"):
             value = getattr(self, name)
             require(
                 value is None or (math.isfinite(value) and value >= 0),

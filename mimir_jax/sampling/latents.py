@@ -51,7 +51,7 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
         latents     noise to start from, padded
         noise       noise of every step of a stochastic sampler, padded
         known       latents to start from or to keep, padded; None for none
-        text        features of the prompts without their pictures, and the scale of guidance of
+        text        features of the prompts without their images, and the scale of guidance of
                     these; None where one scale is for both
         windows     windows over the padded latents, each row with several conditions in a row of
                     `features`; None for clips of the network's own length
@@ -73,13 +73,13 @@ def make_denoise(system: base.DiffusionSystem) -> Callable[..., jax.Array]:
         drop, branches = None, 1
         if null is not None:
             unconditional, drop = null  # its rows come first
-            without, pictures = (None, None) if text is None else text
+            without, image_table = (None, None) if text is None else text
             parts = [part for part in (unconditional, without, features) if part is not None]
             branches = len(parts)
             features = jax.tree.map(lambda *rows: jnp.concatenate(rows), *parts)
             drop = jnp.concatenate([drop, *[jnp.zeros_like(drop)] * (branches - 1)])
             every = shortcuts.guidance_every
-            predict = guidance.guided_by(predict, scales, rescale, every, pictures)
+            predict = guidance.guided_by(predict, scales, rescale, every, image_table)
         condition = system.condition(params, features, drop)
         if windows is not None:
             rows = shape[0] * branches

@@ -282,13 +282,13 @@ def _configure_sampler(system: Any, sample: SampleConfig) -> Any:
     )
     eta = 0.0 if name != "ddim" else sample.eta
     _check_shortcuts(system, sample, name)
-    _check_pictures(system, sample)
+    _check_image_guidance(system, sample)
     return _changed(
         system.sampler,
         name=name,
         steps=sample.steps,
         guidance_scale=sample.guidance_scale,
-        picture_guidance_scale=sample.picture_guidance_scale,
+        image_guidance_scale=sample.image_guidance_scale,
         dynamic_guidance=sample.dynamic_guidance,
         guidance_rescale=sample.guidance_rescale,
         eta=eta,
@@ -340,19 +340,19 @@ def _check_shortcuts(system: Any, sample: SampleConfig, name: str) -> None:
     )
 
 
-def _check_pictures(system: Any, sample: SampleConfig) -> None:
+def _check_image_guidance(system: Any, sample: SampleConfig) -> None:
     """Raises `InputError` for a scale of pictures where prompts have none, or branches are kept."""
-    scale, own = sample.picture_guidance_scale, system.sampler
+    scale, own = sample.image_guidance_scale, system.sampler
     require(
-        scale is None or system.guides_pictures,
-        f"--picture_guidance_scale must be left out for a run of {system.kind}, whose prompts have "
+        scale is None or system.guides_images,
+        f"--image_guidance_scale must be left out for a run of {system.kind}, whose prompts have "
         f"no pictures, got {scale}; use --guidance_scale, or a run of vimi",
     )
-    scale = own.picture_guidance_scale if scale is None else scale
+    scale = own.image_guidance_scale if scale is None else scale
     every = sample.guidance_every or own.guidance_every
     require(
         scale is None or every == 1,
-        f"--guidance_every must be 1 with --picture_guidance_scale, got {every}; use "
+        f"--guidance_every must be 1 with --image_guidance_scale, got {every}; use "
         "--cache=forecast",
     )
 

@@ -480,7 +480,7 @@ class Pipeline:
         if null is not None:
             scales = guidance.scales(cfg, sampler.schedule, sampler.times())
         if text is not None:
-            text = (text, guidance.picture_scales(cfg, sampler.schedule, sampler.times()))
+            text = (text, guidance.image_scales(cfg, sampler.schedule, sampler.times()))
         arrays = (features, null, scales, key, latents, noise, known, text)
         if self.mesh is not None:
             arrays = jax.device_put(arrays, NamedSharding(self.mesh, P()))

@@ -44,7 +44,7 @@ class DiffusionSystemConfig(SystemConfig):
     caches_blocks: ClassVar[bool] = False
     """Whether the network has a first-block cache."""
 
-    guides_pictures: ClassVar[bool] = False
+    guides_images: ClassVar[bool] = False
     """Whether prompts have pictures that guidance can have a scale for."""
 
     lora: LoraConfig = LoraConfig()
@@ -83,8 +83,8 @@ class DiffusionSystemConfig(SystemConfig):
         )
         checks.check(
             self,
-            self.sampler.picture_guidance_scale is None or self.guides_pictures,
-            f"{{sampler.picture_guidance_scale}} must be None for {self.kind}, whose prompts have "
+            self.sampler.image_guidance_scale is None or self.guides_images,
+            f"{{sampler.image_guidance_scale}} must be None for {self.kind}, whose prompts have "
             "no pictures",
         )
         for name, least in (("heldout_clips", 1), ("loss_bands", 1), ("sample_prompts", 0)):

@@ -70,19 +70,19 @@ def test_scale_one_without_dynamics_needs_no_second_branch():
     assert guidance.guides(config(guidance_scale=2.0))
 
 
-def guide_pictures(cfg, xt, condition):
-    tables = guidance.scales(cfg, SCHEDULE), guidance.picture_scales(cfg, SCHEDULE)
-    table, pictures = map(jnp.asarray, tables)
-    guided = guidance.guided_by(predict, table, pictures=pictures)
+def guide_images(cfg, xt, condition):
+    tables = guidance.scales(cfg, SCHEDULE), guidance.image_scales(cfg, SCHEDULE)
+    table, image_table = map(jnp.asarray, tables)
+    guided = guidance.guided_by(predict, table, image_table=image_table)
     return guided(xt, TIMESTEP, condition, None)[0]
 
 
 @pytest.mark.parametrize("dynamic", ["off", "smooth"])
-def test_two_scales_lead_from_nothing_to_the_text_and_on_to_the_pictures(dynamic):
+def test_two_scales_lead_from_nothing_to_the_text_and_on_to_the_images(dynamic):
     rng = np.random.default_rng(0)
     xt, (uncond, text, cond) = jnp.asarray(rng.normal(size=(2, 3))), rng.normal(size=(3, 2, 3))
-    cfg = config(guidance_scale=6.0, picture_guidance_scale=2.0, dynamic_guidance=dynamic)
-    ours = guide_pictures(cfg, xt, jnp.concatenate([uncond, text, cond]))
+    cfg = config(guidance_scale=6.0, image_guidance_scale=2.0, dynamic_guidance=dynamic)
+    ours = guide_images(cfg, xt, jnp.concatenate([uncond, text, cond]))
     uncond, text, cond = (predict(xt, TIMESTEP, branch)[0] for branch in (uncond, text, cond))
     one, other = (
         guidance.scales(config(guidance_scale=s, dynamic_guidance=dynamic), SCHEDULE)[TIMESTEP]
@@ -95,17 +95,17 @@ def test_two_scales_lead_from_nothing_to_the_text_and_on_to_the_pictures(dynamic
 def test_two_equal_scales_are_one():
     rng = np.random.default_rng(0)
     xt, (uncond, text, cond) = jnp.asarray(rng.normal(size=(2, 3))), rng.normal(size=(3, 2, 3))
-    two = config(guidance_scale=6.0, picture_guidance_scale=6.0)
+    two = config(guidance_scale=6.0, image_guidance_scale=6.0)
     expected = guide(config(guidance_scale=6.0), xt, jnp.concatenate([uncond, cond]))
-    ours = guide_pictures(two, xt, jnp.concatenate([uncond, text, cond]))
+    ours = guide_images(two, xt, jnp.concatenate([uncond, text, cond]))
     np.testing.assert_allclose(ours, expected, rtol=1e-5)
     assert guidance.branches(two) == 3 and guidance.guides(two)
-    assert not guidance.guides(config(guidance_scale=1.0, picture_guidance_scale=1.0))
-    assert guidance.branches(config(guidance_scale=1.0, picture_guidance_scale=2.0)) == 3
+    assert not guidance.guides(config(guidance_scale=1.0, image_guidance_scale=1.0))
+    assert guidance.branches(config(guidance_scale=1.0, image_guidance_scale=2.0)) == 3
     with pytest.raises(ValueError, match="condition must have 6 rows, .* got 4"):
-        guide_pictures(two, xt, jnp.concatenate([uncond, cond]))
-    with pytest.raises(ValueError, match="guidance_every must be 1 with picture_guidance_scale"):
-        config(picture_guidance_scale=6.0, guidance_every=2)
+        guide_images(two, xt, jnp.concatenate([uncond, cond]))
+    with pytest.raises(ValueError, match="guidance_every must be 1 with image_guidance_scale"):
+        config(image_guidance_scale=6.0, guidance_every=2)
 
 
 def test_guidance_runs_in_float32(strict_dtypes):

@@ -67,7 +67,7 @@ def open_run(tmp_path_factory):
         ({"cache_threshold": 1.5}, "--cache_threshold must be a number from 0 to 1, got 1.5"),
         ({"guidance_every": 0}, "--guidance_every must be at least 1, got 0"),
         ({"guidance_scale": math.nan}, "--guidance_scale must be .* from 0, got nan"),
-        ({"picture_guidance_scale": -1.0}, "--picture_guidance_scale must be .* from 0, got -1.0"),
+        ({"image_guidance_scale": -1.0}, "--image_guidance_scale must be .* from 0, got -1.0"),
         ({"guidance_scale": -math.inf}, "--guidance_scale must be .* from 0, got -inf"),
         ({"answer_temperature": -1.0}, "--answer_temperature must be .* from 0, got -1.0"),
         ({"answer_temperature": math.nan}, "--answer_temperature must be .* from 0, got nan"),
@@ -88,8 +88,8 @@ def test_settings_that_no_model_can_follow_are_named_by_their_flags(values, mess
         ({"steps": 1001}, "--steps must be at most the 1000 of training, got 1001"),
         ({"cache_threshold": 0.1}, "--cache_threshold must be 0 without a cache, got 0.1"),
         (
-            {"picture_guidance_scale": 2.0},
-            "--picture_guidance_scale must be left out for a run of mimir, .* got 2.0",
+            {"image_guidance_scale": 2.0},
+            "--image_guidance_scale must be left out for a run of mimir, .* got 2.0",
         ),
         ({"cache": "forecast"}, "--cache_threshold must be above 0 with --cache=forecast, got 0"),
         (

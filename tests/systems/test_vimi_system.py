@@ -107,7 +107,7 @@ def test_a_record_has_the_same_prompts_every_time(run):
     first_lines = collections.Counter(words(prompt).split("\n")[0] for prompt in drawn)
     assert len(first_lines) > 8  # tasks and wordings
     frames = [p for p in drawn if p.pictures and np.array_equal(p.pictures[-1], record["video"][0])]
-    assert frames and all(len(p.pictures) <= run.system.tasks.max_pictures for p in drawn)
+    assert frames and all(len(p.pictures) <= run.system.tasks.max_images for p in drawn)
 
 
 def test_a_clip_never_gets_its_own_document(run):
@@ -134,7 +134,7 @@ def test_invented_names_are_explained_by_the_document_alone(run):
 
 
 def test_pictures_are_dropped_with_their_marks(run):
-    made, source = maker(run, picture_dropout=1.0)
+    made, source = maker(run, image_dropout=1.0)
     whole, record = maker(run)[0], source[2]
     for task in ("subject", "prediction"):
         full, alone = (x.draw(record, 1, task=task) for x in (whole, made))
@@ -178,12 +178,12 @@ def test_pictures_and_documents_change_a_video(pipeline, tmp_path):
 
 @pytest.mark.slow
 def test_pictures_have_a_scale_of_guidance_of_their_own(trained):
-    scales = SampleConfig(guidance_scale=4.0, picture_guidance_scale=2.0, steps=1)
+    scales = SampleConfig(guidance_scale=4.0, image_guidance_scale=2.0, steps=1)
     opened = open_lib.open_pipeline(trained[0], scales)
     rng = np.random.default_rng(0)
     noisy = lambda x: x + jnp.asarray(0.1 * rng.normal(size=x.shape), x.dtype)  # noqa: E731
     two = opened.with_params(jax.tree.map(noisy, opened.params))
-    assert two.settings["sampler"]["picture_guidance_scale"] == 2.0
+    assert two.settings["sampler"]["image_guidance_scale"] == 2.0
     picture = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
     asked, alone = Request("A <img> moves left", images=(picture,)), Request("A moves left")
     encode, system, params = two.encoder.features, two.system, two.params
@@ -378,7 +378,7 @@ def test_first_frames_follow_the_noisy_latents(run, pictures, pipeline):
 def test_presets_find_what_the_recipe_makes():
     for config in (presets.tiny_stage1(), presets.tiny_stage2()):
         assert config.system.multimodal.length >= (
-            config.system.tasks.max_pictures * presets.TINY_LLAVA.tokens_per_image + 64
+            config.system.tasks.max_images * presets.TINY_LLAVA.tokens_per_image + 64
         )
         system = systems.make_system(config)
         assert system.feature_spec(2).states.shape == (2, 224, 160)
@@ -490,7 +490,7 @@ def test_clips_in_buckets_show_their_own_cutouts(run, tmp_path):
     )  # fmt: skip
     tasks = c.TasksConfig(prediction=0.0, retrieval=0.0, text_beside=1.0)
     system = dataclasses.replace(
-        run.system, memory_path=None, subjects_path=str(out), tasks=tasks, picture_dropout=0.0
+        run.system, memory_path=None, subjects_path=str(out), tasks=tasks, image_dropout=0.0
     )
     source = sources.make_source(data, "train", seed=0)
     made = prompts.PromptMaker(system, source, 0, None)

@@ -21,7 +21,7 @@ class TasksConfig:
         subject: Weight of subject-driven generation: images of objects instead of their words.
         prediction: Weight of video prediction: the caption and the first frame.
         retrieval: Weight of text-to-video with a retrieved document.
-        max_pictures: Largest number of images in a subject-driven prompt; a repeated object repeats
+        max_images: Largest number of images in a subject-driven prompt; a repeated object repeats
             its image.
         place: Share of subject-driven prompts with an image of the background.
         text_beside: Share of cut-outs of real clips whose words stay beside their image.
@@ -32,7 +32,7 @@ class TasksConfig:
     subject: float = 1.0
     prediction: float = 1.0
     retrieval: float = 1.0
-    max_pictures: int = 3
+    max_images: int = 3
     place: float = 0.5
     text_beside: float = 0.5
     keep_background: float = 0.5
@@ -42,7 +42,7 @@ class TasksConfig:
         for name in ("subject", "prediction", "retrieval"):
             checks.within(self, name, 0)
         checks.check(self, self.total > 0, "{subject}, {prediction} or {retrieval} must be above 0")
-        checks.within(self, "max_pictures", 1)
+        checks.within(self, "max_images", 1)
         for name in ("place", "text_beside", "keep_background"):
             checks.within(self, name, 0, 1)
 
@@ -87,13 +87,13 @@ class VimiSystemConfig(DiffusionSystemConfig):
         document_dropout: Share of prompts without their document (V-U7).
         invented_names: Share of the prompts with a document, of Toyworld, in which a shape has an
             invented name that the image of the document alone explains (V-U20).
-        picture_dropout: Share of subject-driven and prediction prompts reduced to their text,
+        image_dropout: Share of subject-driven and prediction prompts reduced to their text,
             without images, marks and instruction, for guidance with two scales (V-U17); latents of
             a first frame are kept.
     """
 
     dit_field: ClassVar[str] = "model.dit"
-    guides_pictures: ClassVar[bool] = True
+    guides_images: ClassVar[bool] = True
     _twice: ClassVar[str] = ", or twice that for a transformer that reads a first frame"
 
     kind: Literal["vimi"] = "vimi"
@@ -110,7 +110,7 @@ class VimiSystemConfig(DiffusionSystemConfig):
     prompts_per_clip: int = 2
     document_dropout: float = 0.1
     invented_names: float = 0.0
-    picture_dropout: float = 0.0
+    image_dropout: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -129,7 +129,7 @@ class VimiSystemConfig(DiffusionSystemConfig):
             "{model.dit.in_channels} must equal {vae.latent_channels} in the stage pretrain, which "
             "has no first frames, and with {model.dit.ofs_width}",
         )
-        for name in ("document_dropout", "invented_names", "picture_dropout"):
+        for name in ("document_dropout", "invented_names", "image_dropout"):
             checks.within(self, name, 0, 1)
         checks.check(
             self,

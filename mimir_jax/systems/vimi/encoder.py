@@ -26,7 +26,7 @@ from mimir_jax.systems.vimi import prompts as prompts_lib
 from mimir_jax.systems.vimi import system as system_lib
 from mimir_jax.systems.vimi.config import VimiSystemConfig
 
-_OPTIONS = ("invented_names", "picture_latents", "picture_dropout", "reads_image")
+_OPTIONS = ("invented_names", "picture_latents", "image_dropout", "reads_image")
 """What features depend on where it is not 0."""
 
 

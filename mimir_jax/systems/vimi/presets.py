@@ -95,7 +95,7 @@ def tiny_stage1() -> c.TrainConfig:
             multimodal=_TINY_PROMPTS,
             text=_TINY_TEXT,
             memory_path="runs/vimi/memory",
-            tasks=c.TasksConfig(max_pictures=2),
+            tasks=c.TasksConfig(max_images=2),
             vae=c.TINY_VAE,
             vae_path="package:tiny/vae",
             # High noise, where the content of a video is decided, is what pictures must bring.

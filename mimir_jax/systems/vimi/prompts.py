@@ -108,7 +108,7 @@ class PromptMaker:
         wording, share = int(rng.integers(1 << 16)), rng.random()
         if task != "retrieval":
             prompt = self._pictured(record, task, wording, rng)
-            if share >= cfg.picture_dropout:
+            if share >= cfg.image_dropout:
                 return prompt
             return prompt.with_text_alone(prompt.caption)
         if cfg.invented_names and rng.random() < cfg.invented_names:
@@ -143,7 +143,7 @@ class PromptMaker:
         return interleaved.prediction(self._config.multimodal, record["caption"], first, wording)
 
     def _subjects(self, index: int, wording: int, rng: np.random.Generator) -> interleaved.Prompt:
-        """Returns a subject-driven prompt with at most `max_pictures` pictures."""
+        """Returns a subject-driven prompt with at most `max_images` pictures."""
         if (found := self._found(index)) is not None:
             return self._cut(found, wording, rng)
         tasks, scene = self._config.tasks, self._source.scene(index)
@@ -153,7 +153,7 @@ class PromptMaker:
         size = {"height": self._source.height, "width": self._source.width}
         while True:
             found = pictured.caption(scene, objects, mark=interleaved.MARK, place=place, **size)
-            if len(found.pictures) <= tasks.max_pictures or not (place or objects[1:]):
+            if len(found.pictures) <= tasks.max_images or not (place or objects[1:]):
                 break
             place, objects = False, objects if place else objects[:-1]
         return interleaved.subjects(self._config.multimodal, found.text, found.pictures, wording)
@@ -175,11 +175,11 @@ class PromptMaker:
         assert self._cutouts is not None
         cutouts, tasks = self._cutouts, self._config.tasks
         others = rng.permutation(len(found.things) - 1) + 1
-        count = int(rng.integers(min(len(found.things), tasks.max_pictures)))
+        count = int(rng.integers(min(len(found.things), tasks.max_images)))
         things = [found.things[i] for i in (0, *others[:count].tolist())]
         place = found.place
         if place is not None and place.words is not None and rng.random() < tasks.place:
-            things = [*things[: tasks.max_pictures - 1], place]
+            things = [*things[: tasks.max_images - 1], place]
         shown = [str(rng.choice(thing.images)) for thing in things]
         beside = rng.random() < tasks.text_beside
         text, images = cutouts_lib.replace_words(
