@@ -94,17 +94,17 @@ def test_train_step_of_the_5b_preset_has_consistent_shapes():
 
 
 @pytest.mark.parametrize(
-    "route, pictures, tokens",
+    "route, references, tokens",
     [
         ("aligner", 0, 226),
         ("direct", 0, 2048),
         ("beside", 2, 226 + 2 * 1350),
     ],
 )
-def test_gradients_of_the_paper_preset_of_vimi_have_consistent_shapes(route, pictures, tokens):
+def test_gradients_of_the_paper_preset_of_vimi_have_consistent_shapes(route, references, tokens):
     config = bridge.from_config_dict(c.TrainConfig, load("vimi").get_config("paper"))
     model = dataclasses.replace(config.system.model, route=route)
-    section = dataclasses.replace(config.system, model=model, picture_latents=pictures)
+    section = dataclasses.replace(config.system, model=model, reference_latents=references)
     system = systems.make_system(dataclasses.replace(config, batch_size=2, system=section))
     batch = system.batch_spec(system.buckets[0])
     assert batch.moments.mean.shape == (2, 13, 60, 90, 16)

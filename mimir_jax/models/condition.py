@@ -73,14 +73,15 @@ class TextFeatures:
 @_register
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class PromptFeatures:
-    """Features of a batch of prompts with pictures from a frozen multimodal LLM (VIMI).
+    """Features of a batch of prompts with images from a frozen multimodal LLM (VIMI).
 
     Attributes:
         states: States of all positions, zero at pads.
-        mask: True at tokens of the prompt, pictures included; False at pads.
+        mask: True at tokens of the prompt, images included; False at pads.
         t5: T5 states of the caption, pads included; None for a model that reads none.
-        pictures: Scaled latents of the pictures, one frame each; None for a model that reads none.
-        pictures_mask: True at pictures, False where a prompt has fewer; None likewise.
+        reference_latents: Scaled latents of the reference images, one frame each; None for a model
+            that reads none.
+        reference_mask: True at reference images, False where a prompt has fewer; None likewise.
         first_frame: Scaled latents of the first frame, zero where a prompt has none; None for a
             transformer that reads none behind the noisy latents.
     """
@@ -88,8 +89,8 @@ class PromptFeatures:
     states: Float[Leaf, "b l d"]
     mask: Bool[Leaf, "b l"]
     t5: Float[Leaf, "b n d_t5"] | None = None
-    pictures: Float[Leaf, "b p h w c"] | None = None
-    pictures_mask: Bool[Leaf, "b p"] | None = None
+    reference_latents: Float[Leaf, "b p h w c"] | None = None
+    reference_mask: Bool[Leaf, "b p"] | None = None
     first_frame: Float[Leaf, "b 1 h w c"] | None = None
 
 
@@ -106,16 +107,17 @@ class Condition:
             models (`dit.in_channels` counts both); those of the first frames alone may be given.
             None for text-to-video models, and where an image-to-video model gets no image.
         ofs: Value of the `ofs` embedding of 1.5 image-to-video models; None takes `dit.OFS`.
-        pictures: Clean latents that stand in the sequence as frames before the clip; None for none.
-        pictures_mask: True at those to attend to; given with `pictures`.
+        reference_latents: Clean latents of reference images, which stand in the sequence as frames
+            before the clip; None for none.
+        reference_mask: True at those to attend to; given with `reference_latents`.
     """
 
     tokens: Float[Leaf, "b l d"]
     mask: Bool[Leaf, "b l"] | None = None
     image_latents: Float[Leaf, "b t h w c"] | None = None
     ofs: Float[Leaf, " b"] | None = None
-    pictures: Float[Leaf, "b p h w c"] | None = None
-    pictures_mask: Bool[Leaf, "b p"] | None = None
+    reference_latents: Float[Leaf, "b p h w c"] | None = None
+    reference_mask: Bool[Leaf, "b p"] | None = None
 
 
 class Conditioner(Protocol):
@@ -140,14 +142,14 @@ def zero_rows(x: Float[Array, "b l d"], drop: Bool[Array, " b"] | None) -> Float
     return x if drop is None else jnp.where(drop[:, None, None], jnp.zeros_like(x), x)
 
 
-_SINGLE = ("image_latents", "ofs", "pictures", "pictures_mask")
+_SINGLE = ("image_latents", "ofs", "reference_latents", "reference_mask")
 
 
 def concatenate(*conditions: Condition) -> Condition:
     """Joins the tokens of conditions in the order given.
 
     Raises:
-        InputError: if more than one has image latents, an `ofs` or pictures.
+        InputError: if more than one has image latents, an `ofs` or latents of reference images.
     """
     tokens = jnp.concatenate([c.tokens for c in conditions], axis=1)  # (b, l, d)
     mask = None

@@ -167,15 +167,15 @@ class DiT(nnx.Module):
         text_mask: Array | None,
         ofs: Array | None,
         cache: block_cache.BlockCache | None = None,
-        pictures: Array | None = None,
+        reference_latents: Array | None = None,
     ) -> tuple[Float[Array, "b t h w c_out"], block_cache.BlockCache | None]:
         cfg = self.cfg
         grid = token_grid(cfg, latents.shape)
         length, whole, before = text.shape[1], grid, 0
         emb = self._embed_time(timestep, ofs)
-        if pictures is not None:  # frames of negative positions
-            before = token_grid(cfg, pictures.shape)[0]
-            latents = jnp.concatenate([pictures.astype(latents.dtype), latents], axis=1)
+        if reference_latents is not None:  # frames of negative positions
+            before = token_grid(cfg, reference_latents.shape)[0]
+            latents = jnp.concatenate([reference_latents.astype(latents.dtype), latents], axis=1)
             whole = (before + grid[0], *grid[1:])
         x = jnp.concatenate([self.text(text), self.patch(self._patchify(latents))], axis=1)
         x = self._add_positions(x, whole, length, before)  # (b, s, d)
@@ -210,22 +210,22 @@ class DiT(nnx.Module):
             xt: Noisy latents.
             timestep: Diffusion step of each sample, 0..999.
             condition: Text tokens; for an image-to-video model, image latents and `ofs`; latents
-                of pictures, as frames before the clip whose positions end at -1.
+                of reference images, as frames before the clip whose positions end at -1.
         """
         latents = with_image(xt, condition.image_latents, self.cfg)
-        mask, pictures = self._mask(condition), condition.pictures
-        rest = {"ofs": condition.ofs, "pictures": pictures}
+        mask, references = self._mask(condition), condition.reference_latents
+        rest = {"ofs": condition.ofs, "reference_latents": references}
         return self._predict(latents, condition.tokens, timestep, mask, **rest)[0]
 
     def _mask(self, condition: conditioning.Condition) -> Bool[Array, "b l"] | None:
-        """Returns the tokens of text, and of pictures behind it, to attend to; None for all."""
-        if condition.pictures is None:
+        """Returns the tokens of text and reference images to attend to; None for all."""
+        if condition.reference_latents is None:
             return condition.mask
         text = condition.mask
         if text is None:
             text = jnp.ones(condition.tokens.shape[:2], bool)
-        each = math.prod(token_grid(self.cfg, condition.pictures.shape)[1:])
-        return jnp.concatenate([text, jnp.repeat(condition.pictures_mask, each, axis=1)], axis=1)
+        each = math.prod(token_grid(self.cfg, condition.reference_latents.shape)[1:])
+        return jnp.concatenate([text, jnp.repeat(condition.reference_mask, each, axis=1)], axis=1)
 
     def denoise_cached(
         self,

@@ -218,19 +218,19 @@ def test_sizes_that_do_not_fit_are_named(variant, shape, message):
 
 
 @pytest.mark.parametrize("variant", ["2b", "5b"])
-def test_pictures_are_frames_before_the_clip(variant, strict_dtypes):
+def test_reference_images_are_frames_before_the_clip(variant, strict_dtypes):
     cfg = tiny(variant, num_layers=1)
     model = functional.build(dit.DiT, cfg)
     params, (xt, text, time) = randomized(model), inputs(cfg, (2, 4, 6))
-    pictures = jax.random.normal(jax.random.key(3), (2, 2, 4, 6, 4))
+    references = jax.random.normal(jax.random.key(3), (2, 2, 4, 6, 4))
     run = jax.jit(model.denoise)
     plain = run(params, xt, time, conditioning.Condition(tokens=text))
     shown = jnp.array([[True, False], [False, False]])
-    given = conditioning.Condition(tokens=text, pictures=pictures, pictures_mask=shown)
+    given = conditioning.Condition(tokens=text, reference_latents=references, reference_mask=shown)
     out = run(params, xt, time, given)
     assert relative_error(out[1], plain[1]) < 1e-5 and relative_error(out[0], plain[0]) > 1e-3
-    hidden = pictures.at[:, 1].set(5.0)  # not attended to in any row
-    changed = run(params, xt, time, dataclasses.replace(given, pictures=hidden))
+    hidden = references.at[:, 1].set(5.0)  # not attended to in any row
+    changed = run(params, xt, time, dataclasses.replace(given, reference_latents=hidden))
     assert relative_error(changed, out) < 1e-5
     masked = dataclasses.replace(given, mask=jnp.ones(text.shape[:2], bool))
     assert relative_error(run(params, xt, time, masked), out) < 1e-5

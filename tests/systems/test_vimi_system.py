@@ -288,7 +288,7 @@ def test_t5_reads_captions_without_pictures_and_instructions(run, frozen):
 
 def with_latents(run, count=2):
     """The run with the latents of pictures in the sequence."""
-    return dataclasses.replace(run, system=dataclasses.replace(run.system, picture_latents=count))
+    return dataclasses.replace(run, system=dataclasses.replace(run.system, reference_latents=count))
 
 
 @pytest.mark.slow
@@ -304,18 +304,20 @@ def test_latents_of_pictures_stand_before_the_clip(run):
     first = record["video"][0]
     one, three = Request("A <img>", images=(first,)), Request("<img>" * 3, images=(first,) * 3)
     features = encoder.features([one, three])
-    assert features.pictures_mask.tolist() == [[True, False], [True, True]]
+    assert features.reference_mask.tolist() == [[True, False], [True, True]]
     expected = encoder.encode_video(first[None, None])[0, 0]
-    np.testing.assert_allclose(features.pictures[0, 0], expected, atol=1e-5)
-    assert (features.pictures[0, 1] == 0).all()
+    np.testing.assert_allclose(features.reference_latents[0, 0], expected, atol=1e-5)
+    assert (features.reference_latents[0, 1] == 0).all()
     _, height, width, _ = system.codec.latent_shape(1, bucket.height, bucket.width)
     more = 2 * (height // system.backbone.patch) * (width // system.backbone.patch)
     assert system.num_tokens(bucket) == plain.num_tokens(bucket) + more
     params = system.model.init(jax.random.key(0))
     condition = system.condition(params, features, jnp.array([False, True]))
-    assert condition.pictures_mask.tolist() == [[True, False], [False, False]]
-    assert (condition.pictures[1] == 0).all()
-    with pytest.raises(ValueError, match="picture_latents must be 0 with model.dit.temporal_patch"):
+    assert condition.reference_mask.tolist() == [[True, False], [False, False]]
+    assert (condition.reference_latents[1] == 0).all()
+    with pytest.raises(
+        ValueError, match="reference_latents must be 0 with model.dit.temporal_patch"
+    ):
         config.system.with_dit(temporal_patch=2)
 
 

@@ -23,7 +23,7 @@ from mimir_jax.models.vimi import aligner, beside, direct
 
 
 class Vimi(nnx.Module):
-    """States of prompts with pictures in, velocity out."""
+    """States of prompts with images in, velocity out."""
 
     def __init__(self, cfg: VimiConfig, *, rngs: Rngs):
         self.dit = dit.DiT(cfg.dit, rngs=rngs)
@@ -40,18 +40,18 @@ class Vimi(nnx.Module):
     ) -> conditioning.Condition:
         """Returns the tokens of prompts; rows with `drop` True get the null condition.
 
-        Latents of pictures, if there are any, stand before the clip in the sequence; dropped rows
-        and those with fewer pictures do not attend to the rest. Those of a first frame follow the
-        noisy ones along the channels, and dropped rows keep them (V-U19).
+        Latents of reference images, if there are any, stand before the clip in the sequence;
+        dropped rows and those with fewer images do not attend to the rest. Those of a first frame
+        follow the noisy ones along the channels, and dropped rows keep them (V-U19).
         """
         condition = self._tokens(features, drop)
         condition = dataclasses.replace(condition, image_latents=features.first_frame)
-        if features.pictures is None:
+        if features.reference_latents is None:
             return condition
-        mask = features.pictures_mask
+        mask = features.reference_mask
         mask = mask if drop is None else mask & ~drop[:, None]
-        pictures = jnp.where(mask[..., None, None, None], features.pictures, 0.0)
-        return dataclasses.replace(condition, pictures=pictures, pictures_mask=mask)
+        latents = jnp.where(mask[..., None, None, None], features.reference_latents, 0.0)
+        return dataclasses.replace(condition, reference_latents=latents, reference_mask=mask)
 
     def _tokens(
         self, features: conditioning.PromptFeatures, drop: Bool[Array, " b"] | None

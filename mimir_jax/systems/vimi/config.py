@@ -70,8 +70,8 @@ class VimiSystemConfig(DiffusionSystemConfig):
         multimodal: The frozen multimodal LLM, from prompts with images to states.
         text: The frozen T5 of the captions, for the route `beside` only; only the fields of T5
             are read.
-        picture_latents: Number of images of a prompt, the first ones, whose latents also enter the
-            sequence of the transformer, each as a frame before the clip (V-U18).
+        reference_latents: Number of reference images: the first images of a prompt, whose latents
+            also enter the sequence of the transformer, each as a frame before the clip (V-U18).
         subjects_path: Folder of cut-outs of the clips' objects, made by `mimir-jax cutouts`;
             Toyworld makes its own. Clips without cut-outs have the other tasks; it is not read
             where `tasks.subject` is 0.
@@ -100,7 +100,7 @@ class VimiSystemConfig(DiffusionSystemConfig):
     model: VimiConfig = VimiConfig()
     multimodal: MultimodalConfig = MultimodalConfig()
     text: TextConfig = TextConfig()
-    picture_latents: int = 0
+    reference_latents: int = 0
     subjects_path: str | None = None
     memory_path: str | None = None
     bm25: BM25Config = BM25Config()
@@ -115,12 +115,13 @@ class VimiSystemConfig(DiffusionSystemConfig):
     def __post_init__(self):
         super().__post_init__()
         checks.within(self, "prompts_per_clip", 1)
-        checks.within(self, "picture_latents", 0)
+        checks.within(self, "reference_latents", 0)
         dit = self.model.dit
         checks.check(
             self,
-            not self.picture_latents or (not dit.temporal_patch and dit.position != "rope+learned"),
-            "{picture_latents} must be 0 with {model.dit.temporal_patch} or {model.dit.position} "
+            not self.reference_latents
+            or (not dit.temporal_patch and dit.position != "rope+learned"),
+            "{reference_latents} must be 0 with {model.dit.temporal_patch} or {model.dit.position} "
             "rope+learned, which have no place for a frame before the clip",
         )
         checks.check(
@@ -185,7 +186,7 @@ class VimiSystemConfig(DiffusionSystemConfig):
         checks.check(
             run,
             run.data.source != "toyworld" or run.data.toyworld.pages == 1,
-            "{data.toyworld.pages} must be 1, as prompts with pictures are of single scenes",
+            "{data.toyworld.pages} must be 1, as prompts with images are of single scenes",
         )
         checks.check(
             run,

@@ -26,7 +26,7 @@ from mimir_jax.systems.vimi import prompts as prompts_lib
 from mimir_jax.systems.vimi import system as system_lib
 from mimir_jax.systems.vimi.config import VimiSystemConfig
 
-_OPTIONS = ("invented_names", "picture_latents", "image_dropout", "reads_image")
+_OPTIONS = ("invented_names", "reference_latents", "image_dropout", "reads_image")
 """What features depend on where it is not 0."""
 
 
@@ -54,7 +54,7 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         super().__init__(config, system, codec_params)
         self._llm, self._t5 = llm, t5
         cfg = config.system.first_frame
-        self._pictures = first_frames.FirstFrameEncoder(cfg, system.codec, codec_params, 0)
+        self._frame_encoder = first_frames.FirstFrameEncoder(cfg, system.codec, codec_params, 0)
 
     def encode_features(self, records: Mapping[str, Any]) -> system_lib.DrawnPrompts:
         """Returns the states of the prompts drawn for `records`.
@@ -193,10 +193,10 @@ class VimiEncoder(clip_encoder.ClipEncoder):
             frames = [[] if p.first_frame is None else [p.first_frame] for p in prompts]
             first = np.stack([self._latents(frame, 1, *size)[0] for frame in frames])
             features = dataclasses.replace(features, first_frame=first)
-        if count := self._config.system.picture_latents:
+        if count := self._config.system.reference_latents:
             rows = [self._latents(p.pictures[:count], count, *size) for p in prompts]
-            pictures, mask = (np.stack(part) for part in zip(*rows, strict=True))
-            features = dataclasses.replace(features, pictures=pictures, pictures_mask=mask)
+            latents, mask = (np.stack(part) for part in zip(*rows, strict=True))
+            features = dataclasses.replace(features, reference_latents=latents, reference_mask=mask)
         return features
 
     def _latents(
@@ -207,7 +207,7 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         shape = self._system.codec.latent_shape(1, height, width)[1:]
         latents = np.zeros((count, *shape), np.float32)
         if fitted:
-            means = self._pictures.encode_clean(fitted)[:, 0]  # (p, h, w, c)
+            means = self._frame_encoder.encode_clean(fitted)[:, 0]  # (p, h, w, c)
             latents[: len(fitted)] = self._system.codec.scale(jnp.asarray(means[None]))[0]
         return latents, np.arange(count) < len(fitted)
 
@@ -222,8 +222,8 @@ class VimiEncoder(clip_encoder.ClipEncoder):
             states=whole.states,
             states_mask=whole.mask,
             t5=whole.t5,
-            pictures=whole.pictures,
-            pictures_mask=whole.pictures_mask,
+            reference_latents=whole.reference_latents,
+            reference_mask=whole.reference_mask,
             first_frame=whole.first_frame,
         )
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""VIMI (arXiv 2407.06304): prompts with pictures, read by a frozen LLM, condition a DiT."""
+"""VIMI (arXiv 2407.06304): prompts with images, read by a frozen LLM, condition a DiT."""
 
 import dataclasses
 import functools
@@ -31,12 +31,12 @@ class DrawnPrompts:
 
     Attributes:
         states: States of the multimodal LLM (b, prompts, l, d), zero at pads.
-        states_mask: True at tokens, pictures included (b, prompts, l).
+        states_mask: True at tokens, images included (b, prompts, l).
         t5: States of T5 of the captions of the prompts (b, prompts, n, d_t5), pads included; None
             for a network that reads none.
-        pictures: Scaled latents of their pictures (b, prompts, p, h, w, c), zero where a prompt has
-            fewer; None likewise.
-        pictures_mask: True at pictures (b, prompts, p); None likewise.
+        reference_latents: Scaled latents of their reference images (b, prompts, p, h, w, c), zero
+            where a prompt has fewer; None likewise.
+        reference_mask: True at reference images (b, prompts, p); None likewise.
         first_frame: Scaled latents of their first frames (b, prompts, 1, h, w, c), zero where a
             prompt has none; None for a transformer that reads none.
     """
@@ -44,8 +44,8 @@ class DrawnPrompts:
     states: Any
     states_mask: Any
     t5: Any = None
-    pictures: Any = None
-    pictures_mask: Any = None
+    reference_latents: Any = None
+    reference_mask: Any = None
     first_frame: Any = None
 
 
@@ -68,16 +68,16 @@ class VimiSystem(diffusion.DiTDiffusion):
 
     @property
     def request_fields(self) -> frozenset[str]:
-        """Prompt and document; in the second stage also pictures and first frame."""
-        pictures = {"images", "first_frame"} if self.config.stage == "instruct" else set()
-        return super().request_fields | pictures | {"document"}
+        """Prompt and document; in the second stage also images and first frame."""
+        images = {"images", "first_frame"} if self.config.stage == "instruct" else set()
+        return super().request_fields | images | {"document"}
 
     def num_tokens(self, bucket: base.Bucket) -> int:
-        """Returns the number of prompt and video tokens, those of pictures among them."""
-        tokens, pictures = super().num_tokens(bucket), self.config.picture_latents
-        if pictures:
+        """Returns the number of prompt and video tokens, those of reference images among them."""
+        tokens, count = super().num_tokens(bucket), self.config.reference_latents
+        if count:
             shape = self.codec.latent_shape(1, bucket.height, bucket.width)
-            grid = dit.token_grid(self.backbone, (1, pictures, *shape[1:]))
+            grid = dit.token_grid(self.backbone, (1, count, *shape[1:]))
             tokens += math.prod(grid)
         if self.config.model.route != "direct":
             return tokens
@@ -91,11 +91,11 @@ class VimiSystem(diffusion.DiTDiffusion):
         t5 = None
         if cfg.reads_t5:
             t5 = jax.ShapeDtypeStruct((*rows, cfg.text.length, widths.text_width), jnp.float32)
-        pictures = mask = first_frame = None
+        references = mask = first_frame = None
         latent = self.codec.latent_shape(1, bucket.height, bucket.width)  # (1, h, w, c)
-        if cfg.picture_latents:
-            count = (*rows, cfg.picture_latents)
-            pictures = jax.ShapeDtypeStruct((*count, *latent[1:]), jnp.float32)
+        if cfg.reference_latents:
+            count = (*rows, cfg.reference_latents)
+            references = jax.ShapeDtypeStruct((*count, *latent[1:]), jnp.float32)
             mask = jax.ShapeDtypeStruct(count, jnp.bool_)
         if cfg.reads_image:
             first_frame = jax.ShapeDtypeStruct((*rows, *latent), jnp.float32)
@@ -103,8 +103,8 @@ class VimiSystem(diffusion.DiTDiffusion):
             states=jax.ShapeDtypeStruct((*shape, widths.llm_width), jnp.float32),
             states_mask=jax.ShapeDtypeStruct(shape, jnp.bool_),
             t5=t5,
-            pictures=pictures,
-            pictures_mask=mask,
+            reference_latents=references,
+            reference_mask=mask,
             first_frame=first_frame,
         )
 
@@ -126,8 +126,8 @@ class VimiSystem(diffusion.DiTDiffusion):
             states=taken.states,
             mask=taken.states_mask,
             t5=taken.t5,
-            pictures=taken.pictures,
-            pictures_mask=taken.pictures_mask,
+            reference_latents=taken.reference_latents,
+            reference_mask=taken.reference_mask,
             first_frame=taken.first_frame,
         )
 
