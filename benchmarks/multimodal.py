@@ -1,10 +1,10 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Speed of LLaVA in mimir_jax and in transformers, on the same weights, tokens and pictures.
+"""Speed of LLaVA in mimir_jax and in transformers, on the same weights, tokens and images.
 
     python benchmarks/multimodal.py [--case small] [--device cpu] [--rounds 3]
 
-Times the features of pictures, the states of prompts with two pictures each, which condition VIMI,
+Times the features of images, the states of prompts with two images each, which condition VIMI,
 and their logits. PyTorch runs eagerly. On a GPU both sides compute in bfloat16. Writes
 docs/results/. Needs the `test` extra.
 """
@@ -22,7 +22,7 @@ from benchmarks import harness  # noqa: E402
 from mimir_jax.cli import host  # noqa: E402
 from mimir_jax.config import LlavaConfig, LLMConfig, ViTConfig  # noqa: E402
 
-PHASES = ("features of pictures", "states of prompts", "logits of prompts")
+PHASES = ("features of images", "states of prompts", "logits of prompts")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Case:
 
     Attributes:
         llava: The network.
-        batch_size: Number of prompts, each with two pictures.
+        batch_size: Number of prompts, each with two images.
         words: Tokens of text per prompt.
     """
 
@@ -85,13 +85,13 @@ def make(case: Case, folder: pathlib.Path, device: str) -> None:
 
 
 def inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Draws the tokens of prompts and their normalised pictures."""
+    """Draws the tokens of prompts and their normalised images."""
     rng, cfg = np.random.default_rng(0), case.llava
     rows = []
     for _ in range(case.batch_size):
         words = rng.integers(3, 7000, case.words).tolist()
-        picture = [cfg.image_token] * cfg.tokens_per_image
-        rows.append([*words[:20], *picture, *words[20:40], *picture, *words[40:]])
+        image = [cfg.image_token] * cfg.tokens_per_image
+        rows.append([*words[:20], *image, *words[20:40], *image, *words[40:]])
     size = (2 * case.batch_size, cfg.vit.image_size, cfg.vit.image_size, 3)
     return np.array(rows), rng.normal(size=size).astype(np.float32)
 
@@ -110,7 +110,7 @@ class Ours:
         model, self._params = mimir_jax.load(folder / "llava", dtype=dtype)
         ids, pixels = (jnp.asarray(x) for x in inputs(case))
         self._calls = {
-            "features of pictures": (jax.jit(model.project), (pixels,)),
+            "features of images": (jax.jit(model.project), (pixels,)),
             "states of prompts": (jax.jit(model.encode), (ids, None, pixels)),
             "logits of prompts": (
                 jax.jit(lambda *args: model.apply(*args).logits),
@@ -145,7 +145,7 @@ class Theirs:
         """Runs a phase and waits for it."""
         with self._torch.inference_mode():
             match phase:
-                case "features of pictures":
+                case "features of images":
                     found = self._model.get_image_features(pixel_values=self._pixels)
                     out = self._torch.stack(list(found.pooler_output))
                 case "states of prompts":
@@ -164,7 +164,7 @@ def describe(case: Case, device: str) -> str:
     return (
         f"Tower of {cfg.vit.num_layers} layers, width {cfg.vit.width}, at {cfg.vit.image_size} "
         f"pixels; decoder of {cfg.llm.num_layers} layers, width {cfg.llm.width}; "
-        f"{case.batch_size} prompts of {length} tokens, two pictures among them."
+        f"{case.batch_size} prompts of {length} tokens, two images among them."
     )
 
 

@@ -133,22 +133,22 @@ def measure_vits(folder: pathlib.Path) -> Iterator[Row]:
 
 
 def measure_llavas(folder: pathlib.Path) -> Iterator[Row]:
-    """Compares the states of every layer and the logits of prompts with pictures."""
+    """Compares the states of every layer and the logits of prompts with images."""
     shown = {
-        "llama": "Llama, layer -2, two pictures and one, right padding",
-        "llama-left": "Llama, layer -2, two pictures and one, left padding",
+        "llama": "Llama, layer -2, two images and one, right padding",
+        "llama-left": "Llama, layer -2, two images and one, left padding",
         "last-layer": "Llama, layer -1, none and two, right padding",
         "class-token": "Llama, class token, one and two, left padding",
-        "layers": "Llama, layers -2, 1 and -1, one picture",
+        "layers": "Llama, layers -2, 1 and -1, one image",
         "mistral": "Mistral, window of 6, one key head, one and two, right padding",
         "phi3": "Phi-3, LongRoPE, two and none, left padding",
     }
     for name, case in shown.items():
-        layout, cfg, pictures, side = test_llava.CASES[name]
+        layout, cfg, images, side = test_llava.CASES[name]
         theirs = llava_reference.build(layout, cfg)
         theirs.save_pretrained(str(folder / f"llava-{name}"))
         model, params = mimir_jax.load(folder / f"llava-{name}")
-        ids, mask, pixels = llava_reference.batch(cfg, pictures, side)
+        ids, mask, pixels = llava_reference.batch(cfg, images, side)
         expected, scores = llava_reference.forward(theirs, ids, mask, pixels)
         states = model.hidden_states(params, ids, mask, pixels)
         errors = [

@@ -289,7 +289,7 @@ class Timer:
         def shots() -> None:
             detector = plugins.find("shots.detector", "adaptive")(CONFIG.shots, 25.0)
             for frame in frames:
-                detector.push(frame.number, frame.picture(CONFIG.shots.side, quick=True))
+                detector.push(frame.number, frame.image(CONFIG.shots.side, quick=True))
 
         exported = {"video": path.name, "clips": [{"clip": "cut", "first": 0, "start": 0.0}]}
         exported["clips"][0]["end"] = len(frames) - 1  # a whole file would be copied

@@ -167,7 +167,7 @@ def divot_unet_run(folder):
 
 
 def write_llava(folder):
-    """Writes a random LLaVA of 4 tokens per picture, with the shipped tokenizer."""
+    """Writes a random LLaVA of 4 tokens per image, with the shipped tokenizer."""
     params = jax.jit(functional.build(llava.Llava, LLAVA).init)(jax.random.key(3))
     weights.save(folder, "llava", LLAVA, params, dtype="float32")
     for file in weights.resolve("package:tiny/llava").glob("tokenizer*"):

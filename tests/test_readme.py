@@ -117,8 +117,8 @@ def published(tmp_path_factory):
         shutil.copy(file, root / "phi")
     (root / "clips").mkdir()
     for number in range(24):
-        pictures = [np.full((32, 32, 3), 4 * (i + number), np.uint8) for i in range(27)]
-        video_files.write_video(root / "clips" / f"{number}.mp4", pictures)
+        images = [np.full((32, 32, 3), 4 * (i + number), np.uint8) for i in range(27)]
+        video_files.write_video(root / "clips" / f"{number}.mp4", images)
         (root / "clips" / f"{number}.txt").write_text("a grey square grows brighter")
     heart = README.parent / "docs/heart.png"
     return {

@@ -340,19 +340,19 @@ def _retrieved(
 
 def _requests(values: flags.FlagValues) -> list[Any]:
     """Returns what to make, the videos of one prompt together."""
-    from mimir_jax import pictures
+    from mimir_jax import image_files
     from mimir_jax.encoders import interleaved
     from mimir_jax.sampling import first_frames, prompts, request, scenes
 
     texts = [*values.prompt, *(_read(values.prompts, "prompt") if values.prompts else ())]
-    shared: dict[str, Any] = {"images": tuple(map(pictures.read, values.image))}
+    shared: dict[str, Any] = {"images": tuple(map(image_files.read, values.image))}
     if values.negative_prompt is not None:
         (shared["negative_prompt"],) = prompts.check([values.negative_prompt], "negative prompt")
     if values.first_frame is not None and not first_frames.is_heldout(values.first_frame):
-        shared["first_frame"] = pictures.read(values.first_frame)
+        shared["first_frame"] = image_files.read(values.first_frame)
     texts = prompts.check(texts)
     for text in texts if values.image else ():
-        interleaved.parse(text, shared["images"])  # as many marks as pictures
+        interleaved.parse(text, shared["images"])  # as many marks as images
     if shown := scenes.parse(texts):
         shared["scenes"], texts = shown, ["; ".join(texts)]
     shared["window_overlap"] = values.window_overlap

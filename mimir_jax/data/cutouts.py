@@ -26,7 +26,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from mimir_jax import files, hashing
 from mimir_jax.errors import InputError
-from mimir_jax.pictures import Picture
+from mimir_jax.image_files import RGBImage
 
 FILE = "subjects.jsonl"
 
@@ -170,7 +170,7 @@ def replace_words(
 
 def augment(
     image: UInt8[np.ndarray, "h w 4"], rng: np.random.Generator, *, keep_background: float = 0.5
-) -> Picture:
+) -> RGBImage:
     """Changes the look of a thing a little, so that a network cannot copy its pixels (V-U9).
 
     As Video Alchemist (arXiv 2501.06187): made smaller, blurred, colours and brightness changed,
@@ -186,35 +186,35 @@ def augment(
     mask = image.copy()
     if rng.random() < keep_background:
         mask[..., 3] = 255
-    picture = _on_white(mask)
+    changed = _on_white(mask)
     factor = rng.uniform(min(_LEAST_SIDE / longer, 1.0), 1.0)
-    picture = picture.resize((max(1, round(wide * factor)), max(1, round(high * factor))))
-    longer = max(picture.size)
-    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.0, longer / 50) / 3))
-    picture = ImageEnhance.Color(picture).enhance(rng.uniform(0.95, 1.05))
-    picture = ImageEnhance.Brightness(picture).enhance(rng.uniform(0.9, 1.1))
+    changed = changed.resize((max(1, round(wide * factor)), max(1, round(high * factor))))
+    longer = max(changed.size)
+    changed = changed.filter(ImageFilter.GaussianBlur(rng.uniform(0.0, longer / 50) / 3))
+    changed = ImageEnhance.Color(changed).enhance(rng.uniform(0.95, 1.05))
+    changed = ImageEnhance.Brightness(changed).enhance(rng.uniform(0.9, 1.1))
     if rng.random() < 0.5:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    picture = _turn(picture, shear=rng.uniform(-0.05, 0.05), degrees=rng.uniform(-20.0, 20.0))
+        changed = changed.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    changed = _turn(changed, shear=rng.uniform(-0.05, 0.05), degrees=rng.uniform(-20.0, 20.0))
     share = math.sqrt(rng.uniform(0.67, 1.0))
-    size = [max(1, round(share * side)) for side in picture.size]
+    size = [max(1, round(share * side)) for side in changed.size]
     left, top = (
-        int(rng.integers(side - kept + 1)) for side, kept in zip(picture.size, size, strict=True)
+        int(rng.integers(side - kept + 1)) for side, kept in zip(changed.size, size, strict=True)
     )
-    return square(np.asarray(picture.crop((left, top, left + size[0], top + size[1]))))
+    return square(np.asarray(changed.crop((left, top, left + size[0], top + size[1]))))
 
 
-def square(picture: Picture) -> Picture:
-    """Returns a picture in the middle of a white square."""
-    high, wide = picture.shape[:2]
+def square(image: RGBImage) -> RGBImage:
+    """Returns an image in the middle of a white square."""
+    high, wide = image.shape[:2]
     side = max(high, wide)
     whole = np.full((side, side, 3), 255, np.uint8)
     top, left = (side - high) // 2, (side - wide) // 2
-    whole[top : top + high, left : left + wide] = picture
+    whole[top : top + high, left : left + wide] = image
     return whole
 
 
-def plain(image: UInt8[np.ndarray, "h w 4"]) -> Picture:
+def plain(image: UInt8[np.ndarray, "h w 4"]) -> RGBImage:
     """Returns a thing in the middle of a white square."""
     return square(np.asarray(_on_white(image)))
 
@@ -224,9 +224,9 @@ def _on_white(image: UInt8[np.ndarray, "h w 4"]) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
 
 
-def _turn(picture: Image.Image, *, shear: float, degrees: float) -> Image.Image:
-    wide, high = picture.size
-    sheared = picture.transform(
+def _turn(image: Image.Image, *, shear: float, degrees: float) -> Image.Image:
+    wide, high = image.size
+    sheared = image.transform(
         (wide, high),
         Image.Transform.AFFINE,
         (1.0, shear, -shear * high / 2, 0.0, 1.0, 0.0),

@@ -20,11 +20,11 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 from PIL import Image, ImageSequence
 
-from mimir_jax import pictures
+from mimir_jax import image_files
 from mimir_jax.errors import InputError
 
 ANIMATIONS = (".gif", ".webp")
-PICTURES = (".jpeg", ".jpg", ".png")
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm", *ANIMATIONS)
 
 _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # 00:00:01.333000000
@@ -131,7 +131,7 @@ def openable(path: File) -> str | _Memory:
 
 
 def is_animation(path: File) -> bool:
-    """Whether the content, not the name, is that of a GIF or WebP, or a picture of one frame."""
+    """Whether the content, not the name, is that of a GIF or WebP, or an image of one frame."""
     if isinstance(path, Stored):
         head = path.content[:12]
     else:
@@ -148,7 +148,7 @@ def _read_animation(path: File, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h 
         for page in ImageSequence.Iterator(image):
             page.load()  # WebP knows the duration of a page only then
             durations.append(page_seconds(page.info.get("duration", 0)))
-            frames.append(fit(pictures.as_rgb(page), 1.0))
+            frames.append(fit(image_files.as_rgb(page), 1.0))
         tick = 1e-2 if image.format == "GIF" else 1e-3
     ends = np.cumsum(durations)
     times = np.concatenate([[0.0], ends[:-1]])
@@ -181,7 +181,7 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     Raises:
         UnreadableClip: if it holds none.
     """
-    stream = container.streams.best("video")  # never the cover picture of a film
+    stream = container.streams.best("video")  # never the cover image of a film
     if stream is None:
         raise UnreadableClip("holds no video stream")
     return stream
@@ -298,11 +298,11 @@ def _upright(frame: av.VideoFrame, aspect: float, fit: Fit) -> UInt8[np.ndarray,
 
 
 def on_white(frame: av.VideoFrame) -> av.VideoFrame:
-    """Returns a frame without transparency; what is transparent becomes white, as in pictures."""
+    """Returns a frame without transparency; what is transparent becomes white, as in images."""
     if not any(component.is_alpha for component in frame.format.components):
         return frame
     image = Image.fromarray(frame.to_ndarray(format="rgba"))
-    return av.VideoFrame.from_ndarray(pictures.as_rgb(image), format="rgb24")
+    return av.VideoFrame.from_ndarray(image_files.as_rgb(image), format="rgb24")
 
 
 def turn(
@@ -316,7 +316,7 @@ def turn(
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return pixels, False
-    # Columns and rows of a picture (x, y) are shown at (a x + c y, b x + d y).
+    # Columns and rows of an image (x, y) are shown at (a x + c y, b x + d y).
     a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), "<i4", 9).tolist()
     if lying := abs(b) + abs(c) > abs(a) + abs(d):
         pixels, a, d = pixels.swapaxes(0, 1), c, b

@@ -17,7 +17,7 @@ from av.video.reformatter import Interpolation
 from jaxtyping import UInt8
 from PIL import Image, ImageSequence
 
-from mimir_jax import pictures
+from mimir_jax import image_files
 from mimir_jax.data import video_io
 
 
@@ -46,9 +46,7 @@ class Frame:
         lying = video_io.turn(self.source, np.empty((1, 1, 3), np.uint8))[1]
         return (width, height) if lying else (height, width)
 
-    def picture(
-        self, side: int | None = None, *, quick: bool = False
-    ) -> UInt8[np.ndarray, "h w 3"]:
+    def image(self, side: int | None = None, *, quick: bool = False) -> UInt8[np.ndarray, "h w 3"]:
         """Returns the frame as RGB.
 
         Args:
@@ -122,7 +120,7 @@ def _pages(image: Image.Image) -> Iterator[tuple[av.VideoFrame, float]]:
     for page in ImageSequence.Iterator(image):
         page.load()  # WebP knows the duration of a page only then
         milliseconds = page.info.get("duration", 0)
-        frame = av.VideoFrame.from_ndarray(pictures.as_rgb(page), format="rgb24")
+        frame = av.VideoFrame.from_ndarray(image_files.as_rgb(page), format="rgb24")
         yield frame, video_io.page_seconds(milliseconds)
 
 

@@ -99,7 +99,7 @@ def frame_positions(num_frames: int, picked: int) -> Int[np.ndarray, " positions
     """Returns the frames of a clip that the tokenizer reads: evenly spaced, the last one included.
 
     Of 16 frames these are 0, 4, 8, 12 and 15, as in Divot; of 17 frames 0, 4, 8, 12 and 16, which
-    are those where the latent frames of the causal VAE begin. Of a picture it is the one frame.
+    are those where the latent frames of the causal VAE begin. Of an image it is the one frame.
     """
     if num_frames == 1:
         return np.zeros(1, int)

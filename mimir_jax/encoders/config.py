@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of the frozen encoders of text, first frames and prompts with pictures."""
+"""Configuration of the frozen encoders of text, first frames and prompts with images."""
 
 import dataclasses
 from typing import Literal
@@ -87,7 +87,7 @@ class FirstFrameConfig:
         posterior: Whether training reads a sample of the VAE's posterior or its mean; sampling
             reads the mean (I-U4).
         ofs: Value of the `ofs` embedding of 1.5 models (I-U5).
-        fit: How a picture of another shape becomes a frame: `crop` cuts off the ends of the longer
+        fit: How an image of another shape becomes a frame: `crop` cuts off the ends of the longer
             side, `pad` keeps all of it between black bars (I-U6).
     """
 
@@ -115,11 +115,11 @@ class FirstFrameConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageConfig:
-    """Pictures to the inputs of an image tower. The defaults are CLIP's at 336 pixels.
+    """Images to the inputs of an image tower. The defaults are CLIP's at 336 pixels.
 
     Attributes:
         resize: The shorter side after resizing, or height and width; empty keeps the size.
-        crop: Height and width of the centre that is kept, black where the picture ends before;
+        crop: Height and width of the centre that is kept, black where the image ends before;
             empty keeps all.
         fit: `crop` cuts off the ends of a longer side. `pad` first pads the shorter side with the
             mean colour to a square, as LLaVA's own code does; then nothing is lost.

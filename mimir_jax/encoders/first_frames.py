@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""First frames to latent moments, one picture at a time, cached by content.
+"""First frames to latent moments, one image at a time, cached by content.
 
 Noise is added to pixels, so noisy copies pass through the VAE too (I-U2). It is drawn from the
 content of the frame, the seed of the run and the number of the copy: moments are a function of the

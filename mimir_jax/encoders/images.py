@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures to the inputs of an image tower, by the rules of `CLIPImageProcessor`.
+"""Images to the inputs of an image tower, by the rules of `CLIPImageProcessor`.
 
 The shorter side is resized with antialiasing, the centre cut out, pixels scaled and normalised.
 Resizing rounds to whole grey levels, as the original does. `ViTImageProcessor`, that of DINO,
@@ -109,16 +109,16 @@ def _sizes(value: int | dict[str, int]) -> tuple[int, ...]:
     return (int(value),)
 
 
-def prepare(picture: UInt8[np.ndarray, "h w 3"], cfg: ImageConfig) -> Float32[np.ndarray, "H W 3"]:
-    """Returns a picture as the tower reads it."""
+def prepare(image: UInt8[np.ndarray, "h w 3"], cfg: ImageConfig) -> Float32[np.ndarray, "H W 3"]:
+    """Returns an image as the tower reads it."""
     if cfg.fit == "pad":
-        picture = _pad_to_square(picture, cfg)
+        image = _pad_to_square(image, cfg)
     if cfg.resize:
-        picture = _resize(picture, cfg)
+        image = _resize(image, cfg)
     if cfg.crop:
-        picture = _crop(picture, *cfg.crop)
+        image = _crop(image, *cfg.crop)
     mean, std = np.float32(cfg.mean), np.float32(cfg.std)
-    return (picture * np.float32(cfg.scale) - mean) / std
+    return (image * np.float32(cfg.scale) - mean) / std
 
 
 def with_fit(cfg: ImageConfig, fit: str | None) -> ImageConfig:
@@ -126,34 +126,32 @@ def with_fit(cfg: ImageConfig, fit: str | None) -> ImageConfig:
     return cfg if fit is None else dataclasses.replace(cfg, fit=fit)
 
 
-def _pad_to_square(picture: np.ndarray, cfg: ImageConfig) -> np.ndarray:
-    height, width = picture.shape[:2]
+def _pad_to_square(image: np.ndarray, cfg: ImageConfig) -> np.ndarray:
+    height, width = image.shape[:2]
     side = max(height, width)
     colour = [int(255 * part) for part in cfg.mean]
     square = np.broadcast_to(np.uint8(colour), (side, side, 3)).copy()
     top, left = (side - height) // 2, (side - width) // 2
-    square[top : top + height, left : left + width] = picture
+    square[top : top + height, left : left + width] = image
     return square
 
 
-def _resize(picture: np.ndarray, cfg: ImageConfig) -> np.ndarray:
-    height, width = picture.shape[:2]
+def _resize(image: np.ndarray, cfg: ImageConfig) -> np.ndarray:
+    height, width = image.shape[:2]
     if len(cfg.resize) == 2:
         height, width = cfg.resize
     else:
         (short,) = cfg.resize
         long = short * max(height, width) // min(height, width)
         height, width = (long, short) if width <= height else (short, long)
-    return np.asarray(Image.fromarray(picture).resize((width, height), cfg.resample))
+    return np.asarray(Image.fromarray(image).resize((width, height), cfg.resample))
 
 
-def _crop(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Cuts the centre out of a picture, with black around it where it is smaller."""
-    short = [
-        max(size - have, 0) for size, have in zip((height, width), picture.shape, strict=False)
-    ]
+def _crop(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Cuts the centre out of an image, with black around it where it is smaller."""
+    short = [max(size - have, 0) for size, have in zip((height, width), image.shape, strict=False)]
     before = [-(-size // 2) for size in short]
     around = [(b, s - b) for b, s in zip(before, short, strict=True)]
-    picture = np.pad(picture, (*around, (0, 0)))
-    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-    return picture[top : top + height, left : left + width]
+    image = np.pad(image, (*around, (0, 0)))
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]

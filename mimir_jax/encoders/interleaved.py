@@ -1,13 +1,13 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Prompts of text and pictures in order, and the layouts of VIMI (arXiv 2407.06304).
+"""Prompts of text and images in order, and the layouts of VIMI (arXiv 2407.06304).
 
-    first stage            document text, document picture, caption
+    first stage            document text, document image, caption
     subject-driven         instruction, "A <img> is playing in a <img>."
     video prediction       instruction, caption, first frame
-    text-to-video          instruction, document text, document picture, caption
+    text-to-video          instruction, document text, document image, caption
 
-Instructions, texts and pictures of a document, and captions stand on lines of their own.
+Instructions, texts and images of a document, and captions stand on lines of their own.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ from mimir_jax import hashing
 from mimir_jax.config import MultimodalConfig
 from mimir_jax.encoders import tokenizers
 from mimir_jax.errors import InputError, require
-from mimir_jax.pictures import Picture
+from mimir_jax.image_files import RGBImage
 
 MARK = "<img>"
-"""What stands for a picture in a text."""
+"""What stands for an image in a text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,22 +44,22 @@ class Text:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prompt:
-    """Text and pictures in the order in which the LLM reads them.
+    """Text and images in the order in which the LLM reads them.
 
     Attributes:
         segments: The parts, all of which the LLM reads.
         caption: The caption alone, without marks, instruction and document: what a text encoder
             beside the LLM reads.
-        first_frame: The picture that is the first frame of the video, if one is.
+        first_frame: The image that is the first frame of the video, if one is.
     """
 
-    segments: tuple[Text | Picture, ...]
+    segments: tuple[Text | RGBImage, ...]
     caption: str = ""
-    first_frame: Picture | None = None
+    first_frame: RGBImage | None = None
 
     @property
-    def pictures(self) -> list[Picture]:
-        """The pictures in order."""
+    def images(self) -> list[RGBImage]:
+        """The images in order."""
         return [part for part in self.segments if not isinstance(part, Text)]
 
     def with_text_alone(self, text: str) -> "Prompt":
@@ -73,32 +73,32 @@ class Prompt:
 
 
 class Document(NamedTuple):
-    """A retrieved text with its picture.
+    """A retrieved text with its image.
 
     Attributes:
-        text: The text; "" gives the picture alone.
-        picture: The picture, RGB in 0..255; None gives the text alone.
+        text: The text; "" gives the image alone.
+        image: The image, RGB in 0..255; None gives the text alone.
     """
 
     text: str
-    picture: Picture | None
+    image: RGBImage | None
 
 
-def parse(text: str, pictures: Sequence[Picture]) -> tuple[Text | Picture, ...]:
-    """Splits a text at its marks `<img>` and puts the pictures there.
+def parse(text: str, images: Sequence[RGBImage]) -> tuple[Text | RGBImage, ...]:
+    """Splits a text at its marks `<img>` and puts the images there.
 
     Raises:
-        InputError: for fewer or more pictures than marks.
+        InputError: for fewer or more images than marks.
     """
     texts = text.split(MARK)
     require(
-        len(texts) == len(pictures) + 1,
-        f"prompt must have a mark {MARK} for each picture, got {len(texts) - 1} for "
-        f"{len(pictures)} pictures: {text[:80]!r}; give as many pictures as marks",
+        len(texts) == len(images) + 1,
+        f"prompt must have a mark {MARK} for each image, got {len(texts) - 1} for "
+        f"{len(images)} images: {text[:80]!r}; give as many images as marks",
     )
-    parts: list[Text | Picture] = [Text(texts[0])]
-    for picture, after in zip(pictures, texts[1:], strict=True):
-        parts += [picture, Text(after)]
+    parts: list[Text | RGBImage] = [Text(texts[0])]
+    for image, after in zip(images, texts[1:], strict=True):
+        parts += [image, Text(after)]
     return tuple(part for part in parts if not isinstance(part, Text) or part.text)
 
 
@@ -124,24 +124,22 @@ def retrieved(
     return _join([*lines, (Text(caption),)], caption)
 
 
-def subjects(
-    cfg: MultimodalConfig, text: str, pictures: Sequence[Picture], draw: int = 0
-) -> Prompt:
+def subjects(cfg: MultimodalConfig, text: str, images: Sequence[RGBImage], draw: int = 0) -> Prompt:
     """Returns the prompt of subject-driven generation.
 
     Args:
         cfg: Has the instructions.
-        text: Text with a mark `<img>` for each picture.
-        pictures: Subjects and places in the order of their marks.
+        text: Text with a mark `<img>` for each image.
+        images: Subjects and places in the order of their marks.
         draw: Which instruction, counted round.
 
     Raises:
-        InputError: for fewer or more pictures than marks.
+        InputError: for fewer or more images than marks.
     """
-    return _join([_instruction(cfg.subject, draw), parse(text, pictures)], without_marks(text))
+    return _join([_instruction(cfg.subject, draw), parse(text, images)], without_marks(text))
 
 
-def prediction(cfg: MultimodalConfig, caption: str, first_frame: Picture, draw: int = 0) -> Prompt:
+def prediction(cfg: MultimodalConfig, caption: str, first_frame: RGBImage, draw: int = 0) -> Prompt:
     """Returns the prompt of video prediction."""
     lines = [_instruction(cfg.prediction, draw), (Text(caption),), (first_frame,)]
     return dataclasses.replace(_join(lines, caption), first_frame=first_frame)
@@ -151,24 +149,24 @@ def compose(
     cfg: MultimodalConfig,
     text: str,
     *,
-    pictures: Sequence[Picture] = (),
-    first_frame: Picture | None = None,
+    images: Sequence[RGBImage] = (),
+    first_frame: RGBImage | None = None,
     document: Document | None = None,
 ) -> Prompt:
     """Returns the prompt of a request by what it holds: the task follows from it.
 
     Args:
         cfg: Has the instructions, of which each task takes its first.
-        text: The prompt; with a mark `<img>` for each of `pictures`.
-        pictures: Subjects and places, `Request.images`.
+        text: The prompt; with a mark `<img>` for each of `images`.
+        images: Subjects and places, `Request.images`.
         first_frame: Frame to continue, `Request.first_frame`.
         document: What was retrieved for the prompt.
 
     Raises:
-        InputError: for pictures that do not fit the marks, or inputs of several tasks.
+        InputError: for images that do not fit the marks, or inputs of several tasks.
     """
     given = {
-        "images": bool(pictures) or MARK in text,
+        "images": bool(images) or MARK in text,
         "first_frame": first_frame is not None,
         "a retrieved document": document is not None,
     }
@@ -179,7 +177,7 @@ def compose(
         f"{' and '.join(tasks)}; leave one out",
     )
     if given["images"]:
-        return subjects(cfg, text, pictures)
+        return subjects(cfg, text, images)
     if first_frame is not None:
         return prediction(cfg, text, first_frame)
     return retrieved(cfg, text, document)
@@ -189,17 +187,17 @@ def _instruction(texts: Sequence[str], draw: int) -> tuple[Text]:
     return (Text(texts[draw % len(texts)], cut=0),)
 
 
-def _document(document: Document | None) -> list[tuple[Text | Picture, ...]]:
+def _document(document: Document | None) -> list[tuple[Text | RGBImage, ...]]:
     """Returns the lines of a document, whose text is the first to be cut."""
     if document is None:
         return []
     text = [(Text(document.text, cut=2),)] if document.text else []
-    return [*text, *([] if document.picture is None else [(document.picture,)])]
+    return [*text, *([] if document.image is None else [(document.image,)])]
 
 
-def _join(lines: Sequence[tuple[Text | Picture, ...]], caption: str) -> Prompt:
+def _join(lines: Sequence[tuple[Text | RGBImage, ...]], caption: str) -> Prompt:
     """Returns the lines as one prompt, with line ends between them."""
-    parts: list[Text | Picture] = []
+    parts: list[Text | RGBImage] = []
     for number, line in enumerate(lines):
         parts += [Text("\n", cut=0)] if number else []
         parts += line
@@ -213,7 +211,7 @@ class Tokenization:
     Attributes:
         tokenizer: Tokenizer of the LLM.
         image_token: Id of the image token, a special token of the tokenizer.
-        tokens_per_image: Positions of a picture.
+        tokens_per_image: Positions of an image.
         turn: Whether the prompt is the user's turn of a chat, or plain.
 
     Raises:
@@ -256,7 +254,7 @@ class Tokenization:
             if isinstance(part, Text) and self.mark in part.text:
                 raise InputError(
                     f"prompt must not hold the token {self.mark!r}, got {part.text[:80]!r}; write "
-                    f"{MARK} where a picture is meant"
+                    f"{MARK} where an image is meant"
                 )
         text = "".join(p.text if isinstance(p, Text) else self.mark for p in prompt.segments)
         if self.turn == "chat":
@@ -277,7 +275,7 @@ class Tokenization:
             The prompt that fits, and the ends of texts that were cut off.
 
         Raises:
-            InputError: if instruction and pictures alone are too long.
+            InputError: if instruction and images alone are too long.
         """
         segments, rests = list(prompt.segments), []
         texts = [(part.cut, i) for i, part in enumerate(segments) if isinstance(part, Text)]
@@ -298,8 +296,8 @@ class Tokenization:
         least = len(self.ids(fitting))
         require(
             least <= length,
-            f"prompt must fit {length} tokens with its {len(prompt.pictures)} pictures of "
-            f"{self.tokens_per_image}, got {least} without its text; give fewer pictures or raise "
+            f"prompt must fit {length} tokens with its {len(prompt.images)} images of "
+            f"{self.tokens_per_image}, got {least} without its text; give fewer images or raise "
             "the length",
         )
         return fitting, rests
@@ -307,7 +305,7 @@ class Tokenization:
     def _render(self, text: str, *, answer: bool = False) -> str:
         """Returns a user's turn; templates take its content as text, or as a list of parts.
 
-        Those of LLaVA put pictures before all text, so pictures enter as a part of the text.
+        Those of LLaVA put images before all text, so images enter as a part of the text.
         """
         for content in (text, [{"type": "text", "text": text}]):
             chat = [{"role": "user", "content": content}]

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Prompts with pictures to the states of a frozen LLaVA (VIMI, arXiv 2407.06304; V-U1, V-U2).
+"""Prompts with images to the states of a frozen LLaVA (VIMI, arXiv 2407.06304; V-U1, V-U2).
 
 States are a pure function of prompt and network: each prompt passes alone through a program of one
 fixed length, so its states never depend on the rest of the batch.
@@ -99,7 +99,7 @@ class MultimodalEncoder:
         """Returns the states of prompts, stacked, as numpy arrays.
 
         Raises:
-            InputError: for a prompt whose pictures alone are too long.
+            InputError: for a prompt whose images alone are too long.
         """
         rows = [self._row(prompt) for prompt in prompts]
         states, mask = (np.stack(parts) for parts in zip(*rows, strict=True))
@@ -116,7 +116,7 @@ class MultimodalEncoder:
         prompt, _ = self.tokenization.fit(prompt, self.config.length)
         rows = [self.tokenization.ids(prompt)]
         ids, mask = tokenizers.pad(rows, self.config.length, self._network.pad_id)
-        pixels = [images.prepare(picture, self._images) for picture in prompt.pictures]
+        pixels = [images.prepare(image, self._images) for image in prompt.images]
         states = self._states(
             self._network.params,
             jax.device_put(ids),

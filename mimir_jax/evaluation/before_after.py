@@ -189,8 +189,8 @@ def draw_sheet(
         top = margin + row * (height + gap)
         lines = [line for part in text.splitlines() for line in textwrap.wrap(part, 52)]
         draw.multiline_text((gap, top), "\n".join(lines[:6]), fill="black", font=font, spacing=2)
-        for left, picture in zip(lefts, pair, strict=True):
-            sheet.paste(picture, (left, top))
+        for left, strip in zip(lefts, pair, strict=True):
+            sheet.paste(strip, (left, top))
     return sheet
 
 

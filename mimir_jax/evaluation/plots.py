@@ -35,8 +35,8 @@ def plot_bars(
     """
     categories = list(dict.fromkeys(name for row in shares.values() for name in row))
     group = 0.9 * max(1.0, len(shares) / 4)  # inches
-    picture = figure.Figure(figsize=(max(6.0, group * len(categories) + 2), 4.2), dpi=130)
-    axes = picture.subplots()
+    chart = figure.Figure(figsize=(max(6.0, group * len(categories) + 2), 4.2), dpi=130)
+    axes = chart.subplots()
     width = 0.8 / len(shares)
     for number, (name, row) in enumerate(shares.items()):
         indices = [i for i, c in enumerate(categories) if c in row]
@@ -58,8 +58,8 @@ def plot_bars(
     axes.spines[["top", "right"]].set_visible(False)
     if len(shares) > 1:
         axes.legend(frameon=False, fontsize=8, ncols=min(4, len(shares)))
-    picture.tight_layout()
-    picture.savefig(path)
+    chart.tight_layout()
+    chart.savefig(path)
 
 
 def plot_features(
@@ -70,8 +70,8 @@ def plot_features(
     values: Mapping[str, Float[np.ndarray, " _n"]],
 ) -> None:
     """Draws the figure of the features suite; see `suites.features.Features`."""
-    picture = figure.Figure(figsize=(15, 8.4), dpi=110)
-    (left, middle, right), (low_left, low_middle, low_right) = picture.subplots(2, 3)
+    chart = figure.Figure(figsize=(15, 8.4), dpi=110)
+    (left, middle, right), (low_left, low_middle, low_right) = chart.subplots(2, 3)
     prompts, answers = len(branches["sum"]), len(runs["query"])
     _scatter(left, branches, f"{prompts} prompts: mean tokens, t-SNE")
     llm = {name: runs[name] for name in ("query", "answer")}
@@ -82,8 +82,8 @@ def plot_features(
     _histogram(low_left, values, before, wide, "before normalisation")
     _histogram(low_middle, values, after, wide, "after normalisation")
     _histogram(low_right, values, after, 0.5, "after normalisation, near zero")
-    picture.tight_layout()
-    picture.savefig(path)
+    chart.tight_layout()
+    chart.savefig(path)
 
 
 def _embed_tsne(points: Points, *, seed: int = 0) -> Float[np.ndarray, "n 2"]:

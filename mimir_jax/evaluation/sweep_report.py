@@ -19,7 +19,7 @@ from mimir_jax.sampling import video as video_lib
 from mimir_jax.systems.ablations import START, Ablation, Prediction
 
 CATEGORIES = ("object_class", "colour", "size", "count", "layout", "action")
-"""Categories that the mean of a clip is over: what a prompt asks for, not how the picture looks."""
+"""Categories that the mean of a clip is over: what a prompt asks for, not how the image looks."""
 
 Shares = dict[str, tuple[float, float, float]]
 """Share that passes and its interval, in percent, by category."""

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plug-ins by name: those of the package, or MODULE:FUNCTION of a user.
 
-    detector of shots    function(ShotsConfig, fps) -> object with push(number, picture) -> [cuts]
+    detector of shots    function(ShotsConfig, fps) -> object with push(number, image) -> [cuts]
     optical flow         function() -> flow(frame, next frame) [h, w, 2] in pixels
     scorer of frames     class(folder) with score(frames) -> float; it may have limit, its usual
                          bound, and its instances highest, the most that a score can be

@@ -23,12 +23,12 @@ _WORD = re.compile(r"[^\W_]+")
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """A text with a picture.
+    """A text with an image.
 
     Attributes:
         id: Name, unique in a memory.
         text: The text, with at least one word.
-        image: File of the picture, absolute or relative to the memory; None has none.
+        image: File of the image, absolute or relative to the memory; None has none.
         source: Record that the document was made from, such as a video of the training data; its
             own caption never gets it. None where there is none.
 
@@ -55,7 +55,7 @@ def words(text: str) -> list[str]:
 
 
 def from_path(path: pathlib.Path) -> Iterator[Document]:
-    """Yields the documents of a JSONL file, or of a folder with captioned pictures.
+    """Yields the documents of a JSONL file, or of a folder with captioned images.
 
     Raises:
         InputError: if it is neither, or a document is incomplete.
@@ -64,7 +64,7 @@ def from_path(path: pathlib.Path) -> Iterator[Document]:
         return from_folder(path)
     require(
         path.is_file() and path.suffix in (".jsonl", ".json"),
-        f"documents {path} must be a .jsonl file or a folder with pictures, got "
+        f"documents {path} must be a .jsonl file or a folder with images, got "
         f"{'another file' if path.exists() else 'nothing there'}; choose another",
     )
     return from_jsonl(path)
@@ -73,14 +73,14 @@ def from_path(path: pathlib.Path) -> Iterator[Document]:
 def from_jsonl(path: pathlib.Path) -> Iterator[Document]:
     """Yields the document of each line: `text`, and `id`, `image` and `source` where it has them.
 
-    Pictures are relative to the file; an id is by default the name of the file and the line.
+    Images are relative to the file; an id is by default the name of the file and the line.
     """
     for number, raw in _lines(path):
         yield _document(path, number, raw, f"{path.stem}:{number}", path.parent)
 
 
 def from_folder(folder: pathlib.Path) -> Iterator[Document]:
-    """Yields a document for each picture below a folder, in order of their names.
+    """Yields a document for each image below a folder, in order of their names.
 
     Its text stands in `metadata.jsonl` of the folder (`file_name`, `text`), or in a `.txt` beside
     it; its id is its path below the folder.
@@ -94,17 +94,17 @@ def from_folder(folder: pathlib.Path) -> Iterator[Document]:
             yield _document(metadata, number, raw | {"image": name}, name, folder)
         return
     found = files.list_below(folder, SUFFIXES)
-    require(bool(found), f"folder {folder} must hold pictures, found none; choose another")
-    for picture in found:
-        caption = picture.with_suffix(".txt")
+    require(bool(found), f"folder {folder} must hold images, found none; choose another")
+    for image in found:
+        caption = image.with_suffix(".txt")
         require(
             caption.is_file(),
-            f"picture {picture} must have its text in {caption.name} beside it, or all of them in "
+            f"image {image} must have its text in {caption.name} beside it, or all of them in "
             f"{_METADATA}; write it",
         )
         text = " ".join(files.read_text(caption, "text").split())
-        name = picture.relative_to(folder).as_posix()
-        yield Document(name, text, str(picture.absolute()))
+        name = image.relative_to(folder).as_posix()
+        yield Document(name, text, str(image.absolute()))
 
 
 def from_toyworld(
@@ -128,16 +128,16 @@ def from_toyworld(
 
 
 def from_invented_names(memory: pathlib.Path) -> Iterator[Document]:
-    """Renders a picture for each invented name that no training prompt has (V-U20).
+    """Renders an image for each invented name that no training prompt has (V-U20).
 
     Args:
-        memory: Folder of the memory, which gets the pictures in `images`.
+        memory: Folder of the memory, which gets the images in `images`.
     """
     with files.writing(memory, "memory"):
         (memory / "images").mkdir(parents=True, exist_ok=True)
     shapes = list(vocabulary.SHAPES)
     for number, name in enumerate(invented.NAMES["heldout"]):
-        shown = invented.picture(shapes[number % len(shapes)], number)
+        shown = invented.render_image(shapes[number % len(shapes)], number)
         with files.atomic_file(memory / "images" / f"{name}.png") as temporary:
             Image.fromarray(shown).save(temporary)
         yield Document(f"name-{name}", invented.explanation(name), f"images/{name}.png")

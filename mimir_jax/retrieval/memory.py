@@ -6,7 +6,7 @@
     shard-00000/documents.jsonl       a document per line
     shard-00000/offsets.npy           where each line begins, and the end of the file
     shard-00000/names.npy             hashes of the ids, sorted
-    images/                           pictures that were made for the memory
+    images/                           images that were made for the memory
     index-<checksum>/                 see `index`
 
 A shard is complete or absent, and never changes; `memory.json` names those that count. Appending
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from mimir_jax import files, hashing, lock, pictures
+from mimir_jax import files, hashing, image_files, lock
 from mimir_jax.errors import InputError, require
 from mimir_jax.retrieval.documents import Document
 
@@ -110,13 +110,13 @@ class Memory:
                 return shard.read(number - shard.start)
         raise IndexError(f"document must be within 0..{len(self) - 1}, got {number}")
 
-    def picture(self, document: Document) -> pictures.Picture | None:
-        """Reads the picture of a document; None where it has none.
+    def read_image(self, document: Document) -> image_files.RGBImage | None:
+        """Reads the image of a document; None where it has none.
 
         Raises:
             InputError: if it cannot be read.
         """
-        return None if document.image is None else pictures.read(self.folder / document.image)
+        return None if document.image is None else image_files.read(self.folder / document.image)
 
     def verify(self) -> None:
         """Reads all files and compares their checksums.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from mimir_jax import pictures
+from mimir_jax import image_files
 from mimir_jax.data import transforms, video_io
 from mimir_jax.errors import InputError, require
 from mimir_jax.sampling import pipeline as pipeline_lib
@@ -24,7 +24,7 @@ class EditFiles:
     Attributes:
         video: Video to edit, or `heldout:INDEX`.
         strength: Share of the steps that it is edited by.
-        mask: Picture whose white pixels are made anew.
+        mask: Image whose white pixels are made anew.
         extend: Video to continue, or `heldout:INDEX`.
         overlap: Frames of it that the new one begins with.
     """
@@ -77,9 +77,9 @@ class EditFiles:
 
 
 def _read_mask(path: str, size: pipeline_lib.Size) -> Bool[np.ndarray, "h w"]:
-    """Returns where a picture is lighter than mid-grey, fitted as videos are."""
-    picture = transforms.resize_cover(pictures.read(path), size.height, size.width)
-    mask = picture.mean(axis=-1) > 127.5
+    """Returns where an image is lighter than mid-grey, fitted as videos are."""
+    image = transforms.resize_cover(image_files.read(path), size.height, size.width)
+    mask = image.mean(axis=-1) > 127.5
     require(
         bool(mask.any()),
         f"--mask {path} must have white pixels, which are made anew, got none; paint some",

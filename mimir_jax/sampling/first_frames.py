@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures as first frames: fitted to the size of the videos, one per prompt."""
+"""Images as first frames: fitted to the size of the videos, one per prompt."""
 
 import dataclasses
 import re
@@ -8,34 +8,32 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from mimir_jax.data import transforms
 from mimir_jax.errors import require
+from mimir_jax.image_files import RGBImage
 from mimir_jax.sampling.request import Request
-
-Picture = UInt8[np.ndarray, "_ _ 3"]
 
 _HELDOUT = re.compile(r"heldout:(\d+)")
 
 
-def fit(picture: Picture, height: int, width: int, how: str) -> tuple[Picture, str]:
-    """Returns a picture as a frame of `height` x `width`, and how it was changed, "" if it was not.
+def fit(image: RGBImage, height: int, width: int, how: str) -> tuple[RGBImage, str]:
+    """Returns an image as a frame of `height` x `width`, and how it was changed, "" if it was not.
 
     Args:
-        picture: RGB in 0..255, of any size.
+        image: RGB in 0..255, of any size.
         height: Pixel rows of the frame.
         width: Pixel columns of the frame.
         how: What becomes of another shape: `crop` or `pad`; see `FirstFrameConfig.fit`.
     """
-    rows, columns = picture.shape[:2]
+    rows, columns = image.shape[:2]
     if (rows, columns) == (height, width):
-        return picture, ""
+        return image, ""
     same = rows * width == columns * height
     what = {"crop": "cropped in the middle and resized", "pad": "resized, with black bars"}[how]
     resize = {"crop": transforms.resize_cover, "pad": transforms.resize_contain}[how]
     note = f"{columns}x{rows} pixels {'resized' if same else what} to {width}x{height}"
-    return resize(picture, height, width), note
+    return resize(image, height, width), note
 
 
 def check_reads(system: Any) -> None:
@@ -47,9 +45,9 @@ def check_reads(system: Any) -> None:
     )
 
 
-def check(system: Any, pictures: Sequence[Picture | None]) -> None:
+def check(system: Any, images: Sequence[RGBImage | None]) -> None:
     """Raises `InputError` for first frames that a system does not read, or lacks."""
-    given = [p is not None for p in pictures]
+    given = [p is not None for p in images]
     if any(given):
         check_reads(system)
     require(
@@ -57,7 +55,7 @@ def check(system: Any, pictures: Sequence[Picture | None]) -> None:
         or all(given)
         or system.config.first_frame.dropout > 0,
         "first_frame must be given for a model that was never trained without one "
-        "(first_frame.dropout is 0); pass a picture (--first_frame)",
+        "(first_frame.dropout is 0); pass an image (--first_frame)",
     )
 
 
@@ -76,33 +74,33 @@ def fitted(request: Request, size: Sequence[int], system: Any) -> Request:
     return dataclasses.replace(request, first_frame=fit(request.first_frame, height, width, how)[0])
 
 
-def listed(given: Any, prompts: int) -> list[Picture | None]:
-    """Returns one first frame per prompt; a single picture stands for all of them.
+def listed(given: Any, prompts: int) -> list[RGBImage | None]:
+    """Returns one first frame per prompt; a single image stands for all of them.
 
     Args:
-        given: A picture (h, w, 3), a sequence of pictures or None, or None.
+        given: An image (h, w, 3), a sequence of images or None, or None.
         prompts: Number of prompts.
 
     Raises:
-        InputError: for another number of pictures than of prompts, or no pictures at all.
+        InputError: for another number of images than of prompts, or no images at all.
     """
     if given is None or (isinstance(given, np.ndarray) and given.ndim == 3):
-        pictures = [given] * prompts
+        images = [given] * prompts
     else:
-        pictures = list(given)
+        images = list(given)
     require(
-        len(pictures) == prompts,
-        f"first_frame must be one picture, or one per prompt, got {len(pictures)} for {prompts}; "
+        len(images) == prompts,
+        f"first_frame must be one image, or one per prompt, got {len(images)} for {prompts}; "
         "pass as many",
     )
-    for picture in pictures:
-        found = None if picture is None else (np.shape(picture), str(np.asarray(picture).dtype))
+    for image in images:
+        found = None if image is None else (np.shape(image), str(np.asarray(image).dtype))
         require(
             found is None or (len(found[0]) == 3 and found[0][2] == 3 and found[1] == "uint8"),
-            f"first_frame must hold pictures (h, w, 3) of uint8 in 0..255, got {found}; read them "
-            "with mimir_jax.pictures.read",
+            f"first_frame must hold images (h, w, 3) of uint8 in 0..255, got {found}; read them "
+            "with mimir_jax.image_files.read",
         )
-    return pictures
+    return images
 
 
 def is_heldout(name: str) -> bool:
@@ -134,19 +132,19 @@ def read_heldout(name: str | None, requests: Sequence[Request], pipeline: Any) -
     return [dataclasses.replace(request, first_frame=frame) for request in requests]
 
 
-def describe(name: str | None, picture: Picture | None, pipeline: Any) -> str:
+def describe(name: str | None, image: RGBImage | None, pipeline: Any) -> str:
     """Returns one line about the first frame of an image-to-video model, "" if there is no need.
 
     Args:
         name: What `--first_frame` was given.
-        picture: What was read.
+        image: What was read.
         pipeline: Reads it.
     """
-    if picture is None and "images" in pipeline.system.request_fields:
+    if image is None and "images" in pipeline.system.request_fields:
         return ""  # a first frame is one of several things that a prompt may have
-    if picture is None:
+    if image is None:
         return "no --first_frame: the model makes the first frame up too"
     size = pipeline.size
     how = pipeline.system.config.first_frame.fit
-    _, note = fit(picture, size.height, size.width, how)
+    _, note = fit(image, size.height, size.width, how)
     return f"{name}: {note}" if note else ""

@@ -5,7 +5,7 @@
     NNN.mp4, NNN.json    a video and what made it, written as soon as the video exists
     NNN-clip.mp4         the clip that it reconstructs or edits, as the model read it
     NNN-first.png        the first frame that it was given, as the model read it
-    NNN-NAME.png         pictures of its prompt: image-1, image-2, document
+    NNN-NAME.png         images of its prompt: image-1, image-2, document
     sheet.png            a row of frames for each of the first videos
     index.html           all videos with their prompts
 
@@ -35,14 +35,15 @@ from mimir_jax.sampling import video as video_lib
 from mimir_jax.sampling.request import Request
 
 SHEET_ROWS = 100
-PICTURE_SIDE = 512
-"""Larger pictures that a video was made from are kept at this size."""
+IMAGE_SIDE = 512
+"""Larger images that a video was made from are kept at this size."""
 EMBEDDED_BYTES = 64 * 2**20
 """The page holds the videos themselves up to this total; more are played from their files."""
 
 _UNFINISHED = ".unfinished"
 _PAGE = "index.html"
-_MADE = ("video", "clip", "first_picture", "pictures", "answer", "other_answers")  # of a record
+_FILES = ("video", "clip", "first_frame_image", "prompt_images")  # of a record
+_MADE = (*_FILES, "answer", "other_answers")
 
 
 class Gallery:
@@ -111,7 +112,7 @@ class Gallery:
         answers: Sequence[str] = (),
         clip: UInt8[np.ndarray, "f h w 3"] | None = None,
         first_frame: UInt8[np.ndarray, "h w 3"] | None = None,
-        pictures: Mapping[str, UInt8[np.ndarray, "_ _ 3"]] = types.MappingProxyType({}),
+        prompt_images: Mapping[str, UInt8[np.ndarray, "_ _ 3"]] = types.MappingProxyType({}),
     ) -> dict[str, Any]:
         """Writes a video and its record.
 
@@ -122,16 +123,18 @@ class Gallery:
             answers: Answers of an LLM to its prompt, first the one that conditioned the video.
             clip: The clip that it reconstructs, of the same size.
             first_frame: The first frame that it was given, of the same size.
-            pictures: Pictures of its prompt, by name.
+            prompt_images: Images of its prompt, by name.
 
         Returns:
             The record.
         """
+        first = self._path(index, "first")
+        names = [f"{index:03d}-{name}.png" for name in prompt_images]
         record = {
             "video": f"{index:03d}.mp4",
             **({} if clip is None else {"clip": self._path(index, "clip").name}),
-            **({} if first_frame is None else {"first_picture": self._path(index, "first").name}),
-            **({"pictures": [f"{index:03d}-{name}.png" for name in pictures]} if pictures else {}),
+            **({} if first_frame is None else {"first_frame_image": first.name}),
+            **({"prompt_images": names} if names else {}),
             **self._plan["videos"][index],
             **self._plan["settings"],
             "answer": answers[0] if answers else None,
@@ -142,12 +145,12 @@ class Gallery:
             with files.atomic_file(self._path(index, kind)) as path:
                 video_lib.write_mp4(path, video, fps=fps, scale=video_lib.display_scale(video))
         if first_frame is not None:
-            with files.atomic_file(self._path(index, "first")) as path:
+            with files.atomic_file(first) as path:
                 Image.fromarray(first_frame).save(path, "PNG")
-        for name, picture in pictures.items():
-            with files.atomic_file(self._folder / f"{index:03d}-{name}.png") as path:
-                image = Image.fromarray(picture)
-                image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+        for name, pixels in zip(names, prompt_images.values(), strict=True):
+            with files.atomic_file(self._folder / name) as path:
+                image = Image.fromarray(pixels)
+                image.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
                 image.save(path, "png")
         if index < SHEET_ROWS:
             shown = frames if clip is None else video_lib.side_by_side(clip, frames)
@@ -250,7 +253,7 @@ def make_videos(
             video = edits.spliced(read, video)
             shown = read.clip if read.video is None else read.video
             options = {"fps": pipeline.fps, "answers": said, "clip": shown}
-            options |= {"first_frame": read.first_frame, "pictures": _pictures(read)}
+            options |= {"first_frame": read.first_frame, "prompt_images": _prompt_images(read)}
             record = gallery and gallery.add(index, video, **options)
             report(done, record)
     if gallery is not None:
@@ -273,36 +276,38 @@ def _describe(request: Request) -> dict[str, Any]:
     if request.length is not None:
         record |= {"length": request.length, "window_overlap": request.window_overlap}
         record["scenes"] = [scene._asdict() for scene in request.scenes]
-    pictures = {"images": request.images, "first_frame": request.first_frame}
-    for name, picture in pictures.items():
-        if picture is not None and len(picture):
-            arrays = picture if isinstance(picture, tuple) else (picture,)
+    given = {"images": request.images, "first_frame": request.first_frame}
+    for name, value in given.items():
+        if value is not None and len(value):
+            arrays = value if isinstance(value, tuple) else (value,)
             record[name] = [hashing.content_key(array).hex()[:12] for array in arrays]
     if request.document is not None:
-        text, picture = request.document
-        digest = None if picture is None else hashing.content_key(picture).hex()[:12]
-        record["document"] = {"text": text, "picture": digest}
+        text, image = request.document
+        digest = None if image is None else hashing.content_key(image).hex()[:12]
+        record["document"] = {"text": text, "image": digest}
     return record
 
 
-def _pictures(request: Request) -> dict[str, UInt8[np.ndarray, "_ _ 3"]]:
-    """Returns the pictures of a prompt, by name."""
+def _prompt_images(request: Request) -> dict[str, UInt8[np.ndarray, "_ _ 3"]]:
+    """Returns the images of a prompt, by name."""
     found = {f"image-{number}": x for number, x in enumerate(request.images, 1)}
-    found["document"] = request.document and request.document.picture
-    return {name: picture for name, picture in found.items() if picture is not None}
+    found["document"] = request.document and request.document.image
+    return {name: image for name, image in found.items() if image is not None}
 
 
 def _cards(videos: Sequence[pathlib.Path], *, embed: bool) -> Iterator[dict[str, Any]]:
     """Yields what the page shows of each video; `embed` puts the video itself into the page."""
     for path in videos:
         text = path.with_suffix(".json").read_text(encoding="utf-8")
-        optional = dict.fromkeys(("negative_prompt", "clip", "first_picture", "document"))
-        record = {**optional, "pictures": [], **json.loads(text)}
+        optional = dict.fromkeys(("negative_prompt", "clip", "first_frame_image", "document"))
+        record = {**optional, "prompt_images": [], **json.loads(text)}
         card = {"source": _source(path, embed=embed), "record": record, "text": text.strip()}
-        for name in ("clip", "first_picture"):
+        for name in ("clip", "first_frame_image"):
             file = record[name] and path.with_name(record[name])
             card[name] = file and _source(file, embed=embed)
-        card["pictures"] = [_source(path.with_name(x), embed=embed) for x in record["pictures"]]
+        card["prompt_images"] = [
+            _source(path.with_name(x), embed=embed) for x in record["prompt_images"]
+        ]
         yield card
 
 

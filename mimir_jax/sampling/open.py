@@ -341,12 +341,12 @@ def _check_shortcuts(system: Any, sample: SampleConfig, name: str) -> None:
 
 
 def _check_image_guidance(system: Any, sample: SampleConfig) -> None:
-    """Raises `InputError` for a scale of pictures where prompts have none, or branches are kept."""
+    """Raises `InputError` for a scale of images where prompts have none, or branches are kept."""
     scale, own = sample.image_guidance_scale, system.sampler
     require(
         scale is None or system.guides_images,
         f"--image_guidance_scale must be left out for a run of {system.kind}, whose prompts have "
-        f"no pictures, got {scale}; use --guidance_scale, or a run of vimi",
+        f"no images, got {scale}; use --guidance_scale, or a run of vimi",
     )
     scale = own.image_guidance_scale if scale is None else scale
     every = sample.guidance_every or own.guidance_every

@@ -172,7 +172,7 @@ class Pipeline:
         read, kind = self.system.request_fields, self.system.config.kind
         require(
             "images" in read or not any(r.images for r in requests),
-            f"images must be left out for this {kind}, whose prompts have no pictures; use a run "
+            f"images must be left out for this {kind}, whose prompts have no images; use a run "
             "of the second stage of vimi",
         )
         require(
@@ -430,7 +430,7 @@ class Pipeline:
         return self.encoder.null_features(requests) if guided else None
 
     def _text_of(self, requests: Sequence[Request]) -> Any:
-        """Returns the features of the prompts alone, where pictures have a scale of their own."""
+        """Returns the features of the prompts alone, where images have a scale of their own."""
         if guidance.branches(self._guidance) < 3:
             return None
         return self.encoder.text_features(requests)
@@ -439,12 +439,10 @@ class Pipeline:
         """Returns the first frame of each prompt, of the size of the videos, or None."""
         scale = self.system.codec.spatial_compression
         height, width = (size * scale for size in shape[2:4])
-        pictures = first_frames.listed(given, prompts)
-        first_frames.check(self.system, pictures)
+        images = first_frames.listed(given, prompts)
+        first_frames.check(self.system, images)
         how = getattr(self.system.config, "first_frame", None)
-        return [
-            p if p is None else first_frames.fit(p, height, width, how.fit)[0] for p in pictures
-        ]
+        return [p if p is None else first_frames.fit(p, height, width, how.fit)[0] for p in images]
 
     def _null_features(
         self, words: Sequence[str], negative: arguments.Text, frames: Sequence[Any]

@@ -24,10 +24,10 @@ class Request:
         prompt: Text that the video shows; of a reconstruction, the name of its clip.
         negative_prompt: Text that guidance leads away from; None takes the null condition that the
             model was trained with.
-        images: Pictures that the prompt refers to, RGB (h, w, 3) in 0..255; few models read them.
+        images: Images that the prompt refers to, RGB (h, w, 3) in 0..255; few models read them.
         first_frame: First frame of the video, RGB (h, w, 3) in 0..255; image-to-video models read
             it.
-        document: Retrieved text with a picture, for models that read one before the prompt.
+        document: Retrieved text with an image, for models that read one before the prompt.
         video: Clip (frames, h, w, 3) in 0..255 to edit, of the size of the result.
         strength: Share of the steps that `video` is edited by, above 0 to 1; None is 0.8, and 1
             with a mask.

@@ -40,12 +40,12 @@ def retrieve(
     store = memory.open_memory(weights.resolve(folder, "memory"))
     search = retriever.Retriever(index.Index(store, config.bm25), config.retrieval)
     found = {request.prompt: search.first(request.prompt) for request in requests}
-    shown = {prompt: _with_picture(store, document) for prompt, document in found.items()}
+    shown = {prompt: _with_image(store, document) for prompt, document in found.items()}
     given = [dataclasses.replace(r, document=shown[r.prompt]) for r in requests]
     return given, [prompt for prompt, document in found.items() if document is None]
 
 
-def _with_picture(
+def _with_image(
     store: memory.Memory, found: documents.Document | None
 ) -> interleaved.Document | None:
-    return None if found is None else interleaved.Document(found.text, store.picture(found))
+    return None if found is None else interleaved.Document(found.text, store.read_image(found))

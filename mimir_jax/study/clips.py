@@ -100,7 +100,7 @@ def match(
 
 
 def copy_bare(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Copies the pictures of a video, without its sound and without titles or tool names.
+    """Copies the frames of a video, without its sound and without titles or tool names.
 
     Nothing is encoded anew.
 

@@ -313,9 +313,9 @@ class DiffusionEncoder(StoringEncoder, Protocol):
         ...
 
     def text_features(self, requests: Sequence[Request]) -> Features:
-        """Returns what conditions the network on the text of each request, without its pictures.
+        """Returns what conditions the network on the text of each request, without its images.
 
-        Guidance with a scale for pictures reads it. Latents of a first frame, which the
+        Guidance with a scale for images reads it. Latents of a first frame, which the
         unconditional branch has too, stay.
         """
         ...

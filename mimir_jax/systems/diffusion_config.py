@@ -45,7 +45,7 @@ class DiffusionSystemConfig(SystemConfig):
     """Whether the network has a first-block cache."""
 
     guides_images: ClassVar[bool] = False
-    """Whether prompts have pictures that guidance can have a scale for."""
+    """Whether prompts have images that guidance can have a scale for."""
 
     lora: LoraConfig = LoraConfig()
     vae: VAEConfig = VAEConfig()
@@ -85,7 +85,7 @@ class DiffusionSystemConfig(SystemConfig):
             self,
             self.sampler.image_guidance_scale is None or self.guides_images,
             f"{{sampler.image_guidance_scale}} must be None for {self.kind}, whose prompts have "
-            "no pictures",
+            "no images",
         )
         for name, least in (("heldout_clips", 1), ("loss_bands", 1), ("sample_prompts", 0)):
             checks.within(self, name, least)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plain vision transformer of transformers (`ViTModel`), the layout of DINO (arXiv 2104.14294).
 
-Its pooler, which DINO does not train, is left out: a picture is the normed class token.
+Its pooler, which DINO does not train, is left out: an image is the normed class token.
 """
 
 from mimir_jax.config import ViTConfig

@@ -155,15 +155,15 @@ def test_the_position_names_batches_of_each_bucket_and_clips():
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """A folder of long, short and turned videos, and a picture."""
+    """A folder of long, short and turned videos, and an image."""
     folder = tmp_path_factory.mktemp("mixed")
     gray = video_files.gray
     for name, frames, size in (
         ("long", 12, (48, 48)), ("other", 9, (40, 44)), ("turned", 3, (64, 128)),
         ("third", 9, (48, 48)), ("wide", 12, (32, 160)),
     ):  # fmt: skip
-        pictures = [gray(10 + 5 * i, *size) for i in range(frames)]
-        video_files.write_video(folder / f"{name}.mp4", pictures, fps=8)
+        images = [gray(10 + 5 * i, *size) for i in range(frames)]
+        video_files.write_video(folder / f"{name}.mp4", images, fps=8)
     Image.fromarray(gray(90, 100, 200)).save(folder / "photo.png")
     for path in list(folder.iterdir()):
         path.with_suffix(".txt").write_text(f"a {path.stem} clip")
@@ -177,17 +177,17 @@ def folder_data(path, listed=TWO.listed, **fields):
     )  # fmt: skip
 
 
-def test_a_folder_of_videos_and_pictures_is_sorted_into_buckets(mixed):
+def test_a_folder_of_videos_and_images_is_sorted_into_buckets(mixed):
     train = sources.make_source(folder_data(mixed), "train", seed=0)
     heldout = sources.make_source(folder_data(mixed), "heldout", seed=0)
     found = {}
     for source in (train, heldout):
         for size, group in zip(TWO.sizes, source.groups, strict=True):
             found |= {source.name(index): size.name for index in group}
-    video, picture = "5x32x32", "1x32x64"
+    video, image = "5x32x32", "1x32x64"
     assert found == {
-        "long.mp4": video, "other.mp4": video, "third.mp4": video, "turned.mp4": picture,
-        "photo.png": picture,
+        "long.mp4": video, "other.mp4": video, "third.mp4": video, "turned.mp4": image,
+        "photo.png": image,
     }  # fmt: skip
     left_out = {**train.left_out, **heldout.left_out}
     assert left_out == {"wide.mp4": "fits no bucket, has 12 frames of 32x160"}

@@ -109,9 +109,9 @@ def test_content_decides_not_the_suffix(tmp_path):
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 def test_the_whole_display_matrix_counts(tmp_path, degrees, hflip):
     path = tmp_path / "a.mp4"
-    picture = video_files.gray(0, 48, 64)
-    picture[:16, :16] = 255  # top left
-    video_files.write_video(path, [picture] * 2, rotation=degrees)
+    image = video_files.gray(0, 48, 64)
+    image[:16, :16] = 255  # top left
+    video_files.write_video(path, [image] * 2, rotation=degrees)
     content = bytearray(path.read_bytes())
     place = content.index(b"tkhd") + 4 + 40  # of the matrix
     matrix = np.frombuffer(bytes(content[place : place + 36]), ">i4").reshape(3, 3).copy()
@@ -120,7 +120,7 @@ def test_the_whole_display_matrix_counts(tmp_path, degrees, hflip):
         content[place : place + 36] = matrix.astype(">i4").tobytes()
         path.write_bytes(content)
     shown = video_io.read_clip(path, lambda line: np.zeros(1, int), lambda f, a: f.copy())[0]
-    turned = np.rot90(picture, degrees // 90)
+    turned = np.rot90(image, degrees // 90)
     expected = turned[:, ::-1] if hflip else turned
     assert shown.shape == expected.shape
     assert np.abs(shown.astype(int) - expected).mean() < 12

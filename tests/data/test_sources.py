@@ -126,8 +126,8 @@ def test_folder_reads_every_format_by_time(tmp_path, suffix):
 def test_folder_follows_uneven_time_stamps(tmp_path):
     times = [0, 40, 80, 500, 540, 1000, 1400, 1450]
     path = tmp_path / "a.mkv"
-    pictures = [video_files.gray(10 + 5 * i) for i in range(len(times))]
-    video_files.write_video(path, pictures, milliseconds=times)
+    images = [video_files.gray(10 + 5 * i) for i in range(len(times))]
+    video_files.write_video(path, images, milliseconds=times)
     video = one_clip(path, frames=6, fps=4.0)["video"]
     assert video_files.frames_of(video) == [0, 2, 3, 4, 5, 5]
 
@@ -135,9 +135,9 @@ def test_folder_follows_uneven_time_stamps(tmp_path):
 @pytest.mark.parametrize("suffix", ["mkv", "webm", "mp4", "mov"])
 def test_a_video_may_start_late(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
-    pictures = [video_files.gray(10 + 5 * i) for i in range(8)]
+    images = [video_files.gray(10 + 5 * i) for i in range(8)]
     times = [5000 + 125 * i for i in range(8)]
-    video_files.write_video(path, pictures, milliseconds=times)
+    video_files.write_video(path, images, milliseconds=times)
     timeline = video_io.list_frames(path).timeline
     np.testing.assert_allclose(timeline.times, np.arange(8) / 8, atol=2e-3)
     assert video_files.frames_of(one_clip(path, frames=4, fps=4.0)["video"]) == [0, 2, 4, 6]
@@ -145,8 +145,8 @@ def test_a_video_may_start_late(tmp_path, suffix):
 
 def test_folder_follows_the_durations_of_an_animation(tmp_path):
     path = tmp_path / "a.webp"
-    pictures = [video_files.gray(10 + 5 * i) for i in range(4)]
-    video_files.write_animation(path, pictures, [100, 500, 100, 300])
+    images = [video_files.gray(10 + 5 * i) for i in range(4)]
+    video_files.write_animation(path, images, [100, 500, 100, 300])
     video = one_clip(path, frames=5, fps=5.0)["video"]
     assert video_files.frames_of(video) == [0, 1, 1, 2, 3]
 
@@ -159,8 +159,8 @@ def test_folder_takes_every_frame_without_a_rate(tmp_path):
 @pytest.mark.parametrize("suffix", ["mp4", "avi"])
 def test_folder_windows_are_exact_anywhere_in_a_clip(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
-    pictures = [video_files.gray(10 + 5 * i) for i in range(48)]
-    video_files.write_video(path, pictures, codec="libx264", options={"g": "8"})
+    images = [video_files.gray(10 + 5 * i) for i in range(48)]
+    video_files.write_video(path, images, codec="libx264", options={"g": "8"})
     video_files.write_captions(tmp_path, {path.name: "a clip"})
     source = folder.VideoFolder(tmp_path, frames=4, fps=12.0, **SIZE)
     seen = set()
@@ -173,18 +173,18 @@ def test_folder_windows_are_exact_anywhere_in_a_clip(tmp_path, suffix):
 
 
 def test_folder_crops_to_cover_without_distortion(tmp_path):
-    picture = video_files.gray(0, 48, 96)
-    picture[:, 24:72] = 200
-    video_files.write_video(tmp_path / "a.mp4", [picture] * 2)
+    image = video_files.gray(0, 48, 96)
+    image[:, 24:72] = 200
+    video_files.write_video(tmp_path / "a.mp4", [image] * 2)
     video = one_clip(tmp_path / "a.mp4", frames=1, height=24, width=24)["video"]
     assert np.abs(video[:, 2:-2, 2:-2].astype(int) - 200).max() < 12
 
 
 @pytest.mark.parametrize("degrees, corner", [(90, (-1, 0)), (180, (-1, -1)), (270, (0, -1))])
 def test_folder_turns_sideways_video(tmp_path, degrees, corner):
-    picture = video_files.gray(0, 48, 64)
-    picture[:16, :16] = 255
-    video_files.write_video(tmp_path / "a.mp4", [picture] * 2, rotation=degrees)
+    image = video_files.gray(0, 48, 64)
+    image[:16, :16] = 255
+    video_files.write_video(tmp_path / "a.mp4", [image] * 2, rotation=degrees)
     height, width = (48, 64) if degrees == 180 else (64, 48)
     video = one_clip(tmp_path / "a.mp4", frames=1, height=height, width=width)["video"]
     assert video[0][corner].mean() > 200
@@ -192,10 +192,10 @@ def test_folder_turns_sideways_video(tmp_path, degrees, corner):
 
 
 def test_folder_squares_anamorphic_pixels(tmp_path):
-    picture = video_files.gray(0, 48, 48)
-    picture[12:36, 12:36] = 255
+    image = video_files.gray(0, 48, 48)
+    image[12:36, 12:36] = 255
     path = tmp_path / "a.mp4"
-    video_files.write_video(path, [picture] * 2, pixel_aspect=Fraction(2, 1))
+    video_files.write_video(path, [image] * 2, pixel_aspect=Fraction(2, 1))
     video = one_clip(path, frames=1, height=48, width=96)["video"]
     rows, columns = (video[0, :, :, 0] > 127).nonzero()
     assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (24, 48)
@@ -220,8 +220,8 @@ def test_transparency_of_videos_is_white_too(tmp_path):
         container.mux(stream.encode())
     video = one_clip(path, frames=2)["video"]
     with video_stream.open_video(path) as (_, shown):
-        pictures = [frame.picture() for frame in shown]
-    for found in (video, pictures):
+        images = [frame.image() for frame in shown]
+    for found in (video, images):
         assert found[0].min() == 255
         np.testing.assert_array_equal(found[1][0, 0], [255, 0, 0])
 
@@ -242,11 +242,11 @@ def replace_clip(path, suffix, how):
     """Replaces clip c by a broken file of another format."""
     (path / "c.mp4").unlink()
     target = path / f"c.{suffix}"
-    pictures = [video_files.gray(10 + 5 * i) for i in range(40)]
+    images = [video_files.gray(10 + 5 * i) for i in range(40)]
     if suffix in ("gif", "webp"):
-        video_files.write_animation(target, pictures, 50)
+        video_files.write_animation(target, images, 50)
     else:
-        video_files.write_video(target, pictures, faststart=True)
+        video_files.write_video(target, images, faststart=True)
     video_files.break_file(target, how)
     names = {f"{n}.mp4": f"clip {n}" for n in "abde"} | {target.name: "clip c"}
     video_files.write_captions(path, names)
@@ -296,10 +296,10 @@ def test_folder_skips_or_repeats_a_short_clip(five_clips):
 
 def test_folder_never_shows_frames_built_on_damage(tmp_path):
     path = tmp_path / "a.mp4"
-    pictures = [np.roll(video_files.gray(10 + i, 48, 64), i, 1) for i in range(48)]
-    for i, picture in enumerate(pictures):
-        picture[8:40, i : i + 16] = 255 - 3 * i
-    video_files.write_video(path, pictures, options={"g": "12", "bf": "0"})
+    images = [np.roll(video_files.gray(10 + i, 48, 64), i, 1) for i in range(48)]
+    for i, image in enumerate(images):
+        image[8:40, i : i + 16] = 255 - 3 * i
+    video_files.write_video(path, images, options={"g": "12", "bf": "0"})
     video_files.write_clip(tmp_path / "b.mp4", 8)
     video_files.write_captions(tmp_path, {"a.mp4": "a", "b.mp4": "b"})
     source = folder.VideoFolder(tmp_path, frames=6, **SIZE)
@@ -318,10 +318,10 @@ def test_folder_never_shows_frames_built_on_damage(tmp_path):
 
 def test_folder_jumps_past_frames_that_need_an_earlier_key(tmp_path):
     path = tmp_path / "a.mp4"
-    pictures = [np.roll(np.eye(48, 64, dtype=np.uint8), 2 * i, 1) * 200 for i in range(48)]
-    pictures = [np.repeat(picture[..., None], 3, -1) for picture in pictures]
+    images = [np.roll(np.eye(48, 64, dtype=np.uint8), 2 * i, 1) * 200 for i in range(48)]
+    images = [np.repeat(image[..., None], 3, -1) for image in images]
     options = {"x264-params": "keyint=8:open-gop=1:bframes=3:scenecut=0"}
-    video_files.write_video(path, pictures, options=options)
+    video_files.write_video(path, images, options=options)
     fit = lambda frame, aspect: np.ascontiguousarray(frame)  # noqa: E731
     whole = video_io.read_clip(path, lambda line: np.arange(len(line.times)), fit)
     assert len(whole) == 48
@@ -336,14 +336,14 @@ def test_folder_jumps_past_frames_that_need_an_earlier_key(tmp_path):
 
 def test_avi_keeps_the_times_of_dropped_frames(tmp_path):
     kept = [i for i in range(40) if not 8 <= i < 20]
-    pictures = [video_files.gray(10 + 5 * i) for i in kept]
+    images = [video_files.gray(10 + 5 * i) for i in kept]
     path = tmp_path / "a.avi"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=8)
         stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
         stream.bit_rate = 4_000_000
-        for i, picture in zip(kept, pictures, strict=True):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for i, image in zip(kept, images, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = i, Fraction(1, 8)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -414,7 +414,7 @@ def test_folder_refuses_a_bad_geometry(tmp_path, wrong):
         folder.VideoFolder(tmp_path, **{"frames": 2, **SIZE, **wrong})
 
 
-def test_read_clip_reports_missing_files_and_films_without_pictures(tmp_path):
+def test_read_clip_reports_missing_files_and_films_without_video(tmp_path):
     with pytest.raises(video_io.UnreadableClip, match="No such file"):
         video_io.read_clip(tmp_path / "a.mp4", lambda line: np.zeros(1, int), lambda f, a: f)
 

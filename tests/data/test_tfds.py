@@ -45,23 +45,23 @@ class ToyClips(tfds_lib.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, count):
         for i in range(count):
-            pictures = [video_files.gray(10 + 5 * k, 24, 32) for k in range(5 + i)]
+            images = [video_files.gray(10 + 5 * k, 24, 32) for k in range(5 + i)]
             yield (
                 i,
                 {
-                    "clip": np.stack(pictures),
-                    "encoded": [encode_png(picture) for picture in pictures],
+                    "clip": np.stack(images),
+                    "encoded": [encode_png(image) for image in images],
                     "label": i % 2,
-                    "mask": np.stack(pictures)[:, ::4, ::4, :1],
+                    "mask": np.stack(images)[:, ::4, ::4, :1],
                     "text": f"clip {i}",
                     "texts": [f"first {i}", f"second {i}"],
                 },
             )
 
 
-def encode_png(picture):
+def encode_png(image):
     data = io.BytesIO()
-    Image.fromarray(picture).save(data, "png")
+    Image.fromarray(image).save(data, "png")
     return data.getvalue()
 
 

@@ -25,7 +25,7 @@ def frames_of(video: np.ndarray) -> list[int]:
 
 def write_video(
     path: pathlib.Path,
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     *,
     fps: int = 24,
     codec: str | None = None,
@@ -35,11 +35,11 @@ def write_video(
     faststart: bool = False,
     options: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes pictures at `fps`, or at the given times."""
+    """Writes images at `fps`, or at the given times."""
     muxing = {"movflags": "faststart"} if faststart else {}
     with av.open(str(path), "w", options=muxing) as container:
         stream = container.add_stream(codec or CODECS.get(path.suffix, "libx264"), rate=fps)
-        stream.height, stream.width = pictures[0].shape[:2]
+        stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt, stream.options = "yuv420p", dict(options or {})
         stream.bit_rate = 4_000_000
         if milliseconds:
@@ -48,8 +48,8 @@ def write_video(
             stream.set_display_rotation(rotation)
         if pixel_aspect:
             stream.codec_context.sample_aspect_ratio = pixel_aspect
-        for i, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for i, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             if milliseconds:
                 frame.pts, frame.time_base = milliseconds[i], Fraction(1, 1000)
             container.mux(stream.encode(frame))
@@ -57,20 +57,20 @@ def write_video(
 
 
 def write_animation(
-    path: pathlib.Path, pictures: Sequence[np.ndarray], milliseconds: int | Sequence[int]
+    path: pathlib.Path, images: Sequence[np.ndarray], milliseconds: int | Sequence[int]
 ) -> None:
-    first, *rest = [Image.fromarray(picture) for picture in pictures]
+    first, *rest = [Image.fromarray(image) for image in images]
     kind = {"lossless": True} if path.suffix == ".webp" else {"disposal": 2}
     first.save(path, save_all=True, append_images=rest, duration=milliseconds, loop=0, **kind)
 
 
 def write_clip(path: pathlib.Path, count: int, fps: int = 8) -> None:
     """Writes `count` gray frames in whatever format the name asks for."""
-    pictures = [gray(10 + 5 * i) for i in range(count)]
+    images = [gray(10 + 5 * i) for i in range(count)]
     if path.suffix in (".gif", ".webp"):
-        write_animation(path, pictures, round(1000 / fps))
+        write_animation(path, images, round(1000 / fps))
     else:
-        write_video(path, pictures, fps=fps)
+        write_video(path, images, fps=fps)
 
 
 def write_captions(folder: pathlib.Path, captions: Mapping[str, object]) -> None:

@@ -50,10 +50,10 @@ def test_inputs_equal_transformers(tmp_path, case, shape):
     kind, settings = SETTINGS[case]
     theirs = processor(kind, **settings)
     theirs.save_pretrained(str(tmp_path))
-    picture = RNG.integers(0, 256, (*shape, 3), dtype=np.uint8)
-    expected = np.moveaxis(theirs(picture, input_data_format="channels_last").pixel_values[0], 0, 2)
+    image = RNG.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    expected = np.moveaxis(theirs(image, input_data_format="channels_last").pixel_values[0], 0, 2)
     cfg = images.read_config(tmp_path, expected.shape[0])
-    ours = images.prepare(picture, cfg)
+    ours = images.prepare(image, cfg)
     assert ours.shape == expected.shape and ours.dtype == np.float32
     assert np.abs(ours - expected).max() < 1e-3 * LEVEL * (255 if case == "plain" else 1)
 

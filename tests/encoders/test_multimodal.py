@@ -29,7 +29,7 @@ from tests.helpers import relative_error
 RNG = np.random.default_rng(0)
 CFG = MultimodalConfig(length=64)
 CAT, BENCH = (RNG.integers(0, 256, shape, dtype=np.uint8) for shape in ((9, 12, 3), (20, 8, 3)))
-LLAVA_TEMPLATE = (  # as LLaVA-1.5 has it: all pictures, then all texts
+LLAVA_TEMPLATE = (  # as LLaVA-1.5 has it: all images, then all texts
     "{% for m in messages %}{{ m['role'].upper() + ': ' }}"
     "{% for c in m['content'] | selectattr('type', 'equalto', 'image') %}<image>\n{% endfor %}"
     "{% for c in m['content'] | selectattr('type', 'equalto', 'text') %}{{ c['text'] + ' ' }}"
@@ -64,7 +64,7 @@ def encoder(folder):
 
 
 def shown(prompt):
-    """A prompt as text, its pictures as the letter of their name."""
+    """A prompt as text, its images as the letter of their name."""
     names = {id(CAT): "[cat]", id(BENCH): "[bench]"}
     return "".join(p.text if isinstance(p, Text) else names[id(p)] for p in prompt.segments)
 
@@ -93,18 +93,18 @@ def test_layouts_are_those_of_the_paper():
 
 def test_the_task_follows_from_the_request():
     compose = interleaved.compose
-    assert shown(compose(CFG, "<img> sleeps", pictures=[CAT])).endswith("\n[cat] sleeps")
+    assert shown(compose(CFG, "<img> sleeps", images=[CAT])).endswith("\n[cat] sleeps")
     assert shown(compose(CFG, "It sleeps", first_frame=CAT)).endswith("It sleeps\n[cat]")
     found = compose(CFG, "It sleeps", document=Document("cat", CAT))
     assert shown(found).endswith("cat\n[cat]\nIt sleeps")
     assert shown(compose(CFG, "It sleeps")) == "It sleeps"
     with pytest.raises(InputError, match="one of images, first_frame and a retrieved document"):
-        compose(CFG, "<img> sleeps", pictures=[CAT], first_frame=CAT)
+        compose(CFG, "<img> sleeps", images=[CAT], first_frame=CAT)
 
 
 @pytest.mark.parametrize("text, number", [("A <img> and a <img>.", 1), ("A cat.", 1), ("<img>", 0)])
-def test_pictures_must_fit_their_marks(text, number):
-    message = f"a mark <img> for each picture, got {text.count('<img>')} for {number} pictures"
+def test_images_must_fit_their_marks(text, number):
+    message = f"a mark <img> for each image, got {text.count('<img>')} for {number} images"
     with pytest.raises(InputError, match=message):
         interleaved.parse(text, [CAT] * number)
 
@@ -135,11 +135,11 @@ def test_ids_equal_the_processor_of_transformers(encoder):
     theirs = processor(images=[CAT, BENCH], text=text, return_tensors="np")
     assert plain.ids(prompt) == theirs["input_ids"][0].tolist()
     rules = images.ImageConfig(resize=(8,), crop=(8, 8))
-    ours = [np.moveaxis(images.prepare(x, rules), 2, 0) for x in prompt.pictures]
+    ours = [np.moveaxis(images.prepare(x, rules), 2, 0) for x in prompt.images]
     assert np.abs(np.stack(ours) - theirs["pixel_values"]).max() < 1e-5
 
 
-def test_turns_keep_pictures_where_they_stand(encoder):
+def test_turns_keep_images_where_they_stand(encoder):
     tokenizer = encoder.tokenization.tokenizer
     prompt = interleaved.subjects(CFG, "A <img> on a <img>.", [CAT, BENCH])
     body = f"{CFG.subject[0]}\nA <image> on a <image>."
@@ -186,9 +186,9 @@ def test_a_retrieved_document_enters_a_prompt(encoder, tmp_path):
     store.append(documents.from_toyworld(store.folder, source, range(6)))
     search = Retriever(building.build(store, BM25Config()), RetrievalConfig())
     found = search.first(source.text(0), exclude=["train-0-000000"])
-    picture = store.picture(found)
-    prompt = interleaved.retrieved(CFG, source.text(0), Document(found.text, picture))
-    assert found.id != "train-0-000000" and prompt.pictures == [picture]
+    image = store.read_image(found)
+    prompt = interleaved.retrieved(CFG, source.text(0), Document(found.text, image))
+    assert found.id != "train-0-000000" and prompt.images == [image]
     assert encoder.encode([prompt]).mask.sum() > encoder.tokenization.tokens_per_image
 
 
@@ -196,7 +196,7 @@ def test_long_prompts_lose_their_documents_text_first(encoder):
     fit = encoder.tokenization.fit
     prompt = interleaved.retrieved(CFG, "a red cat " * 3, Document("the green bench " * 20, CAT))
     fitting, rests = fit(prompt, 64)
-    assert len(encoder.tokenization.ids(fitting)) <= 64 and len(fitting.pictures) == 1
+    assert len(encoder.tokenization.ids(fitting)) <= 64 and len(fitting.images) == 1
     assert shown(fitting).startswith(CFG.retrieval[0]) and shown(fitting).endswith("a red cat ")
     assert len(rests) == 1 and rests[0].endswith("bench")
     assert encoder.truncated(prompt) == rests and encoder.encode([prompt]).mask.any()
@@ -204,7 +204,7 @@ def test_long_prompts_lose_their_documents_text_first(encoder):
     fitting, rests = fit(longer, 64)
     assert rests[0] == "the bench" and rests[1].endswith("cat") and "red cat" in shown(fitting)
     assert fit(interleaved.retrieved(CFG, "A cat.", None), 64)[1] == []
-    with pytest.raises(InputError, match="must fit 18 tokens with its 4 pictures of 4, got"):
+    with pytest.raises(InputError, match="must fit 18 tokens with its 4 images of 4, got"):
         fit(Prompt((CAT, CAT, CAT, CAT, Text("a cat"))), 18)
 
 

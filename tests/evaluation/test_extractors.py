@@ -169,12 +169,10 @@ def test_dino_of_a_folder_equals_transformers_with_its_processor(tmp_path):
     with pytest.raises(InputError, match="must hold preprocessor_config.json, which says"):
         opening.open_image_extractor(str(tmp_path / "dino"), "--dino")
     rules.save_pretrained(str(tmp_path / "dino"))
-    picture = np.random.default_rng(3).integers(0, 256, (41, 50, 3), np.uint8)
-    ours = opening.open_image_extractor(str(tmp_path / "dino"), "--dino").embed_images(
-        picture[None]
-    )
+    image = np.random.default_rng(3).integers(0, 256, (41, 50, 3), np.uint8)
+    ours = opening.open_image_extractor(str(tmp_path / "dino"), "--dino").embed_images(image[None])
     with torch.no_grad():
-        pixels = rules(picture, input_data_format="channels_last", return_tensors="pt").pixel_values
+        pixels = rules(image, input_data_format="channels_last", return_tensors="pt").pixel_values
         theirs = model(pixels).last_hidden_state[:, 0]
     theirs = (theirs / theirs.norm(dim=1, keepdim=True)).numpy()
     np.testing.assert_allclose(ours, theirs, atol=1e-5)

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The grounding suite, by a generator that believes every picture."""
+"""The grounding suite, by a generator that believes every image."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ SEED = 7
 
 
 class Believer:
-    """Draws the shape that it sees in the picture of a request, a circle where it sees none."""
+    """Draws the shape that it sees in the image of a request, a circle where it sees none."""
 
     fps, batch_multiple, size, settings = 8.0, 4, (17, 64, 64), {"step": 1}
     system = types.SimpleNamespace(request_fields={"images", "document", "first_frame"})
@@ -45,7 +45,7 @@ class Believer:
         if request.images:
             shape = group.shape
         elif request.document is not None:
-            still = np.repeat(request.document.picture[None], 17, axis=0)
+            still = np.repeat(request.document.image[None], 17, axis=0)
             shape = recognition.observe(still).groups[0].shape
         changed = dataclasses.replace(group, shape=shape)
         return renderer.render(dataclasses.replace(scene, groups=(changed,)), *self.size)
@@ -56,7 +56,7 @@ def silent(done, total):
 
 
 @pytest.mark.slow
-def test_what_pictures_bring_is_measured(tmp_path):
+def test_what_images_bring_is_measured(tmp_path):
     config = config_lib.GroundingEvalConfig(
         out=str(tmp_path / "out"), variety="single", scenes=3, seed=SEED
     )
@@ -100,7 +100,7 @@ def test_only_runs_that_read_images_are_evaluated(tmp_path):
         config_lib.GroundingEvalConfig(demos=("name",))
 
 
-def test_an_invented_name_means_what_its_picture_shows():
+def test_an_invented_name_means_what_its_image_shows():
     assert not set(invented.NAMES["train"]) & set(invented.NAMES["heldout"])
     for index in range(12):
         scene = sampling.sample(0, "train", index, "single")
@@ -110,9 +110,7 @@ def test_an_invented_name_means_what_its_picture_shows():
         assert found.words == found.text.replace("zivofs", "zivof").replace(
             "zivof", found.words.split(group.colour)[1].split()[0]
         )
-        (seen,) = recognition.observe(np.repeat(found.picture[None], 17, axis=0)).groups
+        (seen,) = recognition.observe(np.repeat(found.image[None], 17, axis=0)).groups
         assert seen.shape == group.shape == found.shape and seen.colour != group.colour
         assert (seen.colour, seen.shape) not in sampling.HELDOUT_PAIRS
-        assert not np.array_equal(
-            found.picture, invented.explain(scene, "zivof", index + 99).picture
-        )
+        assert not np.array_equal(found.image, invented.explain(scene, "zivof", index + 99).image)

@@ -30,7 +30,7 @@ def nothing(done, total):
 
 
 class Painter:
-    """A model whose videos have one random colour, or that of the picture it is given."""
+    """A model whose videos have one random colour, or that of the image it is given."""
 
     fps, batch_multiple = 8.0, 3
     settings = {"checkpoint": "painter", "step": 3}  # noqa: RUF012
@@ -279,7 +279,7 @@ def test_msrvtt_measures_a_random_caption_of_each_test_video(tmp_path, c3d, colo
 
 
 def write_subjects(folder):
-    """Writes two subjects of different colours, the red one with two pictures."""
+    """Writes two subjects of different colours, the red one with two images."""
     for name, colour in (("cat/0.png", (200, 20, 20)), ("cat/1.png", (200, 120, 20)),
                          ("box/a.jpg", (20, 20, 200))):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -306,14 +306,14 @@ def test_subjects_are_recognised_and_stillness_shows(tmp_path, colours):
     result = json.loads((tmp_path / "out" / results.RESULTS).read_text())
     one, two = result["groups"]["1"], result["groups"]["2"]
     assert one["clips"] == 4 and one["subjects"] == 2 and two["clips"] == 2
-    pictures = similarity.unit(np.array([[200.0, 20, 20], [200, 120, 20]]))
-    agreement = float(pictures[0] @ pictures[1])
+    images = similarity.unit(np.array([[200.0, 20, 20], [200, 120, 20]]))
+    agreement = float(images[0] @ images[1])
     assert result["real"]["clip_i"] == pytest.approx(agreement, abs=1e-3)
-    # The cat of its first picture agrees with both, the box with its only one.
+    # The cat of its first image agrees with both, the box with its only one.
     assert one["dino"]["value"] == pytest.approx(((1 + agreement) / 2 + 1) / 2, abs=0.01)
     assert one["clip_t"]["value"] > 0.9 and one["change"]["value"] == 0
     assert two["dino"]["value"] < one["dino"]["value"]
-    assert "real pictures" in report.text and "DINO" in report.text and "change, %" in report.text
+    assert "real images" in report.text and "DINO" in report.text and "change, %" in report.text
 
 
 @pytest.mark.parametrize(
@@ -333,11 +333,11 @@ def test_prompts_of_subjects_are_checked(tmp_path, line, message):
         subjects.read_tasks(tmp_path / "p.jsonl")
 
 
-def test_subjects_without_pictures_are_named(tmp_path):
+def test_subjects_without_images_are_named(tmp_path):
     write_subjects(tmp_path / "images")
     for name in ("dog", "../images/cat/..", "../../etc"):
-        with pytest.raises(InputError, match="must hold a folder .* with pictures .*, found none"):
-            subjects.find_pictures(tmp_path / "images", ["cat", name])
+        with pytest.raises(InputError, match="must hold a folder .* with images .*, found none"):
+            subjects.find_images(tmp_path / "images", ["cat", name])
 
 
 def test_similarities_in_closed_form():
@@ -347,8 +347,8 @@ def test_similarities_in_closed_form():
     np.testing.assert_allclose(similarity.text_similarity(frames, texts), [0.5, half])
     real = [np.array([[1.0, 0], [0, 1]]), np.array([[-1.0, 0]])]
     assert similarity.subject_similarity(frames[0], real) == pytest.approx((0.5 - 0.5) / 2)
-    assert similarity.agreement_of_pictures(real[0]) == pytest.approx(0)
-    assert similarity.agreement_of_pictures(real[1]) is None
+    assert similarity.agreement_of_images(real[0]) == pytest.approx(0)
+    assert similarity.agreement_of_images(real[1]) is None
     clips = np.zeros((2, 3, 2, 2, 3), np.uint8)
     clips[1, 1] = 255
     np.testing.assert_allclose(similarity.frame_change(clips), [0, 100])

@@ -305,11 +305,11 @@ def test_augmented_things_stay_things_on_white():
     image[20:50, 5:35] = (200, 30, 30, 255)
     rng = np.random.default_rng(0)
     made = [cutouts_lib.augment(image, rng, keep_background=0.0) for _ in range(8)]
-    for picture in made:
-        assert picture.shape[0] == picture.shape[1] and (picture > 250).all(-1).any()
-        red = (picture[..., 0] > 150) & (picture[..., 1] < 90)
+    for thing in made:
+        assert thing.shape[0] == thing.shape[1] and (thing > 250).all(-1).any()
+        red = (thing[..., 0] > 150) & (thing[..., 1] < 90)
         assert red.mean() > 0.1
-    assert len({picture.tobytes() for picture in made}) == 8
+    assert len({thing.tobytes() for thing in made}) == 8
     behind = cutouts_lib.augment(image, np.random.default_rng(0), keep_background=1.0)
     assert (behind.max(axis=-1) < 40).any()
     again = cutouts_lib.augment(image, np.random.default_rng(0), keep_background=1.0)

@@ -19,7 +19,7 @@ from tests import commands
 DOCUMENTS = [Document(f"d{i}", f"text {i} ü", source=f"s{i // 2}") for i in range(11)]
 
 
-def picture(path, value=7):
+def write_image(path, value=7):
     Image.fromarray(np.full((4, 5, 3), value, np.uint8)).save(path)
 
 
@@ -136,7 +136,7 @@ def test_damaged_memories_are_refused(tmp_path):
 
 
 def test_jsonl_is_read(tmp_path):
-    picture(tmp_path / "cat.png")
+    write_image(tmp_path / "cat.png")
     rows = [{"text": "a cat", "image": "cat.png"}, {"text": "a dog", "id": "dog", "source": "v7"}]
     path = tmp_path / "pets.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
@@ -147,13 +147,13 @@ def test_jsonl_is_read(tmp_path):
     ]
     made = memory.create(tmp_path / "m")
     made.append(found)
-    assert made.picture(made[0]).shape == (4, 5, 3) and made.picture(made[1]) is None
+    assert made.read_image(made[0]).shape == (4, 5, 3) and made.read_image(made[1]) is None
 
 
 def test_folders_are_read(tmp_path):
     (tmp_path / "more").mkdir()
     for name, text in (("b.png", "two\nlines"), ("a.jpg", "first"), ("more/c.PNG", "third")):
-        picture(tmp_path / name)
+        write_image(tmp_path / name)
         (tmp_path / name).with_suffix(".txt").write_text(text)
     found = list(documents.from_path(tmp_path))
     assert [(d.id, d.text) for d in found] == [
@@ -172,7 +172,7 @@ def test_scenes_are_rendered(tmp_path):
     assert [made[i].id for i in range(3)] == [f"train-3-00000{i}" for i in (2, 3, 4)]
     assert made[0].text == source.text(2) and made[0].source == made[0].id
     video = ToyworldSource("train", seed=3, frames=9, height=16, width=24)[2]["video"]
-    assert np.array_equal(made.picture(made[0]), video[0])
+    assert np.array_equal(made.read_image(made[0]), video[0])
 
 
 def test_each_unseen_name_has_an_image(tmp_path):
@@ -180,7 +180,7 @@ def test_each_unseen_name_has_an_image(tmp_path):
     made.append(documents.from_invented_names(made.folder))
     assert len(made) == 60 == len({made[i].text for i in range(60)})
     assert not {made[i].text.split()[1] for i in range(60)} & set(invented.NAMES["train"])
-    still = np.repeat(made.picture(made[3])[None], 17, axis=0)
+    still = np.repeat(made.read_image(made[3])[None], 17, axis=0)
     (seen,) = recognition.observe(still).groups
     assert seen.shape == list(vocabulary.SHAPES)[3]
 
@@ -204,9 +204,9 @@ def test_bad_lines_are_named(tmp_path, line, message):
 def test_bad_sources_are_refused(tmp_path):
     with pytest.raises(InputError, match="must be a .jsonl file or a folder.*got nothing there"):
         documents.from_path(tmp_path / "none.jsonl")
-    with pytest.raises(InputError, match="must hold pictures, found none"):
+    with pytest.raises(InputError, match="must hold images, found none"):
         list(documents.from_path(tmp_path))
-    picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     with pytest.raises(InputError, match="a.png must have its text in a.txt beside it"):
         list(documents.from_path(tmp_path))
     (tmp_path / "metadata.jsonl").write_text('{"text": "a"}')

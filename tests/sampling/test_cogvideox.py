@@ -204,7 +204,7 @@ def test_videos_are_those_of_diffusers(pipelines, variant, frames, height, width
         )
         # 4 latent frames decode to 16.
         assert videos.shape == (2, 16 if frames == 13 else frames, height, width, 3)
-        assert videos.std() > 0.05  # not a flat picture, nor one that clipping made
+        assert videos.std() > 0.05  # not a flat image, nor one that clipping made
         assert ((videos > 0) & (videos < 1)).mean() > 0.7
         assert error < 1e-4
 

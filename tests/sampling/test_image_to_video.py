@@ -63,7 +63,7 @@ def make_pipeline(variant, tokenizer, encoder):
     return pipeline
 
 
-def picture(height, width, seed=0):
+def random_image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
@@ -88,7 +88,8 @@ def compare(theirs, ours, variant, steps=3, scale=4.0):
     padded = dit.padded_frames((frames - 1) // 4 + 1, cfg)
     latents, noise = text_to_video.draw((2, padded, height // 4, width // 4, 4), steps)
     noise = noise if ours.scheduler.stochastic else None
-    frame, shared = picture(height, width), {"num_inference_steps": steps, "guidance_scale": scale}
+    frame = random_image(height, width)
+    shared = {"num_inference_steps": steps, "guidance_scale": scale}
     size = {"num_frames": frames, "height": height, "width": width}
     expected = run_reference(
         theirs, frame, latents, noise, prompt=PROMPTS, use_dynamic_cfg=False, **size, **shared
@@ -106,14 +107,14 @@ def test_videos_are_those_of_diffusers(pipelines, variant):
     assert videos.shape[1:] == (*SIZES[variant][1:], 3)
     assert ((videos > 0) & (videos < 1)).mean() > 0.7 and videos.std() > 0.05
     assert error < 1e-4
-    assert relative_error(without, videos) > 1e-2  # the picture does something
+    assert relative_error(without, videos) > 1e-2  # the image does something
 
 
 @pytest.mark.slow
 @pytest.mark.torch
-def test_a_command_makes_videos_of_a_picture_of_another_shape(pipelines, tmp_path):
+def test_a_command_makes_videos_of_an_image_of_another_shape(pipelines, tmp_path):
     _, ours, folder = pipelines["5b-i2v"]
-    shown = picture(80, 56)
+    shown = random_image(80, 56)
     Image.fromarray(shown).save(tmp_path / "wall.png")
     out, options = tmp_path / "out", ["--steps", 2, "--image_fit", "pad", "--guidance_scale", 4]
     given = ["--first_frame", tmp_path / "wall.png", "--prompt", PROMPTS[0], "--out", out]
@@ -123,7 +124,7 @@ def test_a_command_makes_videos_of_a_picture_of_another_shape(pipelines, tmp_pat
     record = json.loads((out / "000.json").read_text())
     assert (record["image_fit"], record["image_latent_scale"]) == ("pad", "scaled")
     assert len(record["first_frame"]) == 1
-    with Image.open(out / record["first_picture"]) as read:
+    with Image.open(out / record["first_frame_image"]) as read:
         padded = np.asarray(read)
     assert padded.shape == (40, 56, 3) and not padded[:, :14].any() and padded[:, 14:42].any()
     page = (out / "index.html").read_text()
@@ -153,8 +154,8 @@ def test_scales_and_models_that_read_no_image_are_told(pipelines, tmp_path):
     fixed, message = pipelines["5b-i2v"][2], r"must have the size \(3, 10, 14\) of the learned"
     with pytest.raises(ValueError, match=message):
         open_lib.configure(published.read(fixed)[0], SampleConfig(height=48), fixed)
-    with pytest.raises(ValueError, match="one picture, or one per prompt, got 1 for 2; pass as"):
-        later(PROMPTS, first_frame=[picture(24, 40)], key=jax.random.key(0))
+    with pytest.raises(ValueError, match="one image, or one per prompt, got 1 for 2; pass as"):
+        later(PROMPTS, first_frame=[random_image(24, 40)], key=jax.random.key(0))
     with pytest.raises(ValueError, match=r"\(h, w, 3\) of uint8 in 0..255, got .*float64"):
         later(PROMPTS, first_frame=np.zeros((24, 40, 3)), key=jax.random.key(0))
     strict = c.FirstFrameConfig(dropout=0.0)
@@ -172,7 +173,7 @@ def test_scales_and_models_that_read_no_image_are_told(pipelines, tmp_path):
         ("pad", (40, 20), ""),
     ],
 )
-def test_pictures_are_fitted_as_said(how, size, note):
+def test_images_are_fitted_as_said(how, size, note):
     columns, rows = size
-    frame, said = first_frames.fit(picture(rows, columns), 20, 40, how)
+    frame, said = first_frames.fit(random_image(rows, columns), 20, 40, how)
     assert (frame.shape, said) == ((20, 40, 3), note)

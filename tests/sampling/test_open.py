@@ -105,7 +105,7 @@ def test_settings_that_no_model_can_follow_are_named_by_their_flags(values, mess
         "width",
         "steps",
         "cacheless",
-        "pictures",
+        "images",
         "zero",
         "both",
         "number",

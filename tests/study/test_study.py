@@ -129,8 +129,8 @@ def test_copy_keeps_rotation_and_drops_sound(tmp_path):
         audio = container.add_stream("aac", rate=48000)
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
         sound.sample_rate = 48000
-        picture = av.VideoFrame.from_ndarray(video_files.gray(50), format="rgb24")
-        for packet in [*video.encode(picture), *audio.encode(sound), *video.encode()]:
+        image = av.VideoFrame.from_ndarray(video_files.gray(50), format="rgb24")
+        for packet in [*video.encode(image), *audio.encode(sound), *video.encode()]:
             container.mux(packet)
         container.mux(audio.encode())
     clips.copy_bare(source, target)
@@ -151,8 +151,8 @@ def test_copy_refuses_what_browsers_do_not_play(tmp_path, codec, pixels):
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream(codec, rate=8)
         stream.height, stream.width, stream.pix_fmt = 48, 64, pixels
-        picture = av.VideoFrame.from_ndarray(video_files.gray(50), format="rgb24")
-        container.mux([*stream.encode(picture), *stream.encode()])
+        image = av.VideoFrame.from_ndarray(video_files.gray(50), format="rgb24")
+        container.mux([*stream.encode(image), *stream.encode()])
     with pytest.raises(ValueError, match=f"to play in every browser, got .*{pixels}"):
         clips.copy_bare(tmp_path / "a.mp4", tmp_path / "b.mp4")
 

@@ -56,7 +56,7 @@ def aligning(frozen, folder):
     )
 
 
-def test_answers_alone_are_learned_behind_their_picture(llava_folder):
+def test_answers_alone_are_learned_behind_their_image(llava_folder):
     run = captioning(llava_folder)
     system = systems.make_system(run)
     encoder = systems.make_encoder(run, system)
@@ -121,8 +121,8 @@ def test_a_llava_learns_and_encodes_prompts(llava_folder, tmp_path):
     encoder = multimodal.MultimodalEncoder(
         c.MultimodalConfig(path=str(tmp_path / "llava"), length=32)
     )
-    picture = np.zeros((32, 32, 3), np.uint8)
-    assert encoder.encode([Prompt((picture, Text("\na cat")))]).mask.sum() > 4
+    image = np.zeros((32, 32, 3), np.uint8)
+    assert encoder.encode([Prompt((image, Text("\na cat")))]).mask.sum() > 4
     model = encoder._network.model
     start = initialization.read_init(f"{llava_folder},{tmp_path / 'llava'}", model)
     jax.tree.map(np.testing.assert_array_equal, start, encoder._network.params)
@@ -146,9 +146,9 @@ def test_an_aligner_learns_and_starts_vimi(frozen, llava_folder, tmp_path):
         ({"tokenizer_path": None}, "tokenizer_path must name the folder of a tokenizer with the"),
         ({"tokenizer_path": "package:tiny/llm"}, "must have the image token 2357"),
         ({"tokenizer_path": "package:tiny/llava"}, "must make the 32 x 32 pixels of the image"),
-        ({"length": 4}, "length must be above 4, the tokens of a picture"),
+        ({"length": 4}, "length must be above 4, the tokens of an image"),
     ],
-    ids=["none", "of an LLM", "other pictures", "short"],
+    ids=["none", "of an LLM", "other images", "short"],
 )
 def test_parts_that_do_not_fit_are_one_line(llava_folder, changes, message):
     with pytest.raises(ValueError, match=message):

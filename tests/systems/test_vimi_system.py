@@ -15,7 +15,7 @@ from PIL import Image
 from mimir_jax import config as c
 from mimir_jax import systems, weights
 from mimir_jax.data import sources
-from mimir_jax.data.toyworld import captions, invented, pictured, renderer
+from mimir_jax.data.toyworld import captions, invented, renderer, subject_captions
 from mimir_jax.data.toyworld.source import ToyworldSource
 from mimir_jax.diffusion import samplers
 from mimir_jax.encoders import text
@@ -59,8 +59,8 @@ def pipeline(trained):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    folder, scene = tmp_path_factory.mktemp("pictures"), ToyworldSource("train").scene(0)
+def image_folder(tmp_path_factory):
+    folder, scene = tmp_path_factory.mktemp("images"), ToyworldSource("train").scene(0)
     Image.fromarray(renderer.cut_out(scene.groups[0])).save(folder / "cut.png")
     Image.fromarray(renderer.render(scene, 1)[0]).save(folder / "first.png")
     (folder / "broken.png").write_bytes((folder / "cut.png").read_bytes()[:99])
@@ -85,12 +85,12 @@ def maker(run, **changes):
     return prompts.PromptMaker(config, source, run.seed, retrieval), source
 
 
-def test_pictures_stand_for_all_that_they_show():
+def test_images_stand_for_all_that_they_show():
     source = ToyworldSource("train", scenery="varied")
     for index in range(12):
         scene = source.scene(index)
-        found = pictured.caption(scene, range(len(scene.groups)), mark="<img>", place=True)
-        assert found.text.count("<img>") == len(found.pictures) > len(scene.groups)
+        found = subject_captions.caption(scene, range(len(scene.groups)), mark="<img>", place=True)
+        assert found.text.count("<img>") == len(found.images) > len(scene.groups)
         shown = {word for group in scene.groups for word in (group.shape, group.colour)}
         assert not shown & set(found.text.replace(",", "").split())
         assert all(word in found.words for word in shown)
@@ -106,8 +106,8 @@ def test_a_record_has_the_same_prompts_every_time(run):
     assert [p.key() for p in drawn] == [again.draw(record, n).key() for n in range(24)]
     first_lines = collections.Counter(words(prompt).split("\n")[0] for prompt in drawn)
     assert len(first_lines) > 8  # tasks and wordings
-    frames = [p for p in drawn if p.pictures and np.array_equal(p.pictures[-1], record["video"][0])]
-    assert frames and all(len(p.pictures) <= run.system.tasks.max_images for p in drawn)
+    frames = [p for p in drawn if p.images and np.array_equal(p.images[-1], record["video"][0])]
+    assert frames and all(len(p.images) <= run.system.tasks.max_images for p in drawn)
 
 
 def test_a_clip_never_gets_its_own_document(run):
@@ -115,30 +115,30 @@ def test_a_clip_never_gets_its_own_document(run):
     own = captions.caption(source.scene(1), "short")
     for number in range(12):
         prompt = made.draw(source[1], number)
-        text, picture, caption = words(prompt).split("\n")
-        assert picture == "*" and caption == source[1]["caption"] and text != own
+        text, image, caption = words(prompt).split("\n")
+        assert image == "*" and caption == source[1]["caption"] and text != own
     dropped, _ = maker(run, stage="pretrain", document_dropout=1.0)
     assert words(dropped.draw(source[1], 0)) == source[1]["caption"]
     none, _ = maker(run, stage="pretrain", memory_path=None)
-    assert not none.draw(source[1], 0).pictures
+    assert not none.draw(source[1], 0).images
 
 
 def test_invented_names_are_explained_by_the_document_alone(run):
     made, source = maker(run, stage="pretrain", invented_names=1.0, memory_path=None)
     for index in range(6):
-        text, picture, caption = words(made.draw(source[index], 0)).split("\n")
+        text, image, caption = words(made.draw(source[index], 0)).split("\n")
         name = text.removeprefix("a ")
-        assert picture == "*" and name in invented.NAMES["train"] and name in caption
+        assert image == "*" and name in invented.NAMES["train"] and name in caption
     instructed, _ = maker(run, invented_names=1.0)
     assert len(words(instructed.draw(source[0], 0, task="retrieval")).split("\n")) == 4
 
 
-def test_pictures_are_dropped_with_their_marks(run):
+def test_images_are_dropped_with_their_marks(run):
     made, source = maker(run, image_dropout=1.0)
     whole, record = maker(run)[0], source[2]
     for task in ("subject", "prediction"):
         full, alone = (x.draw(record, 1, task=task) for x in (whole, made))
-        assert full.pictures and not alone.pictures
+        assert full.images and not alone.images
         assert words(alone) == full.caption and "<img>" not in full.caption
         assert (alone.first_frame is None) == (task == "subject")
     assert made.draw(record, 1, task="retrieval").key() == (
@@ -153,7 +153,7 @@ def test_it_trains_on_all_tasks(run, trained):
 
 
 @pytest.mark.slow
-def test_pictures_and_documents_change_a_video(pipeline, tmp_path):
+def test_images_and_documents_change_a_video(pipeline, tmp_path):
     rng = np.random.default_rng(0)
     one, two = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     requests = [
@@ -177,15 +177,15 @@ def test_pictures_and_documents_change_a_video(pipeline, tmp_path):
 
 
 @pytest.mark.slow
-def test_pictures_have_a_scale_of_guidance_of_their_own(trained):
+def test_images_have_a_scale_of_guidance_of_their_own(trained):
     scales = SampleConfig(guidance_scale=4.0, image_guidance_scale=2.0, steps=1)
     opened = open_lib.open_pipeline(trained[0], scales)
     rng = np.random.default_rng(0)
     noisy = lambda x: x + jnp.asarray(0.1 * rng.normal(size=x.shape), x.dtype)  # noqa: E731
     two = opened.with_params(jax.tree.map(noisy, opened.params))
     assert two.settings["sampler"]["image_guidance_scale"] == 2.0
-    picture = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    asked, alone = Request("A <img> moves left", images=(picture,)), Request("A moves left")
+    image = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    asked, alone = Request("A <img> moves left", images=(image,)), Request("A moves left")
     encode, system, params = two.encoder.features, two.system, two.params
     rows = [(encode([asked]), jnp.ones(1, bool)), (encode([alone]), None), (encode([asked]), None)]
 
@@ -205,17 +205,17 @@ def test_pictures_have_a_scale_of_guidance_of_their_own(trained):
     assert expected.std() > 0.05
 
 
-def sample(trained, pictures, out, *args):
-    named = [pictures / word if str(word).endswith(".png") else word for word in args]
+def sample(trained, image_folder, out, *args):
+    named = [image_folder / word if str(word).endswith(".png") else word for word in args]
     return ["sample", "--checkpoint", trained[0], *named, "--out", out]
 
 
-def test_a_gallery_shows_what_a_video_was_made_from(trained, memory, pictures, tmp_path):
+def test_a_gallery_shows_what_a_video_was_made_from(trained, memory, image_folder, tmp_path):
     asked = ["--prompt", "a red heart", "--retrieve", memory]
-    code, _, err = commands.call(*sample(trained, pictures, tmp_path / "out", *asked))
+    code, _, err = commands.call(*sample(trained, image_folder, tmp_path / "out", *asked))
     assert code == 0, err
     record = json.loads((tmp_path / "out" / "000.json").read_text())
-    assert record["pictures"] == ["000-document.png"]
+    assert record["prompt_images"] == ["000-document.png"]
     page = (tmp_path / "out" / "index.html").read_text()
     assert page.count("<img ") == 1 and record["document"]["text"] in page
 
@@ -223,20 +223,20 @@ def test_a_gallery_shows_what_a_video_was_made_from(trained, memory, pictures, t
 @pytest.mark.parametrize(
     "args, message",
     [
-        (["--prompt", "a <img> on a <img>", "--image", "cut.png"], "<img> for each picture, got 2"),
-        (["--prompt", "a cat", "--image", "cut.png"], "<img> for each picture, got 0 for 1"),
+        (["--prompt", "a <img> on a <img>", "--image", "cut.png"], "<img> for each image, got 2"),
+        (["--prompt", "a cat", "--image", "cut.png"], "<img> for each image, got 0 for 1"),
         (["--prompt", "a <img>", "--image", "broken.png"], "broken.png must be readable"),
         (["--prompt", "a cat", "--first_frame", "none.png"], "none.png"),
     ],
     ids=["fewer", "more", "damaged", "absent"],
 )
-def test_bad_pictures_are_one_line(trained, pictures, tmp_path, args, message):
-    error = commands.error_of(*sample(trained, pictures, tmp_path / "out", *args))
+def test_bad_images_are_one_line(trained, image_folder, tmp_path, args, message):
+    error = commands.error_of(*sample(trained, image_folder, tmp_path / "out", *args))
     assert message in error and not (tmp_path / "out").exists()
 
 
 def test_requests_that_cannot_be_served_are_one_line(pipeline, mimir_run, memory, tmp_path):
-    with pytest.raises(ValueError, match="<img> for each picture, got 1 for 0"):
+    with pytest.raises(ValueError, match="<img> for each image, got 1 for 0"):
         pipeline.truncated_text(Request("a <img>"))
     with pytest.raises(ValueError, match="must be a folder with a memory.json, found none"):
         retrieval.retrieve(str(tmp_path), [Request("a cat")], pipeline.system)
@@ -246,7 +246,7 @@ def test_requests_that_cannot_be_served_are_one_line(pipeline, mimir_run, memory
     with pytest.raises(ValueError, match="must hold a document besides the query itself, got 1"):
         retrieval.retrieve(str(only), [asked], pipeline.system)
     found, without = retrieval.retrieve(str(memory), [asked, Request("xyz")], pipeline.system)
-    assert found[0].document.picture.shape == (16, 16, 3) and without == ["xyz"]
+    assert found[0].document.image.shape == (16, 16, 3) and without == ["xyz"]
     with pytest.raises(ValueError, match="--retrieve must be left out for mimir, which reads no"):
         retrieval.retrieve(str(memory), [asked], systems.make_system(mimir_run))
 
@@ -261,7 +261,7 @@ def beside(run, frozen):
     return dataclasses.replace(run, system=system)
 
 
-def test_t5_reads_captions_without_pictures_and_instructions(run, frozen):
+def test_t5_reads_captions_without_images_and_instructions(run, frozen):
     config = beside(run, frozen)
     system = systems.make_system(config)
     assert {"vae", "llava", "t5"} == set(system.frozen)
@@ -271,12 +271,12 @@ def test_t5_reads_captions_without_pictures_and_instructions(run, frozen):
     shapes = jax.tree.map(lambda x: x.shape[1:], drawn)
     spec = system.feature_batch_spec(system.buckets[0])
     assert shapes == jax.tree.map(lambda x: x.shape[1:], spec)
-    picture = np.zeros((32, 32, 3), np.uint8)
+    image = np.zeros((32, 32, 3), np.uint8)
     t5 = text.TextEncoder(config.system.text, use_llm=False)
-    asked = Request("A <img> moves left", images=(picture,))
+    asked = Request("A <img> moves left", images=(image,))
     words_alone = t5.encode(["A moves left"]).t5
     np.testing.assert_array_equal(encoder.features([asked]).t5, words_alone)
-    long = Request("a red circle " * 9, document=Document("a disc", picture))
+    long = Request("a red circle " * 9, document=Document("a disc", image))
     assert encoder.truncated_text(long) == t5.truncated(long.prompt)["t5"] != ""
     width = dataclasses.replace(config.system.text, t5_path="package:tiny/t5")
     wrong = dataclasses.replace(config, system=dataclasses.replace(config.system, text=width))
@@ -287,12 +287,12 @@ def test_t5_reads_captions_without_pictures_and_instructions(run, frozen):
 
 
 def with_latents(run, count=2):
-    """The run with the latents of pictures in the sequence."""
+    """The run with the latents of images in the sequence."""
     return dataclasses.replace(run, system=dataclasses.replace(run.system, reference_latents=count))
 
 
 @pytest.mark.slow
-def test_latents_of_pictures_stand_before_the_clip(run):
+def test_latents_of_images_stand_before_the_clip(run):
     config = with_latents(run)
     system, plain = systems.make_system(config), systems.make_system(run)
     encoder = systems.make_encoder(config, system)
@@ -332,7 +332,7 @@ def with_first_frames(run):
 
 
 @pytest.mark.slow
-def test_first_frames_follow_the_noisy_latents(run, pictures, pipeline):
+def test_first_frames_follow_the_noisy_latents(run, image_folder, pipeline):
     config = with_first_frames(run)
     system = systems.make_system(config)
     encoder = systems.make_encoder(config, system)
@@ -447,7 +447,7 @@ def test_real_clips_show_their_cutouts(run, tmp_path):
         prompt = made.draw({"index": 0, "caption": "-", "video": None}, number, task="subject")
         text = words(prompt).split("\n")[1]
         texts.add(text)
-        assert len(prompt.pictures) == text.count("*") and "thing" not in text
+        assert len(prompt.images) == text.count("*") and "thing" not in text
     assert texts == {"a * floats in the room", "a * floats in the *"}
     record = {"index": clips.files.index("3.mp4"), "caption": "-", "video": clips[0]["video"]}
     assert made.has_task(0, "subject") and made.has_task(record["index"], "retrieval")

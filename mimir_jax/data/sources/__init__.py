@@ -118,9 +118,9 @@ def _folder(config: DataConfig, split: Split, seed: int) -> Source:
     from mimir_jax.data.sources import folder
 
     del seed
-    pictures = any(size.frames == 1 for size in config.buckets.sizes)
+    images = any(size.frames == 1 for size in config.buckets.sizes)
     cut = _cut(config, split)
-    return folder.VideoFolder(config.folder.path, split=split, pictures=pictures, **cut)
+    return folder.VideoFolder(config.folder.path, split=split, images=images, **cut)
 
 
 def _shards(config: DataConfig, split: Split, seed: int) -> Source:

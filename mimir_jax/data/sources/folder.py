@@ -39,7 +39,7 @@ class VideoFolder(clips.ClipSource):
         folder: str | os.PathLike,
         *,
         split: Literal["all", "train", "heldout"] = "all",
-        pictures: bool = False,
+        images: bool = False,
         **geometry: Any,
     ):
         """Lists and checks the folder; opens videos only until a split has one it can read.
@@ -49,7 +49,7 @@ class VideoFolder(clips.ClipSource):
             split: `heldout` is one clip in twenty by a hash of its path, so that it stays held out
                 when clips are added, or the first by hash if none of these can be read; `train` is
                 the rest.
-            pictures: Whether pictures are clips too, of one frame.
+            images: Whether images are clips too, of one frame.
             **geometry: `frames`, `height`, `width`, `fps`, `start`, `short` of `ClipSource`.
 
         Raises:
@@ -62,7 +62,7 @@ class VideoFolder(clips.ClipSource):
             self.folder.is_dir(),
             f"needs an existing folder, got {str(folder)!r}; pass the one that holds the videos",
         )
-        self.files, self.left_out = list_videos(self.folder, pictures)
+        self.files, self.left_out = list_videos(self.folder, images)
         self._require(
             bool(self.files),
             f"needs at least one video ({' '.join(video_io.SUFFIXES)}), found none under "
@@ -117,7 +117,7 @@ class VideoFolder(clips.ClipSource):
         return True
 
 
-def list_videos(folder: pathlib.Path, pictures: bool = False) -> tuple[list[str], dict[str, str]]:
+def list_videos(folder: pathlib.Path, images: bool = False) -> tuple[list[str], dict[str, str]]:
     """Returns the videos below a folder, and what is left out with its reason.
 
     Hidden files are passed over; so are texts and lists, which captions may be in.
@@ -136,7 +136,7 @@ def list_videos(folder: pathlib.Path, pictures: bool = False) -> tuple[list[str]
             file = path.relative_to(folder).as_posix()
             if name.startswith(".") or path.suffix.lower() in _TEXTS:
                 continue
-            known = video_io.SUFFIXES + (video_io.PICTURES if pictures else ())
+            known = video_io.SUFFIXES + (video_io.IMAGE_SUFFIXES if images else ())
             if path.suffix.lower() not in known:
                 left_out[file] = f"has the unknown suffix {path.suffix!r}"
             elif not path.is_file():

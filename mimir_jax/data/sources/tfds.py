@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from tensorflow_datasets.core import dataset_info, features, naming, splits
 
-from mimir_jax import files, pictures
+from mimir_jax import files, image_files
 from mimir_jax.data import clips, video_io
 from mimir_jax.errors import InputError
 
@@ -138,7 +138,7 @@ class TfdsSource(clips.ClipSource):
         if self._encoded:
             try:
                 with Image.open(io.BytesIO(stored)) as image:
-                    return pictures.as_rgb(image)
+                    return image_files.as_rgb(image)
             except (OSError, SyntaxError, ValueError) as error:
                 raise video_io.UnreadableClip(str(error)) from error
         return np.repeat(stored, 3, axis=-1) if stored.shape[-1] == 1 else stored

@@ -3,7 +3,7 @@
 """Muted backgrounds: patterns in six tones, and four landscapes. All move with the camera.
 
 Positions are in half shorter sides of the frame. `u` varies along width, `v` along height, so most
-terms stay one-dimensional until they meet. A picture is a set of weights, which add up to about 1
+terms stay one-dimensional until they meet. An image is a set of weights, which add up to about 1
 in every pixel, times a small palette; channels lead, since NumPy is fast along long last axes.
 """
 

@@ -1,9 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Invented names of shapes, which a picture alone explains.
+"""Invented names of shapes, which an image alone explains.
 
 A caption names a shape by a word that no network has learnt, such as "a large red zivof moves
-left". A document, "a zivof" with a picture of the shape in another colour, size and place, tells
+left". A document, "a zivof" with an image of the shape in another colour, size and place, tells
 what it means. A name stands for a shape in one prompt only, so that no network can learn it
 (VIMI, V-U20).
 """
@@ -21,7 +21,7 @@ from mimir_jax.data.toyworld.draws import Draws
 
 _SYLLABLES = ("bdfgklmnprtvz", "aiou", "bdgkmpvz", "aiou", "bfvx")
 _TRAINED, _UNSEEN = 240, 60
-_SCENES = 1 << 30  # what pictures of documents are drawn from
+_SCENES = 1 << 30  # what images of documents are drawn from
 
 
 def _names() -> list[str]:
@@ -41,16 +41,16 @@ class Explained(NamedTuple):
     Attributes:
         text: The caption.
         words: The same caption with the word for the shape.
-        shape: Key of `vocabulary.SHAPES` that the picture shows.
+        shape: Key of `vocabulary.SHAPES` that the image shows.
         explanation: Text of the document.
-        picture: Picture of the document: the shape in another colour, size and place.
+        image: Image of the document: the shape in another colour, size and place.
     """
 
     text: str
     words: str
     shape: str
     explanation: str
-    picture: UInt8[np.ndarray, "_ _ 3"]
+    image: UInt8[np.ndarray, "_ _ 3"]
 
 
 class _Renamed(grammar.Words):
@@ -81,10 +81,10 @@ def explain(
     Args:
         scene: What to describe.
         name: The invented name.
-        draw: Chooses the look of the picture, 0 to 2^64 - 1.
+        draw: Chooses the look of the image, 0 to 2^64 - 1.
         group: Number of the group whose shape is named; others of that shape have the name too.
-        shown: Shape in the picture; by default the one that is named.
-        height: Rows of the picture.
+        shown: Shape in the image; by default the one that is named.
+        height: Rows of the image.
         width: Columns.
     """
     named = scene.groups[group]
@@ -94,7 +94,7 @@ def explain(
         words=grammar.told(scene, grammar.Words(), sized=True),
         shape=shape,
         explanation=explanation(name),
-        picture=picture(shape, draw, unlike=named.colour, height=height, width=width),
+        image=render_image(shape, draw, unlike=named.colour, height=height, width=width),
     )
 
 
@@ -103,10 +103,10 @@ def explanation(name: str) -> str:
     return f"{grammar.article(name)} {name}"
 
 
-def picture(
+def render_image(
     shape: str, draw: int, *, unlike: str | None = None, height: int = 64, width: int = 64
 ) -> UInt8[np.ndarray, "_ _ 3"]:
-    """Renders the picture of a document.
+    """Renders the image of a document.
 
     Args:
         shape: Key of `vocabulary.SHAPES`.

@@ -83,10 +83,10 @@ def cut_out(
     cover, tint, _ = _patch(group, still, middle, middle, radius, side, view)
     colour = np.array(vocabulary.COLOURS[group.colour].rgb, np.float32)
     square = 255.0 * (1.0 - cover[0, :, :, None]) + (cover * tint)[0, :, :, None] * colour
-    picture = np.full((height, width, 3), 255, np.uint8)
+    image = np.full((height, width, 3), 255, np.uint8)
     top, left = (height - side) // 2, (width - side) // 2
-    picture[top : top + side, left : left + side] = (square + 0.5).astype(np.uint8)
-    return picture
+    image[top : top + side, left : left + side] = (square + 0.5).astype(np.uint8)
+    return image
 
 
 def _gain(night: tuple[float, float, float], light: np.ndarray) -> Float[np.ndarray, "3 t 1 1"]:

@@ -19,9 +19,9 @@ from mimir_jax.data.toyworld import scene as scene_lib
 from mimir_jax.evaluation.judge import camera as camera_lib
 from mimir_jax.evaluation.judge import frames as frames_lib
 
-_ROWS = 32  # shorter side of the pictures that are compared
+_ROWS = 32  # shorter side of the images that are compared
 _MAX_ERROR = 0.12  # relative error beyond which the match with a rendered background fails
-_SCALE = 3.0  # weight of an error of the picture relative to one of overall brightness
+_SCALE = 3.0  # weight of an error of the image relative to one of overall brightness
 _STEADY = 0.08  # largest relative error of a pixel that counts as unchanged
 
 
@@ -48,10 +48,10 @@ def estimate_background(
     views, visible = _stabilise(clip, camera)
     seen = visible.any(axis=0)
     hidden = np.where(visible[..., None], views, np.nan)
-    picture = np.zeros(views.shape[1:], np.float32)
-    picture[seen] = np.nanmedian(hidden[:, seen], axis=0)
-    kind, tone = _classify(picture, seen)
-    return BackgroundEstimate(kind, tone, _steadiness(views, visible, picture))
+    image = np.zeros(views.shape[1:], np.float32)
+    image[seen] = np.nanmedian(hidden[:, seen], axis=0)
+    kind, tone = _classify(image, seen)
+    return BackgroundEstimate(kind, tone, _steadiness(views, visible, image))
 
 
 def _stabilise(
@@ -90,13 +90,13 @@ def _equalise_brightness(views: np.ndarray, visible: np.ndarray) -> np.ndarray:
     return views * gains[:, None, None, None].astype(np.float32)
 
 
-def _steadiness(views: np.ndarray, visible: np.ndarray, picture: np.ndarray) -> float:
-    error = np.abs(views - picture).max(axis=-1)
-    scale = max(float(picture[visible.any(axis=0)].mean()), 1.0) if visible.any() else 1.0
+def _steadiness(views: np.ndarray, visible: np.ndarray, image: np.ndarray) -> float:
+    error = np.abs(views - image).max(axis=-1)
+    scale = max(float(image[visible.any(axis=0)].mean()), 1.0) if visible.any() else 1.0
     return float((error[visible] < _STEADY * scale).mean()) if visible.any() else 0.0
 
 
-def _classify(picture: np.ndarray, seen: np.ndarray) -> tuple[str | None, str | None]:
+def _classify(image: np.ndarray, seen: np.ndarray) -> tuple[str | None, str | None]:
     """Returns kind and tone of the nearest rendered background."""
     if seen.mean() < 0.1:
         return None, None
@@ -104,12 +104,12 @@ def _classify(picture: np.ndarray, seen: np.ndarray) -> tuple[str | None, str | 
     block = max(1, min(height, width) // _ROWS)
     rows, columns = height // block, width // block
     weight = _blocks(seen.astype(np.float32), rows, columns, block)
-    target = _blocks(picture * seen[..., None], rows, columns, block)
+    target = _blocks(image * seen[..., None], rows, columns, block)
     target = target / np.maximum(weight, 1e-3)[:, None]  # (n, 3)
     weight = (weight > 0.5).astype(np.float32)
-    names, pictures = _reference_backgrounds(rows, columns)
-    inner = np.einsum("mnc,nc->m", pictures, target * weight[:, None], optimize=True)
-    square = np.einsum("mnc,n->m", pictures**2, weight, optimize=True)
+    names, images = _reference_backgrounds(rows, columns)
+    inner = np.einsum("mnc,nc->m", images, target * weight[:, None], optimize=True)
+    square = np.einsum("mnc,n->m", images**2, weight, optimize=True)
     own = float((target**2 * weight[:, None]).sum())
     gain = inner / square
     error = np.sqrt(np.maximum(own - gain * inner, 0.0) / max(own, 1.0))
@@ -134,24 +134,24 @@ def _reference_backgrounds(
     u = ((np.arange(columns) + 0.5 - columns / 2) / half)[None, None, :].astype(np.float32)
     v = ((np.arange(rows) + 0.5 - rows / 2) / half)[None, :, None].astype(np.float32)
     pixel = np.full((1, 1, 1), 1.0 / half, np.float32)
-    names, pictures = [], []
+    names, images = [], []
 
     def add(kind: str, tone: str | None, phase: tuple[float, float]) -> None:
         image = backgrounds.paint(scene_lib.Background(kind, tone, phase), u, v, pixel)
         image = np.broadcast_to(image[:, 0], (3, rows, columns))
         names.append((kind, tone))
-        pictures.append(image.reshape(3, rows * columns).T)
+        images.append(image.reshape(3, rows * columns).T)
 
     for tone, rgb in vocabulary.TONES.items():
         for kind in vocabulary.PATTERNS:
             for phase in _phases(kind):
                 add(kind, tone, phase)
         names.append((None, None))
-        pictures.append(np.broadcast_to(np.array(rgb, np.float32), (rows * columns, 3)))
+        images.append(np.broadcast_to(np.array(rgb, np.float32), (rows * columns, 3)))
     for kind in vocabulary.LANDSCAPES:
         for phase in _phases(kind):
             add(kind, None, phase)
-    return tuple(names), np.stack(pictures).astype(np.float32)
+    return tuple(names), np.stack(images).astype(np.float32)
 
 
 def _phases(kind: str) -> list[tuple[float, float]]:

@@ -85,8 +85,8 @@ def match_shape(mask: segmentation.ForegroundMask, track: tracks.Track, half: fl
     """Compares a track with every shape; `half` is half the shorter side in pixels."""
     crops = _crops(mask, track, half)
     solidity, trust, size_trust = _trust(track, half)
-    pictures, kinds = _upright()
-    similarity = _normalised(crops) @ pictures.T
+    images, kinds = _upright()
+    similarity = _normalised(crops) @ images.T
     best = np.stack(
         [similarity[:, kinds == kind].max(axis=1) for kind in range(len(SHAPES))], axis=1
     )

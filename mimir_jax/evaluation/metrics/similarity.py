@@ -3,7 +3,7 @@
 """Cosine similarities of frames with texts and real images, and frame-to-frame change.
 
 CLIPSIM and CLIP-T are the mean over frames of the cosine with the text; CLIP-I and DINO that with
-the real pictures of a subject, over frames and pictures.
+the real images of a subject, over frames and images.
 """
 
 from collections.abc import Sequence
@@ -28,17 +28,17 @@ def text_similarity(
 def subject_similarity(
     frames: Float[np.ndarray, "f d"], subjects: Sequence[Float[np.ndarray, "_n d"]]
 ) -> float:
-    """Returns the mean cosine of frames with the pictures of each subject, mean over subjects."""
-    each = [float((unit(frames) @ unit(pictures).T).mean()) for pictures in subjects]
+    """Returns the mean cosine of frames with the images of each subject, mean over subjects."""
+    each = [float((unit(frames) @ unit(images).T).mean()) for images in subjects]
     return float(np.mean(each))
 
 
-def agreement_of_pictures(pictures: Float[np.ndarray, "n d"]) -> float | None:
-    """Returns the mean cosine of different pictures of a subject, None of a single one."""
-    number = len(pictures)
+def agreement_of_images(images: Float[np.ndarray, "n d"]) -> float | None:
+    """Returns the mean cosine of different images of a subject, None of a single one."""
+    number = len(images)
     if number < 2:
         return None
-    cosines = unit(pictures) @ unit(pictures).T
+    cosines = unit(images) @ unit(images).T
     return float((cosines.sum() - np.trace(cosines)) / (number * (number - 1)))
 
 

@@ -25,7 +25,14 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from mimir_jax import evaluation, files, tables
-from mimir_jax.data.toyworld import grammar, invented, pictured, renderer, sampling, vocabulary
+from mimir_jax.data.toyworld import (
+    grammar,
+    invented,
+    renderer,
+    sampling,
+    subject_captions,
+    vocabulary,
+)
 from mimir_jax.data.toyworld import scene as scene_lib
 from mimir_jax.encoders import interleaved
 from mimir_jax.errors import require
@@ -251,10 +258,10 @@ def _named(scene: scene_lib.Scene, index: int, words: str, height: int, width: i
     right, wrong = explain(), explain(shown=others[index % len(others)])
 
     def ask(found: invented.Explained) -> dict[str, Any]:
-        document = interleaved.Document(found.explanation, found.picture)
+        document = interleaved.Document(found.explanation, found.image)
         return {
             "prompt": found.text, "document": document, "shape": found.shape,
-            "given": found.picture,
+            "given": found.image,
         }  # fmt: skip
 
     return {
@@ -264,12 +271,12 @@ def _named(scene: scene_lib.Scene, index: int, words: str, height: int, width: i
     }
 
 
-def _pictured(scene: scene_lib.Scene, index: int, words: str, height: int, width: int) -> Inputs:
+def _subjects(scene: scene_lib.Scene, index: int, words: str, height: int, width: int) -> Inputs:
     del index, words
-    found = pictured.caption(
+    found = subject_captions.caption(
         scene, range(len(scene.groups)), mark=interleaved.MARK, height=height, width=width
     )
-    images = tuple(found.pictures)
+    images = tuple(found.images)
     return {
         "image": {"prompt": found.text, "images": images, "given": images[0]},
         "without": {"prompt": interleaved.without_marks(found.text)},
@@ -282,7 +289,7 @@ def _begun(scene: scene_lib.Scene, index: int, words: str, height: int, width: i
     return {"first_frame": {"prompt": words, "first_frame": frame, "given": frame}}
 
 
-_INPUTS = {"names": _named, "subjects": _pictured, "first_frames": _begun}
+_INPUTS = {"names": _named, "subjects": _subjects, "first_frames": _begun}
 
 
 def _draw_sheet(samples: Sequence[GroundedSample], folder: Any) -> Image.Image:
@@ -301,12 +308,12 @@ def _draw_sheet(samples: Sequence[GroundedSample], folder: Any) -> Image.Image:
         ]
         for row in rows
     ]
-    wide = max(picture.width for row in strips for picture in row)
+    wide = max(strip.width for row in strips for strip in row)
     most = max(len(row) for row in strips)
     step, line = height + gap + 16, words + height + 2 * gap
     sheet = Image.new("RGB", (line + most * (wide + 2 * gap), len(rows) * step), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
-    for number, (row, pictures) in enumerate(zip(rows, strips, strict=True)):
+    for number, (row, shown) in enumerate(zip(rows, strips, strict=True)):
         top = number * step
         text = textwrap.wrap(f"{row[0].demo}: {row[0].prompt}", 40)
         draw.multiline_text((gap, top + 16), "\n".join(text[:5]), fill="black", font=font)
@@ -315,8 +322,8 @@ def _draw_sheet(samples: Sequence[GroundedSample], folder: Any) -> Image.Image:
             sheet.paste(
                 given.resize((height * given.width // given.height, height)), (words, top + 16)
             )
-        for place, (sample, picture) in enumerate(zip(row, pictures, strict=True)):
+        for place, (sample, strip) in enumerate(zip(row, shown, strict=True)):
             left = line + place * (wide + 2 * gap)
             draw.text((left, top), sample.style, fill="black", font=font)
-            sheet.paste(picture, (left, top + 16))
+            sheet.paste(strip, (left, top + 16))
     return sheet

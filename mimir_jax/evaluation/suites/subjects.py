@@ -3,7 +3,7 @@
 """Fidelity to given subjects, as in DreamBench (arXiv 2208.12242) and MultiBench (2401.13388).
 
 Each prompt has several clips. A clip's CLIP-I and DINO are the mean cosine of its frames with the
-real pictures of a subject, mean over subjects; CLIP-T that with the caption. A still copy of the
+real images of a subject, mean over subjects; CLIP-T that with the caption. A still copy of the
 image scores high, so results also state the frame-to-frame change, and the similarity of real
 images of a subject to each other as the ceiling.
 """
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mimir_jax import files, hashing, pictures, tables
+from mimir_jax import files, hashing, image_files, tables
 from mimir_jax.data import video_io
 from mimir_jax.errors import InputError, require
 from mimir_jax.evaluation import checkpoints, confidence, embedded_clips, generation, results
@@ -25,7 +25,7 @@ from mimir_jax.evaluation.metrics import similarity
 from mimir_jax.parallel import distributed
 
 MARK = "<img>"
-"""Where a prompt has the picture of a subject."""
+"""Where a prompt has the image of a subject."""
 
 MEASURES = {"clip_i": "CLIP-I", "dino": "DINO", "clip_t": "CLIP-T", "change": "change, %"}
 """Measures of a clip and their titles."""
@@ -45,13 +45,13 @@ def evaluate(
     """Scores the clips that the folder of results lacks; writes means and their intervals.
 
     Raises:
-        InputError: for files or folders that do not fit, a model that reads no pictures, or results
+        InputError: for files or folders that do not fit, a model that reads no images, or results
             of another evaluation.
     """
     path, images = files.expand_path(str(config.prompts)), files.expand_path(str(config.images))
     tasks = read_tasks(path)
-    found = find_pictures(images, [name for task in tasks for name in task.subjects])
-    given = {name: pictures.read(paths[0]) for name, paths in found.items()}
+    found = find_images(images, [name for task in tasks for name in task.subjects])
+    given = {name: image_files.read(paths[0]) for name, paths in found.items()}
     samples, tasks_of = plan_samples(tasks, given, config.samples_per_prompt, config.seed)
     embedded_clips.require_frames(generator, config.clip_frames)
     measures = _Measures(config, found)
@@ -122,11 +122,11 @@ def read_tasks(path: pathlib.Path) -> list[Task]:
     return tasks
 
 
-def find_pictures(folder: pathlib.Path, names: Sequence[str]) -> dict[str, list[pathlib.Path]]:
-    """Returns the pictures of each subject, sorted by name.
+def find_images(folder: pathlib.Path, names: Sequence[str]) -> dict[str, list[pathlib.Path]]:
+    """Returns the images of each subject, sorted by name.
 
     Raises:
-        InputError: for a subject without a folder of pictures.
+        InputError: for a subject without a folder of images.
     """
     found = {}
     for name in dict.fromkeys(names):
@@ -135,11 +135,11 @@ def find_pictures(folder: pathlib.Path, names: Sequence[str]) -> dict[str, list[
         images = sorted(
             p
             for p in (place.glob("[!.]*") if inside else ())
-            if p.suffix.lower() in video_io.PICTURES
+            if p.suffix.lower() in video_io.IMAGE_SUFFIXES
         )
         require(
             bool(images),
-            f"--images {folder} must hold a folder {name!r} with pictures (jpg, png), found none; "
+            f"--images {folder} must hold a folder {name!r} with images (jpg, png), found none; "
             "check subjects and path",
         )
         found[name] = images
@@ -147,7 +147,7 @@ def find_pictures(folder: pathlib.Path, names: Sequence[str]) -> dict[str, list[
 
 
 def plan_samples(
-    tasks: Sequence[Task], given: Mapping[str, pictures.Picture], number: int, seed: int
+    tasks: Sequence[Task], given: Mapping[str, image_files.RGBImage], number: int, seed: int
 ) -> tuple[list[generation.EvalSample], dict[str, Task]]:
     """Returns the clips to generate, and the task of each by its name."""
     samples, tasks_of = [], {}
@@ -183,7 +183,7 @@ def summarise(scored: Sequence[tuple[Task, Mapping[str, Any]]]) -> dict[str, dic
 
 
 def format_table(scores: Mapping[str, Any]) -> str:
-    """Formats the scores: a row for each number of subjects, and that of real pictures."""
+    """Formats the scores: a row for each number of subjects, and that of real images."""
     found = [n for n in MEASURES if any(n in cell for cell in scores["groups"].values())]
     rows = [["subjects in a clip", "clips", *(MEASURES[name] for name in found)]]
     for number, cell in scores["groups"].items():
@@ -195,12 +195,12 @@ def format_table(scores: Mapping[str, Any]) -> str:
             rows[-1].append("{} ({} to {})".format(*shown))
     real = [scores["real"].get(name) for name in found]
     if any(value is not None for value in real):
-        rows.append(["real pictures", "", *("-" if x is None else f"{x:.3f}" for x in real)])
+        rows.append(["real images", "", *("-" if x is None else f"{x:.3f}" for x in real)])
     return tables.align(rows)
 
 
 class _Measures:
-    """The networks that were asked for, and the real pictures as they see them."""
+    """The networks that were asked for, and the real images as they see them."""
 
     def __init__(self, config: SubjectsEvalConfig, found: Mapping[str, Sequence[pathlib.Path]]):
         self._frames, self._found = config.clip_frames, found
@@ -237,10 +237,10 @@ class _Measures:
         return scores
 
     def real(self) -> dict[str, float]:
-        """Returns the mean agreement of the real pictures of a subject with one another."""
+        """Returns the mean agreement of the real images of a subject with one another."""
         agreement = {}
         for name in self._networks:
-            each = map(similarity.agreement_of_pictures, self._real_features(name).values())
+            each = map(similarity.agreement_of_images, self._real_features(name).values())
             values = [value for value in each if value is not None]
             if values:
                 agreement[name] = float(np.mean(values))
@@ -251,7 +251,7 @@ class _Measures:
             network = self._networks[name]
             self._real[name] = {
                 subject: np.concatenate(
-                    [network.embed_images(pictures.read(path)[None]) for path in paths]
+                    [network.embed_images(image_files.read(path)[None]) for path in paths]
                 )
                 for subject, paths in self._found.items()
             }

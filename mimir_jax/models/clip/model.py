@@ -1,8 +1,8 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""CLIP (arXiv 2103.00020): pictures and texts on one unit sphere.
+"""CLIP (arXiv 2103.00020): images and texts on one unit sphere.
 
-A picture is its class token, a text the state of its end token, each behind a norm and a linear map
+An image is its class token, a text the state of its end token, each behind a norm and a linear map
 without bias. The text tower is causal, so what pads a row after its end changes nothing.
 """
 

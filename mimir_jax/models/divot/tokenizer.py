@@ -151,7 +151,7 @@ class DivotTokenizer(nnx.Module):
 
         Args:
             frames: `config.frames` frames of each clip in -1..1, of any height and width; or one
-                frame, a picture that stands still for as long.
+                frame, an image that stands still for as long.
 
         Raises:
             InputError: for another number of frames or channels.

@@ -1,3 +1,3 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""LLaVA: pictures and text into one decoder (arXiv 2304.08485, 2310.03744)."""
+"""LLaVA: images and text into one decoder (arXiv 2304.08485, 2310.03744)."""

@@ -57,5 +57,5 @@ class LlavaConfig:
 
     @property
     def tokens_per_image(self) -> int:
-        """Positions of a picture in the text."""
+        """Positions of an image in the text."""
         return (self.vit.image_size // self.vit.patch) ** 2 + self.class_token

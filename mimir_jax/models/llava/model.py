@@ -5,8 +5,8 @@
     pixel_values -> ViT -> states of a layer -> linear, GELU, linear --+
     input_ids ------------------------------> embeddings -- replace ---+-> LLM -> states, logits
 
-A prompt holds the image token once for each feature of a picture, 576 times at 336 pixels. These
-positions take the projected features in order: pictures as they come, row by row of the batch.
+A prompt holds the image token once for each feature of an image, 576 times at 336 pixels. These
+positions take the projected features in order: images as they come, row by row of the batch.
 Everything is causal, and positions are plain.
 """
 
@@ -35,16 +35,16 @@ class Projector(nnx.Module):
         self.down = layers.Linear(width, width, axes=("mlp", "embed"), **options)
 
     def __call__(self, states: Float[Array, "n p d"]) -> Float[Array, "n p e"]:
-        """Projects the states of pictures."""
+        """Projects the states of images."""
         h = jax.nn.gelu(self.up(states), approximate=False)
         return self.down(constrain(h, "act_batch", "act_length", "act_mlp"))
 
 
 class Llava(nnx.Module):
-    """Prompts with pictures to states and next-token scores.
+    """Prompts with images to states and next-token scores.
 
     Methods take `layer` to choose the states they return, counted as transformers counts
-    `hidden_states`; see `models.llm.LLM`. Pictures come normalised, with channels last; see
+    `hidden_states`; see `models.llm.LLM`. Images come normalised, with channels last; see
     `encoders.images`.
     """
 
@@ -65,13 +65,13 @@ class Llava(nnx.Module):
         """Reads a batch of prompts; padding may be on either side.
 
         Args:
-            input_ids: Token ids, with `tokens_per_image` image tokens for each picture.
+            input_ids: Token ids, with `tokens_per_image` image tokens for each image.
             attention_mask: True or 1 at real tokens; None when all are.
-            pixel_values: The pictures of all rows, in the order of their tokens; None without any.
+            pixel_values: The images of all rows, in the order of their tokens; None without any.
             layer: Which states to return.
 
         Raises:
-            InputError: for pictures of another size than the tower's, or another number of them
+            InputError: for images of another size than the tower's, or another number of them
                 than there are image tokens. Under `jax.jit` tokens cannot be counted before the
                 program runs; a wrong number then makes every state NaN.
         """
@@ -104,7 +104,7 @@ class Llava(nnx.Module):
         return self.llm.hidden_states(None, attention_mask, embeddings=embeddings)
 
     def project(self, pixel_values: Float[Array, "n height width c"]) -> Float[Array, "n p d"]:
-        """Returns the features of pictures at the width of the decoder, row by row of patches."""
+        """Returns the features of images at the width of the decoder, row by row of patches."""
         states = self.vit.features(pixel_values, self.cfg.vision_layers)
         return self.projector(states if self.cfg.class_token else states[:, 1:])
 
@@ -127,11 +127,11 @@ class Llava(nnx.Module):
 
 
 def check_images(input_ids: Int[Array, "b t"], number: int, cfg: LlavaConfig) -> None:
-    """Checks that there is a picture for every run of image tokens; ids under `jit` pass.
+    """Checks that there is an image for every run of image tokens; ids under `jit` pass.
 
     Args:
         input_ids: Token ids.
-        number: Pictures that are given.
+        number: Images that are given.
         cfg: The network.
 
     Raises:
@@ -142,6 +142,6 @@ def check_images(input_ids: Int[Array, "b t"], number: int, cfg: LlavaConfig) ->
     found, each = int((input_ids == cfg.image_token).sum()), cfg.tokens_per_image
     require(
         found == number * each,
-        f"input_ids must hold {each} image tokens ({cfg.image_token}) for each picture, got "
+        f"input_ids must hold {each} image tokens ({cfg.image_token}) for each image, got "
         f"{found} for {number}; give {found / each:g} or change the prompt",
     )

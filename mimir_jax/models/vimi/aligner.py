@@ -36,7 +36,7 @@ class Match(NamedTuple):
 
 
 class Aligner(nnx.Module):
-    """Conditioner of a T5-conditioned video transformer on a prompt with pictures."""
+    """Conditioner of a T5-conditioned video transformer on a prompt with images."""
 
     def __init__(self, cfg: AlignerConfig, *, rngs: Rngs):
         options = dict(affine=False, eps=cfg.norm_eps, dtype=cfg.dtype, rngs=rngs)
@@ -63,7 +63,7 @@ class Aligner(nnx.Module):
         """Compares the tokens of captions with T5's states of them, for the first phase.
 
         Args:
-            features: States of the captions alone, without pictures.
+            features: States of the captions alone, without images.
             t5: States of T5, pads included.
             t5_mask: True at tokens of the captions, False at pads.
         """

@@ -20,7 +20,7 @@ from mimir_jax.models.rngs import Rngs
 
 
 class Beside(nnx.Module):
-    """Adds the tokens of prompts with pictures to T5's states of their captions."""
+    """Adds the tokens of prompts with images to T5's states of their captions."""
 
     def __init__(self, cfg: AlignerConfig, *, rngs: Rngs):
         width, axes = cfg.text_width, ("embed", "mlp")

@@ -18,7 +18,7 @@ from mimir_jax.models.rngs import Rngs
 
 
 class Direct(nnx.Module):
-    """Conditioner of a video transformer on all positions of a prompt with pictures."""
+    """Conditioner of a video transformer on all positions of a prompt with images."""
 
     def __init__(self, cfg: AlignerConfig, *, rngs: Rngs):
         options = dict(dtype=cfg.dtype, rngs=rngs)

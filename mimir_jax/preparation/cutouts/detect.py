@@ -11,7 +11,7 @@ import numpy as np
 from mimir_jax import files, weights
 from mimir_jax.encoders import onnx_file
 from mimir_jax.errors import InputError, require
-from mimir_jax.pictures import Picture
+from mimir_jax.image_files import RGBImage
 from mimir_jax.preparation import plugins
 from mimir_jax.preparation.cutouts.config import DetectorConfig
 
@@ -29,11 +29,11 @@ class Box(NamedTuple):
     score: float
 
 
-Detector = Callable[[Picture, str], Box | None]
+Detector = Callable[[RGBImage, str], Box | None]
 """Maps a frame and words to the box of what they name, if it is there."""
 
 
-def read(detector: Detector, config: DetectorConfig, frame: Picture, words: str) -> Box | None:
+def read(detector: Detector, config: DetectorConfig, frame: RGBImage, words: str) -> Box | None:
     """Returns the box of a thing inside a frame; None if it is missing or below the least score.
 
     Raises:
@@ -65,7 +65,7 @@ def centre(config: DetectorConfig) -> Detector:
     """
     del config
 
-    def find(frame: Picture, words: str) -> Box:
+    def find(frame: RGBImage, words: str) -> Box:
         del words
         high, wide = frame.shape[:2]
         x, y = _MARGIN * wide, _MARGIN * high
@@ -100,7 +100,7 @@ def onnx(config: DetectorConfig) -> Detector:
     )
     size_high, size_wide = contract.pixels.resize
 
-    def find(frame: Picture, words: str) -> Box | None:
+    def find(frame: RGBImage, words: str) -> Box | None:
         named = [n for n, label in enumerate(labels) if _says(words, label)]
         if not named:
             return None

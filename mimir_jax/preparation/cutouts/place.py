@@ -8,16 +8,16 @@ import numpy as np
 from scipy import ndimage
 
 from mimir_jax.errors import InputError
-from mimir_jax.pictures import Picture
+from mimir_jax.image_files import RGBImage
 from mimir_jax.preparation import plugins
 from mimir_jax.preparation.cutouts.config import PlaceConfig
 from mimir_jax.preparation.cutouts.segment import Mask
 
-Inpainter = Callable[[Picture, Mask], Picture]
+Inpainter = Callable[[RGBImage, Mask], RGBImage]
 """Maps a frame and the pixels to fill to a frame."""
 
 
-def read(inpainter: Inpainter, config: PlaceConfig, frame: Picture, things: Mask) -> Picture:
+def read(inpainter: Inpainter, config: PlaceConfig, frame: RGBImage, things: Mask) -> RGBImage:
     """Returns the frame without its things and a rim around them.
 
     Raises:
@@ -49,7 +49,7 @@ def telea(config: PlaceConfig) -> Inpainter:
     """
     cv2 = plugins.library("cv2", "place.inpainter", config.inpainter)
 
-    def fill(frame: Picture, mask: Mask) -> Picture:
+    def fill(frame: RGBImage, mask: Mask) -> RGBImage:
         return cv2.inpaint(frame, mask.astype(np.uint8), 3, cv2.INPAINT_TELEA)
 
     return fill

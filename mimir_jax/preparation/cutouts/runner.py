@@ -28,7 +28,7 @@ from mimir_jax.data import cutouts as cutouts_lib
 from mimir_jax.data.sources import captions as captions_lib
 from mimir_jax.data.sources import folder as folder_lib
 from mimir_jax.errors import InputError
-from mimir_jax.pictures import Picture
+from mimir_jax.image_files import RGBImage
 from mimir_jax.preparation import claims as claims_lib
 from mimir_jax.preparation import plugins, settings
 from mimir_jax.preparation.cutouts import detect, entities, place, segment
@@ -194,17 +194,17 @@ class Cutouts:
             record["place"] = {"image": name, "digest": digest, "words": named}
         return record
 
-    def _save(self, name: str, picture: np.ndarray) -> str:
+    def _save(self, name: str, image: np.ndarray) -> str:
         """Writes an image, and returns a digest: features of prompts depend on what it shows."""
-        small = shrink(picture, self._config.side)
+        small = shrink(image, self._config.side)
         with files.atomic_file(self.out / name) as temporary:
             Image.fromarray(small).save(temporary, format="png")
         return hashing.content_key(small).hex()
 
 
-def shrink(picture: UInt8[np.ndarray, "_ _ c"], side: int) -> UInt8[np.ndarray, "_ _ c"]:
-    """Returns a picture of at most `side` pixels a side; what is transparent keeps its colours."""
-    bands = Image.fromarray(picture).split()
+def shrink(image: UInt8[np.ndarray, "_ _ c"], side: int) -> UInt8[np.ndarray, "_ _ c"]:
+    """Returns an image of at most `side` pixels a side; what is transparent keeps its colours."""
+    bands = Image.fromarray(image).split()
     for band in bands:  # Pillow makes what is transparent black where it resizes all bands at once
         band.thumbnail((side, side))
     return np.stack(bands, axis=-1)
@@ -241,7 +241,7 @@ def _images(record: dict[str, Any]) -> list[str]:
     return [*names, record["place"]["image"]] if "place" in record else names
 
 
-def _read_frames(path: pathlib.Path, config: CutoutsConfig) -> list[Picture]:
+def _read_frames(path: pathlib.Path, config: CutoutsConfig) -> list[RGBImage]:
     """Returns the frames of a clip in square pixels, decoded in a process with limits."""
     limits = {"seconds": config.clip_seconds, "gigabytes": config.clip_gigabytes}
     _, (height, width) = clip_worker.measure_clip(path, **limits)
@@ -255,7 +255,7 @@ def _read_frames(path: pathlib.Path, config: CutoutsConfig) -> list[Picture]:
     return list(clip_worker.read_clip(path, pick, **size, **limits))
 
 
-def _cut(frame: Picture, mask: segment.Mask) -> np.ndarray:
+def _cut(frame: RGBImage, mask: segment.Mask) -> np.ndarray:
     """Returns what a mask covers, with a margin, and the mask as transparency."""
     rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
     margin = round(_MARGIN * max(np.ptp(rows) + 1, np.ptp(columns) + 1))

@@ -12,20 +12,20 @@ from scipy import ndimage
 from mimir_jax import weights
 from mimir_jax.encoders import onnx_file
 from mimir_jax.errors import InputError, require
-from mimir_jax.pictures import Picture
+from mimir_jax.image_files import RGBImage
 from mimir_jax.preparation import plugins
 from mimir_jax.preparation.cutouts.config import SegmenterConfig
 from mimir_jax.preparation.cutouts.detect import Box
 
 Mask = Bool[np.ndarray, "h w"]
-Segmenter = Callable[[Picture, Box], Mask]
+Segmenter = Callable[[RGBImage, Box], Mask]
 """Maps a frame and a box to the pixels of the thing."""
 
 _ROUNDS = 4  # of GrabCut
 _SIDE = 320  # longer side of what GrabCut reads: it takes seconds at full size
 
 
-def read(segmenter: Segmenter, config: SegmenterConfig, frame: Picture, box: Box) -> Mask | None:
+def read(segmenter: Segmenter, config: SegmenterConfig, frame: RGBImage, box: Box) -> Mask | None:
     """Returns the mask of a thing, without holes; None for one too small or too large.
 
     Raises:
@@ -58,7 +58,7 @@ def grabcut(config: SegmenterConfig) -> Segmenter:
     cv2 = plugins.library("cv2", "segment.segmenter", config.segmenter)
     cv2.setNumThreads(1)  # processes share the cores
 
-    def segment(frame: Picture, box: Box) -> Mask:
+    def segment(frame: RGBImage, box: Box) -> Mask:
         high, wide = frame.shape[:2]
         scale = min(1.0, _SIDE / max(high, wide))
         size = (max(4, round(wide * scale)), max(4, round(high * scale)))
@@ -83,7 +83,7 @@ def grabcut(config: SegmenterConfig) -> Segmenter:
 
 
 def onnx(config: SegmenterConfig) -> Segmenter:
-    """Returns a network that gives the foreground of a picture, such as U2-Net.
+    """Returns a network that gives the foreground of an image, such as U2-Net.
 
     It reads the box, stretched to `resize` of `extractor.json`; of its output, (batch, 1, h, w) or
     (batch, h, w), a pixel is the thing from a probability of one half.
@@ -107,12 +107,12 @@ def onnx(config: SegmenterConfig) -> Segmenter:
     )
     least = 0.5 if values == "probabilities" else 0.0
 
-    def segment(frame: Picture, box: Box) -> Mask:
+    def segment(frame: RGBImage, box: Box) -> Mask:
         left, top, right, bottom = (round(edge) for edge in box[:4])
         out = np.squeeze(network.outputs(frame[None, top:bottom, left:right])[0])
         require(
             out.ndim == 2,
-            f"segment.folder {folder} must give one map per picture, got shape {out.shape}; export "
+            f"segment.folder {folder} must give one map per image, got shape {out.shape}; export "
             "the network so",
         )
         mask = np.zeros(frame.shape[:2], bool)

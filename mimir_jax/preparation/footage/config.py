@@ -142,13 +142,13 @@ class AestheticConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WatermarkConfig:
-    """Step 4: watermarks and text laid over the picture (M-U22).
+    """Step 4: watermarks and text laid over the frame (M-U22).
 
     Attributes:
         detector: Plug-in that scores frames: rapidocr, onnx (a classifier or detector), or none.
         folder: Folder of its weights.
         frames: Frames that it reads of a clip.
-        max_score: Most score; None takes the detector's own: of rapidocr, the share of the picture
+        max_score: Most score; None takes the detector's own: of rapidocr, the share of the frame
             that text covers in most of the frames.
     """
 

@@ -143,13 +143,13 @@ def _writer(
             codec.color_primaries, codec.color_trc = source.color_primaries, source.color_trc
 
         def add(frame: video_stream.Frame, time: float) -> None:
-            picture = video_io.on_white(frame.source)
+            image = video_io.on_white(frame.source)
             if frame.turned:
-                picture = av.VideoFrame.from_ndarray(frame.picture(), format="rgb24")
-            picture = picture.reformat(width=width, height=height, format="yuv420p")
-            picture.pts, picture.time_base = round(time * _TICKS), Fraction(1, _TICKS)
-            picture.pict_type = 0  # the encoder chooses its key frames
-            container.mux(stream.encode(picture))
+                image = av.VideoFrame.from_ndarray(frame.image(), format="rgb24")
+            image = image.reformat(width=width, height=height, format="yuv420p")
+            image.pts, image.time_base = round(time * _TICKS), Fraction(1, _TICKS)
+            image.pict_type = 0  # the encoder chooses its key frames
+            container.mux(stream.encode(image))
 
         yield add
         container.mux(stream.encode())

@@ -92,7 +92,7 @@ def last_step(lines: Sequence[Line]) -> str:
 
 
 def write(folder: store.Store, lines: Sequence[Line]) -> pathlib.Path:
-    """Writes `report.html`, one file with its pictures."""
+    """Writes `report.html`, one file with its images."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mimir_jax", "preparation/footage"),
         autoescape=True,
@@ -164,9 +164,9 @@ def _sheets(
 
 
 def _card(folder: store.Store, line: Line, row: int) -> dict[str, Any]:
-    path = folder.work / "pictures" / f"{store.video_key(line['video'])}.jpg"
-    picture = scan.row(path.read_bytes(), row) if path.is_file() else None
-    source = picture and f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
+    path = folder.work / "images" / f"{store.video_key(line['video'])}.jpg"
+    image = scan.row(path.read_bytes(), row) if path.is_file() else None
+    source = image and f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
     text = " / ".join(line.get("captions", ()))
     if line["dropped_by"] is not None:
         text = sentence(first_failure(line))

@@ -211,7 +211,7 @@ class Preparation:
             except MemoryError:
                 record["failed"] = self._too_large()
         if sheet:
-            files.write_bytes(self.store.work / "pictures" / f"{key}.jpg", sheet)
+            files.write_bytes(self.store.work / "images" / f"{key}.jpg", sheet)
         self.store.write(store.MEASURED, key, record)
 
     def _too_large(self) -> str:

@@ -65,18 +65,18 @@ class Scanner:
 
         A video that cannot be read has `failed` in place of clips.
         """
-        path, pictures = root / video, []
+        path, strips = root / video, []
         record: dict[str, Any] = {"video": video, "stamp": store.stamp(path), "clips": []}
         try:
             with video_stream.open_video(path) as (timeline, frames):
                 fps = len(timeline.times) / timeline.end
                 for clip in self.clips(timeline, frames, fps):
                     record["clips"].append(self._describe(video, clip))
-                    pictures += [_strip(clip)] if len(pictures) < _MOST_STRIPS else []
+                    strips += [_strip(clip)] if len(strips) < _MOST_STRIPS else []
                 record["frames"] = len(timeline.times)
         except video_io.UnreadableClip as error:
             return {**record, "clips": [], "failed": str(error)}, b""
-        return record, _sheet(pictures)
+        return record, _sheet(strips)
 
     def clips(
         self, timeline: video_io.Timeline, frames: Iterator[video_stream.Frame], fps: float
@@ -93,7 +93,7 @@ class Scanner:
                     yield collector.cut(len(timeline.times))
                     return
                 detector = self._detector(self.config.shots, fps)
-            small = frame.picture(self.config.shots.side, quick=True)
+            small = frame.image(self.config.shots.side, quick=True)
             for cut in detector.push(frame.number, small):
                 yield from collector.finish(cut)
             yield from collector.divide(frame.number - self._lag)
@@ -144,7 +144,7 @@ class _Collector:
         self._quality, self._most = config.quality, config.shots.max_seconds
         self._timeline, self._fps, self._size = timeline, fps, size
         self._first, self._small, self._detail = 0, [], []
-        self._before: tuple[np.ndarray, np.ndarray] | None = None  # pictures of the clip before
+        self._before: tuple[np.ndarray, np.ndarray] | None = None  # images of the clip before
 
     def add(self, frame: video_stream.Frame) -> None:
         """Keeps what the filters read of a frame."""
@@ -156,7 +156,7 @@ class _Collector:
         ):
             # Against the grid of the clip, not the last frame, so that rates are met on average.
             if not kept or time >= kept[0][1] + len(kept) * gap - tick:
-                kept.append((frame.number, time, frame.picture(side)))
+                kept.append((frame.number, time, frame.image(side)))
 
     def finish(self, end: int) -> Iterator[clip_lib.Clip]:
         """Yields the clips of the shot that ends before frame `end`; none of one that is over."""
@@ -189,7 +189,7 @@ class _Collector:
 
 
 def _split(kept: list, end: int, before: np.ndarray | None) -> tuple[np.ndarray, list]:
-    """Returns the pictures up to frame `end`, or the nearest one, and what is kept beyond."""
+    """Returns the images up to frame `end`, or the nearest one, and what is kept beyond."""
     inside = [item[2] for item in kept if item[0] < end] or [item[2] for item in kept[:1]]
     rest = [item for item in kept if item[0] >= end]
     return np.stack(inside) if inside else before[-1:], rest

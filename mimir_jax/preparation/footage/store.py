@@ -11,7 +11,7 @@
     work/measured/ID.json  clips of a video and their measures
     work/selected/         which clips are kept, and which look like which
     work/exported/ID.json  its clips that were written, and their captions
-    work/pictures/ID.jpg   frames of its clips
+    work/images/ID.jpg     frames of its clips
     work/claims/           which process works on what (`preparation.claims`)
 
 A file is complete or absent, and every file is a function of the raw videos and the config, so
@@ -34,7 +34,7 @@ from mimir_jax.preparation.footage.config import FootageConfig
 _WHAT = "an earlier preparation"
 MEASURED, SELECTED, EXPORTED = "measured", "selected", "exported"
 _FOLDERS = (  # that of claims first, which tells a new folder from one of something else
-    *(f"work/{name}" for name in ("claims", MEASURED, SELECTED, EXPORTED, "pictures")),
+    *(f"work/{name}" for name in ("claims", MEASURED, SELECTED, EXPORTED, "images")),
     "clips",
 )
 

@@ -17,7 +17,7 @@ class AlignerSystemConfig(SystemConfig):
 
     Attributes:
         model: The aligner.
-        multimodal: Captions to states of the frozen LLM, in prompts without pictures.
+        multimodal: Captions to states of the frozen LLM, in prompts without images.
         text: The frozen text encoder to match; the fields of T5 count.
         heldout_texts: Captions of the held-out measures.
     """

@@ -1,3 +1,3 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Captioning of pictures, which joins an image tower with an LLM (LLaVA, arXiv 2310.03744)."""
+"""Captioning of images, which joins an image tower with an LLM (LLaVA, arXiv 2310.03744)."""

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of the captioning of pictures by a LLaVA."""
+"""Configuration of the captioning of images by a LLaVA."""
 
 import dataclasses
 from typing import Any, Literal
@@ -39,7 +39,7 @@ class CaptioningSystemConfig(SystemConfig):
         checks.check(
             self,
             self.length > self.model.tokens_per_image,
-            f"{{length}} must be above {self.model.tokens_per_image}, the tokens of a picture",
+            f"{{length}} must be above {self.model.tokens_per_image}, the tokens of an image",
         )
 
     @property

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The encoder of captioning: rows of pictures, questions and answers."""
+"""The encoder of captioning: rows of images, questions and answers."""
 
 import functools
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from mimir_jax.systems.captioning import system as system_lib
 
 
 class CaptioningEncoder:
-    """`base.Encoder` of pictures with questions.
+    """`base.Encoder` of images with questions.
 
     Args:
         config: The run.
@@ -32,11 +32,11 @@ class CaptioningEncoder:
         self._config, self._system = config, system
 
     def source(self, split: sources.Split) -> pairs.Pairs:
-        """Returns the pictures of a split, with questions and answers."""
+        """Returns the images of a split, with questions and answers."""
         return pairs.Pairs(self._config, split)
 
     def encode(self, records: Mapping[str, Any]) -> system_lib.Batch:
-        """Returns the rows of prompts of one picture each and their answers."""
+        """Returns the rows of prompts of one image each and their answers."""
         tokenization, length = self._system.tokenization, self._config.system.length
         tokenizer, prompts = tokenization.tokenizer, records["prompt"]
         shape = (len(prompts), length)
@@ -53,9 +53,9 @@ class CaptioningEncoder:
         return system_lib.Batch(pixels=self.pixels(prompts), ids=ids, labels=labels)
 
     def pixels(self, prompts: list[interleaved.Prompt]) -> np.ndarray:
-        """Returns the pictures of prompts as the tower reads them."""
+        """Returns the images of prompts as the tower reads them."""
         return np.stack(
-            [images.prepare(p, self._system.images) for prompt in prompts for p in prompt.pictures]
+            [images.prepare(p, self._system.images) for prompt in prompts for p in prompt.images]
         )
 
     @functools.cached_property
@@ -65,8 +65,8 @@ class CaptioningEncoder:
         return [source[i] for i in range(min(self._config.system.heldout_texts, len(source)))]
 
 
-class HeldoutPictures(heldout.HeldoutBatch):
-    """Loss and accuracy of answers about held-out pictures.
+class HeldoutImages(heldout.HeldoutBatch):
+    """Loss and accuracy of answers about held-out images.
 
     Args:
         system: The pure half.
@@ -107,7 +107,7 @@ class HeldoutPictures(heldout.HeldoutBatch):
 def make_encoder(
     config: TrainConfig, system: system_lib.CaptioningSystem, mesh: Mesh | None = None
 ) -> CaptioningEncoder:
-    """Returns the reader of pictures and questions; there are no frozen networks.
+    """Returns the reader of images and questions; there are no frozen networks.
 
     Raises:
         InputError: for a tokenizer that does not belong to the model.
@@ -120,6 +120,6 @@ def make_encoder(
 def make_evaluators(
     config: TrainConfig, system: system_lib.CaptioningSystem, encoder: CaptioningEncoder
 ) -> list[base.Evaluator]:
-    """Returns the evaluator of held-out pictures."""
+    """Returns the evaluator of held-out images."""
     del config
-    return [HeldoutPictures(system, encoder)]
+    return [HeldoutImages(system, encoder)]

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures with questions and their answers.
+"""Images with questions and their answers.
 
 Toyworld gives still scenes: their exact description, answers about objects, colours and places, and
 captions with an object's cut-out in place of its words, which the answer tells in words. Other
@@ -14,7 +14,7 @@ import numpy as np
 
 from mimir_jax.config import INSTRUCTIONS, MultimodalConfig, TrainConfig
 from mimir_jax.data import sources
-from mimir_jax.data.toyworld import captions, pictured, renderer
+from mimir_jax.data.toyworld import captions, renderer, subject_captions
 from mimir_jax.data.toyworld import scene as scene_lib
 from mimir_jax.data.toyworld.source import ToyworldSource
 from mimir_jax.encoders import interleaved
@@ -24,7 +24,7 @@ _SUBJECTS = 0.5  # share of cut-outs
 
 
 class Pairs:
-    """The records of a split: `prompt` with one picture, and `answer`.
+    """The records of a split: `prompt` with one image, and `answer`.
 
     Args:
         config: The run.
@@ -53,15 +53,15 @@ class Pairs:
         if len(scene.groups) == 1 and rng.random() < _SUBJECTS:
             return _subject(scene, size, rng)
         scene = _stilled(scene)
-        picture = renderer.render(scene, 1, *size)[0]
+        image = renderer.render(scene, 1, *size)[0]
         asked = int(rng.integers(4))
         if asked < 3:  # the last instruction is about time
-            return _pair(picture, INSTRUCTIONS[asked], captions.answers(scene)[asked])
-        return _pair(picture, DESCRIBE, captions.caption(scene, "short", int(rng.integers(64))))
+            return _pair(image, INSTRUCTIONS[asked], captions.answers(scene)[asked])
+        return _pair(image, DESCRIBE, captions.caption(scene, "short", int(rng.integers(64))))
 
 
-def _pair(picture: np.ndarray, question: str, answer: str) -> dict[str, Any]:
-    segments = (picture, interleaved.Text(f"\n{question}", cut=0))
+def _pair(image: np.ndarray, question: str, answer: str) -> dict[str, Any]:
+    segments = (image, interleaved.Text(f"\n{question}", cut=0))
     return {"prompt": interleaved.Prompt(segments), "answer": answer}
 
 
@@ -70,9 +70,9 @@ def _subject(
 ) -> dict[str, Any]:
     """Returns a subject-driven prompt and its caption in words."""
     height, width = size
-    found = pictured.caption(scene, [0], mark=interleaved.MARK, height=height, width=width)
+    found = subject_captions.caption(scene, [0], mark=interleaved.MARK, height=height, width=width)
     draw = int(rng.integers(1 << 16))
-    prompt = interleaved.subjects(MultimodalConfig(), found.text, found.pictures[:1], draw)
+    prompt = interleaved.subjects(MultimodalConfig(), found.text, found.images[:1], draw)
     return {"prompt": prompt, "answer": found.words}
 
 

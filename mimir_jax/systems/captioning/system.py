@@ -23,11 +23,11 @@ from mimir_jax.systems.language.system import cross_entropy
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Rows of a picture, a question and its answer.
+    """Rows of an image, a question and its answer.
 
     Attributes:
-        pixels: Pictures as the tower reads them (b, h, w, 3).
-        ids: Tokens (b, l), padded on the right, with those of the picture.
+        pixels: Images as the tower reads them (b, h, w, 3).
+        ids: Tokens (b, l), padded on the right, with those of the image.
         labels: The next token where it belongs to the answer, -1 elsewhere (b, l).
     """
 
@@ -37,7 +37,7 @@ class Batch:
 
 
 class CaptioningSystem(base.Defaults):
-    """A LLaVA; reads its tokenizer and the rules of pictures, no weights.
+    """A LLaVA; reads its tokenizer and the rules of images, no weights.
 
     Args:
         config: The run.
@@ -47,12 +47,12 @@ class CaptioningSystem(base.Defaults):
         self.config = config.system
         self.model = functional.build(model_lib.Llava, self.config.model)
         size = self.config.model.vit.image_size
-        # Batches are of rows; pictures have the size of the tower.
+        # Batches are of rows; images have the size of the tower.
         self.buckets = (base.Bucket(1, size, size, config.batch_size),)
 
     @functools.cached_property
     def tokenization(self) -> interleaved.Tokenization:
-        """How prompts with pictures become tokens.
+        """How prompts with images become tokens.
 
         Raises:
             InputError: if the run names no tokenizer, or one without the image token.
@@ -65,7 +65,7 @@ class CaptioningSystem(base.Defaults):
 
     @functools.cached_property
     def images(self) -> ImageConfig:
-        """The rules of pictures."""
+        """The rules of images."""
         return images.read_config(weights.resolve(self._folder), self.config.model.vit.image_size)
 
     def batch_spec(self, bucket: base.Bucket) -> Batch:

@@ -81,10 +81,10 @@ def tiny_i2v() -> c.TrainConfig:
             system,
             dit=dit,
             first_frame=c.FirstFrameConfig(continuation=0.3),
-            # High noise, where the content of a video is decided, is what the picture must bring.
+            # High noise, where the content of a video is decided, is what the image must bring.
             diffusion=dataclasses.replace(system.diffusion, timestep_power=2.0),
         ),
-        # The channels of the picture start at zero, so their weights must grow.
+        # The channels of the image start at zero, so their weights must grow.
         optimizer=dataclasses.replace(
             config.optimizer, learning_rate=3e-3, lr_scale=(("^patch/", 3.0),)
         ),

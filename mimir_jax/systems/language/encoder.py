@@ -29,7 +29,7 @@ WORDING_SHARES = {"narrow": 0.3, "wide": 0.4, "reserved": 0.3}
 
 
 class NarrowTexts:
-    """Narrow captions of Toyworld scenes, without pictures: all that T5 reads.
+    """Narrow captions of Toyworld scenes, without images: all that T5 reads.
 
     A record holds a caption in a style and template drawn by its place in the run.
     """

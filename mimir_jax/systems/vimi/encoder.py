@@ -18,9 +18,9 @@ from mimir_jax.data import covering, loader, sources
 from mimir_jax.encoders import first_frames, interleaved, multimodal
 from mimir_jax.encoders import text as text_lib
 from mimir_jax.errors import InputError, require
+from mimir_jax.image_files import RGBImage
 from mimir_jax.models import condition as condition_lib
 from mimir_jax.models import functional
-from mimir_jax.pictures import Picture
 from mimir_jax.systems import base, clip_encoder, diffusion, video_encoder
 from mimir_jax.systems.vimi import prompts as prompts_lib
 from mimir_jax.systems.vimi import system as system_lib
@@ -31,7 +31,7 @@ _OPTIONS = ("invented_names", "reference_latents", "image_dropout", "reads_image
 
 
 class VimiEncoder(clip_encoder.ClipEncoder):
-    """`base.DiffusionEncoder` of clips whose prompts have pictures.
+    """`base.DiffusionEncoder` of clips whose prompts have images.
 
     Args:
         config: The run.
@@ -105,10 +105,10 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         return {} if cutouts is None else {"cutouts": cutouts.digest}
 
     def features(self, requests: Sequence[base.Request]) -> condition_lib.PromptFeatures:
-        """Returns the states of the prompt of each request, with its pictures or document.
+        """Returns the states of the prompt of each request, with its images or document.
 
         Raises:
-            InputError: for pictures that do not fit the marks of a prompt, or inputs of several
+            InputError: for images that do not fit the marks of a prompt, or inputs of several
                 tasks.
         """
         return self._encode([self._compose(r) for r in requests], self._size(requests))
@@ -128,7 +128,7 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         return self._encode(made, self._size(requests)), drop
 
     def text_features(self, requests: Sequence[base.Request]) -> condition_lib.PromptFeatures:
-        """Returns the states of captions alone, without pictures and documents (V-U17).
+        """Returns the states of captions alone, without images and documents (V-U17).
 
         First frames whose latents the transformer reads stay.
         """
@@ -166,7 +166,7 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         return interleaved.compose(
             self._llm.config,
             request.prompt,
-            pictures=request.images,
+            images=request.images,
             first_frame=request.first_frame,
             document=request.document,
         )
@@ -179,7 +179,7 @@ class VimiEncoder(clip_encoder.ClipEncoder):
     def _encode(
         self, prompts: Sequence[interleaved.Prompt], size: tuple[int, int]
     ) -> condition_lib.PromptFeatures:
-        """Returns the states of prompts, with T5 and latents of pictures where they are read.
+        """Returns the states of prompts, with T5 and latents of images where these are read.
 
         Args:
             prompts: The prompts.
@@ -194,16 +194,16 @@ class VimiEncoder(clip_encoder.ClipEncoder):
             first = np.stack([self._latents(frame, 1, *size)[0] for frame in frames])
             features = dataclasses.replace(features, first_frame=first)
         if count := self._config.system.reference_latents:
-            rows = [self._latents(p.pictures[:count], count, *size) for p in prompts]
+            rows = [self._latents(p.images[:count], count, *size) for p in prompts]
             latents, mask = (np.stack(part) for part in zip(*rows, strict=True))
             features = dataclasses.replace(features, reference_latents=latents, reference_mask=mask)
         return features
 
     def _latents(
-        self, pictures: Sequence[Picture], count: int, height: int, width: int
+        self, images: Sequence[RGBImage], count: int, height: int, width: int
     ) -> tuple[Float[np.ndarray, "p h w c"], Bool[np.ndarray, " p"]]:
-        """Returns the latents of at most `count` pictures, on white, and where they are."""
-        fitted = [covering.resize_contain(x, height, width, fill=255) for x in pictures]
+        """Returns the latents of at most `count` images, on white, and where they are."""
+        fitted = [covering.resize_contain(x, height, width, fill=255) for x in images]
         shape = self._system.codec.latent_shape(1, height, width)[1:]
         latents = np.zeros((count, *shape), np.float32)
         if fitted:

@@ -17,7 +17,7 @@ _SIZES = dict(width=128, num_layers=3, num_heads=4, head_dim=32, mlp_dim=512)
 TINY_LLAVA = c.LlavaConfig(
     vit=divot.TINY_TOKENIZER.vit, llm=c.TINY_LLM, image_token=2357, vision_layers=(-1,)
 )
-"""The ViT of Divot's miniature and the shipped LLM: 64 tokens per picture."""
+"""The ViT of Divot's miniature and the shipped LLM: 64 tokens per image."""
 
 TINY_ALIGNER = c.AlignerConfig(llm_width=160, text_width=128, text_length=64, **_SIZES)
 _TINY_PROMPTS = c.MultimodalConfig(path="runs/vimi/llava", length=224)
@@ -98,7 +98,7 @@ def tiny_stage1() -> c.TrainConfig:
             tasks=c.TasksConfig(max_images=2),
             vae=c.TINY_VAE,
             vae_path="package:tiny/vae",
-            # High noise, where the content of a video is decided, is what pictures must bring.
+            # High noise, where the content of a video is decided, is what images must bring.
             diffusion=dataclasses.replace(c.TINY_DIFFUSION, timestep_power=2.0),
             sampler=c.SamplerConfig(
                 name="ddim", steps=20, guidance_scale=4.0, dynamic_guidance="off"

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The prompts of training: documents, tasks, wordings and pictures drawn for each clip.
+"""The prompts of training: documents, tasks, wordings and images drawn for each clip.
 
 A prompt is a function of run, record and number, so that its states can be computed once.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from mimir_jax import files, hashing, weights
 from mimir_jax.data import buckets
 from mimir_jax.data import cutouts as cutouts_lib
-from mimir_jax.data.toyworld import invented, pictured
+from mimir_jax.data.toyworld import invented, subject_captions
 from mimir_jax.data.toyworld.source import ToyworldSource
 from mimir_jax.encoders import interleaved
 from mimir_jax.errors import InputError
@@ -30,9 +30,9 @@ class Retrieval(NamedTuple):
     memory: memory_lib.Memory
     search: retriever_lib.Retriever
 
-    def with_picture(self, found: documents_lib.Document | None) -> interleaved.Document | None:
-        """Reads the picture of a document."""
-        return found and interleaved.Document(found.text, self.memory.picture(found))
+    def with_image(self, found: documents_lib.Document | None) -> interleaved.Document | None:
+        """Reads the image of a document."""
+        return found and interleaved.Document(found.text, self.memory.read_image(found))
 
 
 def open_retrieval(config: VimiSystemConfig, seed: int) -> Retrieval | None:
@@ -107,7 +107,7 @@ class PromptMaker:
             task = _pick(others or {"retrieval": 1.0}, rng)
         wording, share = int(rng.integers(1 << 16)), rng.random()
         if task != "retrieval":
-            prompt = self._pictured(record, task, wording, rng)
+            prompt = self._with_images(record, task, wording, rng)
             if share >= cfg.image_dropout:
                 return prompt
             return prompt.with_text_alone(prompt.caption)
@@ -116,7 +116,7 @@ class PromptMaker:
         caption, document = record["caption"], None
         if self._retrieval is not None and share >= cfg.document_dropout:
             found = self._retrieval.search.draw(caption, number, exclude=self._own(index))
-            document = self._retrieval.with_picture(found)
+            document = self._retrieval.with_image(found)
         return with_document(cfg, caption, document, wording)
 
     def has_task(self, index: int, task: str) -> bool:
@@ -133,17 +133,17 @@ class PromptMaker:
                 "with mimir-jax cutouts from the folder of these clips"
             )
 
-    def _pictured(
+    def _with_images(
         self, record: Mapping[str, Any], task: str, wording: int, rng: np.random.Generator
     ) -> interleaved.Prompt:
-        """Returns a prompt of one of the two tasks with pictures."""
+        """Returns a prompt of one of the two tasks with images."""
         if task == "subject":
             return self._subjects(int(record["index"]), wording, rng)
         first = np.asarray(record["video"])[0]
         return interleaved.prediction(self._config.multimodal, record["caption"], first, wording)
 
     def _subjects(self, index: int, wording: int, rng: np.random.Generator) -> interleaved.Prompt:
-        """Returns a subject-driven prompt with at most `max_images` pictures."""
+        """Returns a subject-driven prompt with at most `max_images` images."""
         if (found := self._found(index)) is not None:
             return self._cut(found, wording, rng)
         tasks, scene = self._config.tasks, self._source.scene(index)
@@ -152,11 +152,13 @@ class PromptMaker:
         place = bool(rng.random() < tasks.place)
         size = {"height": self._source.height, "width": self._source.width}
         while True:
-            found = pictured.caption(scene, objects, mark=interleaved.MARK, place=place, **size)
-            if len(found.pictures) <= tasks.max_images or not (place or objects[1:]):
+            found = subject_captions.caption(
+                scene, objects, mark=interleaved.MARK, place=place, **size
+            )
+            if len(found.images) <= tasks.max_images or not (place or objects[1:]):
                 break
             place, objects = False, objects if place else objects[:-1]
-        return interleaved.subjects(self._config.multimodal, found.text, found.pictures, wording)
+        return interleaved.subjects(self._config.multimodal, found.text, found.images, wording)
 
     def _found(self, index: int) -> cutouts_lib.Subjects | None:
         """Returns the cut-outs of a real clip, if it has any.
@@ -182,20 +184,20 @@ class PromptMaker:
             things = [*things[: tasks.max_images - 1], place]
         shown = [str(rng.choice(thing.images)) for thing in things]
         beside = rng.random() < tasks.text_beside
-        text, images = cutouts_lib.replace_words(
+        text, names = cutouts_lib.replace_words(
             found.caption, things, shown, interleaved.MARK, beside=beside
         )
-        pictures = []
-        for name in images:
+        images = []
+        for name in names:
             image = cutouts.read(name)
             if place is not None and name in place.images:
-                pictures.append(np.ascontiguousarray(image[..., :3]))
+                images.append(np.ascontiguousarray(image[..., :3]))
             elif tasks.augment:
                 keep = tasks.keep_background
-                pictures.append(cutouts_lib.augment(image, rng, keep_background=keep))
+                images.append(cutouts_lib.augment(image, rng, keep_background=keep))
             else:
-                pictures.append(cutouts_lib.plain(image))
-        return interleaved.subjects(self._config.multimodal, text, pictures, wording)
+                images.append(cutouts_lib.plain(image))
+        return interleaved.subjects(self._config.multimodal, text, images, wording)
 
     def _named(self, index: int, wording: int, rng: np.random.Generator) -> interleaved.Prompt:
         """Returns a prompt whose document explains an invented name."""
@@ -208,7 +210,7 @@ class PromptMaker:
             height=self._source.height,
             width=self._source.width,
         )
-        document = interleaved.Document(found.explanation, found.picture)
+        document = interleaved.Document(found.explanation, found.image)
         return with_document(self._config, found.text, document, wording)
 
     def _own(self, index: int) -> Collection[str]:
@@ -242,5 +244,5 @@ def with_best(
     """Returns the prompt of a held-out caption, with the best document there is."""
     document = None
     if retrieval is not None:
-        document = retrieval.with_picture(retrieval.search.first(caption))
+        document = retrieval.with_image(retrieval.search.first(caption))
     return with_document(config, caption, document)

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Random torch LLaVAs, batches of prompts with pictures, and what transformers makes of them."""
+"""Random torch LLaVAs, batches of prompts with images, and what transformers makes of them."""
 
 import dataclasses
 
@@ -59,11 +59,11 @@ def build(layout, cfg, seed=0):
     return model
 
 
-def batch(cfg, pictures, side="right", seed=0):
-    """Prompts with so many pictures in each row: ids, mask and pixel values (n, h, w, 3)."""
+def batch(cfg, images, side="right", seed=0):
+    """Prompts with so many images in each row: ids, mask and pixel values (n, h, w, 3)."""
     rng = np.random.default_rng(seed)
     rows = []
-    for number in pictures:
+    for number in images:
         row = list(rng.integers(3, 50, 2))
         for _ in range(number):
             row += [cfg.image_token] * cfg.tokens_per_image + list(rng.integers(3, 50, 3))
@@ -74,7 +74,7 @@ def batch(cfg, pictures, side="right", seed=0):
         where = slice(0, len(row)) if side == "right" else slice(length - len(row), length)
         ids[i, where], mask[i, where] = row, True
     size = cfg.vit.image_size
-    pixels = rng.normal(size=(sum(pictures), size, size, 3)).astype(np.float32)
+    pixels = rng.normal(size=(sum(images), size, size, 3)).astype(np.float32)
     return ids, mask, pixels
 
 

@@ -24,7 +24,7 @@ LONG = RopeConfig(
     short_factor=(1.0, 1.1, 1.3),
     long_factor=(1.0, 2.0, 3.0),
 )
-CASES = {  # layout of the decoder, config, pictures in each row, side of the padding
+CASES = {  # layout of the decoder, config, images in each row, side of the padding
     "llama": ("llama", CFG, (2, 1), "right"),
     "llama-left": ("llama", CFG, (2, 1), "left"),
     "last-layer": ("llama", reference.change(CFG, vision_layers=(-1,)), (0, 2), "right"),
@@ -51,12 +51,12 @@ CASES = {  # layout of the decoder, config, pictures in each row, side of the pa
 @pytest.mark.torch
 @pytest.mark.parametrize("case", quick.some(CASES, "class-token"))
 def test_states_and_logits_equal_transformers(case, tmp_path, strict_dtypes):
-    layout, cfg, pictures, side = CASES[case]
+    layout, cfg, images, side = CASES[case]
     torch_model = reference.build(layout, cfg)
     torch_model.save_pretrained(str(tmp_path / "source"))
     model, params = mimir_jax.load(tmp_path / "source")
     assert dataclasses.replace(model.config, llm=cfg.llm) == cfg
-    ids, mask, pixels = reference.batch(cfg, pictures, side)
+    ids, mask, pixels = reference.batch(cfg, images, side)
     hidden, logits = reference.forward(torch_model, ids, mask, pixels)
 
     @jax.jit
@@ -96,18 +96,18 @@ def test_every_leaf_has_axes():
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
-def test_another_number_of_pictures_is_refused(tiny, number):
+def test_another_number_of_images_is_refused(tiny, number):
     model, params = tiny
     ids, mask, pixels = reference.batch(CFG, (2,))
     pixels = np.concatenate([pixels, pixels])[:number]
-    message = rf"4 image tokens \(57\) for each picture, got 8 for {number}; give 2"
+    message = rf"4 image tokens \(57\) for each image, got 8 for {number}; give 2"
     with pytest.raises(InputError, match=message):
         model.apply(params, ids, mask, pixels if number else None)
     states = jax.jit(model.encode)(params, ids, mask, pixels if number else None)
     assert np.isnan(states).all()
 
 
-def test_pictures_of_another_size_are_refused(tiny):
+def test_images_of_another_size_are_refused(tiny):
     model, params = tiny
     ids, mask, _ = reference.batch(CFG, (1,))
     with pytest.raises(InputError, match="images must have 8 x 8 pixels, got 8 x 12"):

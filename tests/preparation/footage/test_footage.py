@@ -48,7 +48,7 @@ BARE = (
 )  # fmt: skip
 
 
-def pictures(seed, count=12, height=48, width=64, speed=2, grain=4):
+def images(seed, count=12, height=48, width=64, speed=2, grain=4):
     """A texture that moves to the left."""
     rng = np.random.default_rng(seed)
     wide = rng.integers(0, 256, (height // grain, 256 // grain, 3), np.uint8)
@@ -72,9 +72,9 @@ def run(raw, out, config=PLAIN):
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
     folder = tmp_path_factory.mktemp("footage") / "raw"
-    dark = [frame // 16 for frame in pictures(2)]
-    write(folder, good=pictures(0), dark=dark, long=pictures(1, 20), again=pictures(0))
-    write(folder, small=pictures(3, height=24, width=32), brief=pictures(4, 4))
+    dark = [frame // 16 for frame in images(2)]
+    write(folder, good=images(0), dark=dark, long=images(1, 20), again=images(0))
+    write(folder, small=images(3, height=24, width=32), brief=images(4, 4))
     video_files.write_clip(folder / "broken.mp4", 12)
     video_files.break_file(folder / "broken.mp4", "cut")
     (folder / "broken.txt").write_text("nothing")
@@ -116,9 +116,9 @@ def test_a_cut_clip_holds_its_frames(raw, tmp_path):
     run(raw, tmp_path)
     clip = next((tmp_path / "clips").glob("long-*.mp4"))
     with video_stream.open_video(clip) as (timeline, frames):
-        found = np.stack([frame.picture() for frame in frames])
+        found = np.stack([frame.image() for frame in frames])
     np.testing.assert_allclose(timeline.times, np.arange(16) / 8, atol=1e-4)
-    assert np.abs(found - np.stack(pictures(1, 20)[:16]).astype(float)).mean() < 12
+    assert np.abs(found - np.stack(images(1, 20)[:16]).astype(float)).mean() < 12
 
 
 def test_a_clip_encoded_again_has_the_same_bytes(raw, tmp_path):
@@ -170,20 +170,20 @@ def test_clips_are_packed_together(raw, tmp_path, monkeypatch):
 
 def test_a_stream_equals_chosen_frames(tmp_path):
     path = tmp_path / "a.mp4"
-    video_files.write_video(path, pictures(0), fps=8, rotation=90)
+    video_files.write_video(path, images(0), fps=8, rotation=90)
     want = video_io.read_clip(path, lambda line: np.arange(len(line.times)), lambda x, _: x)
     with video_stream.open_video(path) as (_, frames):
         found = list(frames)
-        np.testing.assert_array_equal(np.stack([x.picture() for x in found]), want)
-    assert found[0].size() == (64, 48) and found[0].picture(24).shape == (32, 24, 3)
+        np.testing.assert_array_equal(np.stack([x.image() for x in found]), want)
+    assert found[0].size() == (64, 48) and found[0].image(24).shape == (32, 24, 3)
 
 
 def test_cuts_and_motion(tmp_path):
     pytest.importorskip("scenedetect")
     pytest.importorskip("cv2")
-    still, shaking = pictures(7)[:1] * 12, pictures(8, 12, width=80, grain=12)
+    still, shaking = images(7)[:1] * 12, images(8, 12, width=80, grain=12)
     shaking = [frame[:, x : x + 64] for frame, x in zip(shaking, [0, 14] * 6, strict=True)]
-    moving = [frame for seed in (5, 6) for frame in pictures(seed, speed=1, grain=12)]
+    moving = [frame for seed in (5, 6) for frame in images(seed, speed=1, grain=12)]
     for name, frames in (("cut", moving), ("still", still), ("shaking", shaking)):
         video_files.write_video(tmp_path / f"{name}.mp4", frames, fps=8, options={"crf": "10"})
     config = dataclasses.replace(
@@ -199,13 +199,13 @@ def test_cuts_and_motion(tmp_path):
 
 def late_cut(config, fps):
     """A detector that tells of a cut two frames later."""
-    push = lambda self, number, picture: [15] if number == 17 else []  # noqa: E731
+    push = lambda self, number, image: [15] if number == 17 else []  # noqa: E731
     return type("Detector", (), {"push": push})()
 
 
 @pytest.mark.parametrize("longest, begins", [(1.875, [0, 15]), (2.0, [0, 15]), (1.75, [0, 14, 15])])
 def test_a_long_shot_is_divided_up_to_its_cut(longest, begins, tmp_path):
-    write(tmp_path, a=pictures(5, 29))
+    write(tmp_path, a=images(5, 29))
     detector = c.ShotsConfig(detector=f"{__name__}:late_cut", max_seconds=longest)
     clips = scan.Scanner(dataclasses.replace(PLAIN, shots=detector)).scan(tmp_path, "a.mp4")[0]
     found = [(clip["first"], clip["end"]) for clip in clips["clips"]]
@@ -213,7 +213,7 @@ def test_a_long_shot_is_divided_up_to_its_cut(longest, begins, tmp_path):
     assert len({clip["clip"] for clip in clips["clips"]}) == len(found)
 
 
-def test_blur_is_of_blurred_pictures():
+def test_blur_is_of_blurred_images():
     sharp = np.random.default_rng(0).uniform(0, 255, (48, 64)).astype(np.float32)
     blurred = ndimage.gaussian_filter(sharp, 4)
     assert quality.blur(sharp) < 0.3 < 0.6 < quality.blur(blurred)
@@ -300,7 +300,7 @@ def test_a_folder_that_another_process_has_just_begun_is_not_foreign(tmp_path):
 
 
 def test_a_video_that_changes_behind_its_measures_is_named(tmp_path, monkeypatch):
-    write(tmp_path / "raw", good=pictures(0))
+    write(tmp_path / "raw", good=images(0))
     choose = runner.Preparation._choose
 
     def change(self):
@@ -317,7 +317,7 @@ def test_a_video_whose_clips_cannot_be_written_is_listed(tmp_path, monkeypatch):
     def large(self, record, names):
         raise MemoryError
 
-    write(tmp_path / "raw", good=pictures(0))
+    write(tmp_path / "raw", good=images(0))
     monkeypatch.setattr(export.Exporter, "export", large)
     lines = run(tmp_path / "raw", tmp_path / "out")
     assert [line["dropped_by"] for line in lines.values()] == ["captions"]
@@ -326,7 +326,7 @@ def test_a_video_whose_clips_cannot_be_written_is_listed(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(2400, 16), (16, 4000)])
-def test_videos_of_odd_shapes_have_a_picture(size, tmp_path):
+def test_videos_of_odd_shapes_have_an_image(size, tmp_path):
     frames = [np.zeros((*size, 3), np.uint8)] * 2
     video_files.write_video(tmp_path / "odd.mp4", frames, fps=8)
     _, sheet = scan.Scanner(PLAIN).scan(tmp_path, "odd.mp4")
@@ -474,7 +474,7 @@ def test_a_beam_pipeline_makes_the_same(raw, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_two_processes_and_one_that_is_killed_make_the_same(tmp_path):
     raw = tmp_path / "raw"
-    write(raw, **{f"v{i}": pictures(i, 16) for i in range(12)})
+    write(raw, **{f"v{i}": images(i, 16) for i in range(12)})
     command = [sys.executable, "-m", "mimir_jax.cli.main", "prepare", raw, "", *BARE]
     command += ["--config.basic.min_seconds=1"]
     command[5] = tmp_path / "one"
@@ -526,7 +526,7 @@ def test_a_process_of_another_machine_is_waited_for_while_it_lives(raw, tmp_path
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
-    write(raw, **{f"v{i}": pictures(i, 16) for i in range(12)})
+    write(raw, **{f"v{i}": images(i, 16) for i in range(12)})
     command = [sys.executable, "-m", "mimir_jax.cli.main", "prepare", raw, out, *BARE]
     run = subprocess.Popen([*command, "--config.basic.min_seconds=1"])
     while not list(out.glob("work/measured/*.json")):

@@ -27,13 +27,13 @@ from tests.preparation.footage import test_footage as footage
 RNG = np.random.default_rng(0)
 KERNEL = RNG.normal(size=(3, 2)).astype(np.float32)
 FRAMES = RNG.integers(0, 256, (3, 20, 30, 3), np.uint8)
-PICTURES = dict(layout="bchw", frames=None, resize=[6, 6])
+IMAGES = dict(layout="bchw", frames=None, resize=[6, 6])
 
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plugins") / "raw"
-    footage.write(folder, good=footage.pictures(0))
+    footage.write(folder, good=footage.images(0))
     return folder
 
 
@@ -44,7 +44,7 @@ def frames_scorer(folder, monkeypatch=None, kernel=KERNEL, **changes):
         pytest.importorskip("onnxruntime")
     else:
         monkeypatch.setitem(sys.modules, "onnxruntime", networks.runtime(kernel, axes))
-    return networks.write_extractor(folder, kernel, axes, **(PICTURES | changes))
+    return networks.write_extractor(folder, kernel, axes, **(IMAGES | changes))
 
 
 def expected(frames, kernel=KERNEL):
@@ -86,7 +86,7 @@ def test_the_surest_box_is_the_score(tmp_path, monkeypatch, places, axes):
     runtime.InferenceSession.run = lambda self, names, x: [boxes.transpose(axes)]
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
     changes = dict(values="probabilities", places=places, column=4)
-    folder = networks.write_extractor(tmp_path / "net", KERNEL, (3, 6, 6), **PICTURES, **changes)
+    folder = networks.write_extractor(tmp_path / "net", KERNEL, (3, 6, 6), **IMAGES, **changes)
     assert onnx_scorer.watermark(str(folder)).score(FRAMES[:1]) == boxes[0, 4].max()
     runtime.InferenceSession.run = lambda self, names, x: [boxes[0]]
     with pytest.raises(InputError, match=r"output of shape \(batch, .*\), got \(5, 7\) for 1"):

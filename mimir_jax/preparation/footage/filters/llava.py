@@ -5,7 +5,7 @@
 import pathlib
 from typing import Any
 
-from mimir_jax.encoders import picture_answers
+from mimir_jax.encoders import image_answers
 from mimir_jax.preparation import plugins
 from mimir_jax.preparation.footage import clip as clip_lib
 from mimir_jax.preparation.footage.config import CaptionsConfig
@@ -25,7 +25,7 @@ def llava(config: CaptionsConfig, root: pathlib.Path) -> captions.Captioner:
     """
     del root
     folder = plugins.require_folder("captions", config.folder, "a LLaVA")
-    reader = picture_answers.PictureAnswers(
+    reader = image_answers.ImageAnswers(
         folder,
         (config.short_prompt, config.long_prompt),
         max_new_tokens=_TOKENS_PER_WORD * config.max_words,

@@ -46,7 +46,7 @@ def luma(frames: UInt8[np.ndarray, "*n h w 3"]) -> Float32[np.ndarray, "*n h w"]
 
 
 def blur(gray: Float32[np.ndarray, "h w"]) -> float:
-    """Returns how little a picture changes when it is blurred again: 0 sharp, 1 without detail.
+    """Returns how little an image changes when it is blurred again: 0 sharp, 1 without detail.
 
     F. Crete, T. Dolmiere, P. Ladret, M. Nicolas: The Blur Effect, SPIE 6492, 2007.
     """

@@ -15,7 +15,7 @@ from mimir_jax.preparation.footage.config import ShotsConfig
 class Detector(Protocol):
     """Finds cuts while it is shown one frame after the other."""
 
-    def push(self, number: int, picture: UInt8[np.ndarray, "h w 3"]) -> list[int]:
+    def push(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> list[int]:
         """Returns the first frames of shots that it has found, which may be a few frames ago."""
 
 
@@ -25,15 +25,15 @@ class _SceneDetect:
     def __init__(self, detector: Any, timecode: Any, fps: float):
         self._detector, self._timecode, self._fps = detector, timecode, fps
 
-    def push(self, number: int, picture: UInt8[np.ndarray, "h w 3"]) -> list[int]:
+    def push(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> list[int]:
         """Returns new cuts; see `Detector`."""
         now = self._timecode(number, fps=self._fps)
-        frame = np.ascontiguousarray(picture[..., ::-1])  # BGR
+        frame = np.ascontiguousarray(image[..., ::-1])  # BGR
         return [cut.frame_num for cut in self._detector.process_frame(now, frame)]
 
 
 class _None:
-    def push(self, number: int, picture: UInt8[np.ndarray, "h w 3"]) -> list[int]:
+    def push(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> list[int]:
         return []
 
 

@@ -1,8 +1,8 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Step 4: text that lies over the picture, read by RapidOCR.
+"""Step 4: text that lies over the frame, read by RapidOCR.
 
-Overlays stay where they are while the scene moves, so the score is the share of the picture that
+Overlays stay where they are while the scene moves, so the score is the share of the frame that
 text covers in most of the frames. Logos without letters are not found.
 """
 
@@ -36,7 +36,7 @@ class RapidOcr:
         self._engine = module.RapidOCR(params={threads: 1, "Global.log_level": "error"})
 
     def score(self, frames: clip_lib.Detail) -> float:
-        """Returns the share of the picture that text covers in more than half of the frames."""
+        """Returns the share of the frame that text covers in more than half of the frames."""
         covered = np.stack([self._text(frame) for frame in frames])  # (k, h, w)
         return float((covered.mean(0) > 0.5).mean())
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures from files."""
+"""Images from files."""
 
 import os
 import pathlib
@@ -13,16 +13,16 @@ from PIL import Image, ImageOps
 from mimir_jax import files
 from mimir_jax.errors import InputError
 
-Picture = UInt8[np.ndarray, "_ _ 3"]
+RGBImage = UInt8[np.ndarray, "_ _ 3"]
 
 _SIXTEEN_BITS = ("PNG", "PPM")  # formats whose widest grey levels these are
 
 
-def read(path: str | os.PathLike[str]) -> Picture:
-    """Reads a picture as RGB, turned as its camera was held; what is transparent becomes white.
+def read(path: str | os.PathLike[str]) -> RGBImage:
+    """Reads an image as RGB, turned as its camera was held; what is transparent becomes white.
 
     Raises:
-        InputError: if the file cannot be read, is no picture, or a huge one.
+        InputError: if the file cannot be read, is no image, or a huge one.
     """
     path = files.expand_path(path)
     with warnings.catch_warnings():
@@ -41,8 +41,8 @@ def read(path: str | os.PathLike[str]) -> Picture:
             raise _damaged(path, error) from None
 
 
-def as_rgb(image: Image.Image) -> Picture:
-    """Returns an opened picture as RGB, upright; what is transparent becomes white.
+def as_rgb(image: Image.Image) -> RGBImage:
+    """Returns an opened image as RGB, upright; what is transparent becomes white.
 
     Raises:
         ValueError: for grey levels whose white is not known.

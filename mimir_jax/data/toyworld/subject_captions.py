@@ -1,8 +1,8 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Captions with pictures in place of words: exact cut-outs of objects, and places without objects.
+"""Captions with images in place of words: exact cut-outs of objects, and places without objects.
 
-A caption names each object that is pictured by a mark, such as "a <img> moves left, in front of
+A caption names each object that an image shows by a mark, such as "a <img> moves left, in front of
 <img>", and nothing else tells its shape or colour (VIMI, V-U9).
 """
 
@@ -21,26 +21,26 @@ _PLACE = "place"
 _SLOT = re.compile(r"\{(\d+|place)\}")
 
 
-class Pictured(NamedTuple):
-    """A caption with pictures.
+class SubjectCaption(NamedTuple):
+    """A caption with images.
 
     Attributes:
-        text: Has a mark for each picture.
-        pictures: In the order of their marks; an object that is named again has its picture again.
+        text: Has a mark for each image.
+        images: In the order of their marks; an object that is named again has its image again.
         words: The same caption in words.
     """
 
     text: str
-    pictures: list[UInt8[np.ndarray, "_ _ 3"]]
+    images: list[UInt8[np.ndarray, "_ _ 3"]]
     words: str
 
 
 class _Slots(grammar.Words):
-    """Words that leave a slot with the number of the group where an object is pictured."""
+    """Words that leave a slot with the number of the group where an image shows an object."""
 
-    def __init__(self, scene: scene_lib.Scene, pictured: Collection[int]):
+    def __init__(self, scene: scene_lib.Scene, shown: Collection[int]):
         super().__init__()
-        self._numbers = {scene.groups[i]: i for i in pictured}
+        self._numbers = {scene.groups[i]: i for i in shown}
 
     def phrase(self, group: scene_lib.Group, *, sized: bool = False, arranged: bool = False) -> str:
         if group not in self._numbers:
@@ -62,15 +62,15 @@ def caption(
     place: bool = False,
     height: int = 64,
     width: int = 64,
-) -> Pictured:
-    """Returns a short caption of a scene with some of its groups pictured.
+) -> SubjectCaption:
+    """Returns a short caption of a scene with images of some of its groups.
 
     Args:
         scene: What to describe.
-        objects: Numbers of the groups to picture.
-        mark: Stands for a picture.
-        place: Whether the background is told, by its picture.
-        height: Rows of the pictures.
+        objects: Numbers of the groups that images show.
+        mark: Stands for an image.
+        place: Whether the background is told, by its image.
+        height: Rows of the images.
         width: Columns.
     """
     text = grammar.told(scene, _Slots(scene, objects), sized=True)
@@ -78,11 +78,11 @@ def caption(
     if place:
         text += f", in front of {{{_PLACE}}}"
         words += f", {grammar.on(scene, grammar.Words())}"
-    pictures = [_picture(scene, slot, height, width) for slot in _SLOT.findall(text)]
-    return Pictured(_SLOT.sub(mark, text), pictures, words)
+    images = [_render(scene, slot, height, width) for slot in _SLOT.findall(text)]
+    return SubjectCaption(_SLOT.sub(mark, text), images, words)
 
 
-def _picture(
+def _render(
     scene: scene_lib.Scene, slot: str, height: int, width: int
 ) -> UInt8[np.ndarray, "_ _ 3"]:
     if slot == _PLACE:

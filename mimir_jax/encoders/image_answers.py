@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Answers of a LLaVA to fixed questions about a picture, decoded greedily (arXiv 2310.03744)."""
+"""Answers of a LLaVA to fixed questions about an image, decoded greedily (arXiv 2310.03744)."""
 
 import contextlib
 import os
@@ -12,14 +12,14 @@ import numpy as np
 from mimir_jax import weights
 from mimir_jax.encoders import chat, decoding, images, interleaved, multimodal, tokenizers
 from mimir_jax.errors import InputError, require
+from mimir_jax.image_files import RGBImage
 from mimir_jax.models import functional, llm
-from mimir_jax.pictures import Picture
 
 
-class PictureAnswers:
-    """A LLaVA that answers the same questions about each picture.
+class ImageAnswers:
+    """A LLaVA that answers the same questions about each image.
 
-    A picture that is no square is padded to one, as LLaVA's own code does, so that nothing of it is
+    An image that is no square is padded to one, as LLaVA's own code does, so that nothing of it is
     cut off. All questions pass together through one program of fixed shapes.
 
     Args:
@@ -60,9 +60,9 @@ class PictureAnswers:
         self._embed = jax.jit(model.embed)
         self._max_new_tokens = max_new_tokens
 
-    def answer(self, picture: Picture) -> list[str]:
+    def answer(self, image: RGBImage) -> list[str]:
         """Returns the answer to each question."""
-        pixels = np.stack([images.prepare(picture, self._images)] * len(self._ids))
+        pixels = np.stack([images.prepare(image, self._images)] * len(self._ids))
         tokens = decoding.generate(
             self._decoder,
             self._params["llm"],
@@ -82,6 +82,6 @@ class PictureAnswers:
 
 
 def _prompt(question: str) -> interleaved.Prompt:
-    """Returns a question behind a picture, of which the tokens need no more than the place."""
+    """Returns a question behind an image, of which the tokens need no more than the place."""
     place = np.zeros((1, 1, 3), np.uint8)
     return interleaved.Prompt((place, interleaved.Text(f"\n{question}", cut=0)))

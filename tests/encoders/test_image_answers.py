@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from mimir_jax import weights
-from mimir_jax.encoders import images, picture_answers
+from mimir_jax.encoders import image_answers, images
 from mimir_jax.errors import InputError
 from tests.encoders.test_multimodal import LLAVA_TEMPLATE
 
 QUESTIONS = ["What is it?", "Describe the image in detail, with all colours."]
-PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ def add_template(folder):
 
 def test_a_folder_without_a_template_is_one_line(folder):
     with pytest.raises(InputError, match="must hold a chat template, got none; add the chat_"):
-        picture_answers.PictureAnswers(folder, QUESTIONS, max_new_tokens=2)
+        image_answers.ImageAnswers(folder, QUESTIONS, max_new_tokens=2)
     add_template(folder)
     with pytest.raises(InputError, match="must not hold the token '<image>', got"):
-        picture_answers.PictureAnswers(folder, ["<image>"], max_new_tokens=2)
+        image_answers.ImageAnswers(folder, ["<image>"], max_new_tokens=2)
 
 
 @pytest.mark.torch
@@ -46,11 +46,11 @@ def test_answers_are_those_of_transformers(folder):
     import transformers
 
     add_template(folder)
-    ours = picture_answers.PictureAnswers(folder, QUESTIONS, max_new_tokens=8)
+    ours = image_answers.ImageAnswers(folder, QUESTIONS, max_new_tokens=8)
     theirs = transformers.LlavaForConditionalGeneration.from_pretrained(str(folder)).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
     size = theirs.config.vision_config.image_size
-    pixels = images.prepare(PICTURE, images.with_fit(images.read_config(folder, size), "pad"))
+    pixels = images.prepare(IMAGE, images.with_fit(images.read_config(folder, size), "pad"))
     want = []
     for question in QUESTIONS:
         turn = f"USER: {'<image>' * 4}\n{question} ASSISTANT:"
@@ -66,4 +66,4 @@ def test_answers_are_those_of_transformers(folder):
                 pad_token_id=tokenizer.pad_token_id,
             )
         want.append(tokenizer.decode(tokens[0, ids.shape[1] :], skip_special_tokens=True).strip())
-    assert ours.answer(PICTURE) == want and all(want)
+    assert ours.answer(IMAGE) == want and all(want)
