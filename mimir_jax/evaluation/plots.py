@@ -1,6 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of results, as PNG."""
+"""Figures of results, as PNG.
+
+matplotlib and scikit-learn are imported by the first figure: they would cost every start a second.
+"""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -8,8 +11,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib import figure
-from sklearn import manifold
 
 Points = Float[np.ndarray, "_n _d"]  # sets differ in number and width
 
@@ -33,6 +34,8 @@ def plot_bars(
         shares: `{series: {category: (share, low, high)}}`, 0 to 1.
         label: Label of the vertical axis.
     """
+    from matplotlib import figure
+
     categories = list(dict.fromkeys(name for row in shares.values() for name in row))
     group = 0.9 * max(1.0, len(shares) / 4)  # inches
     chart = figure.Figure(figsize=(max(6.0, group * len(categories) + 2), 4.2), dpi=130)
@@ -70,6 +73,8 @@ def plot_features(
     values: Mapping[str, Float[np.ndarray, " _n"]],
 ) -> None:
     """Draws the figure of the features suite; see `suites.features.Features`."""
+    from matplotlib import figure
+
     chart = figure.Figure(figsize=(15, 8.4), dpi=110)
     (left, middle, right), (low_left, low_middle, low_right) = chart.subplots(2, 3)
     prompts, answers = len(branches["sum"]), len(runs["query"])
@@ -91,6 +96,8 @@ def _embed_tsne(points: Points, *, seed: int = 0) -> Float[np.ndarray, "n 2"]:
 
     Equal points, such as those of equal answers, stay equal.
     """
+    from sklearn import manifold
+
     if (points == points[0]).all():
         return np.zeros((len(points), 2), np.float32)
     perplexity = min(30.0, (len(points) - 1) / 3)
