@@ -48,7 +48,8 @@ def write_report(out: pathlib.Path, ablation: Ablation) -> str:
     _draw_sheets(out, settings["steps"], list(judged))
     parts = [_head(settings, judged)]
     for wording, shares in tables_of.items():
-        parts.append(f"## {wording.capitalize()} wording\n\n{_format_shares(shares)}")
+        seeds = {name: _seed_means(clips, wording) for name, clips in judged.items()}
+        parts.append(f"## {wording.capitalize()} wording\n\n{_format_shares(shares, seeds)}")
         parts.append(f"![Shares with intervals]({wording}.png)")
         if (out / f"sheet-{wording}.png").is_file():
             parts.append(f"![A prompt drawn by each cell](sheet-{wording}.png)")
@@ -134,15 +135,22 @@ def _shares(clips: sweep.Clips, wording: str) -> Shares:
     return row
 
 
-def _format_shares(shares: Mapping[str, Shares]) -> str:
+def _seed_means(clips: sweep.Clips, wording: str) -> list[float]:
+    """Returns the mean score of each seed in percent, in the order of the seeds."""
+    return [
+        100 * float(np.nanmean(mean_passed({seed: clips[seed]}, wording))) for seed in sorted(clips)
+    ]
+
+
+def _format_shares(shares: Mapping[str, Shares], seeds: Mapping[str, Sequence[float]]) -> str:
     columns = ["mean", *CATEGORIES, "action_order"]
-    rows = [["cell", *columns]]
+    rows = [["cell", "mean of each seed", *columns]]
     for name, row in shares.items():
         cells = [
             f"{row[k][0]:.0f} ({row[k][1]:.0f} to {row[k][2]:.0f})" if k in row else "-"
             for k in columns
         ]
-        rows.append([name, *cells])
+        rows.append([name, ", ".join(f"{x:.0f}" for x in seeds[name]), *cells])
     return tables.markdown(rows)
 
 

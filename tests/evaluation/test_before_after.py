@@ -175,6 +175,18 @@ def test_every_cell_of_the_ablation_is_a_run(name):
     assert sweep.apply(run, cell) != run or name == "mimir"
 
 
+def test_the_report_gives_the_mean_of_each_seed(tmp_path):
+    (tmp_path / "settings.json").write_text('{"steps": 2}')
+    lines = [["cell", "seed", "scene", "wording", *CATEGORIES]]
+    for cell, seed, passes in (("start", 0, "0"), ("mimir", 1, "1"), ("mimir", 0, "0")):
+        marks = [passes if k in ("colour", "count") else "" for k in CATEGORIES]
+        lines += [[cell, str(seed), "0", wording, *marks] for wording in WORDINGS]
+    (tmp_path / "clips.csv").write_text("".join(",".join(line) + "\n" for line in lines))
+    found = sweep_report.write_report(tmp_path, ablations.Ablation({"mimir": {}}, {}))
+    assert found.count("| mimir | 0, 100 | 50 (0 to 100) |") == len(WORDINGS)
+    assert found.count("| start | 0 | 0 (0 to 0) |") == len(WORDINGS)
+
+
 def test_unknown_cells_and_systems_are_named(vae_run):
     ablation = ablations.find_ablation(
         c.from_config_dict(c.TrainConfig, c.find_config("mimir")).system
