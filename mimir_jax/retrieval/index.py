@@ -208,20 +208,20 @@ class Index:
             raise InputError(_describe_missing(memory, config))
         header = files.read_json(folder / HEADER, "index")
         expected = {"format": FORMAT, "version": VERSION, "memory": memory.checksum}
-        expected |= dataclasses.asdict(config)
-        require(
-            all(header.get(name) == value for name, value in expected.items()),
-            f"index {folder} must be of version {VERSION} and of this memory, got version "
-            f"{header.get('version')!r}; delete it and run mimir-jax index --out {memory.folder}",
-        )
-        self.mean_length: float = header["mean_length"]
-        self._shards, self._idfs = [], {}
-        for entry, shard in zip(header["shards"], memory.shards, strict=True):
-            place = folder / entry["name"]
-            memory_lib.check_sizes(
-                place, {name: x["bytes"] for name, x in entry["files"].items()}, "index"
+        for name, value in (expected | dataclasses.asdict(config)).items():
+            require(
+                header.get(name) == value,
+                f"index {folder} must have the {name} {value!r}, got {header.get(name)!r:.80}; "
+                f"delete it and run mimir-jax index --out {memory.folder}",
             )
-            self._shards.append(_Shard(place, shard.start, shard.size))
+        self._shards, self._idfs = [], {}
+        with memory_lib.whole(folder, "index"):
+            self.mean_length = float(header["mean_length"])
+            for entry, shard in zip(header["shards"], memory.shards, strict=True):
+                place = folder / entry["name"]
+                sizes = {name: x["bytes"] for name, x in entry["files"].items()}
+                memory_lib.check_sizes(place, sizes, "index")
+                self._shards.append(_Shard(place, shard.start, shard.size))
 
     def search(self, query: Sequence[str], count: int) -> Hits:
         """Returns the best documents for the words of a query; those without any are left out.

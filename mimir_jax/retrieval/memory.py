@@ -14,6 +14,7 @@ writes further shards, one process at a time (`lock`). The checksum of a memory 
 documents in order, however they are split into shards.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from mimir_jax import files, hashing, image_files, lock
-from mimir_jax.errors import InputError, require
+from mimir_jax.errors import InputError, reason, require
 from mimir_jax.retrieval.documents import Document
 
 VERSION = 1
@@ -60,8 +61,9 @@ class Shard:
 
     def read(self, number: int) -> Document:
         """Returns a document by its number in the shard."""
-        begin, end = self._offsets[number : number + 2].tolist()
-        return Document(**json.loads(self._lines[begin:end].tobytes()))
+        with whole(self.folder, "memory"):
+            begin, end = self._offsets[number : number + 2].tolist()
+            return Document(**json.loads(self._lines[begin:end].tobytes()))
 
     def texts(self) -> Iterator[str]:
         """Yields the texts in order."""
@@ -84,16 +86,19 @@ class Memory:
         header: Content of its `memory.json`; see `open_memory` and `create`.
 
     Raises:
-        InputError: if files of it are absent or of another size.
+        InputError: if the header or a file is damaged, or a file absent.
     """
 
     def __init__(self, folder: pathlib.Path, header: dict[str, Any]):
         self.folder, self._header = folder, header
         self.shards: list[Shard] = []
-        for entry in header["shards"]:
-            place = folder / entry["name"]
-            check_sizes(place, {name: x["bytes"] for name, x in entry["files"].items()}, "memory")
-            self.shards.append(Shard(place, len(self), entry["documents"]))
+        with whole(folder / _HEADER, "memory"):
+            for entry in header["shards"]:
+                sizes = {name: x["bytes"] for name, x in entry["files"].items()}
+                check_sizes(folder / entry["name"], sizes, "memory")
+                shard = Shard(folder / entry["name"], len(self), int(entry["documents"]))
+                self.shards.append(shard)
+            _ = self.checksum[:12]
 
     def __len__(self) -> int:
         return sum(shard.size for shard in self.shards)
@@ -217,6 +222,20 @@ def create(folder: pathlib.Path) -> Memory:
         return open_memory(folder)
     header = {"format": _FORMAT, "version": VERSION, "checksum": hashing.sha256(""), "shards": []}
     return Memory(folder, header)
+
+
+@contextlib.contextmanager
+def whole(path: pathlib.Path, subject: str) -> Iterator[None]:
+    """Turns what damaged files below `path` provoke into one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{subject} {path} must be whole, reading it gave {reason(error)}; copy it again or "
+            "make it again with mimir-jax index"
+        ) from None
 
 
 def check_sizes(folder: pathlib.Path, sizes: dict[str, int], subject: str) -> None:

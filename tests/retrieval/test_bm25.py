@@ -155,9 +155,21 @@ def test_damaged_indexes_are_refused(tmp_path):
     (folder,) = (tmp_path / "m").glob("index-*")
     header = (folder / "index.json").read_text()
     (folder / "index.json").write_text(header.replace('"version": 1', '"version": 9'))
-    with pytest.raises(InputError, match="must be of version 1 and of this memory, got version 9"):
+    with pytest.raises(InputError, match="must have the version 1, got 9; delete it and run"):
+        index_lib.Index(memory, BM25Config())
+    (folder / "index.json").write_text(header.replace(memory.checksum, "another"))
+    with pytest.raises(InputError, match="must have the memory '.*', got 'another'; delete it"):
+        index_lib.Index(memory, BM25Config())
+    (folder / "index.json").write_text(header.replace("mean_length", "mean"))
+    with pytest.raises(InputError, match="must be whole, reading it gave KeyError: 'mean_length'"):
         index_lib.Index(memory, BM25Config())
     (folder / "index.json").write_text(header)
+    starts = folder / "shard-00000" / index_lib.STARTS
+    content = starts.read_bytes()
+    starts.write_bytes(content[::-1])
+    with pytest.raises(InputError, match="index .* must be whole, reading it gave"):
+        index_lib.Index(memory, BM25Config())
+    starts.write_bytes(content)
     (folder / "shard-00000" / "bounds.npy").write_bytes(b"")
     with pytest.raises(InputError, match="bounds.npy must have .* bytes, got 0; copy the folder"):
         index_lib.Index(memory, BM25Config())

@@ -129,8 +129,17 @@ def test_damaged_memories_are_refused(tmp_path):
     lines.write_bytes(content[:-5])
     with pytest.raises(InputError, match="must have .* bytes, got .*; copy the folder whole"):
         memory.open_memory(tmp_path / "m")
+    lines.write_bytes(content.replace(b'"text"', b'"taxt"'))
+    with pytest.raises(InputError, match="must be whole, reading it gave TypeError"):
+        memory.open_memory(tmp_path / "m")[0]
+    lines.write_bytes(content)
     header = tmp_path / "m" / "memory.json"
-    header.write_text(header.read_text().replace('"version": 1', '"version": 2'))
+    stated = header.read_text()
+    for name in ("shards", "checksum", "documents"):
+        header.write_text(stated.replace(f'"{name}"', '"other"'))
+        with pytest.raises(InputError, match=f"memory.json must be whole, .* KeyError: '{name}'"):
+            memory.open_memory(tmp_path / "m")
+    header.write_text(stated.replace('"version": 1', '"version": 2'))
     with pytest.raises(InputError, match="must have version 1, got 2"):
         memory.open_memory(tmp_path / "m")
 
