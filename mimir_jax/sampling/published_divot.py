@@ -149,6 +149,7 @@ def read_agent(folder: pathlib.Path) -> c.TrainConfig:
             tokenizer_path=str(text),
             clip_tokenizer_path=str(clips),
             clip_frames=_FRAMES,
+            max_length=min(c.ClipSequenceConfig().max_length, model.llm.rope.max_length),
             form="pretrain" if "pretrain" in folder.name.lower() else "instruct",
         ),
         data=c.DataConfig(

@@ -16,10 +16,11 @@ from mimir_jax import systems, weights
 from mimir_jax.config import checks
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional, layers
-from mimir_jax.models.divot import agent, mask, mixture, sequences
+from mimir_jax.models.divot import agent, mask, mixture, sequences, vocabulary
 from mimir_jax.preparation import precompute
 from mimir_jax.systems.divot_llm import objective, presets, rows
 from mimir_jax.systems.divot_llm import system as system_lib
+from mimir_jax.systems.divot_llm import text as text_lib
 from mimir_jax.systems.divot_llm import writer as writer_lib
 from mimir_jax.training import loop
 from mimir_jax.weights import initialization, runs
@@ -227,6 +228,18 @@ def test_misfits_are_refused_before_anything_loads(folder, tmp_path):
         _ = systems.make_system(agents.run(folder, tokenizer_path=None)).vocab
     with pytest.raises(InputError, match="must hold a tokenizer of clips, got a LLMConfig"):
         open_run(agents.run("package:tiny/llm"))
+
+
+def test_every_token_of_a_vocabulary_has_a_row():
+    tokenizer = text_lib.load_tokenizer("package:tiny/llm")
+    used = len(tokenizer)
+    tokenizer.add_tokens(vocabulary.new_names(4)[::-1])  # delimiters behind the index tokens
+    assert text_lib.find_vocabulary(tokenizer, 4, used + 10).video == (used + 9, used + 8)
+    with pytest.raises(InputError, match=f"must have ids below {used + 6}, the rows .* '<vid>'"):
+        text_lib.find_vocabulary(tokenizer, 4, used + 6)
+    tokenizer.bos_token = None
+    with pytest.raises(InputError, match="must have a bos token, got none"):
+        text_lib.find_vocabulary(tokenizer, 4, used + 10)
 
 
 def test_cross_entropy_ignores_unlabelled_tokens():

@@ -125,10 +125,35 @@ def test_a_story_reads_each_finished_clip():
     assert [page.clip for page in ends.write_story("tell a story")] == [None]
 
 
-def test_a_prompt_without_room_for_the_queries_is_refused():
-    llm = dataclasses.replace(
-        agents.MODEL.llm, rope=dataclasses.replace(agents.MODEL.llm.rope, max_length=24)
-    )
-    ours = make(model={"llm": llm})[2]
-    with pytest.raises(InputError, match="must leave room for the 4 queries"):
-        ours.write_clip("a red circle " * 12)
+def narrow(positions, form="pretrain", **options):
+    """A writer whose LLM has few positions."""
+    rope = dataclasses.replace(agents.MODEL.llm.rope, max_length=positions)
+    llm = dataclasses.replace(agents.MODEL.llm, rope=rope)
+    return make(form, model={"llm": llm}, max_length=positions, **options)[2]
+
+
+@pytest.mark.parametrize("form", ["pretrain", "instruct"])
+def test_prompts_without_room_are_refused_before_anything_runs(form, monkeypatch):
+    ours = narrow(24, form)
+    monkeypatch.setattr(writer, "_embed", None)  # what every text and clip begins with
+    monkeypatch.setattr(writer, "_draw_clip", None)
+    for write in (ours.write_clip, ours.write_story):
+        with pytest.raises(InputError, match="room for the 4 queries of a clip within the 24 pos"):
+            write("a red circle " * 12)
+    with pytest.raises(InputError, match="must leave room for an answer within the 24 positions"):
+        ours.describe(CLIPS, "how many objects are there? " * 12)
+
+
+def test_text_ends_where_the_clip_behind_it_must_begin():
+    ours = narrow(32, "instruct", settings=writer.Settings(text_length=64))
+    draft = ours._begin([TextTurn(ids=ours._maker.request("Generate", "a red circle"))])
+    room = 32 - len(draft.ids) - 6
+    assert 0 < room < 20
+    written = ours._write_text(draft, [], jax.random.key(0), leave=ours._clip_length)
+    assert len(written) == room
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 6), (21, 4, 6), (1, 4, 7)], ids=str)
+def test_clips_that_the_llm_does_not_read_are_refused(shape):
+    with pytest.raises(InputError, match=r"must be 1 to 20 clips, of tokens of shape \(4, 6\)"):
+        make()[2].describe(np.zeros(shape, np.float32))

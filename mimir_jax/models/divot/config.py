@@ -32,6 +32,9 @@ MISTRAL_7B = LLMConfig(
 )
 """Mistral-7B v0.1 (arXiv 2310.06825)."""
 
+MAX_CLIPS = 20
+"""Clips of a video that Divot reads at most."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProjectorConfig:
@@ -95,7 +98,7 @@ class ClipSequenceConfig:
     max_length: int = 1400
     num_queries: int = 64
     token_width: int = 256
-    max_inputs: int = 20
+    max_inputs: int = MAX_CLIPS
     max_outputs: int = 1
 
     def __post_init__(self):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from mimir_jax.config import checks
 from mimir_jax.config.registry import SystemConfig
 from mimir_jax.models.config import LoraConfig
-from mimir_jax.models.divot.config import AgentConfig, ClipSequenceConfig
+from mimir_jax.models.divot.config import MAX_CLIPS, AgentConfig, ClipSequenceConfig
 
 _AROUND_CLIPS = 4  # BOS, both delimiters of a video, EOS
 
@@ -74,6 +74,11 @@ class DivotLLMSystemConfig(SystemConfig):
         )
         checks.check(
             self,
+            self.max_length <= self.model.llm.rope.max_length,
+            "{max_length} must be at most {model.llm.rope.max_length}, the positions of the LLM",
+        )
+        checks.check(
+            self,
             not self.story or self.form == "instruct",
             "{form} must be 'instruct' to tell stories, which are asked for",
         )
@@ -119,8 +124,8 @@ class DivotLLMSystemConfig(SystemConfig):
         )
         checks.check(
             run,
-            clips <= 20,
-            "{data.frames} must hold at most 20 clips of {system.clip_frames} frames",
+            clips <= MAX_CLIPS,
+            f"{{data.frames}} must hold at most {MAX_CLIPS} clips of {{system.clip_frames}} frames",
         )
         least = clips * (self.model.num_queries + 2) + _AROUND_CLIPS
         checks.check(

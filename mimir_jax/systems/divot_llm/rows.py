@@ -76,7 +76,7 @@ class RowMaker:
 
         A caption that leaves no room for the clip is cut.
         """
-        ids = self.request(request, caption)
+        ids = self._cut(request, caption)
         write = OutputTurn(tokens=clip, kind=self.kind, learn_delimiters=bool(request))
         return [TextTurn(ids=ids), write]
 
@@ -99,15 +99,17 @@ class RowMaker:
         return [*turns, OutputTurn(tokens=clips[len(texts) - 1], kind=self.kind)]
 
     def request(self, request: str, caption: str) -> list[int]:
-        """Returns the tokens that ask for a clip, the caption cut to leave room for it."""
+        """Returns the tokens that ask for a clip."""
+        return self.encode(f"{OPEN}{request} {caption}{CLOSE}" if request else caption)
+
+    def _cut(self, request: str, caption: str) -> list[int]:
+        """Returns the tokens of `request`, the caption cut to leave room for the clip in a row."""
+        ids, room = self.request(request, caption), self.cfg.max_length - self.cfg.num_queries - 6
+        if len(ids) <= room:
+            return ids
         head = self.encode(f"{OPEN}{request}") if request else []
         tail = self.encode(CLOSE) if request else []
-        room = self.cfg.max_length - (self.cfg.num_queries + 6) - len(head) - len(tail)
-        text = f"{OPEN}{request} {caption}{CLOSE}" if request else caption
-        ids = self.encode(text)
-        if len(ids) <= room + len(head) + len(tail):
-            return ids
-        return [*head, *self.encode(caption)[: max(room, 1)], *tail]
+        return [*head, *self.encode(caption)[: max(room - len(head) - len(tail), 1)], *tail]
 
     def encode(self, text: str) -> list[int]:
         """Returns the tokens of text alone."""

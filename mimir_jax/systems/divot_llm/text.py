@@ -33,16 +33,12 @@ def find_vocabulary(tokenizer: Any, num_queries: int, vocab_size: int) -> vocabu
         vocab_size: Rows of the vocabulary of the LLM.
 
     Raises:
-        InputError: if tokenizer and LLM have none for delimiters and index tokens.
+        InputError: if tokenizer and LLM have none for delimiters and index tokens, or the tokenizer
+            has tokens without a row, or no first and last one.
     """
+    tokenizers.require(tokenizer, "bos", "eos")
     ids = vocabulary.extend(tokenizer.get_vocab(), num_queries, vocab_size)
-    pad = tokenizer.pad_token or tokenizer.unk_token or tokenizer.eos_token
+    tokenizers.check_ids(tokenizer, vocab_size)
+    pad = tokenizer.convert_ids_to_tokens(tokenizers.masked_pad_id(tokenizer, vocab_size))
     names = {"bos": tokenizer.bos_token, "eos": tokenizer.eos_token, "pad": pad}
-    found = vocabulary.read(ids, num_queries, **names)
-    last = max(found.indices)
-    if last >= vocab_size:
-        raise InputError(
-            f"vocabulary of the LLM must hold the index tokens of clips up to {last}, got "
-            f"{vocab_size} rows; set system.model.llm.vocab_size"
-        )
-    return found
+    return vocabulary.read(ids, num_queries, **names)

@@ -23,6 +23,7 @@ from mimir_jax.encoders import decoding
 from mimir_jax.errors import require
 from mimir_jax.models import functional, llm, lora
 from mimir_jax.models.divot import agent, mask, vocabulary
+from mimir_jax.models.divot.config import MAX_CLIPS
 from mimir_jax.models.divot.sequences import NOWHERE, InputTurn, TextTurn, Turn
 from mimir_jax.systems.divot_llm import objective, rows
 from mimir_jax.systems.divot_llm import system as system_lib
@@ -106,8 +107,19 @@ class Writer:
             clips: Tokens of its clips.
             question: The question; a model that was only pretrained has none.
             seed: Of the draws.
+
+        Raises:
+            InputError: for no clip or too many, tokens of another shape, or a question that leaves
+                no room for an answer.
         """
+        shape = (self._agent.config.num_queries, self._agent.config.token_width)
+        require(
+            0 < len(clips) <= MAX_CLIPS and clips.shape[1:] == shape,
+            f"a video must be 1 to {MAX_CLIPS} clips, of tokens of shape {shape}, got shape "
+            f"{clips.shape}; leave clips out, or use the tokenizer of the LLM",
+        )
         draft = self._begin(self._maker.asked(clips, question))
+        self._require_room(draft, 1, "an answer")
         ids = self._write_text(draft, [self._vocab.eos], noise.make_key(seed))
         return self._decode(ids)
 
@@ -116,15 +128,19 @@ class Writer:
 
         A model that was tuned on instructions begins the clip itself, in at most `text_length`
         tokens; otherwise the clip begins behind its text.
+
+        Raises:
+            InputError: for a caption that leaves no room for the clip.
         """
         keys = jax.random.split(noise.make_key(seed))
         request = ""
         if self._form == "instruct":
             (request,) = rows.fill([rows.ASK], self._maker.kind)
         draft = self._begin([TextTurn(ids=self._maker.request(request, caption))])
+        self._require_room(draft, bool(request) + self._clip_length, self._queries)
         text = ""
         if request:
-            ids = self._write_text(draft, [self._first, self._vocab.eos], keys[0])
+            ids = self._write_text(draft, self._ends, keys[0], leave=self._clip_length)
             draft.add(ids)
             text = self._decode(ids)
         return Page(text, self._write_tokens(draft, keys[1]))
@@ -136,15 +152,21 @@ class Writer:
             request: What the story is about.
             pages: Most clips; the model may end earlier.
             seed: Of the draws.
+
+        Raises:
+            InputError: for a request that leaves no room for a clip.
         """
         ids = self._maker.encode(f"{rows.OPEN}{request}{rows.CLOSE}")
         draft, story = self._begin([TextTurn(ids=ids)]), []
+        self._require_room(draft, 1 + self._clip_length, self._queries)
         for number in range(pages):
+            if self._room(draft) <= self._clip_length:
+                break
             key = jax.random.fold_in(noise.make_key(seed), number)
             keys = jax.random.split(key)
-            ids = self._write_text(draft, [self._first, self._vocab.eos], keys[0])
+            ids = self._write_text(draft, self._ends, keys[0], leave=self._clip_length)
             draft.add(ids)
-            if not ids or ids[-1] == self._vocab.eos or draft.full(self._room):
+            if ids[-1] == self._vocab.eos:
                 story.append(Page(self._decode(ids), None))
                 break
             clip = self._write_tokens(draft, keys[1])
@@ -157,9 +179,31 @@ class Writer:
         return getattr(self._vocab, self._maker.kind)[0]
 
     @property
-    def _room(self) -> int:
-        """Tokens of a row that a clip leaves."""
-        return self._agent.config.llm.rope.max_length - self._agent.config.num_queries - 4
+    def _ends(self) -> list[int]:
+        """Tokens that end the text before a clip."""
+        return [self._first, self._vocab.eos]
+
+    @property
+    def _clip_length(self) -> int:
+        """Tokens of a clip that is written: those that begin a video and it, and its queries."""
+        return 2 + self._agent.config.num_queries
+
+    @property
+    def _queries(self) -> str:
+        return f"the {self._agent.config.num_queries} queries of a clip"
+
+    def _room(self, context: "_Context") -> int:
+        """Returns how many tokens fit behind a context."""
+        return self._agent.config.llm.rope.max_length - len(context.ids)
+
+    def _require_room(self, context: "_Context", length: int, what: str) -> None:
+        """Raises `InputError` unless `length` tokens, those of `what`, fit behind a context."""
+        require(
+            self._room(context) >= length,
+            f"prompt must leave room for {what} within the "
+            f"{self._agent.config.llm.rope.max_length} positions of the LLM, got "
+            f"{len(context.ids)} tokens; shorten it",
+        )
 
     def _begin(self, turns: Sequence[Turn]) -> "_Context":
         context = _Context(self._agent.config)
@@ -175,8 +219,17 @@ class Writer:
                 context.add([last])
         return context
 
-    def _write_text(self, context: "_Context", ends: Sequence[int], key: jax.Array) -> list[int]:
-        """Returns the tokens up to and with an end, all of `text_length` without one."""
+    def _write_text(
+        self, context: "_Context", ends: Sequence[int], key: jax.Array, *, leave: int = 0
+    ) -> list[int]:
+        """Returns the tokens up to and with an end, or as many as there may be without one.
+
+        Args:
+            context: What was read and written before.
+            ends: Tokens that end the text.
+            key: Of the draws.
+            leave: Tokens that the LLM must have room for behind the text.
+        """
         settings = self._settings
         length = -(-len(context.ids) // _STEP) * _STEP
         row = context.pad(length, self._vocab.pad)
@@ -187,7 +240,7 @@ class Writer:
             row.ids,
             row.roles != mask.PAD,
             embeddings=embeddings,
-            max_new_tokens=settings.text_length,
+            max_new_tokens=min(settings.text_length, self._room(context) - leave),
             temperature=settings.temperature,
             top_k=settings.top_k,
             top_p=settings.top_p,
@@ -207,12 +260,6 @@ class Writer:
             whole.add([self._first])
         whole.add([self._vocab.clip[0]])
         start, count = len(whole.ids), self._agent.config.num_queries
-        require(
-            start + count <= self._agent.config.llm.rope.max_length,
-            f"prompt must leave room for the {count} queries of a clip within the "
-            f"{self._agent.config.llm.rope.max_length} positions of the LLM, got {start} tokens; "
-            "shorten it",
-        )
         whole.add(self._vocab.indices, role=mask.QUERY)
         row = whole.pad(-(-len(whole.ids) // _STEP) * _STEP, self._vocab.pad)
         places = np.arange(start, start + count, dtype=np.int32)
@@ -272,10 +319,6 @@ class _Context:
             self.add([around[0]])
         self.add_block(clip, vocab)
         self.add([around[1]])
-
-    def full(self, room: int) -> bool:
-        """Whether no clip has room behind it."""
-        return len(self.ids) > room
 
     def copy(self) -> "_Context":
         """Returns a context of the same tokens."""
