@@ -277,10 +277,10 @@ class Opened(NamedTuple):
 
 
 def open_folder(folder: pathlib.Path) -> Opened:
-    """Lists the tensors of a tokenizer and its image tower.
+    """Lists the tensors of a tokenizer and its image tower, if there is one.
 
     Raises:
-        InputError: if there is no tower, or a file is damaged.
+        InputError: if there are several towers, or a file is damaged.
     """
     found, files = tensors.open_single(folder / FILE)
     home = _tower_file(folder)
@@ -291,15 +291,19 @@ def open_folder(folder: pathlib.Path) -> Opened:
         named = {TOWER + name.removeprefix(_OPENCLIP): x for name, x in visual.items()}
         found, files = {**named, **found}, [*files, *more]
         raw = _openclip_config(home.parent)
+    if (stated := folder / "config.json").is_file():
+        own = files_lib.read_json(stated, "config of the tokenizer")
+        raw = {**own, "vit": {**raw.get("vit", {}), **family.field({"vit": {}} | own, "vit", dict)}}
+    return Opened(raw, found, files)
+
+
+def require_tower(folder: pathlib.Path, found: Tensors) -> None:
+    """Raises `InputError` unless the tensors of a folder have an image tower."""
     if f"{TOWER}conv1.weight" not in found:
         raise InputError(
             f"weights folder {folder} must hold the image tower of the tokenizer, {TOWER}* in "
             f"{FILE} or {TOWER_FILE} beside it, got neither; download that of {_TOWER_HOME}"
         )
-    if (stated := folder / "config.json").is_file():
-        own = files_lib.read_json(stated, "config of the tokenizer")
-        raw = {**own, "vit": {**raw.get("vit", {}), **family.field({"vit": {}} | own, "vit", dict)}}
-    return Opened(raw, found, files)
 
 
 def split(named: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

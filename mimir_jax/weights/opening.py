@@ -179,17 +179,23 @@ def open_weights(path: str | os.PathLike[str], *, kind: str | None = None) -> We
         return _open_sat(place, kind)
     if place.name in divot_detokenizer.FILES:
         return _open_detokenizer(place, kind)
-    if place.suffix in (".bin", ".safetensors"):
+    if place.suffix in (".safetensors", *tensors.PICKLES):
         return _open_by_tensors(place, *tensors.open_single(place))
     if not place.is_dir():
+        endings = ", ".join((".gguf", ".safetensors", *tensors.PICKLES))
         raise InputError(
-            f"weights {place} must be a folder, a .gguf, .pt, .bin or .safetensors file"
+            f"weights {place} must be a folder or a file that ends in {endings}, got another; name "
+            "the weights"
         )
     adapter_files.require_network(place)
-    if (place / divot_tokenizer.FILE).is_file() and kind in (None, divot_tokenizer.KIND):
+    has_tokenizer = (place / divot_tokenizer.FILE).is_file()
+    of_detokenizer = kind in (divot_detokenizer.KIND, image_vae.ImageVAE.kind)
+    if has_tokenizer and not of_detokenizer:
         return _open_tokenizer(place)
-    if kind in (None, divot_detokenizer.KIND) and (file := divot_detokenizer.find(place)):
-        return _open_detokenizer(file)
+    if file := divot_detokenizer.find(place):
+        return _open_detokenizer(file, kind)
+    if has_tokenizer:
+        return _open_tokenizer(place)
     if not (place / "config.json").is_file():
         return _open_without_config(place, kind)
     raw = _read_json(place, "config.json")
@@ -290,7 +296,7 @@ def _open_published(folder: pathlib.Path, raw: family.Raw, kind: str | None) -> 
     known = next((f for f in FAMILIES.values() if name in f.classes), None)
     if kind in FAMILIES and name in FAMILIES[kind].holders:
         known = FAMILIES[kind]
-    if known is None and (any(folder.glob("*.bin")) or any(folder.glob("*.safetensors"))):
+    if known is None and tensors.is_folder(folder):
         found, files = tensors.open_folder(folder)
         if known := _recognized(found):  # a config that tells no class
             return _checked(folder, known, known.classes[0], raw, found, files)
@@ -356,7 +362,7 @@ def _open_without_config(folder: pathlib.Path, kind: str | None) -> Weights:
             f"weights {folder} is a whole pipeline; name one of its folders, such as "
             f"{folder / 'transformer'}, or use load_pipeline"
         )
-    if any(folder.glob("*.bin")) or any(folder.glob("*.safetensors")):
+    if tensors.is_folder(folder):
         return _open_by_tensors(folder, *tensors.open_folder(folder))
     raise InputError(
         f"weights folder {folder} must hold a config.json (or one .gguf file, or {sat.FILE}); "
@@ -377,7 +383,10 @@ def _open_tokenizer(folder: pathlib.Path) -> Weights:
     """Opens Divot's tokenizer, whose folder may hold its de-tokenizers too."""
     known = FAMILIES[divot_tokenizer.KIND]
     assert isinstance(known, divot_tokenizer.Tokenizer)
-    return _checked(folder, known, known.classes[0], *divot_tokenizer.open_folder(folder))
+    opened = divot_tokenizer.open_folder(folder)
+    _require_kind(folder / divot_tokenizer.FILE, known, opened.tensors)
+    divot_tokenizer.require_tower(folder, opened.tensors)
+    return _checked(folder, known, known.classes[0], *opened)
 
 
 def _open_detokenizer(file: pathlib.Path, kind: str | None = None) -> Weights:
@@ -386,6 +395,8 @@ def _open_detokenizer(file: pathlib.Path, kind: str | None = None) -> Weights:
     raw = _read_json(file.parent, "config.json") if stated else {}
     found, files = tensors.open_single(file)
     known = FAMILIES[divot_detokenizer.KIND]
+    assert isinstance(known, family.Published)
+    _require_kind(file, known, found)
     if kind == image_vae.ImageVAE.kind:
         known, raw = FAMILIES[kind], family.field({"vae": {}} | raw, "vae", dict)
         found = {n: x for n, x in found.items() if n.startswith(image_vae.PREFIX)}
@@ -404,6 +415,17 @@ def _open_by_tensors(
             f"got {', '.join(list(found)[:3]) or 'none'}; put their config.json beside them"
         )
     return _checked(place, known, known.classes[0], {}, found, files)
+
+
+def _require_kind(file: pathlib.Path, known: family.Published, found: tensors.Tensors) -> None:
+    """Raises `InputError` unless a file holds what its name says."""
+    if known.recognizes(found):
+        return
+    other = _recognized(found)
+    got = ", ".join(list(found)[:3]) or "no tensors" if other is None else f"a {other.kind}"
+    raise InputError(
+        f"weights {file} must hold a {known.kind}, got {got}; download the file of this name again"
+    )
 
 
 def _recognized(found: tensors.Tensors) -> family.Published | None:

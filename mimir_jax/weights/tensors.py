@@ -24,6 +24,12 @@ from safetensors import SafetensorError, safe_open
 from mimir_jax.errors import InputError, listed
 from mimir_jax.weights import copying
 
+PICKLES = (".bin", ".ckpt", ".pth", ".pt")
+"""Endings of files of torch."""
+
+FOLDER_ENDINGS = ("safetensors", "bin", "ckpt", "pth")
+"""Endings of what a folder of weights holds, the ones that are read first in front."""
+
 SHARD_BYTES = 10_000_000_000
 """Size above which a written checkpoint is split into files."""
 
@@ -143,7 +149,7 @@ def open_folder(folder: pathlib.Path) -> tuple[Tensors, list[pathlib.Path]]:
     Raises:
         ValueError: if there is no checkpoint, a shard is absent or a file is damaged.
     """
-    for ending in ("safetensors", "bin"):
+    for ending in FOLDER_ENDINGS:
         for pattern, reader in (
             (f"*.{ending}.index.json", open_sharded),
             (f"*.{ending}", open_single),
@@ -164,13 +170,19 @@ def open_folder(folder: pathlib.Path) -> tuple[Tensors, list[pathlib.Path]]:
             if found:
                 return reader(found[0])
     raise InputError(
-        f"weights folder {folder} must hold *.safetensors or *.bin, found none; download it whole"
+        f"weights folder {folder} must hold *.{', *.'.join(FOLDER_ENDINGS)}, found none; download "
+        "it whole"
     )
+
+
+def is_folder(folder: pathlib.Path) -> bool:
+    """Whether a folder holds a checkpoint, to be read by `open_folder`."""
+    return any(any(folder.glob(f"*.{ending}")) for ending in FOLDER_ENDINGS)
 
 
 def open_single(path: pathlib.Path) -> tuple[Tensors, list[pathlib.Path]]:
     """Lists the tensors of one file."""
-    reader = _open_torch if path.suffix in (".bin", ".pt", ".pth") else _open_safetensors
+    reader = _open_torch if path.suffix in PICKLES else _open_safetensors
     return reader(path), [path]
 
 
@@ -285,7 +297,8 @@ def _open_torch(path: pathlib.Path) -> Tensors:
     except Exception as error:  # the reader raises whatever a damaged or hostile file provokes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"file {path} must be a torch checkpoint of plain tensors: {reason[:160]}"
+            f"file {path} must be a torch checkpoint of plain tensors: "
+            f"{reason.partition('. ')[0][:160]}; download it again, or save its tensors alone"
         ) from None
     for _ in range(_MAX_WRAPS):  # what training wraps the tensors in: SAT, DeepSpeed, Lightning
         inner = [state[n] for n in _WRAPS if isinstance(state, dict) and n in state]

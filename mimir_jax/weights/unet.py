@@ -233,6 +233,12 @@ def infer(tensors: Mapping[str, Tensor], raw: family.Raw, prefix: str = PREFIX) 
             f"a U-Net must have as many blocks in each level and levels of multiples of {width} "
             f"channels, got {counts} blocks of {widths} channels; its checkpoint is not whole"
         )
+    first = sizes.of(("init_attn.0.proj_in.weight", 0), ("init_attn.0.proj_in.bias", 0))
+    require(
+        first % base.head_dim == 0,
+        f"a U-Net must have heads of {base.head_dim} channels, got {first} channels in its first "
+        "attention; state their head_dim in a config.json beside it",
+    )
     context = ("middle_block.1.transformer_blocks.0.attn2.to_k.weight", 1)
     return UNetConfig(
         in_channels=sizes.of(("input_blocks.0.0.weight", 1)),
@@ -242,8 +248,7 @@ def infer(tensors: Mapping[str, Tensor], raw: family.Raw, prefix: str = PREFIX) 
         blocks_per_level=counts[0],
         attention_scales=tuple(2**i for i, on in enumerate(attended) if on),
         head_dim=base.head_dim,
-        first_heads=sizes.of(("init_attn.0.proj_in.weight", 0), ("init_attn.0.proj_in.bias", 0))
-        // base.head_dim,
+        first_heads=first // base.head_dim,
         context_width=sizes.of(context),
         text_length=base.text_length,
         frame_rows=base.frame_rows,

@@ -22,7 +22,14 @@ from mimir_jax.diffusion import schedules
 from mimir_jax.models import functional
 from mimir_jax.models.divot import detokenizer
 from mimir_jax.models.unet import unet as unet_lib
-from mimir_jax.weights import divot_detokenizer, opening, rules, tensors, unet
+from mimir_jax.weights import (
+    divot_detokenizer,
+    divot_tokenizer,
+    opening,
+    rules,
+    tensors,
+    unet,
+)
 from tests import quick
 from tests.helpers import relative_error
 
@@ -131,6 +138,27 @@ def test_unet_opens_by_its_tensors(start, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, back, params)
 
 
+@pytest.mark.parametrize("ending", tensors.PICKLES[:-1])  # .pt are those of SAT
+def test_checkpoints_of_training_open_by_their_tensors(ending, tmp_path):
+    import torch
+
+    whole = part(unet.PREFIX, "model.diffusion_model.")
+    named = {name: torch.tensor(value) for name, value in whole.items()}
+    file = tmp_path / f"model{ending}"
+    torch.save({"state_dict": named, "epoch": 3, "hyper_parameters": {}}, file)
+    for place in (file, tmp_path):
+        opened = opening.open_weights(place)
+        assert (opened.family.kind, opened.config) == ("unet", CFG.unet)
+
+
+def test_a_unet_with_heads_of_another_width_needs_a_config(tmp_path):
+    named = part(unet.PREFIX, unet.PREFIX)
+    first = f"{unet.PREFIX}init_attn.0.proj_in.weight"
+    named[first] = named[first][:72]
+    with pytest.raises(ValueError, match="heads of 64 channels, got 72 channels .*; state their"):
+        mimir_jax.load(write(tmp_path / "unet", named, "any.bin"))
+
+
 def test_missing_tensors_are_listed_and_unknown_ones_reported(tmp_path, caplog):
     gone = "diffusion_model.middle_block.1.transformer_blocks.0.attn2.alpha"
     lacking = {name: x for name, x in state().items() if name != gone}
@@ -158,6 +186,26 @@ def test_both_stages_in_a_folder_are_a_choice(tmp_path):
     with pytest.raises(ValueError, match="name one of the files, stage1 for reconstruction"):
         mimir_jax.load(folder)
     assert mimir_jax.load(folder / FILE)[0].config.unet == CFG.unet
+
+
+def test_a_file_of_another_part_is_named(tmp_path):
+    folder = write(tmp_path / "swapped", state(), divot_tokenizer.FILE)
+    message = "Divot_tokenizer.bin must hold a divot_tokenizer, got a divot_detokenizer; download"
+    with pytest.raises(ValueError, match=message):
+        mimir_jax.load(folder)
+    temporal = {"temporal_encoder.ln_final.bias": np.ones(3, "f4")}
+    other = write(tmp_path / "other", temporal)
+    with pytest.raises(ValueError, match=f"{FILE} must hold a divot_detokenizer, got a divot_tok"):
+        mimir_jax.load(other)
+    write(other, temporal, divot_tokenizer.FILE)
+    for kind in ("llm", "vit"):
+        with pytest.raises(ValueError, match="must hold the image tower of the tokenizer"):
+            mimir_jax.load(other, kind=kind)
+
+
+def test_the_vae_of_a_folder_opens_alone(tmp_path):
+    folder = write(tmp_path / "public", state())
+    assert opening.open_weights(folder, kind="image_vae").config == CFG.vae
 
 
 def test_unknown_tensors_are_of_no_kind(tmp_path):

@@ -171,5 +171,6 @@ def test_float16_is_cast_up_and_goes_back_as_it_came(state, tmp_path):
 
 
 def test_another_kind_is_refused(folder):
-    with pytest.raises(InputError, match="must hold a llm, got a divot_tokenizer"):
-        mimir_jax.load(folder, kind="llm")
+    for kind in ("llm", "divot_detokenizer", "image_vae"):
+        with pytest.raises(InputError, match=f"must hold a {kind}, got a divot_tokenizer"):
+            mimir_jax.load(folder, kind=kind)

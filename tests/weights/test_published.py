@@ -276,7 +276,7 @@ def test_damaged_files(saved, tmp_path):
     folder, _ = saved("mistral")
     config = (folder / "config.json").read_text()
     (tmp_path / "config.json").write_text(config)
-    with pytest.raises(ValueError, match=r"must hold \*.safetensors or \*.bin, found none"):
+    with pytest.raises(ValueError, match=r"must hold \*.safetensors, \*.bin, .*, found none"):
         mimir_jax.load(tmp_path)
     whole = (folder / "model.safetensors").read_bytes()
     for content in (whole[:-10], b"no such format", b""):
