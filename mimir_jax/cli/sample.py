@@ -42,6 +42,11 @@ from mimir_jax.sampling.config import SHIPPED, SampleConfig
 WORDS = ""
 CONFIG = False
 
+_NOT_OF_AGENTS = (
+    "dtype", "lora", "quantize", "negative_prompt", "image", "first_frame", "retrieve", "video",
+    "extend", "length",
+)  # fmt: skip
+
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags of the command."""
@@ -204,9 +209,7 @@ def _sample(values: flags.FlagValues) -> None:
         if writes and clips:
             pipeline = _open_detokenizer(values, config, mesh)
         elif writes:
-            for name in ("dtype", "lora", "quantize"):
-                if values[name].value:
-                    raise InputError(f"--{name} must be left out for a run of divot_llm")
+            _require_prompts_alone(values)
             requests, pipeline = _write(values, requests, config, mesh)
         else:
             pipeline = open.open_pipeline(
@@ -277,6 +280,17 @@ def _write(
     return clips, pipeline
 
 
+def _require_prompts_alone(values: flags.FlagValues) -> None:
+    """Raises `InputError` for what a run of divot_llm does not read; before it is opened."""
+    for name in _NOT_OF_AGENTS:
+        if given := values[name].value:
+            shown = ", ".join(given) if isinstance(given, list) else given
+            raise InputError(
+                f"--{name} must be left out for a run of divot_llm, which writes clips of prompts "
+                f"alone, got {shown}; leave it out, or use another run"
+            )
+
+
 def _open_detokenizer(values: flags.FlagValues, config: SampleConfig, mesh: Any) -> Any:
     """Returns what draws the clips of a run of divot_llm, without opening its LLM."""
     from mimir_jax import weights
@@ -344,6 +358,12 @@ def _requests(values: flags.FlagValues) -> list[Any]:
     from mimir_jax.encoders import interleaved
     from mimir_jax.sampling import first_frames, prompts, request, scenes
 
+    given = [name for name in ("image", "first_frame", "retrieve") if values[name].value]
+    if len(given) > 1:
+        raise InputError(
+            f"prompts must have one of images, a first frame and a retrieved document, got "
+            f"{' and '.join(f'--{name}' for name in given)}; leave one out"
+        )
     texts = [*values.prompt, *(_read(values.prompts, "prompt") if values.prompts else ())]
     shared: dict[str, Any] = {"images": tuple(map(image_files.read, values.image))}
     if values.negative_prompt is not None:

@@ -111,7 +111,7 @@ def _read_whole(name: str, pipeline: pipeline_lib.Pipeline) -> tuple[np.ndarray,
         clip = video_io.read_clip(source.path, pick, fit)
     except video_io.UnreadableClip as error:
         raise InputError(
-            f"--extend {source.path} must be a video that can be decoded, it {error}; convert it "
+            f"--extend {source.path} must be a video that can be decoded: {error}; convert it "
             "to an mp4"
         ) from None
     return clip, f"{source.path.name}: {seen['note']}"

@@ -159,8 +159,8 @@ def _open_divot(
     run, detokenizer = published_divot.read(file, dtype=dtype)
     config = configure(run, sample, place)
     system = _make_system(config, sample)
-    params = published_divot.load(file, dtype=dtype, mesh=mesh)
     sampler = published_divot.make_sampler(detokenizer, config.system.sampler)
+    params = published_divot.load(file, dtype=dtype, mesh=mesh)
     settings = _settings(file, sample, dtype, lora)
     return _assemble(config, system, params, mesh, sample, settings, sampler=sampler)
 

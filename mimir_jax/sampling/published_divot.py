@@ -118,10 +118,16 @@ def load(
 def make_sampler(
     published: c.PublishedDetokenizerConfig, sampler: c.SamplerConfig
 ) -> samplers.Sampler:
-    """Returns the sampler; `clean` takes the computed noise levels, not those of the file."""
+    """Returns the sampler; `clean` takes the computed noise levels, not those of the file.
+
+    Raises:
+        InputError: for a number of steps that leaves the noise levels.
+    """
     if sampler.variant == "clean":
         published = dataclasses.replace(published, schedule="computed")
-    return samplers.make_sampler(sampler, divot_detokenizer.schedule(published))
+    made = samplers.make_sampler(sampler, divot_detokenizer.schedule(published))
+    made.times()
+    return made
 
 
 def is_agent(folder: pathlib.Path) -> bool:

@@ -133,7 +133,7 @@ def read_clip(
         clip = video_io.read_clip(path, pick, fit)
     except video_io.UnreadableClip as error:
         raise InputError(
-            f"{flag} {path} must be a video that can be decoded, it {error}; convert it to an mp4"
+            f"{flag} {path} must be a video that can be decoded: {error}; convert it to an mp4"
         ) from None
     changes = [seen[name] for name in ("take", "fit") if name in seen]
     return clip, f"{path.name}: {seen['have']}: {'; '.join(changes)}" if changes else ""

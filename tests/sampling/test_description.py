@@ -72,6 +72,21 @@ def test_requests_that_cannot_be_met_are_one_line(folders, run, args, message):
     assert message in line
 
 
+@pytest.mark.parametrize(
+    "name, value",
+    [("negative_prompt", "b"), ("first_frame", "heldout:0"), ("retrieve", "memory"),
+     ("extend", "heldout:0"), ("length", 17)],
+)  # fmt: skip
+def test_what_no_clip_follows_from_is_refused_before_the_llm_is_read(
+    folders, tmp_path, name, value, monkeypatch
+):
+    monkeypatch.setattr(description, "open_agent", None)
+    args = ("--checkpoint", folders / "instruct", "--prompt", "a", "--out", tmp_path / "none")
+    line = commands.error_of("sample", *args, f"--{name}", value)
+    assert f"--{name} must be left out for a run of divot_llm, " in line
+    assert f"got {value}; leave it out" in line and not (tmp_path / "none").exists()
+
+
 def test_a_missing_video_is_one_line(folders):
     args = ("--checkpoint", folders / "pretrain", "--describe", folders / "none.mp4")
     assert "must be a video file" in commands.error_of("sample", *args)

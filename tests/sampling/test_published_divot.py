@@ -123,6 +123,12 @@ def test_stages_are_chosen_by_what_they_draw(root, tmp_path):
     assert published_divot.is_pair(folder / SECOND) and not published_divot.is_pair(tmp_path)
 
 
+def test_steps_beyond_the_noise_levels_are_refused_before_weights_are_read():
+    sampler = dataclasses.replace(DIVOT_REFERENCE, steps=3)
+    with pytest.raises(ValueError, match="got 1..1000 with .* and 3 steps; choose another number"):
+        published_divot.make_sampler(DETOKENIZER, sampler)
+
+
 def test_an_llm_finds_what_it_reads_beside_it(root, llm, tmp_path):
     run = description.read_run(llm)
     sizes = {"denoiser_width": agents.MODEL.denoiser_width, "denoiser_layers": 1}  # of no file

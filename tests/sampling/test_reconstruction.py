@@ -41,5 +41,5 @@ def test_what_is_no_clip_is_refused(tmp_path):
     with pytest.raises(ValueError, match="must be a video file or heldout:INDEX, got 'none.mp4'"):
         reconstruction.find(["heldout:3", "none.mp4"])
     (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(ValueError, match="must be a video that can be decoded"):
+    with pytest.raises(ValueError, match="that can be decoded: Invalid data .*; convert it"):
         reconstruction.read_clip(tmp_path / "text.mp4", SIZE, 8.0)

@@ -235,6 +235,15 @@ def test_bad_images_are_one_line(trained, image_folder, tmp_path, args, message)
     assert message in error and not (tmp_path / "out").exists()
 
 
+def test_a_prompt_has_one_kind_of_picture(tmp_path):
+    named = ["--image", "a.png", "--first_frame", "b.png"]
+    line = commands.error_of("sample", "--prompt", "a <img>", *named, "--out", tmp_path / "out")
+    assert (
+        "must have one of images, a first frame and a retrieved document, got --image and" in line
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_requests_that_cannot_be_served_are_one_line(pipeline, mimir_run, memory, tmp_path):
     with pytest.raises(ValueError, match="<img> for each image, got 1 for 0"):
         pipeline.truncated_text(Request("a <img>"))

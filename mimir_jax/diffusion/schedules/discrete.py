@@ -183,8 +183,8 @@ class DiscreteSchedule:
                 require(
                     bool(grid[-1] >= 0 and grid[0] < total),
                     f"{spacing} timesteps must be within 0..{total - 1}, got {grid[-1]}..{grid[0]} "
-                    f"with steps_offset={offset}; use another offset or fewer steps than "
-                    f"{num_steps}",
+                    f"with steps_offset={offset} and {num_steps} steps; choose another number of "
+                    "steps, or another offset",
                 )
                 return grid
 
