@@ -15,6 +15,9 @@ from mimir_jax.errors import InputError
 
 RGBImage = UInt8[np.ndarray, "_ _ 3"]
 
+MAX_PIXELS = 89_478_485
+"""Pixels of an image at most: those from which on Pillow warns."""
+
 _SIXTEEN_BITS = ("PNG", "PPM")  # formats whose widest grey levels these are
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from mimir_jax import files
+from mimir_jax import files, image_files
 from mimir_jax.config import ImageConfig
 from mimir_jax.errors import InputError, require
 
@@ -110,7 +110,11 @@ def _sizes(value: int | dict[str, int]) -> tuple[int, ...]:
 
 
 def prepare(image: UInt8[np.ndarray, "h w 3"], cfg: ImageConfig) -> Float32[np.ndarray, "H W 3"]:
-    """Returns an image as the tower reads it."""
+    """Returns an image as the tower reads it.
+
+    Raises:
+        InputError: for an image so narrow that it would be huge on the way.
+    """
     if cfg.fit == "pad":
         image = _pad_to_square(image, cfg)
     if cfg.resize:
@@ -129,6 +133,7 @@ def with_fit(cfg: ImageConfig, fit: str | None) -> ImageConfig:
 def _pad_to_square(image: np.ndarray, cfg: ImageConfig) -> np.ndarray:
     height, width = image.shape[:2]
     side = max(height, width)
+    _require_room(image, side, side)
     colour = [int(255 * part) for part in cfg.mean]
     square = np.broadcast_to(np.uint8(colour), (side, side, 3)).copy()
     top, left = (side - height) // 2, (side - width) // 2
@@ -144,7 +149,19 @@ def _resize(image: np.ndarray, cfg: ImageConfig) -> np.ndarray:
         (short,) = cfg.resize
         long = short * max(height, width) // min(height, width)
         height, width = (long, short) if width <= height else (short, long)
+    _require_room(image, height, width)
     return np.asarray(Image.fromarray(image).resize((width, height), cfg.resample))
+
+
+def _require_room(image: np.ndarray, height: int, width: int) -> None:
+    """Raises `InputError` if an image would have more pixels than a file may have."""
+    high, wide = image.shape[:2]
+    most = image_files.MAX_PIXELS
+    require(
+        height * width <= most,
+        f"image must have at most {most // 10**6} million pixels where it is {width} x {height} "
+        f"for the image tower, got one of {wide} x {high}; cut its longer side",
+    )
 
 
 def _crop(image: np.ndarray, height: int, width: int) -> np.ndarray:

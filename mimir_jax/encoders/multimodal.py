@@ -21,6 +21,7 @@ from mimir_jax.config import MultimodalConfig
 from mimir_jax.encoders import frozen as frozen_lib
 from mimir_jax.encoders import images, interleaved, text, tokenizers
 from mimir_jax.encoders.cache import ContentCache
+from mimir_jax.errors import require
 from mimir_jax.models import condition
 from mimir_jax.parallel import context
 
@@ -75,14 +76,21 @@ class MultimodalEncoder:
         self.config, self.cache = config, ContentCache()
         network = frozen_network(config)
         folder = weights.resolve(network.require_path())
-        model, params = network.load(mesh)
-        cfg = model.config
+        cfg = network.describe()[0].config  # all checks come before weights are read
+        positions = cfg.llm.rope.max_length
+        require(
+            config.length <= positions,
+            f"multimodal.length must be at most the {positions} positions of {config.path}, got "
+            f"{config.length}; lower it",
+        )
         rules = images.read_config(folder, cfg.vit.image_size)
         self._images = images.with_fit(rules, config.fit)
-        self._network = text.TextNetwork(model, params, load_tokenizer(folder), folder)
+        tokenizer = load_tokenizer(folder)
+        tokenizers.check_ids(tokenizer, cfg.vocab_size)
         self.tokenization = interleaved.Tokenization(
-            self._network.tokenizer, cfg.image_token, cfg.tokens_per_image, config.turn
+            tokenizer, cfg.image_token, cfg.tokens_per_image, config.turn
         )
+        self._network = text.TextNetwork(*network.load(mesh), tokenizer, folder)
 
     @property
     def width(self) -> int:

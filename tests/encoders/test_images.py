@@ -58,6 +58,13 @@ def test_inputs_equal_transformers(tmp_path, case, shape):
     assert np.abs(ours - expected).max() < 1e-3 * LEVEL * (255 if case == "plain" else 1)
 
 
+@pytest.mark.parametrize("fit, size", [("crop", "336 x 3360000"), ("pad", "20000 x 20000")])
+def test_images_that_would_be_huge_on_the_way_are_refused(fit, size):
+    image = np.zeros((20000, 2, 3), np.uint8)
+    with pytest.raises(InputError, match=f"89 million pixels where it is {size} .* 2 x 20000; cut"):
+        images.prepare(image, ImageConfig(fit=fit))
+
+
 def test_rules_are_read_from_every_form(tmp_path):
     default = ImageConfig(resize=(24,), crop=(24, 24))
     assert images.read_config(tmp_path, 24) == default  # no file at all

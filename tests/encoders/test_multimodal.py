@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -223,6 +224,25 @@ def test_the_image_token_is_reserved(encoder):
 def test_tokenizers_without_the_token_are_refused(encoder, changes, message):
     with pytest.raises(InputError, match=message):
         dataclasses.replace(encoder.tokenization, **changes)
+
+
+def test_misfits_are_refused_before_weights_are_read(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "load", None)
+    config = MultimodalConfig(path=str(folder), length=4097)
+    with pytest.raises(InputError, match="length must be at most the 4096 positions of .*; lower"):
+        multimodal.MultimodalEncoder(config)
+    place = tmp_path / "llava"
+    shutil.copytree(folder, place)
+    config = dataclasses.replace(CFG, path=str(place))
+    (place / "preprocessor_config.json").write_text(json.dumps({"crop_size": 12}))
+    with pytest.raises(InputError, match="must make the 8 x 8 pixels of the image tower, got 12"):
+        multimodal.MultimodalEncoder(config)
+    (place / "preprocessor_config.json").unlink()
+    tokenizer = tokenizers.load(place)
+    tokenizer.add_tokens(["beyond"])
+    tokenizer.save_pretrained(str(place))
+    with pytest.raises(InputError, match="must have ids below .*, the rows .* 'beyond'"):
+        multimodal.MultimodalEncoder(config)
 
 
 def test_configs_are_checked():

@@ -41,6 +41,11 @@ class CaptioningSystemConfig(SystemConfig):
             self.length > self.model.tokens_per_image,
             f"{{length}} must be above {self.model.tokens_per_image}, the tokens of an image",
         )
+        checks.check(
+            self,
+            self.length <= self.model.llm.rope.max_length,
+            "{length} must be at most {model.llm.rope.max_length}, the positions of the decoder",
+        )
 
     @property
     def network_kind(self) -> str:
