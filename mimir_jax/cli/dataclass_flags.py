@@ -74,7 +74,7 @@ def read(values: flags.FlagValues, cls: type[T], *, prefix: str = "", **others: 
         return cls(**given, **others)
     except checks.FieldError as error:
         if not prefix.startswith("config."):
-            raise
+            raise InputError(f"--{error.mounted(checks.Mount())}; change it") from None
         path = prefix.removeprefix("config.").rstrip(".")
         raise error.mounted(checks.Mount(path, flags=True)) from None
 
