@@ -54,6 +54,12 @@ class ImageAnswers:
             self._tokenizer, cfg.image_token, cfg.tokens_per_image
         )
         rows = [tokenization.ids(_prompt(question), answer=True) for question in questions]
+        need, positions = max(map(len, rows)) + max_new_tokens, cfg.llm.rope.max_length
+        require(
+            need <= positions,
+            f"questions and answers must fit the {positions} positions of LLaVA {folder}, got "
+            f"{need} tokens; shorten them",
+        )
         self._pad = tokenizers.masked_pad_id(self._tokenizer, cfg.vocab_size)
         self._ids, self._mask = tokenizers.pad(rows, max(map(len, rows)), self._pad)
         self._decoder = functional.build(llm.LLM, cfg.llm)

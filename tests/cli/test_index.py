@@ -29,7 +29,9 @@ def test_bad_input_is_one_line(tmp_path):
     out = ["--out", str(tmp_path / "m")]
     assert "must be a .jsonl file or a folder" in commands.error_of("index", "none.txt", *out)
     assert not (tmp_path / "m").exists()
-    assert "--k1 must be at least 0, got -1.0; change it" in commands.error_of("index", "--k1=-1", *out)
+    assert "--k1 must be at least 0, got -1.0; change it" in commands.error_of(
+        "index", "--k1=-1", *out
+    )
     source = tmp_path / "a.jsonl"
     source.write_text('{"text": "a"}\n{"text": 3}\n')
     assert "a.jsonl line 2 must give text" in commands.error_of(

@@ -38,6 +38,8 @@ def test_a_folder_without_a_template_is_one_line(folder):
     add_template(folder)
     with pytest.raises(InputError, match="must not hold the token '<image>', got"):
         image_answers.ImageAnswers(folder, ["<image>"], max_new_tokens=2)
+    with pytest.raises(InputError, match="must fit the 4096 positions of LLaVA .*; shorten them"):
+        image_answers.ImageAnswers(folder, QUESTIONS, max_new_tokens=4096)
 
 
 @pytest.mark.torch

@@ -235,7 +235,7 @@ def test_bad_images_are_one_line(trained, image_folder, tmp_path, args, message)
     assert message in error and not (tmp_path / "out").exists()
 
 
-def test_a_prompt_has_one_kind_of_picture(tmp_path):
+def test_a_prompt_has_one_kind_of_image(tmp_path):
     named = ["--image", "a.png", "--first_frame", "b.png"]
     line = commands.error_of("sample", "--prompt", "a <img>", *named, "--out", tmp_path / "out")
     assert (
