@@ -18,6 +18,8 @@ from mimir_jax.retrieval.config import RetrievalConfig
 from mimir_jax.retrieval.documents import Document, words
 from mimir_jax.retrieval.index import Index
 
+_TRIES = 100  # documents drawn before it is certain that there is no other
+
 
 class Retriever:
     """A policy over an index.
@@ -60,6 +62,26 @@ class Retriever:
         found = self.rank(caption, chosen, self.config.top, exclude=exclude)
         return found[rng.integers(len(found))] if found else None
 
+    def draw_any(self, caption: str, number: int = 0, *, exclude: Collection[str] = ()) -> Document:
+        """Returns a document at random, whatever the caption; never its own.
+
+        Args:
+            caption: The caption.
+            number: As in `draw`.
+            exclude: As in `first`.
+
+        Raises:
+            InputError: as `first`.
+        """
+        digest = hashing.content_key("any document", caption, str(self._seed), str(number))
+        rng, memory = np.random.default_rng(list(digest)), self._index.memory
+        own, excluded = words(caption), set(exclude)
+        for place in rng.integers(len(memory), size=_TRIES).tolist():
+            document = memory[place]
+            if words(document.text) != own and not {document.id, document.source} & excluded:
+                return document
+        raise self._nothing_else(caption)
+
     def rank(
         self, caption: str, query: list[str], count: int, *, exclude: Collection[str] = ()
     ) -> list[Document]:
@@ -95,11 +117,15 @@ class Retriever:
                 break
             depth *= 4
         if repeats == len(memory):
-            raise InputError(
-                f"memory {memory.folder} must hold a document besides the query itself, got "
-                f"{repeats} of it: {caption[:80]!r}; append others, or go without retrieval"
-            )
+            raise self._nothing_else(caption)
         return taken
+
+    def _nothing_else(self, caption: str) -> InputError:
+        memory = self._index.memory
+        return InputError(
+            f"memory {memory.folder} must hold a document besides the query itself, got "
+            f"{len(memory)} of it: {caption[:80]!r}; append others, or go without retrieval"
+        )
 
     def _alike(self, query: list[str], text: list[str], itself: float | None = None) -> bool:
         """Whether a text is almost as relevant to `query` as `query` itself."""

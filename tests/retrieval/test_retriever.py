@@ -57,12 +57,20 @@ def test_excluded_records_are_not_taken(pets):
     assert pets.first("two birds") is None
 
 
+def test_any_document_is_drawn_but_the_own(pets):
+    drawn = [pets.draw_any(CAPTION, number, exclude=["v4"]).id for number in range(60)]
+    assert drawn == [pets.draw_any(CAPTION, number, exclude=["v4"]).id for number in range(60)]
+    assert set(drawn) == {"c", "e", "f", "g"}  # also one that shares no word with it
+
+
 def test_a_memory_of_the_query_alone_is_refused(tmp_path):
     alone = retriever_of(tmp_path / "m", PETS[:2])
     with pytest.raises(
         InputError, match="a document besides the query itself, got 2 of it: 'a red"
     ):
         alone.first(CAPTION)
+    with pytest.raises(InputError, match="besides the query itself, got 2 of it"):
+        alone.draw_any(CAPTION)
     assert alone.first("a dog").id in "ab"
 
 

@@ -133,6 +133,66 @@ def test_invented_names_are_explained_by_the_document_alone(run):
     assert len(words(instructed.draw(source[0], 0, task="retrieval")).split("\n")) == 4
 
 
+@pytest.mark.parametrize("stage", ["pretrain", "instruct"])
+def test_documents_are_read_in_part_or_drawn_at_random(run, stage):
+    whole, source = maker(run, stage=stage, document_dropout=0.0)
+    changed = {
+        kind: maker(run, stage=stage, document_dropout=0.0, documents=kind)[0]
+        for kind in ("text", "image", "random")
+    }
+    others = 0
+    for number in range(12):
+        record = source[number]
+        prompts_of = {
+            kind: made.draw(record, 0, task="retrieval") for kind, made in changed.items()
+        }
+        full = whole.draw(record, 0, task="retrieval")
+        *head, text, image, caption = words(full).split("\n")
+        assert words(prompts_of["text"]).split("\n") == [*head, text, caption]
+        assert words(prompts_of["image"]).split("\n") == [*head, image, caption]
+        np.testing.assert_array_equal(prompts_of["image"].images[0], full.images[0])
+        *_, other, image, same = words(prompts_of["random"]).split("\n")
+        assert image == "*" and same == caption
+        assert other != captions.caption(source.scene(number), "short")
+        others += other != text
+    assert others > 6
+
+
+def test_a_random_document_explains_no_name(run):
+    others = 0
+    fields = {"stage": "pretrain", "invented_names": 1.0, "memory_path": None}
+    made, source = maker(run, documents="random", **fields)
+    plain, _ = maker(run, **fields)
+    for index in range(8):
+        text, image, caption = words(made.draw(source[index], 0)).split("\n")
+        assert [text, image, caption] == words(plain.draw(source[index], 0)).split("\n")
+        pair = [x.draw(source[index], 0).images[0] for x in (made, plain)]
+        others += not np.array_equal(*pair)
+    assert others > 4
+    text_alone, _ = maker(run, documents="text", **fields)
+    assert not text_alone.draw(source[0], 0).images
+
+
+def test_a_request_is_read_as_training_reads_documents(run):
+    document = Document("a disc", np.zeros((16, 16, 3), np.uint8))
+    read = {}
+    for kind in ("retrieved", "random", "text", "image"):
+        cfg = dataclasses.replace(run.system, documents=kind)
+        part = prompts.read_part(cfg, document)
+        read[kind] = part.text, part.image is not None
+        assert prompts.read_part(cfg, None) is None
+    assert read["retrieved"] == read["random"] == ("a disc", True)
+    assert read["text"] == ("a disc", False) and read["image"] == ("", True)
+    assert (
+        prompts.read_part(
+            dataclasses.replace(run.system, documents="image"), Document("a disc", None)
+        )
+        is None
+    )
+    with pytest.raises(ValueError, match="documents must be retrieved without documents to change"):
+        dataclasses.replace(run.system, documents="text", memory_path=None)
+
+
 def test_images_are_dropped_with_their_marks(run):
     made, source = maker(run, image_dropout=1.0)
     whole, record = maker(run)[0], source[2]

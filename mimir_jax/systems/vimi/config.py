@@ -79,6 +79,9 @@ class VimiSystemConfig(DiffusionSystemConfig):
             nothing.
         bm25: Constants of the index of that memory.
         retrieval: Choice of the document of a caption.
+        documents: What prompts read of documents: `retrieved`, text and image; `text` or `image`
+            alone; or `random`, in training a document that has nothing to do with the caption
+            (V-U21).
         stage: `pretrain` puts a retrieved document before every caption; `instruct` mixes `tasks`,
             each with an instruction.
         tasks: Mixture of the second stage.
@@ -105,6 +108,7 @@ class VimiSystemConfig(DiffusionSystemConfig):
     memory_path: str | None = None
     bm25: BM25Config = BM25Config()
     retrieval: RetrievalConfig = RetrievalConfig()
+    documents: Literal["retrieved", "random", "text", "image"] = "retrieved"
     stage: Literal["pretrain", "instruct"] = "pretrain"
     tasks: TasksConfig = TasksConfig()
     prompts_per_clip: int = 2
@@ -134,6 +138,12 @@ class VimiSystemConfig(DiffusionSystemConfig):
             checks.within(self, name, 0, 1)
         checks.check(
             self,
+            self.documents == "retrieved" or bool(self.memory_path or self.invented_names),
+            "{documents} must be retrieved without documents to change: {memory_path} is None and "
+            "{invented_names} is 0",
+        )
+        checks.check(
+            self,
             not self.reads_t5 or self.text.length == self.model.dit.text_length,
             "{text.length} must equal {model.dit.text_length} where {model.route} is beside",
         )
@@ -147,6 +157,17 @@ class VimiSystemConfig(DiffusionSystemConfig):
     def reads_image(self) -> bool:
         """Whether the transformer reads a first frame: it has twice the channels of the VAE."""
         return self.dit.in_channels == 2 * self.vae.latent_channels
+
+    @property
+    def feature_settings(self) -> dict[str, Any]:
+        """What the states of prompts depend on."""
+        fields = (
+            "multimodal", "reference_latents", "subjects_path", "memory_path", "bm25", "retrieval",
+            "documents", "stage", "tasks", "prompts_per_clip", "document_dropout", "invented_names",
+            "image_dropout", *(["text"] if self.reads_t5 else []),
+        )  # fmt: skip
+        stored = dataclasses.asdict(self)
+        return {name: stored[name] for name in fields} | {"reads_image": self.reads_image}
 
     @property
     def makes_videos(self) -> bool:

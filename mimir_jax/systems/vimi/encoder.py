@@ -89,6 +89,7 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         return {
             **({} if self._t5 is None else {"captions": self._t5.identity()}),
             **{name: getattr(cfg, name) for name in _OPTIONS if getattr(cfg, name)},
+            **({} if cfg.documents == "retrieved" else {"documents": cfg.documents}),
             "llm": self._llm.identity(),
             "wordings": {
                 name: list(getattr(cfg.multimodal, name))
@@ -168,7 +169,7 @@ class VimiEncoder(clip_encoder.ClipEncoder):
             request.prompt,
             images=request.images,
             first_frame=request.first_frame,
-            document=request.document,
+            document=prompts_lib.read_part(self._config.system, request.document),
         )
 
     def _size(self, requests: Sequence[base.Request]) -> tuple[int, int]:

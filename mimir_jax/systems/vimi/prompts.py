@@ -13,7 +13,7 @@ import numpy as np
 from mimir_jax import files, hashing, weights
 from mimir_jax.data import buckets
 from mimir_jax.data import cutouts as cutouts_lib
-from mimir_jax.data.toyworld import invented, subject_captions
+from mimir_jax.data.toyworld import invented, subject_captions, vocabulary
 from mimir_jax.data.toyworld.source import ToyworldSource
 from mimir_jax.encoders import interleaved
 from mimir_jax.errors import InputError
@@ -115,7 +115,9 @@ class PromptMaker:
             return self._named(int(record["index"]), wording, rng)
         caption, document = record["caption"], None
         if self._retrieval is not None and share >= cfg.document_dropout:
-            found = self._retrieval.search.draw(caption, number, exclude=self._own(index))
+            search = self._retrieval.search
+            choose = search.draw_any if cfg.documents == "random" else search.draw
+            found = choose(caption, number, exclude=self._own(index))
             document = self._retrieval.with_image(found)
         return with_document(cfg, caption, document, wording)
 
@@ -200,13 +202,18 @@ class PromptMaker:
         return interleaved.subjects(self._config.multimodal, text, images, wording)
 
     def _named(self, index: int, wording: int, rng: np.random.Generator) -> interleaved.Prompt:
-        """Returns a prompt whose document explains an invented name."""
+        """Returns a prompt whose document explains an invented name; a random one does not."""
         scene = self._source.scene(index)
+        name, look = str(rng.choice(invented.NAMES["train"])), int(rng.integers(1 << 32))
+        group, shown = int(rng.integers(len(scene.groups))), None
+        if self._config.documents == "random":
+            shown = str(rng.choice(list(vocabulary.SHAPES)))
         found = invented.explain(
             scene,
-            str(rng.choice(invented.NAMES["train"])),
-            int(rng.integers(1 << 32)),
-            group=int(rng.integers(len(scene.groups))),
+            name,
+            look,
+            group=group,
+            shown=shown,
             height=self._source.height,
             width=self._source.width,
         )
@@ -235,14 +242,27 @@ def with_document(
 ) -> interleaved.Prompt:
     """Returns a caption with a document, if any, in the layout of the stage."""
     layouts = {"pretrain": interleaved.pretraining, "instruct": interleaved.retrieved}
-    return layouts[config.stage](config.multimodal, caption, document, wording)
+    return layouts[config.stage](config.multimodal, caption, read_part(config, document), wording)
+
+
+def read_part(
+    config: VimiSystemConfig, document: interleaved.Document | None
+) -> interleaved.Document | None:
+    """Returns what a run reads of a document; None where that is nothing."""
+    if document is None:
+        return None
+    text = "" if config.documents == "image" else document.text
+    image = None if config.documents == "text" else document.image
+    return interleaved.Document(text, image) if text or image is not None else None
 
 
 def with_best(
     config: VimiSystemConfig, caption: str, retrieval: Retrieval | None
 ) -> interleaved.Prompt:
-    """Returns the prompt of a held-out caption, with the best document there is."""
+    """Returns the prompt of a held-out caption, with the best document there is, or any."""
     document = None
     if retrieval is not None:
-        document = retrieval.with_image(retrieval.search.first(caption))
+        search = retrieval.search
+        found = search.draw_any(caption) if config.documents == "random" else search.first(caption)
+        document = retrieval.with_image(found)
     return with_document(config, caption, document)
