@@ -9,7 +9,7 @@ resume, and a longer run judges only its new end.
 import itertools
 import pathlib
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -127,8 +127,17 @@ def judge_side(
     *,
     batch_size: int,
     progress: generation.Progress,
+    judge: Callable[..., clips_lib.JudgedClip] | None = None,
 ) -> list[clips_lib.JudgedClip]:
     """Returns the judged clips of a pipeline; generates those that `folder` lacks.
+
+    Args:
+        samples: The videos.
+        pipeline: Makes them.
+        folder: Folder of results.
+        batch_size: Videos at a time.
+        progress: Called with the number of videos that exist and the number of all videos.
+        judge: As in `toyworld.judge_samples`.
 
     Raises:
         InputError: if `folder` holds another judging.
@@ -142,7 +151,7 @@ def judge_side(
     }
     with results.open_results(folder, settings):
         return toyworld.judge_samples(
-            samples, pipeline, folder, batch_size=batch_size, progress=progress
+            samples, pipeline, folder, batch_size=batch_size, progress=progress, judge=judge
         )
 
 

@@ -7,7 +7,7 @@
     OUT/features/HASH          precomputed features, shared by all runs with equal encoders
     OUT/start                  judged clips of the initial parameters
     OUT/runs/CELL-SEED         a work directory, with its clips in `judge`
-    OUT/clips.csv, table.csv   all scores; shares by cell, wording and category
+    OUT/clips.csv, table.csv   all scores; shares by cell, wording or condition, and category
     OUT/report.md, *.png       tables, predictions, plots and a contact sheet
 
 The same command resumes, and several commands share the runs. A run whose scores are in `clips.csv`
@@ -31,6 +31,7 @@ from mimir_jax.data.toyworld import sampling
 from mimir_jax.errors import InputError
 from mimir_jax.evaluation import before_after, results
 from mimir_jax.evaluation import clips as clips_lib
+from mimir_jax.evaluation import judging as judging_lib
 from mimir_jax.preparation import claims as claims_lib
 from mimir_jax.preparation import precompute
 from mimir_jax.systems.ablations import START
@@ -41,7 +42,7 @@ LOOK_SECONDS = 10.0
 """Time after which a process looks again for runs that others have left."""
 
 CLIPS = "clips.csv"
-"""Every verdict: cell, seed, scene and wording, and 1 or 0 for each category."""
+"""Every verdict: cell, seed, scene, wording or condition, and 1 or 0 for each category."""
 
 _CELL = "cell "
 _WAIT_SECONDS = 0.1  # for another process that writes the settings
@@ -75,6 +76,8 @@ def run_sweep(
     seeds: Sequence[int],
     out: pathlib.Path,
     say: Say = print,
+    *,
+    demos: Sequence[str] = (),
 ) -> None:
     """Trains and judges every cell with every seed; runs only what `out` lacks.
 
@@ -82,11 +85,13 @@ def run_sweep(
     all runs are done. The initial parameters of the first cell are judged as the start.
 
     Args:
-        config: What all runs share; `judge.scenes` held-out scenes are judged in every wording.
+        config: What all runs share; `judge.scenes` held-out scenes are judged in every wording or
+            condition.
         cells: Name to dotted overrides.
         seeds: Seeds of data order, noise and new parameters.
         out: Folder of the sweep.
         say: Told what happens.
+        demos: As in `Ablation`.
 
     Raises:
         InputError: if `out` holds a sweep of another config or a cell of that name with other
@@ -98,9 +103,10 @@ def run_sweep(
         for name, overrides in cells.items()
     }
     first, total = next(iter(cells)), len(left)
-    count = len(before_after.plan(config.judge, config.data.toyworld.variety))
-    claims = _claim_folder(out, config, cells)
-    known = _read_csv(out)
+    judging = judging_lib.make_judging(demos)
+    count = len(judging.plan(config))
+    claims = _claim_folder(out, _settings(config, demos), cells)
+    known = _read_csv(out, judging.kind)
     while left:
         before = len(left)
         for (name, seed), variant in list(left.items()):
@@ -115,7 +121,8 @@ def run_sweep(
                         continue  # another process works on it
                     say(f"{total - len(left) + 1}/{total}: {name}, seed {seed}")
                     variant = _with_features(variant, config, out / "features", say)
-                    _run(variant, workdir, None if start_claimed is None else out / START, say)
+                    start_folder = None if start_claimed is None else out / START
+                    _run(variant, workdir, start_folder, judging, say)
                 if wants_start and start_claimed is None:
                     continue  # until the other process has judged it
             del left[name, seed]
@@ -123,14 +130,20 @@ def run_sweep(
             time.sleep(LOOK_SECONDS)
 
 
-def _run(variant: TrainConfig, workdir: pathlib.Path, start: pathlib.Path | None, say: Say) -> None:
+def _run(
+    variant: TrainConfig,
+    workdir: pathlib.Path,
+    start: pathlib.Path | None,
+    judging: judging_lib.Judging,
+    say: Say,
+) -> None:
     """Trains and judges a run, and what it starts from where a folder for its clips is given."""
     if not runs.has_checkpoint(workdir) or runs.latest_step(workdir) < variant.steps:
         result = loop.train(variant, workdir)
         if result.interrupted:
             raise KeyboardInterrupt
         say(f"held-out loss {result.before['loss']:.4f} -> {result.after['loss']:.4f}")
-    samples = before_after.plan(variant.judge, variant.data.toyworld.variety)
+    samples = judging.plan(variant)
     sides = before_after.open_sides(workdir)
     for side, folder in zip(sides, (start, _judged(workdir, variant)), strict=True):
         if folder is not None:
@@ -140,6 +153,7 @@ def _run(variant: TrainConfig, workdir: pathlib.Path, start: pathlib.Path | None
                 folder,
                 batch_size=variant.judge.batch_size,
                 progress=lambda done, total: None,
+                judge=judging.judge,
             )
 
 
@@ -151,13 +165,14 @@ def _judged(workdir: pathlib.Path, config: TrainConfig) -> pathlib.Path:
     return workdir / before_after.FOLDER / str(config.steps)
 
 
-def _settings(config: TrainConfig) -> dict[str, Any]:
+def _settings(config: TrainConfig, demos: Sequence[str]) -> dict[str, Any]:
     """Returns what a sweep depends on, flat, so that a message can name what differs."""
     flat: dict[str, Any] = {
         "suite": "sweep",
         "version": mimir_jax.__version__,
         "world": sampling.VERSION,
         "steps": config.steps,
+        **({"demos": list(demos)} if demos else {}),
     }
 
     def walk(values: Any, prefix: str) -> None:
@@ -172,7 +187,7 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def _claim_folder(
-    out: pathlib.Path, config: TrainConfig, cells: Mapping[str, Mapping[str, Any]]
+    out: pathlib.Path, settings: dict[str, Any], cells: Mapping[str, Mapping[str, Any]]
 ) -> claims_lib.Claims:
     """Creates the folder, or adds cells to one of the same config; returns its claims."""
     if not (out / results.SETTINGS).is_file():
@@ -183,15 +198,14 @@ def _claim_folder(
     while True:
         with claims.claim(results.SETTINGS) as claimed:
             if claimed is not None:
-                _write_settings(out, config, cells)
+                _write_settings(out, settings, cells)
                 return claims
         time.sleep(_WAIT_SECONDS)
 
 
 def _write_settings(
-    out: pathlib.Path, config: TrainConfig, cells: Mapping[str, Mapping[str, Any]]
+    out: pathlib.Path, settings: dict[str, Any], cells: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    settings = _settings(config)
     ours = {f"{_CELL}{name}": dict(overrides) for name, overrides in cells.items()}
     path = out / results.SETTINGS
     known = {}
@@ -209,8 +223,9 @@ def _with_features(
 ) -> TrainConfig:
     """Returns the run on prepared features, which runs with the same encoders share."""
     whole = variant
-    if (text := getattr(variant.system, "text", None)) is not None:
-        if len(text.instructions) == len(config.system.text.instructions):  # rows read parts of it
+    if variant.system.kind == "mimir":  # rows read parts of the features of all
+        text = variant.system.text
+        if len(text.instructions) == len(config.system.text.instructions):
             system = dataclasses.replace(config.system, text=text)
             whole = dataclasses.replace(config, system=system, seed=variant.seed)
     read = [variant.system.feature_settings, dataclasses.asdict(whole.data), variant.seed]
@@ -228,10 +243,10 @@ def _complete(folder: pathlib.Path, count: int) -> bool:
 
 
 def read_judged(
-    out: pathlib.Path, settings: Mapping[str, Any], order: Sequence[str]
+    out: pathlib.Path, settings: Mapping[str, Any], order: Sequence[str], kind: str
 ) -> dict[str, Clips]:
     """Returns judged clips by cell, the start first, from work directories and `clips.csv`."""
-    judged = _read_csv(out)
+    judged = _read_csv(out, kind)
     if (out / START / clips_lib.CLIPS).is_file():
         judged[START] = {0: clips_lib.read_clips(out / START)}
     count = len(judged.get(START, {}).get(0, []))
@@ -247,8 +262,13 @@ def read_judged(
     return {name: dict(sorted(judged[name].items())) for name in names}
 
 
-def _read_csv(out: pathlib.Path) -> dict[str, Clips]:
-    """Returns the judged clips of `clips.csv`, without names and prompts; none without the file."""
+def _read_csv(out: pathlib.Path, kind: str) -> dict[str, Clips]:
+    """Returns the judged clips of `clips.csv`, without names and prompts; none without the file.
+
+    Args:
+        out: Folder of the sweep.
+        kind: Column of the style of a clip.
+    """
     judged: dict[str, Clips] = {}
     path = out / CLIPS
     if not path.is_file():
@@ -258,12 +278,13 @@ def _read_csv(out: pathlib.Path) -> dict[str, Clips]:
         try:
             marks = {name: row[name] for name in evaluation.CATEGORIES}
             cell, seed, scene = row["cell"], int(row["seed"]), int(row["scene"])
+            style = row[kind]
             scores = {k: {"passed": _MARKS[x]} for k, x in marks.items() if x != ""}
         except (KeyError, ValueError, TypeError):
             raise InputError(
-                f"{path} line {number} must hold cell, seed, scene, wording and 0 or 1 for each "
+                f"{path} line {number} must hold cell, seed, scene, {kind} and 0 or 1 for each "
                 "category; restore the file, or delete it to judge again"
             ) from None
-        clip = {"index": scene, "style": row["wording"], "scores": scores}
+        clip = {"index": scene, "style": style, "scores": scores}
         judged.setdefault(cell, {}).setdefault(seed, []).append(clip)
     return judged

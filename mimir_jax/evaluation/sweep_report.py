@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The report of a sweep: tables by wording, verdicts on predictions, plots and sheets."""
+"""The report of a sweep: tables, verdicts on predictions, plots and sheets."""
 
 import csv
 import itertools
@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float
 
 from mimir_jax import evaluation, files, tables
-from mimir_jax.data.toyworld.language import WORDINGS
 from mimir_jax.evaluation import before_after, confidence, generation, plots, results, sweep
 from mimir_jax.evaluation import clips as clips_lib
+from mimir_jax.evaluation import judging as judging_lib
 from mimir_jax.sampling import video as video_lib
 from mimir_jax.systems.ablations import START, Ablation, Prediction
 
@@ -39,30 +39,34 @@ def write_report(out: pathlib.Path, ablation: Ablation) -> str:
         InputError: if no run is judged.
     """
     settings = files.read_json(out / results.SETTINGS, "settings of a sweep")
-    judged = sweep.read_judged(out, settings, list(ablation.cells))
+    judging = judging_lib.make_judging(ablation.demos)
+    judged = sweep.read_judged(out, settings, list(ablation.cells), judging.kind)
     tables_of = {
-        wording: {name: _shares(clips, wording) for name, clips in judged.items()}
-        for wording in WORDINGS
+        style: {name: _shares(clips, style) for name, clips in judged.items()}
+        for style in judging.styles
     }
-    _write_csv(out, judged, tables_of)
-    _draw_sheets(out, settings["steps"], list(judged))
-    parts = [_head(settings, judged)]
-    for wording, shares in tables_of.items():
-        seeds = {name: _seed_means(clips, wording) for name, clips in judged.items()}
-        parts.append(f"## {wording.capitalize()} wording\n\n{_format_shares(shares, seeds)}")
-        parts.append(f"![Shares with intervals]({wording}.png)")
-        if (out / f"sheet-{wording}.png").is_file():
-            parts.append(f"![A prompt drawn by each cell](sheet-{wording}.png)")
+    _write_csv(out, judged, tables_of, judging.kind)
+    _draw_sheets(out, settings["steps"], list(judged), judging.styles)
+    parts = [_head(settings, judged, judging.kind)]
+    for style, shares in tables_of.items():
+        seeds = {name: _seed_means(clips, style) for name, clips in judged.items()}
+        title = f"{style.capitalize()} {judging.kind}"
+        if judging.kind == "condition":
+            title = f"Condition {style}"
+        parts.append(f"## {title}\n\n{_format_shares(shares, seeds)}")
+        parts.append(f"![Shares with intervals]({style}.png)")
+        if (out / f"sheet-{style}.png").is_file():
+            parts.append(f"![A prompt drawn by each cell](sheet-{style}.png)")
         plots.plot_bars(
-            out / f"{wording}.png",
+            out / f"{style}.png",
             {
                 name: {k: tuple(v / 100 for v in cell) for k, cell in row.items()}
                 for name, row in shares.items()
             },
-            label=f"clips that pass, %, {wording} wording",
+            label=f"clips that pass, %, {style}",
         )
     if ablation.predictions:
-        parts.append(_format_predictions(ablation.predictions, judged))
+        parts.append(_format_predictions(ablation.predictions, judged, judging))
     if ablation.published:
         rows = [["row", *ablation.columns]]
         rows += [[n, *(f"{x:g}" for x in row)] for n, row in ablation.published.items()]
@@ -73,21 +77,21 @@ def write_report(out: pathlib.Path, ablation: Ablation) -> str:
 
 
 def mean_passed(
-    clips: sweep.Clips, wording: str, categories: Sequence[str] = CATEGORIES
+    clips: sweep.Clips, style: str, categories: Sequence[str] = CATEGORIES
 ) -> Float[np.ndarray, "seeds scenes"]:
-    """Returns the share of `categories` that each clip of a wording passes; NaN without any."""
+    """Returns the share of `categories` that each clip of a style passes; NaN without any."""
     names = sorted({clip["index"] for run in clips.values() for clip in run})
     values = np.full((len(clips), len(names)), np.nan)
     for row, run in enumerate(clips.values()):
         for clip in run:
             scores = [clip["scores"][k]["passed"] for k in categories if k in clip["scores"]]
-            if clip["style"] == wording and scores:
+            if clip["style"] == style and scores:
                 values[row, names.index(clip["index"])] = np.mean(scores)
     return values
 
 
 def check_prediction(
-    prediction: Prediction, judged: Mapping[str, sweep.Clips], wording: str
+    prediction: Prediction, judged: Mapping[str, sweep.Clips], style: str
 ) -> list[str]:
     """Returns difference, interval and verdict of a prediction as cells of a table.
 
@@ -102,7 +106,8 @@ def check_prediction(
     ours, other = (
         mean_passed(
             judged[name] if name == START else {seed: judged[name][seed] for seed in shared},
-            wording,
+            style,
+            CATEGORIES if prediction.category is None else (prediction.category,),
         )
         for name in names
     )
@@ -120,14 +125,14 @@ def check_prediction(
     return [f"{middle:+.1f}", f"{low:+.1f} to {high:+.1f}", verdict]
 
 
-def _shares(clips: sweep.Clips, wording: str) -> Shares:
+def _shares(clips: sweep.Clips, style: str) -> Shares:
     """Returns share and interval in percent by category, and of the mean over them."""
     row = {}
     for name, categories in {
         "mean": CATEGORIES,
         **{k: (k,) for k in evaluation.CATEGORIES},
     }.items():
-        values = mean_passed(clips, wording, categories)
+        values = mean_passed(clips, style, categories)
         if not np.isnan(values).all():
             values = values[:, ~np.isnan(values).all(0)]
             low, high = confidence.nested_bootstrap_interval(values)
@@ -135,10 +140,10 @@ def _shares(clips: sweep.Clips, wording: str) -> Shares:
     return row
 
 
-def _seed_means(clips: sweep.Clips, wording: str) -> list[float]:
+def _seed_means(clips: sweep.Clips, style: str) -> list[float]:
     """Returns the mean score of each seed in percent, in the order of the seeds."""
     return [
-        100 * float(np.nanmean(mean_passed({seed: clips[seed]}, wording))) for seed in sorted(clips)
+        100 * float(np.nanmean(mean_passed({seed: clips[seed]}, style))) for seed in sorted(clips)
     ]
 
 
@@ -155,23 +160,27 @@ def _format_shares(shares: Mapping[str, Shares], seeds: Mapping[str, Sequence[fl
 
 
 def _format_predictions(
-    predictions: Sequence[Prediction], judged: Mapping[str, sweep.Clips]
+    predictions: Sequence[Prediction],
+    judged: Mapping[str, sweep.Clips],
+    judging: judging_lib.Judging,
 ) -> str:
-    rows = [["prediction", "wording", "difference", "95 % interval", "verdict"]]
+    rows = [["prediction", judging.kind, "difference", "95 % interval", "verdict"]]
     for prediction in predictions:
-        for wording in WORDINGS:
-            rows.append([prediction.text, wording, *check_prediction(prediction, judged, wording)])
+        text = prediction.text + (f" ({prediction.category})" if prediction.category else "")
+        for style in prediction.styles or judging.styles:
+            rows.append([text, style, *check_prediction(prediction, judged, style)])
     return (
-        "## Predictions, stated before the runs\n\nDifferences in percentage points of the mean; "
-        f"seeds and scenes are resampled.\n\n{tables.markdown(rows)}"
+        "## Predictions, stated before the runs\n\nDifferences in percentage points of the mean, "
+        "or of the category in brackets; seeds and scenes are resampled."
+        f"\n\n{tables.markdown(rows)}"
     )
 
 
-def _head(settings: Mapping[str, Any], judged: Mapping[str, sweep.Clips]) -> str:
+def _head(settings: Mapping[str, Any], judged: Mapping[str, sweep.Clips], kind: str) -> str:
     scenes = len({clip["index"] for clip in judged[START][0]})
     seeds = {name: len(clips) for name, clips in judged.items() if name != START}
     return (
-        f"# Sweep of {settings['steps']} steps\n\n{scenes} held-out scenes in each wording, "
+        f"# Sweep of {settings['steps']} steps\n\n{scenes} held-out scenes in each {kind}, "
         "the same noise for all. Shares that pass in percent, with 95 % intervals under "
         f"resampling of seeds and scenes; `mean` is over {', '.join(CATEGORIES)}. Seeds of a cell: "
         + ", ".join(f"{name} {count}" for name, count in seeds.items())
@@ -180,11 +189,14 @@ def _head(settings: Mapping[str, Any], judged: Mapping[str, sweep.Clips]) -> str
 
 
 def _write_csv(
-    out: pathlib.Path, judged: Mapping[str, sweep.Clips], shares: Mapping[str, Mapping[str, Shares]]
+    out: pathlib.Path,
+    judged: Mapping[str, sweep.Clips],
+    shares: Mapping[str, Mapping[str, Shares]],
+    kind: str,
 ) -> None:
     with files.atomic_file(out / sweep.CLIPS) as path, path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["cell", "seed", "scene", "wording", *evaluation.CATEGORIES])
+        writer.writerow(["cell", "seed", "scene", kind, *evaluation.CATEGORIES])
         for name, clips in judged.items():
             for seed, clip in ((s, x) for s, run in clips.items() for x in run):
                 scores = [clip["scores"].get(k) for k in evaluation.CATEGORIES]
@@ -192,15 +204,17 @@ def _write_csv(
                 writer.writerow([name, seed, clip["index"], clip["style"], *marks])
     with files.atomic_file(out / "table.csv") as path, path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["cell", "wording", "category", "passed", "low", "high", "seeds"])
-        for (name, clips), wording in itertools.product(judged.items(), WORDINGS):
-            for category, cell in shares[wording][name].items():
+        writer.writerow(["cell", kind, "category", "passed", "low", "high", "seeds"])
+        for (name, clips), style in itertools.product(judged.items(), shares):
+            for category, cell in shares[style][name].items():
                 numbers = [f"{x:.2f}" for x in cell]
-                writer.writerow([name, wording, category, *numbers, len(clips)])
+                writer.writerow([name, style, category, *numbers, len(clips)])
 
 
-def _draw_sheets(out: pathlib.Path, steps: int, order: Sequence[str]) -> None:
-    """Draws one prompt of each wording across the cells whose clips are here."""
+def _draw_sheets(
+    out: pathlib.Path, steps: int, order: Sequence[str], styles: Sequence[str]
+) -> None:
+    """Draws one prompt of each wording or condition across the cells whose clips are here."""
     folders = {START: out / START}
     for workdir in sorted((out / "runs").glob("*-*")):
         folders.setdefault(
@@ -210,8 +224,8 @@ def _draw_sheets(out: pathlib.Path, steps: int, order: Sequence[str]) -> None:
     if START not in folders:
         return
     clips = clips_lib.read_clips(folders[START])
-    for wording in WORDINGS:
-        asked = [clip for clip in clips if clip["style"] == wording]
+    for style in styles:
+        asked = [clip for clip in clips if clip["style"] == style]
         if not asked:
             continue
         clip = max(asked, key=lambda clip: len(clip["scores"]))  # the first that tells most
@@ -220,4 +234,4 @@ def _draw_sheets(out: pathlib.Path, steps: int, order: Sequence[str]) -> None:
         videos = [before_after.read_video(folder, clip["name"]) for folder in shown.values()]
         texts = [f"{name}: {clip['prompt']}" for name in shown]
         strips = [video_lib.strip(video) for video in videos]
-        video_lib.contact_sheet(strips, texts).save(out / f"sheet-{wording}.png")
+        video_lib.contact_sheet(strips, texts).save(out / f"sheet-{style}.png")

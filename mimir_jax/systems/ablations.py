@@ -22,12 +22,16 @@ class Prediction:
         text: The claim in words.
         cell, other: The claim is that `cell` passes more often than `other`.
         margin: If given, the claim is that they differ by at most this many percentage points.
+        styles: Wordings or conditions that the claim is about; all without any.
+        category: Category that the claim is about; None takes the mean.
     """
 
     text: str
     cell: str
     other: str
     margin: float | None = None
+    styles: tuple[str, ...] = ()
+    category: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +40,13 @@ class Ablation:
 
     Attributes:
         cells: Name of a cell to dotted overrides of the run's config.
-        sets: Names of groups of cells.
+        sets: Names of groups of cells, the first of which is the default.
         predictions: Claims about cells.
         published: Values of a paper by name of cell, under `columns`.
         columns: Names of those values.
         measured: The measure behind those values.
+        demos: Demonstrations of the grounding suite that judge a run; without any, captions in
+            three wordings do.
     """
 
     cells: Mapping[str, Mapping[str, Any]]
@@ -49,15 +55,16 @@ class Ablation:
     published: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     columns: tuple[str, ...] = ()
     measured: str = "VBench in %"
+    demos: tuple[str, ...] = ()
 
-    def select(self, names: list[str]) -> dict[str, Mapping[str, Any]]:
-        """Returns the cells of the given names of cells and sets.
+    def select(self, names: list[str] | None) -> dict[str, Mapping[str, Any]]:
+        """Returns the cells of the given names of cells and sets; of the first set for None.
 
         Raises:
             InputError: for an unknown name.
         """
         chosen: dict[str, Mapping[str, Any]] = {}
-        for name in names:
+        for name in names or [next(iter(self.sets))]:
             if name not in self.sets and name not in self.cells:
                 known = ", ".join([*self.sets, *self.cells])
                 raise InputError(f"--cells must be of {known}, got {name!r}")
@@ -67,18 +74,19 @@ class Ablation:
 
 
 def find_ablation(config: SystemConfig) -> Ablation:
-    """Returns the ablation of a system, `ablation.py` in its folder.
+    """Returns the ablation of a run, by `find` of `ablation.py` in the folder of its system.
 
     Raises:
         InputError: for a system without one.
     """
     package = type(config).__module__.rpartition(".")[0]
     try:
-        return importlib.import_module(f"{package}.ablation").ABLATION
+        module = importlib.import_module(f"{package}.ablation")
     except ModuleNotFoundError as error:
         if error.name != f"{package}.ablation":
             raise
         raise InputError(
-            f"system must have an ablation to run, got {config.kind}, which has none; use mimir or "
-            "divot_llm"
+            f"system must have an ablation to run, got {config.kind}, which has none; use mimir, "
+            "divot_llm or vimi"
         ) from None
+    return module.find(config)

@@ -128,7 +128,7 @@ def test_the_start_of_a_sweep_is_judged_by_one_process(tmp_path, monkeypatch):
     line = {"name": "a", "index": 0, "style": "wide", "prompt": "a", "scores": {}}
     ran = []
 
-    def stand_in(variant, workdir, start, say):
+    def stand_in(variant, workdir, start, judging, say):
         ran.append((workdir.name, start is not None))
         for folder in filter(None, (start, sweep._judged(workdir, variant))):
             folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ def test_a_sheet_leaves_out_cells_that_are_not_as_far(tmp_path, monkeypatch):
         (folder / "videos").mkdir(parents=True)
         (folder / "clips.jsonl").write_text(f"{json.dumps(line)}\n")
     (tmp_path / ablations.START / "videos/a.mp4").touch()
-    sweep_report._draw_sheets(tmp_path, 2, [ablations.START, "mimir"])
+    sweep_report._draw_sheets(tmp_path, 2, [ablations.START, "mimir"], WORDINGS)
     assert [path.name for path in tmp_path.glob("*.png")] == ["sheet-wide.png"]
 
 
