@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from mimir_jax.data.toyworld import invented, renderer, sampling
+from mimir_jax.data.toyworld import invented, renderer, sampling, vocabulary
 from mimir_jax.errors import InputError
 from mimir_jax.evaluation import config as config_lib
 from mimir_jax.evaluation.judge import recognition
@@ -89,6 +89,55 @@ def test_a_wrong_document_shows_no_shape_of_the_scene():
             if sample.style == "wrong"
         )
         assert wrong.shape not in {group.shape for group in wrong.scene.groups}
+
+
+def pair():
+    """A held-out scene of two objects in daylight, one beside or above the other."""
+    scenes = (sampling.sample(0, "heldout", i, "plain") for i in range(99))
+    two = (s for s in scenes if s.layout == "pair" and s.num_objects == 2 and not s.actions)
+    return next(s for s in two if len({g.colour for g in s.groups}) == 2)
+
+
+def measures(scene, drawn, condition="image"):
+    sample = grounding.GroundedSample(
+        "a", "", 0, index=0, scene=scene, style=condition, categories=(), demo="subjects"
+    )
+    return grounding.judge(sample, renderer.render(drawn, 17, 64, 64))["measures"]
+
+
+@pytest.mark.parametrize("told", ["as it is", "from the other object"])
+def test_objects_in_each_others_place_are_counted(told):
+    scene = pair()
+    if told == "from the other object":
+        (relation,) = scene.relations
+        scene = dataclasses.replace(scene, relations=(relation.inverse,))
+    first, second = scene.groups
+    looks = {"shape": second.shape, "colour": second.colour, "size": second.size}
+    other = {"shape": first.shape, "colour": first.colour, "size": first.size}
+    turned = dataclasses.replace(
+        scene,
+        groups=(dataclasses.replace(first, **looks), dataclasses.replace(second, **other)),
+    )
+    alone = dataclasses.replace(scene, groups=(first, dataclasses.replace(first)))
+    assert measures(scene, scene)["swapped"] == 0
+    assert measures(scene, turned)["swapped"] == 100
+    assert measures(scene, alone)["swapped"] == 0  # one object is not there
+    assert "colour_difference" not in measures(scene, scene)
+
+
+def test_colours_are_compared_with_the_image():
+    scene = sampling.sample(0, "heldout", 1, "single")
+    (group,) = scene.groups
+    differences = {}
+    for colour in vocabulary.COLOURS:
+        drawn = dataclasses.replace(scene, groups=(dataclasses.replace(group, colour=colour),))
+        found = measures(scene, drawn)
+        differences[colour] = found["colour_difference"]
+        assert "swapped" not in found
+    assert differences.pop(group.colour) < 1
+    assert min(differences.values()) > 12
+    nothing = dataclasses.replace(scene, groups=())
+    assert "colour_difference" not in measures(scene, nothing)
 
 
 def test_only_runs_that_read_images_are_evaluated(tmp_path):

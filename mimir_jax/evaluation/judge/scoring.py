@@ -67,7 +67,7 @@ def judge(scene: scene_lib.Scene, clip: frames.Clip) -> Verdict:
 
 def compare(scene: scene_lib.Scene, seen: observation.Observation) -> Verdict:
     """Scores an observation against the scene of a prompt."""
-    match = _match_groups(scene.groups, seen.groups)
+    match = match_groups(scene.groups, seen.groups)
     matched = [None if index is None else seen.groups[index] for index in match]
     verdict: Verdict = {
         "object_class": _object_class(scene, seen),
@@ -118,7 +118,7 @@ def summarise(verdicts: Iterable[Verdict]) -> dict[str, Summary | None]:
     }
 
 
-def _match_groups(
+def match_groups(
     asked: Sequence[scene_lib.Group], seen: Sequence[observation.Group]
 ) -> list[int | None]:
     """Matches the groups of the scene with the observed ones; returns an index for each.

@@ -39,7 +39,15 @@ from mimir_jax.errors import require
 from mimir_jax.evaluation import before_after, checkpoints, confidence, generation, results
 from mimir_jax.evaluation import clips as clips_lib
 from mimir_jax.evaluation.config import GroundingEvalConfig
-from mimir_jax.evaluation.judge import prompt_coverage, recognition
+from mimir_jax.evaluation.judge import frames as frames_lib
+from mimir_jax.evaluation.judge import (
+    observation,
+    prompt_coverage,
+    recognition,
+    scoring,
+    segmentation,
+)
+from mimir_jax.evaluation.metrics import colour_difference
 from mimir_jax.evaluation.suites import reconstruction, toyworld
 from mimir_jax.parallel import distributed
 from mimir_jax.sampling import video as video_lib
@@ -54,10 +62,14 @@ MEASURES = {
     "start_psnr": "PSNR of the first frame, dB",
     "start_offset": "start of the object, pixels off",
     "path": "path of the object, widths",
+    "swapped": "two objects in each other's place, %",
+    "colour_difference": "colour against the image, delta E",
 }
 """Measures of a clip that are no categories, and their titles."""
 
 SHEET = "sheet.png"
+_SOLID = 0.8  # coverage of a pixel inside an object
+_DIGITS = {"path": 2, "shows_document": 0, "swapped": 0}
 _SHOWN = 4  # scenes of each demonstration in the sheet
 
 
@@ -163,6 +175,7 @@ def plan_scene(
 def judge(sample: GroundedSample, frames: UInt8[np.ndarray, "f h w 3"]) -> clips_lib.JudgedClip:
     """Judges a video by the categories of its scene and by the measures of its demonstration."""
     seen = recognition.observe(frames)
+    scene = sample.scene
     verdict = evaluation.compare(sample.scene, seen)
     measures: dict[str, float] = {}
     if sample.shape is not None:
@@ -177,6 +190,11 @@ def judge(sample: GroundedSample, frames: UInt8[np.ndarray, "f h w 3"]) -> clips
             offset = seen.groups[0].positions[0, 0] - sample.scene.groups[0].positions[0]
             half = np.array([frames.shape[2], frames.shape[1]]) / 2
             measures["start_offset"] = float(np.linalg.norm(offset * half))
+    if sample.demo == "subjects" and scene.layout == "pair":
+        measures["swapped"] = 100.0 * _is_swapped(scene, seen)
+    if sample.demo == "subjects" and len(scene.groups) == 1:
+        difference = _colour_difference(scene.groups[0], frames)
+        measures |= {} if difference is None else {"colour_difference": difference}
     return {
         "name": sample.name,
         "demo": sample.demo,
@@ -187,6 +205,38 @@ def judge(sample: GroundedSample, frames: UInt8[np.ndarray, "f h w 3"]) -> clips
         "measures": measures,
         "scores": {name: dataclasses.asdict(verdict[name]) for name in sample.categories},
     }
+
+
+def _is_swapped(scene: scene_lib.Scene, seen: observation.Observation) -> bool:
+    """Whether both objects are seen, and the told relation holds the other way round."""
+    (relation,) = scene.relations
+    first, second = (
+        None if index is None else seen.groups[index]
+        for index in scoring.match_groups(scene.groups, seen.groups)
+    )
+    if first is None or second is None:
+        return False
+    pair = (first, second) if relation.subject == 1 else (second, first)
+    return observation.relation_holds(pair[0], relation.name, pair[1])
+
+
+def _colour_difference(
+    group: scene_lib.Group, frames: UInt8[np.ndarray, "f h w 3"]
+) -> float | None:
+    """Returns CIEDE2000 between the cut-out of an object and what is drawn; None for nothing.
+
+    Medians are compared: outlines and edges are darker or mixed.
+    """
+    clip = frames_lib.read_clip(frames)
+    drawn = clip.video[segmentation.segment_foreground(clip).coverage > _SOLID]
+    if not len(drawn):
+        return None
+    image = renderer.cut_out(group, *frames.shape[1:3])
+    given, drawn = (
+        colour_difference.to_lab(np.median(x.astype(float), axis=0, keepdims=True))
+        for x in (image[(image < 255).any(-1)], drawn)
+    )
+    return float(colour_difference.delta_e(given, drawn)[0])
 
 
 def summarise(
@@ -230,7 +280,7 @@ def format_tables(demos: Mapping[str, Mapping[str, Any]]) -> str:
             ]
             rows.append([f"{category}, %", *shown])
         for name, cells in summary["measures"].items():
-            digits = 2 if name == "path" else 0 if name == "shows_document" else 1
+            digits = _DIGITS.get(name, 1)
             shown = [
                 _shown(cells[c]["mean"], *cells[c]["interval"], digits) if c in cells else "-"
                 for c in conditions
