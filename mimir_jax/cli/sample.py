@@ -371,8 +371,9 @@ def _requests(values: flags.FlagValues) -> list[Any]:
     if values.first_frame is not None and not first_frames.is_heldout(values.first_frame):
         shared["first_frame"] = image_files.read(values.first_frame)
     texts = prompts.check(texts)
-    for text in texts if values.image else ():
-        interleaved.parse(text, shared["images"])  # as many marks as images
+    for text in texts:
+        if values.image or interleaved.MARK in text:
+            interleaved.parse(text, shared["images"])  # as many marks as images
     if shown := scenes.parse(texts):
         shared["scenes"], texts = shown, ["; ".join(texts)]
     shared["window_overlap"] = values.window_overlap

@@ -48,6 +48,17 @@ def frozen_network(
     )
 
 
+def read_width(config: MultimodalConfig) -> int:
+    """Returns the width of the states, from the folder's config; reads no weights.
+
+    Raises:
+        InputError: for a missing folder.
+    """
+    network = frozen_network(config, field="multimodal")
+    network.require_path()
+    return network.describe()[0].config.llm.width
+
+
 def load_tokenizer(folder: pathlib.Path) -> Any:
     """Loads the tokenizer of a LLaVA, with the chat template of its processor.
 

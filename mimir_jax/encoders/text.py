@@ -98,6 +98,17 @@ def frozen_networks(
     }
 
 
+def read_t5_width(config: TextConfig) -> int:
+    """Returns the width of the T5 states, from the folder's config; reads no weights.
+
+    Raises:
+        InputError: for a missing folder.
+    """
+    network = frozen_networks(config, use_llm=False)["t5"]
+    network.require_path()
+    return network.describe()[0].config.width
+
+
 class TextEncoder:
     """Frozen text encoders with a cache by caption.
 

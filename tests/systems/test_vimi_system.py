@@ -295,6 +295,12 @@ def test_bad_images_are_one_line(trained, image_folder, tmp_path, args, message)
     assert message in error and not (tmp_path / "out").exists()
 
 
+def test_a_mark_without_an_image_is_refused_before_a_run_is_opened(tmp_path):
+    asked = ["--checkpoint", tmp_path / "none", "--prompt", "a <img> moves left"]
+    error = commands.error_of("sample", *asked, "--out", tmp_path / "out")
+    assert "<img> for each image, got 1 for 0 images" in error and not (tmp_path / "out").exists()
+
+
 def test_a_prompt_has_one_kind_of_image(tmp_path):
     named = ["--image", "a.png", "--first_frame", "b.png"]
     line = commands.error_of("sample", "--prompt", "a <img>", *named, "--out", tmp_path / "out")
@@ -353,6 +359,26 @@ def test_t5_reads_captions_without_images_and_instructions(run, frozen):
         systems.make_encoder(wrong, system)
     with pytest.raises(ValueError, match="text.length must equal model.dit.text_length where"):
         dataclasses.replace(config.system, text=c.TextConfig())
+
+
+def test_widths_are_checked_before_weights_are_read(run, monkeypatch):
+    monkeypatch.setattr(weights, "load", lambda *args, **options: pytest.fail("weights are read"))
+    aligner = dataclasses.replace(run.system.model.aligner, llm_width=21)
+    model = dataclasses.replace(run.system.model, aligner=aligner)
+    wrong = dataclasses.replace(run, system=dataclasses.replace(run.system, model=model))
+    with pytest.raises(ValueError, match="aligner.llm_width must be the width 20 of .*, got 21"):
+        systems.make_encoder(wrong, systems.make_system(wrong))
+    part = c.AlignerSystemConfig(
+        model=aligner,
+        multimodal=run.system.multimodal,
+        text=c.TextConfig(t5_path="package:tiny/t5", length=24),
+    )
+    phase = dataclasses.replace(run, system=part)
+    with pytest.raises(ValueError, match="model.llm_width must be the width 20 of .*, got 21"):
+        systems.make_encoder(phase, systems.make_system(phase))
+    unnamed = dataclasses.replace(run.system, multimodal=c.MultimodalConfig())
+    with pytest.raises(ValueError, match="system.multimodal.path must name a folder of llava"):
+        systems.make_encoder(dataclasses.replace(run, system=unnamed), systems.make_system(run))
 
 
 def with_latents(run, count=2):

@@ -93,18 +93,19 @@ def make_encoder(
         InputError: for a network that is missing, or of another width than the aligner expects.
     """
     section, model = config.system, system.config.model
-    mesh = video_encoder.text_mesh(config, mesh)
-    llm = multimodal.MultimodalEncoder(section.multimodal, mesh=mesh)
-    text = text_lib.TextEncoder(section.text, use_llm=False, seed=config.seed, mesh=mesh)
-    for name, stated, width, path in (
-        ("llm_width", model.llm_width, llm.width, section.multimodal.path),
-        ("text_width", model.text_width, text.t5_width, section.text.t5_path),
+    widths = multimodal.read_width(section.multimodal), text_lib.read_t5_width(section.text)
+    for name, stated, width, path in (  # checked before weights are read
+        ("llm_width", model.llm_width, widths[0], section.multimodal.path),
+        ("text_width", model.text_width, widths[1], section.text.t5_path),
     ):
         if stated != width:
             raise InputError(
                 f"model.{name} must be the width {width} of {path}, got {stated}; set it with "
                 f"{flag(f'system.model.{name}')}"
             )
+    mesh = video_encoder.text_mesh(config, mesh)
+    llm = multimodal.MultimodalEncoder(section.multimodal, mesh=mesh)
+    text = text_lib.TextEncoder(section.text, use_llm=False, seed=config.seed, mesh=mesh)
     return AlignerEncoder(config, llm, text)
 
 

@@ -310,13 +310,16 @@ def make_encoder(
         InputError: for a network that is missing or of another width than the model reads.
     """
     section, mesh = config.system, video_encoder.text_mesh(config, mesh)
+    llm_width = multimodal.read_width(section.multimodal)  # checked before weights are read
+    _check_width(section, "llm_width", llm_width, section.multimodal.path)
+    if section.reads_t5:
+        t5_width = text_lib.read_t5_width(section.text)
+        _check_width(section, "text_width", t5_width, section.text.t5_path)
     _, codec_params = system.frozen["vae"].load()
     llm = multimodal.MultimodalEncoder(section.multimodal, mesh=mesh)
-    _check_width(section, "llm_width", llm.width, section.multimodal.path)
     t5 = None
     if section.reads_t5:
         t5 = text_lib.TextEncoder(section.text, use_llm=False, seed=config.seed, mesh=mesh)
-        _check_width(section, "text_width", t5.t5_width, section.text.t5_path)
     return VimiEncoder(config, system, llm, codec_params, t5)
 
 
