@@ -93,11 +93,15 @@ _STAGE2 = Ablation(
     predictions=(
         Prediction("the second stage brings subjects", "mixture", START, styles=_SUBJECTS),
         Prediction("the second stage brings first frames", "mixture", START, styles=_FRAMES),
+        Prediction("subjects need their task", "mixture", "text_to_video", styles=_SUBJECTS),
         Prediction(
-            "subjects need their task", "mixture", "text_to_video", styles=_SUBJECTS
+            "training on subjects alone brings them about as well", "subjects", "mixture",
+            margin=5.0, styles=_SUBJECTS,
         ),
-        Prediction("subjects alone are no worse", "subjects", "mixture", 5.0, styles=_SUBJECTS),
-        Prediction("the mixture keeps words", "mixture", "text_to_video", 5.0, styles=_WORDS),
+        Prediction(
+            "the mixture costs little in words", "mixture", "text_to_video", margin=5.0,
+            styles=_WORDS,
+        ),
         Prediction("prediction alone loses words", "mixture", "prediction", styles=_WORDS),
         Prediction(
             "a frozen aligner brings less of subjects", "mixture", "frozen_aligner",
