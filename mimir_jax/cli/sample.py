@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Generate videos from prompts, reconstruct clips, describe videos, or tell stories.
+"""Generate videos from prompts, reconstruct clips, describe videos or images, or tell stories.
 
 The checkpoint is a run of `train`, or a published CogVideoX pipeline in a folder of diffusers. A
 run of `divot` reads no prompts: it reconstructs each clip of --reconstruct from its tokens, next to
@@ -15,8 +15,8 @@ the <img>."; or the --first_frame to continue; or a captioned image that it retr
 for each prompt (--retrieve).
 
 A run of divot_llm writes clip tokens for prompts, which --detokenizer decodes, also those of
---reconstruct. It tells the --story as texts, each with a clip. It describes the videos of
---describe, or answers --question about each; then it prints the answers and writes no files.
+--reconstruct. It tells the --story as texts, each with a clip. It describes the videos and images
+of --describe, or answers --question about each; then it prints the answers and writes no files.
 
 A video depends on its prompt, its seed and the settings in its record, not on the other videos.
 """
@@ -112,10 +112,10 @@ def define_flags(values: flags.FlagValues) -> None:
         values,
     )  # fmt: skip
     flags.DEFINE_multi_string(
-        "describe", [], "Video to describe, with a run of divot_llm; may be given several times.",
-        values,
+        "describe", [],
+        "Video or image to describe, with a run of divot_llm; may be given several times.", values,
     )  # fmt: skip
-    flags.DEFINE_string("question", None, "Question about the videos of --describe.", values)
+    flags.DEFINE_string("question", None, "Question about the files of --describe.", values)
     flags.DEFINE_string("story", None, "Request for a story, with a run of divot_llm.", values)
     integer("pages", 3, "Maximum number of clips of a story.", 1)
     flags.DEFINE_string(
@@ -160,19 +160,19 @@ def main(args: command.Arguments) -> None:
 
 
 def _describe(values: flags.FlagValues) -> None:
-    """Prints what a run of divot_llm says of each video."""
+    """Prints what a run of divot_llm says of each video or image."""
     from mimir_jax.errors import require
     from mimir_jax.parallel import distributed
     from mimir_jax.parallel import mesh as mesh_lib
     from mimir_jax.sampling import description
     from mimir_jax.systems.divot_llm import writer
 
-    require(bool(values.describe), "--question must be about a video, got none; pass --describe")
+    require(bool(values.describe), "--question must be about a file, got none; pass --describe")
     others = ("prompt", "prompts", "image", "first_frame", "retrieve", "reconstruct", "quantize")
     given = [name for name in others if values[name].value]
     require(
         not given,
-        f"--{(given or ['prompt'])[0]} must be left out with --describe, which reads videos alone",
+        f"--{(given or ['prompt'])[0]} must be left out with --describe, which reads files alone",
     )
     temperature = _config(values).answer_temperature
     settings = writer.Settings(temperature=temperature or 0.0)

@@ -3,7 +3,7 @@
 """Videos to text, and text to clip tokens, by a trained run of Divot's LLM (arXiv 2412.04432).
 
 A video is read in clips at the rate of the run, cut as `data.windows` cuts it: one behind the
-other, or 20 spread over a long one.
+other, or 20 spread over a long one. An image is one clip that stands still.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int, UInt8
 
-from mimir_jax import files, systems, weights
+from mimir_jax import files, image_files, systems, weights
 from mimir_jax.config import ClipWindowConfig, TrainConfig
 from mimir_jax.data import transforms, video_io, windows
 from mimir_jax.encoders import clip_tokens
@@ -51,10 +51,10 @@ class Agent:
     def describe(
         self, video: UInt8[np.ndarray, "f h w 3"], question: str | None = None, *, seed: int = 0
     ) -> str:
-        """Returns the answer to a question about a video.
+        """Returns the answer to a question about a video or an image.
 
         Args:
-            video: Its frames at the rate of the run.
+            video: Its frames at the rate of the run; an image has one.
             question: None asks for a description.
             seed: Of the draws.
 
@@ -67,9 +67,11 @@ class Agent:
             "--question must be left out for a model that was only pretrained, which describes "
             "videos alone; use a run with system.form=instruct",
         )
+        kind = "image" if len(video) == 1 else self.encoder.rows.kind
         if question is None:
-            question = rows.fill([rows.DESCRIBE], self.encoder.rows.kind)[0] if instructed else ""
-        return self.writer.describe(self.encoder.clip_tokens.encode(video), question, seed=seed)
+            question = rows.fill([rows.DESCRIBE], kind)[0] if instructed else ""
+        tokens = self.encoder.clip_tokens.encode(video)
+        return self.writer.describe(tokens, question, kind=kind, seed=seed)
 
     def write_clips(self, requests: Sequence[Request]) -> list[Request]:
         """Returns requests to draw the clips that the LLM writes of their prompts."""
@@ -305,7 +307,7 @@ def open_agent(
 def read_video(
     path: str | os.PathLike[str], config: TrainConfig
 ) -> tuple[UInt8[np.ndarray, "f h w 3"], str]:
-    """Reads a video file as the clips of a run.
+    """Reads a video file as the clips of a run, or an image as one frame.
 
     Returns:
         The frames of all clips, one clip after the other, and one line that says how the video was
@@ -315,8 +317,11 @@ def read_video(
         InputError: if there is no such file, or it cannot be decoded.
     """
     path = files.expand_path(path)
-    require(path.is_file(), f"--describe must be a video file, got {path}; give its path")
+    require(path.is_file(), f"--describe must be a video or image file, got {path}; give its path")
     data, notes = config.data, []
+    if path.suffix.lower() in video_io.IMAGE_SUFFIXES:
+        image = image_files.read(path)
+        return transforms.resize_cover(image, data.height, data.width)[None], ""
     cfg = ClipWindowConfig(fps=data.fps, frames=config.system.clip_frames, stride=1)
 
     def pick(timeline: video_io.Timeline) -> Int[np.ndarray, " n"]:

@@ -8,12 +8,16 @@ import json
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from mimir_jax import hashing, systems, weights
 from mimir_jax.data import loader
 from mimir_jax.evaluation import generation
+from mimir_jax.models.divot import sequences
+from mimir_jax.models.divot.sequences import TextTurn
 from mimir_jax.sampling import description, pipeline, video
 from mimir_jax.sampling.request import Request
+from mimir_jax.systems.divot_llm import writer
 from mimir_jax.weights import runs
 from tests import commands
 from tests import runs as tiny_runs
@@ -28,6 +32,42 @@ def test_a_video_is_read_in_clips_at_the_rate_of_the_run(folders):
     frames, note = description.read_video(folders / "short.mp4", config)
     assert frames.shape == (9, 16, 16, 3)
     assert note == "short.mp4: 16 fps read at 8, 0.38 s stretched to a window of 9 frames"
+
+
+class Echo(writer.Writer):
+    """Answers with what was asked."""
+
+    def __init__(self):
+        pass
+
+    def describe(self, clips, question="", *, kind=None, seed=0):
+        return f"{kind}: {question}"
+
+
+def test_an_image_is_one_clip_of_its_frame(folders):
+    config = runs.read_config(folders / "instruct")
+    frame = np.random.default_rng(1).integers(0, 255, (16, 16, 3), np.uint8)
+    Image.fromarray(frame).save(folders / "still.png")
+    read, note = description.read_video(folders / "still.png", config)
+    np.testing.assert_array_equal(read, frame[None])
+    assert note == ""
+    system = systems.make_system(config)
+    encoder = systems.make_encoder(config, system)
+    tokens = encoder.clip_tokens.encode(read)
+    still = np.repeat(read, agents.TOKENIZER.frames, axis=0)  # five copies, as published
+    np.testing.assert_allclose(tokens, encoder.clip_tokens.encode(still), atol=1e-5)
+    agent = description.Agent(config, system, encoder, Echo())
+    assert agent.describe(read) == "image: Describe the image."
+    assert agent.describe(read, "Why?") == "image: Why?"
+    assert agent.describe(np.repeat(read, 9, axis=0)) == "video: Describe the video."
+    vocab = system.vocab
+    (open_, image, _) = encoder.rows.asked(tokens, "What colour is it?", "image")
+    row = sequences.build(
+        [open_, image, TextTurn(ids=[1], learn=True)], vocab, system.rows
+    ).ids.tolist()
+    start = 1 + len(open_.ids)
+    block = [vocab.clip[0], *vocab.indices, vocab.clip[1]]
+    assert row[start : start + len(block) + 2] == [vocab.image[0], *block, vocab.image[1]]
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +93,11 @@ def test_the_command_describes_and_answers(folders):
     code, other, err = commands.call("sample", *args, "--question", "How many objects are there?")
     assert code == 0, err
     assert other != out
+    Image.fromarray(np.full((20, 30, 3), 90, np.uint8)).save(folders / "grey.jpg")
+    args = (*args[:2], "--describe", folders / "grey.jpg", "--describe", folders / "clip.mp4")
+    code, both, err = commands.call("sample", *args)
+    assert code == 0, err
+    assert both.startswith(f"{folders / 'grey.jpg'}: ") and both.endswith(out)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +134,7 @@ def test_what_no_clip_follows_from_is_refused_before_the_llm_is_read(
 
 def test_a_missing_video_is_one_line(folders):
     args = ("--checkpoint", folders / "pretrain", "--describe", folders / "none.mp4")
-    assert "must be a video file" in commands.error_of("sample", *args)
+    assert "must be a video or image file" in commands.error_of("sample", *args)
     assert "pass --describe" in commands.error_of("sample", "--question", "Why?")
 
 

@@ -90,8 +90,16 @@ def test_instructions_teach_answers_and_delimiters(folder):
             assert before.strip() == "[INST]"
     assert "Describe the video." in asked and len(asked) > 2
     assert asked <= {"Describe the video.", *c.INSTRUCTIONS}
-    assert len(rows.REQUESTS) == 17
-    assert "Show me an image of" in rows.fill(rows.REQUESTS, "image")
+
+
+def test_requests_have_17_wordings_for_videos_and_22_for_images():
+    videos, images = rows.requests("video"), rows.requests("image")
+    assert (len(set(videos)), len(set(images))) == (17, 22)
+    assert rows.fill([rows.ASK], "video")[0] in videos and "Show me a video:" in videos
+    nouns = ("image", "picture", "photo", "photograph", "painting", "drawing", "illustration")
+    named = {text.rstrip(":").removesuffix(" of").split()[-1] for text in images}
+    assert named == set(nouns)
+    assert all((f" an {n}" if n[0] == "i" else f" a {n}") in " ".join(images) for n in nouns)
 
 
 @pytest.mark.slow

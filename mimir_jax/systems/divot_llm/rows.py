@@ -9,34 +9,29 @@ story      [INST] Tell a story about ... [/INST]\\n text <vid> clip </vid> text 
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from mimir_jax.config import ClipSequenceConfig
-from mimir_jax.models.divot.sequences import InputTurn, OutputTurn, TextTurn, Turn
-
-_WISHES = ("I'd like to see", "I'd love to see", "I'd like to view", "I want to see",
-           "I would like to see")  # fmt: skip
-_ORDERS = ("Show me", "Generate", "Create", "Produce")
-REQUESTS = (
-    *(f"Please {order} a {{}} of" for order in ("show me", "create", "produce", "generate")),
-    *(f"{wish} a {{}} of" for wish in _WISHES),
-    *(f"{order} a {{}} of" for order in _ORDERS),
-    *(f"{order} a {{}}:" for order in _ORDERS),
-)
-"""How an instruction asks for a video or an image, before its caption."""
+from mimir_jax.models.divot.sequences import InputTurn, Kind, OutputTurn, TextTurn, Turn
 
 ASK = "Generate a {} of"
-"""The one of them that inference uses."""
+"""How inference asks for a video or an image, before its caption."""
 
 DESCRIBE = "Describe the {}."
 """The question whose answer is the caption."""
 
-NOUNS = {"video": "video", "image": "image"}
-OPEN, CLOSE = "[INST] ", " [/INST]\n"
+OPEN, CLOSE, NEXT = "[INST] ", " [/INST]\n", "\n[INST] "
+
+_WISHES = ("I'd like to see", "I'd love to see", "I'd like to view", "I want to see",
+           "I would like to see")  # fmt: skip
+_PLEASE = ("show me", "create", "produce", "generate")
+_ORDERS = ("Show me", "Generate", "Create", "Produce")
+_IMAGE_NOUNS = ("image", "picture", "photo", "photograph", "painting", "drawing", "illustration")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +46,7 @@ class RowMaker:
 
     tokenizer: Any
     cfg: ClipSequenceConfig
-    kind: Literal["video", "image"] = "video"
+    kind: Kind = "video"
 
     def comprehension(
         self, clips: Float[np.ndarray, "n q d"], question: str, answer: str
@@ -60,9 +55,11 @@ class RowMaker:
         ids = self.encode(answer)
         return [*self.asked(clips, question), TextTurn(ids=ids, learn=True)]
 
-    def asked(self, clips: Float[np.ndarray, "n q d"], question: str) -> list[Turn]:
-        """Returns the turns before an answer."""
-        video = InputTurn(tokens=clips, kind=self.kind)
+    def asked(
+        self, clips: Float[np.ndarray, "n q d"], question: str, kind: Kind | None = None
+    ) -> list[Turn]:
+        """Returns the turns before an answer about clips of another `kind`, or of that of rows."""
+        video = InputTurn(tokens=clips, kind=kind or self.kind)
         if not question:
             return [video]
         return [
@@ -116,8 +113,22 @@ class RowMaker:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def fill(texts: Sequence[str], kind: str) -> tuple[str, ...]:
-    """Returns texts with the noun of a kind."""
-    noun = NOUNS[kind]
+def requests(kind: Kind) -> tuple[str, ...]:
+    """Returns how instructions ask for a video (17 ways) or an image (22; D-U16)."""
+    please, orders, nouns = _PLEASE, _ORDERS, ("video",)
+    if kind == "image":
+        please, orders, nouns = (*please, "draw"), (*orders, "Draw", "Make"), _IMAGE_NOUNS
+    texts = (
+        *(f"Please {order} a {{}} of" for order in please),
+        *(f"{wish} a {{}} of" for wish in _WISHES),
+        *(f"{order} a {{}} of" for order in orders),
+        *(f"{order} a {{}}:" for order in orders),
+    )
+    pairs = zip(texts, itertools.cycle(nouns), strict=False)
+    return tuple(text for words, noun in pairs for text in fill([words], noun))
+
+
+def fill(texts: Sequence[str], noun: str) -> tuple[str, ...]:
+    """Returns texts with a noun, such as the name of a kind."""
     article = "an" if noun[0] in "aeiou" else "a"
     return tuple(text.replace("a {}", f"{article} {noun}").replace("{}", noun) for text in texts)

@@ -9,6 +9,7 @@ import numpy as np
 from mimir_jax.config import INSTRUCTIONS, TrainConfig
 from mimir_jax.data import feature_store, sources
 from mimir_jax.data.toyworld import captions
+from mimir_jax.models.divot import sequences
 from mimir_jax.systems.divot_llm import rows
 
 Task = Literal["comprehension", "generation", "story"]
@@ -39,7 +40,7 @@ class TaskSource:
     Args:
         config: The run.
         split: Of the videos.
-        kind: Noun of the questions.
+        kind: Whether the videos are images, of one frame.
         stored: Records with `tokens` in place of `video`; None reads the videos themselves.
     """
 
@@ -47,7 +48,7 @@ class TaskSource:
         self,
         config: TrainConfig,
         split: sources.Split,
-        kind: str,
+        kind: sequences.Kind,
         stored: feature_store.FeatureSource | None = None,
     ):
         self._videos = sources.make_source(config.data, split, seed=config.seed)
@@ -72,7 +73,8 @@ class TaskSource:
         """Returns record `index`, what is not given drawn with `rng`."""
         place = rng.random()
         drawn = next((t for t, end in zip(TASKS, self._ends, strict=True) if place < end), TASKS[0])
-        choice, request = rng.random(), rng.integers(len(rows.REQUESTS))
+        requests = rows.requests(self._kind)
+        choice, request = rng.random(), rng.integers(len(requests))
         page = rng.random()
         read = getattr(self._records, "read", None)
         record = self._records[index] if read is None else read(index, rng)
@@ -91,7 +93,7 @@ class TaskSource:
         record |= {"question": "", "request": "", "answer": record["caption"], "ends": True}
         if self._form == "pretrain":
             return record
-        record["request"] = rows.fill(rows.REQUESTS, self._kind)[request]
+        record["request"] = requests[request]
         record["question"], record["answer"] = self._ask(shown, record["caption"], choice)
         return record
 

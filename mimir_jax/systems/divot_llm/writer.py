@@ -24,7 +24,7 @@ from mimir_jax.errors import require
 from mimir_jax.models import functional, llm, lora
 from mimir_jax.models.divot import agent, mask, vocabulary
 from mimir_jax.models.divot.config import MAX_CLIPS
-from mimir_jax.models.divot.sequences import NOWHERE, InputTurn, TextTurn, Turn
+from mimir_jax.models.divot.sequences import NOWHERE, InputTurn, Kind, TextTurn, Turn
 from mimir_jax.systems.divot_llm import objective, rows
 from mimir_jax.systems.divot_llm import system as system_lib
 
@@ -99,13 +99,19 @@ class Writer:
         return lora.attach(params, self._lora) if adapted else params
 
     def describe(
-        self, clips: Float[np.ndarray, "n q d"], question: str = "", *, seed: int = 0
+        self,
+        clips: Float[np.ndarray, "n q d"],
+        question: str = "",
+        *,
+        kind: Kind | None = None,
+        seed: int = 0,
     ) -> str:
-        """Returns the answer to a question about a video, or its caption.
+        """Returns the answer to a question about a video or an image, or its caption.
 
         Args:
             clips: Tokens of its clips.
             question: The question; a model that was only pretrained has none.
+            kind: Which it is; None for what the run trained on.
             seed: Of the draws.
 
         Raises:
@@ -118,7 +124,7 @@ class Writer:
             f"a video must be 1 to {MAX_CLIPS} clips, of tokens of shape {shape}, got shape "
             f"{clips.shape}; leave clips out, or use the tokenizer of the LLM",
         )
-        draft = self._begin(self._maker.asked(clips, question))
+        draft = self._begin(self._maker.asked(clips, question, kind))
         self._require_room(draft, 1, "an answer")
         ids = self._write_text(draft, [self._vocab.eos], noise.make_key(seed))
         return self._decode(ids)
