@@ -180,6 +180,7 @@ def test_captions_of_every_layout_come_back(layout, examples):
 def test_caption_lists_of_any_content_are_read_or_refused(examples):
     lists = [
         "captions.jsonl",
+        "conversations.json",
         "metadata.jsonl",
         "metadata.csv",
         "videos2caption.json",

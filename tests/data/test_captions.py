@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captions of a folder of videos, in our layouts and those of other trainers."""
 
+import json
 import os
 import shutil
 
@@ -94,6 +95,60 @@ def test_folder_draws_among_several_captions(tmp_path):
     assert drawn == {"one", "two", "three"}
     fixed = folder.VideoFolder(tmp_path, frames=2, start="first", **SIZE)
     assert {fixed.read(0, np.random.default_rng(i))["caption"] for i in range(9)} == {"one"}
+
+
+TALKS = [
+    {"id": 1, "video": "a.mp4", "conversations": [
+        {"from": "human", "value": "<video>\nWhat moves?"}, {"from": "gpt", "value": "A cat."},
+        {"from": "human", "value": "Where\nto?"}, {"from": "gpt", "value": " Left. "},
+    ]},
+    {"id": 2, "video": "a.mp4", "conversations": [
+        {"from": "human", "value": "Which?\n<image>"}, {"from": "gpt", "value": "The\nred one."},
+    ]},
+    {"id": 3, "video": "b.mp4", "conversations": [
+        {"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."},
+    ]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["conversations.json", "conversations.jsonl"])
+def test_folder_reads_conversations_without_marks(tmp_path, name):
+    for file in ("a.mp4", "b.mp4"):
+        video_files.write_clip(tmp_path / file, 4)
+    lines = "\n".join(map(json.dumps, TALKS))
+    (tmp_path / name).write_text(lines if name.endswith("l") else json.dumps(TALKS))
+    source = folder.VideoFolder(tmp_path, frames=2, start="first", **SIZE)
+    assert source.has_conversations
+    assert source.conversations(0) == (
+        (("What moves?", "A cat."), ("Where\nto?", "Left.")), (("Which?", "The\nred one."),)
+    )  # fmt: skip
+    assert source.conversations(1) == ((("Why?", "So."),),)
+    assert [source[i]["caption"] for i in range(2)] == ["A cat.", "So."]
+    video_files.write_captions(tmp_path, {"a.mp4": "a", "b.mp4": "b"})
+    both = folder.VideoFolder(tmp_path, frames=2, start="first", **SIZE)
+    assert both[0]["caption"] == "a" and both.conversations(1) == source.conversations(1)
+    assert repr(both) != repr(source)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"video": "c.mp4"}, "needs its clip, found none for 'c.mp4'"),
+        ({"conversations": []}, "a video and conversations from human and gpt in turn"),
+        ({"conversations": TALKS[2]["conversations"][:1]}, "human and gpt in turn, got"),
+        ({"conversations": [{"from": "human", "value": "<video>"},
+                            {"from": "gpt", "value": "So."}]}, "entry 3 must be printable text"),
+    ],
+    ids=["orphan", "empty", "question", "blank"],
+)  # fmt: skip
+def test_conversations_of_another_form_are_one_line(tmp_path, change, message):
+    for file in ("a.mp4", "b.mp4"):
+        (tmp_path / file).write_bytes(b"never opened")
+    entries = [*TALKS[:2], {**TALKS[2], **change}]
+    (tmp_path / "conversations.json").write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match=message) as error:
+        folder.VideoFolder(tmp_path, frames=2, **SIZE)
+    assert "\n" not in str(error.value)
 
 
 def line_error(text):

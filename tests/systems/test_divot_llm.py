@@ -3,6 +3,7 @@
 """Training of Divot's LLM on Toyworld with a random tokenizer of clips."""
 
 import dataclasses
+import json
 import signal
 
 import jax
@@ -18,6 +19,7 @@ from mimir_jax.errors import InputError
 from mimir_jax.models import functional, layers
 from mimir_jax.models.divot import agent, mask, mixture, sequences, vocabulary
 from mimir_jax.preparation import precompute
+from mimir_jax.sampling import video as video_lib
 from mimir_jax.systems.divot_llm import objective, presets, rows
 from mimir_jax.systems.divot_llm import system as system_lib
 from mimir_jax.systems.divot_llm import text as text_lib
@@ -90,6 +92,42 @@ def test_instructions_teach_answers_and_delimiters(folder):
             assert before.strip() == "[INST]"
     assert "Describe the video." in asked and len(asked) > 2
     assert asked <= {"Describe the video.", *c.INSTRUCTIONS}
+
+
+def test_conversations_teach_every_answer(folder, tmp_path):
+    """Rows of several turns as published: the marks of videos removed, one EOS at the end."""
+    talks = []
+    for n in range(4):
+        file = f"{n}.mp4"
+        frames = np.random.default_rng(n).integers(0, 255, (9, 16, 16, 3), np.uint8)
+        video_lib.write_mp4(tmp_path / file, frames, fps=8.0)
+        said = ("<video>\nWhat moves?", f"object {n}", "Where to?", "left", "Why?", "wind")
+        pairs = [{"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(said)]
+        talks.append({"video": file, "conversations": pairs})
+    (tmp_path / "conversations.json").write_text(json.dumps(talks))
+    config = agents.run(folder, form="instruct", max_length=120, generation=0.0)
+    data = c.DataConfig(
+        source="folder", folder=c.FolderConfig(path=str(tmp_path)), frames=9, height=16, width=16
+    )
+    config = dataclasses.replace(config, data=data)
+    system, encoder = open_run(config)
+    found = records(encoder.source("train"), 2)
+    batch, vocab = encoder.encode(found), system.vocab
+    for row, index in enumerate(found["index"]):
+        name = encoder.clips().name(index)[0]
+        texts = ["[INST] ", "What moves? [/INST]\n", f"object {name}"]
+        texts += ["\n[INST] Where to? [/INST]\n", "left", "\n[INST] Why? [/INST]\n", "wind"]
+        ids = [encoder.rows.encode(text) for text in texts]
+        block = [vocab.clip[0], *vocab.indices, vocab.clip[1]]
+        ids[1] = [vocab.video[0], *block, vocab.video[1], *ids[1]]
+        whole = [vocab.bos, *(i for part in ids for i in part), vocab.eos]
+        assert batch.ids[row, : len(whole)].tolist() == whole
+        assert (batch.roles[row, len(whole) :] == mask.PAD).all()
+        learned = [*ids[2], *ids[4], *ids[6], vocab.eos]
+        labels = batch.labels[row]
+        assert labels[labels >= 0].tolist() == learned
+    (held,) = encoder.heldout("comprehension")
+    assert held["question"] == "What moves?" and len(held["more"]) == 2
 
 
 def test_requests_have_17_wordings_for_videos_and_22_for_images():

@@ -1,15 +1,18 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Captions of a folder of videos, in our own layout or in that of another trainer.
+"""Captions of a folder of videos, in our own layout or in that of another trainer; conversations.
 
     captions.jsonl                   ours: {"file": "cats/a.mp4", "caption": "a cat"}
     metadata.jsonl, metadata.csv     diffusers, finetrainers: file_name, caption (or text, prompt)
     videos2caption.json              FastVideo: [{"path": "a.mp4", "cap": ["a cat"]}, ...]
     videos.txt, prompts.txt          CogVideo, finetrainers: line by line
+    conversations.json, .jsonl       LLaVA, Video-ChatGPT: {"video": "a.mp4", "conversations":
+                                     [{"from": "human", "value": "<video>\\nWhat is shown?"},
+                                      {"from": "gpt", "value": "a cat"}, ...]}
     labels/a.txt for videos/a.mp4    CogVideo (SAT): a folder of captions beside one of videos
     a.txt for a.mp4
 
-The first that is there counts.
+The first that is there counts. Conversations beside other captions are read too.
 """
 
 import csv
@@ -17,6 +20,7 @@ import io
 import json
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -30,22 +34,30 @@ FOLDERS = ("captions", "labels", "prompts", "texts", "txt")
 _FILE_FIELDS = ("file", "file_name", "path", "video", "video_path", "filename")
 _CAPTION_FIELDS = ("caption", "text", "prompt", "cap")
 _LINE_LISTS = ("prompts.txt", "captions.txt", "prompt.txt")  # beside videos.txt
+_TALKS = ("conversations.json", "conversations.jsonl")
 _SUBJECT = "caption file"
+_MARK = re.compile(r"\s*<(?:video|image)>\s*")  # where files say that the video stands
 
 Captions = dict[str, tuple[str, ...]]
+Conversation = tuple[tuple[str, str], ...]
+"""Questions about a video with their answers, in order."""
+Conversations = dict[str, tuple[Conversation, ...]]
 
 
 class _Entry(NamedTuple):
-    """Captions of one video, and where they stand for messages."""
+    """Captions of one video, or a conversation, and where they stand for messages."""
 
     file: str
-    captions: tuple[str, ...]
+    captions: tuple[Any, ...]
     path: pathlib.Path
     place: str
 
 
+_MakeEntry = Callable[[Any, str, pathlib.Path, str], _Entry]
+
+
 def read(folder: pathlib.Path, files: Sequence[str]) -> Captions:
-    """Returns the captions of every video.
+    """Returns the captions of every video, the first answers where it has conversations alone.
 
     Names are compared in one normal form: composed characters, forward slashes, no `./`.
 
@@ -58,17 +70,16 @@ def read(folder: pathlib.Path, files: Sequence[str]) -> Captions:
     """
     for name, reader in _LISTS:
         if (folder / name).is_file():
-            found, orphans = _by_file(reader(folder / name), folder, files)
+            found, orphans = _by_file(reader(folder / name), folder, files, name in _TALKS)
+            if name in _TALKS:
+                found = {file: tuple(_caption(talk) for talk in found[file]) for file in found}
             remedy = f"add a line to {name} or remove the clip"
             break
     else:
         found, orphans = _read_texts(folder, files)
         remedy = f"write {OWN} or a .txt with text beside the clip"
     if orphans:
-        raise InputError(
-            f"every caption in {str(folder)!r} needs its clip, found none for {_some(orphans)}; "
-            "add the clip or remove the caption"
-        )
+        raise _orphaned(folder, orphans)
     if silent := [repr(file) for file in files if file not in found]:
         raise InputError(
             f"every clip in {str(folder)!r} needs a caption, found none for {_some(silent)}; "
@@ -77,9 +88,35 @@ def read(folder: pathlib.Path, files: Sequence[str]) -> Captions:
     return found
 
 
+def read_conversations(folder: pathlib.Path, files: Sequence[str]) -> Conversations:
+    """Returns the conversations about each video that has some.
+
+    Args:
+        folder: The folder.
+        files: Its videos, relative to it.
+
+    Raises:
+        InputError: for a bad entry, or one without its video.
+    """
+    for name, reader in _LISTS:
+        if name in _TALKS and (folder / name).is_file():
+            found, orphans = _by_file(reader(folder / name), folder, files, several=True)
+            if orphans:
+                raise _orphaned(folder, orphans)
+            return found
+    return {}
+
+
 def is_list(path: pathlib.PurePath) -> bool:
     """Whether a file at the top of the folder lists captions or belongs to such a list."""
     return path.name in {name for name, _ in _LISTS} | set(_LINE_LISTS)
+
+
+def _orphaned(folder: pathlib.Path, orphans: Sequence[str]) -> InputError:
+    return InputError(
+        f"every caption in {str(folder)!r} needs its clip, found none for {_some(orphans)}; "
+        "add the clip or remove the caption"
+    )
 
 
 def _some(names: Sequence[str]) -> str:
@@ -87,15 +124,15 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _by_file(
-    entries: Iterator[_Entry], folder: pathlib.Path, files: Sequence[str]
-) -> tuple[Captions, list[str]]:
-    """Returns captions by video, and what names no video."""
+    entries: Iterator[_Entry], folder: pathlib.Path, files: Sequence[str], several: bool = False
+) -> tuple[dict[str, Any], list[str]]:
+    """Returns captions by video, and what names no video; a video may have `several` entries."""
     known = {files_lib.plain_name(file): file for file in files} | {file: file for file in files}
     places = [
         f"{files_lib.plain_name(str(folder))}/",
         f"{files_lib.plain_name(os.path.abspath(folder))}/",
     ]
-    captions: Captions = {}
+    captions: dict[str, Any] = {}
     first: dict[str, str] = {}
     orphans = []
     for entry in entries:
@@ -107,26 +144,27 @@ def _by_file(
         if file is None:
             orphans.append(f"{entry.file!r} ({entry.place})")
             continue
-        if file in captions:
+        if file in captions and not several:
             raise InputError(
                 f"a file may appear once in {entry.path.name}, got {entry.file!r} again in "
                 f"{str(entry.path)!r} {entry.place} ({first[file]} before); give one line a list "
                 'as "caption"'
             )
-        captions[file], first[file] = entry.captions, entry.place
+        captions[file] = captions.get(file, ()) + entry.captions
+        first[file] = entry.place
     return captions, orphans
 
 
-def _read_jsonl(path: pathlib.Path) -> Iterator[_Entry]:
+def _read_jsonl(path: pathlib.Path, entry: _MakeEntry | None = None) -> Iterator[_Entry]:
     for number, line in files_lib.read_lines(path, _SUBJECT):
         try:
             content = json.loads(line)
         except (ValueError, RecursionError):  # also a number of thousands of digits
             content = None
-        yield _entry(content, line, path, f"line {number}")
+        yield (entry or _entry)(content, line, path, f"line {number}")
 
 
-def _read_json(path: pathlib.Path) -> Iterator[_Entry]:
+def _read_json(path: pathlib.Path, entry: _MakeEntry | None = None) -> Iterator[_Entry]:
     text = files_lib.read_text(path, _SUBJECT)
     try:
         content = json.loads(text)
@@ -141,7 +179,7 @@ def _read_json(path: pathlib.Path) -> Iterator[_Entry]:
         kind = type(content).__name__
         raise InputError(f"{_SUBJECT} {path} must be a JSON list, got a {kind}; write it again")
     for number, item in enumerate(content, 1):
-        yield _entry(item, json.dumps(item), path, f"entry {number}")
+        yield (entry or _entry)(item, json.dumps(item), path, f"entry {number}")
 
 
 def _read_csv(path: pathlib.Path) -> Iterator[_Entry]:
@@ -203,12 +241,42 @@ def _entry(content: Any, line: str, path: pathlib.Path, place: str) -> _Entry:
     return _Entry(file, tuple(files_lib.clean_text(text, subject) for text in texts), path, place)
 
 
+def _talk(content: Any, line: str, path: pathlib.Path, place: str) -> _Entry:
+    """Returns the file of an entry, and its conversation without the marks of videos."""
+    content = content if isinstance(content, dict) else {}
+    file, said = content.get("video"), content.get("conversations")
+    said = said if isinstance(said, list) and all(isinstance(x, dict) for x in said) else []
+    texts = [x.get("value") for x in said]
+    speakers = [x.get("from") for x in said]
+    if (
+        not isinstance(file, str)
+        or not said
+        or speakers != ["human", "gpt"] * (len(said) // 2)
+        or not all(isinstance(text, str) for text in texts)
+    ):
+        raise InputError(
+            f"an entry of {path.name} must be an object with a video and conversations from human "
+            f"and gpt in turn, got {line.strip()[:80]!r} in {str(path)!r} {place}; correct it"
+        )
+    texts = [_MARK.sub("", text).strip() if n % 2 == 0 else text.strip() for n, text in
+             enumerate(texts)]  # fmt: skip
+    for text in texts:
+        files_lib.clean_text(text, f"conversation in {str(path)!r} {place}")
+    return _Entry(file, (tuple(zip(texts[::2], texts[1::2], strict=True)),), path, place)
+
+
+def _caption(talk: Conversation) -> str:
+    return " ".join(talk[0][1].split())
+
+
 _LISTS: tuple[tuple[str, Callable[[pathlib.Path], Iterator[_Entry]]], ...] = (
     (OWN, _read_jsonl),
     ("metadata.jsonl", _read_jsonl),
     ("metadata.csv", _read_csv),
     ("videos2caption.json", _read_json),
     ("videos.txt", _read_pair),
+    (_TALKS[0], lambda path: _read_json(path, _talk)),
+    (_TALKS[1], lambda path: _read_jsonl(path, _talk)),
 )
 
 

@@ -27,10 +27,12 @@ class VideoFolder(clips.ClipSource):
     Captions come from `captions.jsonl` in the folder, one JSON object a line:
     `{"file": "cats/a.mp4", "caption": "a cat"}`, where `caption` may also be a list to draw from;
     from the lists of other trainers (see `data.sources.captions`); or `cats/a.txt` captions
-    `cats/a.mp4`. Hidden files are ignored.
+    `cats/a.mp4`. Conversations about videos are in `conversations.json`, as those of LLaVA. Hidden
+    files are ignored.
 
     Attributes:
         files: The videos, by their paths in the folder.
+        has_conversations: Whether there are conversations about videos.
         left_out: Other files and linked folders, with the reason.
     """
 
@@ -69,10 +71,13 @@ class VideoFolder(clips.ClipSource):
             f"{str(folder)!r}; add videos or pass another folder",
         )
         captions = captions_lib.read(self.folder, self.files)
+        talks = captions_lib.read_conversations(self.folder, self.files)
         if split != "all":
             self.files = self._choose(split)
         self._captions = [captions[file] for file in self.files]
-        self._digest = _digest(self.folder, self.files, self._captions)
+        self._talks = {file: talks[file] for file in self.files if file in talks}
+        self.has_conversations = bool(self._talks)
+        self._digest = _digest(self.folder, self.files, self._captions, self._talks)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -80,6 +85,10 @@ class VideoFolder(clips.ClipSource):
     def name(self, index: int) -> str:
         """Returns the path of a clip inside the folder."""
         return self.files[index]
+
+    def conversations(self, index: int) -> tuple[captions_lib.Conversation, ...]:
+        """Returns the conversations about a clip, questions with their answers."""
+        return self._talks.get(self.files[index], ())
 
     def _identity(self) -> str:
         return f"digest={self._digest!r}"
@@ -146,8 +155,13 @@ def list_videos(folder: pathlib.Path, images: bool = False) -> tuple[list[str], 
     return sorted(videos), dict(sorted(left_out.items()))
 
 
-def _digest(folder: pathlib.Path, files: Sequence[str], captions: Sequence[tuple[str, ...]]) -> str:
-    """Hashes names, sizes and captions, so that a moved folder is the same and a changed is not."""
+def _digest(
+    folder: pathlib.Path,
+    files: Sequence[str],
+    captions: Sequence[tuple[str, ...]],
+    talks: captions_lib.Conversations,
+) -> str:
+    """Hashes names, sizes and texts, so that a moved folder is the same and a changed is not."""
     sizes = [(folder / file).stat().st_size for file in files]
-    content = json.dumps([list(files), sizes, list(captions)])
+    content = json.dumps([list(files), sizes, list(captions), *([talks] if talks else [])])
     return hashing.sha256(content)[:16]

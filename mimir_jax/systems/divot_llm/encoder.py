@@ -74,9 +74,9 @@ class AgentEncoder:
         return cfg.max_inputs * cfg.num_queries * cfg.token_width
 
     def encode_record(self, records: Mapping[str, Any]) -> feature_store.Record:
-        """Returns caption and clip tokens of the one video in `records`."""
-        (video,), (caption,) = records["video"], records["caption"]
-        return {"tokens": self.clip_tokens.encode(video), "caption": caption}
+        """Returns caption and clip tokens of the one video in `records`, and which it was."""
+        (video,), (caption,), (index,) = (records[n] for n in ("video", "caption", "index"))
+        return {"tokens": self.clip_tokens.encode(video), "caption": caption, "index": int(index)}
 
     def empty_record(self) -> None:
         """Returns None: no caption is dropped."""
@@ -93,21 +93,27 @@ class AgentEncoder:
         return stack([self._row(*pair) for pair in zip(clips, rows, strict=True)])
 
     def heldout(self, task: tasks.Task) -> list[dict[str, Any]]:
-        """Returns the held-out records of a task, asked for as inference asks."""
+        """Returns the held-out records of a task, asked for as inference asks.
+
+        Videos with conversations are asked what the first of these asks.
+        """
         config, form = self._config, self._config.system.form
         count = config.system.heldout_clips
-        if self._system.tells_stories:
-            source = self.source("heldout")
+        source = self._heldout_source
+        talks = task == "comprehension" and source.converses
+        if self._system.tells_stories or talks:
             count = min(count, len(source))
             found = [source.read(i, np.random.default_rng(i), task) for i in range(count)]
         else:
             videos, texts = sources.read_heldout(config.data, count, seed=config.seed)
             found = [tasks.whole(v, t) for v, t in zip(videos, texts, strict=True)]
+        if task == "story" or talks:
+            return found
         question, request = rows_lib.fill([rows_lib.DESCRIBE, rows_lib.ASK], self.rows.kind)
         if form == "pretrain":
             question = request = ""
         asked = {"task": task, "question": question, "request": request}
-        return found if task == "story" else [{**r, **asked, "answer": r["caption"]} for r in found]
+        return [{**r, **asked, "answer": r["caption"]} for r in found]
 
     def heldout_batches(self, task: tasks.Task) -> list[system_lib.Batch]:
         """Returns the held-out videos as rows of one task."""
@@ -122,11 +128,16 @@ class AgentEncoder:
         else:
             clips = clips if page == tasks.WHOLE else clips[page : page + 1]
             if record["task"] == "comprehension":
-                turns = rows.comprehension(clips, record["question"], record["answer"])
+                asked = (record["question"], record["answer"], record["more"])
+                turns = rows.comprehension(clips, *asked)
             else:
                 turns = rows.generation(clips[0], record["request"], record["caption"])
         ends = bool(record["ends"])
         return sequences.build(turns, self._system.vocab, self._system.rows, ends=ends)
+
+    @functools.cached_property
+    def _heldout_source(self) -> tasks.TaskSource:
+        return self.source("heldout")
 
     @functools.cached_property
     def _stored(self) -> feature_store.FeatureSource | None:
@@ -175,21 +186,18 @@ class Heldout:
         return totals
 
     def make_examples(self, params: functional.Params) -> base.Examples:
-        """Returns held-out captions, each followed by the model's description of the video."""
+        """Returns held-out captions or answers, each followed by what the model says."""
         if not self._config.examples or "comprehension" not in self._batches:
             return base.Examples()
         settings = writer.Settings(text_length=self._config.answer_length)
         agent = writer.Writer(self._system, self._encoder.rows, params, settings)
-        question = ""
-        if self._config.form == "instruct":
-            (question,) = rows_lib.fill([rows_lib.DESCRIBE], self._encoder.rows.kind)
         lines: list[str] = []
         for record in self._encoder.heldout("comprehension")[: self._config.examples]:
             clips = self._encoder.clip_tokens.encode(record["video"])
             if record["page"] != tasks.WHOLE:
                 clips = clips[record["page"]][None]
-            told = " ".join(agent.describe(clips, question).split())
-            lines += [record["caption"], f"  {told}", ""]
+            told = " ".join(agent.describe(clips, record["question"]).split())
+            lines += [" ".join(record["answer"].split()), f"  {told}", ""]
         return base.Examples(lines=lines)
 
     @functools.cached_property

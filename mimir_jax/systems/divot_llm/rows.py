@@ -3,7 +3,7 @@
 """Turns of the rows that Divot's LLM trains on and answers (arXiv 2412.04432; its public code).
 
 pretrain   <vid> clips </vid> caption               caption <vid> clip </vid>
-instruct   [INST] <vid> clips </vid> question [/INST]\\n answer
+instruct   [INST] <vid> clips </vid> question [/INST]\\n answer \\n[INST] question [/INST]\\n ...
            [INST] Generate a video of caption [/INST]\\n <vid> clip </vid>
 story      [INST] Tell a story about ... [/INST]\\n text <vid> clip </vid> text ...
 """
@@ -49,11 +49,21 @@ class RowMaker:
     kind: Kind = "video"
 
     def comprehension(
-        self, clips: Float[np.ndarray, "n q d"], question: str, answer: str
+        self,
+        clips: Float[np.ndarray, "n q d"],
+        question: str,
+        answer: str,
+        more: Sequence[tuple[str, str]] = (),
     ) -> list[Turn]:
-        """Returns the turns of a video, a question ("" to pretrain) and the answer to learn."""
-        ids = self.encode(answer)
-        return [*self.asked(clips, question), TextTurn(ids=ids, learn=True)]
+        """Returns the turns of a video, a question ("" to pretrain) and the answer to learn.
+
+        In a conversation, `more` questions and answers to learn follow.
+        """
+        turns = [*self.asked(clips, question), TextTurn(ids=self.encode(answer), learn=True)]
+        for question, answer in more:
+            turns.append(TextTurn(ids=self.encode(NEXT + question + CLOSE)))
+            turns.append(TextTurn(ids=self.encode(answer), learn=True))
+        return turns
 
     def asked(
         self, clips: Float[np.ndarray, "n q d"], question: str, kind: Kind | None = None

@@ -8,13 +8,14 @@ import numpy as np
 
 from mimir_jax.config import INSTRUCTIONS, TrainConfig
 from mimir_jax.data import feature_store, sources
+from mimir_jax.data.sources.captions import Conversation
 from mimir_jax.data.toyworld import captions
 from mimir_jax.models.divot import sequences
 from mimir_jax.systems.divot_llm import rows
 
 Task = Literal["comprehension", "generation", "story"]
 TASKS: tuple[Task, ...] = ("comprehension", "generation", "story")
-FIELDS = ("task", "question", "answer", "request", "caption", "texts", "page", "ends")
+FIELDS = ("task", "question", "answer", "more", "request", "caption", "texts", "page", "ends")
 """What a record says of its row."""
 
 WHOLE = -1
@@ -23,7 +24,7 @@ WHOLE = -1
 
 def whole(video: np.ndarray, caption: str) -> dict[str, Any]:
     """Returns the record of all clips of a video, asked for without words."""
-    asked = {"question": "", "request": "", "answer": caption, "caption": caption}
+    asked = {"question": "", "request": "", "answer": caption, "more": (), "caption": caption}
     return {"video": video, **asked, "texts": [], "page": WHOLE, "ends": True}
 
 
@@ -32,7 +33,8 @@ class TaskSource:
 
     Besides the fields of a video, a record has its `task` with `question` and `answer` or
     `request`, all drawn by its place in the run; pretraining has no questions and requests.
-    Toyworld knows exact answers to four more questions.
+    Toyworld knows exact answers to four more questions. Where videos have conversations, one of
+    them is drawn; `more` are the questions and answers behind its first.
 
     Of a story, comprehension and generation have the clip with number `page`. The task `story` has
     `texts` up to the clip that is written.
@@ -87,15 +89,33 @@ class TaskSource:
             shown = told.pages[number]
             if record["task"] == "story":
                 texts = list(told.texts[: number + 1])
+                ends = number + 1 == len(told.pages)
                 return {**record, "page": number, "texts": texts, "question": "", "answer": "",
-                        "request": told.request, "ends": number + 1 == len(told.pages)}  # fmt: skip
+                        "more": (), "request": told.request, "ends": ends}  # fmt: skip
             record |= {"page": number, "caption": self._videos.describe(shown, index)}
-        record |= {"question": "", "request": "", "answer": record["caption"], "ends": True}
+        record |= {"question": "", "request": "", "more": (), "ends": True}
+        record["answer"] = record["caption"]
         if self._form == "pretrain":
             return record
         record["request"] = requests[request]
-        record["question"], record["answer"] = self._ask(shown, record["caption"], choice)
+        talk = self._choose_conversation(record.get("index", index), choice)
+        if talk:
+            (record["question"], record["answer"]), *more = talk
+            record["more"] = tuple(more)
+        else:
+            record["question"], record["answer"] = self._ask(shown, record["caption"], choice)
         return record
+
+    @property
+    def converses(self) -> bool:
+        """Whether rows that describe a video may be conversations about it."""
+        has = getattr(self._videos, "has_conversations", False)
+        return self._form == "instruct" and has
+
+    def _choose_conversation(self, index: int, choice: float) -> Conversation:
+        """Returns a conversation about a video, () if it has none."""
+        talks = self._videos.conversations(index) if self.converses else ()
+        return talks[int(choice * len(talks))] if talks else ()
 
     def _ask(self, scene: Any, caption: str, choice: float) -> tuple[str, str]:
         """Returns a question and its answer: one half asks for the caption."""
