@@ -137,8 +137,18 @@ class SamplingSuite(CheckpointSuite):
         return description.open_written_videos(config.checkpoint, sampling, mesh, step=config.step)
 
 
-class StoriesSuite(SamplingSuite):
-    """A suite of stories that an LLM of clips tells."""
+class WrittenSuite(SamplingSuite):
+    """A suite of what an LLM of clips writes, with the noun of its progress.
+
+    Args:
+        noun: What there is to make.
+        name: Name of the sub-command.
+        config: Dataclass of its settings.
+    """
+
+    def __init__(self, noun: str, name: str, config: type):
+        super().__init__(name, config)
+        self._noun = noun
 
     def evaluate_checkpoint(self, config: Any, values: flags.FlagValues) -> Any:
         """Returns the report of the suite."""
@@ -146,11 +156,11 @@ class StoriesSuite(SamplingSuite):
 
         sampling = dataclass_flags.read(values, SampleConfig, instructions=None)
         mesh = _make_mesh(values)
-        teller = description.open_written_videos(
+        written = description.open_written_videos(
             config.checkpoint, sampling, mesh, step=config.step
         )
-        with _progress_bar("stories") as progress:
-            return self.module.evaluate(config, teller, progress)
+        with _progress_bar(self._noun) as progress:
+            return self.module.evaluate(config, written, progress)
 
 
 class AgentSuite(CheckpointSuite):
@@ -170,7 +180,8 @@ SUBCOMMANDS = {
     "toyworld": SamplingSuite("toyworld", config_lib.ToyworldEvalConfig),
     "reconstruction": SamplingSuite("reconstruction", config_lib.ReconstructionEvalConfig),
     "comprehension": AgentSuite("comprehension", config_lib.ComprehensionEvalConfig),
-    "stories": StoriesSuite("stories", config_lib.StoriesEvalConfig),
+    "stories": WrittenSuite("stories", "stories", config_lib.StoriesEvalConfig),
+    "variances": WrittenSuite("videos", "variances", config_lib.VariancesEvalConfig),
     "questions": AgentSuite("questions", config_lib.QuestionsEvalConfig),
     "loss": MeshSuite("loss", config_lib.LossEvalConfig),
     "vbench": SamplingSuite("vbench", config_lib.VBenchEvalConfig),

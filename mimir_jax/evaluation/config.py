@@ -211,6 +211,37 @@ class StoriesEvalConfig(CheckpointConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class VariancesEvalConfig(CheckpointConfig):
+    """Sweep the variance with which Divot's LLM draws clip tokens, and measure their likelihood.
+
+    Clips of held-out Toyworld prompts are drawn with variances times 0, 0.1, 0.3 and 1, and judged
+    exactly. The negative log-likelihood of true clips is per dimension of their tokens.
+
+    Attributes:
+        checkpoint: Run of `divot_llm` with a mixture head.
+        split: Scenes to generate: `heldout` combinations, which training never shows, or
+            `validation`.
+        variety: Variety of the scenes; by default that of the run's training.
+        scenes: Minimum number of scenes per category, where the split has enough.
+        seed: Seed of the first video of each prompt.
+        batch_size: Videos at a time; by default enough to keep all devices busy.
+    """
+
+    split: Literal["heldout", "validation"] = "heldout"
+    variety: Literal["varied", "plain", "single"] | None = None
+    scenes: int = 16
+    seed: int = 0
+    batch_size: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require_no_start(self)
+        _require_at_least(self, "scenes", 1)
+        _require_seed(self.seed)
+        _require_at_least(self, "batch_size", 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LossEvalConfig(CheckpointConfig):
     """Measure the held-out loss of a run.
 

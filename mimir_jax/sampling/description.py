@@ -188,6 +188,22 @@ class WrittenVideos:
         """The LLM's."""
         return self._agent.system
 
+    @property
+    def config(self) -> TrainConfig:
+        """The run of the LLM."""
+        return self._agent.config
+
+    def log_likelihood(self, video: UInt8[np.ndarray, "f h w 3"], caption: str) -> float:
+        """Returns log p of the tokens of a clip after its caption; see `Writer.log_likelihood`."""
+        (clip,) = self._agent.encoder.clip_tokens.encode(video)
+        return self._agent.writer.log_likelihood(clip, caption)
+
+    def with_var_scale(self, var_scale: float) -> "WrittenVideos":
+        """Returns these videos, their tokens drawn with variances times `var_scale`."""
+        written = self._agent.writer.with_var_scale(var_scale)
+        agent = dataclasses.replace(self._agent, writer=written)
+        return WrittenVideos(agent, self._pipeline, self.settings)
+
     def with_params(self, params: functional.Params, **settings: Any) -> "WrittenVideos":
         """Returns these videos with other parameters of the LLM.
 

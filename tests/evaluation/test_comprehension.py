@@ -14,8 +14,9 @@ from mimir_jax.data.toyworld import captions, renderer, sampling
 from mimir_jax.data.toyworld import source as source_lib
 from mimir_jax.data.toyworld import stories as toyworld_stories
 from mimir_jax.errors import InputError
+from mimir_jax.evaluation import confidence
 from mimir_jax.evaluation import config as config_lib
-from mimir_jax.evaluation.suites import comprehension, questions, stories
+from mimir_jax.evaluation.suites import comprehension, questions, stories, toyworld, variances
 from mimir_jax.sampling import video
 from tests import commands
 from tests.systems import agents
@@ -166,6 +167,59 @@ def test_flags_that_lack_are_one_line(run):
     assert "--questions must name the file of questions" in line
     line = commands.error_of("evaluate", "comprehension", "--checkpoint", folder, "--start")
     assert "--start must be left out" in line
+
+
+class Writes:
+    """Draws the scenes of prompts, of other colours with large variances."""
+
+    batch_multiple, fps, settings = 4, 8.0, {"step": 3}
+
+    def __init__(self, config, var_scale=0.1):
+        self.config, self.made, self._scale = config, [], var_scale
+
+    def with_var_scale(self, var_scale):
+        other = Writes(self.config, var_scale)
+        other.made = self.made
+        return other
+
+    def log_likelihood(self, video, caption):
+        assert video.shape == (9, 16, 16, 3)
+        return -0.5
+
+    def generate(self, requests, *, batch_size):
+        self.made += [(r.prompt, self._scale) for r in requests]
+        planned = toyworld.plan_samples(
+            split="heldout", variety="single", scenes=1, styles=("short",)
+        )
+        scenes = {sample.prompt: sample.scene for sample in planned}
+        return np.stack([self._draw(scenes[r.prompt]) for r in requests])
+
+    def truncated_text(self, request):
+        return ""
+
+    def _draw(self, scene):
+        clip = renderer.render(scene, 17, 64, 64)
+        return clip[..., ::-1] if self._scale > 0.1 else clip
+
+
+def test_variances_are_swept_and_true_clips_have_a_likelihood(run):
+    folder, config = run
+    cfg = config_lib.VariancesEvalConfig(checkpoint=str(folder), scenes=1)
+    writing = Writes(config)
+    report = variances.evaluate(cfg, writing, silent)
+    found = json.loads((report.folder / "results.json").read_text())
+    cells = found["categories"]["colour"]
+    assert list(cells) == ["0", "0.1", "0.3", "1"]
+    assert cells["0"]["passed"] == cells["0.1"]["passed"] == 1.0
+    assert cells["0.3"]["passed"] == cells["1"]["passed"] < 0.7
+    scenes = cells["0"]["scenes"]
+    assert cells["0"]["interval"] == list(confidence.wilson_interval(1.0, scenes))
+    assert found["negative_log_likelihood"]["mean"] == 0.5
+    assert "variances x 0.3" in report.text and "true clips: 0.5000" in report.text
+    made = len(writing.made)
+    assert made == 4 * found["negative_log_likelihood"]["clips"]
+    variances.evaluate(cfg, writing, silent)
+    assert len(writing.made) == made
 
 
 class Tells:

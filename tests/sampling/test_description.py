@@ -178,6 +178,19 @@ def test_prompts_and_stories_become_videos(pair, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_command_sweeps_variances(pair, tmp_path):
+    code, out, err = commands.call(
+        "evaluate", "variances", "--checkpoint", pair, "--scenes", 1, "--variety", "single",
+        "--steps", 1, "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "variances x 0.1" in out and "negative log-likelihood per dimension of" in out
+    found = json.loads((tmp_path / "out/results.json").read_text())
+    assert found["scales"] == [0.0, 0.1, 0.3, 1.0]
+    assert np.isfinite(found["negative_log_likelihood"]["mean"])
+
+
+@pytest.mark.slow
 def test_a_released_run_takes_along_what_draws_its_clips(pair, folders, tmp_path):
     one = tmp_path / "one"
     weights.convert(pair, one, to="run", dtype="float16")

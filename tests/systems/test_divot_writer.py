@@ -50,6 +50,20 @@ def test_a_clip_is_the_draw_of_one_forward():
     np.testing.assert_allclose(mean.write_clip("a red circle").clip, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["pretrain", "instruct"])
+def test_the_likelihood_of_a_clip_is_that_of_its_training_row(form):
+    system, params, ours = make(form, max_length=64)
+    request = "Generate a video of" if form == "instruct" else ""
+    turns = ours._maker.generation(CLIPS[0], request, "a red circle")
+    batch = encoder_lib.stack([sequences.build(turns, system.vocab, system.rows)])
+    _, values = jax.jit(system.loss)(params, batch, jax.random.key(0))
+    found = ours.log_likelihood(CLIPS[0], "a red circle")
+    np.testing.assert_allclose(-found, values["clip_loss"], rtol=1e-5)
+    assert ours.with_var_scale(1.0).log_likelihood(CLIPS[0], "a red circle") == found
+    with pytest.raises(InputError, match="head must be mixture to have likelihoods"):
+        make(model={"head": "regression"})[2].log_likelihood(CLIPS[0], "a red circle")
+
+
 def test_a_description_is_the_likeliest_text_without_tokens_of_clips():
     system, params, ours = make(settings=writer.Settings(text_length=6))
     told = ours.describe(CLIPS)

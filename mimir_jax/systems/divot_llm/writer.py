@@ -22,7 +22,7 @@ from mimir_jax.config import AgentConfig
 from mimir_jax.encoders import decoding
 from mimir_jax.errors import require
 from mimir_jax.models import functional, llm, lora
-from mimir_jax.models.divot import agent, mask, vocabulary
+from mimir_jax.models.divot import agent, mask, mixture, sequences, vocabulary
 from mimir_jax.models.divot.config import MAX_CLIPS
 from mimir_jax.models.divot.sequences import NOWHERE, InputTurn, Kind, TextTurn, Turn
 from mimir_jax.systems.divot_llm import objective, rows
@@ -93,6 +93,12 @@ class Writer:
         other._params = self._attached(params)
         return other
 
+    def with_var_scale(self, var_scale: float) -> "Writer":
+        """Returns this writer with another factor of the variances of its draws."""
+        other = copy.copy(self)
+        other._settings = dataclasses.replace(self._settings, var_scale=var_scale)
+        return other
+
     def _attached(self, params: functional.Params) -> functional.Params:
         """Returns parameters with the adapters at their kernels, where they hold adapters."""
         adapted = self._lora.rank and lora.NAME in params
@@ -139,9 +145,7 @@ class Writer:
             InputError: for a caption that leaves no room for the clip.
         """
         keys = jax.random.split(noise.make_key(seed))
-        request = ""
-        if self._form == "instruct":
-            (request,) = rows.fill([rows.ASK], self._maker.kind)
+        request = self._request
         draft = self._begin([TextTurn(ids=self._maker.request(request, caption))])
         self._require_room(draft, bool(request) + self._clip_length, self._queries)
         text = ""
@@ -150,6 +154,22 @@ class Writer:
             draft.add(ids)
             text = self._decode(ids)
         return Page(text, self._write_tokens(draft, keys[1]))
+
+    def log_likelihood(self, clip: Float[np.ndarray, "q d"], caption: str) -> float:
+        """Returns log p of a clip after its caption, a mean over the numbers of its tokens.
+
+        Raises:
+            InputError: for an LLM without mixtures, or a clip of another tokenizer.
+        """
+        require(
+            self._agent.config.head == "mixture",
+            "system.model.head must be mixture to have likelihoods, got "
+            f"{self._agent.config.head}; use another run",
+        )
+        turns = self._maker.generation(clip, self._request, caption)
+        row = sequences.build(turns, self._vocab, self._maker.cfg)
+        row = sequences.Row(*(part[None] for part in row))
+        return float(_log_likelihood(self._agent, self._params, row))
 
     def write_story(self, request: str, *, pages: int = 3, seed: int = 0) -> list[Page]:
         """Writes texts with a clip behind each, and reads every clip before it goes on.
@@ -179,6 +199,11 @@ class Writer:
             draft.add_clip(clip, self._vocab, getattr(self._vocab, self._maker.kind))
             story.append(Page(self._decode(ids), clip))
         return story
+
+    @property
+    def _request(self) -> str:
+        """What asks for a clip before its caption, "" of a model that was only pretrained."""
+        return rows.fill([rows.ASK], self._maker.kind)[0] if self._form == "instruct" else ""
 
     @property
     def _first(self) -> int:
@@ -371,6 +396,17 @@ def _draw_clip(model, choice, params, row: _Row, places, key):
         return jax.lax.dynamic_update_slice(embeddings, read[:, None], (0, place, 0)), token[0]
 
     return jax.lax.scan(write, embeddings, (places, jax.random.split(key, len(places))))[1]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _log_likelihood(model, params, row: sequences.Row):
+    """Returns the mean log p per number of the tokens of the one clip that a row writes."""
+    reading = model.read(
+        params, row.ids, row.roles, row.inputs, row.input_positions, row.targets,
+        row.query_positions,
+    )  # fmt: skip
+    values = mixture.log_likelihood(model.predict(params, reading.queries), row.targets)
+    return values[0, 0].mean() / row.targets.shape[-1]
 
 
 def _make_rules(system: system_lib.DivotLLMSystem, reference: bool) -> decoding.Rules:
