@@ -104,7 +104,8 @@ class SamplerConfig:
             difference from the conditional one in between.
         variant: Variant of `ddim`: `clean`, or that of Divot's `reference` code (D-U12):
             timesteps 1, 1 + n, 1 + 2n, ... with n = 1000 // steps, step sizes from a table in
-            float16, and noise left in the sample at the end.
+            float16, and noise left in the sample at the end; pixels truncated to 8 bits, not
+            rounded, and null tokens of clips of an LLM from weights rounded to float16.
     """
 
     name: Literal["ddim", "dpm", "euler", "heun"] = "dpm"

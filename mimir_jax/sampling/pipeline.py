@@ -422,7 +422,7 @@ class Pipeline:
             text=self._text_of(requests),
         )
         chunks = self._decode.stream(distributed.to_host(latents)[:1])
-        return np.concatenate([video_lib.to_uint8(chunk[0]) for chunk in chunks])
+        return np.concatenate([self._to_uint8(chunk[0]) for chunk in chunks])
 
     def _null_of(self, requests: Sequence[Request]) -> tuple[Any, Bool[np.ndarray, " rows"]] | None:
         """Returns the features of the unconditional branch, and its rows with the null rule."""
@@ -510,7 +510,10 @@ class Pipeline:
 
     def _to_frames(self, latents: AnyArray) -> UInt8[np.ndarray, "b f h w 3"]:
         videos = self._decode_rows(latents, tiled=self._tiled)
-        return np.stack([video_lib.to_uint8(video) for video in videos])
+        return np.stack([self._to_uint8(video) for video in videos])
+
+    def _to_uint8(self, video: Float[np.ndarray, "f h w 3"]) -> UInt8[np.ndarray, "f h w 3"]:
+        return video_lib.to_uint8(video, truncate=self._guidance.variant == "reference")
 
 
 def _diverged(finite: Bool[np.ndarray, "steps b"]) -> DivergenceError:

@@ -19,9 +19,11 @@ _GAP, _CAPTION_WIDTH = 6, 300
 
 
 def to_uint8(
-    video: Float[np.ndarray, "*b h w 3"],
+    video: Float[np.ndarray, "*b h w 3"], *, truncate: bool = False
 ) -> UInt8[np.ndarray, "*b h w 3"]:
-    """Maps [-1, 1] to 0..255, rounding and clipping."""
+    """Maps [-1, 1] to 0..255, clipping, and rounding or truncating as Divot's public code does."""
+    if truncate:
+        return ((np.clip(video, -1, 1) + 1) / 2 * 255).astype(np.uint8)
     return np.clip(np.round((video + 1) * 127.5), 0, 255).astype(np.uint8)
 
 

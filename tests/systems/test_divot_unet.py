@@ -58,6 +58,32 @@ def test_it_is_a_system_without_a_scanned_transformer(run):
     assert codec.chunks(40) == [slice(0, 16), slice(16, 32), slice(32, 40)]
 
 
+def test_null_tokens_of_written_clips_have_float16_weights_in_the_reference(run):
+    clean = systems.make_system(run)
+    sampler = dataclasses.replace(run.system.sampler, variant="reference")
+    part = dataclasses.replace(run.system, sampler=sampler)
+    reference = systems.make_system(dataclasses.replace(run, system=part))
+    draw = np.random.default_rng(0).normal
+    params = jax.tree.map(
+        lambda x: (0.2 * draw(size=x.shape)).astype("f4"), clean.model.abstract_params
+    )
+    half = jax.tree.map(lambda x: x.astype("f2").astype("f4"), params["tokenizer"])
+    cfg = run.system.model.tokenizer
+    tokens = draw(size=(2, cfg.num_tokens, cfg.token_width)).astype("f4")
+    features, drop = system_lib.ClipFeatures(tokens=tokens), jnp.array([True, False])
+
+    def rows(system, tokenizer):
+        given = {**params, "tokenizer": tokenizer}
+        found = jax.jit(lambda p: system.condition(p, features, drop))(given)
+        return np.asarray(jax.tree.leaves(found)[0])
+
+    rounded = rows(reference, params["tokenizer"])
+    np.testing.assert_allclose(rounded, rows(clean, half), atol=1e-6)
+    exact = rows(clean, params["tokenizer"])
+    assert np.abs(rounded[0] - exact[0]).max() > 1e-5
+    np.testing.assert_allclose(rounded[1], exact[1], atol=1e-6)
+
+
 @pytest.mark.slow
 def test_tokenizer_learns_through_the_unet(run):
     system = systems.make_system(run)

@@ -82,9 +82,21 @@ class DivotSystem(diffusion.VideoDiffusion):
         else:
             tokens = features.tokens
             if drop is not None:
-                null = self.model.null_tokens(params)
+                null = self.model.null_tokens(self._null_params(params))
                 tokens = jnp.where(drop[:, None, None], null.astype(tokens.dtype), tokens)
         return self.model.condition(params, tokens)
+
+    def _null_params(self, params: functional.Params) -> functional.Params:
+        """Returns the parameters that null tokens of written clips come from.
+
+        The public code that draws what an LLM writes has rounded its tokenizer to float16 by then.
+        """
+        if self.config.sampler.variant != "reference":
+            return params
+        half = jax.tree.map(lambda x: x.astype(jnp.float16), params["tokenizer"])
+        half = jax.lax.optimization_barrier(half)  # else XLA may leave the rounding out
+        rounded = jax.tree.map(lambda x, y: x.astype(y.dtype), half, params["tokenizer"])
+        return {**params, "tokenizer": rounded}
 
 
 class DiTDivotSystem(DivotSystem, diffusion.DiTDiffusion):
