@@ -181,7 +181,7 @@ def _describe(values: flags.FlagValues) -> None:
     split = None if whole else mesh
     agent = description.open_agent(values.checkpoint, settings, step=values.step, mesh=split)
     for path in values.describe:
-        video, note = description.read_video(path, agent.config)
+        video, note = agent.read(path)
         answer = agent.describe(video, values.question, seed=values.seed)
         if distributed.is_first():
             if note:

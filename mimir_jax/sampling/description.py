@@ -18,7 +18,7 @@ from jaxtyping import Int, UInt8
 
 from mimir_jax import files, image_files, systems, weights
 from mimir_jax.config import ClipWindowConfig, TrainConfig
-from mimir_jax.data import transforms, video_io, windows
+from mimir_jax.data import covering, transforms, video_io, windows
 from mimir_jax.encoders import clip_tokens
 from mimir_jax.errors import InputError, require
 from mimir_jax.models import functional
@@ -41,12 +41,18 @@ class Agent:
         system: Its pure half.
         encoder: Its host half.
         writer: What it writes.
+        published: Whether it is a published LLM, which reads frames as the public code does.
     """
 
     config: TrainConfig
     system: system_lib.DivotLLMSystem
     encoder: encoder_lib.AgentEncoder
     writer: writer.Writer
+    published: bool = False
+
+    def read(self, path: str | os.PathLike[str]) -> tuple[UInt8[np.ndarray, "f h w 3"], str]:
+        """Reads a video or an image; see `read_video`."""
+        return read_video(path, self.config, published=self.published)
 
     def describe(
         self, video: UInt8[np.ndarray, "f h w 3"], question: str | None = None, *, seed: int = 0
@@ -308,7 +314,8 @@ def open_agent(
         settings = writer.Settings(text_length=config.system.answer_length)
     system = systems.make_system(config)
     encoder = systems.make_encoder(config, system)
-    if published_divot.is_agent(folder):
+    published = published_divot.is_agent(folder)
+    if published:
         require(
             step is None,
             f"--step must be left out for {folder}, which is published and has one alone",
@@ -317,13 +324,18 @@ def open_agent(
     else:
         params = weights.load_run(folder, system.model, step=step, mesh=mesh)
     written = writer.Writer(system, encoder.rows, params, settings)
-    return Agent(config, system, encoder, written)
+    return Agent(config, system, encoder, written, published)
 
 
 def read_video(
-    path: str | os.PathLike[str], config: TrainConfig
+    path: str | os.PathLike[str], config: TrainConfig, *, published: bool = False
 ) -> tuple[UInt8[np.ndarray, "f h w 3"], str]:
     """Reads a video file as the clips of a run, or an image as one frame.
+
+    Args:
+        path: The file.
+        config: The run.
+        published: Whether frames are resized as in Divot's public code, with a bilinear filter.
 
     Returns:
         The frames of all clips, one clip after the other, and one line that says how the video was
@@ -335,9 +347,15 @@ def read_video(
     path = files.expand_path(path)
     require(path.is_file(), f"--describe must be a video or image file, got {path}; give its path")
     data, notes = config.data, []
+
+    def fit(frame: np.ndarray, pixel_aspect: float = 1.0) -> np.ndarray:
+        if published:
+            return covering.resize_crop(frame, data.height)
+        size = (data.height, data.width)
+        return transforms.resize_cover(frame, *size, pixel_aspect=pixel_aspect)
+
     if path.suffix.lower() in video_io.IMAGE_SUFFIXES:
-        image = image_files.read(path)
-        return transforms.resize_cover(image, data.height, data.width)[None], ""
+        return fit(image_files.read(path))[None], ""
     cfg = ClipWindowConfig(fps=data.fps, frames=config.system.clip_frames, stride=1)
 
     def pick(timeline: video_io.Timeline) -> Int[np.ndarray, " n"]:
@@ -345,10 +363,6 @@ def read_video(
         fps = number / timeline.end
         notes.append(windows.describe(number, fps, cfg))
         return windows.windows(number, fps, cfg).reshape(-1)
-
-    def fit(frame: np.ndarray, pixel_aspect: float = 1.0) -> np.ndarray:
-        size = (data.height, data.width)
-        return transforms.resize_cover(frame, *size, pixel_aspect=pixel_aspect)
 
     try:
         video = video_io.read_clip(path, pick, fit)

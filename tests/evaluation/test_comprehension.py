@@ -17,7 +17,7 @@ from mimir_jax.errors import InputError
 from mimir_jax.evaluation import confidence
 from mimir_jax.evaluation import config as config_lib
 from mimir_jax.evaluation.suites import comprehension, questions, stories, toyworld, variances
-from mimir_jax.sampling import video
+from mimir_jax.sampling import description, video
 from tests import commands
 from tests.systems import agents
 
@@ -29,6 +29,9 @@ class Told:
 
     def __init__(self, config):
         self.config, self.asked = config, 0
+
+    def read(self, path):
+        raise NotImplementedError
 
     def describe(self, video, question=None, *, seed=0):
         texts = 1 + len(INSTRUCTIONS)
@@ -102,7 +105,10 @@ def test_questions_of_both_kinds_are_answered_and_exported(run, tmp_path):
         prompts.append(question)
         return ["a red star", "(B) red ring", "star, not"][len(prompts) - 1]
 
-    agent = types.SimpleNamespace(config=config, describe=describe)
+    def read(path):
+        return description.read_video(path, config)
+
+    agent = types.SimpleNamespace(config=config, describe=describe, read=read)
     cfg = config_lib.QuestionsEvalConfig(
         checkpoint=str(folder), questions=str(path), videos=str(tmp_path / "videos"),
         out=str(tmp_path / "out"),

@@ -34,6 +34,17 @@ def test_a_video_is_read_in_clips_at_the_rate_of_the_run(folders):
     assert note == "short.mp4: 16 fps read at 8, 0.38 s stretched to a window of 9 frames"
 
 
+def test_a_published_llm_reads_frames_as_the_public_code_does(folders):
+    config = runs.read_config(folders / "instruct")
+    frame = np.random.default_rng(2).integers(0, 255, (40, 60, 3), np.uint8)
+    Image.fromarray(frame).save(folders / "wide.png")
+    read, _ = description.read_video(folders / "wide.png", config, published=True)
+    whole = Image.fromarray(frame).resize((24, 16), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(read[0], np.asarray(whole)[:, 4:20])
+    ours, _ = description.read_video(folders / "wide.png", config)
+    assert ours.shape == read.shape and (ours != read).any()
+
+
 class Echo(writer.Writer):
     """Answers with what was asked."""
 

@@ -25,7 +25,6 @@ from mimir_jax.errors import InputError, require
 from mimir_jax.evaluation import checkpoints, confidence, generation, results
 from mimir_jax.evaluation.config import QuestionsEvalConfig
 from mimir_jax.parallel import distributed
-from mimir_jax.sampling import description
 
 ANSWERS, PREDICTIONS = "answers.jsonl", "predictions.json"
 _VIDEO, _ID = ("video", "video_name", "video_id"), ("id", "question_id")
@@ -177,7 +176,7 @@ def _answer(
     for number in range(len(lines), len(asked)):
         progress(number, len(asked))
         entry = asked[number]
-        video, _ = description.read_video(entry["video"], agent.config)
+        video, _ = agent.read(entry["video"])
         reply = agent.describe(video, prompt(entry))
         lines.append({**entry, "prediction": reply, "right": is_right(entry, reply)})
         if distributed.is_first():

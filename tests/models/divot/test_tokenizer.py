@@ -76,6 +76,25 @@ def test_half_precision_follows_float32(started, dtype, strict_dtypes):
     assert relative_error(ours, jax.jit(model.apply)(params, frames_of(22, 22))) < 0.05
 
 
+@pytest.mark.torch
+def test_frames_are_prepared_as_published_with_its_blur():
+    """The blur of the public code before its resizing (sigma 1/14 at 256) changes nothing."""
+    torch = pytest.importorskip("torch")
+    frames = np.random.default_rng(0).uniform(-1, 1, (1, 256, 256, 3)).astype(np.float32)
+    x = torch.tensor(frames).permute(0, 3, 1, 2)
+    sigma = (256 / 224 - 1) / 2
+    side = np.exp(-0.5 / sigma**2)
+    taps = torch.tensor([side, 1.0, side], dtype=torch.float32) / (1 + 2 * side)
+    kernel = torch.outer(taps, taps).expand(3, 1, 3, 3)
+    x = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
+    x = torch.nn.functional.conv2d(x, kernel, groups=3)
+    x = torch.nn.functional.interpolate(x, (224, 224), mode="bicubic", align_corners=True)
+    x = ((x + 1) / 2).permute(0, 2, 3, 1)
+    expected = (x - torch.tensor(tokenizer.MEAN)) / torch.tensor(tokenizer.STD)
+    found = tokenizer.prepare(jnp.asarray(frames), DivotTokenizerConfig().vit)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_miniature_has_sixteen_tokens():
     model = functional.build(tokenizer.DivotTokenizer, MINIATURE)
     frames = jax.ShapeDtypeStruct((3, 5, 64, 64, 3), jnp.float32)

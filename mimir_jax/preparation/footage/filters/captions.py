@@ -108,7 +108,7 @@ def divot_llm(config: CaptionsConfig, root: pathlib.Path) -> Captioner:
 
     def caption(frames: Frames, clip: dict[str, Any]) -> tuple[str, str]:
         del frames  # it reads clips at its own rate
-        long = agent.describe(description.read_video(clip["path"], agent.config)[0])
+        long = agent.describe(agent.read(clip["path"])[0])
         return first_sentence(long), long
 
     return caption
