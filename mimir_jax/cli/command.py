@@ -7,10 +7,12 @@ import dataclasses
 import faulthandler
 import importlib
 import inspect
+import os
 import pathlib
 import shlex
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from absl import flags, logging
 
@@ -231,7 +233,9 @@ def one_line(*, show: bool = False) -> Iterator[None]:
         yield
     except InputError as error:
         threads.leave(f"error: {' '.join(str(error).split())} (--debug shows where)")
-    except RuntimeError as error:  # JAX's class, which importing JAX would cost seconds for
+    except (AssertionError, RuntimeError) as error:  # JAX's, whose import costs seconds
+        if _is_of_backend(error):
+            _leave_without_device(error)
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         reason = str(error).partition("RESOURCE_EXHAUSTED: ")[2].splitlines()[0]
@@ -241,6 +245,22 @@ def one_line(*, show: bool = False) -> Iterator[None]:
         )
     except KeyboardInterrupt:
         threads.leave("stopped; the same command starts again")
+
+
+def _is_of_backend(error: Exception) -> bool:
+    """Whether JAX raised an exception while it looked for devices."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__") == "jax._src.xla_bridge"
+
+
+def _leave_without_device(error: Exception) -> NoReturn:
+    lines = str(error).splitlines() or ["no such device was found"]
+    asked = os.environ.get("JAX_PLATFORMS") or "any platform"
+    threads.leave(
+        f"error: JAX must have a device of {asked}, got: {lines[0][:200].rstrip('.')}; unset "
+        'JAX_PLATFORMS, or install what the device takes, such as "jax[cuda13]" (--debug shows '
+        "where)"
+    )
 
 
 def _describe_all(program: Program, modules: Mapping[str, Module]) -> str:

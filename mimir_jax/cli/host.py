@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of the process that make JAX start and run faster on its host."""
 
+import contextlib
 import ctypes
 import gc
 import importlib.metadata
@@ -9,11 +10,19 @@ import importlib.util
 import os
 import pathlib
 
+_SETTINGS = {  # what a shell may ask of other programs, and would change results or end a command
+    "JAX_DEFAULT_PRNG_IMPL": "threefry2x32",
+    "JAX_ENABLE_X64": "0",
+    "JAX_NUMPY_DTYPE_PROMOTION": "standard",
+    "JAX_THREEFRY_PARTITIONABLE": "1",
+}
+
 
 def prepare_host() -> None:
     """Tunes compilation, garbage collection and memory allocation; call before importing JAX.
 
-    - JAX computes in 32 bits, whatever the shell asks for: every number here has its dtype.
+    - JAX computes in 32 bits, promotes dtypes and draws random numbers in one way, whatever the
+      shell asks for: a seed gives one result. Only training guards transfers, around its loop.
     - Compiled programs are cached on disk for the next run.
     - Python collects cyclic garbage less often: tracing creates so many objects that the
       collector takes an eighth of the start-up time otherwise.
@@ -23,10 +32,7 @@ def prepare_host() -> None:
       other; with more, each arena holds memory that the others could use.
     """
     gc.set_threshold(100_000)
-    os.environ["JAX_ENABLE_X64"] = "0"
-    cache = pathlib.Path.home() / ".cache" / "mimir_jax" / "xla"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    set_jax()
     if _only_cpu():
         os.environ["XLA_FLAGS"] = f"{_quick_compilation()} {os.environ.get('XLA_FLAGS', '')}"
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # only glibc has it
@@ -35,6 +41,17 @@ def prepare_host() -> None:
         mallopt(top_pad, 2**26)  # the size of an arena's heap, so that none is returned
         mallopt(mmap_max, 0)
         mallopt(trim_threshold, 2**31 - 1)
+
+
+def set_jax() -> None:
+    """Sets the environment variables that JAX reads when it is imported."""
+    for name in [name for name in os.environ if name.startswith("JAX_TRANSFER_GUARD")]:
+        del os.environ[name]
+    os.environ |= _SETTINGS
+    with contextlib.suppress(RuntimeError):  # of a user without a home folder, as in containers
+        cache = pathlib.Path.home() / ".cache" / "mimir_jax" / "xla"
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
 def _only_cpu() -> bool:

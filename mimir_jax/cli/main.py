@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The console command `mimir-jax VERB ...`; `launch/VERB.py` runs the same code."""
 
+import io
 import os
 import pathlib
 import sys
@@ -59,12 +60,31 @@ def summary(verb: str) -> str:
 
 
 def _run(program: command.Program, typed: Sequence[str], *, config: str = "mimir") -> None:
+    _open_streams()
+    if sys.flags.optimize > 1:
+        threads.leave(
+            "error: Python must keep docstrings, of which flags and help are made, got -OO or "
+            f"PYTHONOPTIMIZE={sys.flags.optimize}; use -O at most"
+        )
     try:
         command.run(program, typed, config=config)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, `head` say, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _open_streams() -> None:
+    """Lets captions be printed in any locale, and nothing where a stream is closed.
+
+    A file would take the descriptor of a closed stream, and what libraries print would go into it.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
+import io
 import json
+import os
 import pathlib
+import subprocess
+import sys
 import types
 
 import pytest
@@ -149,6 +153,38 @@ def test_only_our_own_error_becomes_one_line(monkeypatch):
     ):
         with pytest.raises(SystemExit, match=line):
             run_module(monkeypatch, body)
+
+
+@pytest.mark.parametrize("platform", ["nonsense", "rocm"])
+def test_a_platform_without_a_device_is_one_line(platform):
+    program = (
+        "from mimir_jax.cli import command\n"
+        "with command.one_line():\n"
+        "    import jax\n"
+        "    jax.devices()\n"
+    )
+    env = {**os.environ, "JAX_PLATFORMS": platform}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+    message = f"error: JAX must have a device of {platform}, got: "
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(message)
+    assert "Traceback" not in done.stderr
+
+
+def test_docstrings_are_needed():
+    script = [sys.executable, "-OO", str(ROOT / "launch" / "convert.py"), "--help"]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert done.returncode == 1 and "error: Python must keep docstrings" in done.stderr
+
+
+def test_text_is_printed_in_any_locale_and_to_closed_streams(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", None)
+    main._open_streams()
+    print("caf\u00e9", flush=True)
+    print("lost", file=sys.stderr)
+    assert out.buffer.getvalue() == b"caf\\xe9\n" and sys.stderr.name == os.devnull
+    sys.stderr.close()
 
 
 def test_debug_shows_the_traceback():
