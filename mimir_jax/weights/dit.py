@@ -20,6 +20,9 @@ from mimir_jax.weights.rules import (
 )
 from mimir_jax.weights.tensors import Tensor, Tensors
 
+ANCHOR = r"transformer_blocks\.0\.norm1\.linear\.weight"
+"""Name of a tensor that every transformer has."""
+
 _PATCH = "patch_embed.proj.weight"
 _PATCH_BIAS = "patch_embed.proj.bias"
 _TABLE = "patch_embed.pos_embedding"
@@ -42,7 +45,7 @@ class DiT(family.Published):
     classes = ("CogVideoXTransformer3DModel",)
     stem = "diffusion_pytorch_model"
     stems = ("cogvideo", "transformer3d")
-    anchor = r"transformer_blocks\.0\.norm1\.linear\.weight"
+    anchor = ANCHOR
 
     def read_config(self, raw: family.Raw, tensors: Mapping[str, Tensor]) -> DiTConfig:
         """Reads a config of diffusers.

@@ -83,7 +83,7 @@ class Agent(family.Published):
     def prepare(self, raw: family.Raw, tensors: Tensors) -> Tensors:
         """Drops the copy of tied embeddings that some checkpoints store as a head."""
         if raw[LLM].get("tie_word_embeddings", False):
-            return {name: x for name, x in tensors.items() if name != "llm.lm_head.weight"}
+            return llm.one_table(tensors, "llm.model.embed_tokens.weight", "llm.lm_head.weight")
         return tensors
 
     def licence(self, config: AgentConfig) -> str:

@@ -142,7 +142,9 @@ class Llava(family.Published):
                 name = pattern.sub(prefix, name)
             named[name] = tensor
         if _decoder(raw)[1]["tie_word_embeddings"]:
-            named.pop(f"{_LLM}lm_head.weight", None)
+            named = llm.one_table(
+                named, f"{_LLM}model.embed_tokens.weight", f"{_LLM}lm_head.weight"
+            )
         return named
 
     def licence(self, config: LlavaConfig) -> str:

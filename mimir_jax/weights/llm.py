@@ -120,7 +120,7 @@ class LLM(family.Published):
         ]
 
     def prepare(self, raw: family.Raw, tensors: Tensors) -> Tensors:
-        """Names tensors as the class does, and drops the copy of tied embeddings stored as a head.
+        """Names tensors as the class does, and tied embeddings once, stored as table, head or both.
 
         Classes without a head name them without `model.`, wrappers put more in front of it.
         """
@@ -129,8 +129,8 @@ class LLM(family.Published):
             outer = before.removesuffix("model.")
             tensors = {name.removeprefix(outer): x for name, x in tensors.items()}
             before = "model."
-        if _is_tied(raw):
-            tensors = {name: x for name, x in tensors.items() if name != "lm_head.weight"}
+        if _is_tied(raw) and before is not None:
+            tensors = one_table(tensors, f"{before}embed_tokens.weight", "lm_head.weight")
         top = "" if _is_headless(raw, tensors) else "model."
         if before in (None, top):
             return tensors
@@ -158,6 +158,16 @@ class LLM(family.Published):
     def licence(self, config: LLMConfig) -> str:
         """The layouts are shared by models of many licences."""
         return "Phi-3 and 3.5: MIT; Llama, Mistral and their kin: see the model card of the weights"
+
+
+def one_table(tensors: Tensors, table: str, head: str) -> Tensors:
+    """Returns tensors with tied embeddings under the name `table` alone.
+
+    safetensors keeps one name of a tensor that has several, the first by the alphabet.
+    """
+    others = {name: x for name, x in tensors.items() if name not in (table, head)}
+    kept = tensors.get(table, tensors.get(head))
+    return others if kept is None else {table: kept, **others}
 
 
 def class_name(raw: family.Raw) -> str:

@@ -175,12 +175,10 @@ def open_weights(path: str | os.PathLike[str], *, kind: str | None = None) -> We
         place = place.parent  # its image tower is beside it
     if place.suffix == ".gguf":
         return _open_gguf(place)
-    if place.suffix == ".pt":
-        return _open_sat(place, kind)
     if place.name in divot_detokenizer.FILES:
         return _open_detokenizer(place, kind)
     if place.suffix in (".safetensors", *tensors.PICKLES):
-        return _open_by_tensors(place, *tensors.open_single(place))
+        return _open_file(place, kind)
     if not place.is_dir():
         endings = ", ".join((".gguf", ".safetensors", *tensors.PICKLES))
         raise InputError(
@@ -364,6 +362,8 @@ def _open_without_config(folder: pathlib.Path, kind: str | None) -> Weights:
         )
     if tensors.is_folder(folder):
         return _open_by_tensors(folder, *tensors.open_folder(folder))
+    if len(checkpoints := list(folder.glob("[!.]*.pt"))) == 1:
+        return _open_file(checkpoints[0], kind)
     raise InputError(
         f"weights folder {folder} must hold a config.json (or one .gguf file, or {sat.FILE}); "
         "download it whole"
@@ -404,11 +404,22 @@ def _open_detokenizer(file: pathlib.Path, kind: str | None = None) -> Weights:
     return _checked(file.parent, known, known.classes[0], raw, found, files)
 
 
+def _open_file(path: pathlib.Path, kind: str | None) -> Weights:
+    """Opens a file that has no config beside it, also a checkpoint of SAT."""
+    found, files = tensors.open_single(path)
+    named = recognition.unwrapped(found)
+    if _recognized(named) is None and (
+        sat.is_vae(named) or sat.is_transformer(named) or family.has_anchor(named, dit.ANCHOR)
+    ):
+        return _open_sat(path, kind)
+    return _open_by_tensors(path, found, files)
+
+
 def _open_by_tensors(
     place: pathlib.Path, found: tensors.Tensors, files: list[pathlib.Path]
 ) -> Weights:
     """Opens weights without a config, of a kind that its tensors tell."""
-    known = _recognized(found)
+    known = _recognized(found) or _sized(found)
     if known is None:
         raise InputError(
             f"weights {place} have no config.json and must be of a kind that their tensors tell, "
@@ -432,6 +443,13 @@ def _recognized(found: tensors.Tensors) -> family.Published | None:
     """Returns the kind of network that the names of tensors tell."""
     published = [f for f in FAMILIES.values() if isinstance(f, family.Published)]
     return next((f for f in published if f.recognizes(found)), None)
+
+
+def _sized(found: tensors.Tensors) -> family.Published | None:
+    """Returns a T5 encoder where tensors are those of one, which tell its sizes."""
+    known = FAMILIES["t5"]
+    assert isinstance(known, family.Published)
+    return known if family.has_anchor(found, known.anchor) else None
 
 
 def _open_gguf(path: pathlib.Path) -> Weights:

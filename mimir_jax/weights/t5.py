@@ -12,6 +12,9 @@ from mimir_jax.weights.rules import Rule, in_blocks, linear, norm
 from mimir_jax.weights.tensors import Tensor, Tensors
 
 _BIAS = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+_TABLE = "shared.weight"
+_TABLES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+"""Other names of the table; the last is one where a config ties the head."""
 
 
 class T5(family.Published):
@@ -28,6 +31,7 @@ class T5(family.Published):
 
     def read_config(self, raw: family.Raw, tensors: Mapping[str, Tensor]) -> T5Config:
         """Reads a `T5Config` of transformers."""
+        raw = raw or _sizes(tensors)
         activation = raw.get("feed_forward_proj", "relu")
         if activation not in ("gated-gelu", "relu"):
             raise InputError(
@@ -86,19 +90,18 @@ class T5(family.Published):
             *linear("mlp/down", f"{mlp}.wo"),
         ]
         return [
-            Rule("embed/table", ("shared.weight",)),
+            Rule("embed/table", (_TABLE,)),
             Rule("relative_bias", (_BIAS,)),
             *in_blocks(blocks),
             *norm("norm", "encoder.final_layer_norm"),
         ]
 
     def prepare(self, raw: family.Raw, tensors: Tensors) -> Tensors:
-        """Names the embedding table, which is stored under either of two names or both."""
-        tensors = dict(tensors)
-        other = tensors.pop("encoder.embed_tokens.weight", None)
-        if other is not None:
-            tensors.setdefault("shared.weight", other)
-        return tensors
+        """Names the embedding table, which is stored under one or several of four names."""
+        names = _TABLES if raw.get("tie_word_embeddings", True) is True else _TABLES[:2]
+        found = [tensors[name] for name in (_TABLE, *names) if name in tensors]
+        others = {n: x for n, x in tensors.items() if n not in (_TABLE, _TABLES[0])}
+        return {_TABLE: found[0], **others} if found else others
 
     def export_class(self, name: str | None) -> str:
         """Returns the encoder alone, which is all that was read."""
@@ -108,3 +111,21 @@ class T5(family.Published):
     def licence(self, config: T5Config) -> str:
         """T5 v1.1 was released openly."""
         return "T5 v1.1 by Google: Apache-2.0; other T5 encoders: see their model card"
+
+
+def _sizes(tensors: Mapping[str, Tensor]) -> family.Raw:
+    """Returns the config of an encoder that comes without one, such as a file of ComfyUI."""
+    sizes = family.Sizes(tensors)
+    at = "encoder.block.0.layer"
+    heads = sizes.of((_BIAS, 1))
+    vocabulary, width = (sizes.of((_TABLE, axis)) for axis in (0, 1))
+    return {
+        "vocab_size": vocabulary,
+        "d_model": width,
+        "num_layers": 1 + sizes.last("encoder.block."),
+        "num_heads": heads,
+        "d_kv": sizes.of((f"{at}.0.SelfAttention.q.weight", 0)) // heads,
+        "d_ff": sizes.of((f"{at}.1.DenseReluDense.wo.weight", 1)),
+        "feed_forward_proj": "gated-gelu" if sizes.any(f"{at}.1.DenseReluDense.wi_0.") else "relu",
+        "relative_attention_num_buckets": sizes.of((_BIAS, 0)),
+    }

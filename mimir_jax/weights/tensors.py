@@ -194,8 +194,10 @@ def open_sharded(index: pathlib.Path) -> tuple[Tensors, list[pathlib.Path]]:
             raise TypeError("its values are no file names")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"index {index} must be JSON with a weight_map: {error!r:.160}") from None
+    home = index.parent
+    where = {name: os.path.relpath(home / file, home) for name, file in where.items()}
     names = sorted(set(where.values()))
-    files = [index.parent / name for name in names]
+    files = [home / name for name in names]
     outside = [name for name in names if pathlib.PurePath(name).name != name]
     if outside:
         raise InputError(f"index {index} must name files beside it, got {outside[0]!r}")
@@ -258,7 +260,10 @@ def _open_safetensors(path: pathlib.Path) -> Tensors:
             view = file.get_slice(name)
             code = view.get_dtype()
             if code not in _DTYPES:
-                raise InputError(f"tensor {name} of {path} has dtype {code}, which is not read")
+                raise InputError(
+                    f"tensor {name} of {path} must be of 16 bits or more to be read, got {code}; "
+                    "take a copy in bfloat16"
+                )
             tensors[name] = Tensor(
                 tuple(view.get_shape()), _DTYPES[code], lambda name=name: read(name)
             )

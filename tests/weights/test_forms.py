@@ -198,6 +198,50 @@ def test_shards_of_a_variant_and_shards_without_an_index(folders, edited, tmp_pa
         weights.open_weights(folder)
 
 
+@pytest.mark.parametrize("prefix", ["./", "HERE/"])
+def test_an_index_may_name_files_beside_it_by_their_paths(folders, edited, tmp_path, prefix):
+    folder = edited("llama")
+    file = folder / "model-00001-of-00001.safetensors"
+    (folder / "model.safetensors").rename(file)
+    prefix = prefix.replace("HERE", str(folder))
+    where = dict.fromkeys(load_file(file), f"{prefix}{file.name}")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    assert weights.open_weights(folder).files == (file,)
+
+
+@pytest.mark.parametrize("kept", ["shared", "encoder.embed_tokens", "decoder.embed_tokens"])
+def test_a_shared_table_has_any_of_its_names(folders, edited, kept):
+    def rename(state):
+        return {f"{kept}.weight" if n == "shared.weight" else n: x for n, x in state.items()}
+
+    want = np.asarray(weights.load(folders / "t5-gated")[1]["embed"]["table"])
+    params = weights.load(edited("t5-gated", rename, tie_word_embeddings=False))[1]
+    np.testing.assert_array_equal(params["embed"]["table"], want)
+
+
+def test_a_tied_head_that_is_stored_alone_is_the_table(folders, edited):
+    table = load_file(folders / "llama" / "model.safetensors")["model.embed_tokens.weight"]
+
+    def edit(state):
+        del state["model.embed_tokens.weight"]
+        return state | {"lm_head.weight": table}
+
+    params = weights.load(edited("llama", edit, tie_word_embeddings=True))[1]
+    np.testing.assert_array_equal(params["embed"]["table"], table)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin", ".pth", ".ckpt", ".pt"])
+def test_a_t5_encoder_opens_without_a_config(folders, tmp_path, suffix):
+    (source,) = (folders / "t5-gated").glob("*.safetensors")
+    state, file = load_file(source), tmp_path / f"t5{suffix}"
+    if suffix == ".safetensors":
+        save_file(state, file)
+    else:
+        torch.save({"state_dict": {n: torch.tensor(x) for n, x in state.items()}}, file)
+    want = weights.open_weights(folders / "t5-gated").config
+    assert weights.open_weights(file).config == want == weights.open_weights(tmp_path).config
+
+
 def test_files_of_trainers_beside_the_weights_do_not_matter(tmp_path):
     state = {"a": np.ones(2, np.float32)}
     for name in ("model.safetensors", "consolidated.safetensors"):
