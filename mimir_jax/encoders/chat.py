@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prompts of the LLM: the caption's own turn, and the four instruction turns of the stabilizer."""
 
+import datetime
 import pathlib
 from typing import Any
 
@@ -11,6 +12,9 @@ from mimir_jax.encoders import tokenizers
 from mimir_jax.errors import InputError
 
 Chat = list[dict[str, Any]]
+
+_CLOCK = "strftime_now"
+_DAY = datetime.datetime(2024, 7, 26)  # that Llama's templates write where they have no clock
 
 
 def caption_turn(caption: str, config: TextConfig) -> Chat:
@@ -31,6 +35,31 @@ def render(tokenizer: Any, chat: Chat) -> str:
         InputError: if it has none, or one that refuses the chat.
     """
     return _apply_template(tokenizer, chat, add_generation_prompt=True)
+
+
+def require_text(tokenizer: Any, config: TextConfig) -> None:
+    """Raises `InputError` for a template that drops the text of a turn, as one for parts does."""
+    word = "caption"
+    if word not in render(tokenizer, caption_turn(word, config)):
+        raise InputError(
+            f"chat template of LLM {tokenizer.name_or_path} must show the text of a turn, got none "
+            f"of it; name another LLM with {flag('system.text.llm_path')}"
+        )
+
+
+def apply_template(tokenizer: Any, chat: Chat, **options: Any) -> str:
+    """Renders a chat by the tokenizer's own template, to which every day is the same."""
+    template = tokenizer.get_chat_template()
+    if _CLOCK in template:
+        template = _stopped_clock() + template
+    options |= {"chat_template": template, "tokenize": False}
+    return tokenizer.apply_chat_template(chat, **options)
+
+
+def _stopped_clock() -> str:
+    """Returns a macro in place of the function that tells templates the time."""
+    parts = [f"replace('%{code}', '{_DAY:%{code}}')" for code in "aAbBdHIjmMpSyY"]
+    return f"{{% macro {_CLOCK}(form) %}}{{{{ form | {' | '.join(parts)} }}}}{{% endmacro +%}}"
 
 
 def end_ids(tokenizer: Any, folder: pathlib.Path, *, parts: bool = False) -> tuple[int, ...]:
@@ -80,7 +109,7 @@ def _apply_template(tokenizer: Any, chat: Chat, **options: Any) -> str:
             f"that follows instructions with {flag('system.text.llm_path')}"
         )
     try:
-        return tokenizer.apply_chat_template(chat, tokenize=False, **options)
+        return apply_template(tokenizer, chat, **options)
     except Exception as error:  # the template may raise, or trip over, anything
         roles = [turn["role"] for turn in chat]
         remedy = f"name another LLM with {flag('system.text.llm_path')}"

@@ -20,6 +20,7 @@ import jinja2
 
 from mimir_jax import hashing
 from mimir_jax.config import MultimodalConfig
+from mimir_jax.encoders import chat as chat_lib
 from mimir_jax.encoders import tokenizers
 from mimir_jax.errors import InputError, require
 from mimir_jax.image_files import RGBImage
@@ -310,9 +311,7 @@ class Tokenization:
         for content in (text, [{"type": "text", "text": text}]):
             chat = [{"role": "user", "content": content}]
             with contextlib.suppress(TypeError, jinja2.TemplateError):
-                turn = self.tokenizer.apply_chat_template(
-                    chat, tokenize=False, add_generation_prompt=answer
-                )
+                turn = chat_lib.apply_template(self.tokenizer, chat, add_generation_prompt=answer)
                 if text.strip() in turn:
                     return turn
         raise InputError(

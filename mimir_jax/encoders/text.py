@@ -295,6 +295,7 @@ class TextEncoder:
                 f"LLM {self._config.llm_path} must have a head to write answers, got states alone; "
                 f"take the weights with lm_head, or {flag('system.text.llm_tokens')}=query"
             )
+        chat.require_text(self._llm.tokenizer, self._config)
         length, row = self._config.length, self._query_row("")
         if len(row) >= length:
             raise InputError(

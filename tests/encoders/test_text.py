@@ -301,6 +301,20 @@ def test_chat_template_that_fails_is_one_line(llm_folder, template, message):
     assert "\n" not in str(error.value) and tokenizer.name_or_path in str(error.value)
 
 
+def test_every_day_is_the_same_to_a_chat_template(llm_folder):
+    template = "\n Today is {{ strftime_now('%d %b %Y') }}. {{ messages[0]['content'] }}"
+    tokenizer = tokenizers.load(llm_folder(chat_template=template))
+    text = chat_lib.render(tokenizer, chat_lib.caption_turn("a star", CONFIG))
+    assert text == "\n Today is 26 Jul 2024. a star"
+
+
+def test_chat_template_that_drops_the_text_is_refused(llm_folder):
+    template = "{% for part in messages[0]['content'] %}{{ part['text'] }}{% endfor %}"
+    tokenizer = tokenizers.load(llm_folder(chat_template=template))
+    with pytest.raises(ValueError, match="must show the text of a turn, got none of it"):
+        chat_lib.require_text(tokenizer, CONFIG)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"model": 3}', '{"a": ' * 2000, "\x00"])
 def test_damaged_tokenizer_is_one_line(llm_folder, content):
     folder = llm_folder()
