@@ -36,11 +36,12 @@ def load(folder: str | os.PathLike[str]) -> "PreTrainedTokenizerBase":
     """
     folder = files.expand_path(folder)
     own = any(folder.glob("*token*"))
-    ggufs = [folder] if folder.suffix == ".gguf" else [] if own else list(folder.glob("[!.]*.gguf"))
-    if len(ggufs) == 1:
+    if folder.suffix == ".gguf" or not own:
         from mimir_jax.weights import gguf
 
-        return gguf.read_tokenizer(ggufs[0])
+        file = folder if folder.suffix == ".gguf" else gguf.find(folder)
+        if file is not None:
+            return gguf.read_tokenizer(file)
     if not own and (folder.parent / "tokenizer").is_dir():
         folder = folder.parent / "tokenizer"
     transformers = libraries.transformers()

@@ -15,6 +15,7 @@ import numpy as np
 
 from mimir_jax.errors import InputError
 from mimir_jax.weights import gguf_file
+from mimir_jax.weights.gguf_file import find as find
 from mimir_jax.weights.gguf_tokenizer import read_tokenizer as read_tokenizer
 from mimir_jax.weights.tensors import Tensor, Tensors
 
@@ -59,12 +60,14 @@ class Opened(NamedTuple):
         class_name: Its class in transformers.
         raw: Its config.
         tensors: Its tensors.
+        files: The file, or all its parts.
     """
 
     kind: str
     class_name: str
     raw: dict[str, Any]
     tensors: Tensors
+    files: tuple[pathlib.Path, ...]
 
 
 class _Architecture(NamedTuple):
@@ -124,7 +127,7 @@ def open_file(path: pathlib.Path) -> Opened:
         tensors[ours] = _unpaired(tensor, heads[match[1]]) if match else tensor
     if known.kind == "llm":
         raw["tie_word_embeddings"] = "lm_head.weight" not in tensors
-    return Opened(known.kind, known.class_name, raw, tensors)
+    return Opened(known.kind, known.class_name, raw, tensors, file.parts)
 
 
 def _llm_config(fields: _Fields) -> dict[str, Any]:

@@ -7,18 +7,21 @@
     tensors     name, sizes (innermost first), type, offset
     data        from the next multiple of `general.alignment`
 
+Large files come in parts, `NAME-00001-of-00003.gguf`: metadata in the first, tensors in all.
+
 Every count and length is compared with the bytes that are left before anything is read by it, so
 that neither time nor memory exceeds a small multiple of the size of the file.
 """
 
 import mmap
 import pathlib
+import re
 import struct
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mimir_jax.errors import InputError
+from mimir_jax.errors import InputError, listed
 from mimir_jax.weights.tensors import Tensor
 
 _MAGIC = b"GGUF"
@@ -40,6 +43,7 @@ _SCALARS = {
     12: "d",
 }
 _STRING, _ARRAY = 8, 9
+_PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 _LEAST = {_STRING: 8, _ARRAY: 12} | {code: struct.calcsize(x) for code, x in _SCALARS.items()}
 _DTYPES = {code: np.dtype(x) for code, x in _SCALARS.items() if x != "?"}
 
@@ -48,14 +52,16 @@ class File(NamedTuple):
     """What a file holds.
 
     Attributes:
-        path: The file.
+        path: The file, the first of those in parts.
         values: Its metadata by name: numbers, texts and lists.
         tensors: Its tensors by name, as float32.
+        parts: All files.
     """
 
     path: pathlib.Path
     values: dict[str, Any]
     tensors: dict[str, Tensor]
+    parts: tuple[pathlib.Path, ...]
 
     def value(self, name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
         """Returns a value of the metadata; `default` where it is absent.
@@ -88,12 +94,45 @@ class _Damaged(Exception):
     """What is wrong with a file."""
 
 
+def find(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the file in a folder, the first of those in parts; None unless there is one."""
+    found = {p: _PART.fullmatch(p.name) for p in folder.glob("[!.]*.gguf")}
+    firsts = [path for path, part in found.items() if part is None or int(part[2]) == 1]
+    return firsts[0] if len(firsts) == 1 else None
+
+
 def read(path: pathlib.Path) -> File:
-    """Reads the metadata of a file and lists its tensors.
+    """Reads the metadata of a file and lists its tensors; any of several parts names them all.
 
     Raises:
-        InputError: if it cannot be read, is no GGUF file, or is damaged.
+        InputError: if it or another part cannot be read, is no GGUF file, or is damaged.
     """
+    file = _read_one(path)
+    count = file.value("split.count", int, 1)
+    if count <= 1:
+        return file
+    name = _PART.fullmatch(path.name)
+    if name is None or int(name[3]) != count:
+        raise InputError(
+            f"file {path} must have the name of a part, NAME-00001-of-{count:05d}.gguf; name all "
+            f"{count} so"
+        )
+    parts = [path.with_name(f"{name[1]}-{i:05d}-of-{name[3]}.gguf") for i in range(1, count + 1)]
+    if absent := [part.name for part in parts if not part.is_file()]:
+        raise InputError(
+            f"file {path} is one of {count} parts, {len(absent)} are absent: {listed(absent)}; "
+            "download them"
+        )
+    files = [_read_one(part) for part in parts]
+    tensors: dict[str, Tensor] = {}
+    for other in files:
+        if both := sorted(tensors.keys() & other.tensors.keys()):
+            raise InputError(f"tensor {both[0]} of {other.path} must lie in one part, got two")
+        tensors |= other.tensors
+    return files[0]._replace(tensors=tensors, parts=tuple(parts))
+
+
+def _read_one(path: pathlib.Path) -> File:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             cursor = _Cursor(data)
@@ -173,7 +212,7 @@ def _read(path: pathlib.Path, cursor: _Cursor) -> File:
         if name in tensors:
             raise _Damaged(f"tensor {name!r:.60} comes twice")
         tensors[name] = _lazy(path, name, shape, kind, start + offset, len(cursor.data))
-    return File(path, values, tensors)
+    return File(path, values, tensors, (path,))
 
 
 def _read_info(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:

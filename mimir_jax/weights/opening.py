@@ -343,9 +343,8 @@ def _recognise(
 def _open_without_config(folder: pathlib.Path, kind: str | None) -> Weights:
     if exported.is_exported(folder):
         return _open_exported(folder)
-    ggufs = sorted(folder.glob("[!.]*.gguf"))
-    if len(ggufs) == 1:
-        return _open_gguf(ggufs[0])
+    if (file := gguf.find(folder)) is not None:
+        return _open_gguf(file)
     if pickle := _find_sat(folder):
         return _open_sat(pickle, kind)
     if (folder / divot.LLM / "config.json").is_file():
@@ -455,7 +454,7 @@ def _sized(found: tensors.Tensors) -> family.Published | None:
 def _open_gguf(path: pathlib.Path) -> Weights:
     opened = gguf.open_file(path)
     known = FAMILIES[opened.kind]
-    return _checked(path, known, opened.class_name, opened.raw, opened.tensors, [path])
+    return _checked(path, known, opened.class_name, opened.raw, opened.tensors, list(opened.files))
 
 
 def _open_sat(path: pathlib.Path, kind: str | None) -> Weights:

@@ -15,6 +15,7 @@ from hypothesis import strategies
 import mimir_jax
 from mimir_jax import config as c
 from mimir_jax import errors, weights
+from mimir_jax.models import params as params_lib
 from mimir_jax.weights import gguf as gguf_lib
 from mimir_jax.weights import gguf_file
 from tests.helpers import relative_error
@@ -25,10 +26,10 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 
-def write(model, path, *, architecture="llama", quantise=False, extra=()):
+def write(model, path, *, architecture="llama", quantise=False, extra=(), **options):
     """Writes a Llama of transformers as GGUF, q and k in pairs of channels."""
     config = model.config
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, architecture, **options)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -70,6 +71,26 @@ def test_llama_from_gguf(tmp_path):
     weights.convert(tmp_path, tmp_path / "native")  # without the tokenizer that it lacks
     ours = case.ours(*mimir_jax.load(tmp_path / "native"))
     assert relative_error(ours, case.theirs(model)) < case.tolerance
+
+
+def test_a_file_in_parts_is_one(tmp_path):
+    model = references._llm("llama").build()
+    write(model, tmp_path / "whole.gguf")
+    want = weights.load(tmp_path / "whole.gguf")[1]
+    (tmp_path / "parts").mkdir()
+    write(model, tmp_path / "parts" / "model.gguf", split_max_tensors=8)
+    parts = sorted((tmp_path / "parts").glob("*.gguf"))
+    assert len(parts) == 3
+    for path in (tmp_path / "parts", *parts[:2]):
+        opened = weights.open_weights(path)
+        assert list(opened.files) == parts
+        for name, value in params_lib.flatten(want).items():
+            np.testing.assert_array_equal(opened.params[name].read(), value)
+    parts[2].rename(tmp_path / "parts" / "part.gguf")
+    with pytest.raises(ValueError, match="is one of 3 parts, 1 are absent: model-00003-of-00003"):
+        weights.open_weights(parts[0])
+    with pytest.raises(ValueError, match="must have the name of a part, NAME-00001-of-00003.gguf"):
+        weights.open_weights(tmp_path / "parts" / "part.gguf")
 
 
 def test_quantised_blocks(tmp_path):
