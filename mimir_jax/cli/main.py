@@ -67,6 +67,10 @@ def _run(program: command.Program, typed: Sequence[str], *, config: str = "mimir
             f"PYTHONOPTIMIZE={sys.flags.optimize}; use -O at most"
         )
     try:
+        os.getcwd()
+    except OSError:
+        threads.leave("error: the current folder must exist, it was removed; change to another")
+    try:
         command.run(program, typed, config=config)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, `head` say, has enough

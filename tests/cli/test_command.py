@@ -176,6 +176,14 @@ def test_docstrings_are_needed():
     assert done.returncode == 1 and "error: Python must keep docstrings" in done.stderr
 
 
+def test_a_removed_current_folder_is_one_line(tmp_path, monkeypatch):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert "the current folder must exist" in commands.error_of("train")
+
+
 def test_text_is_printed_in_any_locale_and_to_closed_streams(monkeypatch):
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", out)
