@@ -14,7 +14,7 @@ from typing import Any
 from absl import flags
 
 from mimir_jax import files
-from mimir_jax.cli import command
+from mimir_jax.cli import command, host
 from mimir_jax.config import Quantization
 from mimir_jax.errors import InputError
 
@@ -39,6 +39,7 @@ def main(args: command.Arguments) -> None:
     out = None if args.flags.json is None else files.expand_path(args.flags.json)
     if out is not None and (out.exists() or not out.parent.is_dir()):
         raise InputError(f"--json must be a new file in an existing folder, got {out}")
+    host.fix_results()
     _simulate_devices(args.flags.topology)
     from mimir_jax import systems
     from mimir_jax.parallel import hardware

@@ -32,7 +32,8 @@ def prepare_host() -> None:
       other; with more, each arena holds memory that the others could use.
     """
     gc.set_threshold(100_000)
-    set_jax()
+    fix_results()
+    _cache_programs()
     if _only_cpu():
         os.environ["XLA_FLAGS"] = f"{_quick_compilation()} {os.environ.get('XLA_FLAGS', '')}"
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # only glibc has it
@@ -43,11 +44,14 @@ def prepare_host() -> None:
         mallopt(trim_threshold, 2**31 - 1)
 
 
-def set_jax() -> None:
-    """Sets the environment variables that JAX reads when it is imported."""
+def fix_results() -> None:
+    """Takes back what the shell asks of JAX that would change results; call before importing it."""
     for name in [name for name in os.environ if name.startswith("JAX_TRANSFER_GUARD")]:
         del os.environ[name]
     os.environ |= _SETTINGS
+
+
+def _cache_programs() -> None:
     with contextlib.suppress(RuntimeError):  # of a user without a home folder, as in containers
         cache = pathlib.Path.home() / ".cache" / "mimir_jax" / "xla"
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))

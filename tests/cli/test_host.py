@@ -36,7 +36,7 @@ def test_results_do_not_depend_on_what_a_shell_asks_of_jax(monkeypatch):
         "JAX_TRANSFER_GUARD_HOST_TO_DEVICE": "disallow",
     }
     with mock.patch.dict(os.environ, asked):
-        host.set_jax()
+        host.fix_results()
         assert not [name for name in os.environ if name.startswith("JAX_TRANSFER_GUARD")]
         assert not {name for name, value in asked.items() if os.environ.get(name) == value}
 
@@ -48,5 +48,5 @@ def test_a_user_without_a_home_folder_has_no_cache(monkeypatch):
     monkeypatch.setattr(pathlib.Path, "home", home)
     with mock.patch.dict(os.environ):
         os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
-        host.set_jax()
+        host._cache_programs()
         assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
