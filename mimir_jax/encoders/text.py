@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mimir_jax import hashing, weights
-from mimir_jax.config import TextConfig, flag
+from mimir_jax.config import T5Config, TextConfig, flag
 from mimir_jax.encoders import chat, decoding, tokenizers
 from mimir_jax.encoders import frozen as frozen_lib
 from mimir_jax.encoders.cache import ContentCache
@@ -349,7 +349,9 @@ class TextNetwork:
         self.model = model
         self.params = params
         self.tokenizer = tokenizer
-        self.pad_id = tokenizers.masked_pad_id(tokenizer, model.config.vocab_size)
+        reads_pads = isinstance(model.config, T5Config)
+        pad_id = tokenizers.read_pad_id if reads_pads else tokenizers.masked_pad_id
+        self.pad_id = pad_id(tokenizer, model.config.vocab_size)
         self._folder = folder
 
     @functools.cached_property

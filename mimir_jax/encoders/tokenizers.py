@@ -88,7 +88,18 @@ def masked_pad_id(tokenizer: "PreTrainedTokenizerBase", rows: int) -> int:
 
     Any serves, and many LLMs have no pad token: then it is the end of sequence, or 0.
     """
-    candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    return _first_id((tokenizer.pad_token_id, tokenizer.eos_token_id), rows)
+
+
+def read_pad_id(tokenizer: "PreTrainedTokenizerBase", rows: int) -> int:
+    """Returns the id at padded positions that a T5 with `rows` embeddings reads like any other.
+
+    That is the pad token, or 0, which it is in every T5, where a tokenizer names none.
+    """
+    return _first_id((tokenizer.pad_token_id,), rows)
+
+
+def _first_id(candidates: Sequence[int | None], rows: int) -> int:
     return next((i for i in candidates if i is not None and 0 <= i < rows), 0)
 
 

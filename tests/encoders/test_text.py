@@ -273,6 +273,21 @@ def test_llm_without_a_pad_token_pads_with_its_end(llm_folder):
         tokenizers.require(tokenizer, "pad", "eos")
 
 
+def test_t5_reads_pads_so_that_its_end_is_none(tmp_path):
+    shipped = weights.resolve("package:tiny/t5")
+    for file in shipped.glob("tokenizer*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    path = tmp_path / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    del settings["pad_token"]
+    path.write_text(json.dumps(settings))
+    tokenizer = tokenizers.load(tmp_path)
+    assert tokenizer.pad_token_id is None and tokenizer.eos_token_id == 1
+    assert tokenizers.read_pad_id(tokenizer, 896) == 0
+    model, params = weights.load(shipped)
+    assert text_lib.TextNetwork(model, params, tokenizer, shipped).pad_id == 0
+
+
 def test_tokens_without_an_embedding_are_named(llm_folder):
     tokenizer = tokenizers.load(llm_folder())
     tokenizer.add_tokens([f"<{i}>" for i in range(30)])
