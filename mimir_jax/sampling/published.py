@@ -21,7 +21,11 @@ from mimir_jax.errors import InputError, require
 from mimir_jax.weights import loading, opening
 
 INDEX = "model_index.json"
-CLASSES = {"CogVideoXPipeline": False, "CogVideoXImageToVideoPipeline": True}
+CLASSES = {
+    "CogVideoXPipeline": False,
+    "CogVideoXImageToVideoPipeline": True,
+    "CogVideoXVideoToVideoPipeline": False,  # the networks of the first
+}
 """The pipelines of diffusers that open, and whether they read a first frame."""
 
 _NETWORKS = {"text_encoder": "t5", "transformer": "dit", "vae": "vae"}
@@ -41,9 +45,8 @@ def read(
     The size is that of the transformer; sampling takes 50 steps at guidance 6, as in diffusers.
 
     Args:
-        folder: Holds `model_index.json` of a `CogVideoXPipeline` or a
-            `CogVideoXImageToVideoPipeline`, and the folders `tokenizer`, `text_encoder`,
-            `transformer`, `vae` and `scheduler`.
+        folder: Holds `model_index.json` of one of `CLASSES`, and the folders `tokenizer`,
+            `text_encoder`, `transformer`, `vae` and `scheduler`.
         dtype: Dtype of the networks; None keeps the stored one.
 
     Raises:

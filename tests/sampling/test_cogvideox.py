@@ -15,7 +15,7 @@ from mimir_jax.config import COGVIDEOX, DiTConfig, VAEConfig
 from mimir_jax.encoders import tokenizers
 from mimir_jax.models import dit
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.sampling import arguments
+from mimir_jax.sampling import arguments, published
 from mimir_jax.sampling import request as request_lib
 from mimir_jax.sampling import video as video_lib
 from mimir_jax.sampling.config import SampleConfig
@@ -462,6 +462,14 @@ def test_released_sizes_are_those_of_diffusers():
         assert arguments.latent_shape(system, (frames, height, width), 1) == shape
     size = {"num_frames": 161, "height": 768, "width": 1360}
     assert arguments.latent_shape(system, (0, 0, 0), 1, **size) == (1, 41, 96, 170, 16)
+
+
+def test_a_pipeline_that_edits_videos_has_the_networks_of_the_first(tmp_path):
+    index = {"_class_name": "CogVideoXVideoToVideoPipeline"}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    for part in ("tokenizer", "scheduler", "text_encoder", "transformer", "vae"):
+        (tmp_path / part).mkdir()
+    assert published.CLASSES[published.check_index(tmp_path)] is False
 
 
 @pytest.mark.torch
