@@ -210,9 +210,10 @@ def _rope(fields: _Fields) -> dict[str, Any]:
         rope |= {"rope_type": "longrope", "short_factor": short, "long_factor": long}
         rope["original_max_position_embeddings"] = original
         return rope if attention is None else rope | {"attention_factor": attention}
-    if scaling == "linear":
-        return rope | {"rope_type": "linear", "factor": float(fields.number("rope.scaling.factor"))}
-    if scaling not in (None, "none"):
+    factor = fields.number("rope.scaling.factor", fields.number("rope.scale_linear", 0))
+    if scaling in (None, "linear") and factor:  # as in llama.cpp, also for the name of 2023
+        return rope | {"rope_type": "linear", "factor": float(factor)}
+    if scaling not in (None, "linear", "none"):
         raise InputError(
             f"file {fields.file.path} must have plain or linear RoPE or factors of its "
             f"frequencies, got scaling {scaling!r}"

@@ -26,7 +26,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 
-def write(model, path, *, architecture="llama", quantise=False, extra=(), **options):
+def write(model, path, *, architecture="llama", quantise=False, extra=(), numbers=(), **options):
     """Writes a Llama of transformers as GGUF, q and k in pairs of channels."""
     config = model.config
     writer = gguf.GGUFWriter(path, architecture, **options)
@@ -39,6 +39,8 @@ def write(model, path, *, architecture="llama", quantise=False, extra=(), **opti
     writer.add_key_length(config.head_dim)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    for name, value in numbers:
+        writer.add_float32(name, value)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     for name, tensor in model.state_dict().items():
@@ -150,6 +152,15 @@ def test_frequency_factors_of_llama_3(tmp_path):
     assert factors.max() > 7.9 and factors.min() < 2
     extra = [("rope_freqs.weight", factors.astype(np.float32))]
     write(model, tmp_path / "model.gguf", extra=extra)
+    ours = case.ours(*mimir_jax.load(tmp_path))
+    assert relative_error(ours, case.theirs(model)) < case.tolerance
+
+
+@pytest.mark.parametrize("name", ["rope.scaling.factor", "rope.scale_linear"])
+def test_a_factor_without_a_type_scales_linearly(tmp_path, name):
+    case = references._llm("llama", rope=c.RopeConfig(kind="linear", factor=4.0))
+    model = case.build()
+    write(model, tmp_path / "model.gguf", numbers=[(f"llama.{name}", 4.0)])
     ours = case.ours(*mimir_jax.load(tmp_path))
     assert relative_error(ours, case.theirs(model)) < case.tolerance
 
