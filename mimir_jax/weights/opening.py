@@ -165,7 +165,7 @@ def open_weights(path: str | os.PathLike[str], *, kind: str | None = None) -> We
         path: As in `load`.
         kind: Opens this part of a published model that holds one, the `vit` of a LLaVA, both towers
             (`clip`) of a CLIP, the `vae` of a training checkpoint of SAT or the `image_vae` in the
-            file of a de-tokenizer of Divot; otherwise it has no effect.
+            file of a de-tokenizer of Divot or of DynamiCrafter; otherwise it has no effect.
 
     Raises:
         ValueError: if they are of no known form or class, damaged, or disagree with their config.
@@ -360,7 +360,7 @@ def _open_without_config(folder: pathlib.Path, kind: str | None) -> Weights:
             f"{folder / 'transformer'}, or use load_pipeline"
         )
     if tensors.is_folder(folder):
-        return _open_by_tensors(folder, *tensors.open_folder(folder))
+        return _open_by_tensors(folder, *tensors.open_folder(folder), kind)
     if len(checkpoints := list(folder.glob("[!.]*.pt"))) == 1:
         return _open_file(checkpoints[0], kind)
     raise InputError(
@@ -411,14 +411,16 @@ def _open_file(path: pathlib.Path, kind: str | None) -> Weights:
         sat.is_vae(named) or sat.is_transformer(named) or family.has_anchor(named, dit.ANCHOR)
     ):
         return _open_sat(path, kind)
-    return _open_by_tensors(path, found, files)
+    return _open_by_tensors(path, found, files, kind)
 
 
 def _open_by_tensors(
-    place: pathlib.Path, found: tensors.Tensors, files: list[pathlib.Path]
+    place: pathlib.Path, found: tensors.Tensors, files: list[pathlib.Path], kind: str | None
 ) -> Weights:
-    """Opens weights without a config, of a kind that its tensors tell."""
-    known = _recognized(found) or _sized(found)
+    """Opens weights without a config, of a kind that its tensors tell; `kind` first."""
+    known = FAMILIES.get(kind or "")
+    if not (isinstance(known, family.Published) and known.recognizes(found)):
+        known = _recognized(found) or _sized(found)
     if known is None:
         raise InputError(
             f"weights {place} have no config.json and must be of a kind that their tensors tell, "

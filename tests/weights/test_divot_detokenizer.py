@@ -138,7 +138,7 @@ def test_unet_opens_by_its_tensors(start, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, back, params)
 
 
-@pytest.mark.parametrize("ending", tensors.PICKLES[:-1])  # .pt are those of SAT
+@pytest.mark.parametrize("ending", tensors.PICKLES)
 def test_checkpoints_of_training_open_by_their_tensors(ending, tmp_path):
     import torch
 
@@ -157,6 +157,23 @@ def test_a_unet_with_heads_of_another_width_needs_a_config(tmp_path):
     named[first] = named[first][:72]
     with pytest.raises(ValueError, match="heads of 64 channels, got 72 channels .*; state their"):
         mimir_jax.load(write(tmp_path / "unet", named, "any.bin"))
+
+
+def test_a_checkpoint_of_dynamicrafter_holds_both_networks(tmp_path):
+    import torch
+
+    named = {n: torch.tensor(x) for n, x in state().items() if not n.startswith("resampler")}
+    start = f"model.{unet.PREFIX}"
+    named = {n.replace(unet.PREFIX, start, 1): x for n, x in named.items()}
+    torch.save(
+        {"state_dict": named | {"cond_stage_model.a": torch.ones(1)}}, tmp_path / "model.ckpt"
+    )
+    for path in (tmp_path, tmp_path / "model.ckpt"):
+        assert opening.open_weights(path).config.widths == CFG.unet.widths
+    opened = opening.open_weights(tmp_path, kind="image_vae")
+    assert opened.config.block_channels == CFG.vae.block_channels
+    want = state()["first_stage_model.encoder.conv_in.bias"]
+    np.testing.assert_array_equal(opened.params["encoder/conv_in/bias"].read(), want)
 
 
 def test_missing_tensors_are_listed_and_unknown_ones_reported(tmp_path, caplog):
