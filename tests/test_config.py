@@ -287,6 +287,20 @@ def test_old_runs_are_upgraded_when_they_are_read():
     assert bridge.from_values(c.TrainConfig, json.loads(bridge.to_json(run))) == run
 
 
+def test_old_runs_of_vimi_name_images_as_today():
+    run = c.from_config_dict(c.TrainConfig, c.find_config("vimi:tiny/stage2"))
+    values = json.loads(bridge.to_json(run))
+    system = values["system"]
+    for section, old, new in (
+        (system["sampler"], "picture_guidance_scale", "image_guidance_scale"),
+        (system["tasks"], "max_pictures", "max_images"),
+        (system, "picture_latents", "reference_latents"),
+        (system, "picture_dropout", "image_dropout"),
+    ):
+        section[old] = section.pop(new)
+    assert bridge.from_values(c.TrainConfig, values) == run
+
+
 @pytest.mark.parametrize("name", ["base", "llm", "t5", "vae"])
 def test_shipped_folders_open(name):
     folder = HERE.parent / "mimir_jax" / "assets" / "tiny" / name

@@ -24,6 +24,10 @@ MOVED: dict[str, str | dict[str, str]] = {
     "data.short": "data.short_clips",
     "optimizer.accumulate": "optimizer.grad_accumulation",
     "mesh.sequence": "mesh.context_parallel",
+    "system.sampler.picture_guidance_scale": "system.sampler.image_guidance_scale",
+    "system.picture_latents": "system.reference_latents",
+    "system.picture_dropout": "system.image_dropout",
+    "system.tasks.max_pictures": "system.tasks.max_images",
 }
 """New path of every field that moved, in the order of the moves.
 
