@@ -250,7 +250,7 @@ def one_line(*, show: bool = False) -> Iterator[None]:
 def _is_of_backend(error: Exception) -> bool:
     """Whether JAX raised an exception while it looked for devices."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals.get("__name__") == "jax._src.xla_bridge"
+    return frame.f_globals.get("__name__", "").endswith(".xla_bridge")
 
 
 def _leave_without_device(error: Exception) -> NoReturn:
