@@ -4,6 +4,7 @@
 
 import dataclasses
 import importlib
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from mimir_jax.errors import InputError
 
 START = "start"
 """Name of the cell with the initial parameters of every run."""
+
+_HERE = pathlib.Path(__file__).parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +88,9 @@ def find_ablation(config: SystemConfig) -> Ablation:
     except ModuleNotFoundError as error:
         if error.name != f"{package}.ablation":
             raise
+        known = ", ".join(sorted(p.parent.name for p in _HERE.glob("*/ablation.py")))
         raise InputError(
-            f"system must have an ablation to run, got {config.kind}, which has none; use mimir, "
-            "divot_llm or vimi"
+            f"system must have an ablation to run, got {config.kind}, which has none; use one of "
+            f"{known}"
         ) from None
     return module.find(config)
