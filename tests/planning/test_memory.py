@@ -121,6 +121,26 @@ def test_a_run_that_cannot_fit_is_refused_with_what_would_help(small, replace, m
         check(whole)
 
 
+@pytest.mark.parametrize(
+    "capacity, advice",
+    [
+        (90, "use one of --config.mesh.data=1 --config.mesh.fsdp=-1, --config.optimizer.name="),
+        (60, "use several of --config.mesh.data=1 --config.mesh.fsdp=-1, --config.optimizer.name="),
+        (40, "use more devices or a smaller model"),
+    ],
+)
+def test_changes_that_make_a_run_fit_are_named(small, replace, monkeypatch, capacity, advice):
+    def stand_in(config, system, devices, *, frozen, capacity):
+        saved = 25 * (config.mesh.fsdp != 1) + 25 * (config.optimizer.name == "adafactor")
+        return memory.Estimate({"parameters": 110 - saved}, {"activations": 0}, capacity, 1)
+
+    monkeypatch.setattr(memory, "estimate", stand_in)
+    monkeypatch.setattr(memory, "device_memory", lambda device, held: capacity)
+    with pytest.raises(ValueError, match="run must fit the memory of a device") as error:
+        check(replace(small, mesh=c.MeshConfig()))
+    assert advice in str(error.value)
+
+
 @pytest.mark.slow
 def test_frozen_networks_count_before_they_are_read(mimir_run, replace, monkeypatch):
     monkeypatch.setattr(memory, "device_memory", lambda device, held: held + 10**9)
