@@ -3,7 +3,6 @@
 """Generation of a suite's videos, batch by batch, skipping those that exist."""
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -80,10 +79,6 @@ class Describer(Protocol):
     """The part of `sampling.description.Agent` that suites use."""
 
     config: Any
-
-    def read(self, path: str | os.PathLike[str]) -> tuple[UInt8[np.ndarray, "f h w 3"], str]:
-        """Reads a video file, and tells how it was resampled."""
-        ...
 
     def describe(
         self, video: UInt8[np.ndarray, "f h w 3"], question: str | None = None, *, seed: int = 0

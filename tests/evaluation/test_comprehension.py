@@ -30,9 +30,6 @@ class Told:
     def __init__(self, config):
         self.config, self.asked = config, 0
 
-    def read(self, path):
-        raise NotImplementedError
-
     def describe(self, video, question=None, *, seed=0):
         texts = 1 + len(INSTRUCTIONS)
         index, place = divmod(self.asked, texts)

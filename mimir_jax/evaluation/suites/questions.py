@@ -14,11 +14,15 @@ ActivityNet-QA are, whose answers may be in a file of their own, by `question_id
 """
 
 import json
+import os
 import pathlib
 import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
 
 from mimir_jax import files, hashing, tables
 from mimir_jax.errors import InputError, require
@@ -32,8 +36,17 @@ _SUFFIXES = ("", ".mp4", ".avi", ".mkv", ".webm", ".mov")
 _LETTERS = string.ascii_uppercase
 
 
+@runtime_checkable
+class FileDescriber(generation.Describer, Protocol):
+    """What describes videos, and reads their files."""
+
+    def read(self, path: str | os.PathLike[str]) -> tuple[UInt8[np.ndarray, "f h w 3"], str]:
+        """Reads a video file, and tells how it was resampled."""
+        ...
+
+
 def evaluate(
-    config: QuestionsEvalConfig, agent: generation.Describer, progress: generation.Progress
+    config: QuestionsEvalConfig, agent: FileDescriber, progress: generation.Progress
 ) -> results.Report:
     """Answers the questions that the folder of results lacks; writes answers and scores.
 
@@ -167,7 +180,7 @@ def format_table(summary: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _answer(
     asked: Sequence[Mapping[str, Any]],
-    agent: generation.Describer,
+    agent: FileDescriber,
     folder: pathlib.Path,
     progress: generation.Progress,
 ) -> list[dict[str, Any]]:
