@@ -20,6 +20,8 @@ DEMOS = ("names", "subjects", "first_frames")
 WORDINGS = ("narrow", "wide", "reserved")
 """Wordings of Toyworld captions, `data.toyworld.language.WORDINGS`; narrow ones mix the styles."""
 
+Variety = Literal["varied", "plain", "single"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
@@ -47,39 +49,67 @@ class CheckpointConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ToyworldEvalConfig(CheckpointConfig):
-    """Generate videos for Toyworld prompts and judge them exactly.
+class GenerationConfig(CheckpointConfig):
+    """A checkpoint and the videos that a suite generates with it.
 
     Attributes:
-        split: Scenes to ask for: `heldout` combinations, which training never shows, or
-            `validation`.
-        variety: Variety of the scenes; by default that of the run's training.
-        scenes: Minimum number of scenes per category, where the split has enough.
-        styles: Styles of narrow captions, or wordings; every scene has a prompt in each.
-        seeds: Videos per prompt.
         seed: Seed of the first video of each prompt.
         batch_size: Videos at a time; by default enough to keep all devices busy.
     """
 
-    split: Literal["heldout", "validation"] = "heldout"
-    variety: Literal["varied", "plain", "single"] | None = None
-    scenes: int = 16
-    styles: tuple[str, ...] = STYLES
-    seeds: int = 1
     seed: int = 0
     batch_size: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
-        _require_at_least(self, "scenes", 1)
-        _require_at_least(self, "seeds", 1)
-        _require_seed(self.seed)
+        if not 0 <= self.seed < 2**64:
+            raise InputError(
+                f"--seed must be within 0..{2**64 - 1}, got {self.seed}; choose another"
+            )
         _require_at_least(self, "batch_size", 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScenesConfig(CheckpointConfig):
+    """A checkpoint and the held-out scenes of Toyworld that a suite judges it by.
+
+    Attributes:
+        split: Scenes: `heldout` combinations, which training never shows, or `validation`.
+        variety: Variety of the scenes; by default that of the run's training.
+        scenes: Number of scenes.
+    """
+
+    split: Literal["heldout", "validation"] = "heldout"
+    variety: Variety | None = None
+    scenes: int
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require_at_least(self, "scenes", 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyworldEvalConfig(ScenesConfig, GenerationConfig):
+    """Generate videos for Toyworld prompts and judge them exactly.
+
+    Attributes:
+        scenes: Minimum number of scenes per category, where the split has enough.
+        styles: Styles of narrow captions, or wordings; every scene has a prompt in each.
+        seeds: Videos per prompt.
+    """
+
+    scenes: int = 16
+    styles: tuple[str, ...] = STYLES
+    seeds: int = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require_at_least(self, "seeds", 1)
         _require_among(self, "styles", (*STYLES, *WORDINGS))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReconstructionEvalConfig(CheckpointConfig):
+class ReconstructionEvalConfig(ScenesConfig, GenerationConfig):
     """Reconstruct held-out clips of Toyworld from their tokens, and judge them exactly.
 
     Each reconstruction is compared with the round trip of its clip through the VAE, the ceiling,
@@ -87,29 +117,14 @@ class ReconstructionEvalConfig(CheckpointConfig):
 
     Attributes:
         checkpoint: Run of `divot`.
-        split: Scenes to reconstruct: `heldout` combinations, which training never shows, or
-            `validation`.
-        variety: Variety of the scenes; by default that of the run's training.
-        scenes: Number of scenes.
         seed: Seed of the first video.
-        batch_size: Videos at a time; by default enough to keep all devices busy.
     """
 
-    split: Literal["heldout", "validation"] = "heldout"
-    variety: Literal["varied", "plain", "single"] | None = None
     scenes: int = 200
-    seed: int = 0
-    batch_size: int | None = None
-
-    def __post_init__(self):
-        super().__post_init__()
-        _require_at_least(self, "scenes", 1)
-        _require_seed(self.seed)
-        _require_at_least(self, "batch_size", 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GroundingEvalConfig(CheckpointConfig):
+class GroundingEvalConfig(GenerationConfig):
     """Generate videos from images and documents of Toyworld, and judge what these brought.
 
     Every held-out scene is asked for with the image or document, without it and in words.
@@ -121,43 +136,31 @@ class GroundingEvalConfig(CheckpointConfig):
         variety: Variety of the scenes; by default that of the run's training.
         scenes: Number of scenes of each.
         seed: Seed of the first video.
-        batch_size: Videos at a time; by default enough to keep all devices busy.
     """
 
     demos: tuple[str, ...] = DEMOS
-    variety: Literal["varied", "plain", "single"] | None = None
+    variety: Variety | None = None
     scenes: int = 200
-    seed: int = 0
-    batch_size: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
         _require_at_least(self, "scenes", 1)
-        _require_seed(self.seed)
-        _require_at_least(self, "batch_size", 1)
         _require_among(self, "demos", DEMOS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ComprehensionEvalConfig(CheckpointConfig):
+class ComprehensionEvalConfig(ScenesConfig):
     """Describe held-out Toyworld clips with Divot's LLM, and judge the texts exactly.
 
     Attributes:
         checkpoint: Run of `divot_llm`.
-        split: Scenes to describe: `heldout` combinations, which training never shows, or
-            `validation`.
-        variety: Variety of the scenes; by default that of the run's training.
-        scenes: Number of scenes.
     """
 
-    split: Literal["heldout", "validation"] = "heldout"
-    variety: Literal["varied", "plain", "single"] | None = None
     scenes: int = 300
 
     def __post_init__(self):
         super().__post_init__()
         _require_no_start(self)
-        _require_at_least(self, "scenes", 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,9 +184,7 @@ class QuestionsEvalConfig(CheckpointConfig):
     def __post_init__(self):
         super().__post_init__()
         _require_no_start(self)
-        for name, what in (("questions", "the file of questions"), ("videos", "their folder")):
-            if not getattr(self, name):
-                raise InputError(f"--{name} must name {what}, got none")
+        _require_named(self, questions="the file of questions", videos="their folder")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -198,7 +199,7 @@ class StoriesEvalConfig(CheckpointConfig):
         seed: Seed of the first story.
     """
 
-    variety: Literal["varied", "plain", "single"] | None = None
+    variety: Variety | None = None
     stories: int = 50
     pages: int = 3
     seed: int = 0
@@ -211,7 +212,7 @@ class StoriesEvalConfig(CheckpointConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VariancesEvalConfig(CheckpointConfig):
+class VariancesEvalConfig(ScenesConfig, GenerationConfig):
     """Sweep the variance with which Divot's LLM draws clip tokens, and measure their likelihood.
 
     Clips of held-out Toyworld prompts are drawn with variances times 0, 0.1, 0.3 and 1, and judged
@@ -219,26 +220,14 @@ class VariancesEvalConfig(CheckpointConfig):
 
     Attributes:
         checkpoint: Run of `divot_llm` with a mixture head.
-        split: Scenes to generate: `heldout` combinations, which training never shows, or
-            `validation`.
-        variety: Variety of the scenes; by default that of the run's training.
         scenes: Minimum number of scenes per category, where the split has enough.
-        seed: Seed of the first video of each prompt.
-        batch_size: Videos at a time; by default enough to keep all devices busy.
     """
 
-    split: Literal["heldout", "validation"] = "heldout"
-    variety: Literal["varied", "plain", "single"] | None = None
     scenes: int = 16
-    seed: int = 0
-    batch_size: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
         _require_no_start(self)
-        _require_at_least(self, "scenes", 1)
-        _require_seed(self.seed)
-        _require_at_least(self, "batch_size", 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -251,7 +240,7 @@ class LossEvalConfig(CheckpointConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VBenchEvalConfig(CheckpointConfig):
+class VBenchEvalConfig(GenerationConfig):
     """Generate videos for VBench's prompts, named as VBench expects.
 
     Attributes:
@@ -259,23 +248,16 @@ class VBenchEvalConfig(CheckpointConfig):
         enhanced: Text file with a longer version of each prompt, line by line; the model reads
             these, and the files keep the names of the short prompts.
         videos_per_prompt: Videos per prompt.
-        seed: Seed of the first video of each prompt.
-        batch_size: Videos at a time; by default enough to keep all devices busy.
     """
 
     prompts: str | None = None
     enhanced: str | None = None
     videos_per_prompt: int = 5
-    seed: int = 0
-    batch_size: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.prompts:
-            raise InputError("--prompts must name VBench's file of prompts, got none")
+        _require_named(self, prompts="VBench's file of prompts")
         _require_at_least(self, "videos_per_prompt", 1)
-        _require_seed(self.seed)
-        _require_at_least(self, "batch_size", 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -297,7 +279,7 @@ class FeaturesEvalConfig(CheckpointConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class UCF101EvalConfig(CheckpointConfig):
+class UCF101EvalConfig(GenerationConfig):
     """Generate clips of action classes, and score them as UCF101 zero-shot: FVD and IS.
 
     The share of clips per class is that of the real videos. FVD compares with one random window of
@@ -317,7 +299,6 @@ class UCF101EvalConfig(CheckpointConfig):
             frames of UCF101. By default there is none.
         reference_fps: Rate of the real windows; by default every stored frame.
         seed: Seed of the first video, and of the windows.
-        batch_size: Videos at a time; by default enough to keep all devices busy.
     """
 
     prompts: str | None = None
@@ -330,22 +311,19 @@ class UCF101EvalConfig(CheckpointConfig):
     crop: Literal["square", "native"] = "square"
     retrieve: str | None = None
     reference_fps: float | None = None
-    seed: int = 0
-    batch_size: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
         _require_named(self, prompts="the prompts of classes", videos="the folder of real videos")
         _require_one(self, "extractor", "classifier")
         _require_read(self, "reference_fps", "extractor")
-        for name in ("clips", "clip_frames", "batch_size"):
+        for name in ("clips", "clip_frames"):
             _require_at_least(self, name, 1)
         _require_above_zero(self, "reference_fps")
-        _require_seed(self.seed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MSRVTTEvalConfig(CheckpointConfig):
+class MSRVTTEvalConfig(GenerationConfig):
     """Generate a clip for a random caption of each test video, and score CLIPSIM and FVD.
 
     Attributes:
@@ -358,7 +336,6 @@ class MSRVTTEvalConfig(CheckpointConfig):
         clip_frames: Frames of a clip.
         reference_fps: Rate of the real windows; by default every stored frame.
         seed: Seed of the first video, of the captions and of the windows.
-        batch_size: Videos at a time; by default enough to keep all devices busy.
     """
 
     captions: str | None = None
@@ -368,8 +345,6 @@ class MSRVTTEvalConfig(CheckpointConfig):
     clips: int | None = None
     clip_frames: int = 16
     reference_fps: float | None = None
-    seed: int = 0
-    batch_size: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -379,14 +354,13 @@ class MSRVTTEvalConfig(CheckpointConfig):
             raise InputError("--videos must name the folder of real videos for FVD, got none")
         for name in ("videos", "reference_fps"):
             _require_read(self, name, "extractor")
-        for name in ("clips", "clip_frames", "batch_size"):
+        for name in ("clips", "clip_frames"):
             _require_at_least(self, name, 1)
         _require_above_zero(self, "reference_fps")
-        _require_seed(self.seed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SubjectsEvalConfig(CheckpointConfig):
+class SubjectsEvalConfig(GenerationConfig):
     """Generate clips of given subjects, and score fidelity, text and motion as in DreamBench.
 
     The model gets the first image of each subject by name; fidelity is measured against all of
@@ -402,7 +376,6 @@ class SubjectsEvalConfig(CheckpointConfig):
         samples_per_prompt: Clips per prompt.
         clip_frames: Frames of a clip.
         seed: Seed of the first clip of each prompt.
-        batch_size: Videos at a time; by default enough to keep all devices busy.
     """
 
     prompts: str | None = None
@@ -411,16 +384,13 @@ class SubjectsEvalConfig(CheckpointConfig):
     dino: str | None = None
     samples_per_prompt: int = 4
     clip_frames: int = 16
-    seed: int = 0
-    batch_size: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
         _require_named(self, prompts="the file of prompts", images="the folder of subjects")
         _require_one(self, "clip", "dino")
-        for name in ("samples_per_prompt", "clip_frames", "batch_size"):
+        for name in ("samples_per_prompt", "clip_frames"):
             _require_at_least(self, name, 1)
-        _require_seed(self.seed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -490,8 +460,3 @@ def _require_above_zero(config: object, name: str) -> None:
     value = getattr(config, name)
     if value is not None and not 0 < value < float("inf"):
         raise InputError(f"--{name} must be above 0, got {value}")
-
-
-def _require_seed(seed: int) -> None:
-    if not 0 <= seed < 2**64:
-        raise InputError(f"--seed must be within 0..{2**64 - 1}, got {seed}; choose another")
