@@ -1,9 +1,9 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Features of generated and real clips in a results folder, one JSON line per clip.
+"""Features of generated and real clips in a results folder, and the distance of the two.
 
-Generated clips are embedded before mp4 compression. Lines hold float32 vectors in base64, so a
-stopped evaluation resumes.
+Generated clips are embedded before mp4 compression. There is a JSON line per clip, with float32
+vectors in base64, so a stopped evaluation resumes.
 """
 
 import base64
@@ -18,6 +18,7 @@ from mimir_jax import files
 from mimir_jax.data import transforms, video_io
 from mimir_jax.errors import InputError, require
 from mimir_jax.evaluation import generation, results
+from mimir_jax.evaluation.metrics import frechet
 from mimir_jax.parallel import distributed
 from mimir_jax.sampling import video as video_lib
 
@@ -191,6 +192,33 @@ def read_window(
         return video_io.read_clip(path, pick, fit)
     except video_io.UnreadableClip as error:
         raise InputError(f"video {path} must be readable: {error}; leave it out") from None
+
+
+def frechet_score(
+    lines: Sequence[Line],
+    reference: Sequence[Line],
+    *,
+    is_video: bool,
+) -> dict[str, Any]:
+    """Returns the distance of embedded clips from real ones, under its name in results.
+
+    That of a network that reads frames alone is a `frame_distance`, not an `fvd`.
+    """
+    generated, real = (stack(rows, "features") for rows in (lines, reference))
+    value, interval = frechet.distance_with_interval(generated, real)
+    score = {"value": value, "interval": interval, "real_clips": len(real)}
+    return {"fvd" if is_video else "frame_distance": score}
+
+
+def frechet_rows(scores: Mapping[str, Any]) -> list[list[str]]:
+    """Returns the row of the Fréchet distance, none where it was not measured."""
+    rows = []
+    for name, title in (("fvd", "FVD"), ("frame_distance", "Fréchet distance of mean frames")):
+        if score := scores.get(name):
+            interval = score["interval"]
+            shown = "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+            rows.append([title, f"{score['value']:.2f}", shown])
+    return rows
 
 
 def list_videos(folder: pathlib.Path) -> dict[str, pathlib.Path]:

@@ -21,7 +21,6 @@ from mimir_jax.evaluation import checkpoints, confidence, embedded_clips, genera
 from mimir_jax.evaluation.config import MSRVTTEvalConfig
 from mimir_jax.evaluation.extractors import opening
 from mimir_jax.evaluation.metrics import similarity
-from mimir_jax.evaluation.suites import ucf101
 from mimir_jax.parallel import distributed
 
 SIZE = (256, 256)
@@ -140,7 +139,7 @@ def format_table(scores: Mapping[str, Any]) -> str:
     if score := scores.get("clipsim"):
         low, high = score["interval"]
         rows.append(["CLIPSIM", f"{score['value']:.4f}", f"{low:.4f} to {high:.4f}"])
-    rows += ucf101.frechet_rows(scores)
+    rows += embedded_clips.frechet_rows(scores)
     return tables.align(rows)
 
 
@@ -212,7 +211,7 @@ class _Measures:
             scores["clipsim"] = {"value": float(values.mean()), "interval": interval}
         if self._extractor is not None:
             is_video = self._extractor.is_video
-            scores |= ucf101.frechet_score(lines, reference, is_video=is_video)
+            scores |= embedded_clips.frechet_score(lines, reference, is_video=is_video)
         return scores
 
 

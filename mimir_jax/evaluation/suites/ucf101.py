@@ -20,7 +20,7 @@ from mimir_jax.errors import listed, require
 from mimir_jax.evaluation import checkpoints, embedded_clips, generation, results
 from mimir_jax.evaluation.config import UCF101EvalConfig
 from mimir_jax.evaluation.extractors import opening
-from mimir_jax.evaluation.metrics import frechet, inception
+from mimir_jax.evaluation.metrics import inception
 from mimir_jax.parallel import distributed
 
 SIZES = {"square": (256, 256), "native": (240, 320)}
@@ -163,39 +163,12 @@ def plan_samples(
 def format_table(scores: Mapping[str, Any]) -> str:
     """Formats the scores: a row for each."""
     rows = [["score", "value", "95 % interval"]]
-    rows += frechet_rows(scores)
+    rows += embedded_clips.frechet_rows(scores)
     if score := scores.get("inception_score"):
         low, high = score["interval"]
         mean = f"{score['mean']:.2f} ± {score['deviation']:.2f}"
         rows.append(["IS, 10 splits", mean, f"{low:.2f} to {high:.2f}"])
     return tables.align(rows)
-
-
-def frechet_rows(scores: Mapping[str, Any]) -> list[list[str]]:
-    """Returns the row of the Fréchet distance, none where it was not measured."""
-    rows = []
-    for name, title in (("fvd", "FVD"), ("frame_distance", "Fréchet distance of mean frames")):
-        if score := scores.get(name):
-            interval = score["interval"]
-            shown = "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
-            rows.append([title, f"{score['value']:.2f}", shown])
-    return rows
-
-
-def frechet_score(
-    lines: Sequence[embedded_clips.Line],
-    reference: Sequence[embedded_clips.Line],
-    *,
-    is_video: bool,
-) -> dict[str, Any]:
-    """Returns the distance of embedded clips from real ones, under its name in results.
-
-    That of a network that reads frames alone is a `frame_distance`, not an `fvd`.
-    """
-    generated, real = (embedded_clips.stack(rows, "features") for rows in (lines, reference))
-    value, interval = frechet.distance_with_interval(generated, real)
-    score = {"value": value, "interval": interval, "real_clips": len(real)}
-    return {"fvd" if is_video else "frame_distance": score}
 
 
 class _Measures:
@@ -255,7 +228,8 @@ class _Measures:
         """Returns the scores of embedded clips."""
         scores: dict[str, Any] = {}
         if self._extractor is not None:
-            scores |= frechet_score(lines, reference, is_video=self._extractor.is_video)
+            is_video = self._extractor.is_video
+            scores |= embedded_clips.frechet_score(lines, reference, is_video=is_video)
         if self._classifier is not None:
             scores["inception_score"] = self._inception_score(self._classifier, lines)
         return scores
