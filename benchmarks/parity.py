@@ -31,7 +31,7 @@ from benchmarks import harness  # noqa: E402
 from mimir_jax.diffusion.scheduler_config import load_scheduler  # noqa: E402
 from mimir_jax.models import dit, functional  # noqa: E402
 from mimir_jax.weights import divot_tokenizer  # noqa: E402
-from tests.diffusion import test_scheduler_config as schedulers  # noqa: E402
+from tests.diffusion import trajectories  # noqa: E402
 from tests.helpers import relative_error  # noqa: E402
 from tests.models import dit_reference, llm_reference, test_dit, test_vit, vae_reference  # noqa: E402
 from tests.models.divot import clips, tokenizer_reference  # noqa: E402
@@ -242,18 +242,18 @@ def measure_samplers(folder: pathlib.Path) -> Iterator[Row]:
     """Compares whole trajectories of a smooth velocity with those of diffusers in float64."""
     for name in ("ddim", "dpm"):
         for shift in (1.0, 3.0):
-            options = schedulers.RELEASED | {"snr_shift_scale": shift}
+            options = trajectories.RELEASED | {"snr_shift_scale": shift}
             place = folder / f"{name}-{shift}"
-            theirs = schedulers.reference(name, options)
+            theirs = trajectories.reference(name, options)
             theirs.save_pretrained(str(place))
             for steps in (50, 30):
                 sampler = load_scheduler(place, steps)
                 rng = np.random.default_rng(0)
-                shape = schedulers.SHAPE
+                shape = trajectories.SHAPE
                 latents, noise = rng.normal(size=shape), rng.normal(size=(steps, *shape))
                 table = theirs.alphas_cumprod.numpy()
-                expected = schedulers.run_reference(theirs, table, steps, latents, noise)
-                ours = schedulers.trajectory(sampler, *map(np.float32, (latents, noise)))
+                expected = trajectories.run_reference(theirs, table, steps, latents, noise)
+                ours = trajectories.trajectory(sampler, *map(np.float32, (latents, noise)))
                 case = f"{name.upper()}, all {steps} steps, s={shift:.0f}"
                 yield Row("sampler", case, 1e-6, relative_error(ours, expected))
 

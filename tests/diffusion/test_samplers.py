@@ -9,9 +9,15 @@ import pytest
 
 from mimir_jax.config import DiffusionConfig, SamplerConfig
 from mimir_jax.diffusion import samplers, schedules
+from tests.diffusion.trajectories import (
+    RELEASED,
+    SHAPE,
+    reference,
+    run_reference,
+    trajectory,
+    velocity,
+)
 from tests.helpers import relative_error
-
-SHAPE = (2, 3, 4)
 
 
 def make(name, num_steps, shift=1.0, previous="reference", **overrides):
@@ -20,57 +26,8 @@ def make(name, num_steps, shift=1.0, previous="reference", **overrides):
     return samplers.make_sampler(cfg, schedule)
 
 
-def velocity(xt, timestep):
-    """A smooth stand-in for a network, the same in numpy and JAX."""
-    module = jnp if isinstance(xt, jax.Array) else np
-    return 0.7 * module.sin(xt) - 0.2 * xt + 1e-3 * timestep.reshape(-1, 1, 1)
-
-
 def predict(xt, timestep, condition, aux):
     return velocity(xt, timestep), aux
-
-
-def run_reference(name, num_steps, shift, latents, noise):
-    """Runs the loop of the diffusers pipeline in float64, with `noise` injected."""
-    import torch
-    from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
-
-    kind = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}[name]
-    scheduler = kind(
-        prediction_type="v_prediction",
-        timestep_spacing="trailing",
-        rescale_betas_zero_snr=True,
-        snr_shift_scale=shift,
-        clip_sample=False,
-    )
-    scheduler.set_timesteps(num_steps)
-    xt, old, trajectory = torch.tensor(latents), None, []
-    for i, t in enumerate(scheduler.timesteps):
-        pred = torch.tensor(velocity(xt.numpy(), np.full(2, t.item())))
-        if name == "ddim":
-            xt = scheduler.step(pred, t, xt, return_dict=False)[0]
-        else:
-            back = scheduler.timesteps[i - 1] if i else None
-            with pytest.MonkeyPatch.context() as patch:
-                module = "diffusers.schedulers.scheduling_dpm_cogvideox.randn_tensor"
-                patch.setattr(module, lambda *a, i=i, **k: torch.tensor(noise[i]))
-                xt, old = scheduler.step(pred, old, t, back, xt, return_dict=False)
-        trajectory.append(xt.numpy())
-    return np.stack(trajectory)
-
-
-def trajectory(sampler, latents, noise):
-    """Runs the sampler's own methods and keeps every state."""
-
-    def body(state, inputs):
-        timestep, step, fresh = inputs
-        state = sampler.update(state, velocity(state.xt, jnp.full(2, timestep)), step, fresh)
-        return state, state.xt
-
-    steps = jax.tree.map(jnp.asarray, sampler.coefficients())
-    timesteps = jnp.asarray(sampler.schedule.timesteps(sampler.num_steps))
-    start = sampler.initialize(jnp.asarray(latents))
-    return jax.jit(lambda *xs: jax.lax.scan(body, start, xs)[1])(timesteps, steps, noise)
 
 
 @pytest.mark.torch
@@ -80,7 +37,9 @@ def trajectory(sampler, latents, noise):
 def test_trajectory_is_that_of_diffusers(name, num_steps, shift):
     rng = np.random.default_rng(0)
     latents, noise = rng.normal(size=SHAPE), rng.normal(size=(num_steps, *SHAPE))
-    expected = run_reference(name, num_steps, shift, latents, noise)
+    scheduler = reference(name, RELEASED | {"snr_shift_scale": shift})
+    table = scheduler.alphas_cumprod.numpy()
+    expected = run_reference(scheduler, table, num_steps, latents, noise)
     sampler = make(name, num_steps, shift)
     with jax.enable_x64(True):
         exact = trajectory(sampler, latents, noise)
