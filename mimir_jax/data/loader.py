@@ -14,7 +14,6 @@ and each bucket has an order of its own.
 
 import functools
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -26,6 +25,7 @@ from jax.sharding import Sharding
 
 from mimir_jax import files
 from mimir_jax.data import buckets as buckets_lib
+from mimir_jax.data import order as order_lib
 from mimir_jax.data import schedule as schedule_lib
 from mimir_jax.data import sources
 from mimir_jax.errors import InputError
@@ -157,66 +157,6 @@ class Loader(Iterator[Batch]):
         return iter(records)
 
 
-class _Own(grain.MapDataset):
-    """Keeps the rows of each batch that this process holds."""
-
-    def __init__(
-        self,
-        parent: grain.MapDataset,
-        places: schedule_lib.Rows,
-        own: schedule_lib.Rows,
-        rows: Sequence[Sequence[int]],
-    ):
-        """Takes `rows[bucket]` of each batch in `parent`.
-
-        Args:
-            parent: All rows.
-            places: Where each batch stands among them.
-            own: Where each batch stands among those of this process.
-            rows: Rows of this process of a batch of each bucket.
-        """
-        super().__init__(parent)
-        self._places, self._own, self._rows = places, own, rows
-
-    def __len__(self) -> int:
-        return sys.maxsize
-
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return self.slice(index)
-        batch, row = self._own.find(index)
-        rows = self._rows[self._own.schedule.bucket(batch)]
-        return self._parent[self._places.first(batch) + rows[row]]
-
-
-class _Order:
-    """The record at each place, endless: that of the batch's bucket which comes next in its order.
-
-    Args:
-        places: Where each batch stands.
-        groups: Records of each bucket.
-        orders: Endless orders of each bucket, of numbers in its group.
-    """
-
-    def __init__(
-        self,
-        places: schedule_lib.Rows,
-        groups: Sequence[Sequence[int]],
-        orders: Sequence[grain.MapDataset | None],
-    ):
-        self._places, self._groups, self._orders = places, groups, orders
-
-    def __len__(self) -> int:
-        return sys.maxsize
-
-    def __getitem__(self, place: int) -> int:
-        batch, row = self._places.find(place)
-        schedule = self._places.schedule
-        bucket = schedule.bucket(batch)
-        number = schedule.before(batch)[bucket] * self._places.sizes[bucket] + row
-        return self._groups[bucket][int(self._orders[bucket][number])]
-
-
 def make_loader(
     source: sources.Source,
     *,
@@ -258,16 +198,10 @@ def make_loader(
     _require(
         isinstance(seed, int) and seed >= 0, f"seed must be a whole number from 0, got {seed!r}"
     )
-    groups = getattr(source, "groups", (range(len(source)),))
+    groups = source.groups if isinstance(source, buckets_lib.Grouped) else None
     batches = (global_batch,) if isinstance(global_batch, int) else tuple(global_batch)
-    for name, value, least in (
-        ("global_batch", min(batches), 1),
-        ("start_batch", start_batch, 0),
-        ("num_workers", num_workers, 0),
-        ("num_threads", num_threads, 0),
-        ("prefetch", prefetch, 1),
-    ):
-        _require(value >= least, f"{name} must be at least {least}, got {value}")
+    _require_at_least(1, global_batch=min(batches), prefetch=prefetch)
+    _require_at_least(0, start_batch=start_batch, num_workers=num_workers, num_threads=num_threads)
     _require(
         sharding is None or (process_index is None and process_count is None),
         "rows must come from sharding or from process_index and process_count, got both; pass one",
@@ -279,21 +213,16 @@ def make_loader(
         for batch in batches
     ]
     order_seed, record_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
-    schedule = schedule_lib.make([len(group) for group in groups], batches, order_seed)
+    sizes = [len(group) for group in groups or (source,)]
+    schedule = schedule_lib.make(sizes, batches, order_seed)
     places = schedule_lib.Rows(schedule, batches)
     own = schedule_lib.Rows(schedule, tuple(len(part) for part in rows))
-    orders = [
-        _endless(len(group), (order_seed + number) % 2**32 if shuffle else None)
-        for number, group in enumerate(groups)
-    ]
-    order = orders[0]
-    if isinstance(source, buckets_lib.Grouped):
-        order = grain.MapDataset.source(_Order(places, groups, orders))
+    order = order_lib.make_order(len(source), groups, places, order_seed if shuffle else None)
     records = order.random_map(functools.partial(_read_record, source, transform), seed=record_seed)
     name = getattr(source, "name", str)
     ahead = prefetch * max(own.sizes)
     return Loader(
-        _Own(records, places, own, rows),
+        order_lib.OwnRows(records, places, own, rows),
         {
             "seed": seed,
             "shuffle": shuffle,
@@ -315,14 +244,6 @@ def make_loader(
         ),
         left_out=getattr(source, "left_out", {}),
     )
-
-
-def _endless(count: int, seed: int | None) -> grain.MapDataset | None:
-    """Returns endless passes over `count` numbers, each in a new order; None without any."""
-    if not count:
-        return None
-    order = grain.MapDataset.range(count)
-    return (order if seed is None else order.shuffle(seed=seed)).repeat()
 
 
 def _read_record(
@@ -384,6 +305,11 @@ def device_put(batch: T, sharding: Sharding) -> T:
     """
     put = functools.partial(jax.make_array_from_process_local_data, sharding)
     return jax.tree.map(lambda rows: put(jax.device_get(rows)), batch)
+
+
+def _require_at_least(least: int, **options: int) -> None:
+    for name, value in options.items():
+        _require(value >= least, f"{name} must be at least {least}, got {value}")
 
 
 def _require(condition: bool, rule: str) -> None:
