@@ -1,3 +1,3 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Grain input: sources, transforms, the batch iterator."""
+"""Clips and captions: sources, video decoding, buckets, the loader, stored features."""

@@ -1,3 +1,3 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Prompts to features: tokenizers, instructions, decoding."""
+"""Frozen networks as encoders: prompts, images and clips to features and latents."""

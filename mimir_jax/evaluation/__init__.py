@@ -1,12 +1,14 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Judges Toyworld clips from their pixels, by rules.
+"""Evaluation of checkpoints: a judge of Toyworld clips, suites, and metrics of features.
 
-from mimir_jax import evaluation
+The judge reads scenes from pixels, by rules. This package gives access to it:
 
-print(evaluation.observe(clip).describe())
-verdict = evaluation.judge(scene, clip)
-print(verdict["colour"].passed, verdict["colour"].reason)
+    from mimir_jax import evaluation
+
+    print(evaluation.observe(clip).describe())
+    verdict = evaluation.judge(scene, clip)
+    print(verdict["colour"].passed, verdict["colour"].reason)
 """
 
 from mimir_jax.evaluation.judge.observation import Group, Observation

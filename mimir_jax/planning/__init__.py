@@ -1,3 +1,3 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a run will take, before it starts: memory, traffic, compilation for other hardware."""
+"""Needs of a run, known before it starts: memory, traffic, compilation for other hardware."""

@@ -1,3 +1,3 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What is done once, before training: frozen networks run over the data."""
+"""Work before training: raw footage to clips, cutouts, precomputed features, recipes."""

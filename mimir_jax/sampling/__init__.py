@@ -1,3 +1,3 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""From prompts to videos."""
+"""Videos from requests, their files and gallery, and descriptions of videos."""

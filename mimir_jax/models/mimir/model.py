@@ -78,7 +78,7 @@ class Mimir(nnx.Module):
         image_latents: Float[Array, "b t h w c_image"] | None = None,
         ofs: Float[Array, " b"] | None = None,
     ) -> Float[Array, "b t h w c_out"]:
-        """Conditions and predicts in one call, as the training step does.
+        """Conditions and predicts in one call.
 
         `image_latents` and `ofs` are inputs of image-to-video bases; see `Condition`.
         """
