@@ -17,6 +17,7 @@ from mimir_jax import files
 from mimir_jax.cli import command, host
 from mimir_jax.config import Quantization
 from mimir_jax.errors import InputError
+from mimir_jax.planning.config import Program
 
 WORDS = ""
 CONFIG = True
@@ -26,8 +27,7 @@ def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags of the command."""
     text = "KIND:SIZE, such as v5p:4x4x4, or cpu:8 for 8 simulated devices."
     flags.DEFINE_string("topology", "cpu:8", text, values)
-    programs = ["train", "sample", "decode"]
-    flags.DEFINE_enum("program", "train", programs, "Program to compile.", values)
+    flags.DEFINE_enum("program", "train", typing.get_args(Program), "Program to compile.", values)
     text = "8-bit kernels of the sampling networks, for --program sample."
     flags.DEFINE_enum("quantize", "off", typing.get_args(Quantization), text, values)
     flags.DEFINE_string("json", None, "File to write the report to; must not exist.", values)

@@ -13,8 +13,8 @@ both: a lower bound for any program. The compiler's own count of bytes counts a 
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,13 +29,11 @@ from mimir_jax.parallel import context, hardware
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.parallel import rules as rules_lib
 from mimir_jax.planning import collectives, memory
+from mimir_jax.planning.config import Program
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.systems import base, quantized
 from mimir_jax.training import compiled_step, metrics
 from mimir_jax.training import flops as flops_lib
-
-Program = Literal["train", "sample", "decode"]
-PROGRAMS = ("train", "sample", "decode")
 
 
 class DoesNotFitError(InputError):
@@ -147,42 +145,61 @@ def compile_run(
     lowered, parts, flops, executed = lower(config, system, bucket, mesh)
     compiled = _compile(lowered.compile, program, topology)
     compile_seconds = time.monotonic() - start
-    analysis = compiled.memory_analysis()
-    results, scratch = analysis.output_size_in_bytes, analysis.temp_size_in_bytes
-    used = {name: mesh_lib.device_bytes(tree) for name, tree in parts.items()}
     if program != "decode":
-        frozen = memory.describe_frozen(system.frozen, mesh)
-        used["frozen networks"] = mesh_lib.device_bytes(frozen)
-    # Donated outputs reuse the memory of their arguments; the rest needs its own.
-    used["outputs"] = max(0, results - analysis.alias_size_in_bytes)
-    used["temporary"] = scratch
-    used["total"] = sum(used.values())
+        parts = {**parts, "frozen networks": memory.describe_frozen(system.frozen, mesh)}
+    touched = _touched_bytes(compiled)
     traffic = collectives.collectives(compiled.as_text())
-    touched = analysis.argument_size_in_bytes + results + 2 * scratch
-    chip, number = topology.chip, len(topology.devices)
-    seconds = {}
-    if chip is not None:
-        seconds = {
-            "arithmetic": executed / (number * chip.flops),
-            "memory": touched / chip.bandwidth,
-            "links": sum(x.moved for x in traffic.values()) / (chip.link * max(1, topology.links)),
-        }
     return Report(
         program=program,
         topology=topology.name,
-        devices=number,
+        devices=len(topology.devices),
         mesh=dict(mesh.shape),
         bucket=bucket.name,
         batch_size=1 if program == "decode" else bucket.batch,
-        memory=used,
-        capacity=None if chip is None else chip.memory,
+        memory=_memory_by_part(compiled, parts),
+        capacity=None if topology.chip is None else topology.chip.memory,
         flops=flops,
         executed_flops=executed,
         touched=touched,
         traffic=traffic,
-        seconds=seconds,
+        seconds=_least_seconds(topology, executed, touched, traffic),
         compile_seconds=compile_seconds,
     )
+
+
+def _memory_by_part(compiled: jax.stages.Compiled, parts: Mapping[str, Any]) -> dict[str, int]:
+    """Returns the bytes on the fullest device: of the arguments in `parts`, and of the rest."""
+    analysis = compiled.memory_analysis()
+    used = {name: mesh_lib.device_bytes(tree) for name, tree in parts.items()}
+    # Donated outputs reuse the memory of their arguments; the rest needs its own.
+    used["outputs"] = max(0, analysis.output_size_in_bytes - analysis.alias_size_in_bytes)
+    used["temporary"] = analysis.temp_size_in_bytes
+    return {**used, "total": sum(used.values())}
+
+
+def _touched_bytes(compiled: jax.stages.Compiled) -> int:
+    """Returns the least bytes that a device reads and writes in one execution."""
+    analysis = compiled.memory_analysis()
+    scratch = 2 * analysis.temp_size_in_bytes
+    return analysis.argument_size_in_bytes + analysis.output_size_in_bytes + scratch
+
+
+def _least_seconds(
+    topology: hardware.Topology,
+    executed: int,
+    touched: int,
+    traffic: Mapping[str, collectives.Traffic],
+) -> dict[str, float]:
+    """Returns the least time by resource; empty for a topology without a data sheet."""
+    chip = topology.chip
+    if chip is None:
+        return {}
+    moved = sum(kind.moved for kind in traffic.values())
+    return {
+        "arithmetic": executed / (len(topology.devices) * chip.flops),
+        "memory": touched / chip.bandwidth,
+        "links": moved / (chip.link * max(1, topology.links)),
+    }
 
 
 def _compile(

@@ -4,6 +4,7 @@
 
 import json
 import signal
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from mimir_jax.models.divot import detokenizer
 from mimir_jax.parallel import hardware
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.planning import aot, memory
+from mimir_jax.planning.config import Program
 from mimir_jax.preparation import precompute
 from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling.request import Request
@@ -132,7 +134,7 @@ def test_it_is_evaluated_and_compiled_ahead(run, trained, tmp_path):
     config = ReconstructionEvalConfig(checkpoint=str(folder), scenes=2, out=str(tmp_path / "out"))
     report = reconstruction.evaluate(config, open_lib.open_pipeline(folder), lambda done, of: None)
     assert "PSNR, dB" in report.text and "object_class" in report.text
-    for program in aot.PROGRAMS:
+    for program in typing.get_args(Program):
         assert aot.compile_run(run, hardware.find_topology("cpu:8"), program).memory["total"] > 0
 
 

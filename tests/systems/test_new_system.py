@@ -3,6 +3,7 @@
 """A system in a folder of its own: three files, and everything that takes a system takes it."""
 
 import json
+import typing
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from mimir_jax.evaluation.suites import loss
 from mimir_jax.parallel import hardware
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.planning import aot, memory
+from mimir_jax.planning.config import Program
 from mimir_jax.preparation import precompute
 from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling.request import Request
@@ -224,7 +226,7 @@ def test_a_folder_is_a_system(toy_run, tmp_path, replace):
 
     # Compiled ahead of time.
     topology = hardware.find_topology("cpu:8")
-    for program in aot.PROGRAMS:
+    for program in typing.get_args(Program):
         report = aot.compile_run(run, topology, program)
         assert report.memory["total"] > 0
 

@@ -5,6 +5,7 @@
 import collections
 import dataclasses
 import json
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from mimir_jax.errors import InputError
 from mimir_jax.parallel import hardware
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.planning import aot
+from mimir_jax.planning.config import Program
 from mimir_jax.preparation import precompute
 from mimir_jax.sampling import gallery, request, retrieval, video
 from mimir_jax.sampling import open as open_lib
@@ -504,7 +506,7 @@ def test_all_routes_train_and_compile_ahead(run, trained, frozen, tmp_path, repl
         result = loop.train(replace(config, steps=1), tmp_path / name)
         assert np.isfinite(result.after["loss"])
     for config in (run, *others.values()):
-        for program in aot.PROGRAMS:
+        for program in typing.get_args(Program):
             assert aot.compile_run(config, hardware.find_topology("cpu:8"), program).memory["total"]
     model, params = weights.load(trained[0], kind="vimi")
     assert set(params) == {"aligner", "dit"} and model.config == run.system.model
