@@ -11,8 +11,7 @@ from PIL import Image
 from mimir_jax import config as c
 from mimir_jax import systems
 from mimir_jax.models import dit
-from mimir_jax.sampling import first_frames, published
-from mimir_jax.sampling import open as open_lib
+from mimir_jax.sampling import configure, first_frames, published
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.sampling.open import load_pipeline, open_pipeline
 from mimir_jax.sampling.request import Request
@@ -147,13 +146,13 @@ def test_scales_and_models_that_read_no_image_are_told(pipelines, tmp_path):
     _, later, folder = pipelines["1.5-5b-i2v"]
     assert later.settings["image_latent_scale"] == "inverse"
     run, _ = published.read(folder)
-    raw = open_lib.configure(run, SampleConfig(image_latent_scale="raw"), folder)
+    raw = configure.with_settings(run, SampleConfig(image_latent_scale="raw"), folder)
     assert systems.make_system(raw).sampling_options()["image_latent_scale"] == "raw"
     with pytest.raises(ValueError, match="--height must be .* of at most 64 .* got 80"):
-        open_lib.configure(run, SampleConfig(height=80), folder)
+        configure.with_settings(run, SampleConfig(height=80), folder)
     fixed, message = pipelines["5b-i2v"][2], r"must have the size \(3, 10, 14\) of the learned"
     with pytest.raises(ValueError, match=message):
-        open_lib.configure(published.read(fixed)[0], SampleConfig(height=48), fixed)
+        configure.with_settings(published.read(fixed)[0], SampleConfig(height=48), fixed)
     with pytest.raises(ValueError, match="one image, or one per prompt, got 1 for 2; pass as"):
         later(PROMPTS, first_frame=[random_image(24, 40)], key=jax.random.key(0))
     with pytest.raises(ValueError, match=r"\(h, w, 3\) of uint8 in 0..255, got .*float64"):

@@ -14,6 +14,7 @@ from mimir_jax.encoders import decoding
 from mimir_jax.models import quantization
 from mimir_jax.parallel import distributed
 from mimir_jax.parallel import mesh as mesh_lib
+from mimir_jax.sampling import configure
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling.config import SHIPPED, SampleConfig
@@ -173,7 +174,7 @@ def test_networks_that_cannot_be_quantised_are_named(open_run, monkeypatch, tmp_
     network = c.DivotConfig(detokenizer=c.UNetDetokenizerConfig())
     divot = c.TrainConfig(system=c.DivotSystemConfig(model=network, vae=c.ImageVAEConfig()))
     with pytest.raises(ValueError, match="--quantize must be off for a run of divot, which has no"):
-        open_lib.configure(divot, SampleConfig(quantize="int8"), tmp_path)
+        configure.with_settings(divot, SampleConfig(quantize="int8"), tmp_path)
     monkeypatch.setitem(sys.modules, "qwix", None)
     quantization.quantized.cache_clear()
     with pytest.raises(ValueError, match="quantize needs qwix, which is not installed; pip"):
