@@ -17,7 +17,7 @@ from mimir_jax.errors import InputError
 from mimir_jax.models import functional
 from mimir_jax.models.llava import model as model_lib
 from mimir_jax.systems import base
-from mimir_jax.systems.language.system import cross_entropy
+from mimir_jax.systems.token_loss import cross_entropy
 
 
 @jax.tree_util.register_dataclass

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
@@ -18,6 +17,7 @@ from mimir_jax.encoders import tokenizers
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional, llm, t5
 from mimir_jax.systems import base
+from mimir_jax.systems.token_loss import cross_entropy
 
 
 @jax.tree_util.register_dataclass
@@ -182,13 +182,3 @@ class CausalLM(LanguageSystem):
 def make_system(config: TrainConfig) -> LanguageSystem:
     """Returns the pure half of a run of a text model."""
     return {"t5": MaskedLM, "llm": CausalLM}[config.system.kind](config)
-
-
-def cross_entropy(
-    logits: Float[Array, "b l v"], labels: Int[Array, "b l"], where: Bool[Array, "b l"]
-) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """Returns the mean cross-entropy at the labels in `where`, and the accuracy there."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
-    count = jnp.maximum(where.sum(), 1)
-    correct = (logits.argmax(-1) == labels) & where
-    return (losses * where).sum() / count, {"accuracy": correct.sum() / count}
