@@ -57,7 +57,7 @@ class Detokenizer(family.Published):
         parts = {name: dataclasses.replace(getattr(config, name), dtype=dtype) for name in _PARTS}
         return dataclasses.replace(config, **parts)
 
-    def recognizes(self, tensors: Tensors) -> bool:
+    def matches(self, tensors: Tensors) -> bool:
         """Whether tensors of the U-Net and another part are there."""
         found = [any(name.startswith(prefix) for name in tensors) for prefix in _PREFIXES]
         return found[1] and sum(found) > 1

@@ -63,7 +63,7 @@ class Tokenizer(family.Published):
     reports_extra = True
     compute = "float32"
 
-    def recognizes(self, tensors: Tensors) -> bool:
+    def matches(self, tensors: Tensors) -> bool:
         """Whether the tensors are those of a tokenizer with its tower, in a file of any name."""
         return any(name.startswith(_TEMPORAL) for name in tensors)
 

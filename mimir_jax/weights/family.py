@@ -71,7 +71,7 @@ class Published(Family, abc.ABC):
     reports_extra: ClassVar[bool] = False
     compute: ClassVar[str | None] = None
 
-    def recognizes(self, tensors: Tensors) -> bool:
+    def matches(self, tensors: Tensors) -> bool:
         """Whether tensors that come without a config are of this kind; False for most."""
         del tensors
         return False
@@ -92,7 +92,7 @@ class Published(Family, abc.ABC):
     def rules(self, config: Any, name: str) -> list[Rule]:
         """Returns the table of class `name`."""
 
-    def recognise(self, name: str, raw: Raw, tensors: Mapping[str, Tensor]) -> str | None:
+    def find_class(self, name: str, raw: Raw, tensors: Mapping[str, Tensor]) -> str | None:
         """Returns the class, one of `classes`, that has these tensors under another name.
 
         Args:

@@ -43,7 +43,7 @@ class ImageVAE(family.Published):
     compute = "float32"
     reports_extra = True
 
-    def recognizes(self, tensors: Tensors) -> bool:
+    def matches(self, tensors: Tensors) -> bool:
         """Whether the tensors are those of this VAE, with or without their prefix."""
         known = ("encoder.conv_in.weight", "decoder.conv_in.weight", "post_quant_conv.weight")
         bare = {name.removeprefix(PREFIX) for name in tensors}

@@ -140,7 +140,7 @@ class LLM(family.Published):
             for name, x in tensors.items()
         }
 
-    def recognise(self, name: str, raw: family.Raw, tensors: Mapping[str, Tensor]) -> str | None:
+    def find_class(self, name: str, raw: family.Raw, tensors: Mapping[str, Tensor]) -> str | None:
         """Returns the class with a head in the layout of the tensors."""
         if not family.has_anchor(tensors, self.anchor):
             return None

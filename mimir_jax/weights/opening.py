@@ -296,12 +296,12 @@ def _open_published(folder: pathlib.Path, raw: family.Raw, kind: str | None) -> 
         known = FAMILIES[kind]
     if known is None and tensors.is_folder(folder):
         found, files = tensors.open_folder(folder)
-        if known := _recognized(found):  # a config that tells no class
+        if known := _find_family(found):  # a config that tells no class
             return _checked(folder, known, known.classes[0], raw, found, files)
     pickle = _find_sat(folder)
     found, files = tensors.open_single(pickle) if pickle else tensors.open_folder(folder)
     if known is None:
-        known, name = _recognise(folder, name, raw, recognition.unwrapped(found))
+        known, name = _find_class(folder, name, raw, recognition.unwrapped(found))
     return _checked(folder, known, name, raw, found, files)
 
 
@@ -320,7 +320,7 @@ def _find_sat(folder: pathlib.Path) -> pathlib.Path | None:
     return found[0] if found else None
 
 
-def _recognise(
+def _find_class(
     folder: pathlib.Path, name: str, raw: family.Raw, found: tensors.Tensors
 ) -> tuple[family.Published, str]:
     """Returns the network that tensors of another class are those of, and its class.
@@ -331,7 +331,7 @@ def _recognise(
     for known in FAMILIES.values():
         if isinstance(known, family.Published):
             with contextlib.suppress(TypeError):  # a field of another type, such as a list
-                if (sibling := known.recognise(name, raw, found)) is not None:
+                if (sibling := known.find_class(name, raw, found)) is not None:
                     return known, sibling
     names = ", ".join(n for f in FAMILIES.values() for n in f.classes)
     raise InputError(
@@ -407,7 +407,7 @@ def _open_file(path: pathlib.Path, kind: str | None) -> Weights:
     """Opens a file that has no config beside it, also a checkpoint of SAT."""
     found, files = tensors.open_single(path)
     named = recognition.unwrapped(found)
-    if _recognized(named) is None and (
+    if _find_family(named) is None and (
         sat.is_vae(named) or sat.is_transformer(named) or family.has_anchor(named, dit.ANCHOR)
     ):
         return _open_sat(path, kind)
@@ -419,8 +419,8 @@ def _open_by_tensors(
 ) -> Weights:
     """Opens weights without a config, of a kind that its tensors tell; `kind` first."""
     known = FAMILIES.get(kind or "")
-    if not (isinstance(known, family.Published) and known.recognizes(found)):
-        known = _recognized(found) or _sized(found)
+    if not (isinstance(known, family.Published) and known.matches(found)):
+        known = _find_family(found) or _find_t5(found)
     if known is None:
         raise InputError(
             f"weights {place} have no config.json and must be of a kind that their tensors tell, "
@@ -431,23 +431,23 @@ def _open_by_tensors(
 
 def _require_kind(file: pathlib.Path, known: family.Published, found: tensors.Tensors) -> None:
     """Raises `InputError` unless a file holds what its name says."""
-    if known.recognizes(found):
+    if known.matches(found):
         return
-    other = _recognized(found)
+    other = _find_family(found)
     got = ", ".join(list(found)[:3]) or "no tensors" if other is None else f"a {other.kind}"
     raise InputError(
         f"weights {file} must hold a {known.kind}, got {got}; download the file of this name again"
     )
 
 
-def _recognized(found: tensors.Tensors) -> family.Published | None:
-    """Returns the kind of network that the names of tensors tell."""
+def _find_family(found: tensors.Tensors) -> family.Published | None:
+    """Returns the family that the names of tensors tell, None for those that need a config."""
     published = [f for f in FAMILIES.values() if isinstance(f, family.Published)]
-    return next((f for f in published if f.recognizes(found)), None)
+    return next((f for f in published if f.matches(found)), None)
 
 
-def _sized(found: tensors.Tensors) -> family.Published | None:
-    """Returns a T5 encoder where tensors are those of one, which tell its sizes."""
+def _find_t5(found: tensors.Tensors) -> family.Published | None:
+    """Returns the family of T5 where tensors are those of an encoder, else None."""
     known = FAMILIES["t5"]
     assert isinstance(known, family.Published)
     return known if family.has_anchor(found, known.anchor) else None

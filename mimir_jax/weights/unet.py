@@ -31,7 +31,7 @@ class UNet(family.Published):
     compute = "float32"
     reports_extra = True
 
-    def recognizes(self, tensors: Tensors) -> bool:
+    def matches(self, tensors: Tensors) -> bool:
         """Whether the tensors are those of a U-Net, with or without their prefix."""
         return any(_bare(name).startswith("input_blocks.0.0.") for name in tensors)
 
