@@ -3,25 +3,24 @@
 """A run of two buckets: images and clips of another shape."""
 
 import dataclasses
-import json
 import signal
 import threading
 
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from mimir_jax import config as c
 from mimir_jax import systems
 from mimir_jax.data import loader
-from mimir_jax.models import functional, layers
+from mimir_jax.models import functional
 from mimir_jax.parallel import mesh as mesh_lib
 from mimir_jax.planning import memory
 from mimir_jax.preparation import precompute
 from mimir_jax.systems import base
 from mimir_jax.training import checkpoint, compilation, compiled_step, loop, setup
 from mimir_jax.weights import initialization
+from tests.training.line_runs import Line, LineEncoder, losses, records
 
 SIZES = ((9, 32, 32), (1, 32, 64, 16))
 NAMES = ("9x32x32", "1x32x64")
@@ -30,17 +29,6 @@ NAMES = ("9x32x32", "1x32x64")
 def with_buckets(run, listed=SIZES, **fields):
     data = dataclasses.replace(run.data, buckets=c.BucketsConfig(listed=listed, **fields))
     return dataclasses.replace(run, data=data)
-
-
-class Sum(nnx.Module):
-    """A weighted sum of four numbers."""
-
-    def __init__(self, config, *, rngs):
-        del config
-        self.slope = layers.param((4, 1), ("embed", "mlp"), layers.ones, rngs=rngs)
-
-    def __call__(self, x):
-        return x @ self.slope[...]
 
 
 class Rows:
@@ -64,7 +52,7 @@ class SumSystem(base.Defaults):
 
     def __init__(self, config, buckets=None):
         self.config = config.system
-        self.model = functional.build(Sum, None)
+        self.model = functional.build(Line, None)
         whole = (base.Bucket(1, 1, 1, 16, weight=0.5), base.Bucket(3, 1, 1, 8, weight=2.0))
         self.buckets = buckets or whole
 
@@ -77,23 +65,9 @@ class SumSystem(base.Defaults):
         return ((error + noise) ** 2).mean(), {}
 
 
-class SumEncoder:
-    """Also the evaluator."""
-
+class SumEncoder(LineEncoder):
     def source(self, split):
         return Rows()
-
-    def encode(self, records):
-        return records["x"]
-
-    def read(self):
-        pass
-
-    def evaluate(self, params):
-        return {"loss": 0.0}
-
-    def make_examples(self, params):
-        return base.Examples()
 
 
 @pytest.fixture
@@ -180,14 +154,6 @@ def whole(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("buckets") / "whole"
     loop.train(run, folder)
     return folder
-
-
-def records(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def losses(folder):
-    return {r["step"]: r["loss"] for r in records(folder) if "loss" in r}
 
 
 def buckets_of(folder):

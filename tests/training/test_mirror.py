@@ -15,7 +15,7 @@ import pytest
 from mimir_jax import files, lock, remote, weights
 from mimir_jax.errors import InputError
 from mimir_jax.training import loop, mirror
-from tests.training.test_loop import final_state, line_run
+from tests.training.line_runs import final_state, line_run
 from tests.training.test_saving import stop_at
 
 __all__ = ["line_run"]

@@ -21,7 +21,7 @@ from mimir_jax import weights
 from mimir_jax.errors import DivergenceError, InputError
 from mimir_jax.training import checkpoint, loop, metrics, prefetch, replay, watchdog, workdir
 from mimir_jax.weights import runs
-from tests.training.test_loop import LineEncoder, final_state, line_run, losses
+from tests.training.line_runs import LineEncoder, final_state, line_run, losses
 
 __all__ = ["line_run"]
 
