@@ -48,7 +48,8 @@ class Reference:
     tolerance: float
 
 
-def _t5(cfg: T5Config) -> Reference:
+def make_t5(cfg: T5Config) -> Reference:
+    """Returns the encoder of T5 with the sizes of `cfg`."""
     return Reference(
         build=lambda: test_t5.reference(cfg),
         theirs=lambda model: _run_t5(model),
@@ -65,7 +66,8 @@ def _run_t5(model) -> np.ndarray:
     return out.last_hidden_state.numpy()
 
 
-def _llm(layout: str, **changes: Any) -> Reference:
+def make_llm(layout: str, **changes: Any) -> Reference:
+    """Returns a decoder in a layout, with `changes` to its config."""
     cfg = dataclasses.replace(LLM, **changes)
 
     def ours(model, params):
@@ -113,11 +115,11 @@ def _vae() -> Reference:
 
 
 REFERENCES: dict[str, Reference] = {
-    "t5-gated": _t5(T5),
-    "t5-relu": _t5(dataclasses.replace(T5, activation="relu")),
-    "phi3": _llm("phi3", rope=LONG, head_dim=6),
-    "llama": _llm("llama", tie_embeddings=True),
-    "mistral": _llm("mistral", sliding_window=5),
+    "t5-gated": make_t5(T5),
+    "t5-relu": make_t5(dataclasses.replace(T5, activation="relu")),
+    "phi3": make_llm("phi3", rope=LONG, head_dim=6),
+    "llama": make_llm("llama", tie_embeddings=True),
+    "mistral": make_llm("mistral", sliding_window=5),
     "2b": _dit("2b", (3, 8, 18)),
     "5b": _dit("5b", (5, 12, 10)),
     "5b-i2v": _dit("5b-i2v", (3, 12, 18)),

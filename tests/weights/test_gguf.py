@@ -26,6 +26,14 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 
+def finish(writer):
+    """Writes what a writer was given, and closes its file."""
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def write(model, path, *, architecture="llama", quantise=False, extra=(), numbers=(), **options):
     """Writes a Llama of transformers as GGUF, q and k in pairs of channels."""
     config = model.config
@@ -57,14 +65,11 @@ def write(model, path, *, architecture="llama", quantise=False, extra=(), number
             writer.add_tensor(target, value)
     for name, value in extra:
         writer.add_tensor(name, value)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
 
 
 def test_llama_from_gguf(tmp_path):
-    case = references._llm("llama")
+    case = references.make_llm("llama")
     model = case.build()
     write(model, tmp_path / "model.gguf")
     for path in (tmp_path, tmp_path / "model.gguf"):
@@ -76,7 +81,7 @@ def test_llama_from_gguf(tmp_path):
 
 
 def test_a_file_in_parts_is_one(tmp_path):
-    model = references._llm("llama").build()
+    model = references.make_llm("llama").build()
     write(model, tmp_path / "whole.gguf")
     want = weights.load(tmp_path / "whole.gguf")[1]
     (tmp_path / "parts").mkdir()
@@ -96,7 +101,7 @@ def test_a_file_in_parts_is_one(tmp_path):
 
 
 def test_quantised_blocks(tmp_path):
-    case = references._llm("llama", width=64, head_dim=16, mlp_dim=96)
+    case = references.make_llm("llama", width=64, head_dim=16, mlp_dim=96)
     model = case.build()
     write(model, tmp_path / "model.gguf", quantise=True)
     with torch.no_grad():
@@ -117,7 +122,7 @@ def test_quantised_blocks(tmp_path):
 
 
 def test_bad_files(tmp_path):
-    write(references._llm("llama").build(), tmp_path / "model.gguf", architecture="falcon")
+    write(references.make_llm("llama").build(), tmp_path / "model.gguf", architecture="falcon")
     with pytest.raises(
         ValueError, match="architecture among llama, phi3, t5, t5encoder, got 'falcon'"
     ):
@@ -145,7 +150,7 @@ def test_frequency_factors_of_llama_3(tmp_path):
     rope = c.RopeConfig(
         kind="llama3", theta=500.0, factor=8.0, max_length=64, original_max_length=16
     )
-    case = references._llm("llama", rope=rope)
+    case = references.make_llm("llama", rope=rope)
     model = case.build()
     plain = 500.0 ** (-np.arange(0, 10, 2) / 10)
     factors = plain / model.model.rotary_emb.inv_freq.numpy()
@@ -158,7 +163,7 @@ def test_frequency_factors_of_llama_3(tmp_path):
 
 @pytest.mark.parametrize("name", ["rope.scaling.factor", "rope.scale_linear"])
 def test_a_factor_without_a_type_scales_linearly(tmp_path, name):
-    case = references._llm("llama", rope=c.RopeConfig(kind="linear", factor=4.0))
+    case = references.make_llm("llama", rope=c.RopeConfig(kind="linear", factor=4.0))
     model = case.build()
     write(model, tmp_path / "model.gguf", numbers=[(f"llama.{name}", 4.0)])
     ours = case.ours(*mimir_jax.load(tmp_path))
@@ -185,14 +190,11 @@ def write_phi3(model, path):
     for kind in ("short", "long"):
         factors = np.float32(config.rope_parameters[f"{kind}_factor"])
         writer.add_tensor(f"rope_factors_{kind}.weight", factors)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
 
 
 def test_phi3_with_long_rope(tmp_path):
-    case = references._llm("phi3", rope=references.LONG, head_dim=6)
+    case = references.make_llm("phi3", rope=references.LONG, head_dim=6)
     model = case.build()
     write_phi3(model, tmp_path / "model.gguf")
     ours = case.ours(*mimir_jax.load(tmp_path))
@@ -200,7 +202,7 @@ def test_phi3_with_long_rope(tmp_path):
 
 
 def test_t5_encoder(tmp_path):
-    case = references._t5(dataclasses.replace(references.T5, activation="gated-gelu"))
+    case = references.make_t5(dataclasses.replace(references.T5, activation="gated-gelu"))
     model = case.build()
     config, state = model.config, model.state_dict()
     writer = gguf.GGUFWriter(tmp_path / "model.gguf", "t5encoder")
@@ -216,10 +218,7 @@ def test_t5_encoder(tmp_path):
     for name, tensor in state.items():
         target = names.get_name(name, try_suffixes=(".weight",))
         writer.add_tensor(target, tensor.numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     ours = case.ours(*mimir_jax.load(tmp_path / "model.gguf", kind="t5"))
     assert relative_error(ours, case.theirs(model)) < case.tolerance
 
