@@ -167,6 +167,35 @@ class Cutouts:
         except video_io.UnreadableClip as error:
             return record | {"reason": f"cannot be read: {error}"}
         covered = [np.zeros(frame.shape[:2], bool) for frame in frames]
+        record["things"] = self._cut_things(video, found, frames, covered, tools)
+        if not any(thing["kind"] == "subject" for thing in record["things"]):
+            return record | {"things": [], "reason": "no subject was found in its frames"}
+        if tools.inpaint is not None:
+            words = [entity.words for entity in found if entity.kind == "background"]
+            middle = len(frames) // 2
+            painted = self._paint_place(video, frames[middle], covered[middle], tools.inpaint)
+            record["place"] = {**painted, "words": words[0] if words else None}
+        return record
+
+    def _cut_things(
+        self,
+        video: str,
+        found: Sequence[entities.Entity],
+        frames: Sequence[np.ndarray],
+        covered: Sequence[np.ndarray],
+        tools: _Tools,
+    ) -> list[dict[str, Any]]:
+        """Cuts the things of a caption out of the frames of its clip.
+
+        Args:
+            video: The clip.
+            found: What its caption names; backgrounds are left out.
+            frames: Its frames.
+            covered: A mask per frame, to which what is cut out is added; a thing that overlaps with
+                it is left out of the frame.
+            tools: Detector and segmenter.
+        """
+        cfg, things = self._config, []
         for number, entity in enumerate(e for e in found if e.kind != "background"):
             images = []
             for time_number, frame in enumerate(frames):
@@ -180,19 +209,19 @@ class Cutouts:
                 shown = {"image": name, "digest": digest, "box": [round(x, 1) for x in box[:4]]}
                 images.append(shown | {"score": box.score, "area": round(float(mask.mean()), 4)})
             if images:
-                record["things"].append({**entity._asdict(), "images": images})
-        if not any(thing["kind"] == "subject" for thing in record["things"]):
-            return record | {"things": [], "reason": "no subject was found in its frames"}
-        if tools.inpaint is not None:
-            middle = len(frames) // 2
-            small = shrink(frames[middle], cfg.side)  # painting a large frame takes many seconds
-            things = segment.resize(covered[middle], small.shape[1], small.shape[0])
-            name = f"images/{_key(video)}-place.png"
-            digest = self._save(name, place.read(tools.inpaint, cfg.place, small, things))
-            words = [entity.words for entity in found if entity.kind == "background"]
-            named = words[0] if words else None
-            record["place"] = {"image": name, "digest": digest, "words": named}
-        return record
+                things.append({**entity._asdict(), "images": images})
+        return things
+
+    def _paint_place(
+        self, video: str, frame: np.ndarray, covered: np.ndarray, inpaint: place.Inpainter
+    ) -> dict[str, str]:
+        """Paints over what covers a frame, and returns the image of the place."""
+        cfg = self._config
+        small = shrink(frame, cfg.side)  # painting a large frame takes many seconds
+        things = segment.resize(covered, small.shape[1], small.shape[0])
+        name = f"images/{_key(video)}-place.png"
+        digest = self._save(name, place.read(inpaint, cfg.place, small, things))
+        return {"image": name, "digest": digest}
 
     def _save(self, name: str, image: np.ndarray) -> str:
         """Writes an image, and returns a digest: features of prompts depend on what it shows."""
