@@ -220,7 +220,7 @@ def make_loader(
     order = order_lib.make_order(len(source), groups, places, order_seed if shuffle else None)
     records = order.random_map(functools.partial(_read_record, source, transform), seed=record_seed)
     name = getattr(source, "name", str)
-    ahead = prefetch * max(own.sizes)
+    read, workers = _read_ahead(prefetch * max(own.sizes), num_workers, num_threads)
     return Loader(
         order_lib.OwnRows(records, places, own, rows),
         {
@@ -234,16 +234,22 @@ def make_loader(
         ],
         rows=own,
         start_batch=start_batch,
-        read=grain.ReadOptions(
-            num_threads=num_threads,
-            prefetch_buffer_size=num_threads if num_workers else max(num_threads, ahead),
-        ),
-        workers=grain.MultiprocessingOptions(
-            num_workers=num_workers,
-            per_worker_buffer_size=max(1, -(-ahead // max(num_workers, 1))),
-        ),
+        read=read,
+        workers=workers,
         left_out=getattr(source, "left_out", {}),
     )
+
+
+def _read_ahead(
+    rows: int, num_workers: int, num_threads: int
+) -> tuple[grain.ReadOptions, grain.MultiprocessingOptions]:
+    """Returns how to hold so many rows ready."""
+    buffer = num_threads if num_workers else max(num_threads, rows)
+    read = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=buffer)
+    workers = grain.MultiprocessingOptions(
+        num_workers=num_workers, per_worker_buffer_size=max(1, -(-rows // max(num_workers, 1)))
+    )
+    return read, workers
 
 
 def _read_record(
