@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -195,41 +196,62 @@ def list_frames(path: File) -> Listing:
     """
     with av.open(openable(path)) as container:
         stream = video_stream(container)
-        declared = _declared_seconds(container, stream)
-        base, rate = stream.time_base, stream.average_rate
+        declared, rate = _declared_seconds(container, stream), stream.average_rate
         from_zero = "matroska" in container.format.name  # durations count from 0, not from a start
-        packets = [p for p in container.demux(stream) if p.size]
-        if not packets:
-            raise UnreadableClip("holds no frames")
-        stamped = container.format.name != "avi" and all(p.pts is not None for p in packets)
-        shown_at = [p.pts for p in packets] if stamped else _decoding_times(packets)
-        if shown_at is None:
-            if not rate:
-                raise UnreadableClip("has neither time stamps nor a frame rate")
-            base, shown_at = 1 / rate, range(len(packets))
-        packets = [
-            (at, (p.duration or 0) if stamped else 1, stamped and p.is_keyframe,
-             stamped and p.is_discard)
-            for at, p in zip(shown_at, packets, strict=True)
-        ]  # fmt: skip
-    shown = {stamp: (length, key) for stamp, length, key, hidden in packets if not hidden}
+        packets, base, stamped = _read_packets(container, stream)
+    shown = {packet.at: packet for packet in packets if not packet.is_hidden}
     if not shown:
         raise UnreadableClip("shows none of its frames")
     stamps = np.array(sorted(shown), np.int64)
     usual = float(np.median(np.diff(stamps)) if len(stamps) > 1 else 1 / (base * (rate or 25)))
     times = (stamps - stamps[0]) * float(base)
-    length = shown[int(stamps[-1])][0] or usual
-    first = min(0 if from_zero else math.inf, *(p[0] for p in packets))
-    spread = max(p[0] for p in packets) - first + length  # with hidden ones
+    length = shown[int(stamps[-1])].length or usual
+    first = min(0 if from_zero else math.inf, *(packet.at for packet in packets))
+    spread = max(packet.at for packet in packets) - first + length  # with hidden ones
     if declared is not None and declared - spread * base > 3 * usual * base + declared / 20:
         raise UnreadableClip(
             f"ends early, at {float(spread * base):.2f} of {float(declared):.2f} s"
         )
-    keys = np.array([s for s in stamps.tolist() if shown[s][1]], np.int64)
+    keys = np.array([stamp for stamp in stamps.tolist() if shown[stamp].is_key], np.int64)
     even = len(np.unique(np.diff(stamps))) <= 1  # then the stamps are not rounded
     tick = 1e-3 if even else min(max(float(base), 1e-3), usual * float(base) / 2)
     timeline = Timeline(times, float(times[-1] + length * base), tick)
     return Listing(timeline, stamps if stamped else None, keys)
+
+
+class _Packet(NamedTuple):
+    """A frame as it is stored: when it is shown and for how long, in units of the stream."""
+
+    at: int
+    length: int
+    is_key: bool
+    is_hidden: bool
+
+
+def _read_packets(
+    container: av.container.InputContainer, stream: av.VideoStream
+) -> tuple[list[_Packet], Fraction, bool]:
+    """Reads the packets of a video.
+
+    Returns:
+        The packets, the unit of their times in seconds, and whether the file states the times;
+        otherwise they count frames at the rate of the stream, and none is a key frame.
+
+    Raises:
+        UnreadableClip: if there are none, or nothing tells their times.
+    """
+    found = [packet for packet in container.demux(stream) if packet.size]
+    if not found:
+        raise UnreadableClip("holds no frames")
+    if container.format.name != "avi" and all(p.pts is not None for p in found):
+        packets = [_Packet(p.pts, p.duration or 0, p.is_keyframe, p.is_discard) for p in found]
+        return packets, stream.time_base, True
+    base, shown_at = stream.time_base, _decoding_times(found)
+    if shown_at is None:
+        if not stream.average_rate:
+            raise UnreadableClip("has neither time stamps nor a frame rate")
+        base, shown_at = 1 / stream.average_rate, list(range(len(found)))
+    return [_Packet(at, 1, False, False) for at in shown_at], base, False
 
 
 def _decoding_times(packets: Sequence[av.Packet]) -> list[int] | None:
