@@ -14,7 +14,6 @@ from jax.typing import DTypeLike
 
 from mimir_jax import files, remote, systems, weights
 from mimir_jax.config import TrainConfig, bridge
-from mimir_jax.diffusion import samplers
 from mimir_jax.errors import InputError, require
 from mimir_jax.models import functional, quantization
 from mimir_jax.sampling import configure, pipeline, published, published_divot
@@ -154,7 +153,8 @@ def _open_divot(
     sampler = published_divot.make_sampler(detokenizer, config.system.sampler)
     params = published_divot.load(file, dtype=dtype, mesh=mesh)
     settings = _settings(file, sample, dtype, lora)
-    return _assemble(config, system, params, mesh, sample, settings, sampler=sampler)
+    options = {"sampler": sampler, "published": True}
+    return _assemble(config, system, params, mesh, sample, settings, **options)
 
 
 def _require_no_steps(place: pathlib.Path, step: int | None, *, start: bool) -> None:
@@ -199,7 +199,7 @@ def _assemble(
     mesh: Mesh | None,
     sample: SampleConfig,
     settings: dict[str, Any],
-    **options: samplers.Sampler,
+    **options: Any,
 ) -> pipeline.Pipeline:
     encoder = systems.make_encoder(config, system, mesh)
     return pipeline.make_pipeline(

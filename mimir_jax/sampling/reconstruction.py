@@ -5,6 +5,9 @@
 A file of another rate, size or length is resampled by one rule. Frames are picked by their time at
 the rate of the model, from the first frame on; where the file is too short for that, they are
 spread evenly over it, which slows it down. Frames are cropped in their middle and resized.
+
+Divot's published weights read the first window of a file as the public code does: frames by number
+(`data.windows`), the shorter side resized with a bilinear filter, then cropped.
 """
 
 import pathlib
@@ -16,7 +19,8 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from mimir_jax import files
-from mimir_jax.data import transforms, video_io
+from mimir_jax.config import ClipWindowConfig
+from mimir_jax.data import covering, transforms, video_io, windows
 from mimir_jax.errors import InputError, require
 from mimir_jax.sampling import pipeline as pipeline_lib
 from mimir_jax.sampling.request import Request
@@ -82,7 +86,8 @@ def make_request(
         InputError: for a file that cannot be decoded, or an index beyond the held-out clips.
     """
     if source.path is not None:
-        clip, note = read_clip(source.path, pipeline.size, pipeline.fps, flag)
+        options = {"published": pipeline.published}
+        clip, note = read_clip(source.path, pipeline.size, pipeline.fps, flag, **options)
         return Request(source.path.name, seed=seed, clip=clip), note
     heldout = pipeline.encoder.source("heldout")
     require(
@@ -95,9 +100,25 @@ def make_request(
 
 
 def read_clip(
-    path: pathlib.Path, size: pipeline_lib.Size, fps: float, flag: str = "--reconstruct"
+    path: pathlib.Path,
+    size: pipeline_lib.Size,
+    fps: float,
+    flag: str = "--reconstruct",
+    *,
+    published: bool = False,
 ) -> tuple[UInt8[np.ndarray, "f h w 3"], str]:
-    """Reads a video file as a clip of `size` at `fps`, and says how it was resampled.
+    """Reads a video file as a clip, and says how it was resampled.
+
+    Args:
+        path: The file.
+        size: Of the clip.
+        fps: Its rate.
+        flag: What named the file, for messages.
+        published: Whether frames are chosen and resized as in Divot's public code. That has square
+            frames; others are resized as ours are.
+
+    Returns:
+        The clip, and one line that says how it was resampled, "" if it was not.
 
     Raises:
         InputError: if the file cannot be decoded.
@@ -110,13 +131,19 @@ def read_clip(
             timeline.times, timeline.end, frames=size.frames, fps=fps, tick=timeline.tick
         )
         seen["have"] = f"{number} frames at {rate:.4g} fps"
-        if not len(starts) or starts[0]:
+        short = not len(starts) or starts[0]
+        if short:
             seen["take"] = f"too short for {size.frames} frames at {fps:g} fps, spread over them"
-            return np.arange(size.frames) * number // size.frames
-        chosen = transforms.window_frames(
-            timeline.times, 0, frames=size.frames, fps=fps, tick=timeline.tick
-        )
-        if not np.array_equal(chosen, np.arange(number)):
+        if published:
+            cut = ClipWindowConfig(fps=fps, frames=size.frames, stride=1)
+            chosen = windows.windows(number, rate, cut)[0]
+        elif short:
+            chosen = np.arange(size.frames) * number // size.frames
+        else:
+            chosen = transforms.window_frames(
+                timeline.times, 0, frames=size.frames, fps=fps, tick=timeline.tick
+            )
+        if not short and not np.array_equal(chosen, np.arange(number)):
             seen["take"] = f"the first {size.frames} frames at {fps:g} fps taken"
         return chosen
 
@@ -127,6 +154,8 @@ def read_clip(
                 f"{width}x{height} pixels cropped in the middle and resized to "
                 f"{size.width}x{size.height}"
             )
+        if published and size.height == size.width:
+            return covering.resize_crop(frame, size.height)
         return transforms.resize_cover(frame, size.height, size.width, pixel_aspect=pixel_aspect)
 
     try:

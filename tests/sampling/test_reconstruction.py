@@ -4,6 +4,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mimir_jax.sampling import pipeline, reconstruction, video
 
@@ -35,6 +36,22 @@ def test_clips_are_resampled_and_it_is_said(sizes, note, levels, tmp_path):
     if sizes["frames"] == 5:
         wanted = np.arange(9) * 5 // 9 * 20
         np.testing.assert_allclose(clip.mean((1, 2, 3)), wanted, atol=4)
+
+
+@pytest.mark.parametrize("frames", [50, 12], ids=["longer", "shorter"])
+def test_published_weights_read_the_first_window_as_published(frames, tmp_path):
+    """16 frames at 8 fps by number, the shorter side resized by a bilinear filter, the centre."""
+    rng = np.random.default_rng(0)
+    pages = [Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)) for _ in range(frames)]
+    path = tmp_path / "clip.webp"  # 20 fps
+    pages[0].save(path, save_all=True, append_images=pages[1:], duration=50, lossless=True)
+    size = pipeline.Size(16, 16, 16)
+    clip, note = reconstruction.read_clip(path, size, 8.0, published=True)
+    index = np.linspace(0, min(16 * 20 / 8, frames), 16, endpoint=False).astype(int)
+    resized = [pages[i].resize((24, 16), Image.Resampling.BILINEAR) for i in index]
+    np.testing.assert_array_equal(clip, [np.asarray(page)[:, 4:20] for page in resized])
+    assert ("too short for 16" in note) == (frames == 12) and f"{frames} frames at 20 fps" in note
+    assert (reconstruction.read_clip(path, size, 8.0)[0] != clip).any()
 
 
 def test_what_is_no_clip_is_refused(tmp_path):
