@@ -15,7 +15,9 @@ from absl import logging
 from jaxtyping import Int64, UInt8
 
 from mimir_jax.data import buckets, clip_worker, transforms, video_io
+from mimir_jax.data import windows as windows_lib
 from mimir_jax.data.bucket_config import BucketsConfig
+from mimir_jax.data.config import ClipWindowConfig
 from mimir_jax.errors import InputError, printable
 
 Start = Literal["random", "first"]
@@ -44,6 +46,7 @@ class ClipSource(abc.ABC):
         short: Short = "skip",
         seconds: float | int = 60.0,
         gigabytes: float | int = 4.0,
+        windows: ClipWindowConfig | None = None,
     ):
         """Sets the geometry.
 
@@ -58,6 +61,8 @@ class ClipSource(abc.ABC):
             gigabytes: Memory that it may take.
             short: `skip` treats a video too short for the record as unreadable; `repeat` holds
                 its last frame.
+            windows: Reads each video as these windows, one behind the other in a record, in place
+                of `frames` at `fps`; a video of any length has some.
         """
         for name, value in (("frames", frames), ("height", height), ("width", width)):
             self._require(
@@ -71,7 +76,7 @@ class ClipSource(abc.ABC):
         self._require(short in ("skip", "repeat"), f"short must be skip or repeat, got {short!r}")
         self.frames, self.height, self.width = frames, height, width
         self.fps = None if fps is None else float(fps)
-        self.start, self.short = start, short
+        self.start, self.short, self.windows = start, short, windows
         self._limits = {"seconds": seconds, "gigabytes": gigabytes}
         self._over: dict[int, str] = {}  # clips that exceeded a limit, not tried again
         self._clips: Sequence[int] | None = None  # those that may stand for an unreadable one
@@ -139,10 +144,11 @@ class ClipSource(abc.ABC):
         return len(transforms.window_starts(timeline.times, timeline.end, **rate)) > 0
 
     def __repr__(self) -> str:
+        cut = "" if self.windows is None else f", windows={self.windows!r}"
         return (
             f"{type(self).__name__}({self._identity()}, clips={len(self)}, frames={self.frames}, "
             f"height={self.height}, width={self.width}, fps={self.fps}, start={self.start!r}, "
-            f"short={self.short!r})"
+            f"short={self.short!r}{cut})"
         )
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -194,6 +200,10 @@ class ClipSource(abc.ABC):
     def _pick(
         self, timeline: video_io.Timeline, rng: np.random.Generator | None
     ) -> Int64[np.ndarray, "frames"]:
+        if self.windows is not None:
+            number = len(timeline.times)
+            fps = number / max(timeline.end, timeline.tick)
+            return windows_lib.windows(number, fps, self.windows, rng=rng).reshape(-1)
         rate = {"frames": self.frames, "fps": self.fps, "tick": timeline.tick}
         starts = transforms.window_starts(timeline.times, timeline.end, **rate)
         if not len(starts) and self.short == "skip":

@@ -274,12 +274,13 @@ def _block(global_batch: int, index: int | None, count: int | None) -> range:
 
 
 def stack(records: Sequence[Record]) -> Batch:
-    """Joins records field by field: numbers and arrays stacked, everything else listed."""
+    """Joins records field by field: numbers and arrays of one shape stacked, all else listed."""
     batch = {}
     for key, first in records[0].items():
         values = [record[key] for record in records]
         if isinstance(first, np.ndarray | np.generic):
-            batch[key] = np.stack(values)
+            same = all(value.shape == first.shape for value in values)
+            batch[key] = np.stack(values) if same else values
         elif isinstance(first, bool | int | float):
             dtype = {bool: np.bool_, int: np.int32, float: np.float32}[type(first)]
             batch[key] = np.array(values, dtype)

@@ -7,6 +7,7 @@ read: 0, 4, 8, 12 and 15. Frames of other rates are picked at the nearest earlie
 window that is longer than the video repeat.
 """
 
+import math
 import os
 
 import numpy as np
@@ -16,6 +17,8 @@ from jaxtyping import Int, UInt8
 from mimir_jax.config import ClipWindowConfig
 from mimir_jax.data import covering, video_io
 from mimir_jax.errors import require
+
+_ROUNDING = 1e-9  # part of a window that rounding leaves behind the last one
 
 
 def read(
@@ -85,10 +88,11 @@ def windows(
         ]
         spans = [(start, start + length) for start in starts]
     else:
-        start, spans = 0.0 if rng is None else rng.uniform(0, min(step, num_frames)), []
-        while start < num_frames:
-            spans.append((start, min(start + cfg.frames * step, num_frames)))
-            start += cfg.frames * step
+        length = cfg.frames * step
+        first = 0.0 if rng is None else rng.uniform(0, min(step, num_frames))
+        count = max(1, math.ceil((num_frames - first) / length - _ROUNDING))
+        starts = [first + length * number for number in range(count)]
+        spans = [(start, min(start + length, num_frames)) for start in starts]
     index = [np.linspace(*span, cfg.frames, endpoint=False).astype(np.int64) for span in spans]
     return np.stack(index)[:, kept(cfg)]
 

@@ -14,7 +14,7 @@ import pytest
 import video_files
 from PIL import Image
 
-from mimir_jax.config import DataConfig, FolderConfig, ToyworldConfig
+from mimir_jax.config import ClipWindowConfig, DataConfig, FolderConfig, ToyworldConfig
 from mimir_jax.data import sources, transforms, video_io, video_stream
 from mimir_jax.data.sources import folder
 
@@ -26,6 +26,22 @@ def one_clip(path, **geometry):
     """Returns the record of a folder that holds one file."""
     video_files.write_captions(path.parent, {path.name: "a clip"})
     return folder.VideoFolder(path.parent, **{**SIZE, **geometry})[0]
+
+
+@pytest.mark.parametrize(
+    "count, short, expected",
+    [
+        (20, "follow", list(range(20))),
+        (18, "follow", [*range(16), 16, 16, 17, 17]),
+        (20, "fill", [number // 2 for number in range(32)]),
+        (48, "fill", [6 * window + number for window in range(8) for number in range(4)]),
+    ],
+)
+def test_a_video_is_read_in_windows(count, short, expected, tmp_path):
+    video_files.write_clip(tmp_path / "a.mp4", count)
+    cut = ClipWindowConfig(frames=4, stride=1, max_windows=8, short=short)
+    record = one_clip(tmp_path / "a.mp4", frames=64, windows=cut)
+    assert video_files.frames_of(record["video"]) == expected
 
 
 class Single(collections.abc.Sequence):

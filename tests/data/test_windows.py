@@ -57,6 +57,12 @@ def test_windows_follow_the_published_rule(frames, fps, cfg, spans):
     assert found.tolist() == [picked(*span).tolist() for span in spans]
 
 
+@pytest.mark.parametrize("frames", [322, 327, 332])
+def test_rounding_makes_no_further_window(frames):
+    found = windows.windows(frames, frames / 20.0, ClipWindowConfig(max_windows=10))
+    assert len(found) == 10 and found[-1, 0] >= frames * 0.9 - 1
+
+
 def test_drawn_windows_stay_inside():
     for frames, fps, cfg in ((40, 8, CFG), (1000, 24, CFG), (100, 8, FILL), (3, 30, CFG)):
         rng = np.random.default_rng(0)

@@ -15,11 +15,13 @@ from flax import nnx
 from mimir_jax import config as c
 from mimir_jax import systems, weights
 from mimir_jax.config import checks
+from mimir_jax.data import loader
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional, layers
 from mimir_jax.models.divot import agent, mask, mixture, sequences, vocabulary
 from mimir_jax.preparation import precompute
 from mimir_jax.sampling import video as video_lib
+from mimir_jax.systems.divot_llm import encoder as encoder_lib
 from mimir_jax.systems.divot_llm import objective, presets, rows
 from mimir_jax.systems.divot_llm import system as system_lib
 from mimir_jax.systems.divot_llm import text as text_lib
@@ -128,6 +130,42 @@ def test_conversations_teach_every_answer(folder, tmp_path):
         assert labels[labels >= 0].tolist() == learned
     (held,) = encoder.heldout("comprehension")
     assert held["question"] == "What moves?" and len(held["more"]) == 2
+
+
+class Means:
+    """Tokens of clips of four frames, each number their mean."""
+
+    def encode(self, video):
+        means = video.reshape(-1, 4, *video.shape[1:]).mean((1, 2, 3, 4))
+        return np.broadcast_to(means[:, None, None], (len(means), 4, 6)).astype("f")
+
+
+def test_stored_videos_follow_or_fill_the_clips_of_a_row(tmp_path):
+    for n, length in enumerate((8, 11, 16, 40, 40, 6)):
+        frames = np.random.default_rng(n).integers(0, 255, (length, 16, 16, 3), np.uint8)
+        video_lib.write_mp4(tmp_path / f"{n}.mp4", frames, fps=8.0)
+        (tmp_path / f"{n}.txt").write_text("a clip")
+    data = c.DataConfig(
+        source="folder", folder=c.FolderConfig(path=str(tmp_path)), frames=16, height=16, width=16
+    )
+    for how, counts in (("follow", (2, 3, 4, 4, 4, 2)), ("fill", (4,) * 6)):
+        config = agents.run("none", clip_frames=4, generation=0.0, max_length=48)
+        system = dataclasses.replace(config.system, clip_windows=how)
+        config = dataclasses.replace(config, system=system, data=data)
+        encoder = encoder_lib.AgentEncoder(config, systems.make_system(config), Means())
+        source = encoder.source("train")
+        found = [source.read(i, np.random.default_rng(i)) for i in range(len(source))]
+        batch = encoder.encode(loader.stack(found))
+        for row, record in enumerate(found):
+            count = counts[int(encoder.clips().name(record["index"])[0])]
+            tokens = encoder.clip_tokens.encode(record["video"])
+            assert len(tokens) == count
+            assert (batch.inputs[row, :count] == tokens).all()
+            assert (batch.inputs[row, count:] == 0).all()
+            assert (batch.input_positions[row] >= 0).all(-1).sum() == count
+        assert how in repr(encoder.clips()) and encoder.heldout_batches("comprehension")
+    with pytest.raises(ValueError, match="system.clip_windows must be 'cut' for Toyworld"):
+        agents.run("none", clip_windows="fill")
 
 
 def test_requests_have_17_wordings_for_videos_and_22_for_images():

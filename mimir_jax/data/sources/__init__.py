@@ -18,6 +18,7 @@ from jaxtyping import UInt8
 
 from mimir_jax.config import DataConfig
 from mimir_jax.data import buckets
+from mimir_jax.data.config import ClipWindowConfig
 
 Split = Literal["train", "heldout"]
 
@@ -33,18 +34,22 @@ class Source(Protocol):
         """Returns record `index`."""
 
 
-def make_source(config: DataConfig, split: Split, *, seed: int) -> Source:
+def make_source(
+    config: DataConfig, split: Split, *, seed: int, windows: ClipWindowConfig | None = None
+) -> Source:
     """Builds the source that `config` names; only its libraries are imported.
 
     Args:
         config: Where clips come from, and their geometry.
         split: Records to train on, or to evaluate on. Held-out clips start at their first frame.
         seed: Fixes the scenes of Toyworld.
+        windows: Reads stored videos as these windows, one behind the other, in place of
+            `config.frames` each; records then differ in length. Toyworld has no stored videos.
 
     Raises:
         InputError: for data that cannot be read, or none that fit the buckets of `config`.
     """
-    source = _MAKERS[config.source](config, split, seed)
+    source = _make(config, split, seed, windows)
     if not config.buckets.sizes:
         return source
     return buckets.BucketSource(source, config.buckets, whole=split == "train")
@@ -58,7 +63,21 @@ def read_heldout(
     Clips that cannot be read are named in a warning and left out. They have the size of `config`,
     also where it has buckets.
     """
-    source = _MAKERS[config.source](config, "heldout", seed)
+    return _stack(read_heldout_records(config, count, seed=seed))
+
+
+def read_heldout_records(
+    config: DataConfig, count: int, *, seed: int, windows: ClipWindowConfig | None = None
+) -> list[dict[str, Any]]:
+    """Reads the records of the first `count` held-out clips as `read_heldout` does.
+
+    Args:
+        config: Where clips come from, and their geometry.
+        count: Most records.
+        seed: Fixes the scenes of Toyworld.
+        windows: As for `make_source`.
+    """
+    source = _make(config, "heldout", seed, windows)
     if config.buckets.sizes:
         source = source.resized(config.frames, config.height, config.width)
     return _read_first(source, range(len(source)), count)
@@ -74,13 +93,18 @@ def read_heldout_buckets(
     """
     source = make_source(config, "heldout", seed=seed)
     share = -(-count // len(source.groups))
-    return [_read_first(source, clips, share) for clips in source.groups if clips]
+    return [_stack(_read_first(source, clips, share)) for clips in source.groups if clips]
 
 
-def _read_first(
-    source: Source, clips: Sequence[int], count: int
-) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
-    """Returns videos and captions of the first `count` readable clips among `clips`."""
+def _make(
+    config: DataConfig, split: Split, seed: int, windows: ClipWindowConfig | None = None
+) -> Source:
+    """Returns the source that `config` names, without its buckets."""
+    return _MAKERS[config.source](config, split, seed, windows)
+
+
+def _read_first(source: Source, clips: Sequence[int], count: int) -> list[dict[str, Any]]:
+    """Returns the records of the first `count` readable clips among `clips`."""
     records: dict[int, dict[str, Any]] = {}
     skipped: set[tuple[str, str]] = set()
     for index in clips:
@@ -91,15 +115,21 @@ def _read_first(
         skipped.update(record.get("skipped", ()))
     for name, reason in sorted(skipped):
         logging.warning("held-out clip left out: %s: %s", name, reason)
-    return (
-        np.stack([record["video"] for record in records.values()]),
-        [record["caption"] for record in records.values()],
-    )
+    return list(records.values())
 
 
-def _toyworld(config: DataConfig, split: Split, seed: int) -> Source:
+def _stack(records: Sequence[dict[str, Any]]) -> tuple[UInt8[np.ndarray, "b f h w 3"], list[str]]:
+    """Returns the videos and captions of records."""
+    videos = np.stack([record["video"] for record in records])
+    return videos, [record["caption"] for record in records]
+
+
+def _toyworld(
+    config: DataConfig, split: Split, seed: int, windows: ClipWindowConfig | None
+) -> Source:
     from mimir_jax.data.toyworld import source, stories
 
+    del windows
     scenes = source.ToyworldSource(
         split,
         seed=seed,
@@ -114,23 +144,27 @@ def _toyworld(config: DataConfig, split: Split, seed: int) -> Source:
     return scenes if pages == 1 else stories.ToyworldStories(scenes, pages)
 
 
-def _folder(config: DataConfig, split: Split, seed: int) -> Source:
+def _folder(
+    config: DataConfig, split: Split, seed: int, windows: ClipWindowConfig | None
+) -> Source:
     from mimir_jax.data.sources import folder
 
     del seed
     images = any(size.frames == 1 for size in config.buckets.sizes)
-    cut = _cut(config, split)
+    cut = _cut(config, split, windows)
     return folder.VideoFolder(config.folder.path, split=split, images=images, **cut)
 
 
-def _shards(config: DataConfig, split: Split, seed: int) -> Source:
+def _shards(
+    config: DataConfig, split: Split, seed: int, windows: ClipWindowConfig | None
+) -> Source:
     from mimir_jax.data.sources import shards
 
     del seed
-    return shards.ClipShards(config.shards.path, split=split, **_cut(config, split))
+    return shards.ClipShards(config.shards.path, split=split, **_cut(config, split, windows))
 
 
-def _tfds(config: DataConfig, split: Split, seed: int) -> Source:
+def _tfds(config: DataConfig, split: Split, seed: int, windows: ClipWindowConfig | None) -> Source:
     from mimir_jax.data.sources import tfds
 
     del seed
@@ -142,11 +176,11 @@ def _tfds(config: DataConfig, split: Split, seed: int) -> Source:
         video_key=section.video_key,
         caption_key=section.caption_key,
         source_fps=section.source_fps,
-        **_cut(config, split),
+        **_cut(config, split, windows),
     )
 
 
-def _cut(config: DataConfig, split: Split) -> dict[str, Any]:
+def _cut(config: DataConfig, split: Split, windows: ClipWindowConfig | None) -> dict[str, Any]:
     """Returns how clips are cut from stored videos; the shortest bucket tells which are readable.
 
     `buckets` cuts them to other sizes.
@@ -160,10 +194,11 @@ def _cut(config: DataConfig, split: Split) -> dict[str, Any]:
         "short": config.short_clips,
         "seconds": config.clip_seconds,
         "gigabytes": config.clip_gigabytes,
+        "windows": windows,
     }
 
 
-_MAKERS: dict[str, Callable[[DataConfig, Split, int], Source]] = {
+_MAKERS: dict[str, Callable[[DataConfig, Split, int, ClipWindowConfig | None], Source]] = {
     "toyworld": _toyworld,
     "folder": _folder,
     "shards": _shards,

@@ -52,7 +52,8 @@ class VideoFolder(clips.ClipSource):
                 when clips are added, or the first by hash if none of these can be read; `train` is
                 the rest.
             images: Whether images are clips too, of one frame.
-            **geometry: `frames`, `height`, `width`, `fps`, `start`, `short` of `ClipSource`.
+            **geometry: `frames`, `height`, `width`, `fps`, `start`, `short`, `windows` of
+                `ClipSource`.
 
         Raises:
             ValueError: for a missing or empty folder, a bad line, a clip and caption that do not

@@ -34,7 +34,8 @@ class ClipShards(clips.ClipSource):
         Args:
             folder: Where the shards are, or a folder of such folders, read in order of their names.
             split: As for `VideoFolder`.
-            **geometry: `frames`, `height`, `width`, `fps`, `start`, `short` of `ClipSource`.
+            **geometry: `frames`, `height`, `width`, `fps`, `start`, `short`, `windows` of
+                `ClipSource`.
 
         Raises:
             InputError: for shards that are missing, incomplete, damaged or of another version, or a

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from mimir_jax.config import checks
 from mimir_jax.config.registry import SystemConfig
+from mimir_jax.data.config import ClipWindowConfig, DataConfig
 from mimir_jax.models.config import LoraConfig
 from mimir_jax.models.divot.config import MAX_CLIPS, AgentConfig, ClipSequenceConfig
 
@@ -26,7 +27,13 @@ class DivotLLMSystemConfig(SystemConfig):
         tokenizer_path: Folder of the tokenizer of text; `package:NAME` ships with mimir_jax. Where
             it lacks the delimiters and index tokens of clips, they take the last ids.
         clip_tokenizer_path: Folder of the tokenizer of clips: its weights, or a run of `divot`.
-        clip_frames: Frames of a clip. A video has as many clips as fit in it, and at least one.
+        clip_frames: Frames of a clip. A video has as many clips as fit in `data.frames`, and at
+            least one.
+        clip_windows: Where the clips of a stored video lie (D-U18). `cut` takes `data.frames`
+            from where `data.window` says. `follow` and `fill` read the whole video: a long
+            one in as many clips, spread over it; a shorter one in consecutive clips, the last one
+            stretched (`follow`), or in as many as a long one, their frames closer together
+            (`fill`). `data.short_clips` then has no effect.
         max_length: Tokens of a row.
         comprehension: Weight of rows that describe a video.
         generation: Weight of rows that write the first clip of a video.
@@ -49,6 +56,7 @@ class DivotLLMSystemConfig(SystemConfig):
     tokenizer_path: str | None = None
     clip_tokenizer_path: str | None = None
     clip_frames: int = 16
+    clip_windows: Literal["cut", "follow", "fill"] = "cut"
     max_length: int = 1400
     comprehension: float = 1.3
     generation: float = 1.0
@@ -91,7 +99,11 @@ class DivotLLMSystemConfig(SystemConfig):
     @property
     def feature_settings(self) -> dict[str, Any]:
         """What makes the tokens of clips."""
-        return {"clips": self.clip_tokenizer_path, "frames": self.clip_frames}
+        return {
+            "clips": self.clip_tokenizer_path,
+            "frames": self.clip_frames,
+            "windows": self.clip_windows,
+        }
 
     @property
     def network(self) -> AgentConfig:
@@ -101,6 +113,18 @@ class DivotLLMSystemConfig(SystemConfig):
     def num_clips(self, frames: int) -> int:
         """Returns the number of clips of a video."""
         return max(1, frames // self.clip_frames)
+
+    def windows(self, data: DataConfig) -> ClipWindowConfig | None:
+        """Returns the windows that stored videos are read in; None where they are cut."""
+        if self.clip_windows == "cut":
+            return None
+        return ClipWindowConfig(
+            fps=data.fps,
+            frames=self.clip_frames,
+            stride=1,
+            max_windows=self.num_clips(data.frames),
+            short=self.clip_windows,
+        )
 
     def sequence(self, frames: int) -> ClipSequenceConfig:
         """Returns the shape of the rows of videos of `frames` frames."""
@@ -126,6 +150,18 @@ class DivotLLMSystemConfig(SystemConfig):
             run,
             clips <= MAX_CLIPS,
             f"{{data.frames}} must hold at most {MAX_CLIPS} clips of {{system.clip_frames}} frames",
+        )
+        cut = self.clip_windows == "cut"
+        checks.check(
+            run,
+            cut or data.source != "toyworld",
+            "{system.clip_windows} must be 'cut' for Toyworld, which has no stored videos",
+        )
+        checks.check(
+            run,
+            cut or data.frames >= self.clip_frames,
+            "{data.frames} must hold a clip of {system.clip_frames} frames where "
+            "{system.clip_windows} is not 'cut'",
         )
         least = clips * (self.model.num_queries + 2) + _AROUND_CLIPS
         checks.check(

@@ -56,7 +56,8 @@ class AgentEncoder:
 
     def clips(self) -> sources.Source:
         """Returns the training videos."""
-        return sources.make_source(self._config.data, "train", seed=self._config.seed)
+        data, windows = self._config.data, self._config.system.windows(self._config.data)
+        return sources.make_source(data, "train", seed=self._config.seed, windows=windows)
 
     def identity(self) -> dict[str, Any]:
         """Returns everything that stored clip tokens depend on, as JSON values."""
@@ -69,9 +70,9 @@ class AgentEncoder:
         }
 
     def least_record_size(self) -> int:
-        """Returns the number of floats in the clip tokens of a video."""
-        cfg = self._system.rows
-        return cfg.max_inputs * cfg.num_queries * cfg.token_width
+        """Returns the number of floats in the clip tokens of the shortest video."""
+        cfg, follows = self._system.rows, self._config.system.clip_windows == "follow"
+        return (1 if follows else cfg.max_inputs) * cfg.num_queries * cfg.token_width
 
     def encode_record(self, records: Mapping[str, Any]) -> feature_store.Record:
         """Returns caption and clip tokens of the one video in `records`, and which it was."""
@@ -105,8 +106,10 @@ class AgentEncoder:
             count = min(count, len(source))
             found = [source.read(i, np.random.default_rng(i), task) for i in range(count)]
         else:
-            videos, texts = sources.read_heldout(config.data, count, seed=config.seed)
-            found = [tasks.whole(v, t) for v, t in zip(videos, texts, strict=True)]
+            windows = config.system.windows(config.data)
+            read = {"seed": config.seed, "windows": windows}
+            records = sources.read_heldout_records(config.data, count, **read)
+            found = [tasks.whole(record["video"], record["caption"]) for record in records]
         if task == "story" or talks:
             return found
         question, request = rows_lib.fill([rows_lib.DESCRIBE, rows_lib.ASK], self.rows.kind)

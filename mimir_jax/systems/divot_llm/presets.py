@@ -140,6 +140,7 @@ def paper() -> c.TrainConfig:
                 llm=dataclasses.replace(c.AgentConfig().llm, dtype="bfloat16", remat="full")
             ),
             lora=_ADAPTERS,
+            clip_windows="follow",
         ),
         data=c.DataConfig(
             source="folder",
@@ -147,7 +148,6 @@ def paper() -> c.TrainConfig:
             frames=320,
             height=256,
             width=256,
-            short_clips="repeat",
         ),
         optimizer=c.OptimizerConfig(
             learning_rate=1e-4,
@@ -176,7 +176,14 @@ def paper_comprehension() -> c.TrainConfig:
     Time:     not run.
     Expect:   not run.
     """
-    return _tuned(paper(), frozen="^head/", comprehension=1.0, generation=0.0, max_length=1650)
+    return _tuned(
+        paper(),
+        frozen="^head/",
+        clip_windows="fill",
+        comprehension=1.0,
+        generation=0.0,
+        max_length=1650,
+    )
 
 
 def paper_generation() -> c.TrainConfig:

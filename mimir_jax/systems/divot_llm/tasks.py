@@ -53,7 +53,8 @@ class TaskSource:
         kind: sequences.Kind,
         stored: feature_store.FeatureSource | None = None,
     ):
-        self._videos = sources.make_source(config.data, split, seed=config.seed)
+        windows = config.system.windows(config.data)
+        self._videos = sources.make_source(config.data, split, seed=config.seed, windows=windows)
         self._records = self._videos if stored is None else stored
         self._form, self._kind = config.system.form, kind
         weights = np.array([getattr(config.system, task) for task in TASKS])
