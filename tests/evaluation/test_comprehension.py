@@ -226,7 +226,7 @@ def test_variances_are_swept_and_true_clips_have_a_likelihood(run):
 
 
 class Tells:
-    """Tells and shows the stories of Toyworld; the second one in another colour."""
+    """Shows stories of Toyworld: the second in another colour, the last in changing places."""
 
     fps, settings = 8.0, {"step": 3}
 
@@ -235,7 +235,8 @@ class Tells:
 
     def tell(self, request, *, pages, seed):
         scenes = source_lib.ToyworldSource("heldout", scenery="single")
-        story = toyworld_stories.ToyworldStories(scenes, pages).story(seed)
+        source = toyworld_stories.ToyworldStories(scenes, pages)
+        story = source.story(seed)
         self.told += 1
         assert request == story.request
         shown = story.pages
@@ -244,6 +245,14 @@ class Tells:
             other = "red" if group.colour != "red" else "blue"
             group = dataclasses.replace(group, colour=other)
             shown = [dataclasses.replace(page, groups=(group,)) for page in shown]
+        if seed == 3:  # where objects of this colour are seen too
+            mine, others = shown[0], (source.story(n).pages[0] for n in range(4, 200))
+            other = next(
+                page for page in others
+                if page.groups[0].colour == mine.groups[0].colour
+                and page.background != mine.background
+            )  # fmt: skip
+            shown = [*shown[:2], dataclasses.replace(shown[2], background=other.background)]
         clips = [renderer.render(page, 17, 64, 64) for page in shown]
         if seed == 2:
             return [*story.texts[:2], "nothing"], clips
@@ -252,17 +261,18 @@ class Tells:
 
 def test_stories_are_judged_by_their_texts_and_their_request(run):
     folder, _ = run
-    cfg = config_lib.StoriesEvalConfig(checkpoint=str(folder), stories=3)
+    cfg = config_lib.StoriesEvalConfig(checkpoint=str(folder), stories=4)
     teller = Tells()
     report = stories.evaluate(cfg, teller, silent)
     lines = [
         json.loads(line) for line in (report.folder / "stories.jsonl").read_text().splitlines()
     ]
-    assert [line["passed"]["told"] for line in lines] == [True, True, False]
-    assert [line["passed"]["whole"] for line in lines] == [True, False, False]
+    assert [line["passed"]["told"] for line in lines] == [True, True, False, True]
+    assert [line["passed"]["whole"] for line in lines] == [True, False, False, False]
+    assert lines[3]["passed"]["shown"] and not lines[3]["passed"]["constant"]
     assert not lines[1]["passed"]["shown"] and not lines[1]["passed"]["constant"]
     found = json.loads((report.folder / "results.json").read_text())["questions"]
-    assert found["told"]["passed"] == pytest.approx(2 / 3) and "whole" in report.text
-    assert len(list((report.folder / "videos").glob("*.mp4"))) == 3
+    assert found["told"]["passed"] == 0.75 and "whole" in report.text
+    assert len(list((report.folder / "videos").glob("*.mp4"))) == 4
     stories.evaluate(cfg, teller, silent)
-    assert teller.told == 3
+    assert teller.told == 4

@@ -7,7 +7,8 @@ A story passes
     told      if it has as many texts as pages, each with one kind of object, colour and action
     shown     if the clip of every page passes the judge in object, colour, number and action of
               its own text
-    constant  if every text and clip has the object and colour that the request names
+    constant  if every text and clip has the object and colour that the request names, and all
+              clips have the same background
     whole     if all of these hold
 """
 
@@ -103,7 +104,9 @@ def judge_story(
         texts: What was written.
         clips: What was drawn behind them.
     """
-    group = story.pages[0].groups[0]
+    page = story.pages[0]
+    group = page.groups[0]
+    seen = [evaluation.observe(clip) for clip in clips]
     said = [texts_lib.read(text) for text in texts]
     single = ("object_class", "colour", "action")
     told = len(texts) == len(story.pages) and all(
@@ -111,11 +114,12 @@ def judge_story(
     )
     complete = told and len(clips) == len(texts)
     shown = complete and all(
-        _shows(story.pages[0], values, clip) for values, clip in zip(said, clips, strict=True)
+        _shows(page, values, clip) for values, clip in zip(said, seen, strict=True)
     )
     asked = {"object_class": (group.shape,), "colour": (group.colour,)}
     same = complete and all(values[name] == asked[name] for values in said for name in asked)
-    constant = same and all(_has(story.pages[0], clip, tuple(asked)) for clip in clips)
+    constant = same and all(_has(page, clip, tuple(asked)) for clip in seen)
+    constant = constant and _keeps_background(seen)
     passed = dict(zip(QUESTIONS, (told, shown, constant, told and shown and constant), strict=True))
     return {"request": story.request, "texts": list(texts), "passed": passed}
 
@@ -139,7 +143,9 @@ def format_table(summary: Mapping[str, Mapping[str, Any]]) -> str:
     return tables.align(rows)
 
 
-def _shows(page: scene_lib.Scene, said: Mapping[str, texts_lib.Values], clip: Clip) -> bool:
+def _shows(
+    page: scene_lib.Scene, said: Mapping[str, texts_lib.Values], clip: evaluation.Observation
+) -> bool:
     """Whether a clip shows what a text says, with the number of objects of the story."""
     (shape,), (colour,), (verb,) = (said[n] for n in ("object_class", "colour", "action"))
     group = dataclasses.replace(page.groups[0], shape=shape, colour=colour)
@@ -147,8 +153,14 @@ def _shows(page: scene_lib.Scene, said: Mapping[str, texts_lib.Values], clip: Cl
     return _has(dataclasses.replace(page, groups=(group,), actions=(action,)), clip, _SHOWN)
 
 
-def _has(scene: scene_lib.Scene, clip: Clip, categories: Iterable[str]) -> bool:
+def _has(scene: scene_lib.Scene, clip: evaluation.Observation, categories: Iterable[str]) -> bool:
     """Whether a clip passes the judge in some categories."""
-    verdict = evaluation.judge(scene, clip)
+    verdict = evaluation.compare(scene, clip)
     scores = [verdict[name] for name in categories]
     return all(score is None or score.passed for score in scores)
+
+
+def _keeps_background(clips: Iterable[evaluation.Observation]) -> bool:
+    """Whether all clips have one background, which the judge knows."""
+    found = {(clip.background, clip.tone) for clip in clips}
+    return len(found) == 1 and all(kind is not None for kind, _ in found)
