@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from mimir_jax import files, tables
-from mimir_jax.config import JudgeConfig
+from mimir_jax.config import JudgeConfig, TrainConfig, flag
 from mimir_jax.data import video_io
 from mimir_jax.data.toyworld import sampling
 from mimir_jax.data.toyworld.language import WORDINGS
@@ -90,6 +90,17 @@ def judge_run(workdir: pathlib.Path, progress: generation.Progress) -> results.R
 
 
 Side = pipeline_lib.Pipeline | description.WrittenVideos
+
+
+def check_config(run: TrainConfig) -> None:
+    """Checks before a run trains that its videos can be made to judge them; reads no weights.
+
+    Raises:
+        InputError: for a run of `divot_llm` whose clips nothing decodes.
+    """
+    if run.system.kind == "divot_llm":
+        name = flag("system.clip_tokenizer_path")
+        description.find_detokenizer(run.system.clip_tokenizer_path, name)
 
 
 def open_sides(workdir: pathlib.Path) -> tuple[Side, Side]:

@@ -95,7 +95,7 @@ def run_sweep(
 
     Raises:
         InputError: if `out` holds a sweep of another config or a cell of that name with other
-            overrides, or a cell cannot run; nothing is overwritten.
+            overrides, or a cell cannot run or be judged; nothing is overwritten.
     """
     left = {
         (name, seed): apply(config, {**overrides, "seed": seed})
@@ -119,6 +119,7 @@ def run_sweep(
                 with claims.claim(workdir.name) as claimed, start as start_claimed:
                     if claimed is None or (is_judged and start_claimed is None):
                         continue  # another process works on it
+                    before_after.check_config(variant)
                     say(f"{total - len(left) + 1}/{total}: {name}, seed {seed}")
                     variant = _with_features(variant, config, out / "features", say)
                     start_folder = None if start_claimed is None else out / START

@@ -135,22 +135,37 @@ def open_detokenizer(
         InputError: for a checkpoint of anything else, or of other tokens.
     """
     path = run.system.clip_tokenizer_path if checkpoint is None else checkpoint
-    folder = weights.resolve(path)
-    if published_divot.is_pair(folder):
-        folder = published_divot.find_detokenizer(folder, generates=generates)
-    else:
-        kind = None
-        if (folder / runs.CONFIG_FILE).is_file() and runs.has_checkpoint(folder):
-            kind = runs.read_config(folder).system.kind
-        require(
-            kind == "divot",
-            f"--detokenizer must be a run of divot, which draws clips from tokens, got {path}; "
-            f"name one, or the folder {published_divot.CLIPS}",
-        )
+    folder = find_detokenizer(path, "--detokenizer", generates=generates)
     opened = open_lib.open_pipeline(folder, config, mesh)
     tokenizer = opened.system.config.model.tokenizer
     clip_tokens.require_fits(tokenizer, run.system.model, str(path))
     return opened
+
+
+def find_detokenizer(path: str | None, flag: str, *, generates: bool = True) -> pathlib.Path:
+    """Returns the checkpoint of the de-tokenizer that `path` names; reads no weights.
+
+    Args:
+        path: A run of `divot`, or the published folder.
+        flag: What names it, for messages.
+        generates: As for `open_detokenizer`.
+
+    Raises:
+        InputError: for a checkpoint of anything else, or none.
+    """
+    require(path is not None, f"{flag} must name a run of divot, got none; name one")
+    folder = weights.resolve(path)
+    if published_divot.is_pair(folder):
+        return published_divot.find_detokenizer(folder, generates=generates)
+    kind = None
+    if (folder / runs.CONFIG_FILE).is_file() and runs.has_checkpoint(folder):
+        kind = runs.read_config(folder).system.kind
+    require(
+        kind == "divot",
+        f"{flag} must be a run of divot, which draws clips from tokens, got {path}; "
+        f"name one, or the folder {published_divot.CLIPS}",
+    )
+    return folder
 
 
 class WrittenVideos:

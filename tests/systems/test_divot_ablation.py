@@ -39,6 +39,13 @@ def test_videos_have_any_number_of_clips():
         c.find_config("divot_llm:tiny/clips-0")
 
 
+def test_what_decodes_no_clips_is_refused_before_training():
+    before_after.check_config(agents.run("package:tiny/divot/clip_tokenizer"))
+    rule = "--config.system.clip_tokenizer_path must be a run of divot, .* package:tiny/llm; name"
+    with pytest.raises(ValueError, match=rule):
+        before_after.check_config(agents.run("package:tiny/llm"))
+
+
 @pytest.fixture(scope="module")
 def run(frozen, tmp_path_factory):
     """A run of two steps that is judged on one scene, and the run of its de-tokenizer."""
