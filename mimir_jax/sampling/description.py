@@ -50,9 +50,11 @@ class Agent:
     writer: writer.Writer
     published: bool = False
 
-    def read(self, path: str | os.PathLike[str]) -> tuple[UInt8[np.ndarray, "f h w 3"], str]:
+    def read(
+        self, path: str | os.PathLike[str], span: tuple[float, float] | None = None
+    ) -> tuple[UInt8[np.ndarray, "f h w 3"], str]:
         """Reads a video or an image; see `read_video`."""
-        return read_video(path, self.config, published=self.published)
+        return read_video(path, self.config, published=self.published, span=span)
 
     def describe(
         self, video: UInt8[np.ndarray, "f h w 3"], question: str | None = None, *, seed: int = 0
@@ -343,7 +345,11 @@ def open_agent(
 
 
 def read_video(
-    path: str | os.PathLike[str], config: TrainConfig, *, published: bool = False
+    path: str | os.PathLike[str],
+    config: TrainConfig,
+    *,
+    published: bool = False,
+    span: tuple[float, float] | None = None,
 ) -> tuple[UInt8[np.ndarray, "f h w 3"], str]:
     """Reads a video file as the clips of a run, or an image as one frame.
 
@@ -351,13 +357,15 @@ def read_video(
         path: The file.
         config: The run.
         published: Whether frames are resized as in Divot's public code, with a bilinear filter.
+        span: Seconds of a video to read, from the first of them to before the second; None reads
+            all of it.
 
     Returns:
         The frames of all clips, one clip after the other, and one line that says how the video was
         resampled, "" if it was not.
 
     Raises:
-        InputError: if there is no such file, or it cannot be decoded.
+        InputError: if there is no such file, it cannot be decoded, or it has no frame in `span`.
     """
     path = files.expand_path(path)
     require(path.is_file(), f"--describe must be a video or image file, got {path}; give its path")
@@ -374,13 +382,20 @@ def read_video(
     cfg = ClipWindowConfig(fps=data.fps, frames=config.system.clip_frames, stride=1)
 
     def pick(timeline: video_io.Timeline) -> Int[np.ndarray, " n"]:
-        number = len(timeline.times)
-        fps = number / timeline.end
-        notes.append(windows.describe(number, fps, cfg))
-        return windows.windows(number, fps, cfg).reshape(-1)
+        first, last = 0, len(timeline.times)
+        fps = last / timeline.end
+        if span is not None:
+            first, last = np.searchsorted(timeline.times, span).tolist()
+        if last == first:
+            raise video_io.UnreadableClip(
+                f"has no frame from {span[0]:g} to {span[1]:g} s of {timeline.end:g}"
+            )
+        notes.append(windows.describe(last - first, fps, cfg))
+        return first + windows.windows(last - first, fps, cfg).reshape(-1)
 
     try:
         video = video_io.read_clip(path, pick, fit)
     except video_io.UnreadableClip as error:
-        raise InputError(f"video {path} must be readable: {error}; convert it") from None
+        remedy = "convert it" if span is None else "convert it, or name another part of it"
+        raise InputError(f"video {path} must be readable: {error}; {remedy}") from None
     return video, f"{path.name}: {notes[0]}" if notes[0] else ""

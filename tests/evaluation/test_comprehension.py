@@ -102,8 +102,8 @@ def test_questions_of_both_kinds_are_answered_and_exported(run, tmp_path):
         prompts.append(question)
         return ["a red star", "(B) red ring", "star, not"][len(prompts) - 1]
 
-    def read(path):
-        return description.read_video(path, config)
+    def read(path, span=None):
+        return description.read_video(path, config, span=span)
 
     agent = types.SimpleNamespace(config=config, describe=describe, read=read)
     cfg = config_lib.QuestionsEvalConfig(
@@ -126,6 +126,23 @@ def test_questions_of_both_kinds_are_answered_and_exported(run, tmp_path):
     assert len(prompts) == 3  # nothing is asked again
 
 
+@pytest.mark.parametrize(
+    "file, name", [("v_ab-C.mp4", {"video_name": "ab-C"}), ("vid7.avi", {"video_id": 7})]
+)
+def test_files_of_activitynet_and_msvd_are_found(file, name, tmp_path):
+    path = write(tmp_path, [{**name, "question": "Who?", "answer": "a man"}])
+    (tmp_path / "videos" / file).write_bytes(b"")
+    (asked,) = questions.read_questions(path, tmp_path / "videos")
+    assert asked["video"].endswith(file) and "span" not in asked
+
+
+def test_a_part_of_a_video_may_be_asked_about(tmp_path):
+    path = write(tmp_path, [ENTRIES[0] | {"start": 0.5, "end": 2}])
+    (asked,) = questions.read_questions(path, tmp_path / "videos")
+    assert asked["span"] == [0.5, 2.0]
+    assert "span" not in questions.read_questions(write(tmp_path, ENTRIES), tmp_path / "videos")[0]
+
+
 def test_answers_may_be_in_a_file_of_their_own(tmp_path):
     entries = [{"video_name": "a", "question": "How many?", "question_id": "a_1"}]
     path = write(tmp_path, entries)
@@ -138,6 +155,8 @@ def test_answers_may_be_in_a_file_of_their_own(tmp_path):
     "change, message",
     [
         ({"video": "b"}, "video must be a file below .* got 'b'; check --videos"),
+        ({"start": 2, "end": 1}, "start and end must be seconds from 0, .* got 2 and 1; correct"),
+        ({"start": 2}, "start and end must be seconds from 0, .* got 2 and null; correct"),
         ({"question": None}, "must have question, a text or a number, got null"),
         ({"candidates": ["x"]}, "answer must be one of at most 26 candidates, got 'A red star.'"),
     ],

@@ -34,6 +34,18 @@ def test_a_video_is_read_in_clips_at_the_rate_of_the_run(folders):
     assert note == "short.mp4: 16 fps read at 8, 0.38 s stretched to a window of 9 frames"
 
 
+def test_a_part_of_a_video_is_read_alone(folders):
+    config = runs.read_config(folders / "pretrain")
+    ramp = np.arange(24, dtype=np.uint8)[:, None, None, None] * 10
+    path = folders / "ramp.mp4"
+    video.write_mp4(path, np.broadcast_to(ramp, (24, 16, 16, 3)), fps=8.0)
+    frames, note = description.read_video(path, config, span=(1.0, 2.125))
+    np.testing.assert_allclose(frames.mean((1, 2, 3)), range(80, 170, 10), atol=4)
+    assert note == ""
+    with pytest.raises(ValueError, match="no frame from 5 to 6 s of 3; convert it, or name"):
+        description.read_video(path, config, span=(5.0, 6.0))
+
+
 def test_a_published_llm_reads_frames_as_the_public_code_does(folders):
     config = runs.read_config(folders / "instruct")
     frame = np.random.default_rng(2).integers(0, 255, (40, 60, 3), np.uint8)

@@ -6,7 +6,9 @@ A file is JSON or JSON lines, an object for each question. With `candidates` it 
 as MVBench is: `answer` is one of them, or its number from 0. Others are open-ended, as MSVD-QA and
 ActivityNet-QA are, whose answers may be in a file of their own, by `question_id`.
 
-    video | video_name | video_id    file below --videos, with or without its suffix
+    video | video_name | video_id    file below --videos, with or without its suffix, and without
+                                     the `v_` of ActivityNet's files or the `vid` of MSVD's
+    start  end                       seconds of the part of it that is asked about, as in MVBench
     question  answer  candidates  id | question_id
 
 `answers.jsonl` has a line for each question; `predictions.json` is the list of `id`, `question`,
@@ -32,6 +34,7 @@ from mimir_jax.parallel import distributed
 
 ANSWERS, PREDICTIONS = "answers.jsonl", "predictions.json"
 _VIDEO, _ID = ("video", "video_name", "video_id"), ("id", "question_id")
+_PREFIXES = ("", "v_", "vid")
 _SUFFIXES = ("", ".mp4", ".avi", ".mkv", ".webm", ".mov")
 _LETTERS = string.ascii_uppercase
 
@@ -40,8 +43,10 @@ _LETTERS = string.ascii_uppercase
 class FileDescriber(generation.Describer, Protocol):
     """What describes videos, and reads their files."""
 
-    def read(self, path: str | os.PathLike[str]) -> tuple[UInt8[np.ndarray, "f h w 3"], str]:
-        """Reads a video file, and tells how it was resampled."""
+    def read(
+        self, path: str | os.PathLike[str], span: tuple[float, float] | None = None
+    ) -> tuple[UInt8[np.ndarray, "f h w 3"], str]:
+        """Reads a video file, or seconds `span` of it, and tells how it was resampled."""
         ...
 
 
@@ -87,7 +92,8 @@ def read_questions(
         answers: Answers by `question_id`; None where the questions have them.
 
     Returns:
-        An entry for each with `id`, `video` (a path), `question`, `answer` and `candidates`.
+        An entry for each with `id`, `video` (a path), `question`, `answer` and `candidates`, and
+        `span` in seconds where it is about a part of its video.
 
     Raises:
         InputError: for an entry of another form, or a video that does not exist.
@@ -98,7 +104,8 @@ def read_questions(
     asked = []
     for number, entry in enumerate(_entries(path), 1):
         name = str(_field(entry, _VIDEO, path, number))
-        found = next((f for s in _SUFFIXES if (f := videos / f"{name}{s}").is_file()), None)
+        names = (f"{prefix}{name}{suffix}" for prefix in _PREFIXES for suffix in _SUFFIXES)
+        found = next((file for n in names if (file := videos / n).is_file()), None)
         require(
             found is not None,
             f"questions {path}, entry {number}: video must be a file below {videos}, got {name!r}; "
@@ -124,7 +131,7 @@ def read_questions(
         )
         asked.append(
             {"id": key, "video": str(found), "question": question, "answer": str(answer),
-             "candidates": candidates}
+             "candidates": candidates, **_span(entry, path, number)}
         )  # fmt: skip
     require(bool(asked), f"questions {path} must hold a question, got none; name another file")
     return asked
@@ -189,7 +196,7 @@ def _answer(
     for number in range(len(lines), len(asked)):
         progress(number, len(asked))
         entry = asked[number]
-        video, _ = agent.read(entry["video"])
+        video, _ = agent.read(entry["video"], tuple(entry["span"]) if "span" in entry else None)
         reply = agent.describe(video, prompt(entry))
         lines.append({**entry, "prediction": reply, "right": is_right(entry, reply)})
         if distributed.is_first():
@@ -225,6 +232,20 @@ def _field(entry: Mapping[str, Any], names: Sequence[str], path: pathlib.Path, n
         f"{json.dumps(value)[:40]}; add it",
     )
     return value
+
+
+def _span(entry: Mapping[str, Any], path: pathlib.Path, number: int) -> dict[str, list[float]]:
+    """Returns the part of the video that an entry is about, {} for all of it."""
+    ends = [entry.get(name) for name in ("start", "end")]
+    if ends == [None, None]:
+        return {}
+    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in ends)
+    require(
+        numbers and 0 <= ends[0] < ends[1],
+        f"questions {path}, entry {number}: start and end must be seconds from 0, the end after "
+        f"the start, got {json.dumps(ends[0])[:40]} and {json.dumps(ends[1])[:40]}; correct them",
+    )
+    return {"span": [float(x) for x in ends]}
 
 
 def _words(text: str) -> str:
