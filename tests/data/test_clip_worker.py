@@ -55,7 +55,7 @@ def test_limits_end_a_clip_and_not_the_run(tmp_path, large_gif):
         read(large_gif, seconds=0.2)
     assert len(read(tmp_path / "a.mp4")) == 2
     # Far more than a worker may still hold of the clips before, which the limit does not count.
-    huge = write_gif(tmp_path / "huge.gif", 6000, 1)
+    huge = write_gif(tmp_path / "huge.gif", 10000, 1)
     with pytest.raises(video_io.UnreadableClip, match="needs more than 0.05 GB"):
         read(huge, gigabytes=0.05)
     assert len(read(tmp_path / "a.mp4")) == 2

@@ -160,7 +160,7 @@ def test_answers_may_be_in_a_file_of_their_own(tmp_path):
         ({"question": None}, "must have question, a text or a number, got null"),
         ({"candidates": ["x"]}, "answer must be one of at most 26 candidates, got 'A red star.'"),
     ],
-    ids=["video", "question", "candidates"],
+    ids=["video", "times", "start", "question", "candidates"],
 )
 def test_questions_of_another_form_are_one_line(tmp_path, change, message):
     path = write(tmp_path, [ENTRIES[0] | change])

@@ -16,6 +16,7 @@ from mimir_jax import config as c
 from mimir_jax import systems, weights
 from mimir_jax.config import checks
 from mimir_jax.data import loader
+from mimir_jax.encoders import clip_tokens
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional, layers
 from mimir_jax.models.divot import agent, mask, mixture, sequences, vocabulary
@@ -132,8 +133,11 @@ def test_conversations_teach_every_answer(folder, tmp_path):
     assert held["question"] == "What moves?" and len(held["more"]) == 2
 
 
-class Means:
+class Means(clip_tokens.ClipTokens):
     """Tokens of clips of four frames, each number their mean."""
+
+    def __init__(self):
+        pass
 
     def encode(self, video):
         means = video.reshape(-1, 4, *video.shape[1:]).mean((1, 2, 3, 4))
