@@ -184,6 +184,7 @@ SUBCOMMANDS = {
     "variances": WrittenSuite("videos", "variances", config_lib.VariancesEvalConfig),
     "questions": AgentSuite("questions", config_lib.QuestionsEvalConfig),
     "loss": MeshSuite("loss", config_lib.LossEvalConfig),
+    "captions": MeshSuite("captions", config_lib.CaptionsEvalConfig),
     "vbench": SamplingSuite("vbench", config_lib.VBenchEvalConfig),
     "ucf101": SamplingSuite("ucf101", config_lib.UCF101EvalConfig),
     "msrvtt": SamplingSuite("msrvtt", config_lib.MSRVTTEvalConfig),

@@ -240,6 +240,25 @@ class LossEvalConfig(CheckpointConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CaptionsEvalConfig(ScenesConfig):
+    """Measure how much captions in each wording tell a run: the loss with them and without any.
+
+    Attributes:
+        checkpoint: Run that generates videos from text alone.
+        scenes: Number of scenes, each with a caption in every wording.
+        frames: Frames of the clips; by default those of the run's training.
+    """
+
+    scenes: int = 48
+    frames: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.frames is not None:
+            _require_at_least(self, "frames", 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class VBenchEvalConfig(GenerationConfig):
     """Generate videos for VBench's prompts, named as VBench expects.
 

@@ -254,13 +254,27 @@ class VideoDiffusion(base.Defaults, abc.ABC):
         self, params: functional.Params, batch: Batch, band: Int[Array, ""] | int
     ) -> Float[Array, ""]:
         """Returns the loss on one of `loss_bands` bands of times with fixed noise and answers."""
+        return self.band_errors(params, batch, band).mean()
+
+    def band_errors(
+        self,
+        params: functional.Params,
+        batch: Batch,
+        band: Int[Array, ""] | int,
+        *,
+        null: bool = False,
+    ) -> Float[Array, " b"]:
+        """Returns the error of each clip in `band_loss`; `null` gives all the null condition."""
         x0 = self._model_latents(batch.moments.mean)
         size = x0.shape[0]
         time = self._schedule.band_times(band, self.config.loss_bands, size)
         noise = noise_lib.normal(jax.random.fold_in(jax.random.key(0), band), x0.shape)
         features = self.draw_features(batch.features)
-        rows = _fill_mesh((features, x0, noise, time))
-        return self.prediction_error(params, *rows)[:size].mean()
+        drop = jnp.ones(size, bool) if null else None
+        if null and batch.null is not None:
+            features, drop = self.with_null(features, batch.null, drop), None
+        rows = _fill_mesh((features, x0, noise, time, drop))
+        return self.prediction_error(params, *rows)[:size]
 
     def prediction_error(
         self,
