@@ -63,6 +63,8 @@ class ToyworldConfig:
             of object alone, mostly large, in few places, doing one thing.
         pages: Clips of a video: 1, or at least 3, which tell a story of one object. They share
             `data.frames`.
+        deal: Scenes that each of `data.buckets` gets in turn, such as 3, 1; empty gives one to
+            each.
     """
 
     num_scenes: int = 1 << 30
@@ -71,11 +73,18 @@ class ToyworldConfig:
     )
     variety: Literal["varied", "plain", "single"] = "varied"
     pages: int = 1
+    deal: tuple[int, ...] = ()
 
     def __post_init__(self):
         checks.within(self, "num_scenes", 1)
         checks.within(self, "pages", 1)
         checks.check(self, self.pages != 2, "{pages} must be 1 or at least 3, got 2")
+        checks.check(
+            self,
+            min(self.deal, default=1) >= 1,
+            "{deal} must give each bucket at least 1 scene",
+            got=repr(self.deal),
+        )
 
     def check_data(self, data: "DataConfig") -> None:
         """Raises `FieldError` for another frame rate than that of the scenes."""
@@ -89,6 +98,13 @@ class ToyworldConfig:
             data,
             data.frames % self.pages == 0,
             "{frames} must be a multiple of {toyworld.pages}, the clips of a story",
+        )
+        count = len(data.buckets.sizes)
+        checks.check(
+            data,
+            len(self.deal) in (0, count),
+            "{toyworld.deal} must hold a number for each of {buckets}",
+            got=f"{len(self.deal)} for {count}",
         )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from mimir_jax import config as c
 from mimir_jax.data import toyworld
 from mimir_jax.data.toyworld import captions, layout, motion, renderer, sampling, shapes, vocabulary
 
@@ -639,3 +640,26 @@ def test_single_scenery_has_large_objects_in_nine_places():
     for group, place in zip(still, places, strict=True):
         offsets[group.shape].update(abs(place[place != 0]))
     assert all(len(found) <= 1 for found in offsets.values())  # as far as each shape can go
+
+
+@pytest.mark.parametrize("num_scenes", [1, 7, 8, 11])
+@pytest.mark.parametrize("deal", [(), (3, 1), (1, 2)])
+def test_buckets_are_dealt_every_scene_once(num_scenes, deal):
+    buckets = c.BucketsConfig(listed=((1, 16, 16), (5, 16, 16)))
+    source = toyworld.ToyworldSource(num_scenes=num_scenes, deal=deal)
+    first, second = source.assign(buckets)
+    turn = sum(deal or (1, 1))
+    share = (deal or (1, 1))[0]
+    assert list(first) == [n for n in range(num_scenes) if n % turn < share]
+    assert list(second) == [n for n in range(num_scenes) if n % turn >= share]
+    assert first[:2] == list(first)[:2]
+    with pytest.raises(IndexError):
+        first[len(first)]
+
+
+def test_every_bucket_is_dealt_scenes():
+    buckets = c.BucketsConfig(listed=((1, 16, 16), (5, 16, 16)))
+    with pytest.raises(ValueError, match="deal must give each bucket at least 1 scene, got"):
+        c.ToyworldConfig(deal=(3, 0))
+    with pytest.raises(ValueError, match="a number for each of buckets, got 3 for 2"):
+        c.DataConfig(toyworld=c.ToyworldConfig(deal=(3, 1, 1)), buckets=buckets)

@@ -139,6 +139,7 @@ def _toyworld(
         frames=config.frames,
         height=config.height,
         width=config.width,
+        deal=config.toyworld.deal,
     )
     pages = config.toyworld.pages
     return scenes if pages == 1 else stories.ToyworldStories(scenes, pages)

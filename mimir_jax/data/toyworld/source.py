@@ -18,6 +18,26 @@ _CAPTION_STREAM = 1
 
 
 @dataclasses.dataclass(frozen=True)
+class _Dealt(Sequence[int]):
+    """The numbers below `stop` whose remainder by `turn` is one of `share` from `first` on."""
+
+    first: int
+    share: int
+    turn: int
+    stop: int
+
+    def __len__(self) -> int:
+        turns, rest = divmod(self.stop, self.turn)
+        return turns * self.share + min(max(rest - self.first, 0), self.share)
+
+    def __getitem__(self, place):
+        if isinstance(place, slice):
+            return [self[n] for n in range(*place.indices(len(self)))]
+        turns, rest = divmod(range(len(self))[place], self.share)
+        return turns * self.turn + self.first + rest
+
+
+@dataclasses.dataclass(frozen=True)
 class ToyworldSource:
     """Clips and captions by index; equal fields give equal records in every process.
 
@@ -33,6 +53,7 @@ class ToyworldSource:
             reserved words.
         scenery: `varied` backgrounds, light and camera; `plain`, where only objects vary; or
             `single`, where they are of one kind.
+        deal: Scenes that each bucket gets in turn; empty gives one to each.
         version: Of the generator; only the present one can be made.
     """
 
@@ -46,6 +67,7 @@ class ToyworldSource:
         "mixed"
     )
     scenery: sampling.Scenery = "varied"
+    deal: tuple[int, ...] = ()
     version: int = sampling.VERSION
 
     def __post_init__(self):
@@ -84,10 +106,12 @@ class ToyworldSource:
         del clips
         return dataclasses.replace(self, frames=frames, height=height, width=width)
 
-    def assign(self, config: BucketsConfig) -> tuple[range, ...]:
+    def assign(self, config: BucketsConfig) -> tuple[Sequence[int], ...]:
         """Returns the scenes of each bucket, dealt out in turn: a scene can have any size."""
-        count = len(config.sizes)
-        return tuple(range(n, self.num_scenes, count) for n in range(count))
+        deal = self.deal or (1,) * len(config.sizes)
+        return tuple(
+            _Dealt(sum(deal[:n]), count, sum(deal), self.num_scenes) for n, count in enumerate(deal)
+        )
 
     def text(self, index: SupportsIndex) -> str:
         """Returns the caption, without rendering."""

@@ -61,6 +61,13 @@ CHOICES: dict[str, dict[str, Any]] = {
     "M-U15_learned_0.2": {f"{_STABILIZER}.learned_std": 0.2},
     "M-U16_before": {f"{_STABILIZER}.place": "before"},
     "M-U17_empty": {"system.text.null": "empty"},
+    "M-U19_new_parts": {"optimizer.freeze": ["^dit/"]},
+    "M-U19_new_parts_images": {
+        "optimizer.freeze": ["^dit/"],
+        "data.buckets.area": 64 * 64,
+        "data.buckets.frames": [1, 17],
+        "data.toyworld.deal": [3, 1],
+    },
 }
 """Alternatives to our choices, by their ids in docs/choices.md."""
 
