@@ -228,7 +228,7 @@ def _with_features(
         text = variant.system.text
         if len(text.instructions) == len(config.system.text.instructions):
             system = dataclasses.replace(config.system, text=text)
-            whole = dataclasses.replace(config, system=system, seed=variant.seed)
+            whole = dataclasses.replace(variant, system=system)
     read = [variant.system.feature_settings, dataclasses.asdict(whole.data), variant.seed]
     key = hashing.content_key(json.dumps(read)).hex()[:12]
     path = folder / key

@@ -4,7 +4,9 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -244,3 +246,29 @@ def test_intervals_widen_with_what_seeds_and_scenes_differ_in():
     assert low < 0.35 and high > 0.65
     by_seed[0, :5] = np.nan
     assert np.isfinite(confidence.nested_bootstrap_interval(by_seed)).all()
+
+
+def test_rows_share_features_of_their_own_data(run, tmp_path, monkeypatch):
+    """The features of a row hold what all rows read, and the clips that it trains on."""
+    written = []
+
+    def write(config, path):
+        written.append(config)
+        return types.SimpleNamespace(made=0)
+
+    monkeypatch.setattr(sweep.precompute, "write_features", write)
+    images = {
+        "data.buckets.area": 1024,
+        "data.buckets.frames": [1, 9],
+        "data.toyworld.deal": [3, 1],
+    }
+    for overrides in ({}, {"system.ablation": "baseline"}, images):
+        row = sweep.apply(run, overrides)
+        prepared = sweep._with_features(row, run, tmp_path, print)
+        assert written[-1].data == row.data and written[-1].system.ablation == "mimir"
+        assert prepared.system == row.system
+    paths = [
+        pathlib.Path(sweep._with_features(sweep.apply(run, o), run, tmp_path, print).data.features)
+        for o in ({}, images)
+    ]
+    assert paths[0] != paths[1]
