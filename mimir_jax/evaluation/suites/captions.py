@@ -3,8 +3,7 @@
 """The captions suite: how much a run's network learns from captions in each wording.
 
 Held-out clips are denoised with a caption in each wording and with the null condition, with equal
-noise. What the loss falls by is what a caption tells the network. It takes a hundredth of the time
-of judged videos and varies less.
+noise. What the loss falls by is what a caption tells the network.
 """
 
 from collections.abc import Mapping
