@@ -89,7 +89,7 @@ _NAMES = {
     "systems.vimi.config": "TasksConfig VimiSystemConfig",
     "systems.divot_llm.config": "DivotLLMSystemConfig",
     "systems.language.config": "LanguageSystemConfig",
-    "systems.tiny": "TINY_DIFFUSION TINY_DIT TINY_LLM TINY_T5 TINY_VAE",
+    "systems.tiny": "TINY_DIFFUSION TINY_DIT TINY_LLM TINY_T5 TINY_VAE TINY_VIT",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -26,9 +26,10 @@ from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling import pipeline, published_divot
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.sampling.request import Request
+from mimir_jax.systems import clip_turns
 from mimir_jax.systems.divot_llm import encoder as encoder_lib
-from mimir_jax.systems.divot_llm import rows, writer
 from mimir_jax.systems.divot_llm import system as system_lib
+from mimir_jax.systems.divot_llm import writer
 from mimir_jax.weights import runs
 
 
@@ -77,7 +78,7 @@ class Agent:
         )
         kind = "image" if len(video) == 1 else self.encoder.rows.kind
         if question is None:
-            question = rows.fill([rows.DESCRIBE], kind)[0] if instructed else ""
+            question = clip_turns.fill([clip_turns.DESCRIBE], kind)[0] if instructed else ""
         tokens = self.encoder.clip_tokens.encode(video)
         return self.writer.describe(tokens, question, kind=kind, seed=seed)
 

@@ -3,7 +3,7 @@
 """Sizes of the embedded default: small networks of the same structure as the full ones."""
 
 from mimir_jax.diffusion.config import DiffusionConfig
-from mimir_jax.models.config import DiTConfig, LLMConfig, T5Config
+from mimir_jax.models.config import DiTConfig, LLMConfig, T5Config, ViTConfig
 from mimir_jax.models.vae.config import VAEConfig
 
 TINY_VAE = VAEConfig(
@@ -24,6 +24,16 @@ TINY_LLM = LLMConfig(
     num_kv_heads=1,
     head_dim=32,
     mlp_dim=384,
+)
+TINY_VIT = ViTConfig(
+    image_size=64,
+    patch=8,
+    width=128,
+    num_layers=4,
+    num_heads=4,
+    mlp_dim=512,
+    activation="gelu",
+    post_norm=False,
 )
 TINY_DIT = DiTConfig(
     num_layers=6,

@@ -22,10 +22,9 @@ from mimir_jax.models import functional, layers
 from mimir_jax.models.divot import agent, mask, mixture, sequences, vocabulary
 from mimir_jax.preparation import precompute
 from mimir_jax.sampling import video as video_lib
+from mimir_jax.systems import clip_text, clip_turns, token_loss
 from mimir_jax.systems.divot_llm import encoder as encoder_lib
-from mimir_jax.systems.divot_llm import objective, presets, rows
-from mimir_jax.systems.divot_llm import system as system_lib
-from mimir_jax.systems.divot_llm import text as text_lib
+from mimir_jax.systems.divot_llm import objective, presets
 from mimir_jax.systems.divot_llm import writer as writer_lib
 from mimir_jax.training import loop
 from mimir_jax.weights import initialization, runs
@@ -173,9 +172,9 @@ def test_stored_videos_follow_or_fill_the_clips_of_a_row(tmp_path):
 
 
 def test_requests_have_17_wordings_for_videos_and_22_for_images():
-    videos, images = rows.requests("video"), rows.requests("image")
+    videos, images = clip_turns.requests("video"), clip_turns.requests("image")
     assert (len(set(videos)), len(set(images))) == (17, 22)
-    assert rows.fill([rows.ASK], "video")[0] in videos and "Show me a video:" in videos
+    assert clip_turns.fill([clip_turns.ASK], "video")[0] in videos and "Show me a video:" in videos
     nouns = ("image", "picture", "photo", "photograph", "painting", "drawing", "illustration")
     named = {text.rstrip(":").removesuffix(" of").split()[-1] for text in images}
     assert named == set(nouns)
@@ -319,24 +318,24 @@ def test_misfits_are_refused_before_anything_loads(folder, tmp_path):
 
 
 def test_every_token_of_a_vocabulary_has_a_row():
-    tokenizer = text_lib.load_tokenizer("package:tiny/llm")
+    tokenizer = clip_text.load_tokenizer("package:tiny/llm")
     used = len(tokenizer)
     tokenizer.add_tokens(vocabulary.new_names(4)[::-1])  # delimiters behind the index tokens
-    assert text_lib.find_vocabulary(tokenizer, 4, used + 10).video == (used + 9, used + 8)
+    assert clip_text.find_vocabulary(tokenizer, 4, used + 10).video == (used + 9, used + 8)
     with pytest.raises(InputError, match=f"must have ids below {used + 6}, the rows .* '<vid>'"):
-        text_lib.find_vocabulary(tokenizer, 4, used + 6)
+        clip_text.find_vocabulary(tokenizer, 4, used + 6)
     tokenizer.bos_token = None
     with pytest.raises(InputError, match="must have a bos token, got none"):
-        text_lib.find_vocabulary(tokenizer, 4, used + 10)
+        clip_text.find_vocabulary(tokenizer, 4, used + 10)
 
 
 def test_cross_entropy_ignores_unlabelled_tokens():
     logits = jnp.log(jnp.array([[[0.25, 0.75], [0.5, 0.5], [1e-9, 1.0]]]))
     labels = jnp.array([[1, -100, 0]])
-    loss, accuracy = system_lib.cross_entropy(logits, labels)
+    loss, means = token_loss.cross_entropy(logits, labels)
     np.testing.assert_allclose(loss, -(np.log(0.75) + np.log(1e-9)) / 2, rtol=1e-5)
-    assert accuracy == 0.5
-    assert system_lib.cross_entropy(logits, jnp.full((1, 3), -100))[0] == 0
+    assert means["accuracy"] == 0.5
+    assert token_loss.cross_entropy(logits, jnp.full((1, 3), -100))[0] == 0
 
 
 @pytest.mark.slow

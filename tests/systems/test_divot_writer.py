@@ -13,8 +13,9 @@ from mimir_jax import systems
 from mimir_jax.errors import InputError
 from mimir_jax.models.divot import sequences
 from mimir_jax.models.divot.sequences import InputTurn, OutputTurn, TextTurn
+from mimir_jax.systems import clip_turns
 from mimir_jax.systems.divot_llm import encoder as encoder_lib
-from mimir_jax.systems.divot_llm import objective, rows, writer
+from mimir_jax.systems.divot_llm import objective, writer
 from tests.systems import agents
 
 CLIPS = np.random.default_rng(0).normal(size=(2, 4, 6)).astype(np.float32)
@@ -27,7 +28,7 @@ def make(form="pretrain", favourite=None, settings=writer.Settings(), **system):
     params = jax.jit(system.model.init)(jax.random.key(0))
     if favourite is not None:
         params = agents.prefer(params, favourite(system.vocab))
-    maker = rows.RowMaker(system.tokenizer, system.rows)
+    maker = clip_turns.RowMaker(system.tokenizer, system.rows)
     return system, params, writer.Writer(system, maker, params, settings)
 
 

@@ -84,7 +84,7 @@ class CaptioningSystem(base.Defaults):
         """Returns the mean cross-entropy of answer tokens, and how many are predicted."""
         del key
         logits = self.model.apply(params, batch.ids, None, batch.pixels).logits
-        means = cross_entropy(logits, jnp.maximum(batch.labels, 0), batch.labels >= 0)
+        means = cross_entropy(logits, batch.labels)
         return jax.tree.map(lambda x: factor * x, means)
 
     @property

@@ -16,9 +16,8 @@ from mimir_jax.encoders import clip_tokens, decoding
 from mimir_jax.models import functional, llm
 from mimir_jax.models.divot import mask, sequences
 from mimir_jax.parallel import distributed
-from mimir_jax.systems import base, heldout
+from mimir_jax.systems import base, clip_turns, heldout
 from mimir_jax.systems.clip_captioning import system as system_lib
-from mimir_jax.systems.divot_llm import rows as rows_lib
 
 
 class ClipCaptioningEncoder:
@@ -32,7 +31,7 @@ class ClipCaptioningEncoder:
     def __init__(self, config: TrainConfig, system: system_lib.ClipCaptioningSystem):
         self._config, self._system = config, system
         kind = "image" if config.data.frames == 1 else "video"
-        self._rows = rows_lib.RowMaker(system.tokenizer, system.rows, kind)
+        self._rows = clip_turns.RowMaker(system.tokenizer, system.rows, kind)
 
     def source(self, split: sources.Split) -> sources.Source:
         """Returns the clips of a split."""

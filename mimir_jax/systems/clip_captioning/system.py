@@ -20,9 +20,7 @@ from mimir_jax.data import transforms
 from mimir_jax.encoders import clip_tokens
 from mimir_jax.models import functional
 from mimir_jax.models.divot import captioner, vocabulary
-from mimir_jax.systems import base
-from mimir_jax.systems.divot_llm import text
-from mimir_jax.systems.divot_llm.system import count_labels, cross_entropy
+from mimir_jax.systems import base, clip_text, token_loss
 
 
 @jax.tree_util.register_dataclass
@@ -65,7 +63,7 @@ class ClipCaptioningSystem(base.Defaults):
         Raises:
             InputError: if the run names none, or it is missing.
         """
-        return text.load_tokenizer(self.config.tokenizer_path)
+        return clip_text.load_tokenizer(self.config.tokenizer_path)
 
     @functools.cached_property
     def vocab(self) -> vocabulary.Vocabulary:
@@ -76,7 +74,7 @@ class ClipCaptioningSystem(base.Defaults):
         """
         model = self.config.model
         size = model.llm.vocab_size
-        return text.find_vocabulary(self.tokenizer, model.tokenizer.num_tokens, size)
+        return clip_text.find_vocabulary(self.tokenizer, model.tokenizer.num_tokens, size)
 
     def batch_spec(self, bucket: base.Bucket) -> Batch:
         """Returns shape and dtype of the clips of `bucket` and of their rows."""
@@ -89,7 +87,7 @@ class ClipCaptioningSystem(base.Defaults):
 
     def counts(self, batch: Batch) -> Array:
         """Returns the number of labelled tokens."""
-        return count_labels(batch.labels[:, 1:])
+        return token_loss.count_labels(batch.labels[:, 1:])
 
     def loss(
         self, params: functional.Params, batch: Batch, key: jax.Array, factor: Any = 1.0
@@ -98,8 +96,8 @@ class ClipCaptioningSystem(base.Defaults):
         del key
         frames = transforms.to_float(batch.frames)
         logits = self.model.apply(params, frames, batch.ids, batch.roles, batch.positions)
-        loss, accuracy = cross_entropy(logits[:, :-1], batch.labels[:, 1:])
-        return factor * loss, {"accuracy": factor * accuracy}
+        loss, means = token_loss.cross_entropy(logits[:, :-1], batch.labels[:, 1:])
+        return factor * loss, {"accuracy": factor * means["accuracy"]}
 
 
 def make_system(config: TrainConfig) -> ClipCaptioningSystem:

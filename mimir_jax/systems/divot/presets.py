@@ -12,9 +12,7 @@ from mimir_jax.errors import InputError
 _PATCHES = "patches"
 _WIDTH = dict(width=128, num_heads=4, mlp_dim=512)
 TINY_TOKENIZER = c.DivotTokenizerConfig(
-    vit=c.ViTConfig(
-        image_size=64, patch=8, num_layers=4, activation="gelu", post_norm=False, **_WIDTH
-    ),
+    vit=c.TINY_VIT,
     frame_size=64,
     pool=4,
     temporal=c.TemporalConfig(num_layers=2, start="random", **_WIDTH),
@@ -106,7 +104,7 @@ def tiny_vit() -> c.TrainConfig:
     """
     return c.TrainConfig(
         system=c.ContrastSystemConfig(
-            model=c.ContrastConfig(vit=TINY_TOKENIZER.vit, text_width=128, width=128),
+            model=c.ContrastConfig(vit=c.TINY_VIT, text_width=128, width=128),
             text=c.TextConfig(t5_path="package:tiny/t5", length=64),
         ),
         data=c.DataConfig(frames=1, toyworld=c.ToyworldConfig(num_scenes=16384, variety="single")),

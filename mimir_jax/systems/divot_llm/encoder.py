@@ -18,8 +18,7 @@ from mimir_jax.data import feature_store, sources
 from mimir_jax.encoders import clip_tokens
 from mimir_jax.models import functional
 from mimir_jax.models.divot import sequences
-from mimir_jax.systems import base
-from mimir_jax.systems.divot_llm import rows as rows_lib
+from mimir_jax.systems import base, clip_turns
 from mimir_jax.systems.divot_llm import system as system_lib
 from mimir_jax.systems.divot_llm import tasks, writer
 
@@ -47,7 +46,7 @@ class AgentEncoder:
     ):
         self._config, self._system, self.clip_tokens = config, system, tokens
         kind = "image" if config.data.frames == 1 else "video"
-        self.rows = rows_lib.RowMaker(system.tokenizer, system.rows, kind)
+        self.rows = clip_turns.RowMaker(system.tokenizer, system.rows, kind)
 
     def source(self, split: sources.Split) -> tasks.TaskSource:
         """Returns the videos of a split with their tasks; for training, stored tokens."""
@@ -112,7 +111,7 @@ class AgentEncoder:
             found = [tasks.whole(record["video"], record["caption"]) for record in records]
         if task == "story" or talks:
             return found
-        question, request = rows_lib.fill([rows_lib.DESCRIBE, rows_lib.ASK], self.rows.kind)
+        question, request = clip_turns.fill([clip_turns.DESCRIBE, clip_turns.ASK], self.rows.kind)
         if form == "pretrain":
             question = request = ""
         asked = {"task": task, "question": question, "request": request}

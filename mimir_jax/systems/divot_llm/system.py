@@ -13,16 +13,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from mimir_jax.config import TrainConfig
 from mimir_jax.encoders import clip_tokens
 from mimir_jax.encoders import frozen as frozen_lib
 from mimir_jax.models import functional, lora
 from mimir_jax.models.divot import agent, sequences, vocabulary
-from mimir_jax.systems import base
-from mimir_jax.systems.divot_llm import objective, text
+from mimir_jax.systems import base, clip_text, token_loss
+from mimir_jax.systems.divot_llm import objective
 
 
 @jax.tree_util.register_dataclass
@@ -75,7 +74,7 @@ class DivotLLMSystem(base.Defaults):
         Raises:
             InputError: if the run names none, or it is missing.
         """
-        return text.load_tokenizer(self.config.tokenizer_path)
+        return clip_text.load_tokenizer(self.config.tokenizer_path)
 
     @functools.cached_property
     def vocab(self) -> vocabulary.Vocabulary:
@@ -85,7 +84,7 @@ class DivotLLMSystem(base.Defaults):
             InputError: if tokenizer and LLM have none for delimiters and index tokens.
         """
         model = self.config.model
-        return text.find_vocabulary(self.tokenizer, model.num_queries, model.llm.vocab_size)
+        return clip_text.find_vocabulary(self.tokenizer, model.num_queries, model.llm.vocab_size)
 
     def batch_spec(self, bucket: base.Bucket) -> Batch:
         """Returns shape and dtype of `bucket.batch` rows."""
@@ -102,7 +101,7 @@ class DivotLLMSystem(base.Defaults):
     def counts(self, batch: Batch) -> tuple[Array, Array]:
         """Returns the numbers of labelled tokens and of clip tokens to predict."""
         clips = jnp.maximum((batch.query_positions != sequences.NOWHERE).sum(), 1)
-        return count_labels(batch.labels[:, 1:]), clips
+        return token_loss.count_labels(batch.labels[:, 1:]), clips
 
     def loss(
         self,
@@ -117,28 +116,13 @@ class DivotLLMSystem(base.Defaults):
             batch.query_positions,
         )  # fmt: skip
         logits = self.model.logits(params, reading.states[:, :-1])
-        told, accuracy = cross_entropy(logits, batch.labels[:, 1:])
+        told, means = token_loss.cross_entropy(logits, batch.labels[:, 1:])
         where = batch.query_positions != sequences.NOWHERE
         clip = objective.loss(self.model, params, reading.queries, batch.targets, where, key)
-        told, accuracy, clip = factors[0] * told, factors[0] * accuracy, factors[1] * clip
+        told, clip = factors[0] * told, factors[1] * clip
+        accuracy = factors[0] * means["accuracy"]
         total = self.config.text_weight * told + self.config.clip_weight * clip
         return total, {"text_loss": told, "clip_loss": clip, "accuracy": accuracy}
-
-
-def count_labels(labels: Int[Array, "b t"]) -> Int[Array, ""]:
-    """Returns the number of labelled tokens, at least 1."""
-    return jnp.maximum((labels != sequences.IGNORED).sum(), 1)
-
-
-def cross_entropy(
-    logits: Float[Array, "b t v"], labels: Int[Array, "b t"]
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Returns mean cross-entropy and accuracy at labelled tokens; 0 without any."""
-    where, count = labels != sequences.IGNORED, count_labels(labels)
-    labels = jnp.maximum(labels, 0)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
-    correct = (logits.argmax(-1) == labels) & where
-    return jnp.where(where, losses, 0).sum() / count, correct.sum() / count
 
 
 def make_system(config: TrainConfig) -> DivotLLMSystem:

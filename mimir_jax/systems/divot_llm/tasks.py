@@ -11,7 +11,7 @@ from mimir_jax.data import feature_store, sources
 from mimir_jax.data.sources.captions import Conversation
 from mimir_jax.data.toyworld import captions
 from mimir_jax.models.divot import sequences
-from mimir_jax.systems.divot_llm import rows
+from mimir_jax.systems import clip_turns
 
 Task = Literal["comprehension", "generation", "story"]
 TASKS: tuple[Task, ...] = ("comprehension", "generation", "story")
@@ -76,7 +76,7 @@ class TaskSource:
         """Returns record `index`, what is not given drawn with `rng`."""
         place = rng.random()
         drawn = next((t for t, end in zip(TASKS, self._ends, strict=True) if place < end), TASKS[0])
-        requests = rows.requests(self._kind)
+        requests = clip_turns.requests(self._kind)
         choice, request = rng.random(), rng.integers(len(requests))
         page = rng.random()
         read = getattr(self._records, "read", None)
@@ -121,6 +121,6 @@ class TaskSource:
     def _ask(self, scene: Any, caption: str, choice: float) -> tuple[str, str]:
         """Returns a question and its answer: one half asks for the caption."""
         if scene is None or choice < 0.5:
-            return rows.fill([rows.DESCRIBE], self._kind)[0], caption
+            return clip_turns.fill([clip_turns.DESCRIBE], self._kind)[0], caption
         number = min(int((choice - 0.5) * 2 * len(INSTRUCTIONS)), len(INSTRUCTIONS) - 1)
         return INSTRUCTIONS[number], captions.answers(scene)[number]

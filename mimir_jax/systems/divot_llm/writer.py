@@ -25,7 +25,8 @@ from mimir_jax.models import functional, llm, lora
 from mimir_jax.models.divot import agent, mask, mixture, sequences, vocabulary
 from mimir_jax.models.divot.config import MAX_CLIPS
 from mimir_jax.models.divot.sequences import NOWHERE, InputTurn, Kind, TextTurn, Turn
-from mimir_jax.systems.divot_llm import objective, rows
+from mimir_jax.systems import clip_turns
+from mimir_jax.systems.divot_llm import objective
 from mimir_jax.systems.divot_llm import system as system_lib
 
 _STEP = 64  # lengths that programs are compiled for
@@ -75,7 +76,7 @@ class Writer:
     def __init__(
         self,
         system: system_lib.DivotLLMSystem,
-        maker: rows.RowMaker,
+        maker: clip_turns.RowMaker,
         params: functional.Params,
         settings: Settings = Settings(),  # noqa: B008
     ):
@@ -182,7 +183,7 @@ class Writer:
         Raises:
             InputError: for a request that leaves no room for a clip.
         """
-        ids = self._maker.encode(f"{rows.OPEN}{request}{rows.CLOSE}")
+        ids = self._maker.encode(f"{clip_turns.OPEN}{request}{clip_turns.CLOSE}")
         draft, story = self._begin([TextTurn(ids=ids)]), []
         self._require_room(draft, 1 + self._clip_length, self._queries)
         for number in range(pages):
@@ -203,7 +204,9 @@ class Writer:
     @property
     def _request(self) -> str:
         """What asks for a clip before its caption, "" of a model that was only pretrained."""
-        return rows.fill([rows.ASK], self._maker.kind)[0] if self._form == "instruct" else ""
+        if self._form != "instruct":
+            return ""
+        return clip_turns.fill([clip_turns.ASK], self._maker.kind)[0]
 
     @property
     def _first(self) -> int:

@@ -15,7 +15,8 @@ from mimir_jax.config import DivotTokenizerConfig
 from mimir_jax.encoders import cache, clip_tokens
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional
-from mimir_jax.systems.divot_llm import rows, writer
+from mimir_jax.systems import clip_turns
+from mimir_jax.systems.divot_llm import writer
 from mimir_jax.weights import runs
 
 
@@ -68,6 +69,6 @@ def open_written(path: str | os.PathLike[str], tokenizer: DivotTokenizerConfig) 
     clip_tokens.require_fits(tokenizer, config.system.model, str(path))
     system = systems.make_system(config)
     kind = "image" if config.data.frames == 1 else "video"
-    maker = rows.RowMaker(system.tokenizer, system.rows, kind)
+    maker = clip_turns.RowMaker(system.tokenizer, system.rows, kind)
     params = weights.load_run(folder, system.model)
     return WrittenTokens(writer.Writer(system, maker, params), config.system, params)

@@ -175,7 +175,7 @@ class CausalLM(LanguageSystem):
         """Returns the next-token cross-entropy over replies; prompts cannot be predicted."""
         del key
         logits = self.model.read_branches(params, batch.ids, batch.branch, batch.positions)
-        means = cross_entropy(logits, jnp.maximum(batch.labels, 0), batch.labels >= 0)
+        means = cross_entropy(logits, batch.labels)
         return jax.tree.map(lambda x: factor * x, means)
 
 

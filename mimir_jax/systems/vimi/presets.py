@@ -11,12 +11,9 @@ import dataclasses
 import ml_collections
 
 from mimir_jax import config as c
-from mimir_jax.systems.divot import presets as divot
 
 _SIZES = dict(width=128, num_layers=3, num_heads=4, head_dim=32, mlp_dim=512)
-TINY_LLAVA = c.LlavaConfig(
-    vit=divot.TINY_TOKENIZER.vit, llm=c.TINY_LLM, image_token=2357, vision_layers=(-1,)
-)
+TINY_LLAVA = c.LlavaConfig(vit=c.TINY_VIT, llm=c.TINY_LLM, image_token=2357, vision_layers=(-1,))
 """The ViT of Divot's miniature and the shipped LLM: 64 tokens per image."""
 
 TINY_ALIGNER = c.AlignerConfig(llm_width=160, text_width=128, text_length=64, **_SIZES)

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Turns of the rows that Divot's LLM trains on and answers (arXiv 2412.04432; its public code).
+"""Turns of rows of text and clips, for training and answers (arXiv 2412.04432; its public code).
 
 pretrain   <vid> clips </vid> caption               caption <vid> clip </vid>
 instruct   [INST] <vid> clips </vid> question [/INST]\\n answer \\n[INST] question [/INST]\\n ...
