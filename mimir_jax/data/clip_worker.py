@@ -3,7 +3,7 @@
 """Reads clips in a process of its own, so that no file can hang, blow up or kill a run.
 
     run                                  worker
-    path, height, width        ->        list the frames
+    path, size of frames       ->        list the frames
                                <-        timeline
     numbers of frames          ->        decode and resize them
                                <-        pixels
@@ -38,6 +38,8 @@ from mimir_jax.data import covering, video_io
 WAITS = 5
 """Time that a clip may take altogether, in limits of processor time."""
 
+ANY_SIZE = video_io.FrameLimits()
+
 _START_SECONDS = 120.0
 _HEAD = struct.Struct("<Q")
 _IDLE: list["_Worker"] = []
@@ -56,6 +58,7 @@ def read_clip(
     width: int,
     seconds: float | int,
     gigabytes: float | int,
+    limits: video_io.FrameLimits = ANY_SIZE,
 ) -> UInt8[np.ndarray, "f {height} {width} 3"]:
     """Reads the frames that `pick` chooses, resized to cover `height` x `width`.
 
@@ -66,13 +69,16 @@ def read_clip(
         width: Columns of a frame.
         seconds: Limit of processor time.
         gigabytes: Limit of memory.
+        limits: Sizes of stored frames that are read.
 
     Raises:
-        UnreadableClip: if the file cannot be decoded, takes more than it may, or `pick` refuses it.
+        UnreadableClip: if the file cannot be decoded, takes more than it may, is outside `limits`,
+            or `pick` refuses it.
     """
     worker = _take()
     try:
-        return worker.read(path, pick, (height, width), float(seconds), float(gigabytes))
+        fit = ((height, width), limits)
+        return worker.read(path, pick, fit, float(seconds), float(gigabytes))
     finally:
         _give_back(worker)
 
@@ -92,7 +98,7 @@ def measure_clip(
 
     worker = _take()
     try:
-        sizes = worker.read(path, pick, None, float(seconds), float(gigabytes))
+        sizes = worker.read(path, pick, (None, ANY_SIZE), float(seconds), float(gigabytes))
     finally:
         _give_back(worker)
     height, width = sizes[0].tolist()
@@ -154,13 +160,13 @@ class _Worker:
         self,
         path: video_io.File,
         pick: video_io.Pick,
-        size: tuple[int, int] | None,
+        fit: tuple[tuple[int, int] | None, video_io.FrameLimits],
         seconds: float,
         gigabytes: float,
     ) -> np.ndarray:
         done = False
         try:
-            timeline = self._ask((path, size, seconds, gigabytes), seconds)
+            timeline = self._ask((path, fit, seconds, gigabytes), seconds)
             try:
                 chosen = pick(timeline)
             except video_io.UnreadableClip:
@@ -252,13 +258,13 @@ def _serve() -> None:
     _send(wire, "ready")
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while True:
-            path, size, seconds, gigabytes = _receive(source)
+            path, fit, seconds, gigabytes = _receive(source)
             limit_process(seconds, gigabytes)
             try:
                 pixels = video_io.read_clip(
                     path,
                     lambda timeline: _chosen(wire, source, timeline),
-                    functools.partial(_fit, size),
+                    functools.partial(_fit, *fit),
                 )
             except _Declined:
                 _send(wire, (True, None))
@@ -282,10 +288,13 @@ def _chosen(wire: Any, source: Any, timeline: video_io.Timeline) -> np.ndarray:
     return chosen
 
 
-def _fit(size: tuple[int, int] | None, frame: np.ndarray, aspect: float) -> np.ndarray:
+def _fit(
+    size: tuple[int, int] | None, limits: video_io.FrameLimits, frame: np.ndarray, aspect: float
+) -> np.ndarray:
     """Returns a frame that covers `size`, or its own size in square pixels for None."""
     if size is None:
         return np.array([frame.shape[0], frame.shape[1] * aspect])
+    limits.check(*frame.shape[:2])
     return covering.resize_cover(frame, *size, pixel_aspect=aspect)
 
 

@@ -46,6 +46,8 @@ class ClipSource(abc.ABC):
         short: Short = "skip",
         seconds: float | int = 60.0,
         gigabytes: float | int = 4.0,
+        min_side: int = 0,
+        min_aspect: float | int = 0.0,
         windows: ClipWindowConfig | None = None,
     ):
         """Sets the geometry.
@@ -59,6 +61,9 @@ class ClipSource(abc.ABC):
                 `first`, always with the first caption (for evaluation).
             seconds: Processor time that a file may take to decode.
             gigabytes: Memory that it may take.
+            min_side: Pixels along the shorter side of a stored frame, below which a video is
+                unreadable.
+            min_aspect: Shorter over longer side of a stored frame, likewise.
             short: `skip` treats a video too short for the record as unreadable; `repeat` holds
                 its last frame.
             windows: Reads each video as these windows, one behind the other in a record, in place
@@ -77,6 +82,7 @@ class ClipSource(abc.ABC):
         self.frames, self.height, self.width = frames, height, width
         self.fps = None if fps is None else float(fps)
         self.start, self.short, self.windows = start, short, windows
+        self._frame_limits = video_io.FrameLimits(int(min_side), float(min_aspect))
         self._limits = {"seconds": seconds, "gigabytes": gigabytes}
         self._over: dict[int, str] = {}  # clips that exceeded a limit, not tried again
         self._clips: Sequence[int] | None = None  # those that may stand for an unreadable one
@@ -123,6 +129,7 @@ class ClipSource(abc.ABC):
         def find(index: int) -> int | str:
             try:
                 timeline, (height, width) = self._measure(index)
+                self._frame_limits.check(height, width)
             except video_io.UnreadableClip as error:
                 return printable(str(error))
             measure = buckets.Measure(height, width, lambda frames: self._fits(timeline, frames))
@@ -145,6 +152,8 @@ class ClipSource(abc.ABC):
 
     def __repr__(self) -> str:
         cut = "" if self.windows is None else f", windows={self.windows!r}"
+        if self._frame_limits != video_io.FrameLimits():
+            cut += f", limits={self._frame_limits!r}"
         return (
             f"{type(self).__name__}({self._identity()}, clips={len(self)}, frames={self.frames}, "
             f"height={self.height}, width={self.width}, fps={self.fps}, start={self.start!r}, "
@@ -218,6 +227,7 @@ class ClipSource(abc.ABC):
     def _fit(
         self, frame: UInt8[np.ndarray, "h w 3"], pixel_aspect: float = 1.0
     ) -> UInt8[np.ndarray, "height width 3"]:
+        self._frame_limits.check(*frame.shape[:2])
         return transforms.resize_cover(frame, self.height, self.width, pixel_aspect=pixel_aspect)
 
     def _require(self, condition: bool, rule: str) -> None:

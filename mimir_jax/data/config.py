@@ -25,8 +25,6 @@ class ClipWindowConfig:
         short: Windows of a video that is shorter than `max_windows` of them: `follow` puts one
             behind the other, the last one ending with the video, as in pretraining and use; `fill`
             puts as many as in a long video, their frames closer together, as in instruction tuning.
-        min_side: Pixels along the shorter side of a frame, below which a video is left out.
-        min_aspect: Shorter over longer side of a frame, below which a video is left out.
     """
 
     fps: float = 8.0
@@ -34,13 +32,10 @@ class ClipWindowConfig:
     stride: int = 4
     max_windows: int = 20
     short: Literal["follow", "fill"] = "follow"
-    min_side: int = 100
-    min_aspect: float = 0.3
 
     def __post_init__(self):
         checks.positive_sizes(self)
         checks.within(self, "fps", 0, above=True)
-        checks.within(self, "min_aspect", 0, 1)
 
 
 @runtime_checkable
@@ -187,6 +182,8 @@ class DataConfig:
         fps: Frames per second of a clip, picked by time stamp; Toyworld has 8.
         window: Part of a longer video: `random` in every pass, or the `first` frames.
         short_clips: Videos too short for a clip: `skip` them, or `repeat` their last frame.
+        min_side: Pixels along the shorter side of a stored frame, below which a video is left out.
+        min_aspect: Shorter over longer side of a stored frame, below which a video is left out.
         clip_seconds: Processor time that a video file may take to decode; one that takes longer is
             left out.
         clip_gigabytes: Memory that it may take, likewise.
@@ -207,6 +204,8 @@ class DataConfig:
     fps: float = 8.0
     window: Literal["random", "first"] = "random"
     short_clips: Literal["skip", "repeat"] = "skip"
+    min_side: int = 0
+    min_aspect: float = 0.0
     clip_seconds: float = 60.0
     clip_gigabytes: float = 4.0
     num_workers: int = 0
@@ -217,7 +216,9 @@ class DataConfig:
             checks.within(self, name, 1)
         for name in ("fps", "clip_seconds", "clip_gigabytes"):
             checks.within(self, name, 0, above=True)
-        checks.within(self, "num_workers", 0)
+        for name in ("min_side", "num_workers"):
+            checks.within(self, name, 0)
+        checks.within(self, "min_aspect", 0, 1)
         self.section.check_data(self)
 
     @property

@@ -63,6 +63,36 @@ class UnreadableClip(InputError):
 
 
 @dataclasses.dataclass(frozen=True)
+class FrameLimits:
+    """Frames that are large and square enough to learn from.
+
+    Attributes:
+        min_side: Least pixels along the shorter side.
+        min_aspect: Least ratio of the shorter to the longer side, in 0..1.
+    """
+
+    min_side: int = 0
+    min_aspect: float = 0.0
+
+    def check(self, height: float | int, width: float | int) -> None:
+        """Checks the size of a frame in pixels.
+
+        Raises:
+            UnreadableClip: if it is too small or too long.
+        """
+        short, long = sorted((height, width))
+        if short < self.min_side:
+            raise UnreadableClip(
+                f"must have at least {self.min_side} pixels along the shorter side, has {short:g}"
+            )
+        if short / long < self.min_aspect:
+            raise UnreadableClip(
+                f"must have a shorter side of at least {self.min_aspect} of the longer one, has "
+                f"{width:g} x {height:g}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class Timeline:
     """When each frame of a clip is on screen, in seconds from the first.
 

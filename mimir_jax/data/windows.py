@@ -18,6 +18,9 @@ from mimir_jax.config import ClipWindowConfig
 from mimir_jax.data import covering, video_io
 from mimir_jax.errors import require
 
+LIMITS = video_io.FrameLimits(min_side=100, min_aspect=0.3)
+"""Sizes of frames that Divot reads in pretraining; images have 200, and tuning has 0.333."""
+
 _ROUNDING = 1e-9  # part of a window that rounding leaves behind the last one
 
 
@@ -26,6 +29,7 @@ def read(
     cfg: ClipWindowConfig,
     size: int,
     *,
+    limits: video_io.FrameLimits = LIMITS,
     rng: np.random.Generator | None = None,
 ) -> UInt8[np.ndarray, "n k {size} {size} 3"]:
     """Reads the windows of a video file; says where its length or rate is not that of windows.
@@ -34,10 +38,11 @@ def read(
         path: The file.
         cfg: Which frames.
         size: Height and width of the frames, `frame_size` of a tokenizer.
+        limits: Sizes of stored frames that are read.
         rng: Draws where windows start; None starts them as early as possible.
 
     Raises:
-        UnreadableClip: for a file that cannot be decoded, or frames that `cfg` leaves out.
+        UnreadableClip: for a file that cannot be decoded, or frames outside `limits`.
     """
 
     def pick(timeline: video_io.Timeline) -> Int[np.ndarray, " f"]:
@@ -49,7 +54,7 @@ def read(
 
     def fit(frame: np.ndarray, pixel_aspect: float) -> np.ndarray:
         del pixel_aspect  # as published
-        check_size(*frame.shape[:2], cfg)
+        limits.check(*frame.shape[:2])
         return covering.resize_crop(frame, size)
 
     video = video_io.read_clip(path, pick, fit)
@@ -113,21 +118,3 @@ def describe(num_frames: int, fps: float | int, cfg: ClipWindowConfig) -> str:
     elif cfg.short == "fill" and have < cfg.max_windows * cfg.frames:
         parts.append(f"{num_frames / fps:.2f} s stretched to {cfg.max_windows} windows")
     return ", ".join(parts)
-
-
-def check_size(height: int, width: int, cfg: ClipWindowConfig) -> None:
-    """Checks the frames of a video.
-
-    Raises:
-        UnreadableClip: if they are too small or too long.
-    """
-    short, long = sorted((height, width))
-    if short < cfg.min_side:
-        raise video_io.UnreadableClip(
-            f"must have at least {cfg.min_side} pixels along the shorter side, has {short}"
-        )
-    if short / long < cfg.min_aspect:
-        raise video_io.UnreadableClip(
-            f"must have a shorter side of at least {cfg.min_aspect} of the longer one, has "
-            f"{width} x {height}"
-        )

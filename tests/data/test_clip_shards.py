@@ -54,6 +54,12 @@ def packed(clips, tmp_path):
     return tmp_path
 
 
+def test_frame_limits_are_those_of_a_folder(packed):
+    assert shards_lib.ClipShards(packed, min_side=48, min_aspect=0.7, **SIZE)[0]["caption"]
+    with pytest.raises(ValueError, match="at least 49 pixels along the shorter side, has 48"):
+        shards_lib.ClipShards(packed, min_side=49, **SIZE)[0]
+
+
 def test_shards_equal_the_folder_they_were_made_of(clips, packed):
     for split in ("all", "train", "heldout"):
         there = folder_lib.VideoFolder(clips, split=split, **SIZE)

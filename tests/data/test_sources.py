@@ -14,7 +14,13 @@ import pytest
 import video_files
 from PIL import Image
 
-from mimir_jax.config import ClipWindowConfig, DataConfig, FolderConfig, ToyworldConfig
+from mimir_jax.config import (
+    BucketsConfig,
+    ClipWindowConfig,
+    DataConfig,
+    FolderConfig,
+    ToyworldConfig,
+)
 from mimir_jax.data import sources, transforms, video_io, video_stream
 from mimir_jax.data.sources import folder
 
@@ -42,6 +48,37 @@ def test_a_video_is_read_in_windows(count, short, expected, tmp_path):
     cut = ClipWindowConfig(frames=4, stride=1, max_windows=8, short=short)
     record = one_clip(tmp_path / "a.mp4", frames=64, windows=cut)
     assert video_files.frames_of(record["video"]) == expected
+
+
+@pytest.mark.parametrize(
+    "cut", [None, ClipWindowConfig(frames=2, stride=1)], ids=["cut", "windows"]
+)
+def test_videos_of_small_or_long_frames_are_left_out(cut, tmp_path):
+    sizes = {"a": (24, 24), "b": (40, 40), "c": (40, 160), "d": (160, 40)}
+    for name, size in sizes.items():
+        video_files.write_video(tmp_path / f"{name}.mp4", [video_files.gray(50, *size)] * 4, fps=8)
+    video_files.write_captions(tmp_path, {f"{name}.mp4": name for name in sizes})
+    made = dict(frames=2, windows=cut, **SIZE)
+    whole = folder.VideoFolder(tmp_path, **made)
+    assert [whole[i]["caption"] for i in range(4)] == list(sizes)
+    source = folder.VideoFolder(tmp_path, min_side=32, min_aspect=0.3, **made)
+    assert [source[i]["caption"] for i in range(4)] == ["b"] * 4
+    skipped = {name: reason for i in range(4) for name, reason in source[i]["skipped"]}
+    assert skipped == {
+        "a.mp4": "must have at least 32 pixels along the shorter side, has 24",
+        "c.mp4": "must have a shorter side of at least 0.3 of the longer one, has 160 x 40",
+        "d.mp4": "must have a shorter side of at least 0.3 of the longer one, has 40 x 160",
+    }
+    assert repr(source) != repr(whole)
+    groups = source.assign(BucketsConfig(listed=((2, 16, 16),)))
+    assert [list(group) for group in groups] == [[1]] and source.left_out == skipped
+    with pytest.raises(ValueError, match="needs at least two readable videos"):
+        folder.VideoFolder(tmp_path, split="train", min_side=64, **made)
+    data = DataConfig(
+        source="folder", folder=FolderConfig(path=str(tmp_path)), frames=2, min_side=64
+    )
+    with pytest.raises(ValueError, match="needs at least two readable videos"):
+        sources.make_source(data, "train", seed=0, windows=cut)
 
 
 class Single(collections.abc.Sequence):

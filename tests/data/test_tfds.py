@@ -99,6 +99,15 @@ def test_tfds_reads_each_kind_of_video(tfds_dir, video_key):
     assert {source[i]["caption"] for i in range(10)} == {f"clip {i}" for i in range(10)}
 
 
+def test_small_frames_are_left_out(tfds_dir):
+    for fields, message in (
+        (dict(min_side=25), "at least 25 pixels along the shorter side, has 24"),
+        (dict(min_aspect=0.8), "at least 0.8 of the longer one, has 32 x 24"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            toy_clips(tfds_dir, **fields)[0]
+
+
 def test_tfds_resamples_draws_and_skips(tfds_dir):
     source = toy_clips(tfds_dir, source_fps=24.0, fps=8.0, frames=4, caption_key="texts")
     rng = np.random.default_rng(0)

@@ -2,14 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames as the published code of Divot picks and prepares them."""
 
-import dataclasses
 import logging
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mimir_jax.config import ClipWindowConfig
+from mimir_jax.config import ClipWindowConfig, DataConfig
 from mimir_jax.data import covering, transforms, video_io, windows
 from mimir_jax.errors import InputError
 
@@ -80,11 +79,11 @@ def test_bad_videos_are_refused():
     with pytest.raises(InputError, match="positive frame rate, got 0"):
         windows.windows(10, 0, CFG)
     with pytest.raises(video_io.UnreadableClip, match="100 pixels along the shorter side, has 99"):
-        windows.check_size(99, 200, CFG)
+        windows.LIMITS.check(99, 200)
     with pytest.raises(video_io.UnreadableClip, match="0.3 of the longer one, has 100 x 400"):
-        windows.check_size(400, 100, CFG)
+        windows.LIMITS.check(400, 100)
     with pytest.raises(InputError, match="min_aspect must be at least 0 and at most 1"):
-        ClipWindowConfig(min_aspect=2.0)
+        DataConfig(min_aspect=2.0)
 
 
 def test_resampling_is_said():
@@ -114,11 +113,11 @@ def test_files_give_their_windows(tmp_path, caplog):
     pages = [Image.fromarray(rng.integers(0, 256, (12, 15, 3), np.uint8)) for _ in range(30)]
     path = tmp_path / "clip.webp"
     pages[0].save(path, save_all=True, append_images=pages[1:], duration=50, lossless=True)
-    cfg = dataclasses.replace(CFG, min_side=10)
+    limits = video_io.FrameLimits(min_side=10)
     with caplog.at_level(logging.INFO, logger="absl"):
-        clips = windows.read(path, cfg, 8)
+        clips = windows.read(path, CFG, 8, limits=limits)
     assert "20 fps read at 8, 1.50 s stretched to a window of 16 frames" in caplog.text
-    index = windows.windows(30, 20, cfg)
+    index = windows.windows(30, 20, CFG)
     expected = [[covering.resize_crop(np.asarray(pages[i]), 8) for i in row] for row in index]
     assert np.array_equal(clips, expected)
     with pytest.raises(video_io.UnreadableClip, match="has 12"):

@@ -171,6 +171,20 @@ def test_stored_videos_follow_or_fill_the_clips_of_a_row(tmp_path):
         agents.run("none", clip_windows="fill")
 
 
+@pytest.mark.parametrize(
+    "preset, limits",
+    [
+        ("paper", (100, 0.3)),
+        ("paper-comprehension", (100, 0.333)),
+        ("paper-generation", (100, 0.333)),
+    ],
+)
+def test_published_runs_leave_out_small_and_long_frames(preset, limits):
+    """Filters of divot.md 8."""
+    data = presets.PRESETS[preset]().data
+    assert (data.min_side, data.min_aspect) == limits
+
+
 def test_requests_have_17_wordings_for_videos_and_22_for_images():
     videos, images = clip_turns.requests("video"), clip_turns.requests("image")
     assert (len(set(videos)), len(set(images))) == (17, 22)

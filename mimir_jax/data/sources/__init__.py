@@ -193,6 +193,8 @@ def _cut(config: DataConfig, split: Split, windows: ClipWindowConfig | None) -> 
         "fps": config.fps,
         "start": config.window if split == "train" else "first",
         "short": config.short_clips,
+        "min_side": config.min_side,
+        "min_aspect": config.min_aspect,
         "seconds": config.clip_seconds,
         "gigabytes": config.clip_gigabytes,
         "windows": windows,

@@ -52,7 +52,7 @@ class VideoFolder(clips.ClipSource):
                 when clips are added, or the first by hash if none of these can be read; `train` is
                 the rest.
             images: Whether images are clips too, of one frame.
-            **geometry: `frames`, `height`, `width`, `fps`, `start`, `short`, `windows` of
+            **geometry: `frames`, `height`, `width`, `fps`, `start`, `short`, `windows` and so on of
                 `ClipSource`.
 
         Raises:
@@ -104,7 +104,12 @@ class VideoFolder(clips.ClipSource):
 
     def _decode(self, file: str, pick: video_io.Pick) -> UInt8[np.ndarray, "f h w 3"]:
         return clip_worker.read_clip(
-            self.folder / file, pick, height=self.height, width=self.width, **self._limits
+            self.folder / file,
+            pick,
+            height=self.height,
+            width=self.width,
+            limits=self._frame_limits,
+            **self._limits,
         )
 
     def _choose(self, split: Literal["train", "heldout"]) -> list[str]:

@@ -34,7 +34,7 @@ class ClipShards(clips.ClipSource):
         Args:
             folder: Where the shards are, or a folder of such folders, read in order of their names.
             split: As for `VideoFolder`.
-            **geometry: `frames`, `height`, `width`, `fps`, `start`, `short`, `windows` of
+            **geometry: `frames`, `height`, `width`, `fps`, `start`, `short`, `windows` and so on of
                 `ClipSource`.
 
         Raises:
@@ -95,7 +95,12 @@ class ClipShards(clips.ClipSource):
 
     def _decode(self, stored: video_io.Stored, pick: video_io.Pick) -> UInt8[np.ndarray, "f h w 3"]:
         return clip_worker.read_clip(
-            stored, pick, height=self.height, width=self.width, **self._limits
+            stored,
+            pick,
+            height=self.height,
+            width=self.width,
+            limits=self._frame_limits,
+            **self._limits,
         )
 
     def _is_readable(self, place: int) -> bool:

@@ -148,6 +148,8 @@ def paper() -> c.TrainConfig:
             frames=320,
             height=256,
             width=256,
+            min_side=100,
+            min_aspect=0.3,
         ),
         optimizer=c.OptimizerConfig(
             learning_rate=1e-4,
@@ -258,6 +260,6 @@ def _tuned(
     return dataclasses.replace(
         config,
         system=dataclasses.replace(config.system, form="instruct", **system),
-        data=dataclasses.replace(config.data, frames=frames),
+        data=dataclasses.replace(config.data, frames=frames, min_aspect=0.333),
         optimizer=dataclasses.replace(config.optimizer, freeze=(frozen,)),
     )
