@@ -41,7 +41,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Files that take longest; first, so that no worker is left alone with one at the end.
 LONGEST = (
     "test_launch.py", "test_divot_llm.py", "test_cogvideox.py", "test_vae.py", "test_judge.py",
-    "test_edits.py", "test_precompute.py", "test_description.py", "test_loop.py",
+    "test_edits.py", "test_precompute.py", "test_agents.py", "test_loop.py",
     "test_vimi_system.py", "test_new_system.py", "test_toyworld.py", "test_open.py",
 )  # fmt: skip
 

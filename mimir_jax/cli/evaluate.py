@@ -122,9 +122,9 @@ class SamplingSuite(CheckpointSuite):
     def open_agent(self, config: Any, sampling: SampleConfig, mesh: Any) -> Any:
         """Returns a generator where the checkpoint is an LLM of clips, None for others."""
         from mimir_jax.errors import require
-        from mimir_jax.sampling import description
+        from mimir_jax.sampling import agents, written_videos
 
-        if not description.is_agent(config.checkpoint):
+        if not agents.is_agent(config.checkpoint):
             return None
         require(
             not config.start, "--start must be left out for an LLM of clips; name a trained run"
@@ -134,7 +134,9 @@ class SamplingSuite(CheckpointSuite):
             "--checkpoint must be a run of divot, which reconstructs clips, got one of divot_llm; "
             "name the run whose tokens it reads",
         )
-        return description.open_written_videos(config.checkpoint, sampling, mesh, step=config.step)
+        return written_videos.open_written_videos(
+            config.checkpoint, sampling, mesh, step=config.step
+        )
 
 
 class WrittenSuite(SamplingSuite):
@@ -152,11 +154,11 @@ class WrittenSuite(SamplingSuite):
 
     def evaluate_checkpoint(self, config: Any, values: flags.FlagValues) -> Any:
         """Returns the report of the suite."""
-        from mimir_jax.sampling import description
+        from mimir_jax.sampling import written_videos
 
         sampling = dataclass_flags.read(values, SampleConfig, instructions=None)
         mesh = _make_mesh(values)
-        written = description.open_written_videos(
+        written = written_videos.open_written_videos(
             config.checkpoint, sampling, mesh, step=config.step
         )
         with _progress_bar(self._noun) as progress:
@@ -169,9 +171,9 @@ class AgentSuite(CheckpointSuite):
     def evaluate_checkpoint(self, config: Any, values: flags.FlagValues) -> Any:
         """Returns the report of the suite."""
         del values
-        from mimir_jax.sampling import description
+        from mimir_jax.sampling import agents
 
-        agent = description.open_agent(config.checkpoint, step=config.step)
+        agent = agents.open_agent(config.checkpoint, step=config.step)
         with _progress_bar("texts") as progress:
             return self.module.evaluate(config, agent, progress)
 

@@ -24,13 +24,13 @@ from mimir_jax.cli import sample_requests
 from mimir_jax.errors import InputError, require
 from mimir_jax.parallel import distributed
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.sampling import description, edit_files, gallery, long
+from mimir_jax.sampling import agents, edit_files, gallery, long, written_videos
 from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.sampling.request import Request
-from mimir_jax.systems.divot_llm import writer
 from mimir_jax.training import mirror
 
+_TEXT_LENGTH = 256  # tokens of a text that an agent writes, at most
 _NOT_OF_AGENTS = (
     "dtype", "lora", "quantize", "negative_prompt", "image", "first_frame", "retrieve", "video",
     "extend", "length",
@@ -46,11 +46,11 @@ def describe(values: flags.FlagValues) -> None:
         not given,
         f"--{(given or ['prompt'])[0]} must be left out with --describe, which reads files alone",
     )
-    settings = _writer_settings(sample_requests.read_config(values))
+    settings = _text_settings(sample_requests.read_config(values))
     mesh = _own_mesh(values)
     whole = mesh is None or mesh.shape["fsdp"] * mesh.shape["tensor"] == 1
     split = None if whole else mesh
-    agent = description.open_agent(values.checkpoint, settings, step=values.step, mesh=split)
+    agent = agents.open_agent(values.checkpoint, step=values.step, mesh=split, **settings)
     for path in values.describe:
         video, note = agent.read(path)
         answer = agent.describe(video, values.question, seed=values.seed)
@@ -73,7 +73,7 @@ def sample(values: flags.FlagValues) -> None:
         folder = None
         if first:
             folder = stack.enter_context(gallery.Gallery(_open_out(values.out, stack)))
-        writes = values.story is not None or description.is_agent(values.checkpoint)
+        writes = values.story is not None or agents.is_agent(values.checkpoint)
         if writes and clips:
             requests, pipeline = [], _open_detokenizer(values, config, mesh)
         elif writes:
@@ -126,12 +126,13 @@ def _write(
         not values.start,
         "--start must be left out for a run of divot_llm; sample the run that --detokenizer names",
     )
-    agent = description.open_agent(values.checkpoint, _writer_settings(config), step=values.step)
+    agent = agents.open_agent(values.checkpoint, step=values.step, **_text_settings(config))
     config = dataclasses.replace(config, answer_temperature=None)
-    pipeline = agent.open_detokenizer(values.detokenizer, config, mesh)
+    pipeline = written_videos.open_detokenizer(agent.config, values.detokenizer, config, mesh)
     if values.story is None:
-        return agent.write_clips(requests), pipeline
-    texts, clips = agent.tell(values.story, pages=values.pages, seed=values.seed)
+        return written_videos.write_clips(agent, requests), pipeline
+    story = {"pages": values.pages, "seed": values.seed}
+    texts, clips = written_videos.write_story(agent, values.story, **story)
     require(
         bool(clips),
         f"--story must lead to a clip, the model wrote text alone: {' '.join(texts)[:80]!r}; train "
@@ -142,8 +143,9 @@ def _write(
     return clips, pipeline
 
 
-def _writer_settings(config: SampleConfig) -> writer.Settings:
-    return writer.Settings(temperature=config.answer_temperature or 0.0)
+def _text_settings(config: SampleConfig) -> dict[str, Any]:
+    """Returns how an agent decodes text."""
+    return {"temperature": config.answer_temperature or 0.0, "text_length": _TEXT_LENGTH}
 
 
 def _require_prompts_alone(values: flags.FlagValues) -> None:
@@ -159,8 +161,8 @@ def _require_prompts_alone(values: flags.FlagValues) -> None:
 
 def _open_detokenizer(values: flags.FlagValues, config: SampleConfig, mesh: Mesh | None) -> Any:
     """Returns what draws the clips of a run of divot_llm, without opening its LLM."""
-    run = description.read_run(weights.resolve(values.checkpoint))
-    return description.open_detokenizer(run, values.detokenizer, config, mesh, generates=False)
+    run = agents.read_run(weights.resolve(values.checkpoint))
+    return written_videos.open_detokenizer(run, values.detokenizer, config, mesh, generates=False)
 
 
 def _warn_of_truncated_prompts(requests: Iterable[Request], pipeline: Any) -> None:

@@ -35,6 +35,9 @@ class SystemConfig(abc.ABC):
     companions: ClassVar[tuple[str, ...]] = ()
     """Fields that name folders which a released run takes along."""
 
+    is_agent: ClassVar[bool] = False
+    """Whether it describes videos and writes clips as tokens, by `agent.py` of its folder."""
+
     kind: str
 
     @property
@@ -74,10 +77,10 @@ def system_classes() -> dict[str, type[SystemConfig]]:
 
 @functools.cache
 def _classes(path: tuple[str, ...]) -> dict[str, type[SystemConfig]]:
-    """Returns the classes in the folders of `path`, which `_folders` reads."""
+    """Returns the classes in the folders of `path`, which `folders` reads."""
     del path
     classes = {}
-    for name in _folders("config"):
+    for name in folders("config"):
         module = importlib.import_module(f"{_SYSTEMS}.{name}.config")
         for cls in vars(module).values():
             if (
@@ -92,7 +95,7 @@ def _classes(path: tuple[str, ...]) -> dict[str, type[SystemConfig]]:
 
 def presets() -> dict[str, Mapping[str, Callable[[], Any]]]:
     """Returns the presets of every system by the name of its folder."""
-    return {name: _presets(name).PRESETS for name in _folders("presets")}
+    return {name: _presets(name).PRESETS for name in folders("presets")}
 
 
 def find_config(name: str) -> ml_collections.ConfigDict:
@@ -102,19 +105,19 @@ def find_config(name: str) -> ml_collections.ConfigDict:
         InputError: for a name of none, listing the valid ones.
     """
     system, _, preset = name.partition(":")
-    known = _folders("presets")
+    known = folders("presets")
     if system not in known:
         raise InputError(f"config must name one of {', '.join(known)}, got {system!r}")
     get_config = _presets(system).get_config
     return get_config(preset) if preset else get_config()
 
 
-def _presets(name: str) -> ModuleType:
-    return importlib.import_module(f"{_SYSTEMS}.{name}.presets")
+def folders(module: str) -> list[str]:
+    """Returns the names of the system folders that hold a module, in alphabetical order.
 
-
-def _folders(module: str) -> list[str]:
-    """Returns the names of the system folders that hold `module`, in alphabetical order."""
+    Args:
+        module: Its name without suffix.
+    """
     found = []
     for info in pkgutil.iter_modules(importlib.import_module(_SYSTEMS).__path__):
         if info.ispkg:
@@ -122,3 +125,7 @@ def _folders(module: str) -> list[str]:
             if any(m.name == module for m in pkgutil.iter_modules(package.__path__)):
                 found.append(info.name)
     return sorted(found)
+
+
+def _presets(name: str) -> ModuleType:
+    return importlib.import_module(f"{_SYSTEMS}.{name}.presets")

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from mimir_jax import files, tables
+from mimir_jax import files, systems, tables
 from mimir_jax.config import JudgeConfig, TrainConfig, flag
 from mimir_jax.data import video_io
 from mimir_jax.data.toyworld import sampling
@@ -25,10 +25,10 @@ from mimir_jax.evaluation import clips as clips_lib
 from mimir_jax.evaluation import generation, results
 from mimir_jax.evaluation.suites import toyworld
 from mimir_jax.parallel import distributed
-from mimir_jax.sampling import description
 from mimir_jax.sampling import open as open_lib
 from mimir_jax.sampling import pipeline as pipeline_lib
 from mimir_jax.sampling import video as video_lib
+from mimir_jax.sampling import written_videos
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.sampling.request import Request
 from mimir_jax.weights import initialization, runs
@@ -89,32 +89,31 @@ def judge_run(workdir: pathlib.Path, progress: generation.Progress) -> results.R
     return results.Report(f"{head}\n{format_table(table)}", workdir, (SHEET, RESULTS))
 
 
-Side = pipeline_lib.Pipeline | description.WrittenVideos
+Side = pipeline_lib.Pipeline | written_videos.WrittenVideos
 
 
 def check_config(run: TrainConfig) -> None:
     """Checks before a run trains that its videos can be made to judge them; reads no weights.
 
     Raises:
-        InputError: for a run of `divot_llm` whose clips nothing decodes.
+        InputError: for a run of an agent whose clips nothing decodes.
     """
-    if run.system.kind == "divot_llm":
-        name = flag("system.clip_tokenizer_path")
-        description.find_detokenizer(run.system.clip_tokenizer_path, name)
+    if run.system.is_agent:
+        systems.find_detokenizer(run, None, flag("system.clip_tokenizer_path"))
 
 
 def open_sides(workdir: pathlib.Path) -> tuple[Side, Side]:
     """Opens the initial parameters and the newest step of a run, with the same frozen networks.
 
-    For a run of `divot_llm`, the de-tokenizer that it was trained with decodes its clips.
+    For a run of an agent, the de-tokenizer that it was trained with decodes its clips.
 
     Raises:
         InputError: if the run has no start of its own.
     """
     run = runs.read_config(workdir)
     opener = open_lib.open_pipeline
-    if description.is_agent(workdir):
-        opener = description.open_written_videos
+    if run.system.is_agent:
+        opener = written_videos.open_written_videos
     after = opener(workdir, SampleConfig(steps=run.judge.steps))
     start = initialization.start_of(run, after.system.model)
     return after.with_params(start, step=0), after

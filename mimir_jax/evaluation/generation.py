@@ -76,7 +76,7 @@ class Generator(Protocol):
 
 @runtime_checkable
 class Describer(Protocol):
-    """The part of `sampling.description.Agent` that suites use."""
+    """The part of `systems.base.Agent` that suites use."""
 
     config: Any
 

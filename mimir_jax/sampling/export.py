@@ -18,7 +18,8 @@ from mimir_jax import config as c
 from mimir_jax import files, systems, weights
 from mimir_jax.diffusion import scheduler_config
 from mimir_jax.errors import require
-from mimir_jax.sampling import latents, published
+from mimir_jax.sampling import latents
+from mimir_jax.systems.cogvideox import published
 from mimir_jax.weights import runs
 
 _TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "spiece.model")

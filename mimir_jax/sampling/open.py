@@ -3,9 +3,11 @@
 """A checkpoint as a pipeline: a run of ours, or a published folder of diffusers or Divot."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from mimir_jax import files, remote, systems, weights
 from mimir_jax.config import TrainConfig, bridge
 from mimir_jax.errors import InputError, require
 from mimir_jax.models import functional, quantization
-from mimir_jax.sampling import configure, pipeline, published, published_divot
+from mimir_jax.sampling import configure, pipeline
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.systems import base, quantized
 from mimir_jax.weights import initialization, runs
@@ -40,8 +42,11 @@ def load_pipeline(
         InputError: if `folder` is neither, or does not hold its parts.
     """
     folder = files.expand_path(folder)
-    if not (folder / runs.CONFIG_FILE).is_file():
-        published.check_index(folder)
+    require(
+        (folder / runs.CONFIG_FILE).is_file() or systems.find_published(folder) is not None,
+        f"pipeline {folder} must hold the {runs.CONFIG_FILE} of a run or the model_index.json of "
+        "diffusers, found neither; name the folder that a pipeline was saved to",
+    )
     return open_pipeline(folder, mesh=mesh, dtype=dtype)
 
 
@@ -74,11 +79,8 @@ def open_pipeline(
         InputError: if `checkpoint` is neither, or cannot do what `config` asks.
     """
     folder = weights.resolve(checkpoint)
-    opener = _open_run
-    if published.is_published(folder):
-        opener = _open_published
-    elif published_divot.is_pair(folder):
-        opener = _open_divot
+    reader = systems.find_published(folder)
+    opener = _open_run if reader is None else functools.partial(_open_published, reader)
     return opener(folder, config, mesh, step=step, start=start, dtype=dtype, lora=lora)
 
 
@@ -111,27 +113,7 @@ def _open_run(
 
 
 def _open_published(
-    folder: pathlib.Path,
-    sample: SampleConfig,
-    mesh: Mesh | None,
-    *,
-    step: int | None,
-    start: bool,
-    dtype: DTypeLike | None,
-    lora: Sequence[str],
-) -> pipeline.Pipeline:
-    _require_no_steps(folder, step, start=start)
-    run, sampler = published.read(folder, dtype=dtype)
-    config = configure.with_settings(run, sample, folder)
-    system = _make_system(config, sample)
-    options = {"dtype": dtype, "mesh": mesh, "lora": lora, "quantize": sample.quantize or "off"}
-    _, params = weights.load(folder / "transformer", kind="dit", **options)
-    sampler = published.with_settings(sampler, config.system.sampler)
-    settings = _settings(folder, sample, dtype, lora)
-    return _assemble(config, system, params, mesh, sample, settings, sampler=sampler)
-
-
-def _open_divot(
+    reader: ModuleType,
     place: pathlib.Path,
     sample: SampleConfig,
     mesh: Mesh | None,
@@ -142,18 +124,14 @@ def _open_divot(
     lora: Sequence[str],
 ) -> pipeline.Pipeline:
     _require_no_steps(place, step, start=start)
-    require(
-        not lora,
-        f"--lora must be left out for {place}, which has no video transformer for adapters",
-    )
-    file = published_divot.find_detokenizer(place, generates=False)
-    run, detokenizer = published_divot.read(file, dtype=dtype)
-    config = configure.with_settings(run, sample, place)
+    read: base.Published = reader.read(place, dtype=dtype)
+    config = configure.with_settings(read.config, sample, place)
     system = _make_system(config, sample)
-    sampler = published_divot.make_sampler(detokenizer, config.system.sampler)
-    params = published_divot.load(file, dtype=dtype, mesh=mesh)
-    settings = _settings(file, sample, dtype, lora)
-    options = {"sampler": sampler, "published": True}
+    sampler = read.make_sampler(config.system.sampler)
+    options = {"dtype": dtype, "mesh": mesh, "lora": lora, "quantize": sample.quantize or "off"}
+    params = read.load(**options)
+    settings = _settings(read.path, sample, dtype, lora)
+    options = {"sampler": sampler, "reads_as_published": read.reads_as_published}
     return _assemble(config, system, params, mesh, sample, settings, **options)
 
 

@@ -63,10 +63,11 @@ class Pipeline:
             `tensor`, and the rows of each over all its devices when it is decoded. None stands for
             one device, or for the mesh of the training run around it.
         settings: What the videos depend on besides requests and sampling, for their records.
-        published: Whether files are read as in Divot's public code (`reconstruction`).
+        reads_as_published: Whether files are read as in the public code of the model
+            (`reconstruction`).
 
     Attributes:
-        system, encoder, params, mesh, fps, published: As above.
+        system, encoder, params, mesh, fps, reads_as_published: As above.
         scheduler: The sampler.
         size: Size of a video where a request names none.
     """
@@ -83,10 +84,11 @@ class Pipeline:
         tiled: bool = False,
         mesh: Mesh | None = None,
         settings: Mapping[str, Any] | None = None,
-        published: bool = False,
+        reads_as_published: bool = False,
     ):
         self.system, self.encoder, self.params, self.mesh = system, encoder, params, mesh
-        self.scheduler, self.fps, self.published = sampler, fps, published
+        self.scheduler, self.fps = sampler, fps
+        self.reads_as_published = reads_as_published
         self._guidance, self._tiled = guidance, tiled
         self.size = Size(*system.sample_size)
         self._settings = dict(settings or {})

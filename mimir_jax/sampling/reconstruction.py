@@ -86,7 +86,7 @@ def make_request(
         InputError: for a file that cannot be decoded, or an index beyond the held-out clips.
     """
     if source.path is not None:
-        options = {"published": pipeline.published}
+        options = {"published": pipeline.reads_as_published}
         clip, note = read_clip(source.path, pipeline.size, pipeline.fps, flag, **options)
         return Request(source.path.name, seed=seed, clip=clip), note
     heldout = pipeline.encoder.source("heldout")

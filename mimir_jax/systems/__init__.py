@@ -4,14 +4,19 @@
 
 A folder `systems/<name>/` holds `config.py` (the section `system` of a run's config, free of JAX),
 `system.py` (`make_system`) and `encoder.py` (`make_encoder` and `make_evaluators`). The class of
-`config.system` names the folder, so a new system is a new folder and nothing else.
+`config.system` names the folder, so a new system is a new folder and nothing else. A system whose
+checkpoints are published in a form of their own has a `published.py`; one that describes videos and
+writes clips has an `agent.py`.
 
 This file imports no JAX: `config` scans the folders before JAX starts.
 """
 
 import importlib
+import pathlib
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from mimir_jax.config import registry
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -48,6 +53,94 @@ def make_evaluators(
 ) -> list["base.Evaluator"]:
     """Returns the evaluators of the system of a run."""
     return _module(config, "encoder").make_evaluators(config, system, encoder)
+
+
+def make_writer(config: Any, system: "base.System", params: Any) -> "base.Writer":
+    """Returns what writes clips with a run of an agent; see `SystemConfig.is_agent`.
+
+    Args:
+        config: The `TrainConfig` of the run.
+        system: What `make_system` returned for it.
+        params: Parameters of `system.model`.
+    """
+    return _module(config, "agent").make_writer(config, system, params)
+
+
+def make_agent(
+    config: Any,
+    system: "base.System",
+    encoder: "base.Encoder",
+    params: Any,
+    *,
+    temperature: float = 0.0,
+    text_length: int | None = None,
+    reads_as_published: bool = False,
+) -> "base.Agent":
+    """Returns a run of an agent that is ready to read and write; see `SystemConfig.is_agent`.
+
+    Args:
+        config: The `TrainConfig` of the run.
+        system: What `make_system` returned for it.
+        encoder: What `make_encoder` returned for it.
+        params: Parameters of `system.model`.
+        temperature: Of the tokens of a text; 0 takes the likeliest ones.
+        text_length: Tokens of a text at most; None leaves it to the run.
+        reads_as_published: As in `base.Published`.
+    """
+    return _module(config, "agent").make_agent(
+        config,
+        system,
+        encoder,
+        params,
+        temperature=temperature,
+        text_length=text_length,
+        reads_as_published=reads_as_published,
+    )
+
+
+def find_detokenizer(
+    config: Any, path: str | None, flag: str, *, generates: bool = True
+) -> pathlib.Path:
+    """Returns the checkpoint that draws the clips of an agent; reads no weights.
+
+    Args:
+        config: The `TrainConfig` of the agent.
+        path: The checkpoint; None takes the one whose tokenizer the agent reads.
+        flag: What names it, for messages.
+        generates: Whether it draws what the agent writes, not tokens of real clips.
+
+    Raises:
+        InputError: for a checkpoint that draws no clips, or none.
+    """
+    return _module(config, "agent").find_detokenizer(config, path, flag, generates=generates)
+
+
+def check_detokenizer(config: Any, system: "base.System", path: str | None) -> None:
+    """Raises `InputError` unless a de-tokenizer draws the tokens that an agent writes.
+
+    Args:
+        config: The `TrainConfig` of the agent.
+        system: The system of the de-tokenizer.
+        path: As for `find_detokenizer`.
+    """
+    _module(config, "agent").check_detokenizer(config, system, path)
+
+
+def find_published(place: pathlib.Path) -> ModuleType | None:
+    """Returns the module that reads a published checkpoint as a run; None for a run of ours.
+
+    That is `published.py` of a system: `SYSTEM`, the class of its config; `is_published(place)`,
+    which looks at names of files alone; and `read(place, *, dtype)`, which returns a
+    `base.Published`.
+
+    Args:
+        place: A folder or a file.
+    """
+    for name in registry.folders("published"):
+        module = importlib.import_module(f"{__name__}.{name}.published")
+        if module.is_published(place):
+            return module
+    return None
 
 
 def _module(config: Any, name: str) -> ModuleType:

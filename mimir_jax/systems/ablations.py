@@ -4,17 +4,14 @@
 
 import dataclasses
 import importlib
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from mimir_jax.config import SystemConfig
+from mimir_jax.config import SystemConfig, registry
 from mimir_jax.errors import InputError
 
 START = "start"
 """Name of the cell with the initial parameters of every run."""
-
-_HERE = pathlib.Path(__file__).parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +85,7 @@ def find_ablation(config: SystemConfig) -> Ablation:
     except ModuleNotFoundError as error:
         if error.name != f"{package}.ablation":
             raise
-        known = ", ".join(sorted(p.parent.name for p in _HERE.glob("*/ablation.py")))
+        known = ", ".join(registry.folders("ablation"))
         raise InputError(
             f"system must have an ablation to run, got {config.kind}, which has none; use one of "
             f"{known}"

@@ -5,21 +5,25 @@
     System        network, frozen networks, batch shapes, loss; pure, reads no weights
     Encoder       loads the frozen networks once; records or requests -> arrays on the host
     Evaluator     held-out metrics, and examples for people to look at
+    Agent         describes videos and writes clips as tokens; few systems have one
 
 The trainer, the memory estimate, the FLOP counter, the ahead-of-time compiler, precomputation,
 sampling and evaluation use these interfaces alone, whatever the system.
 """
 
 import dataclasses
+import os
+import pathlib
 import types
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
 from mimir_jax.data import feature_store, sources
+from mimir_jax.diffusion import samplers
 from mimir_jax.encoders import frozen as frozen_lib
 from mimir_jax.encoders import interleaved, latents
 from mimir_jax.models import functional
@@ -211,6 +215,28 @@ class DiffusionSystem(System, Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A published checkpoint, read as a run of a system; its weights are not loaded.
+
+    Attributes:
+        path: The folder or file that was read, for records.
+        config: The run, a `TrainConfig`.
+        load: Loads the parameters of its network; takes `dtype`, `mesh`, `lora` and `quantize` as
+            `weights.load` does.
+        make_sampler: Returns the sampler of its own noise schedule, with the settings of a section
+            `sampler`; None for a system that does not denoise.
+        reads_as_published: Whether videos are read by the frames and with the filter of its public
+            code.
+    """
+
+    path: pathlib.Path
+    config: Any
+    load: Callable[..., functional.Params]
+    make_sampler: Callable[[Any], samplers.Sampler] | None = None
+    reads_as_published: bool = False
+
+
 @runtime_checkable
 class Request(Protocol):
     """The part of a `sampling.request.Request` that conditions a network."""
@@ -383,6 +409,98 @@ class Examples:
     videos: Sequence[UInt8[np.ndarray, "f h w 3"]] = ()
     captions: Sequence[str] = ()
     lines: Sequence[str] = ()
+
+
+class Page(NamedTuple):
+    """What an agent writes: a text, and the tokens of the clip that follows it, if one does."""
+
+    text: str
+    clip: Float[np.ndarray, "q d"] | None
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """Writes clips as tokens that a de-tokenizer draws."""
+
+    def write_clip(self, caption: str, *, seed: int = 0) -> Page:
+        """Returns a clip of a caption, and what the model says before it.
+
+        Raises:
+            InputError: for a caption that leaves no room for the clip.
+        """
+        ...
+
+
+@runtime_checkable
+class Agent(Writer, Protocol):
+    """An LLM that describes videos, writes clips and tells stories.
+
+    Attributes:
+        config: The run, a `TrainConfig`.
+        system: Its pure half.
+    """
+
+    config: Any
+    system: System
+
+    def read(
+        self, path: str | os.PathLike[str], span: tuple[float, float] | None = None
+    ) -> tuple[UInt8[np.ndarray, "f h w 3"], str]:
+        """Reads a video as the clips of the run, or an image as one frame.
+
+        Args:
+            path: The file.
+            span: Seconds of a video to read, from the first of them to before the second; None
+                reads all of it.
+
+        Returns:
+            The frames of all clips, one clip after the other, and one line that says how the video
+            was resampled, "" if it was not.
+
+        Raises:
+            InputError: if there is no such file, it cannot be decoded, or it has no frame in
+                `span`.
+        """
+        ...
+
+    def describe(
+        self, video: UInt8[np.ndarray, "f h w 3"], question: str | None = None, *, seed: int = 0
+    ) -> str:
+        """Returns the answer to a question about a video or an image.
+
+        Args:
+            video: Its frames, as `read` returns them; an image has one.
+            question: None asks for a description.
+            seed: Of the draws.
+
+        Raises:
+            InputError: for a question to a model that learned none.
+        """
+        ...
+
+    def write_story(self, request: str, *, pages: int = 3, seed: int = 0) -> list[Page]:
+        """Returns the pages of a story, at most as many as `pages`.
+
+        Raises:
+            InputError: for a request that leaves no room for a clip.
+        """
+        ...
+
+    def log_likelihood(self, video: UInt8[np.ndarray, "f h w 3"], caption: str) -> float:
+        """Returns log p of the tokens of a clip after its caption, per number of a token.
+
+        Raises:
+            InputError: for a model without likelihoods.
+        """
+        ...
+
+    def with_params(self, params: functional.Params) -> "Agent":
+        """Returns this agent with other parameters; nothing compiles again."""
+        ...
+
+    def with_var_scale(self, var_scale: float) -> "Agent":
+        """Returns this agent, whose draws have the variances of clip tokens times `var_scale`."""
+        ...
 
 
 @runtime_checkable

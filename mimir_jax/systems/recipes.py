@@ -6,10 +6,9 @@ A recipe is a list of stages, each one command of the command line.
 """
 
 import dataclasses
-import importlib.util
-import pkgutil
+import importlib
 
-from mimir_jax import systems
+from mimir_jax.config import registry
 from mimir_jax.errors import InputError
 
 
@@ -73,6 +72,4 @@ def find_recipe(name: str) -> tuple[Stage, ...]:
 
 def names() -> list[str]:
     """Returns the systems that have a recipe."""
-    folders = [module.name for module in pkgutil.iter_modules(systems.__path__) if module.ispkg]
-    spec = importlib.util.find_spec
-    return [name for name in folders if spec(f"mimir_jax.systems.{name}.recipe") is not None]
+    return registry.folders("recipe")

@@ -17,7 +17,8 @@ from mimir_jax.errors import InputError
 from mimir_jax.evaluation import confidence
 from mimir_jax.evaluation import config as config_lib
 from mimir_jax.evaluation.suites import comprehension, questions, stories, toyworld, variances
-from mimir_jax.sampling import description, video
+from mimir_jax.sampling import video
+from mimir_jax.systems.divot_llm import video_files
 from tests import commands
 from tests.systems import agents
 
@@ -103,7 +104,7 @@ def test_questions_of_both_kinds_are_answered_and_exported(run, tmp_path):
         return ["a red star", "(B) red ring", "star, not"][len(prompts) - 1]
 
     def read(path, span=None):
-        return description.read_video(path, config, span=span)
+        return video_files.read_video(path, config, span=span)
 
     agent = types.SimpleNamespace(config=config, describe=describe, read=read)
     cfg = config_lib.QuestionsEvalConfig(

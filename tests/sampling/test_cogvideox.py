@@ -15,12 +15,13 @@ from mimir_jax.config import COGVIDEOX, DiTConfig, VAEConfig
 from mimir_jax.encoders import tokenizers
 from mimir_jax.models import dit
 from mimir_jax.parallel import mesh as mesh_lib
-from mimir_jax.sampling import arguments, published
+from mimir_jax.sampling import arguments
 from mimir_jax.sampling import request as request_lib
 from mimir_jax.sampling import video as video_lib
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.sampling.open import load_pipeline, open_pipeline
 from mimir_jax.sampling.request import Request
+from mimir_jax.systems.cogvideox import published
 from tests import quick
 from tests.helpers import relative_error
 from tests.models import dit_reference, vae_reference
@@ -481,7 +482,10 @@ def test_folders_that_are_no_pipeline_are_named(pipelines, tmp_path):
             load_pipeline(folder)
         assert "\n" not in str(caught.value)
 
-    refused(tmp_path, "must hold the model_index.json of diffusers, got none: No such file")
+    refused(
+        tmp_path,
+        "of a run or the model_index.json of diffusers, found neither",
+    )
     (tmp_path / "model_index.json").write_text("{")
     refused(str(tmp_path), "must hold the model_index.json of diffusers, got none: Expecting")
     index = {"_class_name": "CogVideoXFunControlPipeline"}

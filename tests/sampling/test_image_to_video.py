@@ -11,10 +11,11 @@ from PIL import Image
 from mimir_jax import config as c
 from mimir_jax import systems
 from mimir_jax.models import dit
-from mimir_jax.sampling import configure, first_frames, published
+from mimir_jax.sampling import configure, first_frames
 from mimir_jax.sampling.config import SampleConfig
 from mimir_jax.sampling.open import load_pipeline, open_pipeline
 from mimir_jax.sampling.request import Request
+from mimir_jax.systems.cogvideox import published
 from tests import commands, quick
 from tests.helpers import relative_error
 from tests.models import dit_reference, vae_reference
@@ -145,14 +146,14 @@ def test_a_command_makes_videos_of_an_image_of_another_shape(pipelines, tmp_path
 def test_scales_and_models_that_read_no_image_are_told(pipelines, tmp_path):
     _, later, folder = pipelines["1.5-5b-i2v"]
     assert later.settings["image_latent_scale"] == "inverse"
-    run, _ = published.read(folder)
+    run = published.read(folder).config
     raw = configure.with_settings(run, SampleConfig(image_latent_scale="raw"), folder)
     assert systems.make_system(raw).sampling_options()["image_latent_scale"] == "raw"
     with pytest.raises(ValueError, match="--height must be .* of at most 64 .* got 80"):
         configure.with_settings(run, SampleConfig(height=80), folder)
     fixed, message = pipelines["5b-i2v"][2], r"must have the size \(3, 10, 14\) of the learned"
     with pytest.raises(ValueError, match=message):
-        configure.with_settings(published.read(fixed)[0], SampleConfig(height=48), fixed)
+        configure.with_settings(published.read(fixed).config, SampleConfig(height=48), fixed)
     with pytest.raises(ValueError, match="one image, or one per prompt, got 1 for 2; pass as"):
         later(PROMPTS, first_frame=[random_image(24, 40)], key=jax.random.key(0))
     with pytest.raises(ValueError, match=r"\(h, w, 3\) of uint8 in 0..255, got .*float64"):

@@ -11,10 +11,9 @@ from mimir_jax import config as c
 from mimir_jax import systems, weights
 from mimir_jax.config import bridge
 from mimir_jax.models import condition, dit
-from mimir_jax.sampling import published
 from mimir_jax.sampling.request import Request
 from mimir_jax.systems import text_to_video
-from mimir_jax.systems.cogvideox import presets
+from mimir_jax.systems.cogvideox import presets, published
 from mimir_jax.training import loop
 from mimir_jax.weights import initialization
 from tests import commands, runs
@@ -227,7 +226,7 @@ def test_a_run_becomes_a_pipeline_that_diffusers_opens(trained, tmp_path):
     assert back.vae.config.invert_scale_latents is False
     assert type(back.scheduler).__name__ == "CogVideoXDDIMScheduler"
     assert back.tokenizer("a red ball").input_ids[-1] == back.tokenizer.eos_token_id
-    again, _ = published.read(tmp_path / "out")
+    again = published.read(tmp_path / "out").config
     assert again.system.first_frame == run.system.first_frame and again.system.reads_image
     raw = c.FirstFrameConfig(latent_scale="raw")
     other = dataclasses.replace(run, system=dataclasses.replace(run.system, first_frame=raw))

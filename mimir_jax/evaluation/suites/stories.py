@@ -40,7 +40,7 @@ Clip = UInt8[np.ndarray, "f h w 3"]
 
 @runtime_checkable
 class Teller(Protocol):
-    """The part of `sampling.description.WrittenVideos` that the suite uses."""
+    """The part of `sampling.written_videos.WrittenVideos` that the suite uses."""
 
     fps: float
     settings: dict[str, Any]

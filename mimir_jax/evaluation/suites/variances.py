@@ -28,7 +28,7 @@ SCALES = (0.0, 0.1, 0.3, 1.0)
 
 @runtime_checkable
 class Writing(generation.Generator, Protocol):
-    """The part of `sampling.description.WrittenVideos` that the suite uses."""
+    """The part of `sampling.written_videos.WrittenVideos` that the suite uses."""
 
     @property
     def config(self) -> TrainConfig:

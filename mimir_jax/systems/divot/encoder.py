@@ -15,7 +15,7 @@ from mimir_jax.encoders import clip_tokens
 from mimir_jax.errors import InputError
 from mimir_jax.systems import base, clip_encoder, diffusion
 from mimir_jax.systems.divot import system as system_lib
-from mimir_jax.systems.divot_llm import written_tokens
+from mimir_jax.systems.divot import written_tokens
 
 make_evaluators = diffusion.make_evaluators
 

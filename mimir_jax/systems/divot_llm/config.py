@@ -49,6 +49,7 @@ class DivotLLMSystemConfig(SystemConfig):
     """
 
     companions: ClassVar[tuple[str, ...]] = ("clip_tokenizer_path",)
+    is_agent: ClassVar[bool] = True
 
     kind: Literal["divot_llm"] = "divot_llm"
     model: AgentConfig = AgentConfig()

@@ -25,7 +25,7 @@ from mimir_jax.models import functional, llm, lora
 from mimir_jax.models.divot import agent, mask, mixture, sequences, vocabulary
 from mimir_jax.models.divot.config import MAX_CLIPS
 from mimir_jax.models.divot.sequences import NOWHERE, InputTurn, Kind, TextTurn, Turn
-from mimir_jax.systems import clip_turns
+from mimir_jax.systems import base, clip_turns
 from mimir_jax.systems.divot_llm import objective
 from mimir_jax.systems.divot_llm import system as system_lib
 
@@ -54,13 +54,6 @@ class Settings:
     var_scale: float = 0.1
     reference: bool = False
     text_length: int = 256
-
-
-class Page(NamedTuple):
-    """One part of a story: a text, and the tokens of the clip that follows it."""
-
-    text: str
-    clip: Float[np.ndarray, "q d"] | None
 
 
 class Writer:
@@ -136,7 +129,7 @@ class Writer:
         ids = self._write_text(draft, [self._vocab.eos], noise.make_key(seed))
         return self._decode(ids)
 
-    def write_clip(self, caption: str, *, seed: int = 0) -> Page:
+    def write_clip(self, caption: str, *, seed: int = 0) -> base.Page:
         """Writes a clip of a caption; its text is what the model says before it.
 
         A model that was tuned on instructions begins the clip itself, in at most `text_length`
@@ -154,7 +147,7 @@ class Writer:
             ids = self._write_text(draft, self._ends, keys[0], leave=self._clip_length)
             draft.add(ids)
             text = self._decode(ids)
-        return Page(text, self._write_tokens(draft, keys[1]))
+        return base.Page(text, self._write_tokens(draft, keys[1]))
 
     def log_likelihood(self, clip: Float[np.ndarray, "q d"], caption: str) -> float:
         """Returns log p of a clip after its caption, a mean over the numbers of its tokens.
@@ -172,7 +165,7 @@ class Writer:
         row = sequences.Row(*(part[None] for part in row))
         return float(_log_likelihood(self._agent, self._params, row))
 
-    def write_story(self, request: str, *, pages: int = 3, seed: int = 0) -> list[Page]:
+    def write_story(self, request: str, *, pages: int = 3, seed: int = 0) -> list[base.Page]:
         """Writes texts with a clip behind each, and reads every clip before it goes on.
 
         Args:
@@ -194,11 +187,11 @@ class Writer:
             ids = self._write_text(draft, self._ends, keys[0], leave=self._clip_length)
             draft.add(ids)
             if ids[-1] == self._vocab.eos:
-                story.append(Page(self._decode(ids), None))
+                story.append(base.Page(self._decode(ids), None))
                 break
             clip = self._write_tokens(draft, keys[1])
             draft.add_clip(clip, self._vocab, getattr(self._vocab, self._maker.kind))
-            story.append(Page(self._decode(ids), clip))
+            story.append(base.Page(self._decode(ids), clip))
         return story
 
     @property

@@ -102,9 +102,9 @@ def divot_llm(config: CaptionsConfig, root: pathlib.Path) -> Captioner:
     """
     del root
     folder = plugins.require_folder("captions", config.folder, "a run of divot_llm")
-    from mimir_jax.sampling import description
+    from mimir_jax.sampling import agents
 
-    agent = description.open_agent(folder)
+    agent = agents.open_agent(folder)
 
     def caption(frames: Frames, clip: dict[str, Any]) -> tuple[str, str]:
         del frames  # it reads clips at its own rate

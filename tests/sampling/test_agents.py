@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Videos to text: which frames are read, and the command."""
+"""Agents: which frames of videos they read, what they write, and the command."""
 
 import dataclasses
 import json
@@ -15,21 +15,23 @@ from mimir_jax.data import loader
 from mimir_jax.evaluation import generation
 from mimir_jax.models.divot import sequences
 from mimir_jax.models.divot.sequences import TextTurn
-from mimir_jax.sampling import description, pipeline, video
+from mimir_jax.sampling import agents, pipeline, video, written_videos
 from mimir_jax.sampling.request import Request
-from mimir_jax.systems.divot_llm import writer
+from mimir_jax.systems import base
+from mimir_jax.systems.divot_llm import agent as agent_lib
+from mimir_jax.systems.divot_llm import video_files, writer
 from mimir_jax.weights import runs
 from tests import commands
 from tests import runs as tiny_runs
-from tests.systems import agents
+from tests.systems import agents as tiny_agents
 
 
 def test_a_video_is_read_in_clips_at_the_rate_of_the_run(folders):
     config = runs.read_config(folders / "pretrain")
-    frames, note = description.read_video(folders / "clip.mp4", config)
+    frames, note = video_files.read_video(folders / "clip.mp4", config)
     assert frames.shape == (27, 16, 16, 3) and note == ""  # the last clip ends with the video
     video.write_mp4(folders / "short.mp4", np.zeros((6, 32, 48, 3), np.uint8), fps=16.0)
-    frames, note = description.read_video(folders / "short.mp4", config)
+    frames, note = video_files.read_video(folders / "short.mp4", config)
     assert frames.shape == (9, 16, 16, 3)
     assert note == "short.mp4: 16 fps read at 8, 0.38 s stretched to a window of 9 frames"
 
@@ -39,21 +41,21 @@ def test_a_part_of_a_video_is_read_alone(folders):
     ramp = np.arange(24, dtype=np.uint8)[:, None, None, None] * 10
     path = folders / "ramp.mp4"
     video.write_mp4(path, np.broadcast_to(ramp, (24, 16, 16, 3)), fps=8.0)
-    frames, note = description.read_video(path, config, span=(1.0, 2.125))
+    frames, note = video_files.read_video(path, config, span=(1.0, 2.125))
     np.testing.assert_allclose(frames.mean((1, 2, 3)), range(80, 170, 10), atol=4)
     assert note == ""
     with pytest.raises(ValueError, match="no frame from 5 to 6 s of 3; convert it, or name"):
-        description.read_video(path, config, span=(5.0, 6.0))
+        video_files.read_video(path, config, span=(5.0, 6.0))
 
 
 def test_a_published_llm_reads_frames_as_the_public_code_does(folders):
     config = runs.read_config(folders / "instruct")
     frame = np.random.default_rng(2).integers(0, 255, (40, 60, 3), np.uint8)
     Image.fromarray(frame).save(folders / "wide.png")
-    read, _ = description.read_video(folders / "wide.png", config, published=True)
+    read, _ = video_files.read_video(folders / "wide.png", config, published=True)
     whole = Image.fromarray(frame).resize((24, 16), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(read[0], np.asarray(whole)[:, 4:20])
-    ours, _ = description.read_video(folders / "wide.png", config)
+    ours, _ = video_files.read_video(folders / "wide.png", config)
     assert ours.shape == read.shape and (ours != read).any()
 
 
@@ -71,15 +73,15 @@ def test_an_image_is_one_clip_of_its_frame(folders):
     config = runs.read_config(folders / "instruct")
     frame = np.random.default_rng(1).integers(0, 255, (16, 16, 3), np.uint8)
     Image.fromarray(frame).save(folders / "still.png")
-    read, note = description.read_video(folders / "still.png", config)
+    read, note = video_files.read_video(folders / "still.png", config)
     np.testing.assert_array_equal(read, frame[None])
     assert note == ""
     system = systems.make_system(config)
     encoder = systems.make_encoder(config, system)
     tokens = encoder.clip_tokens.encode(read)
-    still = np.repeat(read, agents.TOKENIZER.frames, axis=0)  # five copies, as published
+    still = np.repeat(read, tiny_agents.TOKENIZER.frames, axis=0)  # five copies, as published
     np.testing.assert_allclose(tokens, encoder.clip_tokens.encode(still), atol=1e-5)
-    agent = description.Agent(config, system, encoder, Echo())
+    agent = agent_lib.Agent(config, system, encoder, Echo())
     assert agent.describe(read) == "image: Describe the image."
     assert agent.describe(read, "Why?") == "image: Why?"
     assert agent.describe(np.repeat(read, 9, axis=0)) == "video: Describe the video."
@@ -97,11 +99,11 @@ def test_an_image_is_one_clip_of_its_frame(folders):
 def folders(tmp_path_factory):
     """A tokenizer of clips, and a run of each form."""
     root = tmp_path_factory.mktemp("describe")
-    clips = agents.write_tokenizer(root / "tokenizer")
+    clips = tiny_agents.write_tokenizer(root / "tokenizer")
     for form in ("pretrain", "instruct"):
-        config = agents.run(clips, form=form, max_length=160, answer_length=6)
+        config = tiny_agents.run(clips, form=form, max_length=160, answer_length=6)
         system = systems.make_system(config)
-        agents.write_run(root / form, config, jax.jit(system.model.init)(jax.random.key(0)))
+        tiny_agents.write_run(root / form, config, jax.jit(system.model.init)(jax.random.key(0)))
     frames = np.random.default_rng(0).integers(0, 255, (20, 32, 48, 3), np.uint8)
     video.write_mp4(root / "clip.mp4", frames, fps=8.0)
     return root
@@ -148,7 +150,7 @@ def test_requests_that_cannot_be_met_are_one_line(folders, run, args, message):
 def test_what_no_clip_follows_from_is_refused_before_the_llm_is_read(
     folders, tmp_path, name, value, monkeypatch
 ):
-    monkeypatch.setattr(description, "open_agent", None)
+    monkeypatch.setattr(agents, "open_agent", None)
     args = ("--checkpoint", folders / "instruct", "--prompt", "a", "--out", tmp_path / "none")
     line = commands.error_of("sample", *args, f"--{name}", value)
     assert f"--{name} must be left out for a run of divot_llm, " in line
@@ -166,15 +168,15 @@ def pair(folders, frozen):
     """A run of an LLM that begins a clip after any text, and the run of its de-tokenizer."""
     config = tiny_runs.divot_run(frozen)
     system = systems.make_system(config)
-    agents.write_run(folders / "divot", config, jax.jit(system.model.init)(jax.random.key(0)))
+    tiny_agents.write_run(folders / "divot", config, jax.jit(system.model.init)(jax.random.key(0)))
     clips = dataclasses.replace(config.data, frames=9)
     changes = dict(model={"token_width": 8}, form="instruct", max_length=200)
-    config = agents.run(folders / "divot", **changes)
+    config = tiny_agents.run(folders / "divot", **changes)
     config = dataclasses.replace(config, data=clips)
     system = systems.make_system(config)
     params = jax.jit(system.model.init)(jax.random.key(0))
-    params = agents.prefer(params, system.vocab.video[0])
-    return agents.write_run(folders / "agent", config, params)
+    params = tiny_agents.prefer(params, system.vocab.video[0])
+    return tiny_agents.write_run(folders / "agent", config, params)
 
 
 @pytest.mark.slow
@@ -221,7 +223,7 @@ def test_a_released_run_takes_along_what_draws_its_clips(pair, folders, tmp_path
     assert config.system.clip_tokenizer_path == str(one / "clip_tokenizer")
     assert inner.system.kind == "divot" and runs.is_released(one / "clip_tokenizer")
     moved = one.rename(tmp_path / "moved")
-    assert description.is_agent(moved)
+    assert agents.is_agent(moved)
     read = [
         systems.make_encoder(c, systems.make_system(c))
         for c in map(runs.read_config, (pair, moved))
@@ -246,18 +248,20 @@ class Drawn(pipeline.Pipeline):
         return np.stack([np.full((1, 2, 2, 3), r.tokens[0, 0], np.uint8) for r in requests])
 
 
-class Writing(description.Agent):
+class Writing(agent_lib.Agent):
     """Writes the seed of a request."""
+
+    config = system = None
 
     def __init__(self):
         pass
 
-    def write_clips(self, requests):
-        return [dataclasses.replace(r, tokens=np.full((4, 8), r.seed, "f")) for r in requests]
+    def write_clip(self, caption, *, seed=0):
+        return base.Page("", np.full((4, 8), seed, "f"))
 
 
 def test_suites_generate_what_the_agent_writes():
-    made = description.WrittenVideos(Writing(), Drawn(), {"checkpoint": "llm", "step": 3})
+    made = written_videos.WrittenVideos(Writing(), Drawn(), {"checkpoint": "llm", "step": 3})
     assert isinstance(made, generation.Generator) and made.settings == {
         "checkpoint": "llm", "step": 3, "steps": 20, "detokenizer": "divot", "detokenizer_step": 9
     }  # fmt: skip
@@ -279,7 +283,7 @@ def test_a_detokenizer_trains_on_what_the_llm_writes(pair, folders, tmp_path):
     tokens = batch.features.tokens
     assert tokens.shape == system.feature_batch_spec(2).tokens.shape
     assert np.abs(tokens[0] - tokens[1]).max() > 1e-4
-    agent = description.open_agent(pair)
+    agent = agents.open_agent(pair)
     key = int.from_bytes(hashing.content_key(found[1]["caption"])[:4], "big") >> 1
     expected = agent.writer.write_clip(found[1]["caption"], seed=key).clip
     np.testing.assert_array_equal(tokens[1], expected)

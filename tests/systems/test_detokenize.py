@@ -19,7 +19,7 @@ from mimir_jax.config import (
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional
 from mimir_jax.models.divot import detokenizer
-from mimir_jax.sampling import detokenize
+from mimir_jax.systems.divot import detokenize
 
 CFG = PublishedDetokenizerConfig(
     resampler=ResamplerConfig(

@@ -15,8 +15,7 @@ from mimir_jax.config import DivotTokenizerConfig
 from mimir_jax.encoders import cache, clip_tokens
 from mimir_jax.errors import InputError
 from mimir_jax.models import functional
-from mimir_jax.systems import clip_turns
-from mimir_jax.systems.divot_llm import writer
+from mimir_jax.systems import base
 from mimir_jax.weights import runs
 
 
@@ -29,7 +28,7 @@ class WrittenTokens:
         params: Its parameters.
     """
 
-    def __init__(self, agent: writer.Writer, config: Any, params: functional.Params):
+    def __init__(self, agent: base.Writer, config: Any, params: functional.Params):
         self._agent, self._config, self._params = agent, config, params
         self._cache = cache.ContentCache()
 
@@ -68,7 +67,5 @@ def open_written(path: str | os.PathLike[str], tokenizer: DivotTokenizerConfig) 
         )
     clip_tokens.require_fits(tokenizer, config.system.model, str(path))
     system = systems.make_system(config)
-    kind = "image" if config.data.frames == 1 else "video"
-    maker = clip_turns.RowMaker(system.tokenizer, system.rows, kind)
     params = weights.load_run(folder, system.model)
-    return WrittenTokens(writer.Writer(system, maker, params), config.system, params)
+    return WrittenTokens(systems.make_writer(config, system, params), config.system, params)

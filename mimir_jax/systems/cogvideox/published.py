@@ -7,6 +7,7 @@ tells by `invert_scale_latents`: times its scaling factor (1.0), or divided by i
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 from typing import Any
@@ -18,6 +19,8 @@ from mimir_jax import config as c
 from mimir_jax import files, weights
 from mimir_jax.diffusion import samplers, scheduler_config
 from mimir_jax.errors import InputError, require
+from mimir_jax.models import functional
+from mimir_jax.systems import base
 from mimir_jax.weights import loading, opening
 
 INDEX = "model_index.json"
@@ -28,6 +31,7 @@ CLASSES = {
 }
 """The pipelines of diffusers that open, and whether they read a first frame."""
 
+SYSTEM = c.CogVideoXSystemConfig
 _NETWORKS = {"text_encoder": "t5", "transformer": "dit", "vae": "vae"}
 _FOLDERS = ("tokenizer", "scheduler", *_NETWORKS)
 
@@ -37,10 +41,8 @@ def is_published(folder: pathlib.Path) -> bool:
     return (folder / INDEX).is_file()
 
 
-def read(
-    folder: pathlib.Path, *, dtype: DTypeLike | None = None
-) -> tuple[c.TrainConfig, samplers.DDIM | samplers.DPM]:
-    """Reads a pipeline as the config of a CogVideoX run, and its sampler; opens no weights.
+def read(folder: pathlib.Path, *, dtype: DTypeLike | None = None) -> base.Published:
+    """Reads a pipeline as a CogVideoX run with its own sampler; loads no weights.
 
     The size is that of the transformer; sampling takes 50 steps at guidance 6, as in diffusers.
 
@@ -85,10 +87,20 @@ def read(
         width=cfg.sample_width * vae.spatial_compression,
         fps=8.0 if cfg.temporal_patch is None else 16.0,
     )
-    return c.TrainConfig(system=system, data=data), sampler
+
+    return base.Published(
+        path=folder,
+        config=c.TrainConfig(system=system, data=data),
+        load=functools.partial(_load, folder),
+        make_sampler=functools.partial(_with_settings, sampler),
+    )
 
 
-def with_settings(
+def _load(folder: pathlib.Path, **options: Any) -> functional.Params:
+    return weights.load(folder / "transformer", kind="dit", **options)[1]
+
+
+def _with_settings(
     sampler: samplers.DDIM | samplers.DPM, cfg: c.SamplerConfig
 ) -> samplers.DDIM | samplers.DPM:
     """Returns a published sampler with name, steps and eta of `cfg`."""

@@ -17,9 +17,12 @@ from mimir_jax.diffusion import schedules
 from mimir_jax.models import functional
 from mimir_jax.models.divot import agent as agent_lib
 from mimir_jax.models.divot import model as model_lib
-from mimir_jax.sampling import description, published_divot, video
+from mimir_jax.sampling import agents, video
+from mimir_jax.systems.divot import published as divot
+from mimir_jax.systems.divot_llm import published as divot_llm
 from mimir_jax.weights import (
     divot_detokenizer,
+    divot_pair,
     divot_tokenizer,
     initialization,
     opening,
@@ -27,7 +30,7 @@ from mimir_jax.weights import (
     tensors,
 )
 from tests import commands, runs
-from tests.systems import agents
+from tests.systems import agents as tiny_agents
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -58,9 +61,9 @@ def named(kind, cfg, seed):
 def root(tmp_path_factory):
     """The folder of tokenizer and de-tokenizers, tiny and random, and a clip."""
     root = tmp_path_factory.mktemp("public")
-    folder = root / published_divot.CLIPS
+    folder = root / divot_pair.FOLDER
     folder.mkdir()
-    values, stated = named("divot_tokenizer", agents.TOKENIZER, 0)
+    values, stated = named("divot_tokenizer", tiny_agents.TOKENIZER, 0)
     for file, part in divot_tokenizer.split(values).items():
         tensors.write_torch(folder / file, part)
     for seed, file in enumerate((FIRST, SECOND), 1):
@@ -76,15 +79,15 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def llm(root):
     """An LLM that begins a clip after any text, in its public folder, with its tokenizer."""
-    text = root / published_divot.TEXT
+    text = root / divot_llm.TEXT
     text.mkdir()
     for file in weights.resolve("package:tiny/llm").glob("tokenizer*"):
         (text / file.name).write_bytes(file.read_bytes())
     draw = np.random.default_rng(0).normal
-    abstract = functional.build(agent_lib.Agent, agents.MODEL).abstract_params
+    abstract = functional.build(agent_lib.Agent, tiny_agents.MODEL).abstract_params
     params = jax.tree.map(lambda x: 0.2 * draw(size=x.shape).astype("f4"), abstract)
-    params = agents.prefer(jax.device_put(params), VIDEO_BEGINS)
-    weights.save(root / "native", "divot_llm", agents.MODEL, params)
+    params = tiny_agents.prefer(jax.device_put(params), VIDEO_BEGINS)
+    weights.save(root / "native", "divot_llm", tiny_agents.MODEL, params)
     weights.convert(root / "native", root / "Divot_sft_gen", to="divot")
     return root / "Divot_sft_gen"
 
@@ -92,7 +95,7 @@ def llm(root):
 @pytest.mark.slow
 def test_the_folder_reconstructs_as_the_published_code_does(root, tmp_path):
     code, _, err = commands.call(
-        "sample", "--checkpoint", root / published_divot.CLIPS, "--reconstruct",
+        "sample", "--checkpoint", root / divot_pair.FOLDER, "--reconstruct",
         root / "clip.mp4", "--steps", 2, "--out", tmp_path / "out",
     )  # fmt: skip
     assert code == 0, err
@@ -105,54 +108,55 @@ def test_the_folder_reconstructs_as_the_published_code_does(root, tmp_path):
 
 @pytest.mark.slow
 def test_levels_of_the_file_belong_to_the_reference(root):
-    run, read = published_divot.read(root / published_divot.CLIPS / FIRST)
-    assert run.system.model.detokenizer == DETOKENIZER.network and len(read.stored) == 1000
+    read = divot.read(root / divot_pair.FOLDER / FIRST)
+    run = read.config
+    assert run.system.model.detokenizer == DETOKENIZER.network
     computed = schedules.make_schedule(run.system.diffusion).alphas_cumprod
-    given = published_divot.make_sampler(read, run.system.sampler)
+    given = read.make_sampler(run.system.sampler)
     np.testing.assert_array_equal(given.schedule.alphas_cumprod, computed.astype("f2"))
     clean = dataclasses.replace(run.system.sampler, variant="clean")
-    sampler = published_divot.make_sampler(read, clean)
+    sampler = read.make_sampler(clean)
     np.testing.assert_array_equal(sampler.schedule.alphas_cumprod, computed)
 
 
 def test_stages_are_chosen_by_what_they_draw(root, tmp_path):
-    folder = root / published_divot.CLIPS
-    assert published_divot.find_detokenizer(folder, generates=True).name == SECOND
-    assert published_divot.find_detokenizer(folder, generates=False).name == FIRST
-    assert published_divot.find_detokenizer(folder / SECOND, generates=False).name == SECOND
-    assert published_divot.is_pair(folder / SECOND) and not published_divot.is_pair(tmp_path)
+    folder = root / divot_pair.FOLDER
+    assert divot_pair.find_detokenizer(folder, generates=True).name == SECOND
+    assert divot_pair.find_detokenizer(folder, generates=False).name == FIRST
+    assert divot_pair.find_detokenizer(folder / SECOND, generates=False).name == SECOND
+    assert divot_pair.is_published(folder / SECOND) and not divot_pair.is_published(tmp_path)
 
 
 def test_steps_beyond_the_noise_levels_are_refused_before_weights_are_read():
     sampler = dataclasses.replace(DIVOT_REFERENCE, steps=3)
     with pytest.raises(ValueError, match="got 1..1000 with .* and 3 steps; choose another number"):
-        published_divot.make_sampler(DETOKENIZER, sampler)
+        divot.make_sampler(DETOKENIZER, sampler)
 
 
 def test_an_llm_finds_what_it_reads_beside_it(root, llm, tmp_path):
-    run = description.read_run(llm)
-    sizes = {"denoiser_width": agents.MODEL.denoiser_width, "denoiser_layers": 1}  # of no file
-    assert dataclasses.replace(run.system.model, **sizes) == agents.MODEL
+    run = agents.read_run(llm)
+    sizes = {"denoiser_width": tiny_agents.MODEL.denoiser_width, "denoiser_layers": 1}  # of no file
+    assert dataclasses.replace(run.system.model, **sizes) == tiny_agents.MODEL
     assert run.system.form == "instruct"
-    assert run.system.clip_tokenizer_path == str(root / published_divot.CLIPS)
-    assert run.system.tokenizer_path == str(root / published_divot.TEXT)
+    assert run.system.clip_tokenizer_path == str(root / divot_pair.FOLDER)
+    assert run.system.tokenizer_path == str(root / divot_llm.TEXT)
     alone = tmp_path / "alone/Divot_pretrain"
     shutil.copytree(llm, alone)
-    with pytest.raises(ValueError, match=f"must have the folder {published_divot.CLIPS}"):
-        description.read_run(alone)
-    for name in (published_divot.CLIPS, published_divot.TEXT):
+    with pytest.raises(ValueError, match=f"must have the folder {divot_pair.FOLDER}"):
+        agents.read_run(alone)
+    for name in (divot_pair.FOLDER, divot_llm.TEXT):
         (alone.parent / name).symlink_to(root / name)
-    assert description.read_run(alone).system.form == "pretrain"
+    assert agents.read_run(alone).system.form == "pretrain"
 
 
 @pytest.mark.slow
 def test_training_starts_from_the_files(root):
     """The tokenizer, resampler and U-Net of the run, and the VAE as its frozen one."""
-    folder = root / published_divot.CLIPS
-    run, _ = published_divot.read(folder / FIRST)
-    model = functional.build(model_lib.Divot, run.system.model)
+    folder = root / divot_pair.FOLDER
+    read = divot.read(folder / FIRST)
+    model = functional.build(model_lib.Divot, read.config.system.model)
     loaded = initialization.read_init(f"{folder},{folder / FIRST}", model)
-    whole = published_divot.load(folder / FIRST)
+    whole = read.load()
     jax.tree.map(np.testing.assert_array_equal, loaded, whole)
     vae, _ = weights.load(folder / FIRST, kind="image_vae")
     assert vae.config == runs.IMAGE_VAE
@@ -177,7 +181,7 @@ def test_a_published_llm_writes_describes_and_reconstructs(root, llm, tmp_path):
 
 @pytest.mark.slow
 def test_what_cannot_be_opened_is_one_line(root, tmp_path):
-    folder = root / published_divot.CLIPS
+    folder = root / divot_pair.FOLDER
     args = ("--reconstruct", root / "clip.mp4", "--out", tmp_path / "none")
     line = commands.error_of("sample", "--checkpoint", folder, "--step", 3, *args)
     assert "must be a run to have a start and steps" in line
