@@ -14,7 +14,7 @@ from mimir_jax.data import transforms, video_io
 from mimir_jax.errors import InputError, require
 from mimir_jax.sampling import pipeline as pipeline_lib
 from mimir_jax.sampling import reconstruction
-from mimir_jax.sampling.request import Request
+from mimir_jax.sampling.request import Request, Size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ class EditFiles:
         return changed, [note for note in notes if note]
 
 
-def _read_mask(path: str, size: pipeline_lib.Size) -> Bool[np.ndarray, "h w"]:
+def _read_mask(path: str, size: Size) -> Bool[np.ndarray, "h w"]:
     """Returns where an image is lighter than mid-grey, fitted as videos are."""
     image = transforms.resize_cover(image_files.read(path), size.height, size.width)
     mask = image.mean(axis=-1) > 127.5

@@ -18,6 +18,7 @@ from mimir_jax.config import Shortcuts
 from mimir_jax.diffusion import caching, guidance, samplers, schedules
 from mimir_jax.diffusion import windows as windows_lib
 from mimir_jax.encoders import latents as codecs
+from mimir_jax.errors import DivergenceError
 from mimir_jax.models import functional
 from mimir_jax.parallel import context
 from mimir_jax.parallel import mesh as mesh_lib
@@ -182,3 +183,21 @@ class Decoder:
         self._params, latents = jax.device_put((self._params, latents), replicated)
         with context.use_mesh(mesh):
             return np.asarray(self._decode(self._params, latents, tiled=tiled))
+
+    @context.no_mesh()
+    def rows(
+        self, latents: Float[Array, "b t h w c"] | Float[np.ndarray, "b t h w c"], *, tiled: bool
+    ) -> list[Float[np.ndarray, "f h2 w2 c2"]]:
+        """Returns the clip of each row of scaled latents, about in [-1, 1], decoded one by one.
+
+        Raises:
+            DivergenceError: for a clip that is not finite.
+        """
+        videos = [self(row[None], tiled=tiled)[0] for row in latents]
+        for number, video in enumerate(videos, 1):
+            if not np.isfinite(video).all():
+                raise DivergenceError(
+                    f"video {number} of {len(videos)} must be finite, decoding gave values that "
+                    "are not; decode with --dtype float32"
+                )
+        return videos

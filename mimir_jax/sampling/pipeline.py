@@ -13,17 +13,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Float32, Key, UInt8
 
 from mimir_jax.config import SamplerConfig, TrainConfig
 from mimir_jax.diffusion import guidance, samplers
-from mimir_jax.diffusion import windows as windows_lib
-from mimir_jax.errors import DivergenceError, listed, require
+from mimir_jax.errors import require
 from mimir_jax.models import functional
 from mimir_jax.parallel import context, distributed
-from mimir_jax.sampling import arguments, edits, first_frames, long
+from mimir_jax.sampling import arguments, denoiser, edits, first_frames, long, request_checks
 from mimir_jax.sampling import latents as latents_lib
 from mimir_jax.sampling import request as request_lib
 from mimir_jax.sampling import video as video_lib
@@ -38,14 +36,6 @@ class Network(NamedTuple):
 
     model: functional.Model
     params: functional.Params
-
-
-class Size(NamedTuple):
-    """Size of a video in frames and pixels."""
-
-    frames: int
-    height: int
-    width: int
 
 
 class Pipeline:
@@ -90,10 +80,10 @@ class Pipeline:
         self.scheduler, self.fps = sampler, fps
         self.reads_as_published = reads_as_published
         self._guidance, self._tiled = guidance, tiled
-        self.size = Size(*system.sample_size)
+        self.size = request_lib.Size(*system.sample_size)
         self._settings = dict(settings or {})
-        self._denoise = latents_lib.make_denoise(system)
-        self._decode = latents_lib.Decoder(system.codec, encoder.codec_params, mesh)
+        self._denoiser = denoiser.Denoiser(system, mesh)
+        self._decoder = latents_lib.Decoder(system.codec, encoder.codec_params, mesh)
 
     def with_params(self, params: functional.Params, **settings: Any) -> "Pipeline":
         """Returns this pipeline with other parameters of the network; nothing compiles again.
@@ -173,43 +163,8 @@ class Pipeline:
 
     def check(self, requests: Sequence[Request]) -> None:
         """Raises `InputError` for a request that the system cannot follow or does not read."""
-        read, kind = self.system.request_fields, self.system.config.kind
-        require(
-            "images" in read or not any(r.images for r in requests),
-            f"images must be left out for this {kind}, whose prompts have no images; use a run "
-            "of the second stage of vimi",
-        )
-        require(
-            "document" in read or all(r.document is None for r in requests),
-            f"document must be left out for {kind}, which reads none; use a run of vimi",
-        )
-        first_frames.check(self.system, [r.first_frame for r in requests])
-        clips = [r.clip is not None or r.tokens is not None for r in requests]
-        reads = "clip" in read
-        require(
-            reads or not any(clips),
-            f"clip must be left out for {kind}, which reconstructs none; use a run of divot",
-        )
-        require(
-            not reads or all(clips),
-            f"clip must be given for {kind}, which reads clips, not prompts; pass one "
-            "(--reconstruct)",
-        )
-        require(
-            guidance.guides(self._guidance) or all(r.negative_prompt is None for r in requests),
-            "negative_prompt must be left out without guidance, which alone reads it, got a "
-            f"guidance scale of {self._guidance.guidance_scale}; raise --guidance_scale",
-        )
-        for size in self._sizes(requests):
-            self.system.check_size(*size)
-            edits.check(self.system, [r for r in requests if self._size_of(r) == size], size)
-        for request in filter(long.is_long, requests):
-            long.plan(self.system, request, self._size_of(request), self.fps)
-            require(
-                not self._tiled and self._guidance.shortcuts.cache == "off",
-                "length must be left out with tiles or a step cache, which know one clip; leave "
-                "--tiled and --cache out",
-            )
+        sizes = (self.size, self.fps)
+        request_checks.check(requests, self.system, self._guidance, *sizes, tiled=self._tiled)
 
     def truncated_text(self, request: Request) -> str:
         """Returns the end of the prompt that is too long for the network, "" if none is."""
@@ -324,7 +279,7 @@ class Pipeline:
         )
         options = {"key": key, "latents": latents, "noise": noise}
         options["known"] = edits.known(self.system, self.encoder, [edit] * rows)
-        drawn = self._sample(features, null, shape, sampler, cfg, **options)
+        drawn = self._denoiser(self.params, features, null, shape, sampler, cfg, **options)
         if output == "latent":
             return np.asarray(drawn, np.float32)
         return self.decode(drawn, tiled=tiled)
@@ -346,7 +301,7 @@ class Pipeline:
             latents: What the network denoises, without padding.
             tiled: Whether to decode overlapping tiles and blend them, which saves memory.
         """
-        videos = self._decode_rows(jnp.asarray(latents), tiled=tiled)
+        videos = self._decoder.rows(jnp.asarray(latents), tiled=tiled)
         return np.clip(np.stack(videos) * 0.5 + 0.5, 0.0, 1.0)
 
     @property
@@ -361,23 +316,15 @@ class Pipeline:
         leaves = jax.tree.leaves(self.params)
         return jax.process_count() > 1 and all(x.is_fully_addressable for x in leaves)
 
-    def _sizes(self, requests: Sequence[Request]) -> set[Size]:
-        """Returns the sizes that requests ask for."""
-        return {self._size_of(request) for request in requests}
-
     def _prepared(self, request: Request) -> Request:
         """Returns a request that names its size, with a first frame of it."""
-        request = dataclasses.replace(request, **self._size_of(request)._asdict())
+        request = dataclasses.replace(request, **self.size.of(request)._asdict())
         return first_frames.fitted(request, self.size, self.system)
-
-    def _size_of(self, request: Request) -> Size:
-        defaults = self.size._asdict().items()
-        return Size(*(getattr(request, name) or own for name, own in defaults))
 
     def _latent_shape(self, requests: Sequence[Request]) -> tuple[int, ...]:
         """Returns the shape (t, h, w, c) of the latents of each request."""
         self.check(requests)
-        sizes = self._sizes(requests)
+        sizes = set(map(self.size.of, requests))
         require(
             len(sizes) == 1,
             f"requests made together must have one size, got {len(sizes)}; make them one by one",
@@ -394,7 +341,8 @@ class Pipeline:
             self._own_multiple,
             batch_size,
         )
-        latents = self._sample(
+        latents = self._denoiser(
+            self.params,
             self.encoder.features(requests),
             self._null_of(requests),
             (len(requests), *shape),
@@ -412,10 +360,11 @@ class Pipeline:
     def _generate_long(self, request: Request) -> UInt8[np.ndarray, "f h w 3"]:
         """Makes a video of overlapping windows; only its latents are on the device as a whole."""
         request = self._prepared(request)
-        plan = long.plan(self.system, request, self._size_of(request), self.fps)
+        plan = long.plan(self.system, request, self.size.of(request), self.fps)
         rows = self._own_multiple
         requests = list(plan.requests) * rows
-        latents = self._sample(
+        latents = self._denoiser(
+            self.params,
             self.encoder.features(requests),
             self._null_of(requests),
             (rows, *plan.shape),
@@ -425,7 +374,7 @@ class Pipeline:
             windows=plan.windows,
             text=self._text_of(requests),
         )
-        chunks = self._decode.stream(distributed.to_host(latents)[:1])
+        chunks = self._decoder.stream(distributed.to_host(latents)[:1])
         return np.concatenate([self._to_uint8(chunk[0]) for chunk in chunks])
 
     def _null_of(self, requests: Sequence[Request]) -> tuple[Any, Bool[np.ndarray, " rows"]] | None:
@@ -461,75 +410,12 @@ class Pipeline:
             features = negative.features
         return self.encoder.with_first_frames(features, frames), drop
 
-    def _sample(
-        self,
-        features: Any,
-        null: tuple[Any, Bool[AnyArray, " rows"]] | None,
-        shape: tuple[int, ...],
-        sampler: samplers.Sampler,
-        cfg: SamplerConfig,
-        *,
-        key: Array | None,
-        latents: AnyArray | None = None,
-        noise: AnyArray | None = None,
-        known: samplers.Known | None = None,
-        windows: windows_lib.Windows | None = None,
-        text: Any = None,
-    ) -> Float[Array, "b t h w c"]:
-        """Returns scaled latents of `shape`; `null` is None without guidance, `text` with one."""
-        cfg = dataclasses.replace(cfg, steps=sampler.num_steps - sampler.skip)
-        scales = None
-        if null is not None:
-            scales = guidance.scales(cfg, sampler.schedule, sampler.times())
-        if text is not None:
-            text = (text, guidance.image_scales(cfg, sampler.schedule, sampler.times()))
-        arrays = (features, null, scales, key, latents, noise, known, text)
-        if self.mesh is not None:
-            arrays = jax.device_put(arrays, NamedSharding(self.mesh, P()))
-        options = dict(
-            sampler=sampler,
-            shape=shape,
-            rescale=cfg.guidance_rescale,
-            shortcuts=cfg.shortcuts,
-            windows=windows,
-        )
-        with context.use_mesh(self.mesh):
-            drawn = self._denoise(self.params, *arrays, **options)
-            if not bool(jnp.isfinite(drawn).all()):
-                finite = self._denoise(self.params, *arrays, **options, trace=True)
-                raise _diverged(np.asarray(distributed.to_host(finite)))
-        return drawn
-
-    @context.no_mesh()
-    def _decode_rows(self, latents: AnyArray, *, tiled: bool) -> list[np.ndarray]:
-        """Returns the clip of each row of scaled latents, about in [-1, 1]."""
-        videos = [self._decode(row[None], tiled=tiled)[0] for row in latents]
-        for number, video in enumerate(videos, 1):
-            if not np.isfinite(video).all():
-                raise DivergenceError(
-                    f"video {number} of {len(videos)} must be finite, decoding gave values that "
-                    "are not; decode with --dtype float32"
-                )
-        return videos
-
     def _to_frames(self, latents: AnyArray) -> UInt8[np.ndarray, "b f h w 3"]:
-        videos = self._decode_rows(latents, tiled=self._tiled)
+        videos = self._decoder.rows(latents, tiled=self._tiled)
         return np.stack([self._to_uint8(video) for video in videos])
 
     def _to_uint8(self, video: Float[np.ndarray, "f h w 3"]) -> UInt8[np.ndarray, "f h w 3"]:
         return video_lib.to_uint8(video, truncate=self._guidance.variant == "reference")
-
-
-def _diverged(finite: Bool[np.ndarray, "steps b"]) -> DivergenceError:
-    """Returns the error of rows that did not stay finite."""
-    steps, rows = finite.shape
-    bad = [row + 1 for row in range(rows) if not finite[:, row].all()]
-    first = int(np.argmin(finite.all(axis=1))) + 1 if bad else steps
-    return DivergenceError(
-        f"videos must stay finite, step {first} of {steps} gave values that are not"
-        f"{f' (video {listed(list(map(str, bad)))} of {rows})' if bad else ''}; lower "
-        "--guidance_scale, sample with --dtype float32, or take another checkpoint"
-    )
 
 
 def make_pipeline(

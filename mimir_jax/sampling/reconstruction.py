@@ -23,7 +23,7 @@ from mimir_jax.config import ClipWindowConfig
 from mimir_jax.data import covering, transforms, video_io, windows
 from mimir_jax.errors import InputError, require
 from mimir_jax.sampling import pipeline as pipeline_lib
-from mimir_jax.sampling.request import Request
+from mimir_jax.sampling.request import Request, Size
 
 _HELDOUT = re.compile(r"heldout:(\d+)")
 
@@ -101,7 +101,7 @@ def make_request(
 
 def read_clip(
     path: pathlib.Path,
-    size: pipeline_lib.Size,
+    size: Size,
     fps: float,
     flag: str = "--reconstruct",
     *,

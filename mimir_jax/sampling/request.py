@@ -3,6 +3,7 @@
 """What one video is made from."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -83,3 +84,16 @@ class Request:
                 raise InputError(
                     f"{name} must be at least 1, got {value}; leave it out for the default"
                 )
+
+
+class Size(NamedTuple):
+    """Size of a video in frames and pixels."""
+
+    frames: int
+    height: int
+    width: int
+
+    def of(self, request: Request) -> "Size":
+        """Returns the size of the video of a request; what it leaves out is as here."""
+        own = self._asdict().items()
+        return Size(*(getattr(request, name) or value for name, value in own))

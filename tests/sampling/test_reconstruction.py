@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mimir_jax.sampling import pipeline, reconstruction, video
+from mimir_jax.sampling import reconstruction, video
+from mimir_jax.sampling.request import Size
 
-SIZE = pipeline.Size(9, 32, 32)
+SIZE = Size(9, 32, 32)
 
 
 def write(path, *, frames, height=32, width=32, fps=8.0):
@@ -45,7 +46,7 @@ def test_published_weights_read_the_first_window_as_published(frames, tmp_path):
     pages = [Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)) for _ in range(frames)]
     path = tmp_path / "clip.webp"  # 20 fps
     pages[0].save(path, save_all=True, append_images=pages[1:], duration=50, lossless=True)
-    size = pipeline.Size(16, 16, 16)
+    size = Size(16, 16, 16)
     clip, note = reconstruction.read_clip(path, size, 8.0, published=True)
     index = np.linspace(0, min(16 * 20 / 8, frames), 16, endpoint=False).astype(int)
     resized = [pages[i].resize((24, 16), Image.Resampling.BILINEAR) for i in index]
