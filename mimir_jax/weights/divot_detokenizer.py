@@ -42,7 +42,7 @@ class Detokenizer(family.Published):
     library = "divot"
     classes = ("DivotDetokenizer",)
     stem = "Divot_detokenizer_stage1"
-    ignored = (  # the schedule, of which `alphas_cumprod` is read
+    ignored = (  # the schedule, which `_stored_levels` reads
         r"betas", r"alphas_cumprod(_prev)?", r"sqrt_(one_minus_)?alphas_cumprod",
         r"log_one_minus_alphas_cumprod", r"sqrt_recip(m1)?_alphas_cumprod",
         r"posterior_(variance|log_variance_clipped|mean_coef[12])",
@@ -119,7 +119,10 @@ def schedule(config: PublishedDetokenizerConfig) -> schedules.DiscreteSchedule:
 
 
 def _stored_levels(tensors: Mapping[str, Tensor]) -> tuple[float, ...]:
-    """Reads the noise levels of a checkpoint, and tells how far the computed ones are."""
+    """Reads the noise levels of a checkpoint, and tells how far its tables are from computed ones.
+
+    Tables of the posterior are left out, which sampling by DDIM does not use.
+    """
     if _LEVELS not in tensors:
         return ()
     levels = tensors[_LEVELS].read().astype(np.float64)
@@ -129,9 +132,19 @@ def _stored_levels(tensors: Mapping[str, Tensor]) -> tuple[float, ...]:
             f"{_LEVELS} must hold {len(computed)} noise levels, got shape {levels.shape}; download "
             "the file again"
         )
-    difference = float(np.abs(levels - computed).max())
-    logging.info(
-        "%s of the checkpoint (%s) differs by at most %.2e from the computed one",
-        _LEVELS, tensors[_LEVELS].dtype, difference,
-    )  # fmt: skip
+    before = np.concatenate([[1.0], computed[:-1]])
+    tables = {
+        _LEVELS: computed,
+        f"{_LEVELS}_prev": before,
+        "betas": 1 - computed / before,
+        f"sqrt_{_LEVELS}": np.sqrt(computed),
+        f"sqrt_one_minus_{_LEVELS}": np.sqrt(1 - computed),
+    }
+    for name, table in tables.items():
+        if name in tensors and tensors[name].shape == table.shape:
+            difference = float(np.abs(tensors[name].read().astype(np.float64) - table).max())
+            logging.info(
+                "%s of the checkpoint (%s) differs by at most %.2e from the computed one",
+                name, tensors[name].dtype, difference,
+            )  # fmt: skip
     return tuple(levels.tolist())

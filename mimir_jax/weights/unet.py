@@ -3,7 +3,9 @@
 """The video U-Net of DynamiCrafter and Divot; files have no config, so tensors tell the sizes."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+
+from absl import logging
 
 from mimir_jax.config import UNetConfig
 from mimir_jax.errors import InputError, listed, require
@@ -213,7 +215,7 @@ def infer(tensors: Mapping[str, Tensor], raw: family.Raw, prefix: str = PREFIX) 
         "transformers of a U-Net must have one block without relative positions, as those of Divot "
         f"and DynamiCrafter, got {listed(odd)}; use one of these",
     )
-    base = UNetConfig(**{name: raw[name] for name in _STORED if name in raw})
+    told = {name: raw.get(name, getattr(UNetConfig, name)) for name in _STORED}
     width = sizes.of(("input_blocks.0.0.weight", 0), ("time_embed.0.weight", 1))
     widths, counts, attended, fresh = [], [], [], True
     for index in range(1, 1 + sizes.last("input_blocks.")):
@@ -234,9 +236,13 @@ def infer(tensors: Mapping[str, Tensor], raw: family.Raw, prefix: str = PREFIX) 
             f"channels, got {counts} blocks of {widths} channels; its checkpoint is not whole"
         )
     first = sizes.of(("init_attn.0.proj_in.weight", 0), ("init_attn.0.proj_in.bias", 0))
+    head_dim = family.field(told, "head_dim")
+    if "head_dim" not in raw:
+        attention = [size for size, on in zip(widths, attended, strict=True) if on]
+        told["head_dim"] = head_dim = _head_dim(first, [*attention, widths[-1]])
     require(
-        first % base.head_dim == 0,
-        f"a U-Net must have heads of {base.head_dim} channels, got {first} channels in its first "
+        head_dim > 0 and first % head_dim == 0,
+        f"a U-Net must have heads of {head_dim} channels, got {first} channels in its first "
         "attention; state their head_dim in a config.json beside it",
     )
     context = ("middle_block.1.transformer_blocks.0.attn2.to_k.weight", 1)
@@ -247,13 +253,31 @@ def infer(tensors: Mapping[str, Tensor], raw: family.Raw, prefix: str = PREFIX) 
         multipliers=tuple(size // width for size in widths),
         blocks_per_level=counts[0],
         attention_scales=tuple(2**i for i, on in enumerate(attended) if on),
-        head_dim=base.head_dim,
-        first_heads=first // base.head_dim,
+        first_heads=first // head_dim,
         context_width=sizes.of(context),
-        text_length=base.text_length,
-        frame_rows=base.frame_rows,
-        norm_groups=base.norm_groups,
+        **told,
     )
+
+
+def _head_dim(first: int, widths: Sequence[int]) -> int:
+    """Returns the width of a head, 64 where that fits every attention.
+
+    Args:
+        first: Channels of the first attention, which has 8 heads as published and so tells the
+            width where 64 does not fit.
+        widths: Channels of the others.
+    """
+    width, heads = UNetConfig.head_dim, UNetConfig.first_heads
+    told = first // heads
+    if not any(size % width for size in (first, *widths)):
+        return width
+    if not told or first % heads or any(size % told for size in widths):
+        return width
+    logging.warning(
+        "heads of %d do not fit the U-Net's attention; taking heads of %d, %d of them in the first "
+        "one, as in Divot. State another head_dim in config.json", width, told, heads,
+    )  # fmt: skip
+    return told
 
 
 def _bare(name: str) -> str:

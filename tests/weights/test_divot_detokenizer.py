@@ -77,6 +77,7 @@ def test_public_file_opens_and_comes_back(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         opened = opening.open_weights(write(tmp_path / "public", state()))
     assert "alphas_cumprod of the checkpoint (float16) differs by at most 2.42e-04" in caplog.text
+    assert "betas of the checkpoint (float32) differs by at most 9.99e-01" in caplog.text
     stored = tuple(LEVELS.astype(np.float16).astype(float).tolist())
     assert opened.config == dataclasses.replace(CFG, stored=stored)
     model, loaded = mimir_jax.load(tmp_path / "public")
@@ -157,6 +158,20 @@ def test_a_unet_with_heads_of_another_width_needs_a_config(tmp_path):
     named[first] = named[first][:72]
     with pytest.raises(ValueError, match="heads of 64 channels, got 72 channels .*; state their"):
         mimir_jax.load(write(tmp_path / "unet", named, "any.bin"))
+
+
+@pytest.mark.parametrize("head_dim", [32, 48, 64])
+def test_the_first_attention_tells_the_width_of_heads(head_dim):
+    """It has 8 heads in Divot and DynamiCrafter, which count where heads of 64 do not fit."""
+    cfg = UNetConfig(
+        width=96 if head_dim == 48 else head_dim, multipliers=(1, 2), blocks_per_level=1,
+        attention_scales=(1, 2), context_width=12, head_dim=head_dim,
+    )  # fmt: skip
+    shapes = rules.expected_shapes(unet.table(cfg), opening.FAMILIES["unet"].abstract(cfg))
+    found = {name: tensors.of_array(np.zeros(shape, "f4")) for name, shape in shapes.items()}
+    assert unet.infer(found, {}) == cfg
+    other = unet.infer(found, {"head_dim": 16})
+    assert (other.head_dim, other.first_heads) == (16, head_dim // 2)
 
 
 def test_a_checkpoint_of_dynamicrafter_holds_both_networks(tmp_path):
