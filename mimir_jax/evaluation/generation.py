@@ -159,8 +159,8 @@ def write_video(
 
 
 def warn_of_truncated_prompts(generator: Generator, samples: Sequence[EvalSample]) -> None:
-    """Logs the ends of prompts that are too long for the model."""
-    for prompt in dict.fromkeys(sample.prompt for sample in samples):
+    """Logs the ends of prompts without images that are too long for the model."""
+    for prompt in dict.fromkeys(sample.prompt for sample in samples if not sample.images):
         lost = generator.truncated_text(Request(prompt))
         if lost and distributed.is_first():
             logging.warning("prompt %r... is too long, cut: %r", prompt[:40], lost)

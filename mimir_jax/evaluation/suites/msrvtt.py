@@ -17,11 +17,10 @@ import numpy as np
 
 from mimir_jax import files, hashing, tables
 from mimir_jax.errors import InputError, listed, require
-from mimir_jax.evaluation import checkpoints, confidence, embedded_clips, generation, results
+from mimir_jax.evaluation import clip_suite, confidence, embedded_clips, generation, results
 from mimir_jax.evaluation.config import MSRVTTEvalConfig
 from mimir_jax.evaluation.extractors import opening
 from mimir_jax.evaluation.metrics import similarity
-from mimir_jax.parallel import distributed
 
 SIZE = (256, 256)
 """Height and width of clips."""
@@ -51,34 +50,22 @@ def evaluate(
         for number, one in enumerate(drawn)
     ]
     embedded_clips.require_frames(generator, config.clip_frames)
-    measures = _Measures(config)
-    batch_size = config.batch_size or generator.batch_multiple
     settings = {
-        "suite": "msrvtt",
-        **generator.settings,
         "captions": hashing.sha256(json.dumps(drawn))[:12],
         "clips": len(drawn),
-        "clip_frames": config.clip_frames,
         "size": list(SIZE),
         "reference_fps": config.reference_fps,
-        **measures.settings,
-        "seed": config.seed,
-        "batch_size": batch_size,
     }
-    folder = checkpoints.find_folder(config, "msrvtt", generator.settings.get("step"))
-    with results.open_results(folder, settings):
-        reference = measures.embed_reference(real, folder, progress)
-        generation.warn_of_truncated_prompts(generator, samples)
-        lines = embedded_clips.embed_samples(
-            samples, generator, measures.embed, folder, batch_size=batch_size, progress=progress
-        )
-        if not distributed.is_first():
-            return results.Report("")
-        scores = measures.score(lines, reference)
-        files.write_json(folder / results.RESULTS, {**settings, **scores})
-    head = f"{len(lines)} clips of {config.clip_frames} frames"
-    names = (results.RESULTS, embedded_clips.CLIPS, generation.VIDEOS)
-    return results.Report(f"{head}\n{format_table(scores)}", folder, names)
+    return clip_suite.evaluate(
+        "msrvtt",
+        config,
+        generator,
+        progress,
+        samples=samples,
+        measures=Measures(config, real),
+        settings=settings,
+        subject=f"{config.clip_frames} frames",
+    )
 
 
 def read_captions(path: pathlib.Path) -> dict[str, list[str]]:
@@ -133,30 +120,23 @@ def draw_captions(
     return drawn
 
 
-def format_table(scores: Mapping[str, Any]) -> str:
-    """Formats the scores: a row for each."""
-    rows = [["score", "value", "95 % interval"]]
-    if score := scores.get("clipsim"):
-        low, high = score["interval"]
-        rows.append(["CLIPSIM", f"{score['value']:.4f}", f"{low:.4f} to {high:.4f}"])
-    rows += embedded_clips.frechet_rows(scores)
-    return tables.align(rows)
+class Measures:
+    """`clip_suite.Measures`: CLIPSIM, and the Fréchet distance from real videos.
 
+    Args:
+        config: Settings of the suite, which name the networks.
+        videos: The real videos by name.
+    """
 
-class _Measures:
-    """The networks that were asked for, and the scores of what they give."""
-
-    def __init__(self, config: MSRVTTEvalConfig):
-        self._config = config
+    def __init__(self, config: MSRVTTEvalConfig, videos: Mapping[str, pathlib.Path]):
+        self._config, self._videos = config, videos
         self._clip = self._extractor = None
         if config.clip is not None:
             self._clip = opening.open_pair_extractor(config.clip, "--clip")
         if config.extractor is not None:
             self._extractor = opening.open_clip_extractor(config.extractor, "--extractor")
-        self.settings = {
-            name: None if network is None else network.settings
-            for name, network in (("clip", self._clip), ("extractor", self._extractor))
-        }
+        self.settings = clip_suite.describe_networks(clip=self._clip, extractor=self._extractor)
+        self._reference: list[embedded_clips.Line] = []
 
     def embed(
         self, batch: Sequence[generation.EvalSample], videos: embedded_clips.Clips
@@ -173,35 +153,19 @@ class _Measures:
             made["features"] = self._extractor.embed_clips(clips)
         return made
 
-    def embed_reference(
-        self,
-        real: Mapping[str, pathlib.Path],
-        folder: pathlib.Path,
-        progress: generation.Progress,
-    ) -> list[embedded_clips.Line]:
+    def read_reference(self, folder: pathlib.Path, progress: generation.Progress) -> None:
         """Embeds a window of each real video."""
-        if self._extractor is None:
-            return []
-        config, extractor = self._config, self._extractor
-        return embedded_clips.embed_reference(
-            real,
-            lambda path, name: embedded_clips.read_window(
-                path,
-                frames=config.clip_frames,
-                fps=config.reference_fps,
-                size=SIZE,
-                rng=_rng(config.seed, f"window of {name}"),
-            ),
-            lambda clips: {"features": extractor.embed_clips(clips)},
+        self._reference = clip_suite.embed_windows(
+            self._videos,
+            self._extractor,
+            self._config,
             folder,
-            progress=progress,
+            progress,
+            size=SIZE,
+            make_rng=lambda name: _rng(self._config.seed, f"window of {name}"),
         )
 
-    def score(
-        self,
-        lines: Sequence[embedded_clips.Line],
-        reference: Sequence[embedded_clips.Line],
-    ) -> dict[str, Any]:
+    def score(self, lines: Sequence[embedded_clips.Line]) -> dict[str, Any]:
         """Returns the scores of embedded clips."""
         scores: dict[str, Any] = {}
         if self._clip is not None:
@@ -211,8 +175,17 @@ class _Measures:
             scores["clipsim"] = {"value": float(values.mean()), "interval": interval}
         if self._extractor is not None:
             is_video = self._extractor.is_video
-            scores |= embedded_clips.frechet_score(lines, reference, is_video=is_video)
+            scores |= embedded_clips.frechet_score(lines, self._reference, is_video=is_video)
         return scores
+
+    def format_table(self, scores: Mapping[str, Any]) -> str:
+        """Formats the scores: a row for each."""
+        rows = [["score", "value", "95 % interval"]]
+        if score := scores.get("clipsim"):
+            low, high = score["interval"]
+            rows.append(["CLIPSIM", f"{score['value']:.4f}", f"{low:.4f} to {high:.4f}"])
+        rows += embedded_clips.frechet_rows(scores)
+        return tables.align(rows)
 
 
 def _sentences(raw: Mapping[str, Any]) -> list[tuple[str, str]]:

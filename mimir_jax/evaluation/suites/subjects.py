@@ -18,11 +18,10 @@ import numpy as np
 from mimir_jax import files, hashing, image_files, tables
 from mimir_jax.data import video_io
 from mimir_jax.errors import InputError, require
-from mimir_jax.evaluation import checkpoints, confidence, embedded_clips, generation, results
+from mimir_jax.evaluation import clip_suite, confidence, embedded_clips, generation, results
 from mimir_jax.evaluation.config import SubjectsEvalConfig
 from mimir_jax.evaluation.extractors import base, opening
 from mimir_jax.evaluation.metrics import similarity
-from mimir_jax.parallel import distributed
 
 MARK = "<img>"
 """Where a prompt has the image of a subject."""
@@ -54,38 +53,22 @@ def evaluate(
     given = {name: image_files.read(paths[0]) for name, paths in found.items()}
     samples, tasks_of = plan_samples(tasks, given, config.samples_per_prompt, config.seed)
     embedded_clips.require_frames(generator, config.clip_frames)
-    measures = _Measures(config, found)
-    batch_size = config.batch_size or generator.batch_multiple
     listed = json.dumps({name: [hashing.sha256_file(p) for p in ps] for name, ps in found.items()})
     settings = {
-        "suite": "subjects",
-        **generator.settings,
         "prompts": hashing.sha256(json.dumps(tasks))[:12],
         "images": hashing.sha256(listed)[:12],
         "samples_per_prompt": config.samples_per_prompt,
-        "clip_frames": config.clip_frames,
-        **measures.settings,
-        "seed": config.seed,
-        "batch_size": batch_size,
     }
-    folder = checkpoints.find_folder(config, "subjects", generator.settings.get("step"))
-    with results.open_results(folder, settings):
-        lines = embedded_clips.embed_samples(
-            samples,
-            generator,
-            lambda batch, clips: measures.embed([tasks_of[s.name] for s in batch], clips),
-            folder,
-            batch_size=batch_size,
-            progress=progress,
-        )
-        if not distributed.is_first():
-            return results.Report("")
-        summary = summarise([(tasks_of[line["name"]], line) for line in lines])
-        scores = {"groups": summary, "real": measures.real()}
-        files.write_json(folder / results.RESULTS, {**settings, **scores})
-    head = f"{len(lines)} clips of {len(tasks)} prompts, {len(found)} subjects"
-    names = (results.RESULTS, embedded_clips.CLIPS, generation.VIDEOS)
-    return results.Report(f"{head}\n{format_table(scores)}", folder, names)
+    return clip_suite.evaluate(
+        "subjects",
+        config,
+        generator,
+        progress,
+        samples=samples,
+        measures=Measures(config, found, tasks_of),
+        settings=settings,
+        subject=f"{len(tasks)} prompts, {len(found)} subjects",
+    )
 
 
 def read_tasks(path: pathlib.Path) -> list[Task]:
@@ -182,28 +165,22 @@ def summarise(scored: Sequence[tuple[Task, Mapping[str, Any]]]) -> dict[str, dic
     return summary
 
 
-def format_table(scores: Mapping[str, Any]) -> str:
-    """Formats the scores: a row for each number of subjects, and that of real images."""
-    found = [n for n in MEASURES if any(n in cell for cell in scores["groups"].values())]
-    rows = [["subjects in a clip", "clips", *(MEASURES[name] for name in found)]]
-    for number, cell in scores["groups"].items():
-        rows.append([number, str(cell["clips"])])
-        for name in found:
-            low, high = cell[name]["interval"]
-            digits = 2 if name == "change" else 3
-            shown = (f"{x:.{digits}f}" for x in (cell[name]["value"], low, high))
-            rows[-1].append("{} ({} to {})".format(*shown))
-    real = [scores["real"].get(name) for name in found]
-    if any(value is not None for value in real):
-        rows.append(["real images", "", *("-" if x is None else f"{x:.3f}" for x in real)])
-    return tables.align(rows)
+class Measures:
+    """`clip_suite.Measures`: agreement with images of the subjects, and with the caption.
 
+    Args:
+        config: Settings of the suite, which name the networks.
+        found: Images of each subject.
+        tasks: Task of each clip by its name.
+    """
 
-class _Measures:
-    """The networks that were asked for, and the real images as they see them."""
-
-    def __init__(self, config: SubjectsEvalConfig, found: Mapping[str, Sequence[pathlib.Path]]):
-        self._frames, self._found = config.clip_frames, found
+    def __init__(
+        self,
+        config: SubjectsEvalConfig,
+        found: Mapping[str, Sequence[pathlib.Path]],
+        tasks: Mapping[str, Task],
+    ):
+        self._frames, self._found, self._tasks = config.clip_frames, found, tasks
         self._clip = self._dino = None
         if config.clip is not None:
             self._clip = opening.open_pair_extractor(config.clip, "--clip")
@@ -211,14 +188,18 @@ class _Measures:
             self._dino = opening.open_image_extractor(config.dino, "--dino")
         networks: dict[str, base.ImageExtractor | None] = {"clip_i": self._clip, "dino": self._dino}
         self._networks = {name: net for name, net in networks.items() if net is not None}
-        self.settings = {
-            name: None if network is None else network.settings
-            for name, network in (("clip", self._clip), ("dino", self._dino))
-        }
+        self.settings = clip_suite.describe_networks(clip=self._clip, dino=self._dino)
         self._real: dict[str, dict[str, np.ndarray]] = {}
 
-    def embed(self, tasks: Sequence[Task], videos: embedded_clips.Clips) -> dict[str, np.ndarray]:
+    def read_reference(self, folder: pathlib.Path, progress: generation.Progress) -> None:
+        """Does nothing: images of subjects are embedded when they are compared with."""
+        del folder, progress
+
+    def embed(
+        self, batch: Sequence[generation.EvalSample], videos: embedded_clips.Clips
+    ) -> dict[str, np.ndarray]:
         """Returns the measures of generated videos."""
+        tasks = [self._tasks[sample.name] for sample in batch]
         clips = embedded_clips.fit_clips(videos, self._frames, None)
         scores = {"change": similarity.frame_change(clips)}
         for name, network in self._networks.items():
@@ -236,7 +217,28 @@ class _Measures:
                 scores["clip_t"] = similarity.text_similarity(frames, texts)
         return scores
 
-    def real(self) -> dict[str, float]:
+    def score(self, lines: Sequence[embedded_clips.Line]) -> dict[str, Any]:
+        """Returns the means of the measures by number of subjects, and those of real images."""
+        groups = summarise([(self._tasks[line["name"]], line) for line in lines])
+        return {"groups": groups, "real": self._real_agreement()}
+
+    def format_table(self, scores: Mapping[str, Any]) -> str:
+        """Formats the scores: a row for each number of subjects, and that of real images."""
+        found = [n for n in MEASURES if any(n in cell for cell in scores["groups"].values())]
+        rows = [["subjects in a clip", "clips", *(MEASURES[name] for name in found)]]
+        for number, cell in scores["groups"].items():
+            rows.append([number, str(cell["clips"])])
+            for name in found:
+                low, high = cell[name]["interval"]
+                digits = 2 if name == "change" else 3
+                shown = (f"{x:.{digits}f}" for x in (cell[name]["value"], low, high))
+                rows[-1].append("{} ({} to {})".format(*shown))
+        real = [scores["real"].get(name) for name in found]
+        if any(value is not None for value in real):
+            rows.append(["real images", "", *("-" if x is None else f"{x:.3f}" for x in real)])
+        return tables.align(rows)
+
+    def _real_agreement(self) -> dict[str, float]:
         """Returns the mean agreement of the real images of a subject with one another."""
         agreement = {}
         for name in self._networks:

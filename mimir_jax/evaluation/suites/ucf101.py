@@ -17,11 +17,10 @@ import numpy as np
 from mimir_jax import files, hashing, tables
 from mimir_jax.encoders import onnx_file
 from mimir_jax.errors import listed, require
-from mimir_jax.evaluation import checkpoints, embedded_clips, generation, results
+from mimir_jax.evaluation import clip_suite, embedded_clips, generation, results
 from mimir_jax.evaluation.config import UCF101EvalConfig
 from mimir_jax.evaluation.extractors import opening
 from mimir_jax.evaluation.metrics import inception
-from mimir_jax.parallel import distributed
 
 SIZES = {"square": (256, 256), "native": (240, 320)}
 """Height and width of clips by `crop`."""
@@ -44,41 +43,25 @@ def evaluate(
     samples = plan_samples(texts, counts, config.seed)
     samples = generation.with_documents(samples, config.retrieve, generator)
     embedded_clips.require_frames(generator, config.clip_frames)
-    measures = _Measures(config)
-    batch_size = config.batch_size or generator.batch_multiple
+    paths = {path: videos / path for found in real.values() for path in found}
     settings = {
-        "suite": "ucf101",
-        **generator.settings,
         "prompts": hashing.sha256_file(prompts)[:12],
-        "real": hashing.sha256("\n".join(p for found in real.values() for p in found))[:12],
+        "real": hashing.sha256("\n".join(paths))[:12],
         "clips": config.clips,
-        "clip_frames": config.clip_frames,
         "size": list(SIZES[config.crop]),
         "retrieve": config.retrieve,
         "reference_fps": config.reference_fps,
-        **measures.settings,
-        "seed": config.seed,
-        "batch_size": batch_size,
     }
-    folder = checkpoints.find_folder(config, "ucf101", generator.settings.get("step"))
-    with results.open_results(folder, settings):
-        reference = measures.embed_reference(real, videos, folder, progress)
-        generation.warn_of_truncated_prompts(generator, samples)
-        lines = embedded_clips.embed_samples(
-            samples,
-            generator,
-            lambda batch, clips: measures.embed(clips),
-            folder,
-            batch_size=batch_size,
-            progress=progress,
-        )
-        if not distributed.is_first():
-            return results.Report("")
-        scores = measures.score(lines, reference)
-        files.write_json(folder / results.RESULTS, {**settings, "classes": counts, **scores})
-    head = f"{len(lines)} clips of {config.clip_frames} frames, {len(counts)} classes"
-    names = (results.RESULTS, embedded_clips.CLIPS, generation.VIDEOS)
-    return results.Report(f"{head}\n{format_table(scores)}", folder, names)
+    return clip_suite.evaluate(
+        "ucf101",
+        config,
+        generator,
+        progress,
+        samples=samples,
+        measures=Measures(config, counts, paths),
+        settings=settings,
+        subject=f"{config.clip_frames} frames, {len(counts)} classes",
+    )
 
 
 def find_videos(folder: pathlib.Path, listing: pathlib.Path | None) -> dict[str, list[str]]:
@@ -160,79 +143,74 @@ def plan_samples(
     ]
 
 
-def format_table(scores: Mapping[str, Any]) -> str:
-    """Formats the scores: a row for each."""
-    rows = [["score", "value", "95 % interval"]]
-    rows += embedded_clips.frechet_rows(scores)
-    if score := scores.get("inception_score"):
-        low, high = score["interval"]
-        mean = f"{score['mean']:.2f} ± {score['deviation']:.2f}"
-        rows.append(["IS, 10 splits", mean, f"{low:.2f} to {high:.2f}"])
-    return tables.align(rows)
+class Measures:
+    """`clip_suite.Measures`: the Fréchet distance from real videos, and the Inception Score.
 
+    Args:
+        config: Settings of the suite, which name the networks.
+        counts: Clips of each class.
+        videos: The real videos by their path in the data set.
+    """
 
-class _Measures:
-    """The networks that were asked for, and the scores of what they give."""
-
-    def __init__(self, config: UCF101EvalConfig):
-        self._config = config
+    def __init__(
+        self,
+        config: UCF101EvalConfig,
+        counts: Mapping[str, int],
+        videos: Mapping[str, pathlib.Path],
+    ):
+        self._config, self._counts, self._videos = config, counts, videos
         self._extractor = self._classifier = None
         if config.extractor is not None:
             self._extractor = opening.open_clip_extractor(config.extractor, "--extractor")
         if config.classifier is not None:
             self._classifier = opening.open_classifier(config.classifier, "--classifier")
-        self.settings = {
-            name: None if network is None else network.settings
-            for name, network in (("extractor", self._extractor), ("classifier", self._classifier))
-        }
+        self.settings = clip_suite.describe_networks(
+            extractor=self._extractor, classifier=self._classifier
+        )
+        self._reference: list[embedded_clips.Line] = []
 
-    def embed(self, videos: embedded_clips.Clips) -> dict[str, np.ndarray]:
+    def embed(
+        self, batch: Sequence[generation.EvalSample], videos: embedded_clips.Clips
+    ) -> dict[str, np.ndarray]:
         """Returns features and classes of generated videos."""
+        del batch
         size = SIZES[self._config.crop]
         clips = embedded_clips.fit_clips(videos, self._config.clip_frames, size)
         networks = {"features": self._extractor, "classes": self._classifier}
         return {n: net.embed_clips(clips) for n, net in networks.items() if net is not None}
 
-    def embed_reference(
-        self,
-        real: Mapping[str, Sequence[str]],
-        videos: pathlib.Path,
-        folder: pathlib.Path,
-        progress: generation.Progress,
-    ) -> list[embedded_clips.Line]:
+    def read_reference(self, folder: pathlib.Path, progress: generation.Progress) -> None:
         """Embeds a window of each real video."""
-        if self._extractor is None:
-            return []
-        config, extractor = self._config, self._extractor
-        paths = [path for found in real.values() for path in found]
-        places = {path: number for number, path in enumerate(paths)}
-        return embedded_clips.embed_reference(
-            {path: videos / path for path in paths},
-            lambda path, name: embedded_clips.read_window(
-                path,
-                frames=config.clip_frames,
-                fps=config.reference_fps,
-                size=SIZES[config.crop],
-                rng=np.random.default_rng((config.seed, places[name])),
-            ),
-            lambda clips: {"features": extractor.embed_clips(clips)},
+        places = {path: number for number, path in enumerate(self._videos)}
+        self._reference = clip_suite.embed_windows(
+            self._videos,
+            self._extractor,
+            self._config,
             folder,
-            progress=progress,
+            progress,
+            size=SIZES[self._config.crop],
+            make_rng=lambda name: np.random.default_rng((self._config.seed, places[name])),
         )
 
-    def score(
-        self,
-        lines: Sequence[embedded_clips.Line],
-        reference: Sequence[embedded_clips.Line],
-    ) -> dict[str, Any]:
-        """Returns the scores of embedded clips."""
-        scores: dict[str, Any] = {}
+    def score(self, lines: Sequence[embedded_clips.Line]) -> dict[str, Any]:
+        """Returns the scores of embedded clips, and the number of those of each class."""
+        scores: dict[str, Any] = {"classes": self._counts}
         if self._extractor is not None:
             is_video = self._extractor.is_video
-            scores |= embedded_clips.frechet_score(lines, reference, is_video=is_video)
+            scores |= embedded_clips.frechet_score(lines, self._reference, is_video=is_video)
         if self._classifier is not None:
             scores["inception_score"] = self._inception_score(self._classifier, lines)
         return scores
+
+    def format_table(self, scores: Mapping[str, Any]) -> str:
+        """Formats the scores: a row for each."""
+        rows = [["score", "value", "95 % interval"]]
+        rows += embedded_clips.frechet_rows(scores)
+        if score := scores.get("inception_score"):
+            low, high = score["interval"]
+            mean = f"{score['mean']:.2f} ± {score['deviation']:.2f}"
+            rows.append(["IS, 10 splits", mean, f"{low:.2f} to {high:.2f}"])
+        return tables.align(rows)
 
     def _inception_score(
         self, classifier: onnx_file.OnnxExtractor, lines: Sequence[embedded_clips.Line]
