@@ -15,6 +15,9 @@ from mimir_jax.errors import InputError
 
 RGBImage = UInt8[np.ndarray, "_ _ 3"]
 
+SUFFIXES = (".jpeg", ".jpg", ".png")
+"""Endings of files that count as images."""
+
 MAX_PIXELS = 89_478_485
 """Pixels of an image at most: those from which on Pillow warns."""
 

@@ -1,9 +1,10 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Chosen frames of one video file, exact in time: PyAV for video, Pillow for GIF and WebP.
+"""Chosen frames of one video, exact in time: PyAV for video, Pillow for GIF, WebP and images.
 
-A file is listed first (packet times, nothing decoded), frames are chosen by their times, and only
-the range that holds them is decoded. Any fault of a file raises `UnreadableClip`.
+A video is a file, or a folder of numbered images (see `frame_folder`). A file is listed first
+(packet times, nothing decoded), frames are chosen by their times, and only the range that holds
+them is decoded. Any fault of a video raises `UnreadableClip`.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import dataclasses
 import io
 import math
 import os
+import pathlib
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -22,10 +24,10 @@ from jaxtyping import Float64, Int64, UInt8
 from PIL import Image, ImageSequence
 
 from mimir_jax import image_files
+from mimir_jax.data import frame_folder
 from mimir_jax.errors import InputError
 
 ANIMATIONS = (".gif", ".webp")
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm", *ANIMATIONS)
 
 _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # 00:00:01.333000000
@@ -126,7 +128,7 @@ def read_clip(path: File, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
     """Reads the frames that `pick` chooses.
 
     Args:
-        path: The video file.
+        path: The video file, or a folder of frames.
         pick: Maps the clip's `Timeline` to frame numbers, repeats allowed.
         fit: Maps a frame and its pixel aspect to the output size.
 
@@ -134,6 +136,8 @@ def read_clip(path: File, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h w 3"]:
         UnreadableClip: if the file cannot be decoded or `pick` refuses it.
     """
     try:
+        if is_folder(path):
+            return _read_folder(path, pick, fit)
         read = _read_animation if is_animation(path) else _read_container
         return read(path, pick, fit)
     except (UnreadableClip, MemoryError):
@@ -161,6 +165,22 @@ def openable(path: File) -> str | _Memory:
     return _Memory(path) if isinstance(path, Stored) else os.path.abspath(path)
 
 
+def is_folder(path: File) -> bool:
+    """Whether a video is a folder of frames."""
+    return not isinstance(path, Stored) and os.path.isdir(path)
+
+
+def list_folder(folder: str | os.PathLike[str]) -> tuple[Timeline, tuple[pathlib.Path, ...]]:
+    """Returns when each frame of a folder is shown, and their files, all of one size.
+
+    Raises:
+        InputError: for what `frame_folder` refuses.
+    """
+    files, fps = frame_folder.list_frames(folder)
+    frame_folder.check_sizes(files)
+    return Timeline(np.arange(len(files)) / fps, len(files) / fps), files
+
+
 def is_animation(path: File) -> bool:
     """Whether the content, not the name, is that of a GIF or WebP, or an image of one frame."""
     if isinstance(path, Stored):
@@ -184,6 +204,15 @@ def _read_animation(path: File, pick: Pick, fit: Fit) -> UInt8[np.ndarray, "f h 
     ends = np.cumsum(durations)
     times = np.concatenate([[0.0], ends[:-1]])
     return np.stack(frames)[pick(Timeline(times, float(ends[-1]), tick))]  # (f, h, w, 3)
+
+
+def _read_folder(
+    path: str | os.PathLike[str], pick: Pick, fit: Fit
+) -> UInt8[np.ndarray, "f h w 3"]:
+    timeline, files = list_folder(path)
+    chosen = pick(timeline)
+    frames = {i: fit(image_files.read(files[i]), 1.0) for i in np.unique(chosen).tolist()}
+    return np.stack([frames[i] for i in chosen.tolist()])  # (f, h, w, 3)
 
 
 def page_seconds(milliseconds: int | float) -> float:

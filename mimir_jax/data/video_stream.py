@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""All frames of one video file in order, each converted only as far as somebody asks.
+"""All frames of one video in order, each converted only as far as somebody asks.
 
 `video_io` reads chosen frames of one size. Whoever has to see every frame of a long video, in
 several sizes, streams it: memory holds one decoded frame.
@@ -9,6 +9,7 @@ several sizes, streams it: memory holds one decoded frame.
 import contextlib
 import dataclasses
 import os
+import pathlib
 from collections.abc import Iterator
 
 import av
@@ -83,7 +84,10 @@ def open_video(
     name = os.fspath(path)
     with contextlib.ExitStack() as stack:
         with _own_errors():
-            if video_io.is_animation(name):
+            if video_io.is_folder(name):
+                timeline, files = video_io.list_folder(name)
+                frames = (Frame(n, _image_frame(file)) for n, file in enumerate(files))
+            elif video_io.is_animation(name):
                 image = stack.enter_context(Image.open(name))
                 pages = list(_pages(image))
                 starts = np.cumsum([0.0, *(seconds for _, seconds in pages)])
@@ -114,6 +118,10 @@ def _guarded(frames: Iterator[Frame]) -> Iterator[Frame]:
         if frame is None:
             return
         yield frame
+
+
+def _image_frame(file: pathlib.Path) -> av.VideoFrame:
+    return av.VideoFrame.from_ndarray(image_files.read(file), format="rgb24")
 
 
 def _pages(image: Image.Image) -> Iterator[tuple[av.VideoFrame, float]]:

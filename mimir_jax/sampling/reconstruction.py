@@ -55,9 +55,9 @@ def find(names: Sequence[str], flag: str = "--reconstruct") -> list[Source]:
             continue
         path = files.expand_path(name)
         require(
-            path.is_file(),
-            f"{flag} must be a video file or heldout:INDEX, got {name!r} and no file at "
-            f"{path}; give its path",
+            path.exists(),
+            f"{flag} must be a video, a folder of frames or heldout:INDEX, got {name!r} and "
+            f"nothing at {path}; give its path",
         )
         sources.append(Source(name, path=path))
     return sources

@@ -8,6 +8,7 @@ import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mimir_jax.config import INSTRUCTIONS
 from mimir_jax.data.toyworld import captions, renderer, sampling
@@ -17,7 +18,8 @@ from mimir_jax.errors import InputError
 from mimir_jax.evaluation import confidence
 from mimir_jax.evaluation import config as config_lib
 from mimir_jax.evaluation.suites import comprehension, questions, stories, toyworld, variances
-from mimir_jax.sampling import video
+from mimir_jax.sampling import reconstruction, video
+from mimir_jax.sampling.request import Size
 from mimir_jax.systems.divot_llm import video_files
 from tests import commands
 from tests.systems import agents
@@ -144,6 +146,31 @@ def test_a_part_of_a_video_may_be_asked_about(tmp_path):
     assert "span" not in questions.read_questions(write(tmp_path, ENTRIES), tmp_path / "videos")[0]
 
 
+def test_a_video_may_be_a_folder_of_frames(run, tmp_path):
+    """As those of TVQA, three frames per second."""
+    entry = {"video": "castle_seg02.clip", "question": "Who?", "answer": "a man"}
+    path = write(tmp_path, [entry | {"start": 1, "end": 2}])
+    place = tmp_path / "videos" / entry["video"]
+    place.mkdir()
+    for number in range(9):
+        frame = Image.fromarray(np.full((16, 16, 3), 20 * number, np.uint8))
+        frame.save(place / f"{number + 1:05d}.png")
+    with pytest.raises(InputError, match="entry 1: video .* it has no frames per second; write"):
+        questions.read_questions(path, tmp_path / "videos")
+    (tmp_path / "videos/fps.txt").write_text("3")
+    (asked,) = questions.read_questions(path, tmp_path / "videos")
+    assert asked["video"] == str(place)
+    frames, note = video_files.read_video(asked["video"], run[1], span=tuple(asked["span"]))
+    assert sorted(set((frames[..., 0, 0, 0] // 20).tolist())) == [3, 4, 5]
+    assert "3 fps read at 8" in note
+    assert reconstruction.find([str(place)])[0].path == place
+    clip, _ = reconstruction.read_clip(place, Size(9, 16, 16), 3.0)
+    assert (clip[:, 0, 0, 0] // 20).tolist() == list(range(9))
+    (place / "00004.png").unlink()
+    with pytest.raises(InputError, match="it lacks frame 4, between 00003.png and 00005.png; rep"):
+        questions.read_questions(path, tmp_path / "videos")
+
+
 def test_answers_may_be_in_a_file_of_their_own(tmp_path):
     entries = [{"video_name": "a", "question": "How many?", "question_id": "a_1"}]
     path = write(tmp_path, entries)
@@ -155,7 +182,7 @@ def test_answers_may_be_in_a_file_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"video": "b"}, "video must be a file below .* got 'b'; check --videos"),
+        ({"video": "b"}, "video must be a file or a folder of frames below .* got 'b'"),
         ({"start": 2, "end": 1}, "start and end must be seconds from 0, .* got 2 and 1; correct"),
         ({"start": 2}, "start and end must be seconds from 0, .* got 2 and null; correct"),
         ({"question": None}, "must have question, a text or a number, got null"),

@@ -159,7 +159,7 @@ def test_what_no_clip_follows_from_is_refused_before_the_llm_is_read(
 
 def test_a_missing_video_is_one_line(folders):
     args = ("--checkpoint", folders / "pretrain", "--describe", folders / "none.mp4")
-    assert "must be a video or image file" in commands.error_of("sample", *args)
+    assert "must be a video, a folder of frames or an image" in commands.error_of("sample", *args)
     assert "pass --describe" in commands.error_of("sample", "--question", "Why?")
 
 

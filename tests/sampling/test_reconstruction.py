@@ -56,7 +56,9 @@ def test_published_weights_read_the_first_window_as_published(frames, tmp_path):
 
 
 def test_what_is_no_clip_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="must be a video file or heldout:INDEX, got 'none.mp4'"):
+    with pytest.raises(
+        ValueError, match="must be a video, a folder of frames or heldout:INDEX, got 'none.mp4'"
+    ):
         reconstruction.find(["heldout:3", "none.mp4"])
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(ValueError, match="that can be decoded: Invalid data .*; convert it"):

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mimir_jax import files as files_lib
+from mimir_jax.data import frame_folder
 from mimir_jax.errors import InputError
 
 OWN = "captions.jsonl"
@@ -284,11 +285,13 @@ def _read_texts(folder: pathlib.Path, files: Sequence[str]) -> tuple[Captions, l
     """Reads a text file for each video: beside it, or in a folder beside that of the videos."""
     stems: dict[str, list[str]] = {}
     for file in files:
-        stems.setdefault(files_lib.plain_name(file.rpartition(".")[0]), []).append(file)
+        stems.setdefault(files_lib.plain_name(_stem(folder, file)), []).append(file)
     siblings = list(dict.fromkeys(stem.partition("/")[0] for stem in stems if "/" in stem))
     captions: Captions = {}
     orphans = []
     for path in files_lib.list_below(folder, (".txt",)):
+        if path.name == frame_folder.RATE:
+            continue
         text = path.relative_to(folder).as_posix()
         stem = files_lib.plain_name(text.rpartition(".")[0])
         clips = next((stems[s] for s in (stem, *_across(stem, siblings)) if s in stems), None)
@@ -307,6 +310,11 @@ def _read_texts(folder: pathlib.Path, files: Sequence[str]) -> tuple[Captions, l
                 caption = files_lib.clean_text(content, f"caption file {path}")
                 captions |= dict.fromkeys(clips, (caption,))
     return captions, orphans
+
+
+def _stem(folder: pathlib.Path, file: str) -> str:
+    """Returns the name of a video without its suffix, which a folder of frames has not."""
+    return file if (folder / file).is_dir() else file.rpartition(".")[0]
 
 
 def _across(stem: str, siblings: Sequence[str]) -> list[str]:

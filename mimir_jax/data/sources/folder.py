@@ -13,8 +13,8 @@ from absl import logging
 from jaxtyping import UInt8
 
 from mimir_jax import files as files_lib
-from mimir_jax import hashing
-from mimir_jax.data import clip_worker, clips, video_io
+from mimir_jax import hashing, image_files
+from mimir_jax.data import clip_worker, clips, frame_folder, video_io
 from mimir_jax.data.sources import captions as captions_lib
 from mimir_jax.data.sources import splits
 
@@ -22,7 +22,7 @@ _TEXTS = (".txt", ".json", ".jsonl", ".csv")
 
 
 class VideoFolder(clips.ClipSource):
-    """Videos under a folder, each with a caption.
+    """Videos under a folder, each with a caption; also folders of frames (see `frame_folder`).
 
     Captions come from `captions.jsonl` in the folder, one JSON object a line:
     `{"file": "cats/a.mp4", "caption": "a cat"}`, where `caption` may also be a list to draw from;
@@ -135,7 +135,8 @@ class VideoFolder(clips.ClipSource):
 def list_videos(folder: pathlib.Path, images: bool = False) -> tuple[list[str], dict[str, str]]:
     """Returns the videos below a folder, and what is left out with its reason.
 
-    Hidden files are passed over; so are texts and lists, which captions may be in.
+    Hidden files are passed over; so are texts and lists, which captions may be in. A folder of
+    numbered images with a rate is one video.
     """
     videos, left_out = [], {}
     for place, folders, names in os.walk(folder, onerror=lambda error: left_out.update(
@@ -146,12 +147,15 @@ def list_videos(folder: pathlib.Path, images: bool = False) -> tuple[list[str], 
             if not name.startswith(".") and (here / name).is_symlink():
                 left_out[(here / name).relative_to(folder).as_posix()] = "is a linked folder"
         folders[:] = [name for name in folders if not name.startswith(".")]
+        clips_here = [name for name in folders if frame_folder.is_clip(here / name)]
+        videos += [(here / name).relative_to(folder).as_posix() for name in clips_here]
+        folders[:] = [name for name in folders if name not in clips_here]
         for name in names:
             path = here / name
             file = path.relative_to(folder).as_posix()
             if name.startswith(".") or path.suffix.lower() in _TEXTS:
                 continue
-            known = video_io.SUFFIXES + (video_io.IMAGE_SUFFIXES if images else ())
+            known = video_io.SUFFIXES + (image_files.SUFFIXES if images else ())
             if path.suffix.lower() not in known:
                 left_out[file] = f"has the unknown suffix {path.suffix!r}"
             elif not path.is_file():
@@ -168,6 +172,12 @@ def _digest(
     talks: captions_lib.Conversations,
 ) -> str:
     """Hashes names, sizes and texts, so that a moved folder is the same and a changed is not."""
-    sizes = [(folder / file).stat().st_size for file in files]
+    sizes = [_size(folder / file) for file in files]
     content = json.dumps([list(files), sizes, list(captions), *([talks] if talks else [])])
     return hashing.sha256(content)[:16]
+
+
+def _size(video: pathlib.Path) -> int:
+    """Returns the bytes of a video file, or of all files of a folder of frames."""
+    parts = [p for p in video.iterdir() if p.is_file()] if video.is_dir() else [video]
+    return sum(part.stat().st_size for part in parts)

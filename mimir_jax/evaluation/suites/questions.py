@@ -7,7 +7,8 @@ as MVBench is: `answer` is one of them, or its number from 0. Others are open-en
 ActivityNet-QA are, whose answers may be in a file of their own, by `question_id`.
 
     video | video_name | video_id    file below --videos, with or without its suffix, and without
-                                     the `v_` of ActivityNet's files or the `vid` of MSVD's
+                                     the `v_` of ActivityNet's files or the `vid` of MSVD's; or a
+                                     folder of numbered frames, as in TVQA (`data.frame_folder`)
     start  end                       seconds of the part of it that is asked about, as in MVBench
     question  answer  candidates  id | question_id
 
@@ -27,6 +28,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mimir_jax import files, hashing, tables
+from mimir_jax.data import frame_folder
 from mimir_jax.errors import InputError, require
 from mimir_jax.evaluation import checkpoints, confidence, generation, results
 from mimir_jax.evaluation.config import QuestionsEvalConfig
@@ -106,10 +108,11 @@ def read_questions(
         name = str(_field(entry, _VIDEO, path, number))
         names = (f"{prefix}{name}{suffix}" for prefix in _PREFIXES for suffix in _SUFFIXES)
         found = next((file for n in names if (file := videos / n).is_file()), None)
+        found = _frames(videos / name, path, number) if found is None else found
         require(
             found is not None,
-            f"questions {path}, entry {number}: video must be a file below {videos}, got {name!r}; "
-            "check --videos",
+            f"questions {path}, entry {number}: video must be a file or a folder of frames below "
+            f"{videos}, got {name!r}; check --videos",
         )
         question = str(_field(entry, ("question",), path, number))
         key = next((str(entry[n]) for n in _ID if n in entry), str(number))
@@ -232,6 +235,20 @@ def _field(entry: Mapping[str, Any], names: Sequence[str], path: pathlib.Path, n
         f"{json.dumps(value)[:40]}; add it",
     )
     return value
+
+
+def _frames(folder: pathlib.Path, path: pathlib.Path, number: int) -> pathlib.Path | None:
+    """Returns a folder of frames, checked before anything is loaded; None if there is none."""
+    if not folder.is_dir():
+        return None
+    try:
+        frame_folder.list_frames(folder)
+    except InputError as error:
+        raise InputError(
+            f"questions {path}, entry {number}: video {folder} must be a folder of numbered "
+            f"frames with a rate: it {error}; repair the folder"
+        ) from None
+    return folder
 
 
 def _span(entry: Mapping[str, Any], path: pathlib.Path, number: int) -> dict[str, list[float]]:

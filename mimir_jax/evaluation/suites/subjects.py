@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mimir_jax import files, hashing, image_files, tables
-from mimir_jax.data import video_io
 from mimir_jax.errors import InputError, require
 from mimir_jax.evaluation import clip_suite, confidence, embedded_clips, generation, results
 from mimir_jax.evaluation.config import SubjectsEvalConfig
@@ -118,7 +117,7 @@ def find_images(folder: pathlib.Path, names: Sequence[str]) -> dict[str, list[pa
         images = sorted(
             p
             for p in (place.glob("[!.]*") if inside else ())
-            if p.suffix.lower() in video_io.IMAGE_SUFFIXES
+            if p.suffix.lower() in image_files.SUFFIXES
         )
         require(
             bool(images),

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Video files and images as the clips that Divot's LLM reads (arXiv 2412.04432).
+"""Videos and images as the clips that Divot's LLM reads (arXiv 2412.04432).
 
 A video is read in clips at the rate of the run, cut as `data.windows` cuts it: one behind the
 other, or 20 spread over a long one. An image is one clip that stands still.
@@ -24,10 +24,10 @@ def read_video(
     published: bool = False,
     span: tuple[float, float] | None = None,
 ) -> tuple[UInt8[np.ndarray, "f h w 3"], str]:
-    """Reads a video file as the clips of a run, or an image as one frame.
+    """Reads a video as the clips of a run, or an image as one frame.
 
     Args:
-        path: The file.
+        path: The file, or a folder of numbered frames (see `data.frame_folder`).
         config: The run.
         published: Whether frames are resized as in Divot's public code, with a bilinear filter.
         span: Seconds of a video to read, from the first of them to before the second; None reads
@@ -41,7 +41,10 @@ def read_video(
         InputError: if there is no such file, it cannot be decoded, or it has no frame in `span`.
     """
     path = files.expand_path(path)
-    require(path.is_file(), f"--describe must be a video or image file, got {path}; give its path")
+    require(
+        path.exists(),
+        f"--describe must be a video, a folder of frames or an image, got {path}; give its path",
+    )
     data, notes = config.data, []
 
     def fit(frame: np.ndarray, pixel_aspect: float = 1.0) -> np.ndarray:
@@ -50,7 +53,7 @@ def read_video(
         size = (data.height, data.width)
         return transforms.resize_cover(frame, *size, pixel_aspect=pixel_aspect)
 
-    if path.suffix.lower() in video_io.IMAGE_SUFFIXES:
+    if path.suffix.lower() in image_files.SUFFIXES:
         return fit(image_files.read(path))[None], ""
     cfg = ClipWindowConfig(fps=data.fps, frames=config.system.clip_frames, stride=1)
 
