@@ -187,6 +187,7 @@ SUBCOMMANDS = {
     "questions": AgentSuite("questions", config_lib.QuestionsEvalConfig),
     "loss": MeshSuite("loss", config_lib.LossEvalConfig),
     "captions": MeshSuite("captions", config_lib.CaptionsEvalConfig),
+    "probe": CheckpointSuite("probe", config_lib.ProbeEvalConfig),
     "vbench": SamplingSuite("vbench", config_lib.VBenchEvalConfig),
     "ucf101": SamplingSuite("ucf101", config_lib.UCF101EvalConfig),
     "msrvtt": SamplingSuite("msrvtt", config_lib.MSRVTTEvalConfig),

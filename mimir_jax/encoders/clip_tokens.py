@@ -39,7 +39,7 @@ class ClipTokenizer(frozen.FrozenNetwork):
     def load(self, mesh: Mesh | None = None) -> tuple[functional.Model, functional.Params]:
         """Loads the tokenizer onto the first device, or split over `mesh`."""
         model, params = weights.load(self.require_path(), mesh=mesh)
-        config = _tokenizer_config(model.config, self.require_path())
+        config = tokenizer_config(model.config, self.require_path())
         params = params if config is model.config else params[PART]
         return functional.build(tokenizer.DivotTokenizer, config), params
 
@@ -47,7 +47,7 @@ class ClipTokenizer(frozen.FrozenNetwork):
         """Returns the tokenizer with shapes and dtypes of its parameters; reads no weights."""
         config, dtype = DivotTokenizerConfig(), "bfloat16"
         if self._exists():
-            config = _tokenizer_config(weights.open_weights(self.path).config, self.path)
+            config = tokenizer_config(weights.open_weights(self.path).config, self.path)
             dtype = config.dtype
         model = functional.build(tokenizer.DivotTokenizer, config)
         return model, frozen.param_spec(model, dtype)
@@ -120,7 +120,16 @@ def require_fits(config: DivotTokenizerConfig, model: AgentConfig, path: str | N
         )
 
 
-def _tokenizer_config(config: Any, path: str | pathlib.Path) -> DivotTokenizerConfig:
+def tokenizer_config(config: Any, path: str | pathlib.Path) -> DivotTokenizerConfig:
+    """Returns the config of the tokenizer of clips that a network is, or has as a part.
+
+    Args:
+        config: Of the network.
+        path: Of its weights, for messages.
+
+    Raises:
+        InputError: if there is none.
+    """
     found = getattr(config, PART, config)
     if not isinstance(found, DivotTokenizerConfig):
         raise InputError(

@@ -259,6 +259,26 @@ class CaptionsEvalConfig(ScenesConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ProbeEvalConfig(ScenesConfig):
+    """Read attributes of Toyworld scenes from the tokens of their clips by linear classifiers.
+
+    Attributes:
+        checkpoint: Run of `divot` or `clip_captioning`, or weights with a tokenizer of clips.
+        variety: Variety of the scenes.
+        scenes: Number of scenes to score.
+        fit_scenes: Number of training scenes that the classifiers are fitted to.
+    """
+
+    variety: Variety = "single"
+    scenes: int = 500
+    fit_scenes: int = 1000
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require_at_least(self, "fit_scenes", 2)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class VBenchEvalConfig(GenerationConfig):
     """Generate videos for VBench's prompts, named as VBench expects.
 
@@ -421,7 +441,7 @@ class CompareConfig:
         out: Folder for the comparison; by default it is only printed.
     """
 
-    suite: Literal["toyworld", "loss"] = "toyworld"
+    suite: Literal["toyworld", "loss", "probe"] = "toyworld"
     out: str | None = None
 
 
