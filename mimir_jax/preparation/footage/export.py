@@ -63,6 +63,7 @@ class Exporter:
             with video_stream.open_video(path) as (timeline, frames):
                 for clip in wanted:
                     whole = clip["first"] == 0 and clip["end"] == len(timeline.times)
+                    whole = whole and path.is_file()  # no folder of frames
                     file = clip["clip"] + (path.suffix.lower() if whole else ".mp4")
                     written = self._folder / file
                     with files.atomic_file(written) as target:

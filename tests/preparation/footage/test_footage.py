@@ -12,6 +12,7 @@ from concurrent import futures
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 
 from mimir_jax import files
@@ -119,6 +120,27 @@ def test_a_cut_clip_holds_its_frames(raw, tmp_path):
         found = np.stack([frame.image() for frame in frames])
     np.testing.assert_allclose(timeline.times, np.arange(16) / 8, atol=1e-4)
     assert np.abs(found - np.stack(images(1, 20)[:16]).astype(float)).mean() < 12
+
+
+def test_folders_of_frames_become_clips(tmp_path):
+    """Whole or cut, with a rate above them."""
+    raw = tmp_path / "raw"
+    for name, count in (("long", 20), ("whole", 12)):
+        (raw / name).mkdir(parents=True)
+        for number, frame in enumerate(images(7 + count, count), 1):
+            Image.fromarray(frame).save(raw / name / f"{number:05d}.png")
+        (raw / f"{name}.txt").write_text(f"a texture, {name}")
+    (raw / "fps.txt").write_text("8")
+    lines = run(raw, tmp_path / "out").values()
+    kept = {line["video"]: line for line in lines if line["dropped_by"] is None}
+    assert set(kept) == {"long", "whole"}
+    for name, count, length in (("long", 20, 16), ("whole", 12, 12)):
+        (clip,) = (tmp_path / "out/clips").glob(f"{name}-*.mp4")
+        with video_stream.open_video(clip) as (timeline, frames):
+            found = np.stack([frame.image() for frame in frames])
+        np.testing.assert_allclose(timeline.times, np.arange(length) / 8, atol=1e-4)
+        expected = np.stack(images(7 + count, count)[:length]).astype(float)
+        assert np.abs(found - expected).mean() < 12
 
 
 def test_a_clip_encoded_again_has_the_same_bytes(raw, tmp_path):
