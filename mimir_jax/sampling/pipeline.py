@@ -60,6 +60,8 @@ class Pipeline:
         system, encoder, params, mesh, fps, reads_as_published: As above.
         scheduler: The sampler.
         size: Size of a video where a request names none.
+        denoiser: Features to latents.
+        decoder: Latents to frames.
     """
 
     def __init__(
@@ -82,8 +84,8 @@ class Pipeline:
         self._guidance, self._tiled = guidance, tiled
         self.size = request_lib.Size(*system.sample_size)
         self._settings = dict(settings or {})
-        self._denoiser = denoiser.Denoiser(system, mesh)
-        self._decoder = latents_lib.Decoder(system.codec, encoder.codec_params, mesh)
+        self.denoiser = denoiser.Denoiser(system, mesh)
+        self.decoder = latents_lib.Decoder(system.codec, encoder.codec_params, mesh)
 
     def with_params(self, params: functional.Params, **settings: Any) -> "Pipeline":
         """Returns this pipeline with other parameters of the network; nothing compiles again.
@@ -279,7 +281,7 @@ class Pipeline:
         )
         options = {"key": key, "latents": latents, "noise": noise}
         options["known"] = edits.known(self.system, self.encoder, [edit] * rows)
-        drawn = self._denoiser(self.params, features, null, shape, sampler, cfg, **options)
+        drawn = self.denoiser(self.params, features, null, shape, sampler, cfg, **options)
         if output == "latent":
             return np.asarray(drawn, np.float32)
         return self.decode(drawn, tiled=tiled)
@@ -301,7 +303,7 @@ class Pipeline:
             latents: What the network denoises, without padding.
             tiled: Whether to decode overlapping tiles and blend them, which saves memory.
         """
-        videos = self._decoder.rows(jnp.asarray(latents), tiled=tiled)
+        videos = self.decoder.rows(jnp.asarray(latents), tiled=tiled)
         return np.clip(np.stack(videos) * 0.5 + 0.5, 0.0, 1.0)
 
     @property
@@ -341,7 +343,7 @@ class Pipeline:
             self._own_multiple,
             batch_size,
         )
-        latents = self._denoiser(
+        latents = self.denoiser(
             self.params,
             self.encoder.features(requests),
             self._null_of(requests),
@@ -363,7 +365,7 @@ class Pipeline:
         plan = long.plan(self.system, request, self.size.of(request), self.fps)
         rows = self._own_multiple
         requests = list(plan.requests) * rows
-        latents = self._denoiser(
+        latents = self.denoiser(
             self.params,
             self.encoder.features(requests),
             self._null_of(requests),
@@ -374,7 +376,7 @@ class Pipeline:
             windows=plan.windows,
             text=self._text_of(requests),
         )
-        chunks = self._decoder.stream(distributed.to_host(latents)[:1])
+        chunks = self.decoder.stream(distributed.to_host(latents)[:1])
         return np.concatenate([self._to_uint8(chunk[0]) for chunk in chunks])
 
     def _null_of(self, requests: Sequence[Request]) -> tuple[Any, Bool[np.ndarray, " rows"]] | None:
@@ -411,7 +413,7 @@ class Pipeline:
         return self.encoder.with_first_frames(features, frames), drop
 
     def _to_frames(self, latents: AnyArray) -> UInt8[np.ndarray, "b f h w 3"]:
-        videos = self._decoder.rows(latents, tiled=self._tiled)
+        videos = self.decoder.rows(latents, tiled=self._tiled)
         return np.stack([self._to_uint8(video) for video in videos])
 
     def _to_uint8(self, video: Float[np.ndarray, "f h w 3"]) -> UInt8[np.ndarray, "f h w 3"]:

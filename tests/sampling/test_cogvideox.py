@@ -314,9 +314,9 @@ def test_requests_run_on_all_devices_whatever_their_number(pipelines, monkeypatc
     _, ours, folder = pipelines["2b"]
     config = SampleConfig(steps=2, frames=1, guidance_scale=4.0)
     spread = open_pipeline(folder, config, mesh_lib.own_mesh((-1, 1, 1, 1)))
-    denoise, drawn = spread._denoise, []
+    denoise, drawn = spread.denoiser, []
     monkeypatch.setattr(
-        spread, "_denoise", lambda *a, **k: drawn.append(denoise(*a, **k)) or drawn[-1]
+        spread, "denoiser", lambda *a, **k: drawn.append(denoise(*a, **k)) or drawn[-1]
     )
     prompts = [*PROMPTS, "a lake " * 20]
     requests = [Request(prompt, seed=seed) for seed, prompt in enumerate(prompts, 3)]

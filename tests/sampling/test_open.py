@@ -267,8 +267,8 @@ def test_a_run_is_called_like_a_pipeline_of_diffusers(quick):
 
 @pytest.mark.slow
 def test_negative_prompts_and_sizes_belong_to_a_request(quick, monkeypatch):
-    denoise, nulls = quick._denoise, []
-    monkeypatch.setattr(quick, "_denoise", lambda *a, **k: nulls.append(a[2]) or denoise(*a, **k))
+    denoise, nulls = quick.denoiser, []
+    monkeypatch.setattr(quick, "denoiser", lambda *a, **k: nulls.append(a[2]) or denoise(*a, **k))
     quick.generate([Request("a red ball"), Request("a red ball", negative_prompt="a blue box")])
     features, drop = nulls[0]
     assert drop.tolist() == [True, False]
@@ -346,7 +346,7 @@ def test_values_that_are_not_finite_end_a_video_at_its_step_and_64_bits_change_n
     with pytest.raises(FloatingPointError, match="step 1 of 2 gave values .*--guidance_scale"):
         pipeline.with_params(broken).generate(requests)
     vae = jax.tree.map(lambda x: x * np.nan, pipeline.encoder.codec_params)
-    pipeline._decode = latents_lib.Decoder(pipeline.system.codec, vae, None)
+    pipeline.decoder = latents_lib.Decoder(pipeline.system.codec, vae, None)
     with pytest.raises(FloatingPointError, match="video 1 of 1 must be finite, decoding"):
         pipeline.generate(requests)
 
