@@ -27,7 +27,7 @@ def arrays():
 
 @pytest.mark.parametrize("value", list(arrays()), ids=lambda x: f"{x.dtype}{x.shape}")
 def test_devices_and_host_agree_on_the_sum(value):
-    total, finite = checkpoint._sum(jnp.asarray(value))
+    total, finite = checkpoint.sum_on_device(jnp.asarray(value))
     assert checksums.as_text(int(total)) == checksums.of_array(value) and finite
 
 
@@ -102,7 +102,7 @@ def test_split_arrays_have_the_sum_of_the_whole():
     value = RNG.normal(size=(8, 12)).astype(np.float32)
     spec = jax.sharding.PartitionSpec("y", "x")
     split = jax.device_put(value, jax.sharding.NamedSharding(mesh, spec))
-    assert checksums.as_text(int(checkpoint._sum(split)[0])) == checksums.of_array(value)
+    assert checksums.as_text(int(checkpoint.sum_on_device(split)[0])) == checksums.of_array(value)
 
 
 def test_every_shipped_folder_is_whole():

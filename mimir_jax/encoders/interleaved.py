@@ -259,7 +259,7 @@ class Tokenization:
                 )
         text = "".join(p.text if isinstance(p, Text) else self.mark for p in prompt.segments)
         if self.turn == "chat":
-            text = self._render(text, answer=answer)
+            text = self.render(text, answer=answer)
         begun = self.tokenizer.bos_token is not None and text.startswith(self.tokenizer.bos_token)
         ids = self._ids(text, special=not begun)
         count = {self.image_token: self.tokens_per_image}
@@ -303,7 +303,7 @@ class Tokenization:
         )
         return fitting, rests
 
-    def _render(self, text: str, *, answer: bool = False) -> str:
+    def render(self, text: str, *, answer: bool = False) -> str:
         """Returns a user's turn; templates take its content as text, or as a list of parts.
 
         Those of LLaVA put images before all text, so images enter as a part of the text.

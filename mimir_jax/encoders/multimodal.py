@@ -79,6 +79,12 @@ class MultimodalEncoder:
         config: What to load, and what to read from it.
         mesh: Devices of this process to split the network over; None keeps it on the first.
 
+    Attributes:
+        config: As above.
+        cache: States by content.
+        tokenization: Prompts to tokens.
+        network: The LLaVA with its tokenizer.
+
     Raises:
         InputError: for a folder whose parts do not belong together.
     """
@@ -101,17 +107,17 @@ class MultimodalEncoder:
         self.tokenization = interleaved.Tokenization(
             tokenizer, cfg.image_token, cfg.tokens_per_image, config.turn
         )
-        self._network = text.TextNetwork(*network.load(mesh), tokenizer, folder)
+        self.network = text.TextNetwork(*network.load(mesh), tokenizer, folder)
 
     @property
     def width(self) -> int:
         """Width of the states."""
-        return self._network.model.config.llm.width
+        return self.network.model.config.llm.width
 
     def identity(self) -> dict[str, Any]:
         """Returns everything besides the prompt that states depend on, as JSON values."""
         read = {name: getattr(self.config, name) for name in ("layer", "length", "turn")}
-        return {**self._network.identity(), "images": dataclasses.asdict(self._images), **read}
+        return {**self.network.identity(), "images": dataclasses.asdict(self._images), **read}
 
     @context.no_mesh()
     def encode(self, prompts: Sequence[interleaved.Prompt]) -> condition.PromptFeatures:
@@ -134,10 +140,10 @@ class MultimodalEncoder:
     def _encode_one(self, prompt: interleaved.Prompt) -> tuple[np.ndarray, np.ndarray]:
         prompt, _ = self.tokenization.fit(prompt, self.config.length)
         rows = [self.tokenization.ids(prompt)]
-        ids, mask = tokenizers.pad(rows, self.config.length, self._network.pad_id)
+        ids, mask = tokenizers.pad(rows, self.config.length, self.network.pad_id)
         pixels = [images.prepare(image, self._images) for image in prompt.images]
         states = self._states(
-            self._network.params,
+            self.network.params,
             jax.device_put(ids),
             jax.device_put(mask),
             jax.device_put(np.stack(pixels)) if pixels else None,
@@ -146,5 +152,5 @@ class MultimodalEncoder:
 
     @functools.cached_property
     def _states(self):
-        encode = functools.partial(self._network.model.encode, layer=self.config.layer)
+        encode = functools.partial(self.network.model.encode, layer=self.config.layer)
         return jax.jit(encode)

@@ -11,7 +11,7 @@ import functools
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +26,6 @@ from mimir_jax.encoders.cache import ContentCache
 from mimir_jax.errors import InputError
 from mimir_jax.models import condition, functional
 from mimir_jax.parallel import context
-
-if TYPE_CHECKING:
-    pass
 
 _ANSWERS = "answers"  # tokens of the answers in `llm`, cached beside the features
 
@@ -189,10 +186,23 @@ class TextEncoder:
             rests["instructions"] = self._cut_for_instructions(caption)[1]
         return rests
 
+    def query_ids(self, caption: str) -> list[int]:
+        """Returns the tokens of the caption's chat turn for the LLM, at most `length`.
+
+        Too long a caption is cut, its turn is closed: an open one would be continued by the LLM,
+        not answered (M-U4).
+        """
+        return self._query_row(self._cut_for_query(caption)[0])
+
+    def instruction_ids(self, caption: str) -> list[list[int]]:
+        """Returns the tokens of each instruction turn with the whole caption."""
+        turns = chat.instruction_turns(caption, self._config)
+        return [chat.tokenize(self._llm.tokenizer, turn) for turn in turns]
+
     @context.no_mesh()
     def llm_branches(self, caption: str) -> tuple[np.ndarray, list[np.ndarray]]:
         """Returns the LLM's states at the caption (n, e), and at each sampled answer (k_i, e)."""
-        query = self._query(caption)
+        query = self.query_ids(caption)
         generation = jax.device_get(self._generate(caption))
         pairs = zip(generation.states, generation.mask, strict=True)
         return generation.prompt_states[0][: len(query)], [states[keep] for states, keep in pairs]
@@ -222,7 +232,7 @@ class TextEncoder:
         The third result (k, n) holds the answer tokens among them.
         """
         length, mode, pad_id = self._config.length, self._config.llm_tokens, self._llm.pad_id
-        query = self._query(caption)
+        query = self.query_ids(caption)
         if mode == "query":
             ids, mask = tokenizers.pad([query], length, pad_id)
             states = self._encode_llm(self._llm.params, jax.device_put(ids), jax.device_put(mask))
@@ -245,7 +255,7 @@ class TextEncoder:
     def _generate(self, caption: str) -> decoding.Generation:
         """Samples `num_answers` answers; their keys depend on caption and seed alone."""
         config, llm = self._config, self._llm
-        query = self._query(caption)
+        query = self.query_ids(caption)
         ids, mask = tokenizers.pad([query] * config.num_answers, config.length, llm.pad_id)
         digest = hashing.content_key(caption, str(self._seed))
         key = jax.random.key(int.from_bytes(digest[:4], "little"))
@@ -269,20 +279,16 @@ class TextEncoder:
         A caption too long for them is cut, not the instruction behind it (M-U4).
         """
         llm = self._llm
-        rows = self._instruction_rows(self._cut_for_instructions(caption)[0])
+        rows = self.instruction_ids(self._cut_for_instructions(caption)[0])
         ids, mask = tokenizers.pad(rows, self._config.instruction_length, llm.pad_id)
         states = self._encode_llm(llm.params, jax.device_put(ids), jax.device_put(mask))
         return states[np.arange(len(rows)), mask.sum(1) - 1]
-
-    def _instruction_rows(self, caption: str) -> list[list[int]]:
-        turns = chat.instruction_turns(caption, self._config)
-        return [chat.tokenize(self._llm.tokenizer, turn) for turn in turns]
 
     def _cut_for_instructions(self, caption: str) -> tuple[str, str]:
         """Splits `caption` into the part that fits every instruction turn and the rest."""
 
         def excess(text: str) -> int:
-            longest = max((len(row) for row in self._instruction_rows(text)), default=0)
+            longest = max((len(row) for row in self.instruction_ids(text)), default=0)
             return longest - self._config.instruction_length
 
         return tokenizers.cut_until(self._llm.tokenizer, caption, excess)
@@ -303,20 +309,13 @@ class TextEncoder:
                 f"empty caption, got {length}; set a larger {flag('system.text.length')}"
             )
         limit = self._config.instruction_length
-        for text, row in zip(self._config.instructions, self._instruction_rows(""), strict=True):
+        for text, row in zip(self._config.instructions, self.instruction_ids(""), strict=True):
             if len(row) > limit:
                 raise InputError(
                     f"instruction {text[:60]!r} must fit text.instruction_length={limit} tokens as "
                     f"a chat turn, got {len(row)}; shorten it, or train with a larger "
                     f"{flag('system.text.instruction_length')}"
                 )
-
-    def _query(self, caption: str) -> list[int]:
-        """Returns the tokens of the caption's turn; too long a caption is cut, its turn is closed.
-
-        An open turn would be continued by the LLM, not answered (M-U4).
-        """
-        return self._query_row(self._cut_for_query(caption)[0])
 
     def _query_row(self, caption: str) -> list[int]:
         turn = chat.caption_turn(caption, self._config)

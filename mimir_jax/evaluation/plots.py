@@ -91,7 +91,7 @@ def plot_features(
     chart.savefig(path)
 
 
-def _embed_tsne(points: Points, *, seed: int = 0) -> Float[np.ndarray, "n 2"]:
+def embed_tsne(points: Points, *, seed: int = 0) -> Float[np.ndarray, "n 2"]:
     """Maps points to the plane by t-SNE, initialised with their principal components.
 
     Equal points, such as those of equal answers, stay equal.
@@ -106,7 +106,7 @@ def _embed_tsne(points: Points, *, seed: int = 0) -> Float[np.ndarray, "n 2"]:
 
 
 def _scatter(axes: Any, groups: Mapping[str, np.ndarray], title: str) -> None:
-    points = _embed_tsne(np.concatenate(list(groups.values())))
+    points = embed_tsne(np.concatenate(list(groups.values())))
     first = 0
     for number, (name, group) in enumerate(groups.items()):
         part = points[first : first + len(group)]

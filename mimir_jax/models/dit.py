@@ -180,7 +180,7 @@ class DiT(nnx.Module):
         x = jnp.concatenate([self.text(text), self.patch(self._patchify(latents))], axis=1)
         x = self._add_positions(x, whole, length, before)  # (b, s, d)
         tokens = x.shape[1]
-        pad = _pad(tokens, context.num_shards("act_length"))
+        pad = sequence_padding(tokens, context.num_shards("act_length"))
         x = jnp.pad(x, ((0, 0), (0, pad), (0, 0))) if pad else x
         x = context.constrain(x, "act_batch", "act_length", "act_embed")
         is_text = jnp.arange(x.shape[1]) < length
@@ -363,7 +363,7 @@ def sequence_length(cfg: DiTConfig, shape: tuple[int, ...], length: int) -> int:
     """Returns the tokens of `length` text tokens and latents of `shape`, padding included."""
     patches = (cfg.temporal_patch or 1, cfg.patch, cfg.patch)
     tokens = length + math.prod(n // p for n, p in zip(shape[1:4], patches, strict=True))
-    return tokens + _pad(tokens, context.num_shards("act_length"))
+    return tokens + sequence_padding(tokens, context.num_shards("act_length"))
 
 
 def padded_frames(frames: int, cfg: DiTConfig) -> int:
@@ -381,7 +381,7 @@ def pad_frames(latents: Float[Array, "b t h w c"], cfg: DiTConfig) -> Float[Arra
     return jnp.concatenate([latents[:, :1]] * extra + [latents], axis=1)
 
 
-def _pad(tokens: int, num_shards: int) -> int:
+def sequence_padding(tokens: int, num_shards: int) -> int:
     """Returns the padding that splits a sequence into `num_shards` equal parts of whole tiles.
 
     A TPU tile holds 16 rows of 16-bit numbers. The TPU compiler fails on parts that end within a

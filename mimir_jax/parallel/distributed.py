@@ -102,7 +102,7 @@ def session(launch: Launch, facts: Mapping[str, Any]) -> Iterator[None]:
     Raises:
         ValueError: on every process, if one is missing or would run something else.
     """
-    address = _find_coordinator(launch)
+    address = find_coordinator(launch)
     if address is None:
         yield
         return
@@ -200,8 +200,12 @@ def join_rows(rows: np.ndarray, count: int) -> np.ndarray:
     return multihost_utils.process_allgather(rows, tiled=True)[:count]
 
 
-def _find_coordinator(launch: Launch) -> tuple[str, int, int] | None:
-    """Returns coordinator, number of processes and own index; None for a single process."""
+def find_coordinator(launch: Launch) -> tuple[str, int, int] | None:
+    """Returns coordinator, number of processes and own index; None for a single process.
+
+    Raises:
+        InputError: if the scheduler does not tell where process 0 is.
+    """
     if launch.coordinator is not None:
         return launch.coordinator, launch.num_processes, launch.process_id
     if launch.alone:

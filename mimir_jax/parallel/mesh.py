@@ -58,7 +58,7 @@ def make_mesh(
             f"set them with {setting}"
         )
     shape = tuple(len(devices) // given if s == -1 else s for s in sizes)
-    return Mesh(_grid(shape, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return Mesh(make_grid(shape, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def own_mesh(sizes: Sequence[int], *, setting: str = "--config.mesh.*") -> Mesh | None:
@@ -121,8 +121,16 @@ def device_bytes(tree: Any) -> int:
     )
 
 
-def _grid(shape: Sequence[int], devices: Sequence[Any]) -> np.ndarray:
-    """Lays devices out with the slow network along the outermost axes."""
+def make_grid(shape: Sequence[int], devices: Sequence[Any]) -> np.ndarray:
+    """Lays devices out with the slow network along the outermost axes.
+
+    Args:
+        shape: Sizes of the mesh axes.
+        devices: As many as fit, in any order.
+
+    Raises:
+        InputError: if `data` and `fsdp` cannot span the slices or hosts.
+    """
     granules = collections.Counter(map(_granule, devices))
     number = len(granules)
     if number == 1:

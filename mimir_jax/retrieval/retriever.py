@@ -31,7 +31,7 @@ class Retriever:
     """
 
     def __init__(self, index: Index, config: RetrievalConfig, *, seed: int = 0):
-        self._index, self.config, self._seed = index, config, seed
+        self.index, self.config, self._seed = index, config, seed
 
     def first(self, caption: str, *, exclude: Collection[str] = ()) -> Document | None:
         """Returns the best document for a caption; None where no other shares a word with it.
@@ -74,7 +74,7 @@ class Retriever:
             InputError: as `first`.
         """
         digest = hashing.content_key("any document", caption, str(self._seed), str(number))
-        rng, memory = np.random.default_rng(list(digest)), self._index.memory
+        rng, memory = np.random.default_rng(list(digest)), self.index.memory
         own, excluded = words(caption), set(exclude)
         for place in rng.integers(len(memory), size=_TRIES).tolist():
             document = memory[place]
@@ -93,11 +93,11 @@ class Retriever:
             count: How many documents.
             exclude: As in `first`.
         """
-        own, memory = words(caption), self._index.memory
-        itself = self._index.relevance(own, own)
+        own, memory = words(caption), self.index.memory
+        itself = self.index.relevance(own, own)
         depth = max(32, 4 * count)
         while True:
-            hits = self._index.search(query, depth)
+            hits = self.index.search(query, depth)
             taken: list[Document] = []
             texts: list[list[str]] = []
             repeats = 0
@@ -121,7 +121,7 @@ class Retriever:
         return taken
 
     def _nothing_else(self, caption: str) -> InputError:
-        memory = self._index.memory
+        memory = self.index.memory
         return InputError(
             f"memory {memory.folder} must hold a document besides the query itself, got "
             f"{len(memory)} of it: {caption[:80]!r}; append others, or go without retrieval"
@@ -130,5 +130,5 @@ class Retriever:
     def _alike(self, query: list[str], text: list[str], itself: float | None = None) -> bool:
         """Whether a text is almost as relevant to `query` as `query` itself."""
         if itself is None:
-            itself = self._index.relevance(query, query)
-        return self._index.relevance(query, text) >= self.config.near_duplicate * itself
+            itself = self.index.relevance(query, query)
+        return self.index.relevance(query, text) >= self.config.near_duplicate * itself

@@ -155,7 +155,7 @@ def _known_one(
     else:
         clean, keep = encoder.encode_video(request.video[None]), None
         if request.mask is not None:
-            keep = ~_latent_mask(request.mask, request.video.shape[:3], clean.shape[1:4])[None]
+            keep = ~latent_mask(request.mask, request.video.shape[:3], clean.shape[1:4])[None]
     extra = system.padded_frames(clean.shape[1]) - clean.shape[1]  # as training pads
     clean = jnp.concatenate([clean[:, :1]] * extra + [clean], axis=1)
     if keep is not None:
@@ -163,7 +163,7 @@ def _known_one(
     return clean, keep
 
 
-def _latent_mask(
+def latent_mask(
     mask: Bool[np.ndarray, "..."], size: Sequence[int], latent: Sequence[int]
 ) -> Bool[np.ndarray, "t h w 1"]:
     """Returns the latents that any pixel of a mask falls into; the first one is of one frame."""

@@ -47,7 +47,7 @@ def build(
     groups, unmatched = clips.match({n: clips.read_folder(f) for n, f in folders.items()})
     seed = secrets.randbits(64) if seed is None else seed
     rng = random.Random(seed)
-    drawn = _draw_pairs(groups, pairs, rng)
+    drawn = draw_pairs(groups, pairs, rng)
     drawn = _name_videos(drawn, rng)
     key = form.Key(
         study="",
@@ -101,10 +101,19 @@ def render(key: form.Key) -> str:
     return html
 
 
-def _draw_pairs(
+def draw_pairs(
     groups: Sequence[Mapping[str, clips.Clip]], count: int | None, rng: random.Random
 ) -> list[tuple[str, form.Side, form.Side]]:
-    """Draws (prompt, left, right), with every two systems, prompt and side as often as another."""
+    """Draws (prompt, left, right), with every two systems, prompt and side as often as another.
+
+    Args:
+        groups: Clips of each prompt by system.
+        count: Number of pairs; None takes all there are.
+        rng: Draws.
+
+    Raises:
+        InputError: for more pairs than there are, or none.
+    """
     duels = list(combinations(groups[0], 2))
     total = len(duels) * len(groups)
     count = total if count is None else count

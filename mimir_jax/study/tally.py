@@ -225,7 +225,7 @@ def _interval(
     met: Float[np.ndarray, "s s"],
     rng: np.random.Generator,
 ) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
-    low, high = _wilson_intervals(_rates(wins, met), met)
+    low, high = wilson_intervals(_rates(wins, met), met)
     resampled = _resample(votes, len(met), rng)  # (resamples, s)
     for system in range(len(met)):
         found = resampled[:, system]
@@ -236,7 +236,7 @@ def _interval(
     return low, high
 
 
-def _wilson_intervals(
+def wilson_intervals(
     rate: Float[np.ndarray, " s"], met: Float[np.ndarray, "s s"]
 ) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
     """Returns Wilson intervals of means over opponents, at their effective number of answers."""

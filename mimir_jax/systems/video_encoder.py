@@ -57,6 +57,7 @@ class VideoEncoder(clip_encoder.ClipEncoder):
 
     Attributes:
         text: Encodes the captions.
+        first_frames: Encodes first frames; None where the network reads none.
     """
 
     def __init__(
@@ -68,26 +69,26 @@ class VideoEncoder(clip_encoder.ClipEncoder):
     ):
         super().__init__(config, system, codec_params)
         self.text, self.padded = text, text.padded
-        self._first_frames = None
+        self.first_frames = None
         if "first_frame" in system.request_fields:
-            self._first_frames = first_frames.FirstFrameEncoder(
+            self.first_frames = first_frames.FirstFrameEncoder(
                 config.system.first_frame, system.codec, codec_params, config.seed
             )
 
     def encode_features(self, records: Mapping[str, Any]) -> base.Features:
         """Returns the features of `records["caption"]`, and those of first frames where read."""
         text = self.text.encode(records["caption"])
-        if self._first_frames is None:
+        if self.first_frames is None:
             return text
-        mean, logvar = self._first_frames.encode(np.asarray(records["video"])[:, 0])
+        mean, logvar = self.first_frames.encode(np.asarray(records["video"])[:, 0])
         return text_to_video.FirstFrameMoments(text, mean, logvar)
 
     def feature_identity(self) -> dict[str, Any]:
         """Returns what the features of captions and first frames depend on."""
         identity = self.text.identity()
-        if self._first_frames is None:
+        if self.first_frames is None:
             return identity
-        return identity | {"first_frame": self._first_frames.identity()}
+        return identity | {"first_frame": self.first_frames.identity()}
 
     def null_batch_features(self, rows: int) -> base.Features | None:
         """Returns the features of empty captions, where the system encodes its null."""
@@ -123,10 +124,10 @@ class VideoEncoder(clip_encoder.ClipEncoder):
             features: Features of the prompts.
             frames: One per prompt, or None, which stands for latents of zeros.
         """
-        if self._first_frames is None or all(frame is None for frame in frames):
+        if self.first_frames is None or all(frame is None for frame in frames):
             return features
         given = [frame for frame in frames if frame is not None]
-        latents = iter(self._system.scale_image(self._first_frames.encode_clean(given)))
+        latents = iter(self._system.scale_image(self.first_frames.encode_clean(given)))
         shape = self._system.codec.latent_shape(1, *given[0].shape[:2])
         rows = [np.zeros(shape, np.float32) if f is None else next(latents) for f in frames]
         return text_to_video.FirstFrameFeatures(features, np.stack(rows))
@@ -142,7 +143,7 @@ class VideoEncoder(clip_encoder.ClipEncoder):
     def _with_images(
         self, features: base.Features, requests: Sequence[base.Request]
     ) -> base.Features:
-        if self._first_frames is None:
+        if self.first_frames is None:
             return features
         continues = [request.extend is not None for request in requests]
         if self._config.system.first_frame.continuation and all(continues):

@@ -267,13 +267,13 @@ def _on_host(leaf: jax.Array) -> tuple[str, bool] | None:
 
 def _on_devices(leaf: jax.Array) -> tuple[str, bool]:
     # One after the other: collectives of programs that run at once can wait for each other on CPUs.
-    total, finite = jax.device_get(_sum(leaf))
+    total, finite = jax.device_get(sum_on_device(leaf))
     return checksums.as_text(int(total)), bool(finite)
 
 
 @jax.jit
-def _sum(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the checksum of an array, and whether it is finite."""
+def sum_on_device(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the checksum of an array (`checksums.of_array`), and whether it is finite."""
     bits = x.astype(jnp.uint8) if x.dtype == bool else x
     if not jnp.issubdtype(bits.dtype, jnp.unsignedinteger):
         bits = jax.lax.bitcast_convert_type(bits, f"uint{8 * bits.dtype.itemsize}")

@@ -58,7 +58,7 @@ def test_folder_reads_the_layouts_of_other_trainers(tmp_path, layout):
         _names(tmp_path / f"videos/{name}.mp4", "never opened")
     LAYOUTS[layout](tmp_path)
     source = folder.VideoFolder(tmp_path, frames=2, **SIZE)
-    assert source.files == ["videos/a.mp4", "videos/b.mp4"] and source._captions == [("a",), ("b",)]
+    assert source.files == ["videos/a.mp4", "videos/b.mp4"] and source.captions == [("a",), ("b",)]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_folder_compares_names_in_one_form(tmp_path, stored, written):
     _names(tmp_path / stored, "never opened")
     video_files.write_captions(tmp_path, {written.format(folder=tmp_path): " a\n\u200dcat "})
     source = folder.VideoFolder(tmp_path, frames=2, **SIZE)
-    assert source.files == [stored] and source._captions == [("a \u200dcat",)]
+    assert source.files == [stored] and source.captions == [("a \u200dcat",)]
 
 
 def test_folder_reads_a_name_that_is_not_utf8(tmp_path):
@@ -216,7 +216,7 @@ def test_a_text_captions_all_clips_of_its_name(tmp_path):
     (tmp_path / "b.TXT").write_text("a dog")
     source = folder.VideoFolder(tmp_path, frames=2, **SIZE)
     assert source.files == ["a.mp4", "a.webm", "b.MP4"]
-    assert source._captions == [("a cat",), ("a cat",), ("a dog",)]
+    assert source.captions == [("a cat",), ("a cat",), ("a dog",)]
 
 
 def test_folder_refuses_text_without_a_clip(tmp_path):

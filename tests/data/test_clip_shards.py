@@ -39,7 +39,7 @@ def packed(clips, tmp_path):
     source = folder_lib.VideoFolder(clips, **SIZE)
     entries = [
         clip_shards.Entry(file, (clips / file).stat().st_size, captions)
-        for file, captions in zip(source.files, source._captions, strict=True)
+        for file, captions in zip(source.files, source.captions, strict=True)
     ]
     plan = clip_shards.plan(entries[::-1], 2 * max(entry.size for entry in entries) - 1000)
     assert [len(part) for part in plan.parts] == [2, 2, 1]

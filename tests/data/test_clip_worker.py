@@ -10,7 +10,7 @@ import pytest
 import video_files
 from PIL import Image
 
-from mimir_jax.data import clip_worker, loader, video_io
+from mimir_jax.data import clip_worker, covering, loader, video_io
 from mimir_jax.data.sources import folder
 
 SIZE = dict(height=12, width=16)
@@ -44,7 +44,7 @@ def large_gif(tmp_path_factory):
 
 def test_a_worker_gives_what_reading_gives(tmp_path):
     video_files.write_clip(tmp_path / "a.mp4", 6)
-    fit = lambda frame, aspect: clip_worker._fit((12, 16), clip_worker.ANY_SIZE, frame, aspect)  # noqa: E731
+    fit = lambda frame, aspect: covering.resize_cover(frame, 12, 16, pixel_aspect=aspect)  # noqa: E731
     own = video_io.read_clip(tmp_path / "a.mp4", lambda line: np.arange(2), fit)
     np.testing.assert_array_equal(read(tmp_path / "a.mp4"), own)
 

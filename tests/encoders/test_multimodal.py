@@ -153,7 +153,7 @@ def test_turns_keep_images_where_they_stand(encoder):
     assert tokenizer.decode(shorter).replace("> .", ">.") == expected
     try:
         tokenizer.chat_template = LLAVA_TEMPLATE
-        assert encoder.tokenization._render(body) == f"USER: {body} "
+        assert encoder.tokenization.render(body) == f"USER: {body} "
         tokenizer.chat_template = "{{ bos_token }}"
         with pytest.raises(InputError, match="must show the text of a user's turn"):
             encoder.tokenization.ids(prompt)
@@ -259,5 +259,5 @@ def test_a_quantised_llava_is_near_and_has_an_identity_of_its_own(encoder, folde
     ours, reference = (np.float64(e.encode(prompts).states) for e in (quantised, encoder))
     assert 0 < np.linalg.norm(ours - reference) < 0.05 * np.linalg.norm(reference)
     assert quantised.identity()["quantize"] == "int8" and "quantize" not in encoder.identity()
-    targets = quantised._network.model.targets
+    targets = quantised.network.model.targets
     assert {path.split("/")[0] for path in targets} == {"vit", "llm"}

@@ -46,8 +46,9 @@ def test_features_do_not_depend_on_the_batch(encoder):
 def test_encoders_split_over_devices_give_the_same_features(encoder):
     mesh = mesh_lib.own_mesh((1, -1, 1, 1))
     split = text_lib.TextEncoder(CONFIG, use_llm=True, seed=0, mesh=mesh)
-    for own, other in ((split._t5, encoder._t5), (split._llm, encoder._llm)):
-        placed, whole = (mesh_lib.device_bytes(e.params) for e in (own, other))
+    for name, network in encoder.networks.items():
+        networks = (split.networks[name], network)
+        placed, whole = (mesh_lib.device_bytes(network.params) for network in networks)
         assert placed < 0.2 * whole
     want = encoder.encode([CAPTION])
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)  # noqa: E731
@@ -68,7 +69,7 @@ def test_answers_differ_by_seed_while_the_rest_stays(encoder):
     # Invariant 5 of the reference sheet, M-U3 and M-U13.
     first = encoder.encode([CAPTION])
     second = text_lib.TextEncoder(CONFIG, use_llm=True, seed=1).encode([CAPTION])
-    query = len(encoder._query(CAPTION))
+    query = len(encoder.query_ids(CAPTION))
     np.testing.assert_array_equal(first.llm[:, :, :query], second.llm[:, :, :query])
     assert (first.llm != second.llm).any()
     assert (first.llm[0, 0] != first.llm[0, 1]).any()
@@ -80,7 +81,7 @@ def test_token_modes_are_parts_of_both(encoder, mode):
     both = encoder.encode([CAPTION])
     config = dataclasses.replace(CONFIG, llm_tokens=mode)
     part = text_lib.TextEncoder(config, use_llm=True, seed=0).encode([CAPTION])
-    query = len(encoder._query(CAPTION))
+    query = len(encoder.query_ids(CAPTION))
     assert part.llm.shape[1] == (1 if mode == "query" else 3)
     for k in range(part.llm.shape[1]):
         got = part.llm[0, k][part.llm_mask[0, k]]
@@ -107,7 +108,7 @@ def test_answers_are_the_text_of_what_was_decoded_once(monkeypatch):
     out = encoder.encode([CAPTION])
     assert len(calls) == 1
     states = encoder.llm_branches(CAPTION)[1][0]  # of the whole answer
-    query = len(encoder._query(CAPTION))
+    query = len(encoder.query_ids(CAPTION))
     np.testing.assert_array_equal(out.llm[0, 0, query : query + len(states)], states)
 
 
@@ -115,9 +116,9 @@ def test_answers_are_the_text_of_what_was_decoded_once(monkeypatch):
 def test_answers_end_where_their_states_do():
     tight = dataclasses.replace(CONFIG, length=24)
     encoder = text_lib.TextEncoder(tight, use_llm=True, seed=0)
-    room = 24 - len(encoder._query(CAPTION))
+    room = 24 - len(encoder.query_ids(CAPTION))
     for answer in encoder.answers(CAPTION):
-        ids = encoder._llm.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        ids = encoder.networks["llm"].tokenizer(answer, add_special_tokens=False)["input_ids"]
         assert 0 < len(ids) <= room
     query = text_lib.TextEncoder(dataclasses.replace(tight, llm_tokens="query"), use_llm=True)
     assert query.answers(CAPTION) == []
@@ -135,16 +136,20 @@ def test_a_long_caption_is_cut_for_every_reader_and_stops_nothing(encoder):
     kept = LONG.strip().removesuffix(rests["instructions"]).strip()
     assert encoder.truncated(kept)["instructions"] == ""
     # As many tokens as fit, and the instructions whole behind them.
-    rows = encoder._instruction_rows(kept)
+    rows = encoder.instruction_ids(kept)
     assert 120 < max(len(row) for row in rows) <= 128
     alike = encoder.encode([kept]).instructions
     np.testing.assert_array_equal(out.instructions, alike)
     assert (alike != encoder.encode([kept[: len(kept) // 2]]).instructions).any()
-    read = encoder._llm.tokenizer.decode(encoder._query(LONG), skip_special_tokens=True).strip()
+    read = (
+        encoder.networks["llm"]
+        .tokenizer.decode(encoder.query_ids(LONG), skip_special_tokens=True)
+        .strip()
+    )
     assert read == LONG.strip().removesuffix(rests["llm"]).strip()
-    assert len(encoder._query(LONG)) <= CONFIG.length
-    begun = encoder._query("")[-1]  # where the assistant begins
-    assert encoder._query(LONG)[-1] == encoder._query(CAPTION)[-1] == begun
+    assert len(encoder.query_ids(LONG)) <= CONFIG.length
+    begun = encoder.query_ids("")[-1]  # where the assistant begins
+    assert encoder.query_ids(LONG)[-1] == encoder.query_ids(CAPTION)[-1] == begun
     assert not any(encoder.truncated(CAPTION).values())
 
 
@@ -156,7 +161,7 @@ def test_a_length_without_room_for_a_turn_is_refused():
 
 @pytest.mark.parametrize("text", ["漢字" * 30, "a café " * 30], ids=["chinese", "accents"])
 def test_text_is_cut_between_characters(encoder, text):
-    tokenizer = encoder._t5.tokenizer
+    tokenizer = encoder.networks["t5"].tokenizer
     for length in range(20, 27):  # ends inside a character for some of them
         kept, rest = tokenizers.cut(tokenizer, text, length)
         assert kept and rest and text.strip() in (kept + rest, f"{kept} {rest}")
@@ -341,6 +346,7 @@ def test_damaged_tokenizer_is_one_line(llm_folder, content):
 
 @pytest.mark.parametrize("text", ["Zebra ééé 漢字 42%", "  two   spaces"])
 def test_shipped_tokenizers_encode_any_text(encoder, text):
-    for tokenizer in (encoder._t5.tokenizer, encoder._llm.tokenizer):
+    for network in encoder.networks.values():
+        tokenizer = network.tokenizer
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids).strip() == text.strip()

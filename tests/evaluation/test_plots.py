@@ -24,6 +24,6 @@ def test_features_of_branches_and_runs_are_drawn(tmp_path):
 
 def test_equal_points_stay_equal():
     points = np.repeat(np.random.default_rng(0).normal(size=(3, 4)), 2, axis=0)
-    placed = plots._embed_tsne(points)
+    placed = plots.embed_tsne(points)
     assert placed.shape == (6, 2) and np.isfinite(placed).all()
-    assert (plots._embed_tsne(np.ones((4, 3))) == 0).all()
+    assert (plots.embed_tsne(np.ones((4, 3))) == 0).all()

@@ -191,7 +191,7 @@ def test_mutated_captions_are_read_or_refused_in_one_line(clips, tmp_path, tried
         (folder / name).write_bytes(mutated(lists[name].encode(), rng))
         try:
             source = folder_lib.VideoFolder(folder, **GEOMETRY)
-            assert all(isinstance(text, str) and text for row in source._captions for text in row)
+            assert all(isinstance(text, str) and text for row in source.captions for text in row)
         except InputError as error:
             assert "\n" not in str(error) and str(folder) in str(error), error
         tried("mutated list of captions, read or refused")

@@ -64,7 +64,7 @@ def test_xla_kernel_takes_queries_in_chunks_by_the_scores_of_one_device(monkeypa
 
 def test_masked_keys_move_behind_a_length(qkv):
     q, k, v = qkv
-    moved_k, moved_v, lengths = kernels._masked_last(k, v, TEXT_MASK, pad=2)
+    moved_k, moved_v, lengths = kernels.move_masked_last(k, v, TEXT_MASK, pad=2)
     assert lengths.tolist() == [6 + 3, 6 + 1]
     ours = jax.nn.dot_product_attention(q, moved_k, moved_v, key_value_seq_lengths=lengths)
     assert relative_error(ours, kernels.xla(q, k, v, TEXT_MASK, pad=2)) < 1e-6

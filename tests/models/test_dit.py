@@ -141,7 +141,7 @@ def test_fresh_blocks_are_the_identity_and_the_output_is_zero():
 
 
 def test_learned_table_begins_as_sincos():
-    table = dit._learned_positions(tiny("5b-i2v"), rngs=Rngs(params=0))[...]
+    table = dit.DiT(tiny("5b-i2v", num_layers=1), rngs=Rngs(params=0)).positions[...]
     np.testing.assert_array_equal(table[:7], 0.0)
     np.testing.assert_allclose(table[7:], rope.sincos_3d((3, 6, 9), 48), atol=1e-6)
 
@@ -282,6 +282,6 @@ def test_padding_prepends_copies_of_the_first_frame(variant, frames, padded):
 
 
 def test_parts_of_a_split_sequence_are_whole_tiles():
-    assert dit._pad(17780, 1) == 0
-    assert (17780 + dit._pad(17780, 4)) / 4 == 4448
-    assert dit._pad(76, 8) == 4
+    assert dit.sequence_padding(17780, 1) == 0
+    assert (17780 + dit.sequence_padding(17780, 4)) / 4 == 4448
+    assert dit.sequence_padding(76, 8) == 4

@@ -133,7 +133,7 @@ def test_tiling_matches_diffusers(height, width):
 
 def test_tile_sizes_of_the_released_model():
     scales = ((8, 1), (1, 8))
-    plans = [tiling._scaled(p, *s) for p in tiling._plans(VAEConfig()) for s in scales]
+    plans = [p.scaled(*s) for p in tiling.make_plans(VAEConfig()) for s in scales]
     assert [(p.tile, p.stride, p.blend, p.keep) for p in plans] == [
         (240, 200, 5, 25),
         (30, 25, 40, 200),
@@ -301,7 +301,12 @@ def test_frame_convolution_gradient_matches_autodiff(stride, padding, size):
 
     @jax.jit
     def gradients(x, kernel):
-        plain = functools.partial(convolution._nhwc, padding=padding, stride=stride)
+        plain = functools.partial(
+            jax.lax.conv_general_dilated,
+            window_strides=(stride, stride),
+            padding=padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
         y, vjp = jax.vjp(plain, x, kernel)
         ours, our_vjp = jax.vjp(lambda x, k: convolution.conv2d(x, k, stride, padding), x, kernel)
         return (ours, *our_vjp(jnp.sin(y))), (y, *vjp(jnp.sin(y)))

@@ -84,17 +84,17 @@ def test_a_place_needs_both_of_its_numbers(place):
 
 
 def test_slurm_is_asked_and_one_process_alone_starts_nothing(monkeypatch):
-    assert distributed._find_coordinator(distributed.Launch()) is None
+    assert distributed.find_coordinator(distributed.Launch()) is None
     slurm = dict(
         SLURM_JOB_ID="4096", SLURM_STEP_NODELIST="node[07-08]", SLURM_NTASKS="2",
         SLURM_PROCID="1", SLURM_LOCALID="0",
     )  # fmt: skip
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)
-    assert distributed._find_coordinator(distributed.Launch()) == ("node07:61440", 2, 1)
+    assert distributed.find_coordinator(distributed.Launch()) == ("node07:61440", 2, 1)
     assert distributed.place() == (1, 2)
     assert distributed.place(count=1) == (0, 1)
     assert distributed.place(3, 4) == (3, 4)
-    assert distributed._find_coordinator(distributed.Launch(num_processes=1)) is None
+    assert distributed.find_coordinator(distributed.Launch(num_processes=1)) is None
     monkeypatch.setenv("SLURM_NTASKS", "1")
-    assert distributed._find_coordinator(distributed.Launch()) is None
+    assert distributed.find_coordinator(distributed.Launch()) is None

@@ -67,7 +67,7 @@ def laid_out(sizes, slices):
     """Slice of each device of a mesh over `slices` granules of as many devices as fit."""
     each = math.prod(sizes) // slices
     devices = [Chip(i, i // each) for i in range(math.prod(sizes))]
-    return np.vectorize(lambda d: d.slice_index)(mesh._grid(sizes, devices[::-1]))
+    return np.vectorize(lambda d: d.slice_index)(mesh.make_grid(sizes, devices[::-1]))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_mesh_refuses_context_or_tensor_across_slices():
 def test_mesh_refuses_slices_of_different_sizes():
     devices = [Chip(i, int(i > 2)) for i in range(8)]
     with pytest.raises(ValueError, match="equally many devices, got .* 3 and 5 devices each"):
-        mesh._grid((2, 4, 1, 1), devices)
+        mesh.make_grid((2, 4, 1, 1), devices)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +117,7 @@ class TpuChip:
 @pytest.mark.parametrize("sizes", [(1, 64, 1, 1), (1, 8, 8, 1), (1, 2, 32, 1), (2, 4, 1, 8)])
 def test_hosts_of_a_described_tpu_slice_are_no_border(sizes):
     chips = [TpuChip(i) for i in range(64)]
-    grid = mesh._grid(sizes, chips)
+    grid = mesh.make_grid(sizes, chips)
     assert grid.shape == sizes and set(grid.flat) == set(chips)
     expected = mesh_utils.create_device_mesh(sizes, chips, allow_split_physical_axes=True)
     assert (grid == expected).all()

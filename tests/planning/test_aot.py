@@ -88,7 +88,7 @@ def test_frozen_networks_are_described_as_they_are_loaded(sharded):
     mesh = mesh_lib.make_mesh(sharded.mesh.sizes)
     described = mesh_lib.device_bytes(frozen(sharded, mesh))
     encoder = systems.make_encoder(sharded, systems.make_system(sharded))
-    loaded = (encoder.codec_params, encoder.text._t5.params, encoder.text._llm.params)
+    loaded = [encoder.codec_params, *(n.params for n in encoder.text.networks.values())]
     assert described == sum(x.nbytes for x in jax.tree.leaves(loaded))
 
     text = dataclasses.replace(sharded.system.text, t5_path="-", llm_path=None)

@@ -148,7 +148,7 @@ def test_frozen_networks_count_before_they_are_read(mimir_run, replace, monkeypa
     counted = lambda run: check(run).fixed["frozen networks"]  # noqa: E731
     before = counted(mimir_run)
     encoder = systems.make_encoder(mimir_run, systems.make_system(mimir_run))
-    frozen = (encoder.codec_params, encoder.text._t5.params, encoder.text._llm.params)
+    frozen = [encoder.codec_params, *(n.params for n in encoder.text.networks.values())]
     read = sum(x.nbytes for x in jax.tree.leaves(frozen))
     assert counted(mimir_run) - before == read  # what lies there counts as well
     del kept

@@ -87,13 +87,13 @@ def test_draws_depend_on_their_number_alone(scenes):
     drawn = [retriever.draw(text, i, exclude=["s5"]).id for i in range(30)]
     assert drawn == [retriever.draw(text, i, exclude=["s5"]).id for i in range(30)]
     assert len(set(drawn)) > 3
-    other = Retriever(retriever._index, retriever.config, seed=1)
+    other = Retriever(retriever.index, retriever.config, seed=1)
     assert drawn != [other.draw(text, i, exclude=["s5"]).id for i in range(30)]
 
 
 def test_draws_come_from_the_best(scenes):
     retriever, source = scenes
-    plain = Retriever(retriever._index, RetrievalConfig(top=3, drop_words=0.0))
+    plain = Retriever(retriever.index, RetrievalConfig(top=3, drop_words=0.0))
     text = source.text(9)
     best = [d.id for d in plain.rank(text, words(text), 3, exclude=["s9"])]
     assert {plain.draw(text, i, exclude=["s9"]).id for i in range(40)} == set(best)

@@ -112,7 +112,7 @@ def test_edits_made_together_have_one_strength():
 def test_a_latent_is_made_anew_where_any_of_its_pixels_is():
     mask = np.zeros((9, 8, 8), bool)
     mask[0, 0, 0] = mask[4, 7, 7] = True
-    anew = edits._latent_mask(mask, mask.shape, (3, 2, 2))[..., 0]
+    anew = edits.latent_mask(mask, mask.shape, (3, 2, 2))[..., 0]
     np.testing.assert_array_equal(anew[0], [[True, False], [False, False]])
     np.testing.assert_array_equal(anew[1], [[False, False], [False, True]])
     assert not anew[2].any()

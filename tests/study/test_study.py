@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import collections
 import json
+import random
 import re
 
 import av
@@ -207,7 +208,7 @@ def test_draw_is_even_over_systems_prompts_and_sides(systems, prompts):
     groups = groups_of(names, prompts)
     total = systems * (systems - 1) // 2 * prompts
     for count in {None, total, total // 2 + 1, 3}:
-        drawn = page._draw_pairs(groups, count, page.random.Random(0))
+        drawn = page.draw_pairs(groups, count, random.Random(0))
         assert len(drawn) == len(set(drawn)) == (count or total)
         duels = collections.Counter(frozenset((a.system, b.system)) for _, a, b in drawn)
         asked = collections.Counter(prompt for prompt, _, _ in drawn)
@@ -220,7 +221,7 @@ def test_draw_is_even_over_systems_prompts_and_sides(systems, prompts):
 @pytest.mark.parametrize("count", [0, -1, 10])
 def test_draw_refuses_more_pairs_than_there_are(count):
     with pytest.raises(ValueError, match=f"pairs must be 1 to 9, .* got {count}"):
-        page._draw_pairs(groups_of("abc", 3), count, page.random.Random(0))
+        page.draw_pairs(groups_of("abc", 3), count, random.Random(0))
 
 
 def test_build_follows_the_seed(folders, tmp_path):
@@ -367,7 +368,7 @@ def mixed(pair, axis):
 def test_interval_of_independent_answers_is_wilson(tmp_path):
     key = studies.make_key(["a", "b"], 40)
     result = count(tmp_path, key, mixed, mixed)
-    low, high = tally._wilson_intervals(np.array([0.5, 0.5]), np.array([[0.0, 80.0], [80.0, 0.0]]))
+    low, high = tally.wilson_intervals(np.array([0.5, 0.5]), np.array([[0.0, 80.0], [80.0, 0.0]]))
     found = result["axes"][AXES[0]]["systems"]["a"]["interval"]
     assert found[0] <= 100 * low[0] + 0.01 and found[1] >= 100 * high[0] - 0.01
     half = 0.5 * (1.959964**2 / (80 + 1.959964**2)) ** 0.5

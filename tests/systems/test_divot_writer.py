@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from mimir_jax import systems
+from mimir_jax.encoders import decoding
 from mimir_jax.errors import InputError
 from mimir_jax.models.divot import sequences
 from mimir_jax.models.divot.sequences import InputTurn, OutputTurn, TextTurn
 from mimir_jax.systems import clip_turns
+from mimir_jax.systems.divot_llm import context, objective, writer
 from mimir_jax.systems.divot_llm import encoder as encoder_lib
-from mimir_jax.systems.divot_llm import objective, writer
 from tests.systems import agents
 
 CLIPS = np.random.default_rng(0).normal(size=(2, 4, 6)).astype(np.float32)
@@ -28,8 +29,11 @@ def make(form="pretrain", favourite=None, settings=writer.Settings(), **system):
     params = jax.jit(system.model.init)(jax.random.key(0))
     if favourite is not None:
         params = agents.prefer(params, favourite(system.vocab))
-    maker = clip_turns.RowMaker(system.tokenizer, system.rows)
-    return system, params, writer.Writer(system, maker, params, settings)
+    return system, params, writer.Writer(system, turns_of(system), params, settings)
+
+
+def turns_of(system):
+    return clip_turns.RowMaker(system.tokenizer, system.rows)
 
 
 @pytest.mark.slow
@@ -37,7 +41,7 @@ def test_a_clip_is_the_draw_of_one_forward():
     system, params, ours = make()
     page = ours.write_clip("a red circle", seed=3)
     turns = [
-        TextTurn(ids=ours._maker.encode("a red circle")),
+        TextTurn(ids=turns_of(system).encode("a red circle")),
         OutputTurn(tokens=np.zeros((4, 6), np.float32), learn_delimiters=False),
     ]
     row = encoder_lib.stack([sequences.build(turns, system.vocab, system.rows)])
@@ -46,7 +50,7 @@ def test_a_clip_is_the_draw_of_one_forward():
     key = jax.random.split(jax.random.key(3))[1]
     expected = objective.draw(system.model, params, taken, key)
     np.testing.assert_allclose(page.clip, expected, atol=1e-5)
-    mean = writer.Writer(system, ours._maker, params, writer.Settings(choice="mean"))
+    mean = writer.Writer(system, turns_of(system), params, writer.Settings(choice="mean"))
     expected = objective.draw(system.model, params, taken, key, choice="mean")
     np.testing.assert_allclose(mean.write_clip("a red circle").clip, expected, atol=1e-5)
 
@@ -55,7 +59,7 @@ def test_a_clip_is_the_draw_of_one_forward():
 def test_the_likelihood_of_a_clip_is_that_of_its_training_row(form):
     system, params, ours = make(form, max_length=64)
     request = "Generate a video of" if form == "instruct" else ""
-    turns = ours._maker.generation(CLIPS[0], request, "a red circle")
+    turns = turns_of(system).generation(CLIPS[0], request, "a red circle")
     batch = encoder_lib.stack([sequences.build(turns, system.vocab, system.rows)])
     _, values = jax.jit(system.loss)(params, batch, jax.random.key(0))
     found = ours.log_likelihood(CLIPS[0], "a red circle")
@@ -68,7 +72,7 @@ def test_the_likelihood_of_a_clip_is_that_of_its_training_row(form):
 def test_a_description_is_the_likeliest_text_without_tokens_of_clips():
     system, params, ours = make(settings=writer.Settings(text_length=6))
     told = ours.describe(CLIPS)
-    ids = ours._begin([InputTurn(tokens=CLIPS)]).ids
+    ids = context.Context(agents.MODEL, system.vocab, [InputTurn(tokens=CLIPS)]).ids
     clips = CLIPS[None]
     starts = [3 + 6 * n for n in range(2)]
     places = np.array([[np.arange(s, s + 4) for s in starts]])
@@ -88,25 +92,24 @@ def test_a_description_is_the_likeliest_text_without_tokens_of_clips():
         scores = np.array(score(row, len(ids) + len(written)))
         scores[banned] = -np.inf
         written.append(int(scores.argmax()))
-    assert told == ours._decode(written)
+    assert told == ours.decode(written)
     assert ours.describe(CLIPS) == told
     assert ours.describe(CLIPS + 1.0) != told or not told
 
 
 @pytest.mark.slow
 def test_rules_force_the_tokens_of_a_clip_and_mute_them_elsewhere():
-    system, _, ours = make()
+    system = make()[0]
     vocab = system.vocab
     size = system.config.model.llm.vocab_size
     last = jnp.array([vocab.clip[0], vocab.indices[0], vocab.indices[-1], vocab.bos])
     scores = jnp.full((4, size), -1.0)
-    forced = ours._rules.apply(scores, last)
+    forced = writer.make_rules(system, reference=False).apply(scores, last)
     expected = [vocab.indices[0], vocab.indices[1], vocab.clip[1]]
     assert forced[:3].argmax(-1).tolist() == expected and (forced[:3] > -jnp.inf).sum() == 3
     muted = [*vocab.indices, vocab.clip[1]]
     assert (forced[3, jnp.array(muted)] == -jnp.inf).all() and (forced[3] == -1).sum() == size - 5
-    _, _, reference = make(settings=writer.Settings(reference=True))
-    forced = reference._rules.apply(scores, last)
+    forced = writer.make_rules(system, reference=True).apply(scores, last)
     assert (forced[3, jnp.array(muted)] == 0).all() and (forced[3] == -1).sum() == size - 5
 
 
@@ -125,7 +128,7 @@ def test_a_story_reads_each_finished_clip():
     story = ours.write_story("tell a story about a red circle", pages=3)
     assert len(story) == 3 and all(page.clip.shape == (4, 6) for page in story)
     # The second clip, with the first one in its context, by hand.
-    ids = ours._maker.encode("[INST] tell a story about a red circle [/INST]\n")
+    ids = turns_of(system).encode("[INST] tell a story about a red circle [/INST]\n")
     turns = [TextTurn(ids=ids), InputTurn(tokens=story[0].clip[None]), OutputTurn(tokens=CLIPS[0])]
     row = encoder_lib.stack([sequences.build(turns, system.vocab, system.rows)])
     reading = jax.jit(
@@ -150,8 +153,8 @@ def narrow(positions, form="pretrain", **options):
 @pytest.mark.parametrize("form", ["pretrain", "instruct"])
 def test_prompts_without_room_are_refused_before_anything_runs(form, monkeypatch):
     ours = narrow(24, form)
-    monkeypatch.setattr(writer, "_embed", None)  # what every text and clip begins with
-    monkeypatch.setattr(writer, "_draw_clip", None)
+    monkeypatch.setattr(decoding, "generate", None)
+    monkeypatch.setattr(objective, "draw", None)
     for write in (ours.write_clip, ours.write_story):
         with pytest.raises(InputError, match="room for the 4 queries of a clip within the 24 pos"):
             write("a red circle " * 12)
@@ -159,13 +162,18 @@ def test_prompts_without_room_are_refused_before_anything_runs(form, monkeypatch
         ours.describe(CLIPS, "how many objects are there? " * 12)
 
 
-def test_text_ends_where_the_clip_behind_it_must_begin():
-    ours = narrow(32, "instruct", settings=writer.Settings(text_length=64))
-    draft = ours._begin([TextTurn(ids=ours._maker.request("Generate", "a red circle"))])
-    room = 32 - len(draft.ids) - 6
-    assert 0 < room < 20
-    written = ours._write_text(draft, [], jax.random.key(0), leave=ours._clip_length)
-    assert len(written) == room
+def test_text_ends_where_the_clip_behind_it_must_begin(monkeypatch):
+    ours = narrow(48, "instruct", settings=writer.Settings(text_length=64))
+    generate, asked = decoding.generate, []
+
+    def record(*args, **options):
+        asked.append((int(args[3].sum()), options["max_new_tokens"]))
+        return generate(*args, **options)
+
+    monkeypatch.setattr(decoding, "generate", record)
+    ours.write_clip("a red circle")
+    ((read, written),) = asked
+    assert written == 48 - read - 6 and 0 < written < 20
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 6), (21, 4, 6), (1, 4, 7)], ids=str)

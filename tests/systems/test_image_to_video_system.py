@@ -163,8 +163,8 @@ def test_a_run_reads_first_frames_and_its_empty_caption_keeps_them(frozen, tmp_p
     assert batch.features.image_mean.shape == (2, 3, 1, 8, 8, 4)
     for one, other in ((0, 1), (1, 2)):
         assert (batch.features.image_mean[:, one] != batch.features.image_mean[:, other]).any()
-    again = encoder._first_frames.noisy(clips[0, 0], 1)
-    np.testing.assert_array_equal(again, encoder._first_frames.noisy(clips[0, 0].copy(), 1))
+    again = encoder.first_frames.noisy(clips[0, 0], 1)
+    np.testing.assert_array_equal(again, encoder.first_frames.noisy(clips[0, 0].copy(), 1))
     features = system.draw_features(batch.features)
     null = system.with_null(features, batch.null, jnp.array([True, False]))
     np.testing.assert_array_equal(null.image_latents, features.image_latents)

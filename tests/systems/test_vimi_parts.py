@@ -123,9 +123,9 @@ def test_a_llava_learns_and_encodes_prompts(llava_folder, tmp_path):
     )
     image = np.zeros((32, 32, 3), np.uint8)
     assert encoder.encode([Prompt((image, Text("\na cat")))]).mask.sum() > 4
-    model = encoder._network.model
+    model = encoder.network.model
     start = initialization.read_init(f"{llava_folder},{tmp_path / 'llava'}", model)
-    jax.tree.map(np.testing.assert_array_equal, start, encoder._network.params)
+    jax.tree.map(np.testing.assert_array_equal, start, encoder.network.params)
 
 
 @pytest.mark.slow

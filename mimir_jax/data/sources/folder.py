@@ -32,6 +32,7 @@ class VideoFolder(clips.ClipSource):
 
     Attributes:
         files: The videos, by their paths in the folder.
+        captions: Captions of each of them.
         has_conversations: Whether there are conversations about videos.
         left_out: Other files and linked folders, with the reason.
     """
@@ -75,10 +76,10 @@ class VideoFolder(clips.ClipSource):
         talks = captions_lib.read_conversations(self.folder, self.files)
         if split != "all":
             self.files = self._choose(split)
-        self._captions = [captions[file] for file in self.files]
+        self.captions = [captions[file] for file in self.files]
         self._talks = {file: talks[file] for file in self.files if file in talks}
         self.has_conversations = bool(self._talks)
-        self._digest = _digest(self.folder, self.files, self._captions, self._talks)
+        self._digest = _digest(self.folder, self.files, self.captions, self._talks)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -97,7 +98,7 @@ class VideoFolder(clips.ClipSource):
     def _load(
         self, index: int, pick: video_io.Pick
     ) -> tuple[UInt8[np.ndarray, "f h w 3"], tuple[str, ...]]:
-        return self._decode(self.files[index], pick), self._captions[index]
+        return self._decode(self.files[index], pick), self.captions[index]
 
     def _measure(self, index: int) -> tuple[video_io.Timeline, tuple[float, float]]:
         return clip_worker.measure_clip(self.folder / self.files[index], **self._limits)

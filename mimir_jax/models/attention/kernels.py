@@ -110,7 +110,7 @@ def cudnn(
     q: Heads, k: Heads, v: Heads, text_mask: TextMask | None = None, *, pad: int = 0
 ) -> Heads:
     """Fused flash attention of cuDNN."""
-    k, v, count = _masked_last(k, v, text_mask, pad)
+    k, v, count = move_masked_last(k, v, text_mask, pad)
     lengths = {}
     if count is not None:
         lengths = {
@@ -169,14 +169,14 @@ def tokamax(
     """The first kernel of tokamax that supports the inputs: Mosaic, Triton or chunked XLA."""
     import tokamax as library
 
-    k, v, count = _masked_last(k, v, text_mask, pad)
+    k, v, count = move_masked_last(k, v, text_mask, pad)
     y = library.dot_product_attention(
         q, k, v, key_value_seq_lengths=count, implementation=("mosaic", "triton", "xla_chunked")
     )
     return _tag(y)
 
 
-def _masked_last(
+def move_masked_last(
     k: Heads, v: Heads, text_mask: TextMask | None, pad: int
 ) -> tuple[Array, Array, Array | None]:
     """Moves masked keys to the end, before the pads, and counts the others.

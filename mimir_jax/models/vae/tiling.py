@@ -37,12 +37,16 @@ class Plan:
     blend: int
     keep: int
 
+    def scaled(self, into: int, out: int) -> "Plan":
+        """Returns a plan for an input `into` and an output `out` times as large as this one's."""
+        return Plan(self.tile * into, self.stride * into, self.blend * out, self.keep * out)
+
 
 def encode(
     run: Run, video: Float[Array, "b f h w c"], cfg: VAEConfig | ImageVAEConfig
 ) -> Float[Array, "b t h2 w2 z"]:
     """Encodes tile by tile; small frames are a single tile."""
-    plans = [_scaled(plan, cfg.spatial_compression, 1) for plan in _plans(cfg)]
+    plans = [plan.scaled(cfg.spatial_compression, 1) for plan in make_plans(cfg)]
     return _tiled(run, video, plans)
 
 
@@ -50,11 +54,11 @@ def decode(
     run: Run, latents: Float[Array, "b t h w z"], cfg: VAEConfig | ImageVAEConfig
 ) -> Float[Array, "b f h2 w2 c"]:
     """Decodes tile by tile; small latents are a single tile."""
-    plans = [_scaled(plan, 1, cfg.spatial_compression) for plan in _plans(cfg)]
+    plans = [plan.scaled(1, cfg.spatial_compression) for plan in make_plans(cfg)]
     return _tiled(run, latents, plans)
 
 
-def _plans(cfg: VAEConfig | ImageVAEConfig) -> list[Plan]:
+def make_plans(cfg: VAEConfig | ImageVAEConfig) -> list[Plan]:
     """Returns the tiling of rows and columns in latents.
 
     Tiles and strides are whole latents in pixels too, so that the parts join to the whole.
@@ -65,11 +69,6 @@ def _plans(cfg: VAEConfig | ImageVAEConfig) -> list[Plan]:
         stride = max(tile * (parts - 1) // parts, 1)
         plans.append(Plan(tile=tile, stride=stride, blend=tile - stride, keep=stride))
     return plans
-
-
-def _scaled(plan: Plan, into: int, out: int) -> Plan:
-    """Returns a plan for an input `into` and an output `out` times as large as latents."""
-    return Plan(plan.tile * into, plan.stride * into, plan.blend * out, plan.keep * out)
 
 
 def _tiled(run: Run, x: Float[Array, "b t h w c"], plans: list[Plan]) -> Float[Array, "..."]:

@@ -11,7 +11,6 @@ import copy
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,15 +21,15 @@ from mimir_jax.config import AgentConfig
 from mimir_jax.encoders import decoding
 from mimir_jax.errors import require
 from mimir_jax.models import functional, llm, lora
-from mimir_jax.models.divot import agent, mask, mixture, sequences, vocabulary
+from mimir_jax.models.divot import agent, mask, mixture, sequences
 from mimir_jax.models.divot.config import MAX_CLIPS
-from mimir_jax.models.divot.sequences import NOWHERE, InputTurn, Kind, TextTurn, Turn
+from mimir_jax.models.divot.sequences import Kind, TextTurn, Turn
 from mimir_jax.systems import base, clip_turns
+from mimir_jax.systems.divot_llm import context as context_lib
 from mimir_jax.systems.divot_llm import objective
 from mimir_jax.systems.divot_llm import system as system_lib
 
 _STEP = 64  # lengths that programs are compiled for
-_CLIP_STEP = 4  # numbers of clips, likewise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Writer:
         self._lora, self._vocab, self._maker = system.config.lora, system.vocab, maker
         self._params = self._attached(params)
         self._form, self._settings = system.config.form, settings
-        self._rules = _make_rules(system, settings.reference)
+        self._rules = make_rules(system, settings.reference)
 
     def with_params(self, params: functional.Params) -> "Writer":
         """Returns this writer with other parameters; nothing compiles again."""
@@ -127,7 +126,7 @@ class Writer:
         draft = self._begin(self._maker.asked(clips, question, kind))
         self._require_room(draft, 1, "an answer")
         ids = self._write_text(draft, [self._vocab.eos], noise.make_key(seed))
-        return self._decode(ids)
+        return self.decode(ids)
 
     def write_clip(self, caption: str, *, seed: int = 0) -> base.Page:
         """Writes a clip of a caption; its text is what the model says before it.
@@ -146,7 +145,7 @@ class Writer:
         if request:
             ids = self._write_text(draft, self._ends, keys[0], leave=self._clip_length)
             draft.add(ids)
-            text = self._decode(ids)
+            text = self.decode(ids)
         return base.Page(text, self._write_tokens(draft, keys[1]))
 
     def log_likelihood(self, clip: Float[np.ndarray, "q d"], caption: str) -> float:
@@ -187,12 +186,18 @@ class Writer:
             ids = self._write_text(draft, self._ends, keys[0], leave=self._clip_length)
             draft.add(ids)
             if ids[-1] == self._vocab.eos:
-                story.append(base.Page(self._decode(ids), None))
+                story.append(base.Page(self.decode(ids), None))
                 break
             clip = self._write_tokens(draft, keys[1])
-            draft.add_clip(clip, self._vocab, getattr(self._vocab, self._maker.kind))
-            story.append(base.Page(self._decode(ids), clip))
+            draft.add_clip(clip, self._maker.kind)
+            story.append(base.Page(self.decode(ids), clip))
         return story
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of tokens; those around clips and the indices of these have none."""
+        tokenizer = self._maker.tokenizer
+        known = [i for i in ids if i < len(tokenizer) and i not in self._special]
+        return tokenizer.decode(known, skip_special_tokens=True).strip()
 
     @property
     def _request(self) -> str:
@@ -219,11 +224,11 @@ class Writer:
     def _queries(self) -> str:
         return f"the {self._agent.config.num_queries} queries of a clip"
 
-    def _room(self, context: "_Context") -> int:
+    def _room(self, context: context_lib.Context) -> int:
         """Returns how many tokens fit behind a context."""
         return self._agent.config.llm.rope.max_length - len(context.ids)
 
-    def _require_room(self, context: "_Context", length: int, what: str) -> None:
+    def _require_room(self, context: context_lib.Context, length: int, what: str) -> None:
         """Raises `InputError` unless `length` tokens, those of `what`, fit behind a context."""
         require(
             self._room(context) >= length,
@@ -232,22 +237,11 @@ class Writer:
             f"{len(context.ids)} tokens; shorten it",
         )
 
-    def _begin(self, turns: Sequence[Turn]) -> "_Context":
-        context = _Context(self._agent.config)
-        context.add([self._vocab.bos])
-        for turn in turns:
-            if isinstance(turn, TextTurn):
-                context.add([int(i) for i in turn.ids])
-            elif isinstance(turn, InputTurn):
-                first, last = getattr(self._vocab, turn.kind)
-                context.add([first])
-                for clip in turn.tokens:
-                    context.add_block(clip, self._vocab)
-                context.add([last])
-        return context
+    def _begin(self, turns: Sequence[Turn]) -> context_lib.Context:
+        return context_lib.Context(self._agent.config, self._vocab, turns)
 
     def _write_text(
-        self, context: "_Context", ends: Sequence[int], key: jax.Array, *, leave: int = 0
+        self, context: context_lib.Context, ends: Sequence[int], key: jax.Array, *, leave: int = 0
     ) -> list[int]:
         """Returns the tokens up to and with an end, or as many as there may be without one.
 
@@ -259,7 +253,7 @@ class Writer:
         """
         settings = self._settings
         length = -(-len(context.ids) // _STEP) * _STEP
-        row = context.pad(length, self._vocab.pad)
+        row = context.pad(length)
         embeddings = _embed(self._agent, self._params, row.ids, row.clips, row.positions)
         tokens = decoding.generate(
             self._llm,
@@ -280,7 +274,9 @@ class Writer:
         stops = [place for place, token in enumerate(written) if token in ends]
         return written[: stops[0] + 1] if stops else written
 
-    def _write_tokens(self, context: "_Context", key: jax.Array) -> Float[np.ndarray, "q d"]:
+    def _write_tokens(
+        self, context: context_lib.Context, key: jax.Array
+    ) -> Float[np.ndarray, "q d"]:
         """Returns the tokens of the clip that begins where the context ends."""
         whole = context.copy()
         if not whole.ids or whole.ids[-1] != self._first:
@@ -288,16 +284,11 @@ class Writer:
         whole.add([self._vocab.clip[0]])
         start, count = len(whole.ids), self._agent.config.num_queries
         whole.add(self._vocab.indices, role=mask.QUERY)
-        row = whole.pad(-(-len(whole.ids) // _STEP) * _STEP, self._vocab.pad)
+        row = whole.pad(-(-len(whole.ids) // _STEP) * _STEP)
         places = np.arange(start, start + count, dtype=np.int32)
         choice = (self._settings.choice, self._settings.var_scale)
         tokens = _draw_clip(self._agent, choice, self._params, row, places, key)
         return np.asarray(tokens)
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        tokenizer = self._maker.tokenizer
-        known = [i for i in ids if i < len(tokenizer) and i not in self._special]
-        return tokenizer.decode(known, skip_special_tokens=True).strip()
 
     @functools.cached_property
     def _special(self) -> frozenset[int]:
@@ -306,76 +297,13 @@ class Writer:
         return frozenset((*pairs, *vocab.indices, vocab.bos, vocab.eos, vocab.pad))
 
 
-class _Row(NamedTuple):
-    """A padded context with a batch axis."""
-
-    ids: Any
-    roles: Any
-    clips: Any
-    positions: Any
-
-
-class _Context:
-    """A row that grows while it is written."""
-
-    def __init__(self, config: AgentConfig):
-        self._config = config
-        self.ids: list[int] = []
-        self._roles: list[int] = []
-        self._clips: list[np.ndarray] = []
-        self._starts: list[int] = []
-
-    def add(self, ids: Sequence[int], role: int = mask.TOKEN) -> None:
-        """Appends tokens."""
-        self.ids += ids
-        self._roles += [role] * len(ids)
-
-    def add_block(self, clip: np.ndarray, vocab: vocabulary.Vocabulary) -> None:
-        """Appends a clip that is read, with its own delimiters."""
-        self.add([vocab.clip[0]])
-        self._clips.append(clip)
-        self._starts.append(len(self.ids))
-        self.add(vocab.indices)
-        self.add([vocab.clip[1]])
-
-    def add_clip(
-        self, clip: np.ndarray, vocab: vocabulary.Vocabulary, around: tuple[int, int]
-    ) -> None:
-        """Appends a finished video, whose first delimiter may be there already."""
-        if self.ids[-1] != around[0]:
-            self.add([around[0]])
-        self.add_block(clip, vocab)
-        self.add([around[1]])
-
-    def copy(self) -> "_Context":
-        """Returns a context of the same tokens."""
-        other = _Context(self._config)
-        other.ids, other._roles = [*self.ids], [*self._roles]
-        other._clips, other._starts = [*self._clips], [*self._starts]
-        return other
-
-    def pad(self, length: int, pad: int) -> _Row:
-        """Returns the context as arrays, of `length` tokens and a few possible numbers of clips."""
-        cfg = self._config
-        count = -(-max(len(self._clips), 1) // _CLIP_STEP) * _CLIP_STEP
-        clips = np.zeros((1, count, cfg.num_queries, cfg.token_width), np.float32)
-        positions = np.full(clips.shape[:3], NOWHERE, np.int32)
-        for place, (clip, start) in enumerate(zip(self._clips, self._starts, strict=True)):
-            clips[0, place] = clip
-            positions[0, place] = np.arange(start, start + cfg.num_queries)
-        rest = length - len(self.ids)
-        ids = np.array([self.ids + [pad] * rest], np.int32)
-        roles = np.array([self._roles + [mask.PAD] * rest], np.int32)
-        return _Row(ids, roles, clips, positions)
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def _embed(model, params, ids, clips, positions):
     return model.embed(params, ids, clips, positions)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _draw_clip(model, choice, params, row: _Row, places, key):
+def _draw_clip(model, choice, params, row: context_lib.Row, places, key):
     """Draws the tokens of a clip whose queries, or places, are at `places`."""
     kind, var_scale = choice
     draw = functools.partial(objective.draw, model, params, choice=kind, var_scale=var_scale)
@@ -405,8 +333,13 @@ def _log_likelihood(model, params, row: sequences.Row):
     return values[0, 0].mean() / row.targets.shape[-1]
 
 
-def _make_rules(system: system_lib.DivotLLMSystem, reference: bool) -> decoding.Rules:
-    """Returns the rule of clips in text: index tokens follow each other, and nothing else."""
+def make_rules(system: system_lib.DivotLLMSystem, reference: bool) -> decoding.Rules:
+    """Returns the rule of clips in text: index tokens follow each other, and nothing else.
+
+    Args:
+        system: Gives the vocabulary.
+        reference: As in `Settings`.
+    """
     vocab = system.vocab
     chain = (vocab.clip[0], *vocab.indices, vocab.clip[1])
     score = 0.0 if reference else float("-inf")
