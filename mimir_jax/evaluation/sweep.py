@@ -102,43 +102,97 @@ def run_sweep(
         for seed in seeds
         for name, overrides in cells.items()
     }
-    first, total = next(iter(cells)), len(left)
     judging = judging_lib.make_judging(demos)
-    count = len(judging.plan(config))
     claims = _claim_folder(out, _settings(config, demos), cells)
-    known = _read_csv(out, judging.kind)
+    sweep = _Sweep(config, next(iter(cells)), len(left), out, judging, claims, say)
     while left:
-        before = len(left)
-        for (name, seed), variant in list(left.items()):
-            workdir = _workdir(out, name, seed)
-            is_judged = seed in known.get(name, ()) or _complete(_judged(workdir, config), count)
-            wants_start = name == first and START not in known
-            wants_start = wants_start and not _complete(out / START, count)
-            if not is_judged or wants_start:
-                start = claims.claim(START) if wants_start else contextlib.nullcontext()
-                with claims.claim(workdir.name) as claimed, start as start_claimed:
-                    if claimed is None or (is_judged and start_claimed is None):
-                        continue  # another process works on it
-                    before_after.check_config(variant)
-                    say(f"{total - len(left) + 1}/{total}: {name}, seed {seed}")
-                    variant = _with_features(variant, config, out / "features", say)
-                    start_folder = None if start_claimed is None else out / START
-                    _run(variant, workdir, start_folder, judging, say)
-                if wants_start and start_claimed is None:
-                    continue  # until the other process has judged it
-            del left[name, seed]
-        if len(left) == before:
+        waiting = {run: variant for run, variant in left.items() if not sweep.finish(*run, variant)}
+        if len(waiting) == len(left):
             time.sleep(LOOK_SECONDS)
+        left = waiting
 
 
-def _run(
+class _Sweep:
+    """The runs of a sweep, as one of several processes sees them.
+
+    Args:
+        config: What all runs share.
+        first: The cell whose initial parameters are the start.
+        total: Number of runs.
+        out: Folder of the sweep.
+        judging: Videos to judge, and how.
+        claims: What processes work on.
+        say: Told what happens.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        first: str,
+        total: int,
+        out: pathlib.Path,
+        judging: judging_lib.Judging,
+        claims: claims_lib.Claims,
+        say: Say,
+    ):
+        self._config, self._first, self._total, self._out = config, first, total, out
+        self._judging, self._claims, self._say = judging, claims, say
+        self._count = len(judging.plan(config))
+        self._known = _read_csv(out, judging.kind)
+        self._finished = 0
+
+    def finish(self, name: str, seed: int, variant: TrainConfig) -> bool:
+        """Trains and judges a run, and the start with it, where that is not done.
+
+        Returns:
+            Whether all of it is done; not, where another process works on it.
+        """
+        workdir = _workdir(self._out, name, seed)
+        needs_run = not self._is_judged(name, seed, workdir)
+        needs_start = name == self._first and not self._start_is_judged()
+        if needs_run or needs_start:
+            start = self._claims.claim(START) if needs_start else contextlib.nullcontext()
+            with self._claims.claim(workdir.name) as claimed, start as start_claimed:
+                if claimed is None or (start_claimed is None and not needs_run):
+                    return False
+                before_after.check_config(variant)
+                self._say(f"{self._finished + 1}/{self._total}: {name}, seed {seed}")
+                features = self._out / "features"
+                variant = with_features(variant, self._config, features, self._say)
+                folder = None if start_claimed is None else self._out / START
+                train_and_judge(variant, workdir, folder, self._judging, self._say)
+            if needs_start and start_claimed is None:
+                return False  # until the other process has judged it
+        self._finished += 1
+        return True
+
+    def _is_judged(self, name: str, seed: int, workdir: pathlib.Path) -> bool:
+        folder = judged_folder(workdir, self._config)
+        return seed in self._known.get(name, ()) or _complete(folder, self._count)
+
+    def _start_is_judged(self) -> bool:
+        return START in self._known or _complete(self._out / START, self._count)
+
+
+def train_and_judge(
     variant: TrainConfig,
     workdir: pathlib.Path,
     start: pathlib.Path | None,
     judging: judging_lib.Judging,
     say: Say,
 ) -> None:
-    """Trains and judges a run, and what it starts from where a folder for its clips is given."""
+    """Trains and judges a run, and what it starts from.
+
+    Args:
+        variant: The run.
+        workdir: Its work directory.
+        start: Folder for the clips of the initial parameters; None leaves these out.
+        judging: Videos to judge, and how.
+        say: Told the held-out losses.
+
+    Raises:
+        KeyboardInterrupt: if training was asked to stop.
+    """
     if not runs.has_checkpoint(workdir) or runs.latest_step(workdir) < variant.steps:
         result = loop.train(variant, workdir)
         if result.interrupted:
@@ -146,7 +200,7 @@ def _run(
         say(f"held-out loss {result.before['loss']:.4f} -> {result.after['loss']:.4f}")
     samples = judging.plan(variant)
     sides = before_after.open_sides(workdir)
-    for side, folder in zip(sides, (start, _judged(workdir, variant)), strict=True):
+    for side, folder in zip(sides, (start, judged_folder(workdir, variant)), strict=True):
         if folder is not None:
             before_after.judge_side(
                 samples,
@@ -162,7 +216,8 @@ def _workdir(out: pathlib.Path, name: str, seed: int) -> pathlib.Path:
     return out / "runs" / f"{name}-{seed}"
 
 
-def _judged(workdir: pathlib.Path, config: TrainConfig) -> pathlib.Path:
+def judged_folder(workdir: pathlib.Path, config: TrainConfig) -> pathlib.Path:
+    """Returns the folder of the judged clips of a run that has taken all steps of `config`."""
     return workdir / before_after.FOLDER / str(config.steps)
 
 
@@ -219,10 +274,17 @@ def _write_settings(
             files.write_json(path, settings | known | ours)
 
 
-def _with_features(
+def with_features(
     variant: TrainConfig, config: TrainConfig, folder: pathlib.Path, say: Say
 ) -> TrainConfig:
-    """Returns the run on prepared features, which runs with the same encoders share."""
+    """Returns the run on precomputed features, which runs with the same encoders share.
+
+    Args:
+        variant: The run.
+        config: What all runs of the sweep share.
+        folder: Holds the features of the sweep.
+        say: Told what is written.
+    """
     whole = variant
     if variant.system.kind == "mimir":  # rows read parts of the features of all
         text = variant.system.text

@@ -46,7 +46,7 @@ def write_report(out: pathlib.Path, ablation: Ablation) -> str:
         for style in judging.styles
     }
     _write_csv(out, judged, tables_of, judging.kind)
-    _draw_sheets(out, settings["steps"], list(judged), judging.styles)
+    draw_sheets(out, settings["steps"], list(judged), judging.styles)
     parts = [_head(settings, judged, judging.kind)]
     for style, shares in tables_of.items():
         seeds = {name: _seed_means(clips, style) for name, clips in judged.items()}
@@ -211,10 +211,15 @@ def _write_csv(
                 writer.writerow([name, style, category, *numbers, len(clips)])
 
 
-def _draw_sheets(
-    out: pathlib.Path, steps: int, order: Sequence[str], styles: Sequence[str]
-) -> None:
-    """Draws one prompt of each wording or condition across the cells whose clips are here."""
+def draw_sheets(out: pathlib.Path, steps: int, order: Sequence[str], styles: Sequence[str]) -> None:
+    """Draws one prompt of each wording or condition across the cells whose clips are here.
+
+    Args:
+        out: Folder of the sweep, where the sheets go.
+        steps: Steps of each run.
+        order: Cells from top to bottom.
+        styles: Wordings or conditions.
+    """
     folders = {START: out / START}
     for workdir in sorted((out / "runs").glob("*-*")):
         folders.setdefault(

@@ -132,12 +132,12 @@ def test_the_start_of_a_sweep_is_judged_by_one_process(tmp_path, monkeypatch):
 
     def stand_in(variant, workdir, start, judging, say):
         ran.append((workdir.name, start is not None))
-        for folder in filter(None, (start, sweep._judged(workdir, variant))):
+        for folder in filter(None, (start, sweep.judged_folder(workdir, variant))):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "clips.jsonl").write_text(f"{json.dumps(line)}\n" * len(plan))
 
-    monkeypatch.setattr(sweep, "_run", stand_in)
-    monkeypatch.setattr(sweep, "_with_features", lambda variant, *rest: variant)
+    monkeypatch.setattr(sweep, "train_and_judge", stand_in)
+    monkeypatch.setattr(sweep, "with_features", lambda variant, *rest: variant)
     monkeypatch.setattr(sweep.time, "sleep", lambda seconds: 1 / 0)
     claims = tmp_path / "claims"
     claims.mkdir()  # a folder that another process has begun
@@ -156,7 +156,7 @@ def test_a_sheet_leaves_out_cells_that_are_not_as_far(tmp_path, monkeypatch):
         (folder / "videos").mkdir(parents=True)
         (folder / "clips.jsonl").write_text(f"{json.dumps(line)}\n")
     (tmp_path / ablations.START / "videos/a.mp4").touch()
-    sweep_report._draw_sheets(tmp_path, 2, [ablations.START, "mimir"], WORDINGS)
+    sweep_report.draw_sheets(tmp_path, 2, [ablations.START, "mimir"], WORDINGS)
     assert [path.name for path in tmp_path.glob("*.png")] == ["sheet-wide.png"]
 
 
@@ -264,11 +264,11 @@ def test_rows_share_features_of_their_own_data(run, tmp_path, monkeypatch):
     }
     for overrides in ({}, {"system.ablation": "baseline"}, images):
         row = sweep.apply(run, overrides)
-        prepared = sweep._with_features(row, run, tmp_path, print)
+        prepared = sweep.with_features(row, run, tmp_path, print)
         assert written[-1].data == row.data and written[-1].system.ablation == "mimir"
         assert prepared.system == row.system
     paths = [
-        pathlib.Path(sweep._with_features(sweep.apply(run, o), run, tmp_path, print).data.features)
+        pathlib.Path(sweep.with_features(sweep.apply(run, o), run, tmp_path, print).data.features)
         for o in ({}, images)
     ]
     assert paths[0] != paths[1]
