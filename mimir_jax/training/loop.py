@@ -113,7 +113,9 @@ class _Run:
         self._step = self._first = int(state.step)
         self._saved = time.monotonic()
         self._stack = contextlib.ExitStack()
+        self._heldout: dict[str, float] = {}  # of the last evaluation
         self._files: list[pathlib.Path] = []
+        self._blocked = False  # input that gave no batch when a stop was asked for
 
     def __enter__(self) -> "_Run":
         config, setup = self._config, self._setup
@@ -139,54 +141,85 @@ class _Run:
 
     def train(self) -> Result:
         """Takes the steps that are left, saves, and evaluates."""
-        config, batches = self._config, self._batches
-        before = after = self._evaluate() if self._step < config.steps else {}
-        if config.divergence.policy == "rollback" and self._checkpointer.latest_step is None:
+        if self._step < self._config.steps:
+            self._evaluate()
+        before = self._heldout
+        if self._config.divergence.policy == "rollback" and self._checkpointer.latest_step is None:
             self._save()
-        left = config.steps - self._step
-        if left > 0:
-            next_batch = batches.position["batch"]
-            order = self._setup.loader.schedule.next_buckets(next_batch, left)
-            self._setup.compiling.order(order)
-        batches.start(left)
-        draw = lambda: jax.random.fold_in(noise.make_key(config.seed), 1)  # noqa: E731
-        key = jax.jit(draw, out_shardings=self._setup.compiled.replicated)()
-        stopped, asleep = False, False
-        while self._step < config.steps and not (stopped := self._stop.requested(self._step)):
-            self._dog.at(f"the input of step {self._step + 1}", prefetch.THREAD)
-            batch = batches.take(self._stop.seen)
-            if batch is None:
-                stopped = asleep = True
-                break
-            self._take_step(batch, key)
-            if self._is_due(config.eval_every):
-                batches.wait()
-                with self._meter.pause(self._state.step):
-                    after = self._evaluate()
-            if self._is_due(config.sample_every):
-                batches.wait()
-                with self._meter.pause(self._state.step):
-                    self._write_samples()
-            if self._is_due(config.checkpoint_every) or self._is_late():
-                with self._meter.pause(self._state.step):
-                    self._save()
-            self._checkpointer.check()
-            if found := self._monitor.read(wait=self._step == config.steps):
-                self._roll_back(found)
-
-        # Shutdown.
-        self._dog.at(f"the checkpoint of step {self._step}")
+        self._start_input()
+        stopped = self._take_steps()
         self._save()
-        asleep = any(distributed.gather(not batches.close() or asleep))  # evaluation takes all
-        self._checkpointer.check()
-        if self._step > self._first and not asleep:
-            after = self._evaluate()
+        if self._end_input() and self._step > self._first:
+            self._evaluate()
             stopped = stopped or self._stop.requested(self._step)
             if not stopped:
                 self._write_samples()
+        return Result(
+            self._step, stopped, before, self._heldout, self._files, self._count_skipped()
+        )
+
+    def _start_input(self) -> None:
+        """Orders the compilation of the buckets that come, and starts on the first batch."""
+        left = self._config.steps - self._step
+        if left > 0:
+            next_batch = self._batches.position["batch"]
+            buckets = self._setup.loader.schedule.next_buckets(next_batch, left)
+            self._setup.compiling.order(buckets)
+        self._batches.start(left)
+
+    def _take_steps(self) -> bool:
+        """Takes the steps that are left, with what is due after each.
+
+        Returns:
+            Whether it was stopped before the last one.
+        """
+        draw = lambda: jax.random.fold_in(noise.make_key(self._config.seed), 1)  # noqa: E731
+        key = jax.jit(draw, out_shardings=self._setup.compiled.replicated)()
+        while self._step < self._config.steps:
+            if self._stop.requested(self._step):
+                return True
+            self._dog.at(f"the input of step {self._step + 1}", prefetch.THREAD)
+            batch = self._batches.take(self._stop.seen)
+            if batch is None:
+                self._blocked = True
+                return True
+            self._take_step(batch, key)
+            self._do_due()
+            self._checkpointer.check()
+            if found := self._monitor.read(wait=self._step == self._config.steps):
+                self._roll_back(found)
+        return False
+
+    def _do_due(self) -> None:
+        """Evaluates, writes samples and saves, where this is due after the last step."""
+        config = self._config
+        if self._is_due(config.eval_every):
+            self._batches.wait()
+            with self._meter.pause(self._state.step):
+                self._evaluate()
+        if self._is_due(config.sample_every):
+            self._batches.wait()
+            with self._meter.pause(self._state.step):
+                self._write_samples()
+        if self._is_due(config.checkpoint_every) or self._is_late():
+            with self._meter.pause(self._state.step):
+                self._save()
+
+    def _end_input(self) -> bool:
+        """Ends the input.
+
+        Returns:
+            Whether that of all processes ended, so that they can evaluate together.
+        """
+        blocked = not self._batches.close() or self._blocked
+        blocked = any(distributed.gather(blocked))
+        self._checkpointer.check()
+        return not blocked
+
+    def _count_skipped(self) -> dict[str, int]:
+        """Returns the number of records that all processes left out, by reason."""
         counts = map(collections.Counter, distributed.gather(self._setup.loader.skipped))
-        skipped = dict(sum(counts, collections.Counter()))
-        return Result(self._step, stopped, before, after, self._files, skipped)
+        return dict(sum(counts, collections.Counter()))
 
     def _take_step(self, batch: Any, key: jax.Array) -> None:
         config, compiled = self._config, self._setup.compiled
@@ -237,7 +270,7 @@ class _Run:
             return False
         return distributed.from_first(lambda: time.monotonic() - self._saved > 60 * minutes)
 
-    def _evaluate(self) -> dict[str, float]:
+    def _evaluate(self) -> None:
         self._dog.at(f"the evaluation of step {self._step}")
         params = self._state.eval_params
         values = {
@@ -248,7 +281,7 @@ class _Run:
         self._writer.write(self._step, {f"heldout/{name}": x for name, x in values.items()})
         if "loss" in values:
             self._checkpointer.heldout[self._step] = values["loss"]
-        return values
+        self._heldout = values
 
     def _write_samples(self) -> None:
         self._dog.at(f"the samples of step {self._step}")
