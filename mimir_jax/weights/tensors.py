@@ -288,6 +288,22 @@ def _safetensors(path: pathlib.Path) -> safe_open:
 
 
 def _open_torch(path: pathlib.Path) -> Tensors:
+    state = _unwrap(_load_torch(path))
+    if not isinstance(state, dict):
+        raise InputError(f"file {path} must hold a dict of tensors, got {type(state).__name__}")
+    return {
+        name: _of_torch(path, name, value)
+        for name, value in state.items()
+        if isinstance(name, str) and _is_torch(value)
+    }
+
+
+def _load_torch(path: pathlib.Path) -> Any:
+    """Returns what a pickle of torch holds, mapped where that is possible; runs none of its code.
+
+    Raises:
+        InputError: without torch, or for a file that is damaged or holds objects.
+    """
     try:
         import torch
     except ModuleNotFoundError:
@@ -298,44 +314,52 @@ def _open_torch(path: pathlib.Path) -> Tensors:
     try:
         mapped = _check_archive(path)
         with torch.serialization.safe_globals(_harmless_globals()):
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # the reader raises whatever a damaged or hostile file provokes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"file {path} must be a torch checkpoint of plain tensors: "
             f"{reason.partition('. ')[0][:160]}; download it again, or save its tensors alone"
         ) from None
-    for _ in range(_MAX_WRAPS):  # what training wraps the tensors in: SAT, DeepSpeed, Lightning
+
+
+def _unwrap(state: Any) -> Any:
+    """Returns the tensors inside what training wraps them in: SAT, DeepSpeed, Lightning."""
+    for _ in range(_MAX_WRAPS):
         inner = [state[n] for n in _WRAPS if isinstance(state, dict) and n in state]
         inner = [value for value in inner if isinstance(value, dict)]
         if not inner:
             break
         state = inner[0]
-    if not isinstance(state, dict):
-        raise InputError(f"file {path} must hold a dict of tensors, got {type(state).__name__}")
-    size = path.stat().st_size
-    tensors = {}
-    for name, value in state.items():
-        if isinstance(name, str) and isinstance(value, torch.Tensor):
-            value = value.detach()  # of a parameter
-            if (
-                value.layout is not torch.strided
-                or value.device.type != "cpu"
-                or value.is_quantized
-            ):
-                raise InputError(
-                    f"file {path} must hold plain tensors, {name} is sparse, quantised or without "
-                    "values; save it from float tensors"
-                )
-            if value.numel() * value.element_size() > size:
-                raise InputError(
-                    f"file {path} must hold the values of its tensors, {name} of shape "
-                    f"{tuple(value.shape)} has more bytes than the file"
-                )
-            tensors[name] = Tensor(
-                tuple(value.shape), _torch_dtype(value), lambda value=value: _torch_values(value)
-            )
-    return tensors
+    return state
+
+
+def _is_torch(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor)
+
+
+def _of_torch(path: pathlib.Path, name: str, value: Any) -> Tensor:
+    """Returns a tensor of torch as ours.
+
+    Raises:
+        InputError: for one that is not plain, or larger than its file.
+    """
+    import torch
+
+    value = value.detach()  # of a parameter
+    if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+        raise InputError(
+            f"file {path} must hold plain tensors, {name} is sparse, quantised or without "
+            "values; save it from float tensors"
+        )
+    if value.numel() * value.element_size() > path.stat().st_size:
+        raise InputError(
+            f"file {path} must hold the values of its tensors, {name} of shape "
+            f"{tuple(value.shape)} has more bytes than the file"
+        )
+    return Tensor(tuple(value.shape), _torch_dtype(value), lambda: _torch_values(value))
 
 
 def _check_archive(path: pathlib.Path) -> bool:
