@@ -65,6 +65,17 @@ class SystemConfig(abc.ABC):
         """Config of the network that trains."""
         return None
 
+    def features_beside(self, other: "SystemConfig") -> "SystemConfig":
+        """Returns the system whose precomputed features this one trains on beside another.
+
+        Runs of both can share a store, where the features of one system are part of the other's.
+
+        Args:
+            other: A system of the same kind.
+        """
+        del other
+        return self
+
     @abc.abstractmethod
     def check_run(self, run: Any) -> None:
         """Raises `FieldError` unless the rest of the run, a `TrainConfig`, fits the system."""

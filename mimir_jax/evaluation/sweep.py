@@ -285,12 +285,8 @@ def with_features(
         folder: Holds the features of the sweep.
         say: Told what is written.
     """
-    whole = variant
-    if variant.system.kind == "mimir":  # rows read parts of the features of all
-        text = variant.system.text
-        if len(text.instructions) == len(config.system.text.instructions):
-            system = dataclasses.replace(config.system, text=text)
-            whole = dataclasses.replace(variant, system=system)
+    system = variant.system.features_beside(config.system)
+    whole = dataclasses.replace(variant, system=system)
     read = [variant.system.feature_settings, dataclasses.asdict(whole.data), variant.seed]
     key = hashing.content_key(json.dumps(read)).hex()[:12]
     path = folder / key

@@ -6,7 +6,7 @@ A folder `systems/<name>/` holds `config.py` (the section `system` of a run's co
 `system.py` (`make_system`) and `encoder.py` (`make_encoder` and `make_evaluators`). The class of
 `config.system` names the folder, so a new system is a new folder and nothing else. A system whose
 checkpoints are published in a form of their own has a `published.py`; one that describes videos and
-writes clips has an `agent.py`.
+writes clips has an `agent.py`; one that diffusers has too, a `pipeline_folder.py`.
 
 This file imports no JAX: `config` scans the folders before JAX starts.
 """
@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mimir_jax.config import registry
+from mimir_jax.errors import InputError
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -143,7 +144,35 @@ def find_published(place: pathlib.Path) -> ModuleType | None:
     return None
 
 
+def write_pipeline(
+    config: Any, folder: pathlib.Path, target: pathlib.Path, *, dtype: Any = None
+) -> None:
+    """Writes a run as the folder of a pipeline of diffusers, by `pipeline_folder.py` of its system.
+
+    Args:
+        config: The `TrainConfig` of the run.
+        folder: Its work directory.
+        target: Folder to write; must not exist.
+        dtype: Stored dtype of the networks; None keeps each tensor's own.
+
+    Raises:
+        InputError: for a system that diffusers does not have, a setting that it has no option for,
+            or a `target` that exists or cannot be written.
+    """
+    known = registry.folders("pipeline_folder")
+    if _package(config).rpartition(".")[2] not in known:
+        raise InputError(
+            f"--to pipeline needs a run of {' or '.join(known)}, got {config.system.kind}; convert "
+            "its networks one by one with --to diffusers"
+        )
+    _module(config, "pipeline_folder").write_pipeline(config, folder, target, dtype=dtype)
+
+
+def _package(config: Any) -> str:
+    """Returns the folder that the class of `config.system` comes from, as a package."""
+    return type(config.system).__module__.rpartition(".")[0]
+
+
 def _module(config: Any, name: str) -> ModuleType:
-    """Imports module `name` of the folder that the class of `config.system` comes from."""
-    folder = type(config.system).__module__.rpartition(".")[0]
-    return importlib.import_module(f"{folder}.{name}")
+    """Imports module `name` of the folder of the system of a run."""
+    return importlib.import_module(f"{_package(config)}.{name}")

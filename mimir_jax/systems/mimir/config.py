@@ -58,6 +58,12 @@ class MimirSystemConfig(TextToVideoSystemConfig):
         """The model of the chosen ablation row."""
         return self.model if self.ablation is None else self.model.with_ablation(self.ablation)
 
+    def features_beside(self, other: "MimirSystemConfig") -> "MimirSystemConfig":
+        """Returns `other` with the texts of this one, whose features hold those of every row."""
+        if len(self.text.instructions) != len(other.text.instructions):
+            return self
+        return dataclasses.replace(other, text=self.text)
+
     def with_dit(self, **fields: Any) -> "MimirSystemConfig":
         """Returns this config with other `fields` of its video transformer."""
         return dataclasses.replace(self, model=self.model.with_dit(**fields))
