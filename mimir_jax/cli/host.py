@@ -33,8 +33,8 @@ def prepare_host() -> None:
     """
     gc.set_threshold(100_000)
     fix_results()
-    _cache_programs()
-    if _only_cpu():
+    cache_programs()
+    if only_cpu():
         os.environ["XLA_FLAGS"] = f"{_quick_compilation()} {os.environ.get('XLA_FLAGS', '')}"
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # only glibc has it
         trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # malloc.h
@@ -51,14 +51,18 @@ def fix_results() -> None:
     os.environ |= _SETTINGS
 
 
-def _cache_programs() -> None:
+def cache_programs() -> None:
+    """Stores compiled programs below the home folder, unless the environment names another one.
+
+    A user without a home folder has no store.
+    """
     with contextlib.suppress(RuntimeError):  # of a user without a home folder, as in containers
         cache = pathlib.Path.home() / ".cache" / "mimir_jax" / "xla"
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
-def _only_cpu() -> bool:
+def only_cpu() -> bool:
     """Returns whether JAX will use CPUs alone: by JAX_PLATFORMS, or for lack of a plugin."""
     if platforms := os.environ.get("JAX_PLATFORMS"):
         return platforms == "cpu"

@@ -60,7 +60,7 @@ def summary(verb: str) -> str:
 
 
 def _run(program: command.Program, typed: Sequence[str], *, config: str = "mimir") -> None:
-    _open_streams()
+    open_streams()
     if sys.flags.optimize > 1:
         threads.leave(
             "error: Python must keep docstrings, of which flags and help are made, got -OO or "
@@ -78,7 +78,7 @@ def _run(program: command.Program, typed: Sequence[str], *, config: str = "mimir
         sys.exit(1)
 
 
-def _open_streams() -> None:
+def open_streams() -> None:
     """Lets captions be printed in any locale, and nothing where a stream is closed.
 
     A file would take the descriptor of a closed stream, and what libraries print would go into it.

@@ -188,7 +188,7 @@ def test_text_is_printed_in_any_locale_and_to_closed_streams(monkeypatch):
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", None)
-    main._open_streams()
+    main.open_streams()
     print("caf\u00e9", flush=True)
     print("lost", file=sys.stderr)
     assert out.buffer.getvalue() == b"caf\\xe9\n" and sys.stderr.name == os.devnull

@@ -23,7 +23,7 @@ def test_only_what_runs_on_cpus_alone_is_compiled_the_quicker_way(
     else:
         monkeypatch.setattr(host.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
-    assert host._only_cpu() == quick
+    assert host.only_cpu() == quick
 
 
 def test_results_do_not_depend_on_what_a_shell_asks_of_jax(monkeypatch):
@@ -48,5 +48,5 @@ def test_a_user_without_a_home_folder_has_no_cache(monkeypatch):
     monkeypatch.setattr(pathlib.Path, "home", home)
     with mock.patch.dict(os.environ):
         os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
-        host._cache_programs()
+        host.cache_programs()
         assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
