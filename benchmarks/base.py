@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the shipped base draws of narrow prompts, judged, beside what it should.
 
-    python benchmarks/base.py [--scenes 200] [--other checkpoints/base]
+    python benchmarks/base.py [--scenes 200] [--other runs/base]
 
 Held-out scenes with one kind of object, one prompt each in narrow wording. `--other` judges another
 base on the same prompts and noise. Writes docs/results/base.md; clips that exist in `--out` are not

@@ -35,6 +35,9 @@ class OptimizerConfig:
         lr_scale: Pairs of a regular expression on the `/`-joined parameter path and a factor of the
             learning rate; the first match counts.
         freeze: Regular expressions of parameter paths that do not train (M-U19).
+        delay: Pairs of a regular expression on the path and the steps after which parameters that
+            match begin to train, such as those of the DiT after Mimir's parts (M-U19); the first
+            match counts. Their gradients are computed from the start.
         ema_decay: Decay of the parameter average; 0 keeps none.
     """
 
@@ -53,6 +56,7 @@ class OptimizerConfig:
     grad_accumulation: int = 1
     lr_scale: tuple[tuple[str, float], ...] = ()
     freeze: tuple[str, ...] = ()
+    delay: tuple[tuple[str, int], ...] = ()
     ema_decay: float = 0.0
 
     def __post_init__(self):
@@ -64,7 +68,11 @@ class OptimizerConfig:
             checks.within(self, name, 0, 1, below=True)
         checks.within(self, "end_fraction", 0, 1)
         checks.within(self, "grad_accumulation", 1)
-        patterns = {"freeze": self.freeze, "lr_scale": [pattern for pattern, _ in self.lr_scale]}
+        patterns = {
+            "freeze": self.freeze,
+            "lr_scale": [pattern for pattern, _ in self.lr_scale],
+            "delay": [pattern for pattern, _ in self.delay],
+        }
         for name, pattern in ((name, p) for name, several in patterns.items() for p in several):
             try:
                 re.compile(pattern)

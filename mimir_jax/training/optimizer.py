@@ -35,15 +35,17 @@ def trainable(config: OptimizerConfig, axes: Any, frozen: tuple[str, ...] = ()) 
     """Returns a tree of bools like `axes`: False where `config.freeze` or `frozen` match the path.
 
     Raises:
-        ValueError: if a pattern of `freeze` or `lr_scale` matches no parameter.
+        InputError: if a pattern of `freeze`, `lr_scale` or `delay` matches no parameter.
     """
     paths = _paths(axes)
     names = jax.tree.leaves(paths)
-    for pattern in (*config.freeze, *(pattern for pattern, _ in config.lr_scale)):
+    pairs = (*config.lr_scale, *config.delay)
+    for pattern in (*config.freeze, *(pattern for pattern, _ in pairs)):
         if not any(re.search(pattern, name) for name in names):
             raise InputError(
                 f"optimizer pattern {pattern!r} must match a parameter, got none of "
-                f"{len(names)} such as {names[0]!r}; set optimizer.freeze or optimizer.lr_scale"
+                f"{len(names)} such as {names[0]!r}; set optimizer.freeze, lr_scale "
+                "or delay"
             )
     patterns = (*config.freeze, *frozen)
     return jax.tree.map(lambda name: not any(re.search(p, name) for p in patterns), paths)
@@ -64,15 +66,14 @@ def make_optimizer(
         frozen: Patterns of parameters that never train, besides `config.freeze`.
 
     Raises:
-        ValueError: if a pattern of `freeze` or `lr_scale` matches no parameter, or Muon finds no
-            matrix.
+        InputError: if a pattern of `freeze`, `lr_scale` or `delay` matches no parameter, or Muon
+            finds no matrix.
     """
     labels = jax.tree.map(lambda t: "train" if t else "freeze", trainable(config, axes, frozen))
 
-    def factor(name: str) -> float:
-        return next((f for p, f in config.lr_scale if re.search(p, name)), 1.0)
-
-    factors = jax.tree.map(factor, _paths(axes))
+    paths = _paths(axes)
+    factors = jax.tree.map(lambda name: _first_match(config.lr_scale, name, 1.0), paths)
+    delays = jax.tree.map(lambda name: _first_match(config.delay, name, 0), paths)
     decays = jax.tree.map(
         lambda names: len([n for n in names if n != "layers"]) > 1, axes, is_leaf=_is_axes
     )
@@ -86,6 +87,8 @@ def make_optimizer(
         parts.append(
             optax.stateless(lambda u, _: jax.tree.map(lambda x, f: x * f, u, _like(u, factors)))
         )
+    if config.delay:
+        parts.append(_delay(delays))
     return optax.multi_transform(
         {"train": optax.chain(*parts), "freeze": optax.set_to_zero()}, labels
     )
@@ -155,6 +158,24 @@ def _muon(
         {"muon": optax.chain(orthogonalize, resize), "others": others},
         lambda tree: _like(tree, labels),
     )
+
+
+def _first_match(pairs: tuple[tuple[str, Any], ...], name: str, default: Any) -> Any:
+    """Returns the value of the first pair whose pattern `name` matches."""
+    return next((value for pattern, value in pairs if re.search(pattern, name)), default)
+
+
+def _delay(steps: Any) -> optax.GradientTransformation:
+    """Returns a transformation that zeroes each update in the first `steps` steps of its leaf."""
+
+    def update(updates, count, params=None):
+        del params
+        begun = jax.tree.map(
+            lambda x, n: jnp.where(count < n, 0.0, x), updates, _like(updates, steps)
+        )
+        return begun, optax.safe_increment(count)
+
+    return optax.GradientTransformation(lambda params: jnp.zeros([], jnp.int32), update)
 
 
 def _is_axes(x: Any) -> bool:

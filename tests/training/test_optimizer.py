@@ -46,6 +46,17 @@ def test_lr_scale_multiplies_the_first_match_only():
     np.testing.assert_allclose(scaled["dit"]["kernel"], 3 * plain["dit"]["kernel"], rtol=1e-6)
 
 
+def test_delayed_parameters_begin_to_train_after_their_steps():
+    config = OptimizerConfig(delay=(("^dit/kernel", 2), ("^dit/", 4)))
+    for steps, begun in ((2, set()), (3, {"kernel"}), (4, {"kernel"}), (5, set(PARAMS["dit"]))):
+        out, _ = updates(config, steps=steps)
+        assert out["fuser"]["kernel"].all()
+        assert {name for name in out["dit"] if out["dit"][name].any()} == begun
+    late, _ = updates(config, steps=5)
+    plain, _ = updates(OptimizerConfig(weight_decay=0.0), steps=5)
+    np.testing.assert_allclose(late["dit"]["bias"], plain["dit"]["bias"])  # moments ran on
+
+
 def test_weight_decay_touches_matrices_only():
     zeros = jax.tree.map(jnp.zeros_like, PARAMS)
     out, _ = updates(OptimizerConfig(weight_decay=0.1), grads=zeros)
@@ -71,7 +82,10 @@ def test_schedules_start_above_zero_and_end_where_promised():
     np.testing.assert_allclose([cosine(0), cosine(10), cosine(100)], [0.1, 1, 0.05], rtol=1e-6)
 
 
-@pytest.mark.parametrize("field", [dict(freeze=("wings",)), dict(lr_scale=(("wings", 2.0),))])
+@pytest.mark.parametrize(
+    "field",
+    [dict(freeze=("wings",)), dict(lr_scale=(("wings", 2.0),)), dict(delay=(("wings", 2),))],
+)
 def test_a_pattern_without_a_parameter_is_refused(field):
     with pytest.raises(ValueError, match="pattern 'wings' must match a parameter"):
         optimizer.make_optimizer(OptimizerConfig(**field), 100, AXES)

@@ -27,6 +27,8 @@ class FuserConfig:
         llm_width: Width of the LLM states.
         bridge: Where the LLM width becomes the T5 width (M-U1): `zero_conv` inside Z_beta, or
             `linear` in a plain bias-free linear before it.
+        llm_align: Where the tokens of the LLM stand (M-U4): from the first position on (`left`), or
+            up to the last (`right`), behind the tokens of T5 where both fit.
         llm_pad, t5_pad: What pad positions of a branch add to the sum (M-U5): `zero` nothing,
             `keep` what becomes of their states; those of LLM pads are zeros, so a bias at most.
         attend_pads: Let the DiT attend to positions where every branch has a pad (M-U5).
@@ -47,6 +49,7 @@ class FuserConfig:
     t5_width: int = 4096
     llm_width: int = 3072
     bridge: Literal["zero_conv", "linear"] = "zero_conv"
+    llm_align: Literal["left", "right"] = "left"
     llm_pad: Literal["zero", "keep"] = "zero"
     t5_pad: Literal["zero", "keep"] = "keep"
     attend_pads: bool = True

@@ -11,6 +11,7 @@ and the model behaves as its base. The rows of Table 3 leave parts out: without 
 e = t5 + P(llm) with a plain linear P; without an LLM e = t5.
 """
 
+import dataclasses
 import functools
 
 import jax.numpy as jnp
@@ -89,12 +90,30 @@ class TokenFuser(nnx.Module):
         self, features: conditioning.TextFeatures, drop: Bool[Array, " b"] | None = None
     ) -> conditioning.Condition:
         """Fuses; rows with `drop` True become zeros after the sum, so no bias leaks (M-U17)."""
+        features = self.align(features)
         tokens = self.t5_branch(features)
         if self.cfg.use_llm:
             tokens = tokens + self.llm_branch(features)
         tokens = conditioning.zero_rows(tokens, drop)
         tokens = constrain(tokens, "act_batch", None, "act_embed")
         return conditioning.Condition(tokens=tokens, mask=self._mask(features, drop))
+
+    def align(self, features: conditioning.TextFeatures) -> conditioning.TextFeatures:
+        """Returns features whose LLM tokens stand where `llm_align` puts them (M-U4).
+
+        Features without LLM states or their mask stay as they are.
+        """
+        llm, mask = features.llm, features.llm_mask
+        if self.cfg.llm_align == "left" or llm is None or mask is None:
+            return features
+        length = mask.shape[1]
+        pads = length - mask.sum(1, keepdims=True)
+        source = (jnp.arange(length)[None] - pads) % length
+        return dataclasses.replace(
+            features,
+            llm=jnp.take_along_axis(llm, source[..., None], axis=1),
+            llm_mask=jnp.take_along_axis(mask, source, axis=1),
+        )
 
     def t5_branch(self, features: conditioning.TextFeatures) -> Float[Array, "b n d"]:
         """Returns e_theta, the T5 states plus Z_theta of them."""

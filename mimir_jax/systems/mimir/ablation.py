@@ -30,7 +30,7 @@ def _tokens(number: int) -> dict[str, Any]:
 
 
 PAPER: dict[str, dict[str, Any]] = {row: {"system.ablation": row} for row in ABLATIONS}
-PAPER["baseline"]["optimizer.lr_scale"] = []  # has no parts of its own to train faster
+PAPER["baseline"] |= {"optimizer.lr_scale": [], "optimizer.delay": []}  # has no parts of its own
 """The seven rows of the paper; `baseline` is the base with T5 alone, fine-tuned like the others."""
 
 MORE: dict[str, dict[str, Any]] = {
@@ -40,12 +40,13 @@ MORE: dict[str, dict[str, Any]] = {
         f"{_FUSER}.use_llm": False,
         f"{_FUSER}.norm_scale": False,
         f"{_FUSER}.zero_conv": False,
+        "optimizer.lr_scale": [["^stabilizer/", 2.5]],
     },
     "instructions_alone": {f"{_STABILIZER}.use_learned": False},
     "learned_alone": {f"{_STABILIZER}.use_instructions": False},
     **{f"tokens_{number}": _tokens(number) for number in (1, 2, 8)},
     "query": {"system.text.llm_tokens": "query"},
-    "answer": {"system.text.llm_tokens": "answer"},
+    "query_answer": {"system.text.llm_tokens": "query+answer"},
     "no_zero_conv_t5": {f"{_FUSER}.zero_conv_t5": False},
 }
 """Cells that the paper leaves out."""
@@ -54,19 +55,20 @@ CHOICES: dict[str, dict[str, Any]] = {
     "M-U1_linear": {f"{_FUSER}.bridge": "linear"},
     "M-U5_mask": {f"{_FUSER}.attend_pads": False},
     "M-U6_rmsnorm": {f"{_FUSER}.norm": "rmsnorm"},
-    "M-U7_scale_0.1": {f"{_FUSER}.scale_init": 0.1},
+    "M-U4_left": {f"{_FUSER}.llm_align": "left"},
+    "M-U7_scale_1.57": {f"{_FUSER}.scale_init": 1.57},
     "M-U7_channel": {f"{_FUSER}.scale_shape": "channel"},
     "M-U13_instruction": {"system.text.instruction_prompt": "instruction"},
     "M-U14_projection": {f"{_STABILIZER}.projection_init": "variance_scaling"},
     "M-U15_learned_0.2": {f"{_STABILIZER}.learned_std": 0.2},
     "M-U16_before": {f"{_STABILIZER}.place": "before"},
     "M-U17_empty": {"system.text.null": "empty"},
-    "M-U19_new_parts": {"optimizer.freeze": ["^dit/"]},
-    "M-U19_new_parts_images": {
-        "optimizer.freeze": ["^dit/"],
-        "data.buckets.area": 64 * 64,
-        "data.buckets.frames": [1, 17],
-        "data.toyworld.deal": [3, 1],
+    "M-U19_new_parts": {"optimizer.freeze": ["^dit/"], "optimizer.delay": []},
+    "M-U19_together": {"optimizer.delay": []},
+    "clips_alone": {
+        "data.buckets.area": 0,
+        "data.buckets.frames": [],
+        "data.toyworld.deal": [],
     },
 }
 """Alternatives to our choices, by their ids in docs/choices.md."""

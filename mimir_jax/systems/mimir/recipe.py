@@ -23,10 +23,10 @@ STAGES = (
         "--config.data.features={out}/features/clips", scenes=16384,
     ),
     export("base", "runs/base"),
-    prepare("features/mimir", "mimir:tiny", 1024, *_TEXT),
+    prepare("features/mimir", "mimir:tiny", 2048, *_TEXT),
     train(
-        "runs/mimir", "mimir:tiny", 600, *_TEXT, "--config.init_from={out}/base",
-        "--config.data.features={out}/features/mimir", scenes=1024,
+        "runs/mimir", "mimir:tiny", 800, *_TEXT, "--config.init_from={out}/base",
+        "--config.data.features={out}/features/mimir", scenes=2048,
     ),
     export("mimir", "runs/mimir", to="run"),
 )  # fmt: skip

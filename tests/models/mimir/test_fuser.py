@@ -62,8 +62,14 @@ def convolve(x, params):
 def reference(cfg, params, features, drop):
     """The equations of Mimir, section by section, in float64."""
     t5, llm = np.asarray(features.t5, np.float64), np.asarray(features.llm, np.float64)
+    llm_mask = np.asarray(features.llm_mask)
+    if cfg.llm_align == "right":
+        pads = (~llm_mask).sum(1)
+        llm = np.stack([np.roll(x, n, axis=0) for x, n in zip(llm, pads, strict=True)])
+        llm_mask = np.stack([np.roll(x, n) for x, n in zip(llm_mask, pads, strict=True)])
+        assert llm_mask[:, -1].all()
     t5_keep = np.asarray(features.t5_mask)[..., None] | (cfg.t5_pad == "keep")
-    llm_keep = np.asarray(features.llm_mask)[..., None] | (cfg.llm_pad == "keep")
+    llm_keep = llm_mask[..., None] | (cfg.llm_pad == "keep")
     e = t5 * t5_keep
     if cfg.zero_conv and cfg.zero_conv_t5:
         e = (e + convolve(e, params["z_theta"])) * t5_keep
@@ -96,6 +102,9 @@ CASES = [(row, {}) for row in ("baseline", "decoder_only", "norm", "zeroconv", "
     ("mimir", dict(kernel_size=9, t5_pad="zero")),
     ("mimir", dict(zero_conv_bias=False, norm_eps=0.1)),
     ("mimir", dict(zero_conv_t5=False)),
+    ("mimir", dict(llm_align="right")),
+    ("mimir", dict(llm_align="right", kernel_size=3, llm_pad="keep")),
+    ("norm", dict(llm_align="right", t5_pad="zero")),
     ("zeroconv", dict(bridge="linear", llm_pad="keep")),
     ("baseline", dict(t5_pad="zero")),
     ("decoder_only", dict(zero_conv_bias=False, llm_pad="keep")),
