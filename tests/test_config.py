@@ -308,11 +308,12 @@ def test_shipped_folders_open(name):
     header["config"] |= {"remat": "products"} if name == "t5" else {}
     kind, config = native.read_header(folder, header)
     sizes = {
+        "dit": c.TINY_DIT,
         "llm": c.TINY_LLM,
         "t5": dataclasses.replace(c.TINY_T5, remat="dots"),
         "vae": c.TINY_VAE,
     }
-    assert config == sizes[kind] if kind in sizes else config.dit == c.TINY_DIT
+    assert config == sizes[kind]
 
 
 def test_differences_are_dotted():

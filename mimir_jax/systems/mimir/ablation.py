@@ -56,7 +56,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "M-U5_mask": {f"{_FUSER}.attend_pads": False},
     "M-U6_rmsnorm": {f"{_FUSER}.norm": "rmsnorm"},
     "M-U4_left": {f"{_FUSER}.llm_align": "left"},
-    "M-U7_scale_1.57": {f"{_FUSER}.scale_init": 1.57},
+    "M-U7_scale_0.1": {f"{_FUSER}.scale_init": 0.1},
     "M-U7_channel": {f"{_FUSER}.scale_shape": "channel"},
     "M-U13_instruction": {"system.text.instruction_prompt": "instruction"},
     "M-U14_projection": {f"{_STABILIZER}.projection_init": "variance_scaling"},
