@@ -127,15 +127,12 @@ def test_overlay_reports_fresh_and_refuses_strangers(params):
         weights.overlay(params, {"norm": {"scale": np.zeros(5)}}, source="base")
 
 
-@pytest.mark.parametrize("kind", ["t5", "llm", "vae", "mimir"])
+@pytest.mark.parametrize("kind", ["t5", "llm", "vae", "dit"])
 def test_shipped_weights_fit_their_presets(kind):
-    folder = {"mimir": "base"}.get(kind, kind)
+    folder = {"dit": "base"}.get(kind, kind)
     model, params = weights.load(f"package:tiny/{folder}", kind=kind)
-    expected = {"t5": c.TINY_T5, "llm": c.TINY_LLM, "vae": c.TINY_VAE}
-    if kind == "mimir":
-        assert model.config.dit == c.TINY_DIT and set(params) == {"dit"}
-    else:
-        assert model.config == expected[kind]
+    expected = {"t5": c.TINY_T5, "llm": c.TINY_LLM, "vae": c.TINY_VAE, "dit": c.TINY_DIT}
+    assert model.config == expected[kind]
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))
 
 
