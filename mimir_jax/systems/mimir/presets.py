@@ -48,16 +48,16 @@ def tiny() -> c.TrainConfig:
             ),
             heldout_clips=16,
         ),
-        # Four batches of five are single frames: what words mean is learned there in a fifth of
-        # the time; clips add what moves.
+        # Four batches of five are single frames, which teach the words for what does not move in
+        # less time than clips.
         data=c.DataConfig(
             toyworld=c.ToyworldConfig(
                 num_scenes=2048, variety="single", caption_style="both", deal=(4, 1)
             ),
             buckets=c.BucketsConfig(area=64 * 64, frames=(1, 17)),
         ),
-        # The LLM must soon outweigh T5's states of words that T5 never learnt. The norm
-        # of every gradient is above the limit, so that all batches weigh the same.
+        # The LLM must soon outweigh T5's states of words that T5 never learnt. The norm of every
+        # gradient is above the limit, so that all batches weigh the same.
         optimizer=c.OptimizerConfig(
             learning_rate=4e-4,
             schedule="cosine",
