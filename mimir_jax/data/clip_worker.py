@@ -9,8 +9,9 @@
                                <-        pixels
 
 A clip has a limit of processor time, of memory, and of time altogether (a mount that no longer
-answers). A worker that exceeds one is replaced. There are as many workers as threads that read at
-the same time; they end with the process.
+answers). A worker that exceeds one is replaced, and so is one that clips have left large: memory is
+counted from the start of the worker, since a decoder may keep what it has freed. There are as many
+workers as threads that read at the same time; they end with the process.
 """
 
 import atexit
@@ -37,6 +38,9 @@ from mimir_jax.data import covering, video_io
 
 WAITS = 5
 """Time that a clip may take altogether, in limits of processor time."""
+
+KEPT = 0.25
+"""Share of the limit of memory that a worker may still hold after a clip, or it is replaced."""
 
 ANY_SIZE = video_io.FrameLimits()
 
@@ -80,7 +84,7 @@ def read_clip(
         fit = ((height, width), limits)
         return worker.read(path, pick, fit, float(seconds), float(gigabytes))
     finally:
-        _give_back(worker)
+        _give_back(worker, gigabytes)
 
 
 def measure_clip(
@@ -100,12 +104,14 @@ def measure_clip(
     try:
         sizes = worker.read(path, pick, (None, ANY_SIZE), float(seconds), float(gigabytes))
     finally:
-        _give_back(worker)
+        _give_back(worker, gigabytes)
     height, width = sizes[0].tolist()
     return seen[0], (height, width)
 
 
-def _give_back(worker: "_Worker") -> None:
+def _give_back(worker: "_Worker", gigabytes: float | int) -> None:
+    if worker.alive and worker.growth() > KEPT * gigabytes * 1e9:
+        worker.end()
     if worker.alive:
         with _LOCK:
             _IDLE.append(worker)
@@ -141,6 +147,11 @@ class _Worker:
         )
         self.alive = True
         self._start()
+        self._mapped = _mapped(self._process.pid)
+
+    def growth(self) -> int:
+        """Returns by how many bytes of address space the process has grown since its start."""
+        return _mapped(self._process.pid) - self._mapped
 
     def _start(self) -> None:
         """Waits until the process answers, so that its start counts for no clip."""
@@ -255,11 +266,12 @@ def _serve() -> None:
     wire = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is not an answer
     source = os.fdopen(os.dup(0), "rb", buffering=0)
+    start = _mapped()
     _send(wire, "ready")
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while True:
             path, fit, seconds, gigabytes = _receive(source)
-            limit_process(seconds, gigabytes)
+            limit_process(seconds, gigabytes, start)
             try:
                 pixels = video_io.read_clip(
                     path,
@@ -298,14 +310,28 @@ def _fit(
     return covering.resize_cover(frame, *size, pixel_aspect=aspect)
 
 
-def limit_process(seconds: float, gigabytes: float) -> None:
-    """Gives the process so much more processor time and memory than it has used."""
+def limit_process(seconds: float, gigabytes: float, mapped: int | None = None) -> None:
+    """Gives the process so much more processor time than it has used, and so much more memory.
+
+    Args:
+        seconds: Processor time.
+        gigabytes: Address space, beside `mapped`.
+        mapped: Bytes of address space that do not count; by default those in use.
+    """
     used = resource.getrusage(resource.RUSAGE_SELF)
     _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime + seconds))
-    pages = pathlib.Path("/proc/self/statm")
-    if pages.is_file():
-        mapped = int(pages.read_text().split()[0]) * resource.getpagesize()
+    mapped = _mapped() if mapped is None else mapped
+    if mapped:
         _limit(resource.RLIMIT_AS, mapped + int(gigabytes * 1e9))
+
+
+def _mapped(process: int | str = "self") -> int:
+    """Returns the bytes of a process's address space, or 0 where /proc does not tell."""
+    try:
+        pages = pathlib.Path(f"/proc/{process}/statm").read_text()
+    except OSError:
+        return 0
+    return int(pages.split()[0]) * resource.getpagesize()
 
 
 def _limit(kind: int, value: int) -> None:

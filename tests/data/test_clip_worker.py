@@ -37,9 +37,16 @@ def test_limits_stay_within_those_of_the_system(monkeypatch):
     assert asked == [(7, 7)] * 2
 
 
+def test_memory_that_earlier_clips_left_counts(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(clip_worker.resource, "setrlimit", lambda *limit: asked.update([limit]))
+    clip_worker.limit_process(60.0, 4.0, mapped=10**9)
+    assert asked[clip_worker.resource.RLIMIT_AS][0] == 5 * 10**9
+
+
 @pytest.fixture(scope="module")
 def large_gif(tmp_path_factory):
-    return write_gif(tmp_path_factory.mktemp("gif") / "large.gif", 3000, 75)
+    return write_gif(tmp_path_factory.mktemp("gif") / "large.gif", 3000, 40)
 
 
 def test_a_worker_gives_what_reading_gives(tmp_path):
@@ -54,11 +61,18 @@ def test_limits_end_a_clip_and_not_the_run(tmp_path, large_gif):
     with pytest.raises(clip_worker.ClipLimit, match="takes more than .* s to"):
         read(large_gif, seconds=0.2)
     assert len(read(tmp_path / "a.mp4")) == 2
-    # Far more than a worker may still hold of the clips before, which the limit does not count.
-    huge = write_gif(tmp_path / "huge.gif", 10000, 1)
     with pytest.raises(video_io.UnreadableClip, match="needs more than 0.05 GB"):
-        read(huge, gigabytes=0.05)
+        read(write_gif(tmp_path / "huge.gif", 5000, 1), gigabytes=0.05)
     assert len(read(tmp_path / "a.mp4")) == 2
+
+
+def test_a_worker_that_stays_large_is_replaced(tmp_path, monkeypatch):
+    video_files.write_clip(tmp_path / "a.mp4", 6)
+    read(tmp_path / "a.mp4")
+    worker = clip_worker._IDLE[-1]
+    monkeypatch.setattr(clip_worker, "KEPT", -1.0)
+    read(tmp_path / "a.mp4")
+    assert not worker.alive and worker not in clip_worker._IDLE
 
 
 def test_a_read_that_never_ends_is_given_up(tmp_path):
