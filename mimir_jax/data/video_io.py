@@ -25,6 +25,7 @@ from PIL import Image, ImageSequence
 
 from mimir_jax import image_files
 from mimir_jax.data import frame_folder
+from mimir_jax.data import scalers as scalers_lib
 from mimir_jax.errors import InputError
 
 ANIMATIONS = (".gif", ".webp")
@@ -354,7 +355,7 @@ def _decode(
     stamps = listing.stamps if listing.stamps is not None else range(int(wanted[-1]) + 1)
     number = {int(stamps[i]): i for i in wanted.tolist()}
     last = max(number)
-    frames, spoilt = {}, False
+    frames, spoilt, scalers = {}, False, scalers_lib.Scalers()
     with av.open(openable(path)) as container:
         stream = video_stream(container)
         stream.codec_context.thread_count = 1  # the loader reads several clips at once
@@ -367,14 +368,17 @@ def _decode(
                 break
             spoilt = frame.is_corrupt or (spoilt and not frame.key_frame)
             if stamp in number and not spoilt:
-                frames[number[stamp]] = _upright(frame, aspect, fit)
+                frames[number[stamp]] = _upright(frame, aspect, fit, scalers)
             if stamp == last:
                 break
     return frames
 
 
-def _upright(frame: av.VideoFrame, aspect: float, fit: Fit) -> UInt8[np.ndarray, "h w 3"]:
-    pixels, lying = turn(frame, on_white(frame).to_ndarray(format="rgb24"))
+def _upright(
+    frame: av.VideoFrame, aspect: float, fit: Fit, scalers: scalers_lib.Scalers
+) -> UInt8[np.ndarray, "h w 3"]:
+    image = scalers.convert(on_white(frame), "rgb24", frame.width, frame.height, "rgb24")
+    pixels, lying = turn(frame, image.to_ndarray())
     return fit(pixels, 1 / aspect if lying else aspect)
 
 

@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageSequence
 
 from mimir_jax import image_files
+from mimir_jax.data import scalers as scalers_lib
 from mimir_jax.data import video_io
 
 
@@ -30,11 +31,13 @@ class Frame:
         number: Its place in the video, from 0.
         source: The frame as decoded.
         pixel_aspect: Width over height of one stored pixel.
+        scalers: Those of its video.
     """
 
     number: int
     source: av.VideoFrame
     pixel_aspect: float = 1.0
+    scalers: scalers_lib.Scalers = dataclasses.field(default_factory=scalers_lib.Scalers)
 
     @property
     def turned(self) -> bool:
@@ -61,9 +64,10 @@ class Frame:
         if scale < 1:  # first, and without RGB, in which averaging takes twice the time
             width, height = _even(width * scale), _even(height * scale)
             how = Interpolation.FAST_BILINEAR if quick else Interpolation.AREA
-            frame = frame.reformat(width, height, "yuv420p", interpolation=how)
-        pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
-        return video_io.turn(self.source, pixels)[0]
+            key = side, quick, "yuv420p"
+            frame = self.scalers.convert(frame, key, width, height, "yuv420p", how)
+        frame = self.scalers.convert(frame, (side, quick, "rgb24"), width, height, "rgb24")
+        return video_io.turn(self.source, frame.to_ndarray())[0]
 
 
 def _even(size: float) -> int:
@@ -81,22 +85,27 @@ def open_video(
     Raises:
         UnreadableClip: if the file cannot be decoded; also while the frames are read.
     """
-    name = os.fspath(path)
+    name, scalers = os.fspath(path), scalers_lib.Scalers()
     with contextlib.ExitStack() as stack:
         with _own_errors():
             if video_io.is_folder(name):
                 timeline, files = video_io.list_folder(name)
-                frames = (Frame(n, _image_frame(file)) for n, file in enumerate(files))
+                frames = (
+                    Frame(n, _image_frame(file), scalers=scalers) for n, file in enumerate(files)
+                )
             elif video_io.is_animation(name):
                 image = stack.enter_context(Image.open(name))
                 pages = list(_pages(image))
                 starts = np.cumsum([0.0, *(seconds for _, seconds in pages)])
                 timeline = video_io.Timeline(starts[:-1], float(starts[-1]))
-                frames = (Frame(number, page) for number, (page, _) in enumerate(pages))
+                frames = (
+                    Frame(number, page, scalers=scalers) for number, (page, _) in enumerate(pages)
+                )
             else:
                 listing = video_io.list_frames(name)
                 timeline = listing.timeline
-                frames = _decode(stack.enter_context(av.open(video_io.openable(name))), listing)
+                container = stack.enter_context(av.open(video_io.openable(name)))
+                frames = _decode(container, listing, scalers)
         yield timeline, _guarded(frames)
 
 
@@ -132,7 +141,11 @@ def _pages(image: Image.Image) -> Iterator[tuple[av.VideoFrame, float]]:
         yield frame, video_io.page_seconds(milliseconds)
 
 
-def _decode(container: av.container.InputContainer, listing: video_io.Listing) -> Iterator[Frame]:
+def _decode(
+    container: av.container.InputContainer,
+    listing: video_io.Listing,
+    scalers: scalers_lib.Scalers,
+) -> Iterator[Frame]:
     stream = video_io.video_stream(container)
     stream.codec_context.thread_count = 1  # processes share the cores
     aspect = float(stream.sample_aspect_ratio or 1)
@@ -145,7 +158,7 @@ def _decode(container: av.container.InputContainer, listing: video_io.Listing) -
             continue
         if frame.is_corrupt:
             raise video_io.UnreadableClip(f"is damaged at frame {number}")
-        yield Frame(number, frame, aspect)
+        yield Frame(number, frame, aspect, scalers)
         count += 1
     if count < len(listing.timeline.times):
         raise video_io.UnreadableClip(

@@ -136,7 +136,7 @@ def _writer(
         stream = container.add_stream("libx264", rate=rate)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         stream.options = {"crf": str(crf), **_REPEATABLE}
-        codec, source = stream.codec_context, first.source
+        codec, source, scalers = stream.codec_context, first.source, first.scalers
         codec.thread_count = 1  # processes share the cores
         codec.time_base = Fraction(1, _TICKS)
         if not first.turned:
@@ -147,7 +147,7 @@ def _writer(
             image = video_io.on_white(frame.source)
             if frame.turned:
                 image = av.VideoFrame.from_ndarray(frame.image(), format="rgb24")
-            image = image.reformat(width=width, height=height, format="yuv420p")
+            image = scalers.convert(image, "encoder", width, height, "yuv420p")
             image.pts, image.time_base = round(time * _TICKS), Fraction(1, _TICKS)
             image.pict_type = 0  # the encoder chooses its key frames
             container.mux(stream.encode(image))

@@ -241,6 +241,24 @@ def test_blur_is_of_blurred_images():
     assert quality.blur(sharp) < 0.3 < 0.6 < quality.blur(blurred)
 
 
+def test_flow_reads_luma_and_motion_is_the_length_of_its_vectors():
+    frames = np.random.default_rng(0).integers(0, 256, (3, 16, 24, 3), np.uint8)
+    shown = []
+
+    def flow(one, other):
+        shown.append(one)
+        x, y = np.meshgrid(np.arange(24.0), np.arange(16.0))
+        return np.stack([x, y], axis=-1).astype(np.float32) * len(shown)
+
+    clip = clip_lib.Clip(0, 3, 0.0, 1.0, 8.0, 16, 24, frames, frames)
+    found = motion.measure(clip, flow, c.QualityConfig(fps=8.0))
+    want = frames[0].astype(int) @ [77, 150, 29] // 256
+    np.testing.assert_array_equal(shown[0], want)
+    x, y = np.meshgrid(np.arange(24.0), np.arange(16.0))
+    assert found["motion"] == pytest.approx(np.hypot(x, y).mean() * 1.5 * 8 / 16, rel=1e-6)
+    assert found["jitter"] == pytest.approx(np.hypot(11.5, 7.5) * 8 / 16, rel=1e-6)
+
+
 def test_duplicates_are_those_of_all_pairs():
     rng = np.random.default_rng(0)
     base = rng.integers(0, 2**63, (40, 3), np.uint64)

@@ -24,11 +24,12 @@ class _SceneDetect:
 
     def __init__(self, detector: Any, timecode: Any, fps: float):
         self._detector, self._timecode, self._fps = detector, timecode, fps
+        self._cv2 = plugins.library("cv2", "shots.detector", "PySceneDetect")
 
     def push(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> list[int]:
         """Returns new cuts; see `Detector`."""
         now = self._timecode(number, fps=self._fps)
-        frame = np.ascontiguousarray(image[..., ::-1])  # BGR
+        frame = self._cv2.cvtColor(np.ascontiguousarray(image), self._cv2.COLOR_RGB2BGR)
         return [cut.frame_num for cut in self._detector.process_frame(now, frame)]
 
 
