@@ -23,8 +23,9 @@ from mimir_jax.errors import InputError
 MIX = 0x85EBCA6B
 SHIFT = 15
 
-_PIECE = 1 << 18
-_WEIGHTS = 2 * np.arange(_PIECE, dtype=np.uint32) + 1
+_ROWS, _COLUMNS = 64, 1024  # of a piece, which stays in the cache
+_ROW_NUMBERS = np.arange(_ROWS, dtype=np.uint32)
+_WEIGHTS = 2 * np.arange(_COLUMNS, dtype=np.uint32) + 1
 _WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint32}
 
 
@@ -34,8 +35,8 @@ def of_array(value: np.ndarray) -> str:
     An element of 8 bytes counts as two of 4, the lower first. Shape and dtype do not enter.
     """
     words = np.ascontiguousarray(value).reshape(-1).view(_WORDS[value.dtype.itemsize])
-    starts = range(0, len(words), _PIECE)
-    if len(starts) < 4:
+    starts = range(0, len(words), _ROWS * _COLUMNS)
+    if len(starts) < 16:
         total = sum(_piece(words, start) for start in starts)
     else:
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -71,7 +72,13 @@ def check(stored: Mapping[str, str], name: str, value: np.ndarray) -> np.ndarray
 
 
 def _piece(words: np.ndarray, start: int) -> int:
-    mixed = words[start : start + _PIECE].astype(np.uint32, copy=False) * np.uint32(MIX)
+    """Returns the part of a sum that a piece adds, by the sums of its rows and columns."""
+    mixed = words[start : start + _ROWS * _COLUMNS].astype(np.uint32, copy=False) * np.uint32(MIX)
     mixed ^= mixed >> np.uint32(SHIFT)
-    plain = int(mixed.sum(dtype=np.uint32))
-    return int((mixed * _WEIGHTS[: len(mixed)]).sum(dtype=np.uint32)) + 2 * start * plain
+    if rest := -len(mixed) % _COLUMNS:
+        mixed = np.concatenate([mixed, np.zeros(rest, np.uint32)])
+    grid = mixed.reshape(-1, _COLUMNS)
+    columns, rows = grid.sum(0, dtype=np.uint32), grid.sum(1, dtype=np.uint32)
+    total = int((columns * _WEIGHTS).sum(dtype=np.uint32))
+    total += 2 * _COLUMNS * int((rows * _ROW_NUMBERS[: len(rows)]).sum(dtype=np.uint32))
+    return total + 2 * start * int(rows.sum(dtype=np.uint32))

@@ -31,13 +31,17 @@ def test_devices_and_host_agree_on_the_sum(value):
     assert checksums.as_text(int(total)) == checksums.of_array(value) and finite
 
 
-def test_the_sum_is_over_all_pieces_in_order(monkeypatch):
-    value = RNG.normal(size=200).astype(np.float32)
+@pytest.mark.parametrize("size", [200, 70_000, 1_200_020])  # the last one on threads
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+def test_the_sum_is_over_all_pieces_in_order(size, dtype):
+    value = RNG.integers(np.iinfo(dtype).max, size=size, dtype=dtype)
+    mixed = value.astype(np.uint32) * np.uint32(checksums.MIX)
+    mixed ^= mixed >> np.uint32(checksums.SHIFT)
+    odd = 2 * np.arange(size, dtype=np.uint32) + 1
     whole = checksums.of_array(value)
-    monkeypatch.setattr(checksums, "_PIECE", 16)  # 13 pieces, on threads
-    assert checksums.of_array(value) == whole
+    assert whole == checksums.as_text(int((mixed * odd).sum(dtype=np.uint64)))
     assert checksums.of_array(value[::-1]) != whole
-    assert checksums.of_array(np.asfortranarray(value.reshape(20, 10))) == whole
+    assert checksums.of_array(np.asfortranarray(value.reshape(10, -1))) == whole
 
 
 def test_every_flipped_bit_changes_the_sum():

@@ -3,6 +3,7 @@
 """Converts weights between published forms and ours, one parameter in memory at a time."""
 
 import concurrent.futures
+import contextlib
 import json
 import math
 import os
@@ -174,7 +175,9 @@ def _write_native(
     licence: str | None,
     known: Mapping[str, Any] | None = None,
 ) -> None:
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    with contextlib.ExitStack() as stack:
+        pool = concurrent.futures.ThreadPoolExecutor(1)
+        stack.callback(pool.shutdown, cancel_futures=True)
         hashes = [(file, pool.submit(hashing.sha256_file, file)) for file in opened.files]
         config = opened.config
         if dtype is not None and opened.class_name is not None:
@@ -190,17 +193,21 @@ def _write_native(
                 else {n: str(x) for n, x in opened.dtypes.items()},
             }
         _copy_companions(opened, folder)
-        if opened.class_name is not None:
-            manifest["source"]["files"] = [
-                {"name": file.name, "bytes": file.stat().st_size, "sha256": digest.result()}
-                for file, digest in hashes
-            ]
+
+        def finished_manifest() -> dict[str, Any]:
+            if opened.class_name is not None:
+                manifest["source"]["files"] = [
+                    {"name": file.name, "bytes": file.stat().st_size, "sha256": digest.result()}
+                    for file, digest in hashes
+                ]
+            return manifest
+
         params = opened.params
         if dtype is not None:
             params = {path: _cast(path, tensor, dtype) for path, tensor in params.items()}
         published = bool(opened.files)  # ours come from Orbax
         kind = opened.family.kind
-        native.write(folder, kind, config, params, manifest=manifest, ahead=published)
+        native.write(folder, kind, config, params, manifest=finished_manifest, ahead=published)
 
 
 def _write_published(
@@ -362,7 +369,8 @@ def _token_ids(folder: pathlib.Path, raw: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _cast(name: str, tensor: tensors.Tensor, dtype: np.dtype) -> tensors.Tensor:
-    return tensors.Tensor(tensor.shape, dtype, lambda: tensors.cast(name, tensor.read(), dtype))
+    read = lambda: tensors.cast(name, tensor.read(), dtype)  # noqa: E731
+    return tensors.Tensor(tensor.shape, dtype, read, scratch=tensor.peak)
 
 
 def _copy_companions(opened: opening.Weights, folder: pathlib.Path) -> None:

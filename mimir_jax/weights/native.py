@@ -63,7 +63,7 @@ def write(
     params: Mapping[str, Tensor],
     *,
     dtype: np.dtype | None = None,
-    manifest: Mapping[str, Any] | None = None,
+    manifest: Callable[[], Mapping[str, Any]] = dict,
     ahead: bool = False,
 ) -> None:
     """Writes config, parameters and last the manifest, a few parameters at a time.
@@ -74,7 +74,7 @@ def write(
         config: The network's dataclass.
         params: Parameters by `/`-joined path, read one group at a time.
         dtype: Stored dtype; None keeps each parameter's own.
-        manifest: What is known of their origin.
+        manifest: Returns what is known of their origin; called when the parameters are written.
         ahead: Read parameters while those before them are written, where both fit in memory. They
             must not come from Orbax, whose calls do not overlap.
     """
@@ -82,6 +82,7 @@ def write(
     # Whole parameters, as they are: the values of trained weights hardly compress, and cutting them
     # up costs a copy of each in memory.
     context.array.saving.use_compression = False
+    context.memory.deepcopy_host_arrays = False  # saves end before their arrays are dropped
     folder = folder.absolute()
     target = folder / PARAMS
     sums: dict[str, str] = {}
@@ -104,7 +105,7 @@ def write(
         "mimir_jax": mimir_jax.__version__,
         "num_params": sum(math.prod(tensor.shape) for tensor in params.values()),
         "dtypes": dtypes,
-        **(manifest or {}),
+        **manifest(),
     }
     write_manifest(folder, content, sums)
 
@@ -425,19 +426,20 @@ def _groups(params: Mapping[str, Tensor]) -> Iterator[list[str]]:
 
 def _jobs(
     params: Mapping[str, Tensor], dtype: np.dtype | None, ahead: bool
-) -> tuple[list[tuple[int, Callable[[], tuple[dict[str, np.ndarray], dict[str, str]]]]], int]:
+) -> tuple[list[copying.Job], int]:
     """Returns the jobs that read groups of parameters and their checksums, and a memory budget."""
 
     def read(names: list[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         group = {name: _cast(params[name].read(), dtype) for name in names}
         return group, {name: checksums.of_array(value) for name, value in group.items()}
 
-    groups = list(_groups(params))
-    sizes = [sum(params[name].nbytes for name in names) for names in groups]
-    jobs = [
-        (size, functools.partial(read, names)) for size, names in zip(sizes, groups, strict=True)
-    ]
-    return jobs, 2 * max(sizes, default=0) if ahead else 0
+    jobs = []
+    for names in _groups(params):
+        size = sum(params[name].nbytes for name in names)
+        scratch = max((params[name].peak - params[name].nbytes for name in names), default=0)
+        jobs.append(copying.Job(size, size + scratch, functools.partial(read, names)))
+    budget = 2 * max((job.size for job in jobs), default=0) + copying.SLACK
+    return jobs, budget if ahead else 0
 
 
 def _cast(value: np.ndarray, dtype: np.dtype | None) -> np.ndarray:

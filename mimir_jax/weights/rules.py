@@ -218,14 +218,21 @@ def _import_one(rule: Rule, shape: Shape, tensors: Mapping[str, Tensor]) -> Tens
         if not rule.stacked:
             return copying.contiguous(_read_layer(names[0])).astype(dtype, copy=False)
         out = np.empty(shape, dtype)
-        for row, layer in zip(out, names, strict=True):
-            copying.copy_into(row, _read_layer(layer))
+
+        def fill(layer: int) -> None:
+            copying.copy_into(out[layer], _read_layer(names[layer]), threads=1)
+
+        for _ in copying.in_order(fill, range(len(out))):
+            pass
         return out
 
     def _read_layer(layer: Sequence[str]) -> np.ndarray:
         return rule.import_layer([tensors[name].read() for name in layer])
 
-    return Tensor(shape, dtype, read)
+    if not rule.stacked:
+        return Tensor(shape, dtype, read)
+    layers = [sum(tensors[name].peak for name in layer) for layer in names]
+    return Tensor(shape, dtype, read, scratch=copying.WORKERS * max(layers, default=0))
 
 
 def export_shapes(
@@ -254,16 +261,35 @@ def export_tensors(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields every tensor of the published layout.
 
-    One parameter of ours is in memory at a time, and the next where both are far smaller than the
-    largest.
+    One parameter of ours is in memory at a time, and the next where both fit in twice the largest.
     """
-    found = [params[rule.path] for rule in rules]
-    jobs = [(tensor.nbytes, tensor.read) for tensor in found]
-    budget = 2 * max((size for size, _ in jobs), default=0)
-    for rule, value in zip(rules, copying.ahead(jobs, budget), strict=True):
-        for layer, ours in enumerate(value if rule.stacked else [value]):
-            for name, theirs in zip(rule.tensors(layer), rule.export_layer(ours), strict=True):
-                yield name, theirs.astype(dtypes.get(name, theirs.dtype), copy=False)
+
+    def read(rule: Rule, tensor: Tensor) -> tuple[Rule, list[np.ndarray]]:
+        value = tensor.read()
+        return rule, list(value) if rule.stacked else [value]
+
+    found = [(rule, params[rule.path]) for rule in rules]
+    jobs = [copying.Job(x.nbytes, x.peak, functools.partial(read, r, x)) for r, x in found]
+    layer = max((x.nbytes // (x.shape[0] if r.stacked else 1) for r, x in found), default=0)
+    budget = 2 * max((job.size for job in jobs), default=0) + copying.SLACK
+    budget -= (copying.WORKERS + 1) * layer  # in order, before they are written
+    for rule, layers in copying.ahead(jobs, budget):
+        export = functools.partial(_export_layer, rule, layers, dtypes)
+        for named in copying.in_order(export, range(len(layers))):
+            yield from named
+        del layers, export  # before the next parameter is read
+
+
+def _export_layer(
+    rule: Rule, layers: Sequence[np.ndarray], dtypes: Mapping[str, np.dtype], layer: int
+) -> list[tuple[str, np.ndarray]]:
+    """Returns the tensors of one layer, their elements in order."""
+    threads = 1 if rule.stacked else copying.WORKERS
+    named = zip(rule.tensors(layer), rule.export_layer(layers[layer]), strict=True)
+    return [
+        (n, copying.contiguous(x, threads=threads).astype(dtypes.get(n, x.dtype), copy=False))
+        for n, x in named
+    ]
 
 
 def _layers(rule: Rule, shape: Shape) -> list[Shape]:

@@ -8,6 +8,7 @@ is installed.
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -21,7 +22,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from mimir_jax.errors import InputError, listed
+from mimir_jax.errors import InputError, listed, reason
 from mimir_jax.weights import copying
 
 PICKLES = (".bin", ".ckpt", ".pth", ".pt")
@@ -60,16 +61,24 @@ class Tensor:
         shape: Its shape.
         dtype: Its stored dtype.
         read: Returns the values; every call reads them again.
+        scratch: Bytes that exist beside the values while they are read; None stands for as many as
+            the values have.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     read: Callable[[], np.ndarray]
+    scratch: int | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of the values."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def peak(self) -> int:
+        """Bytes that exist while the values are read, those of the values included."""
+        return self.nbytes + (self.nbytes if self.scratch is None else self.scratch)
 
 
 Tensors = dict[str, Tensor]
@@ -249,13 +258,20 @@ def _join(files: list[pathlib.Path]) -> tuple[Tensors, dict[str, str]]:
 
 
 def _open_safetensors(path: pathlib.Path) -> Tensors:
-    def read(name: str) -> np.ndarray:
-        # Opened for each tensor: the mapping is released with the handle, and with it its pages.
-        with _safetensors(path) as file:
-            return file.get_tensor(name)
+    def read(start: int, end: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+        try:
+            values = np.fromfile(path, np.uint8, end - start, offset=start)
+        except OSError as error:
+            raise InputError(f"file {path} must be readable: {reason(error)}") from None
+        if len(values) != end - start:
+            raise InputError(
+                f"file {path} must keep its {end} bytes while it is read; download it again"
+            )
+        return values.view(dtype).reshape(shape)
 
     tensors: Tensors = {}
-    with _safetensors(path) as file:
+    with _safetensors(path) as file:  # checks the header
+        ranges = _byte_ranges(path)
         for name in file.keys():  # noqa: SIM118
             view = file.get_slice(name)
             code = view.get_dtype()
@@ -264,10 +280,19 @@ def _open_safetensors(path: pathlib.Path) -> Tensors:
                     f"tensor {name} of {path} must be of 16 bits or more to be read, got {code}; "
                     "take a copy in bfloat16"
                 )
-            tensors[name] = Tensor(
-                tuple(view.get_shape()), _DTYPES[code], lambda name=name: read(name)
-            )
+            shape, dtype = tuple(view.get_shape()), _DTYPES[code]
+            values = functools.partial(read, *ranges[name], dtype, shape)
+            tensors[name] = Tensor(shape, dtype, values, scratch=0)
     return tensors
+
+
+def _byte_ranges(path: pathlib.Path) -> dict[str, tuple[int, int]]:
+    """Returns where each tensor of a safetensors file starts and ends."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    offsets = {n: x["data_offsets"] for n, x in header.items() if n != "__metadata__"}
+    return {name: (8 + length + start, 8 + length + end) for name, (start, end) in offsets.items()}
 
 
 def metadata(path: pathlib.Path) -> dict[str, str]:

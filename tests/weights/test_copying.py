@@ -1,6 +1,7 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
 import threading
+import weakref
 
 import ml_dtypes
 import numpy as np
@@ -35,16 +36,52 @@ def test_next_job_runs_ahead_only_where_both_results_fit():
         threads.append(threading.current_thread() is threading.main_thread())
         return value
 
-    jobs = [(size, lambda size=size: job(size)) for size in (1, 2, 9, 1, 4)]
+    jobs = [copying.Job(n, 2 * n, lambda n=n: job(n)) for n in (1, 2, 9, 1, 4)]
     assert list(copying.ahead(jobs, 10)) == [1, 2, 9, 1, 4]
-    assert threads == [True, False, True, True, False]  # 9 and twice 1 exceed 10
+    assert threads == [True, False, True, True, False]  # 9 and the peak of 1 exceed 10
+    threads.clear()
+    jobs = [copying.Job(n, n, lambda n=n: job(n)) for n in (4, 1, 5, 4, 1)]
+    assert list(copying.ahead(jobs, 10)) == [4, 1, 5, 4, 1]
+    assert threads == [True, False, False, False, False]  # 5 beside 1 and 4
 
 
 def test_error_of_a_job_that_ran_ahead_is_raised_in_its_turn():
     def fail():
         raise ValueError("damaged")
 
-    results = copying.ahead([(1, lambda: "first"), (1, fail)], 10)
+    results = copying.ahead([copying.Job(1, 1, lambda: "first"), copying.Job(1, 1, fail)], 10)
     assert next(results) == "first"
     with pytest.raises(ValueError, match="damaged"):
         next(results)
+
+
+def test_a_value_is_gone_before_one_that_must_wait_is_read():
+    alive = []
+
+    def make():
+        assert not [ref for ref in alive if ref() is not None]
+        value = np.zeros(8)
+        alive.append(weakref.ref(value))
+        return value
+
+    for value in copying.ahead([copying.Job(1, 9, make)] * 3, 9):
+        assert value.sum() == 0
+        del value
+    assert len(alive) == 3
+
+
+def test_results_come_in_order_and_few_are_computed_ahead():
+    begun = []
+
+    def square(x):
+        begun.append(x)
+        if x == 20:
+            raise ValueError("damaged")
+        return x * x
+
+    results = copying.in_order(square, range(30))
+    assert [next(results) for _ in range(5)] == [0, 1, 4, 9, 16]
+    assert max(begun) <= 5 + copying.WORKERS
+    with pytest.raises(ValueError, match="damaged"):
+        list(results)
+    assert max(begun) <= 20 + copying.WORKERS
