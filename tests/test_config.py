@@ -108,6 +108,14 @@ def test_presets_are_found_by_name():
         (lambda: c.OptimizerConfig(learning_rate=float("nan")), "must be above 0, got nan"),
         (lambda: c.OptimizerConfig(freeze=("^dit/(",)), "freeze must hold regular expressions"),
         (
+            lambda: c.OptimizerConfig(delay=(("^dit/", -1),)),
+            "delay must pair each pattern with a number of at least 0, got -1 for",
+        ),
+        (
+            lambda: c.OptimizerConfig(lr_scale=(("^dit/", float("nan")),)),
+            "lr_scale must pair each pattern with a number of at least 0, got nan for",
+        ),
+        (
             lambda: c.DiTConfig(position="rope+learned", sample_height=5),
             "^DiTConfig.sample_height .* a multiple, of patch, got 5 and 2$",
         ),

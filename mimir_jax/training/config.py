@@ -79,6 +79,11 @@ class OptimizerConfig:
             except re.error as error:
                 rule = f"{{{name}}} must hold regular expressions"
                 raise checks.FieldError(self, rule, got=f"{pattern!r} ({error})") from None
+        for name in ("lr_scale", "delay"):
+            for pattern, value in getattr(self, name):
+                if not value >= 0:
+                    rule = f"{{{name}}} must pair each pattern with a number of at least 0"
+                    raise checks.FieldError(self, rule, got=f"{value} for {pattern!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
