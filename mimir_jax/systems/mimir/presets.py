@@ -22,7 +22,7 @@ def tiny() -> c.TrainConfig:
     return c.TrainConfig(
         system=c.MimirSystemConfig(
             model=c.MimirConfig(
-                dit=dataclasses.replace(c.TINY_DIT, text_length=80),
+                dit=dataclasses.replace(c.TINY_DIT, text_length=80, unroll=6),
                 # The scale starts at the RMS of the shipped T5's states (M-U7). Right-aligned, the
                 # LLM's tokens leave those of T5 alone where both fit (M-U4).
                 fuser=c.FuserConfig(
