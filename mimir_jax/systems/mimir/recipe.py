@@ -25,7 +25,7 @@ STAGES = (
     export("base", "runs/base"),
     prepare("features/mimir", "mimir:tiny", 2048, *_TEXT),
     train(
-        "runs/mimir", "mimir:tiny", 800, *_TEXT, "--config.init_from={out}/base",
+        "runs/mimir", "mimir:tiny", 750, *_TEXT, "--config.init_from={out}/base",
         "--config.data.features={out}/features/mimir", scenes=2048,
     ),
     export("mimir", "runs/mimir", to="run"),
