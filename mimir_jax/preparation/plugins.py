@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plug-ins by name: those of the package, or MODULE:FUNCTION of a user.
 
-    detector of shots    function(ShotsConfig, fps) -> object with push(number, image) -> [cuts]
+    detector of shots    function(ShotsConfig, fps) -> object with push(number, image) -> [cuts];
+                         it may have lag, frames until it tells of a cut, and end() -> [cuts]
     optical flow         function() -> flow(frame, next frame) [h, w, 2] in pixels
     scorer of frames     class(folder) with score(frames) -> float; it may have limit, its usual
                          bound, and its instances highest, the most that a score can be
@@ -30,6 +31,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "shots.detector": {
         "adaptive": f"{_FILTERS}.shots:adaptive",
         "content": f"{_FILTERS}.shots:content",
+        "transnetv2": f"{_FILTERS}.shots:transnetv2",
         NONE: f"{_FILTERS}.shots:no_detector",
     },
     "quality.flow": {"dis": f"{_FILTERS}.motion:dis", NONE: f"{_FILTERS}.motion:no_flow"},
@@ -109,8 +111,8 @@ def require_folder(section: str, path: str | None, content: str) -> str:
     return path
 
 
-def library(module: str, field: str, name: str) -> Any:
-    """Imports a library of the extra `prepare`.
+def library(module: str, field: str, name: str, *, extra: str = "prepare") -> Any:
+    """Imports a library of an extra.
 
     Raises:
         InputError: if it is not installed.
@@ -120,7 +122,7 @@ def library(module: str, field: str, name: str) -> Any:
     except ModuleNotFoundError:
         raise InputError(
             f"{field}={name} must have {module}, which is not installed; pip install "
-            f"'mimir-jax[prepare]', or set --config.{field}=none"
+            f"'mimir-jax[{extra}]', or set --config.{field}=none"
         ) from None
 
 

@@ -22,7 +22,7 @@ class ShotsConfig:
     """Where a video is cut into clips.
 
     Attributes:
-        detector: Plug-in that finds cuts: adaptive or content (of PySceneDetect), or none.
+        detector: Plug-in of cuts: adaptive or content (of PySceneDetect), transnetv2, or none.
         threshold: Score of a cut; None takes the detector's own.
         min_frames: Frames between two cuts.
         max_seconds: Longer shots are divided into clips of this length.

