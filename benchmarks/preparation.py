@@ -169,7 +169,9 @@ def _speeds(done: Done, small: list[pathlib.Path]) -> Iterator[str]:
     yield (
         "Where the time of the chain without networks goes, in milliseconds of processor time per "
         "second of footage. Images: frames in the sizes that the filters read. The rest: JPEGs of "
-        "the report, records and reading the file's list of frames.\n"
+        "the report, records, and what decoding and filters cost each other in turn. Filters read "
+        "frames of fixed small sizes, so the smaller a video is, the more they weigh beside "
+        "decoding.\n"
     )
     yield tables.markdown(_profile(costs)) + "\n"
     if small:
