@@ -78,6 +78,8 @@ def main(benchmark: Benchmark) -> None:
         "--device", choices=("cpu", "cuda"), default="cpu", help="device of all sides"
     )
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds per side")
+    parser.add_argument("--side", action="append", help="side to compare with; default all")
+    parser.add_argument("--phase", action="append", choices=benchmark.phases, help="default all")
     parser.add_argument(
         "--out", type=pathlib.Path, default=ROOT / "docs" / "results", help="folder"
     )
@@ -225,9 +227,13 @@ def _measure(
     benchmark: Benchmark, args: argparse.Namespace, folder: pathlib.Path
 ) -> Iterator[dict]:
     """Yields a row per phase: seconds and peak bytes of every side, ratios and differences."""
-    field = _Field(list(benchmark.on(args.device)), args, folder)
+    ours, *others = benchmark.on(args.device)
+    if unknown := set(args.side or ()) - set(others):
+        raise ValueError(f"--side must be one of {', '.join(others)}, got {', '.join(unknown)}")
+    others = [name for name in others if args.side is None or name in args.side]
+    field = _Field([ours, *others], args, folder)
     case = benchmark.cases[args.case]
-    for phase in getattr(case, "phases", benchmark.phases):
+    for phase in args.phase or getattr(case, "phases", benchmark.phases):
         first, outputs = field.first(phase)
         rates, turns = [_product_rate()], []
         for _ in range(args.rounds):
@@ -278,7 +284,9 @@ def _page(benchmark: Benchmark, args: argparse.Namespace, rows: list[dict]) -> s
         "",
         "```bash",
         f"python {script} --case {args.case} --device {args.device} --rounds {args.rounds}"
-        + (f" --suffix={args.suffix}" if args.suffix else ""),
+        + (f" --suffix={args.suffix}" if args.suffix else "")
+        + "".join(f" --side {name}" for name in args.side or ())
+        + "".join(f" --phase '{name}'" for name in args.phase or ()),
         "```",
         "",
         f"{device_name(args.device)}; {versions}; {precision}. "

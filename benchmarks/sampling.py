@@ -80,6 +80,17 @@ SIZES = {
         ),
         steps=10,
     ),
+    "tiny": Size(
+        DiTConfig(
+            num_layers=4, num_heads=4, head_dim=64, position="sincos", text_width=512,
+            text_length=64, time_width=256, sample_frames=3, sample_height=12, sample_width=18,
+        ),
+        VAEConfig(
+            block_channels=(32, 64, 64, 128), layers_per_block=2, norm_groups=16,
+            sample_height=96, sample_width=144,
+        ),
+        steps=10,
+    ),
     "2b": Size(DiTConfig(**COGVIDEOX["2b"]), VAEConfig(), steps=10, phases=TRANSFORMER),
     "5b": Size(DiTConfig(**COGVIDEOX["5b"]), VAEConfig(), steps=10, phases=TRANSFORMER),
     "vae": Size(DiTConfig(**COGVIDEOX["5b"], num_layers=1), VAEConfig(), phases=VAE),
