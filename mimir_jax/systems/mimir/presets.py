@@ -39,7 +39,7 @@ def tiny() -> c.TrainConfig:
                 llm_path="package:tiny/llm",
                 length=80,  # no token of the LLM is added to one of T5 in narrow captions
                 instruction_length=160,
-                llm_tokens="answer",  # behind the query, one in five would not fit in 64 tokens
+                llm_tokens="answer",  # behind the query, fewer would fit
                 num_answers=1,  # the small LLM has one right answer, the likeliest
                 answer_temperature=0.0,
             ),
