@@ -98,5 +98,5 @@ def write_run(folder, config, params):
     (folder / runs.CONFIG_FILE).write_text(bridge.to_json(config))
     flat = {path: tensors.of_array(np.asarray(x)) for path, x in weights.flatten(params).items()}
     kind, model = config.system.kind, config.system.model
-    native.write(folder / runs.WEIGHTS, kind, model, flat, manifest={"step": 3})
+    native.write(folder / runs.WEIGHTS, kind, model, flat, manifest=lambda: {"step": 3})
     return folder
