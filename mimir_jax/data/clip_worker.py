@@ -110,11 +110,13 @@ def measure_clip(
 
 
 def _give_back(worker: "_Worker", gigabytes: float | int) -> None:
-    if worker.alive and worker.growth() > KEPT * gigabytes * 1e9:
+    if not worker.alive:
+        return
+    if worker.growth() > KEPT * gigabytes * 1e9:
         worker.end()
-    if worker.alive:
-        with _LOCK:
-            _IDLE.append(worker)
+        return
+    with _LOCK:
+        _IDLE.append(worker)
 
 
 def _take() -> "_Worker":

@@ -38,7 +38,7 @@ def tiny() -> c.TrainConfig:
             text=c.TextConfig(
                 t5_path="package:tiny/t5",
                 llm_path="package:tiny/llm",
-                length=80,  # no token of the LLM is added to one of T5 in narrow captions
+                length=80,  # T5 and LLM both fit for nearly all narrow captions
                 instruction_length=160,
                 llm_tokens="answer",  # behind the query, fewer would fit
                 num_answers=1,  # the small LLM has one right answer, the likeliest
