@@ -281,8 +281,7 @@ class TextEncoder:
         llm = self._llm
         rows = self.instruction_ids(self._cut_for_instructions(caption)[0])
         ids, mask = tokenizers.pad(rows, self._config.instruction_length, llm.pad_id)
-        states = self._encode_llm(llm.params, jax.device_put(ids), jax.device_put(mask))
-        return states[np.arange(len(rows)), mask.sum(1) - 1]
+        return self._last_states(llm.params, jax.device_put(ids), jax.device_put(mask))
 
     def _cut_for_instructions(self, caption: str) -> tuple[str, str]:
         """Splits `caption` into the part that fits every instruction turn and the rest."""
@@ -337,6 +336,14 @@ class TextEncoder:
     def _encode_llm(self):
         layer = self._config.llm_layer
         return jax.jit(functools.partial(self._llm.model.encode, layer=layer))
+
+    @functools.cached_property
+    def _last_states(self):
+        def last_states(params, ids, mask):
+            states = self._llm.model.encode(params, ids, mask, layer=self._config.llm_layer)
+            return states[jnp.arange(len(ids)), mask.sum(1) - 1]
+
+        return jax.jit(last_states)
 
 
 class TextNetwork:

@@ -396,6 +396,14 @@ def with_available_kernels(system: System) -> System:
     return system.with_backbone(attention=kernels.available_or_xla(system.backbone.attention))
 
 
+def with_scanned_blocks(system: System) -> System:
+    """Returns the system with the blocks of its backbone in a scan, for use without gradients.
+
+    Written out, they make the gradient faster; the forward pass only takes longer to compile.
+    """
+    return system if system.backbone is None else system.with_backbone(unroll=1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Examples:
     """Example outputs of a model: captioned videos, or lines of text.

@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the train step of every bucket in the background, those that come next first."""
+"""Compiles the train steps of the buckets in the background, in the order of their use."""
 
 import threading
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Compilation:
     def __init__(
         self, config: TrainConfig, system: base.System, compiled: compiled_step.CompiledStep
     ):
-        """Starts with the first bucket.
+        """Starts if there is one bucket; several wait for `order`.
 
         Args:
             config: The run.
@@ -31,9 +31,10 @@ class Compilation:
         self._config, self._system, self._compiled = config, system, compiled
         self._flops: list[futures.Future[int]] = [futures.Future() for _ in system.buckets]
         self._lock = threading.Lock()
-        self._queue = list(range(len(system.buckets)))
-        self._busy = True
-        threads.submit(self._run)
+        self._queue: list[int] = []
+        self._busy = False
+        if len(system.buckets) == 1:
+            self.order([0])
 
     def order(self, buckets: Sequence[int]) -> None:
         """Compiles these buckets in this order; the others only when they are asked for."""

@@ -159,13 +159,17 @@ class _Run:
         )
 
     def _start_input(self) -> None:
-        """Orders the compilation of the buckets that come, and starts on the first batch."""
+        """Orders the program of the first step alone, and starts on the first batch."""
         left = self._config.steps - self._step
-        if left > 0:
-            next_batch = self._batches.position["batch"]
-            buckets = self._setup.loader.schedule.next_buckets(next_batch, left)
-            self._setup.compiling.order(buckets)
+        self._order_programs(min(left, 1))
         self._batches.start(left)
+
+    def _order_programs(self, batches: int) -> None:
+        """Orders the programs of the buckets of the next batches, in the order of their use."""
+        if batches > 0:
+            next_batch = self._batches.position["batch"]
+            buckets = self._setup.loader.schedule.next_buckets(next_batch, batches)
+            self._setup.compiling.order(buckets)
 
     def _take_steps(self) -> bool:
         """Takes the steps that are left, with what is due after each.
@@ -184,6 +188,8 @@ class _Run:
                 self._blocked = True
                 return True
             self._take_step(batch, key)
+            if self._step == self._first + 1:  # earlier, they would delay the first step
+                self._order_programs(self._config.steps - self._step)
             self._do_due()
             self._checkpointer.check()
             if found := self._monitor.read(wait=self._step == self._config.steps):

@@ -56,7 +56,7 @@ def make_setup(
     check: Check = lambda system: None,
     writes: bool = True,
 ) -> Setup:
-    """Reads and checks what the run `config` needs, while its step compiles in a thread.
+    """Reads and checks what the run `config` needs, while its first step compiles in a thread.
 
     Args:
         config: The run.
@@ -95,6 +95,8 @@ def make_setup(
         num_workers=config.data.num_workers,
         sharding=compiled.batch,
     )
+    if compiling:  # a resumed run orders again once its position is known
+        compiling.order(loader.schedule.next_buckets(0, 1))
     init = None if started else _load_init(config, system)
     if not finished:
         for evaluator in evaluators:

@@ -133,12 +133,27 @@ def test_programs_are_compiled_in_the_order_of_their_use(sum_run, monkeypatch):
     system = SumSystem(sum_run, buckets)
     step = compiled_step.make(sum_run, system, mesh_lib.make_mesh((1, 8, 1, 1)))
     programs = compilation.Compilation(sum_run, system, step)
+    programs.order([0])
     assert started.wait(60)
     programs.order([0, 3, 1])
     go_on.set()
     assert programs.flops(1) == 2 and programs.flops(4) == 5  # one that was not to come
     programs.close()
     assert compiled[0] == 1 and set(compiled) >= {2, 5} and 3 not in compiled
+
+
+def test_only_its_own_program_is_compiled_before_the_first_step(sum_run, tmp_path, monkeypatch):
+    seen, compile_one = [], compilation.Compilation._compile
+
+    def recorded(self, bucket):
+        seen.append(bucket.name)
+        return compile_one(self, bucket)
+
+    monkeypatch.setattr(compilation.Compilation, "_compile", recorded)
+    loop.train(sum_run, tmp_path, report=lambda step, metrics: seen.append(step))
+    (first,) = (name for name in records(tmp_path)[1] if name.startswith("loss/"))
+    assert seen[:2] == [first.removeprefix("loss/"), 1]
+    assert {"1x1x1", "3x1x1"} < set(seen)
 
 
 @pytest.fixture(scope="module")
