@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Memory, collectives and least time of the 2B and 5B train steps, compiled for absent TPU pods.
 
-    python benchmarks/pods.py [--reports runs/pods] [--out docs/results/pods.md] [--only 5b]
+    python benchmarks/pods.py [--out docs/results/pods.md] [--only v6e]
 
-Runs launch/compile.py for each case and keeps its report in a folder. Cases with a report are not
-compiled again, so an interrupted run continues where it stopped; choose another folder if the
-content of reports has changed. Writes the page from all existing reports. Needs the libtpu version
-that matches jax.
+Runs launch/compile.py for each case without a report in the JSON file beside the page, which keeps
+them: an interrupted run continues where it stopped. Delete a report there to compile its case
+again. A case takes about five minutes of CPU time. Needs the libtpu version that matches jax, for
+missing cases only.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import pathlib
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -41,8 +42,8 @@ real step is slower than its bound.
   over all links that a chip has in the slice.
 - **`least`** is the slowest of arithmetic, memory and links, as if it hid the others entirely.
 - **`no overlap`** adds links to the slower of the other two.
-- **Weak scaling** compares clips per second and chip with the smallest listed slice of the same
-  model, by either bound.
+- **Weak scaling** compares clips per second and chip with the first listed slice of the same model,
+  chip and policy, by either bound.
 
 Blocks are recomputed whole (`dit.remat=full`) unless the case names another policy.
 
@@ -63,7 +64,7 @@ class Case(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name of the report file, without suffix."""
+        """Name of the report."""
         mesh = "-".join(f"{axis}{size}" for axis, size in self.mesh)
         remat = "" if self.remat == "full" else f"-{self.remat}"
         return f"{self.size}-{self.topology.replace(':', '-')}-{mesh}-b{self.batch}{remat}"
@@ -80,6 +81,11 @@ class Case(NamedTuple):
             KERNEL,
             *NO_WEIGHTS,
         ]  # fmt: skip
+
+    @property
+    def chip(self) -> str:
+        """Kind of chip, such as v5p."""
+        return self.topology.partition(":")[0]
 
 
 SLICES = {"v5p:2x2x1": 4, "v5p:4x4x4": 64, "v5p:4x8x8": 256, "v5p:8x8x8": 512}
@@ -101,39 +107,44 @@ CASES = [
     Case("5b", "v5p:4x4x4", (("fsdp", 16), ("context", 4)), 16),
     Case("2b", "v5p:4x4x4", (("fsdp", 16), ("context", 4)), 16),
     Case("5b", "v5p:4x4x4", (("fsdp", 64),), 64, "dots"),
+    Case("5b", "v6e:8x8", (("data", 4), ("fsdp", 16)), 64),
+    Case("2b", "v6e:8x8", (("data", 4), ("fsdp", 16)), 64),
+    Case("5b", "v5e:8x8", (("fsdp", 16), ("context", 4)), 16),
+    Case("2b", "v5e:8x8", (("data", 4), ("fsdp", 16)), 64),
+    Case("5b", "v6e:8x8", (("fsdp", 16), ("context", 4)), 16, "dots"),
 ]
 
 
-def compile_case(case: Case, folder: pathlib.Path) -> None:
-    """Compiles a case and keeps its report, also if the program does not fit."""
-    out = folder / f"{case.name}.json"
-    if out.exists():
-        return
+def compile_case(case: Case) -> dict | None:
+    """Compiles a case.
+
+    Returns:
+        Its report, also of a program that does not fit; None where there is none.
+    """
     command = [sys.executable, "launch/compile.py", *case.arguments]
-    part = out.with_suffix(".part")
-    part.unlink(missing_ok=True)
     environment = {**os.environ, "PYTHONPATH": _path(), "TPU_SKIP_MDS_QUERY": "1"}
     print(shlex.join(command[1:]), flush=True)
-    done = subprocess.run(
-        [*command, "--json", str(part)], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    if part.exists():  # also written for a program that does not fit
-        part.rename(out)
-    print(done.stdout if done.returncode == 0 else done.stderr[-2000:])
+    with tempfile.TemporaryDirectory() as folder:
+        out = pathlib.Path(folder, "report.json")
+        done = subprocess.run(
+            [*command, "--json", str(out)],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        print(done.stdout if done.returncode == 0 else done.stderr[-2000:], flush=True)
+        return {**json.loads(out.read_text()), "versions": _versions()} if out.exists() else None
 
 
 def _path() -> str:
     return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
 
-def page(folder: pathlib.Path) -> str:
-    """Returns the page of every report in the folder."""
-    reports = {
-        case: json.loads(file.read_text())
-        for case in CASES
-        if (file := folder / f"{case.name}.json").exists()
-    }
-    versions = ", ".join(f"{name} {_version(name)}" for name in ("jax", "jaxlib", "libtpu"))
+def page(stored: dict[str, dict]) -> str:
+    """Returns the page of the reports, given by the name of their case."""
+    reports = {case: stored[case.name] for case in CASES if case.name in stored}
+    versions = "; ".join(dict.fromkeys(report["versions"] for report in reports.values()))
     done = {case: report for case, report in reports.items() if "error" not in report}
     refused = [
         f"- {_label(case)}: {report['error']}"
@@ -143,7 +154,8 @@ def page(folder: pathlib.Path) -> str:
     parts = [
         INTRODUCTION,
         f"{versions}. Made by `python benchmarks/pods.py`; {len(reports)} of {len(CASES)} cases "
-        "compiled.\n",
+        "compiled. `pods.json` keeps the reports. Those marked `rounded` were rebuilt from an earlier "
+        "page: FLOPs are counted again, all else is chosen to reproduce its digits.\n",
         "## Memory per chip, GB\n",
         _table([_memory(case, report) for case, report in done.items()]),
         *(["\nThe compiler refused:\n", *refused] if refused else []),
@@ -184,14 +196,15 @@ def _memory(case: Case, report: dict) -> dict[str, str]:
                 "total",
             )
         },
-        f"fits {report['capacity'] / 1e9:.0f}": "yes" if report["fits"] else "**no**",
+        "of": f"{report['capacity'] / 1e9:.0f}",
+        "fits": "yes" if report["fits"] else "**no**",
     }
 
 
 def _bound(case: Case, report: dict, reports: dict[Case, dict]) -> dict[str, str]:
     seconds = report["seconds"]
-    alike = (case.size, case.remat)
-    first = next(r for c, r in reports.items() if (c.size, c.remat) == alike)
+    alike = (case.size, case.chip, case.remat)
+    first = next(r for c, r in reports.items() if (c.size, c.chip, c.remat) == alike)
 
     def scaling(bound: Callable[[dict], float]) -> float:
         speed = [r["batch_size"] / r["devices"] / bound(r) for r in (report, first)]
@@ -236,33 +249,32 @@ def _table(rows: list[dict[str, str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+def _versions() -> str:
+    return ", ".join(
+        f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "libtpu")
+    )
 
 
 def main() -> None:
     """Compiles missing cases and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--reports", type=pathlib.Path, default=ROOT / "runs/pods", help="folder of reports"
-    )
-    parser.add_argument(
         "--out", type=pathlib.Path, default=ROOT / "docs/results/pods.md", help="the page"
     )
     parser.add_argument("--only", help="compile only cases whose name contains this text")
     args = parser.parse_args()
-    args.reports, args.out = args.reports.resolve(), args.out.resolve()
-    args.reports.mkdir(parents=True, exist_ok=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    out = args.out.resolve()
+    file = out.with_suffix(".json")
+    stored = json.loads(file.read_text()) if file.exists() else {}
     for case in CASES:
-        if args.only is None or args.only in case.name:
-            compile_case(case, args.reports)
-            args.out.write_text(page(args.reports))
-    args.out.write_text(page(args.reports))
-    print(f"-> {args.out}")
+        if case.name in stored or args.only is not None and args.only not in case.name:
+            continue
+        report = compile_case(case)
+        if report is not None:
+            stored[case.name] = report
+            file.write_text(json.dumps(stored, indent=1) + "\n")
+    out.write_text(page(stored))
+    print(f"-> {out}")
 
 
 if __name__ == "__main__":
