@@ -7,8 +7,8 @@
 
 Makes a raw folder of known faults (`benchmarks/labelled_footage.py`), prepares it, compares the
 decisions with the labels, and times each filter beside decoding alone. With --small, it also times
-them over so many small synthetic clips, each once, and prepares these. The page is by default
-docs/results/preparation.md; the folder stays, with its report, where --dir names one.
+them over so many small synthetic clips, each once, and prepares these without text. The page is by
+default docs/results/preparation.md; the folder stays, with its report, where --dir names one.
 """
 
 import argparse
@@ -105,9 +105,9 @@ class Done(NamedTuple):
     seconds: float
 
 
-def _prepare(raw: pathlib.Path, out: pathlib.Path) -> Done:
+def _prepare(raw: pathlib.Path, out: pathlib.Path, config: c.FootageConfig = CONFIG) -> Done:
     start = time.process_time()
-    preparation = runner.Preparation(raw, out, CONFIG)
+    preparation = runner.Preparation(raw, out, config)
     preparation.work()
     lines = preparation.finish()
     return Done(preparation, lines, time.process_time() - start)
@@ -168,19 +168,22 @@ def _speeds(done: Done, small: list[pathlib.Path]) -> Iterator[str]:
     yield tables.markdown(_rates(costs)) + "\n"
     yield (
         "Where the time of the chain without networks goes, in milliseconds of processor time per "
-        "second of footage. Images: frames in the sizes that the filters read. The rest: JPEGs of "
-        "the report, records, and what decoding and filters cost each other in turn. Filters read "
-        "frames of fixed small sizes, so the smaller a video is, the more they weigh beside "
-        "decoding.\n"
+        "second of footage. Images: frames in the sizes that the filters read, and their luma. "
+        "The rest: JPEGs of the report, records, and what decoding and filters cost each other. "
+        "Filters read frames of fixed small sizes, so the smaller a video is, the more they weigh "
+        "beside decoding.\n"
     )
     yield tables.markdown(_profile(costs)) + "\n"
     if small:
-        many = _prepare(small[0].parent, small[0].parent.with_name("small-prepared"))
+        textless = dataclasses.replace(CONFIG, watermark=c.WatermarkConfig(detector="none"))
+        out = small[0].parent.with_name("small-prepared")
+        many = _prepare(small[0].parent, out, textless)
         kept = sum(line["dropped_by"] is None for line in many.lines)
         yield (
-            f"The whole preparation of the {len(small)} small clips, of which {kept} were kept, "
-            f"took {many.seconds:.0f} s of processor time, text included: "
-            f"{60 * len(small) / many.seconds:.0f} of these clips per minute.\n"
+            f"The whole preparation of the {len(small)} small clips without text, of which {kept} "
+            f"were kept, took {many.seconds:.0f} s of processor time, records, duplicates and "
+            f"writing included: {60 * len(small) / many.seconds:.0f} of these clips of "
+            f"{labelled_footage.SMALL_FRAMES / labelled_footage.FPS:g} s per minute.\n"
         )
     yield (
         f"The whole preparation of the labelled folder took {done.seconds:.0f} s of processor time "
@@ -345,14 +348,14 @@ class Timer:
                 detector.push(number, image)
 
         def text(clip: clip_lib.Clip) -> None:
-            self._reader.score(clip_lib.spread(clip.detail, CONFIG.watermark.frames))
+            self._reader.score(clip.frames(CONFIG.watermark.frames))
 
         exported = {"video": path.name, "clips": [{"clip": "cut", "first": 0, "start": 0.0}]}
         exported["clips"][0]["end"] = len(frames) - 1  # a whole file would be copied
         exporter = export.Exporter(self._spoken, path.parent, self._folder)
         return length, {
             ALONE: decode,
-            "images": lambda: list(self._images.clips(timeline, iter(frames), fps)),
+            "images": lambda: [x.gray for x in self._images.clips(timeline, iter(frames), fps)],
             "shots": shots,
             "quality": lambda: [quality.measure(clip, CONFIG.quality) for clip in clips],
             "motion": lambda: [motion.measure(x, self._flow, CONFIG.quality) for x in clips],

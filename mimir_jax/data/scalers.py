@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Sizes and pixel formats of decoded frames, by scalers that the frames of a video share."""
+"""Sizes and pixel formats of decoded frames, by scalers that frames share."""
 
 import collections
 from collections.abc import Hashable
@@ -10,7 +10,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 
 class Scalers:
-    """Scalers of FFmpeg that the frames of a video share; for one thread.
+    """Scalers of FFmpeg that the frames of videos share; for one thread.
 
     PyAV gives every frame a scaler of its own, and that takes longer to set up, with a thread for
     each core, than to make a small image.

@@ -378,7 +378,7 @@ def _upright(
     frame: av.VideoFrame, aspect: float, fit: Fit, scalers: scalers_lib.Scalers
 ) -> UInt8[np.ndarray, "h w 3"]:
     image = scalers.convert(on_white(frame), "rgb24", frame.width, frame.height, "rgb24")
-    pixels, lying = turn(frame, image.to_ndarray())
+    pixels, lying = turn(display_matrix(frame), image.to_ndarray())
     return fit(pixels, 1 / aspect if lying else aspect)
 
 
@@ -390,19 +390,24 @@ def on_white(frame: av.VideoFrame) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(image_files.as_rgb(image), format="rgb24")
 
 
+def display_matrix(frame: av.VideoFrame) -> bytes | None:
+    """Returns how a frame is turned and mirrored before it is shown, None for not at all."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return None if matrix is None else bytes(matrix)
+
+
 def turn(
-    frame: av.VideoFrame, pixels: UInt8[np.ndarray, "h w 3"]
-) -> tuple[UInt8[np.ndarray, "height width 3"], bool]:
+    matrix: bytes | None, pixels: UInt8[np.ndarray, "h w *c"]
+) -> tuple[UInt8[np.ndarray, "height width *c"], bool]:
     """Turns and mirrors the pixels of a frame, at any size, as its display matrix says.
 
     Returns:
         The pixels, and whether rows have become columns.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return pixels, False
     # Columns and rows of an image (x, y) are shown at (a x + c y, b x + d y).
-    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), "<i4", 9).tolist()
+    a, b, _, c, d, *_ = np.frombuffer(matrix, "<i4", 9).tolist()
     if lying := abs(b) + abs(c) > abs(a) + abs(d):
         pixels, a, d = pixels.swapaxes(0, 1), c, b
     return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1], lying

@@ -8,9 +8,10 @@ several sizes, streams it: memory holds one decoded frame.
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 import av
 import numpy as np
@@ -21,6 +22,57 @@ from PIL import Image, ImageSequence
 from mimir_jax import image_files
 from mimir_jax.data import scalers as scalers_lib
 from mimir_jax.data import video_io
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A frame in the size in which it is kept, which becomes RGB or luma where somebody asks.
+
+    Attributes:
+        source: The frame in that size, in the decoder's or another pixel format.
+        width: Columns of its images before they are turned.
+        height: Rows before they are turned.
+        matrix: How it is turned.
+        key: Names its size among the scalers.
+        scalers: Those of its video.
+    """
+
+    source: av.VideoFrame
+    width: int
+    height: int
+    matrix: bytes | None
+    key: Hashable
+    scalers: scalers_lib.Scalers
+
+    def rgb(self, size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w 3"]:
+        """Returns the picture in colour.
+
+        Args:
+            size: Columns and rows, as shown; None for its own.
+        """
+        if size is None:
+            return self._image("rgb24", self.key, self.width, self.height)
+        width, height = size[::-1] if self._lying else size
+        key = self.key, "resized"
+        # First without RGB, in which scaling takes twice the time.
+        shrunk = self.scalers.convert(self.source, key, width, height, "yuv420p")
+        shrunk = dataclasses.replace(self, source=shrunk, key=key, width=width, height=height)
+        return shrunk.rgb()
+
+    def gray(self) -> UInt8[np.ndarray, "h w"]:
+        """Returns its luma, from 0 for black to 255 for white."""
+        return self._image("gray", self.key, self.width, self.height)
+
+    @property
+    def _lying(self) -> bool:
+        return video_io.turn(self.matrix, np.empty((1, 1), np.uint8))[1]
+
+    def _image(
+        self, pixel_format: str, key: Hashable, width: int, height: int
+    ) -> UInt8[np.ndarray, "h w *c"]:
+        key = key, pixel_format
+        frame = self.scalers.convert(self.source, key, width, height, pixel_format)
+        return np.ascontiguousarray(video_io.turn(self.matrix, frame.to_ndarray())[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,16 +94,24 @@ class Frame:
     @property
     def turned(self) -> bool:
         """Whether the frame is to be turned or mirrored before it is shown."""
-        return self.source.side_data.get("DISPLAYMATRIX") is not None
+        return self._matrix is not None
+
+    @functools.cached_property
+    def _matrix(self) -> bytes | None:
+        return video_io.display_matrix(self.source)
 
     def size(self) -> tuple[int, int]:
         """Returns rows and columns of the frame as it is shown, with square pixels."""
         height, width = self.source.height, round(self.source.width * self.pixel_aspect)
-        lying = video_io.turn(self.source, np.empty((1, 1, 3), np.uint8))[1]
+        lying = video_io.turn(self._matrix, np.empty((1, 1, 3), np.uint8))[1]
         return (width, height) if lying else (height, width)
 
     def image(self, side: int | None = None, *, quick: bool = False) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns the frame as RGB.
+        """Returns the frame as RGB; see `picture` for the arguments."""
+        return self.picture(side, quick=quick).rgb()
+
+    def picture(self, side: int | None = None, *, quick: bool = False) -> Picture:
+        """Returns the frame to be kept in some size; only a small one needs little memory.
 
         Args:
             side: Pixels along the shorter side, if that is less than the frame has; None leaves
@@ -66,8 +126,7 @@ class Frame:
             how = Interpolation.FAST_BILINEAR if quick else Interpolation.AREA
             key = side, quick, "yuv420p"
             frame = self.scalers.convert(frame, key, width, height, "yuv420p", how)
-        frame = self.scalers.convert(frame, (side, quick, "rgb24"), width, height, "rgb24")
-        return video_io.turn(self.source, frame.to_ndarray())[0]
+        return Picture(frame, width, height, self._matrix, (side, quick), self.scalers)
 
 
 def _even(size: float) -> int:
@@ -77,15 +136,20 @@ def _even(size: float) -> int:
 @contextlib.contextmanager
 def open_video(
     path: str | os.PathLike[str],
+    scalers: scalers_lib.Scalers | None = None,
 ) -> Iterator[tuple[video_io.Timeline, Iterator[Frame]]]:
     """Opens a video; yields when its frames are shown, and the frames.
 
     Frames that the decoder calls corrupt end the video with an error.
 
+    Args:
+        path: The video.
+        scalers: Those of videos before, which its frames may use; None for new ones.
+
     Raises:
         UnreadableClip: if the file cannot be decoded; also while the frames are read.
     """
-    name, scalers = os.fspath(path), scalers_lib.Scalers()
+    name, scalers = os.fspath(path), scalers or scalers_lib.Scalers()
     with contextlib.ExitStack() as stack:
         with _own_errors():
             if video_io.is_folder(name):

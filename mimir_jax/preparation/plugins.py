@@ -4,7 +4,8 @@
 
     detector of shots    function(ShotsConfig, fps) -> object with push(number, image) -> [cuts];
                          it may have lag, frames until it tells of a cut, and end() -> [cuts]
-    optical flow         function() -> flow(frame, next frame) [h, w, 2] in pixels
+    optical flow         function() -> flow(frame, next frame) [rows, columns, 2] in pixels of the
+                         frame; rows and columns may be fewer than those of the frame
     scorer of frames     class(folder) with score(frames) -> float; it may have limit, its usual
                          bound, and its instances highest, the most that a score can be
     captioner            function(CaptionsConfig, root) -> caption(read, clip) -> (short, long)

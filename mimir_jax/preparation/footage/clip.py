@@ -3,16 +3,21 @@
 """What the filters see of a clip, and what they say about it."""
 
 import dataclasses
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
+
+from mimir_jax.data import video_stream
 
 STEPS = ("read", "basic", "quality", "aesthetic", "watermark", "duplicates", "captions")
 """What may drop a clip, in order; `read` drops whole videos."""
 
 Measures = dict[str, float]
 Detail = UInt8[np.ndarray, "_ _ _ 3"]
+_Item = TypeVar("_Item")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +43,17 @@ class Clip:
     fps: float
     height: int
     width: int
-    small: UInt8[np.ndarray, "n h w 3"]
-    detail: Detail
+    small: tuple[video_stream.Picture, ...]
+    detail: tuple[video_stream.Picture, ...]
+
+    @functools.cached_property
+    def gray(self) -> tuple[UInt8[np.ndarray, "h w"], ...]:
+        """The luma of the small frames."""
+        return tuple(picture.gray() for picture in self.small)
+
+    def frames(self, count: int) -> Detail:
+        """Returns up to `count` of the larger frames, evenly spread."""
+        return stacked(self.detail, count)
 
 
 class Rule(NamedTuple):
@@ -94,9 +108,12 @@ def dropped_by(decisions: list[Decision]) -> str | None:
     return next((decision.rule.step for decision in decisions if not decision.passed), None)
 
 
-def spread(frames: Detail, count: int) -> Detail:
+def stacked(pictures: Sequence[video_stream.Picture], count: int) -> Detail:
+    """Returns up to `count` pictures in colour, evenly spread."""
+    return np.stack([picture.rgb() for picture in spread(pictures, count)])
+
+
+def spread(frames: Sequence[_Item], count: int) -> list[_Item]:
     """Returns up to `count` frames, evenly spread."""
-    if len(frames) <= count:
-        return frames
-    places = (np.arange(count) + 0.5) * len(frames) / count
-    return frames[places.astype(int)]
+    count = min(count, len(frames))
+    return [frames[int((place + 0.5) * len(frames) / count)] for place in range(count)]

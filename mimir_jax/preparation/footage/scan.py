@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One pass over a raw video: its frames are decoded once, cut into clips, and measured."""
 
+import bisect
 import io
+import itertools
 import pathlib
 import re
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mimir_jax.data import video_io, video_stream
+from mimir_jax.data import scalers, video_io, video_stream
 from mimir_jax.preparation import plugins
 from mimir_jax.preparation.footage import clip as clip_lib
 from mimir_jax.preparation.footage import rules as rules_lib
@@ -29,6 +31,7 @@ STRIP = 4
 """Frames of a clip in a contact sheet."""
 
 _LAG = 8  # frames after which a detector that says nothing of it has told of a cut
+_GROUP, _GROUP_PIXELS = 31, 4_000_000  # frames decoded after another one, at most
 _STRIP_HEIGHT = 72
 _MOST_WIDTH = 1024  # of a frame there
 _MOST_STRIPS = 900  # a JPEG has at most 65,535 rows
@@ -48,7 +51,7 @@ class Scanner:
         made = self._detector(config.shots, 25.0)  # a library that is missing shows at once
         self._lag = max(getattr(made, "lag", _LAG), config.shots.min_frames)
         self._flow = plugins.find("quality.flow", config.quality.flow)()
-        self._scorers = {}
+        self._scalers, self._scorers = scalers.Scalers(), {}
         for field, name in (
             ("aesthetic.scorer", config.aesthetic.scorer),
             ("watermark.detector", config.watermark.detector),
@@ -68,7 +71,7 @@ class Scanner:
         path, strips = root / video, []
         record: dict[str, Any] = {"video": video, "stamp": store.stamp(path), "clips": []}
         try:
-            with video_stream.open_video(path) as (timeline, frames):
+            with video_stream.open_video(path, self._scalers) as (timeline, frames):
                 fps = len(timeline.times) / timeline.end
                 for clip in self.clips(timeline, frames, fps):
                     record["clips"].append(self._describe(video, clip))
@@ -83,7 +86,7 @@ class Scanner:
     ) -> Iterator[clip_lib.Clip]:
         """Yields the clips of a video; a video of a wrong shape or rate is one, not decoded."""
         collector = None
-        for frame in frames:
+        for frame in _in_groups(frames):
             if collector is None:
                 collector = _Collector(self.config, timeline, fps, frame.size())
                 whole = basic.measure(*frame.size(), fps)
@@ -133,6 +136,17 @@ class Scanner:
         }
 
 
+def _in_groups(frames: Iterator[video_stream.Frame]) -> Iterator[video_stream.Frame]:
+    """Yields frames, decoded a few at a time after the first.
+
+    Where filters run between two frames, they push the decoder out of the processor's caches.
+    """
+    for first in frames:
+        yield first
+        size = first.source.width * first.source.height
+        yield from list(itertools.islice(frames, min(_GROUP, _GROUP_PIXELS // size)))
+
+
 class _Collector:
     """Keeps the frames of the clip that is being read."""
 
@@ -145,12 +159,13 @@ class _Collector:
     ):
         self._quality, self._most = config.quality, config.shots.max_seconds
         self._timeline, self._fps, self._size = timeline, fps, size
+        self._times = timeline.times.tolist()  # a tenth of the time of an array, one by one
         self._first, self._small, self._detail = 0, [], []
-        self._before: tuple[np.ndarray, np.ndarray] | None = None  # images of the clip before
+        self._before: tuple[tuple, tuple] | None = None  # pictures of the clip before
 
     def add(self, frame: video_stream.Frame) -> None:
         """Keeps what the filters read of a frame."""
-        time, tick = self._timeline.times[frame.number], self._timeline.tick
+        time, tick = self._times[frame.number], self._timeline.tick
         config = self._quality
         for kept, gap, side in (
             (self._small, 1 / config.fps, config.side),
@@ -158,7 +173,7 @@ class _Collector:
         ):
             # Against the grid of the clip, not the last frame, so that rates are met on average.
             if not kept or time >= kept[0][1] + len(kept) * gap - tick:
-                kept.append((frame.number, time, frame.image(side)))
+                kept.append((frame.number, time, frame.picture(side)))
 
     def finish(self, end: int) -> Iterator[clip_lib.Clip]:
         """Yields the clips of the shot that ends before frame `end`; none of one that is over."""
@@ -168,18 +183,17 @@ class _Collector:
 
     def divide(self, end: int) -> Iterator[clip_lib.Clip]:
         """Yields the clips of the greatest length that end before frame `end`."""
-        times, length = self._timeline.times, self._most - self._timeline.tick
-        while True:
-            place = int(np.searchsorted(times, times[self._first] + length))
+        times, length = self._times, self._most - self._timeline.tick
+        while end > self._first and times[end - 1] >= times[self._first] + length:
+            place = bisect.bisect_left(times, times[self._first] + length)
             if (place := max(place, self._first + 1)) >= end:
                 return
             yield self.cut(place)
 
     def cut(self, end: int) -> clip_lib.Clip:
         """Returns the clip up to frame `end`, excluded; what was read beyond begins the next."""
-        times = self._timeline.times
-        start = float(times[self._first])
-        stop = float(times[end]) if end < len(times) else self._timeline.end
+        times, start = self._times, self._times[self._first]
+        stop = times[end] if end < len(times) else self._timeline.end
         before = self._before or (None, None)
         small, self._small = _split(self._small, end, before[0])
         detail, self._detail = _split(self._detail, end, before[1])
@@ -190,21 +204,22 @@ class _Collector:
         return clip
 
 
-def _split(kept: list, end: int, before: np.ndarray | None) -> tuple[np.ndarray, list]:
-    """Returns the images up to frame `end`, or the nearest one, and what is kept beyond."""
+def _split(
+    kept: list, end: int, before: tuple[video_stream.Picture, ...] | None
+) -> tuple[tuple[video_stream.Picture, ...], list]:
+    """Returns the pictures up to frame `end`, or the nearest one, and what is kept beyond."""
     inside = [item[2] for item in kept if item[0] < end] or [item[2] for item in kept[:1]]
     rest = [item for item in kept if item[0] >= end]
-    return np.stack(inside) if inside else before[-1:], rest
+    return tuple(inside) if inside else before[-1:], rest
 
 
 def _strip(clip: clip_lib.Clip) -> Image.Image:
-    frames = [Image.fromarray(frame) for frame in clip_lib.spread(clip.small, STRIP)]
-    width = round(_STRIP_HEIGHT * frames[0].width / frames[0].height)
-    width = min(max(width, 1), _MOST_WIDTH)
-    strip = Image.new("RGB", (STRIP * width, _STRIP_HEIGHT), "white")
-    for column, frame in enumerate(frames):
-        strip.paste(frame.resize((width, _STRIP_HEIGHT)), (column * width, 0))
-    return strip
+    width = min(max(round(_STRIP_HEIGHT * clip.width / clip.height), 2), _MOST_WIDTH)
+    pictures = clip_lib.spread(clip.small, STRIP)
+    strip = np.full((_STRIP_HEIGHT, STRIP, width, 3), 255, np.uint8)
+    for column, picture in enumerate(pictures):
+        strip[:, column] = picture.rgb((width, _STRIP_HEIGHT))
+    return Image.fromarray(strip.reshape(_STRIP_HEIGHT, STRIP * width, 3))
 
 
 def _sheet(strips: list[Image.Image]) -> bytes:

@@ -120,7 +120,7 @@ def test_networks_of_folders_decide_on_clips_that_are_decoded_once(raw, tmp_path
     open_video = scan.video_stream.open_video
     monkeypatch.setattr(
         scan, "video_stream",
-        types.SimpleNamespace(open_video=lambda path: opened.append(path) or open_video(path),
+        types.SimpleNamespace(open_video=lambda *a: opened.append(a[0]) or open_video(*a),
                               Frame=scan.video_stream.Frame),
     )  # fmt: skip
     line = footage.run(raw, tmp_path / "out", config).popitem()[1]

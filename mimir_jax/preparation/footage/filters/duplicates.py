@@ -14,23 +14,23 @@ from PIL import Image
 from scipy import fft
 
 from mimir_jax.preparation.footage import clip as clip_lib
-from mimir_jax.preparation.footage.filters import quality
 
 FRAMES = 3
 _SIDE, _KEPT = 32, 8
+_WAVES = fft.dct(np.eye(_SIDE, dtype=np.float32), axis=0, norm="ortho")[:_KEPT]  # low frequencies
 _FAR = 64
 _BLOCK = 512  # pairs of two blocks fit a cache
 
 
 def hashes(clip: clip_lib.Clip) -> UInt64[np.ndarray, "3"]:
     """Returns the perceptual hashes of a clip."""
-    frames = clip.small[[len(clip.small) * (i + 1) // (FRAMES + 1) for i in range(FRAMES)]]
-    return np.array([_hash(frame) for frame in frames], np.uint64)
+    places = [len(clip.small) * (i + 1) // (FRAMES + 1) for i in range(FRAMES)]
+    return np.array([_hash(clip.gray[place]) for place in places], np.uint64)
 
 
-def _hash(frame: UInt8[np.ndarray, "h w 3"]) -> int:
-    square = Image.fromarray(frame).resize((_SIDE, _SIDE), Image.Resampling.BOX)
-    waves = fft.dctn(quality.luma(np.asarray(square)), norm="ortho")[:_KEPT, :_KEPT].ravel()
+def _hash(gray: UInt8[np.ndarray, "h w"]) -> int:
+    square = Image.fromarray(gray).resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    waves = (_WAVES @ np.asarray(square, np.float32) @ _WAVES.T).ravel()
     bits = waves > np.median(waves[1:])
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 

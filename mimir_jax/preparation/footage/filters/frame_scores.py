@@ -31,7 +31,7 @@ def measure(
     """
     if scorer is None:
         return None
-    return plugins.number(field, name, scorer.score(clip_lib.spread(clip.detail, count)))
+    return plugins.number(field, name, scorer.score(clip.frames(count)))
 
 
 def check_bound(section: str, name: str, scorer: Scorer | None, low: float | None) -> None:

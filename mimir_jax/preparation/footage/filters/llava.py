@@ -33,7 +33,7 @@ def llava(config: CaptionsConfig, root: pathlib.Path) -> captions.Captioner:
 
     def caption(frames: captions.Frames, clip: dict[str, Any]) -> tuple[str, str]:
         del clip
-        short, long = reader.answer(clip_lib.spread(frames(), 1)[0])
+        short, long = reader.answer(clip_lib.spread(list(frames()), 1)[0])
         return captions.first_sentence(short), long
 
     return caption
