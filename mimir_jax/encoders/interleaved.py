@@ -51,11 +51,13 @@ class Prompt:
         segments: The parts, all of which the LLM reads.
         caption: The caption alone, without marks, instruction and document: what a text encoder
             beside the LLM reads.
+        words: The caption with words for what images tell; None where that is `caption`.
         first_frame: The image that is the first frame of the video, if one is.
     """
 
     segments: tuple[Text | RGBImage, ...]
     caption: str = ""
+    words: str | None = None
     first_frame: RGBImage | None = None
 
     @property
@@ -65,7 +67,7 @@ class Prompt:
 
     def with_text_alone(self, text: str) -> "Prompt":
         """Returns a prompt of which the LLM reads a text alone; its first frame stays."""
-        return dataclasses.replace(self, segments=(Text(text),), caption=text)
+        return dataclasses.replace(self, segments=(Text(text),), caption=text, words=None)
 
     def key(self) -> bytes:
         """Returns a digest of what the LLM reads."""

@@ -10,9 +10,11 @@ import pytest
 
 from mimir_jax import config as c
 from mimir_jax import systems, weights
-from mimir_jax.encoders import multimodal
+from mimir_jax.data import sources
+from mimir_jax.encoders import multimodal, text
 from mimir_jax.encoders.interleaved import Prompt, Text
 from mimir_jax.systems.captioning import pairs
+from mimir_jax.systems.vimi import prompts
 from mimir_jax.training import loop
 from mimir_jax.weights import initialization
 from tests import helpers, runs
@@ -100,6 +102,41 @@ def test_micro_batches_of_an_aligner_give_the_step_of_the_batch(frozen, llava_fo
         lengths = np.array([[3], [9], [20], [5]])
         batch = dataclasses.replace(batch, t5_mask=np.arange(24) < lengths)
         helpers.require_accumulation_of_the_whole(system, jax.device_put(batch))
+
+
+def test_an_aligner_matches_the_words_for_images(frozen, llava_folder):
+    run = aligning(frozen, llava_folder)
+    tasks = c.TasksConfig(caption=1.0, subject=2.0, prediction=1.0, retrieval=2.0)
+    part = dataclasses.replace(
+        run.system,
+        multimodal=dataclasses.replace(run.system.multimodal, length=96),
+        tasks=tasks,
+        invented_names=1.0,
+        prompts_per_clip=3,
+    )
+    data = c.DataConfig(toyworld=c.ToyworldConfig(num_scenes=16, variety="single"))
+    run = dataclasses.replace(run, system=part, data=data)
+    system = systems.make_system(run)
+    encoder = systems.make_encoder(run, system)
+    source = encoder.source("train")
+    assert len(source) == 48 and source[33]["index"] == 1 and source[33]["number"] == 2
+    assert source[1]["caption"] == source[33]["caption"]
+    records = [source[i] for i in range(0, 48, 4)]
+    batch = encoder.encode({name: [r[name] for r in records] for name in records[0]})
+    again = encoder.encode({name: [r[name] for r in records[:2]] for name in records[0]})
+    np.testing.assert_array_equal(again.states, batch.states[:2])
+    assert (batch.mask.sum(1).max() > batch.t5_mask.sum(1)).all()
+    clips = sources.make_source(data, "train", seed=run.seed)
+    made = prompts.PromptMaker(part, clips, run.seed, None)
+    drawn = [made.draw(clips[r["index"]], r["number"]) for r in records]
+    assert sum(p.words is not None for p in drawn) > 4
+    t5 = text.TextEncoder(part.text, use_llm=False)
+    expected = t5.encode([p.caption if p.words is None else p.words for p in drawn])
+    np.testing.assert_array_equal(batch.t5, expected.t5)
+    evaluators = systems.make_evaluators(run, system, encoder)
+    params = system.model.init(jax.random.key(0))
+    values = {k: v for e in evaluators for k, v in e.evaluate(params).items()}
+    assert {f"loss_{name}" for name in tasks.shares} < set(values)
 
 
 def test_a_row_that_its_question_fills_has_nothing_to_learn(llava_folder):

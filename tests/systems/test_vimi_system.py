@@ -160,6 +160,28 @@ def test_documents_are_read_in_part_or_drawn_at_random(run, stage):
     assert others > 6
 
 
+def test_words_of_a_prompt_tell_what_its_images_tell(run):
+    made, source = maker(run, invented_names=1.0)
+    for index in range(6):
+        record, scene = source[index], source.scene(index)
+        subject = made.draw(record, 0, task="subject")
+        told = [noun for group in scene.groups for noun in (group.shape, group.colour)]
+        assert all(word in subject.words for word in told)
+        assert not all(word in subject.caption for word in told)
+        named = made.draw(record, 0, task="retrieval")
+        spoken, real = (set(x.replace(",", "").split()) for x in (named.caption, named.words))
+        (name,) = spoken - real
+        assert name.removesuffix("s") in invented.NAMES["train"]
+        for task in ("caption", "prediction"):
+            prompt = made.draw(record, 0, task=task)
+            assert prompt.words is None and prompt.caption == record["caption"]
+    alone = made.draw({"caption": source[0]["caption"], "index": 0}, 0, task="prediction")
+    np.testing.assert_array_equal(alone.images[0], source[0]["video"][0])
+    for documents in ("text", "random"):
+        unexplained, _ = maker(run, invented_names=1.0, documents=documents)
+        assert unexplained.draw(source[0], 0, task="retrieval").words is None
+
+
 def test_a_random_document_explains_no_name(run):
     others = 0
     fields = {"stage": "pretrain", "invented_names": 1.0, "memory_path": None}

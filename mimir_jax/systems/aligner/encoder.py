@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The encoder of the aligner's first phase: captions through two frozen networks."""
+"""The encoder of the aligner's first phase: prompts through two frozen networks."""
 
 import functools
 from collections.abc import Mapping
@@ -11,15 +11,17 @@ from jax.sharding import Mesh
 from mimir_jax.config import TrainConfig, flag
 from mimir_jax.data import sources
 from mimir_jax.data.toyworld.source import ToyworldSource
-from mimir_jax.encoders import interleaved, multimodal
+from mimir_jax.encoders import multimodal
 from mimir_jax.encoders import text as text_lib
 from mimir_jax.errors import InputError
+from mimir_jax.models import functional
 from mimir_jax.systems import base, heldout, video_encoder
 from mimir_jax.systems.aligner import system as system_lib
+from mimir_jax.systems.vimi import prompts as prompts_lib
 
 
-class Captions:
-    """The captions of a source; those of Toyworld come without rendering its scenes.
+class Prompts:
+    """The prompts of a source: each record has several, which are drawn when they are encoded.
 
     Args:
         config: The run.
@@ -28,22 +30,29 @@ class Captions:
 
     def __init__(self, config: TrainConfig, split: sources.Split):
         self._source = sources.make_source(config.data, split, seed=config.seed)
+        self._count = config.system.prompts_per_clip
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._source) * self._count
 
     def __repr__(self) -> str:
-        return f"Captions({self._source!r})"
+        return f"Prompts({self._source!r}, {self._count})"
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Returns record `index`."""
+        """Returns record `index`: caption, index of the clip and number of the prompt.
+
+        Captions of Toyworld come without rendering its scenes.
+        """
+        number, clip = divmod(index, len(self._source))
         if isinstance(self._source, ToyworldSource):
-            return {"caption": self._source.text(index)}
-        return {"caption": self._source[index]["caption"]}
+            caption = self._source.text(clip)
+        else:
+            caption = self._source[clip]["caption"]
+        return {"caption": caption, "index": clip, "number": number}
 
 
 class AlignerEncoder:
-    """`base.Encoder` of captions.
+    """`base.Encoder` of prompts.
 
     Args:
         config: The run.
@@ -59,24 +68,77 @@ class AlignerEncoder:
     ):
         self._config, self._llm, self._text = config, llm, text
 
-    def source(self, split: sources.Split) -> Captions:
-        """Returns the captions of a split."""
-        return Captions(self._config, split)
+    def source(self, split: sources.Split) -> Prompts:
+        """Returns the prompts of a split."""
+        return Prompts(self._config, split)
 
     def encode(self, records: Mapping[str, Any]) -> system_lib.Batch:
-        """Returns the states of `records["caption"]`, whose prompts hold nothing else."""
-        captions = records["caption"]
-        cfg = self._config.system.multimodal
-        prompts = [interleaved.retrieved(cfg, caption, None) for caption in captions]
-        features, t5 = self._llm.encode(prompts), self._text.encode(captions)
+        """Returns the states of the prompts of training records, and of their captions in words."""
+        return self._encode(records, self._training_prompts)
+
+    def encode_heldout(self, task: str | None = None) -> system_lib.Batch:
+        """Returns the held-out prompts, encoded.
+
+        Args:
+            task: A field of `TasksConfig` with a weight; None draws it.
+        """
+        source = self.source("heldout")
+        records = [source[i] for i in range(min(self._config.system.heldout_texts, len(source)))]
+        if task is not None:
+            has_task = self._heldout_prompts.has_task
+            records = [r for r in records if has_task(r["index"], task)] or records
+        return self._encode(heldout.columns(records), self._heldout_prompts, task)
+
+    def _encode(
+        self, records: Mapping[str, Any], maker: prompts_lib.PromptMaker, task: str | None = None
+    ) -> system_lib.Batch:
+        rows = zip(*(records[name] for name in ("caption", "index", "number")), strict=True)
+        drawn = [
+            maker.draw({"caption": caption, "index": index}, int(number), task=task)
+            for caption, index, number in rows
+        ]
+        features = self._llm.encode(drawn)
+        words = [prompt.caption if prompt.words is None else prompt.words for prompt in drawn]
+        t5 = self._text.encode(words)
         return system_lib.Batch(features.states, features.mask, t5.t5, t5.t5_mask)
 
     @functools.cached_property
-    def heldout(self) -> system_lib.Batch:
-        """The held-out captions, encoded."""
-        source = self.source("heldout")
-        count = min(self._config.system.heldout_texts, len(source))
-        return self.encode({"caption": [source[i]["caption"] for i in range(count)]})
+    def _training_prompts(self) -> prompts_lib.PromptMaker:
+        prompts = self._make_prompts("train")
+        prompts.require_cutouts()
+        return prompts
+
+    @functools.cached_property
+    def _heldout_prompts(self) -> prompts_lib.PromptMaker:
+        return self._make_prompts("heldout")
+
+    @functools.cached_property
+    def _retrieval(self) -> prompts_lib.Retrieval | None:
+        return prompts_lib.open_retrieval(self._config.system, self._config.seed)
+
+    def _make_prompts(self, split: sources.Split) -> prompts_lib.PromptMaker:
+        config = self._config
+        source = sources.make_source(config.data, split, seed=config.seed)
+        return prompts_lib.PromptMaker(config.system, source, config.seed, self._retrieval)
+
+
+class HeldoutTask(heldout.HeldoutBatch):
+    """The held-out measures of the prompts of one task.
+
+    Args:
+        system: The pure half.
+        encoder: The host half.
+        task: A field of `TasksConfig`.
+    """
+
+    def __init__(self, system: system_lib.AlignerSystem, encoder: AlignerEncoder, task: str):
+        super().__init__(system, functools.partial(encoder.encode_heldout, task))
+        self._task = task
+
+    def evaluate(self, params: functional.Params) -> dict[str, float]:
+        """Returns `loss_TASK` and `cosine_TASK`."""
+        values = super().evaluate(params)
+        return {f"{name}_{self._task}": values[name] for name in ("loss", "cosine")}
 
 
 def make_encoder(
@@ -112,6 +174,9 @@ def make_encoder(
 def make_evaluators(
     config: TrainConfig, system: system_lib.AlignerSystem, encoder: AlignerEncoder
 ) -> list[base.Evaluator]:
-    """Returns the evaluator of held-out captions."""
-    del config
-    return [heldout.HeldoutBatch(system, lambda: encoder.heldout)]
+    """Returns the evaluators of held-out prompts: of all, and of each of several tasks."""
+    tasks = config.system.shares
+    return [
+        heldout.HeldoutBatch(system, encoder.encode_heldout),
+        *(HeldoutTask(system, encoder, task) for task in tasks if len(tasks) > 1),
+    ]

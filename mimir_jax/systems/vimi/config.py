@@ -12,12 +12,16 @@ from mimir_jax.models.vimi.config import VimiConfig
 from mimir_jax.retrieval.config import BM25Config, RetrievalConfig
 from mimir_jax.systems.diffusion_config import DiffusionSystemConfig
 
+TASKS = ("caption", "subject", "prediction", "retrieval")
+"""Kinds of prompts, fields of `TasksConfig`."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TasksConfig:
-    """Tasks of the second stage (V-U8, V-U9).
+    """Tasks of the second stage (V-U8, V-U9) and of the aligner's first phase.
 
     Attributes:
+        caption: Weight of captions alone, without instruction.
         subject: Weight of subject-driven generation: images of objects instead of their words.
         prediction: Weight of video prediction: the caption and the first frame.
         retrieval: Weight of text-to-video with a retrieved document.
@@ -29,6 +33,7 @@ class TasksConfig:
         augment: Whether cut-outs of real clips are mirrored, turned, cropped and so on at random.
     """
 
+    caption: float = 0.0
     subject: float = 1.0
     prediction: float = 1.0
     retrieval: float = 1.0
@@ -39,9 +44,10 @@ class TasksConfig:
     augment: bool = True
 
     def __post_init__(self):
-        for name in ("subject", "prediction", "retrieval"):
+        for name in TASKS:
             checks.within(self, name, 0)
-        checks.check(self, self.total > 0, "{subject}, {prediction} or {retrieval} must be above 0")
+        named = " or ".join(", ".join(f"{{{name}}}" for name in TASKS).rsplit(", ", 1))
+        checks.check(self, self.total > 0, f"{named} must be above 0")
         checks.within(self, "max_images", 1)
         for name in ("place", "text_beside", "keep_background"):
             checks.within(self, name, 0, 1)
@@ -49,29 +55,21 @@ class TasksConfig:
     @property
     def total(self) -> float:
         """Sum of the weights."""
-        return self.subject + self.prediction + self.retrieval
+        return sum(getattr(self, name) for name in TASKS)
 
     @property
     def shares(self) -> dict[str, float]:
         """Share of the prompts of each task that has any."""
-        weights = {name: getattr(self, name) for name in ("subject", "prediction", "retrieval")}
+        weights = {name: getattr(self, name) for name in TASKS}
         return {name: weight / self.total for name, weight in weights.items() if weight}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VimiSystemConfig(DiffusionSystemConfig):
-    """Train a video transformer on the states of a multimodal LLM.
-
-    A transformer with twice the channels of the VAE, such as that of an image-to-video model, also
-    reads the latents of a first frame, concatenated to the noisy ones, in the second stage (V-U19).
+class PromptsConfig:
+    """Prompts that a multimodal LLM reads in training: tasks, documents, images.
 
     Attributes:
-        model: Aligner or projection, and video transformer.
         multimodal: The frozen multimodal LLM, from prompts with images to states.
-        text: The frozen T5 of the captions, for the route `beside` only; only the fields of T5
-            are read.
-        reference_latents: Number of reference images: the first images of a prompt, whose latents
-            also enter the sequence of the transformer, each as a frame before the clip (V-U18).
         subjects_path: Folder of cut-outs of the clips' objects, made by `mimir-jax cutouts`;
             Toyworld makes its own. Clips without cut-outs have the other tasks; it is not read
             where `tasks.subject` is 0.
@@ -95,15 +93,7 @@ class VimiSystemConfig(DiffusionSystemConfig):
             a first frame are kept.
     """
 
-    dit_field: ClassVar[str] = "model.dit"
-    guides_images: ClassVar[bool] = True
-    _twice: ClassVar[str] = ", or twice that for a transformer that reads a first frame"
-
-    kind: Literal["vimi"] = "vimi"
-    model: VimiConfig = VimiConfig()
     multimodal: MultimodalConfig = MultimodalConfig()
-    text: TextConfig = TextConfig()
-    reference_latents: int = 0
     subjects_path: str | None = None
     memory_path: str | None = None
     bm25: BM25Config = BM25Config()
@@ -116,9 +106,73 @@ class VimiSystemConfig(DiffusionSystemConfig):
     invented_names: float = 0.0
     image_dropout: float = 0.0
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the prompts of each task; the first stage has documents alone."""
+        return self.tasks.shares if self.stage == "instruct" else {"retrieval": 1.0}
+
+    def check_prompts(self) -> None:
+        """Raises `FieldError` for fields out of range or against each other."""
+        checks.within(self, "prompts_per_clip", 1)
+        for name in ("document_dropout", "invented_names", "image_dropout"):
+            checks.within(self, name, 0, 1)
+        checks.check(
+            self,
+            self.documents == "retrieved" or bool(self.memory_path or self.invented_names),
+            "{documents} must be retrieved without documents to change: {memory_path} is None and "
+            "{invented_names} is 0",
+        )
+
+    def check_prompts_of_run(self, run: Any) -> None:
+        """Raises `FieldError` unless the data of a run, a `TrainConfig`, have what tasks need."""
+        checks.check(
+            run,
+            self.stage == "pretrain"
+            or not self.tasks.subject
+            or (run.data.source == "toyworld") == (self.subjects_path is None),
+            "{system.subjects_path} must name the cut-outs of mimir-jax cutouts where "
+            "{system.tasks.subject} is above 0 and {data.source} is not toyworld, and only there",
+        )
+        checks.check(
+            run,
+            run.data.source != "toyworld" or run.data.toyworld.pages == 1,
+            "{data.toyworld.pages} must be 1, as prompts with images are of single scenes",
+        )
+        checks.check(
+            run,
+            not self.invented_names or run.data.source == "toyworld",
+            "{system.invented_names} must be 0 unless {data.source} is toyworld, whose shapes "
+            "alone can be renamed",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VimiSystemConfig(DiffusionSystemConfig, PromptsConfig):
+    """Train a video transformer on the states of a multimodal LLM.
+
+    A transformer with twice the channels of the VAE, such as that of an image-to-video model, also
+    reads the latents of a first frame, concatenated to the noisy ones, in the second stage (V-U19).
+
+    Attributes:
+        model: Aligner or projection, and video transformer.
+        text: The frozen T5 of the captions, for the route `beside` only; only the fields of T5
+            are read.
+        reference_latents: Number of reference images: the first images of a prompt, whose latents
+            also enter the sequence of the transformer, each as a frame before the clip (V-U18).
+    """
+
+    dit_field: ClassVar[str] = "model.dit"
+    guides_images: ClassVar[bool] = True
+    _twice: ClassVar[str] = ", or twice that for a transformer that reads a first frame"
+
+    kind: Literal["vimi"] = "vimi"
+    model: VimiConfig = VimiConfig()
+    text: TextConfig = TextConfig()
+    reference_latents: int = 0
+
     def __post_init__(self):
         super().__post_init__()
-        checks.within(self, "prompts_per_clip", 1)
+        self.check_prompts()
         checks.within(self, "reference_latents", 0)
         dit = self.model.dit
         checks.check(
@@ -133,14 +187,6 @@ class VimiSystemConfig(DiffusionSystemConfig):
             not self.reads_image or (self.stage == "instruct" and dit.ofs_width is None),
             "{model.dit.in_channels} must equal {vae.latent_channels} in the stage pretrain, which "
             "has no first frames, and with {model.dit.ofs_width}",
-        )
-        for name in ("document_dropout", "invented_names", "image_dropout"):
-            checks.within(self, name, 0, 1)
-        checks.check(
-            self,
-            self.documents == "retrieved" or bool(self.memory_path or self.invented_names),
-            "{documents} must be retrieved without documents to change: {memory_path} is None and "
-            "{invented_names} is 0",
         )
         checks.check(
             self,
@@ -196,22 +242,4 @@ class VimiSystemConfig(DiffusionSystemConfig):
     def check_run(self, run: Any) -> None:
         """Raises `FieldError` unless the data of the run have what the tasks need."""
         super().check_run(run)
-        checks.check(
-            run,
-            self.stage == "pretrain"
-            or not self.tasks.subject
-            or (run.data.source == "toyworld") == (self.subjects_path is None),
-            "{system.subjects_path} must name the cut-outs of mimir-jax cutouts where "
-            "{system.tasks.subject} is above 0 and {data.source} is not toyworld, and only there",
-        )
-        checks.check(
-            run,
-            run.data.source != "toyworld" or run.data.toyworld.pages == 1,
-            "{data.toyworld.pages} must be 1, as prompts with images are of single scenes",
-        )
-        checks.check(
-            run,
-            not self.invented_names or run.data.source == "toyworld",
-            "{system.invented_names} must be 0 unless {data.source} is toyworld, whose shapes "
-            "alone can be renamed",
-        )
+        self.check_prompts_of_run(run)

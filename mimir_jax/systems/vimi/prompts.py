@@ -5,6 +5,7 @@
 A prompt is a function of run, record and number, so that its states can be computed once.
 """
 
+import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from mimir_jax.retrieval import documents as documents_lib
 from mimir_jax.retrieval import index as index_lib
 from mimir_jax.retrieval import memory as memory_lib
 from mimir_jax.retrieval import retriever as retriever_lib
-from mimir_jax.systems.vimi.config import VimiSystemConfig
+from mimir_jax.systems.vimi.config import PromptsConfig
 
 
 class Retrieval(NamedTuple):
@@ -35,7 +36,7 @@ class Retrieval(NamedTuple):
         return found and interleaved.Document(found.text, self.memory.read_image(found))
 
 
-def open_retrieval(config: VimiSystemConfig, seed: int) -> Retrieval | None:
+def open_retrieval(config: PromptsConfig, seed: int) -> Retrieval | None:
     """Opens the memory of a run; None for one without.
 
     Args:
@@ -52,7 +53,7 @@ def open_retrieval(config: VimiSystemConfig, seed: int) -> Retrieval | None:
     return Retrieval(store, retriever_lib.Retriever(index, config.retrieval, seed=seed))
 
 
-def open_cutouts(config: VimiSystemConfig) -> cutouts_lib.CutoutFolder | None:
+def open_cutouts(config: PromptsConfig) -> cutouts_lib.CutoutFolder | None:
     """Opens the cut-outs that a run names; None for one without.
 
     Raises:
@@ -75,7 +76,7 @@ class PromptMaker:
 
     def __init__(
         self,
-        config: VimiSystemConfig,
+        config: PromptsConfig,
         source: Any,
         seed: int,
         retrieval: Retrieval | None,
@@ -92,20 +93,23 @@ class PromptMaker:
         """Returns prompt `number` of a clip.
 
         Args:
-            record: A record of the source: video, caption, index.
+            record: A record of the source: video, caption, index. Without a video, that of the
+                source is read where a prompt shows its first frame.
             number: Which of the clip's prompts.
             task: A task of the second stage; None draws it.
         """
         cfg, index = self._config, int(record["index"])
         key = hashing.content_key("prompt", str(self._seed), str(index), str(number))
         rng = np.random.default_rng(list(key))
-        shares = cfg.tasks.shares if cfg.stage == "instruct" else {"retrieval": 1.0}
+        shares = cfg.shares
         drawn = _pick(shares, rng)
         task = task or drawn
         if not self.has_task(index, task):
             others = {name: share for name, share in shares.items() if name != "subject"}
             task = _pick(others or {"retrieval": 1.0}, rng)
         wording, share = int(rng.integers(1 << 16)), rng.random()
+        if task == "caption":
+            return interleaved.retrieved(cfg.multimodal, record["caption"], None)
         if task != "retrieval":
             prompt = self._with_images(record, task, wording, rng)
             if share >= cfg.image_dropout:
@@ -141,7 +145,8 @@ class PromptMaker:
         """Returns a prompt of one of the two tasks with images."""
         if task == "subject":
             return self._subjects(int(record["index"]), wording, rng)
-        first = np.asarray(record["video"])[0]
+        shown = record if "video" in record else self._source[int(record["index"])]
+        first = np.asarray(shown["video"])[0]
         return interleaved.prediction(self._config.multimodal, record["caption"], first, wording)
 
     def _subjects(self, index: int, wording: int, rng: np.random.Generator) -> interleaved.Prompt:
@@ -160,7 +165,8 @@ class PromptMaker:
             if len(found.images) <= tasks.max_images or not (place or objects[1:]):
                 break
             place, objects = False, objects if place else objects[:-1]
-        return interleaved.subjects(self._config.multimodal, found.text, found.images, wording)
+        prompt = interleaved.subjects(self._config.multimodal, found.text, found.images, wording)
+        return dataclasses.replace(prompt, words=found.words)
 
     def _found(self, index: int) -> cutouts_lib.Subjects | None:
         """Returns the cut-outs of a real clip, if it has any.
@@ -199,7 +205,8 @@ class PromptMaker:
                 images.append(cutouts_lib.augment(image, rng, keep_background=keep))
             else:
                 images.append(cutouts_lib.plain(image))
-        return interleaved.subjects(self._config.multimodal, text, images, wording)
+        prompt = interleaved.subjects(self._config.multimodal, text, images, wording)
+        return dataclasses.replace(prompt, words=found.caption)
 
     def _named(self, index: int, wording: int, rng: np.random.Generator) -> interleaved.Prompt:
         """Returns a prompt whose document explains an invented name; a random one does not."""
@@ -218,7 +225,9 @@ class PromptMaker:
             width=self._source.width,
         )
         document = interleaved.Document(found.explanation, found.image)
-        return with_document(self._config, found.text, document, wording)
+        prompt = with_document(self._config, found.text, document, wording)
+        told = shown is None and self._config.documents != "text"
+        return dataclasses.replace(prompt, words=found.words) if told else prompt
 
     def _own(self, index: int) -> Collection[str]:
         """Returns the names of a record, whose own document it must not get."""
@@ -235,7 +244,7 @@ def _pick(shares: Mapping[str, float], rng: np.random.Generator) -> str:
 
 
 def with_document(
-    config: VimiSystemConfig,
+    config: PromptsConfig,
     caption: str,
     document: interleaved.Document | None,
     wording: int = 0,
@@ -246,7 +255,7 @@ def with_document(
 
 
 def read_part(
-    config: VimiSystemConfig, document: interleaved.Document | None
+    config: PromptsConfig, document: interleaved.Document | None
 ) -> interleaved.Document | None:
     """Returns what a run reads of a document; None where that is nothing."""
     if document is None:
@@ -257,7 +266,7 @@ def read_part(
 
 
 def with_best(
-    config: VimiSystemConfig, caption: str, retrieval: Retrieval | None
+    config: PromptsConfig, caption: str, retrieval: Retrieval | None
 ) -> interleaved.Prompt:
     """Returns the prompt of a held-out caption, with the best document there is, or any."""
     document = None
