@@ -74,13 +74,13 @@ def tiny_i2v() -> c.TrainConfig:
     """
     config = tiny()
     system = config.system
-    dit = dataclasses.replace(system.dit, in_channels=2 * c.TINY_VAE.latent_channels)
+    dit = dataclasses.replace(system.dit, in_channels=2 * c.TINY_VAE.latent_channels, unroll=6)
     return dataclasses.replace(
         config,
         system=dataclasses.replace(
             system,
             dit=dit,
-            first_frame=c.FirstFrameConfig(continuation=0.3),
+            first_frame=c.FirstFrameConfig(continuation=0.3, dropout=0.2),
             # High noise, where the content of a video is decided, is what the image must bring.
             diffusion=dataclasses.replace(system.diffusion, timestep_power=2.0),
         ),
