@@ -151,7 +151,8 @@ class VimiSystemConfig(DiffusionSystemConfig, PromptsConfig):
     """Train a video transformer on the states of a multimodal LLM.
 
     A transformer with twice the channels of the VAE, such as that of an image-to-video model, also
-    reads the latents of a first frame, concatenated to the noisy ones, in the second stage (V-U19).
+    reads the latents of a first frame, concatenated to the noisy ones; they are zeros in the first
+    stage, which has no first frames (V-U19).
 
     Attributes:
         model: Aligner or projection, and video transformer.
@@ -184,9 +185,8 @@ class VimiSystemConfig(DiffusionSystemConfig, PromptsConfig):
         )
         checks.check(
             self,
-            not self.reads_image or (self.stage == "instruct" and dit.ofs_width is None),
-            "{model.dit.in_channels} must equal {vae.latent_channels} in the stage pretrain, which "
-            "has no first frames, and with {model.dit.ofs_width}",
+            not self.reads_image or dit.ofs_width is None,
+            "{model.dit.in_channels} must equal {vae.latent_channels} with {model.dit.ofs_width}",
         )
         checks.check(
             self,
