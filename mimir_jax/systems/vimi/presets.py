@@ -18,6 +18,11 @@ TINY_LLAVA = c.LlavaConfig(vit=c.TINY_VIT, llm=c.TINY_LLM, image_token=2357, vis
 
 TINY_ALIGNER = c.AlignerConfig(llm_width=160, text_width=128, text_length=64, **_SIZES)
 _TINY_PROMPTS = c.MultimodalConfig(path="runs/vimi/llava", length=224)
+_TINY_DIT = dataclasses.replace(
+    c.TINY_DIT,
+    in_channels=2 * c.TINY_VAE.latent_channels,  # reads first frames, as the shipped one does
+    unroll=6,
+)
 _TINY_TEXT = c.TextConfig(t5_path="package:tiny/t5", length=64)
 
 
@@ -110,7 +115,7 @@ def tiny_aligner_images() -> c.TrainConfig:
 
 
 def tiny_stage1() -> c.TrainConfig:
-    """Retrieval-augmented pretraining of the miniature on the shipped base.
+    """Retrieval-augmented pretraining of the miniature on the shipped image-to-video model.
 
     Command:  python launch/train.py --config configs/vimi.py    (after the stages before it)
               or `mimir-jax recipe vimi --out runs/vimi` for all of them.
@@ -120,7 +125,7 @@ def tiny_stage1() -> c.TrainConfig:
     """
     return c.TrainConfig(
         system=c.VimiSystemConfig(
-            model=c.VimiConfig(aligner=TINY_ALIGNER, dit=dataclasses.replace(c.TINY_DIT, unroll=6)),
+            model=c.VimiConfig(aligner=TINY_ALIGNER, dit=_TINY_DIT),
             multimodal=_TINY_PROMPTS,
             text=_TINY_TEXT,
             memory_path="runs/vimi/memory",
@@ -148,7 +153,7 @@ def tiny_stage1() -> c.TrainConfig:
         eval_every=250,
         sample_every=500,
         checkpoint_every=100,
-        init_from="package:tiny/base,runs/vimi/runs/aligner",
+        init_from="package:tiny/i2v,runs/vimi/runs/aligner_images",
     )
 
 

@@ -33,7 +33,11 @@ STAGES = (
         scaled=(("scenes", 4000),),
     ),
     train("runs/aligner", "vimi:tiny/aligner", 2000, _LLAVA, scenes=16384),
-    *_stage("stage1", 1600, "package:tiny/base,{out}/runs/aligner"),
+    train(
+        "runs/aligner_images", "vimi:tiny/aligner_images", 1200, *_PARTS,
+        "--config.init_from={out}/runs/aligner", scenes=4096,
+    ),
+    *_stage("stage1", 1600, "package:tiny/i2v,{out}/runs/aligner_images"),
     *_stage("stage2", 2400, "{out}/runs/stage1"),
     export("vimi", "runs/stage2", to="run"),
 )  # fmt: skip
