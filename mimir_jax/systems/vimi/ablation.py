@@ -24,7 +24,7 @@ DOCUMENTS: Cells = {
 """What a prompt reads; `no_retrieval` with a document is retrieval at test time alone."""
 
 ROUTES: Cells = {
-    "direct": {"system.model.route": "direct", "init_from": "package:tiny/base"},
+    "direct": {"system.model.route": "direct", "init_from": "package:tiny/i2v"},
     "beside": {"system.model.route": "beside"},
     "frozen_aligner": {"optimizer.freeze": ["^aligner/"]},
 }
