@@ -154,8 +154,8 @@ def page(stored: dict[str, dict]) -> str:
     parts = [
         INTRODUCTION,
         f"{versions}. Made by `python benchmarks/pods.py`; {len(reports)} of {len(CASES)} cases "
-        "compiled. `pods.json` keeps the reports. Those marked `rounded` were rebuilt from an "
-        "earlier page: FLOPs are counted again, all else is chosen to reproduce its digits.\n",
+        "compiled. `pods.json` keeps the reports. The v5p slices were compiled before reports were "
+        "kept; [their page](pods_v5p.md) stays until they are compiled again.\n",
         "## Memory per chip, GB\n",
         _table([_memory(case, report) for case, report in done.items()]),
         *(["\nThe compiler refused:\n", *refused] if refused else []),
