@@ -20,7 +20,7 @@ TINY_ALIGNER = c.AlignerConfig(llm_width=160, text_width=128, text_length=64, **
 _TINY_PROMPTS = c.MultimodalConfig(path="runs/vimi/llava", length=224)
 _TINY_DIT = dataclasses.replace(
     c.TINY_DIT,
-    in_channels=2 * c.TINY_VAE.latent_channels,  # reads first frames, as the shipped one does
+    in_channels=2 * c.TINY_VAE.latent_channels,  # reads first frames (V-U19)
     unroll=6,
 )
 _TINY_TEXT = c.TextConfig(t5_path="package:tiny/t5", length=64)
@@ -148,12 +148,12 @@ def tiny_stage1() -> c.TrainConfig:
             warmup_steps=50,
             ema_decay=0.99,
         ),
-        steps=1600,
+        steps=400,
         batch_size=8,
         eval_every=250,
         sample_every=500,
         checkpoint_every=100,
-        init_from="package:tiny/i2v,runs/vimi/runs/aligner_images",
+        init_from="runs/vimi/runs/i2v,runs/vimi/runs/aligner_images",
     )
 
 
@@ -173,7 +173,7 @@ def tiny_stage2() -> c.TrainConfig:
         optimizer=dataclasses.replace(
             config.optimizer, lr_scale=(("^(aligner|direct|beside)/", 10.0),)
         ),
-        steps=2400,
+        steps=800,
         init_from="runs/vimi/runs/stage1",
     )
 

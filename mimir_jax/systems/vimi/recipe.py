@@ -37,7 +37,12 @@ STAGES = (
         "runs/aligner_images", "vimi:tiny/aligner_images", 1200, *_PARTS,
         "--config.init_from={out}/runs/aligner", scenes=4096,
     ),
-    *_stage("stage1", 1600, "package:tiny/i2v,{out}/runs/aligner_images"),
-    *_stage("stage2", 2400, "{out}/runs/stage1"),
+    prepare("features/i2v", "cogvideox:tiny-i2v", 4096),
+    train(
+        "runs/i2v", "cogvideox:tiny-i2v", 1000,
+        "--config.data.features={out}/features/i2v", scenes=4096,
+    ),
+    *_stage("stage1", 400, "{out}/runs/i2v,{out}/runs/aligner_images"),
+    *_stage("stage2", 800, "{out}/runs/stage1"),
     export("vimi", "runs/stage2", to="run"),
 )  # fmt: skip
