@@ -91,8 +91,9 @@ def tiny_aligner_images() -> c.TrainConfig:
     Command:  python launch/train.py --config configs/vimi.py:tiny/aligner_images
               --workdir runs/vimi/runs/aligner_images
     Hardware: any; two CPU cores.
-    Time:     not measured.
-    Expect:   not measured.
+    Time:     27 minutes on one core that other programs also used.
+    Expect:   held-out cosine 0.97 with T5's states, started from an aligner that had trained with
+              an older base: loss 2.90 -> 0.18.
     """
     config = tiny_aligner()
     return dataclasses.replace(
@@ -115,13 +116,13 @@ def tiny_aligner_images() -> c.TrainConfig:
 
 
 def tiny_stage1() -> c.TrainConfig:
-    """Retrieval-augmented pretraining of the miniature on the shipped image-to-video model.
+    """Retrieval-augmented pretraining of the miniature on a base that also reads first frames.
 
     Command:  python launch/train.py --config configs/vimi.py    (after the stages before it)
               or `mimir-jax recipe vimi --out runs/vimi` for all of them.
     Hardware: any; two CPU cores.
-    Time:     5 minutes for features, 28 for training, on two shared cores.
-    Expect:   held-out loss 0.150 -> 0.109.
+    Time:     not measured.
+    Expect:   not run with this start.
     """
     return c.TrainConfig(
         system=c.VimiSystemConfig(
@@ -163,8 +164,9 @@ def tiny_stage2() -> c.TrainConfig:
     Command:  python launch/train.py --config configs/vimi.py:tiny/stage2
               --workdir runs/vimi/runs/stage2
     Hardware: any; two CPU cores.
-    Time:     4 minutes for features, 32 for training, on two shared cores.
-    Expect:   held-out loss 0.140 -> 0.117; the scores of docs/vimi.md.
+    Time:     27 minutes for 900 steps on one or two shared cores, 22 for features of 1,536 clips.
+    Expect:   from the parts before stage 1, 900 steps on 1,536 clips: held-out loss
+              0.184 -> 0.121; the scores of docs/vimi.md.
     """
     config = tiny_stage1()
     return dataclasses.replace(
