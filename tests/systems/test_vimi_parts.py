@@ -104,7 +104,7 @@ def test_micro_batches_of_an_aligner_give_the_step_of_the_batch(frozen, llava_fo
         helpers.require_accumulation_of_the_whole(system, jax.device_put(batch))
 
 
-def test_an_aligner_matches_the_words_for_images(frozen, llava_folder):
+def test_an_aligner_matches_the_words_for_images(frozen, llava_folder, monkeypatch):
     run = aligning(frozen, llava_folder)
     tasks = c.TasksConfig(caption=1.0, subject=2.0, prediction=1.0, retrieval=2.0)
     part = dataclasses.replace(
@@ -137,6 +137,9 @@ def test_an_aligner_matches_the_words_for_images(frozen, llava_folder):
     params = system.model.init(jax.random.key(0))
     values = {k: v for e in evaluators for k, v in e.evaluate(params).items()}
     assert {f"loss_{name}" for name in tasks.shares} < set(values)
+    monkeypatch.setattr(prompts.PromptMaker, "has_task", lambda self, index, task: False)
+    for evaluator in systems.make_evaluators(run, system, encoder)[1:]:
+        assert evaluator.evaluate(params) == {}  # no held-out clip has such prompts
 
 
 def test_a_row_that_its_question_fills_has_nothing_to_learn(llava_folder):

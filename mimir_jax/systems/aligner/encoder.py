@@ -67,6 +67,7 @@ class AlignerEncoder:
         text: text_lib.TextEncoder,
     ):
         self._config, self._llm, self._text = config, llm, text
+        self._prompts = prompts_lib.RunPrompts(config)
 
     def source(self, split: sources.Split) -> Prompts:
         """Returns the prompts of a split."""
@@ -74,20 +75,19 @@ class AlignerEncoder:
 
     def encode(self, records: Mapping[str, Any]) -> system_lib.Batch:
         """Returns the states of the prompts of training records, and of their captions in words."""
-        return self._encode(records, self._training_prompts)
+        return self._encode(records, self._prompts.training)
 
-    def encode_heldout(self, task: str | None = None) -> system_lib.Batch:
-        """Returns the held-out prompts, encoded.
+    def encode_heldout(self, task: str | None = None) -> system_lib.Batch | None:
+        """Returns the held-out prompts, encoded; None where no record has prompts of the task.
 
         Args:
             task: A field of `TasksConfig` with a weight; None draws it.
         """
-        source = self.source("heldout")
+        source, maker = self.source("heldout"), self._prompts.heldout
         records = [source[i] for i in range(min(self._config.system.heldout_texts, len(source)))]
         if task is not None:
-            has_task = self._heldout_prompts.has_task
-            records = [r for r in records if has_task(r["index"], task)] or records
-        return self._encode(heldout.columns(records), self._heldout_prompts, task)
+            records = [record for record in records if maker.has_task(record["index"], task)]
+        return self._encode(heldout.columns(records), maker, task) if records else None
 
     def _encode(
         self, records: Mapping[str, Any], maker: prompts_lib.PromptMaker, task: str | None = None
@@ -101,25 +101,6 @@ class AlignerEncoder:
         words = [prompt.caption if prompt.words is None else prompt.words for prompt in drawn]
         t5 = self._text.encode(words)
         return system_lib.Batch(features.states, features.mask, t5.t5, t5.t5_mask)
-
-    @functools.cached_property
-    def _training_prompts(self) -> prompts_lib.PromptMaker:
-        prompts = self._make_prompts("train")
-        prompts.require_cutouts()
-        return prompts
-
-    @functools.cached_property
-    def _heldout_prompts(self) -> prompts_lib.PromptMaker:
-        return self._make_prompts("heldout")
-
-    @functools.cached_property
-    def _retrieval(self) -> prompts_lib.Retrieval | None:
-        return prompts_lib.open_retrieval(self._config.system, self._config.seed)
-
-    def _make_prompts(self, split: sources.Split) -> prompts_lib.PromptMaker:
-        config = self._config
-        source = sources.make_source(config.data, split, seed=config.seed)
-        return prompts_lib.PromptMaker(config.system, source, config.seed, self._retrieval)
 
 
 class HeldoutTask(heldout.HeldoutBatch):
@@ -136,7 +117,9 @@ class HeldoutTask(heldout.HeldoutBatch):
         self._task = task
 
     def evaluate(self, params: functional.Params) -> dict[str, float]:
-        """Returns `loss_TASK` and `cosine_TASK`."""
+        """Returns `loss_TASK` and `cosine_TASK`; nothing where no record has such prompts."""
+        if self._batch is None:
+            return {}
         values = super().evaluate(params)
         return {f"{name}_{self._task}": values[name] for name in ("loss", "cosine")}
 

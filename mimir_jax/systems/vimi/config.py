@@ -82,7 +82,7 @@ class PromptsConfig:
             (V-U21).
         stage: `pretrain` puts a retrieved document before every caption; `instruct` mixes `tasks`,
             each with an instruction.
-        tasks: Mixture of the second stage.
+        tasks: Mixture of prompts in the stage `instruct`.
         prompts_per_clip: Prompts per clip, with different documents, tasks and wordings. They are
             encoded once, and training samples one of them each time.
         document_dropout: Share of prompts without their document (V-U7).

@@ -53,6 +53,7 @@ class VimiEncoder(clip_encoder.ClipEncoder):
     ):
         super().__init__(config, system, codec_params)
         self._llm, self._t5 = llm, t5
+        self._prompts = prompts_lib.RunPrompts(config)
         cfg = config.system.first_frame
         self._frame_encoder = first_frames.FirstFrameEncoder(cfg, system.codec, codec_params, 0)
 
@@ -63,28 +64,28 @@ class VimiEncoder(clip_encoder.ClipEncoder):
         """
         count = self._config.system.prompts_per_clip
         if "index" not in records:
-            cfg, retrieval = self._config.system, self._retrieval
+            cfg, retrieval = self._config.system, self._prompts.retrieval
             made = [prompts_lib.with_best(cfg, x, retrieval) for x in records["caption"]]
             return self._encode_drawn([[prompt] * count for prompt in made])
-        draw = self._training_prompts.draw
+        draw = self._prompts.training.draw
         drawn = [[draw(record, n) for n in range(count)] for record in _rows(records)]
         return self._encode_drawn(drawn)
 
     def encode_task(self, records: Mapping[str, Any], task: str) -> diffusion.Batch:
         """Returns the batch of held-out records with prompts of one task of the second stage."""
         count = self._config.system.prompts_per_clip
-        draw = self._heldout_prompts.draw
+        draw = self._prompts.heldout.draw
         made = [[draw(record, 0, task=task)] * count for record in _rows(records)]
         moments = self._moments.encode(records["video"])
         return diffusion.Batch(moments=moments, features=self._encode_drawn(made))
 
     def has_task(self, record: Mapping[str, Any], task: str) -> bool:
         """Whether a held-out record has prompts of a task."""
-        return self._heldout_prompts.has_task(int(record["index"]), task)
+        return self._prompts.heldout.has_task(int(record["index"]), task)
 
     def feature_identity(self) -> dict[str, Any]:
         """Returns what the states of prompts depend on."""
-        cfg, retrieval = self._config.system, self._retrieval
+        cfg, retrieval = self._config.system, self._prompts.retrieval
         fields = ("bm25", "retrieval", "stage", "tasks", "prompts_per_clip", "document_dropout")
         return {
             **({} if self._t5 is None else {"captions": self._t5.identity()}),
@@ -227,26 +228,6 @@ class VimiEncoder(clip_encoder.ClipEncoder):
             reference_mask=whole.reference_mask,
             first_frame=whole.first_frame,
         )
-
-    @functools.cached_property
-    def _retrieval(self) -> prompts_lib.Retrieval | None:
-        """The memory, which training alone reads: requests bring their documents."""
-        return prompts_lib.open_retrieval(self._config.system, self._config.seed)
-
-    @functools.cached_property
-    def _training_prompts(self) -> prompts_lib.PromptMaker:
-        prompts = self._make_prompts("train")
-        prompts.require_cutouts()
-        return prompts
-
-    @functools.cached_property
-    def _heldout_prompts(self) -> prompts_lib.PromptMaker:
-        return self._make_prompts("heldout")
-
-    def _make_prompts(self, split: sources.Split) -> prompts_lib.PromptMaker:
-        config = self._config
-        source = sources.make_source(config.data, split, seed=config.seed)
-        return prompts_lib.PromptMaker(config.system, source, config.seed, self._retrieval)
 
 
 class HeldoutTask(diffusion.HeldoutLoss):

@@ -6,13 +6,15 @@ A prompt is a function of run, record and number, so that its states can be comp
 """
 
 import dataclasses
+import functools
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mimir_jax import files, hashing, weights
-from mimir_jax.data import buckets
+from mimir_jax.config import TrainConfig
+from mimir_jax.data import buckets, sources
 from mimir_jax.data import cutouts as cutouts_lib
 from mimir_jax.data.toyworld import invented, subject_captions, vocabulary
 from mimir_jax.data.toyworld.source import ToyworldSource
@@ -235,6 +237,39 @@ class PromptMaker:
             return [documents_lib.scene_id(self._source, index)]
         name = getattr(self._source, "name", None)
         return [] if name is None else [name(index)]
+
+
+class RunPrompts:
+    """The prompts of the splits of a run; what they are drawn from is opened when it is needed.
+
+    Args:
+        config: The run; its system has the fields of `PromptsConfig`.
+    """
+
+    def __init__(self, config: TrainConfig):
+        self._config = config
+
+    @functools.cached_property
+    def retrieval(self) -> Retrieval | None:
+        """The memory, which training alone reads: requests bring their documents."""
+        return open_retrieval(self._config.system, self._config.seed)
+
+    @functools.cached_property
+    def training(self) -> PromptMaker:
+        """Those of clips that train."""
+        prompts = self._make("train")
+        prompts.require_cutouts()
+        return prompts
+
+    @functools.cached_property
+    def heldout(self) -> PromptMaker:
+        """Those of held-out clips."""
+        return self._make("heldout")
+
+    def _make(self, split: sources.Split) -> PromptMaker:
+        config = self._config
+        source = sources.make_source(config.data, split, seed=config.seed)
+        return PromptMaker(config.system, source, config.seed, self.retrieval)
 
 
 def _pick(shares: Mapping[str, float], rng: np.random.Generator) -> str:
