@@ -188,6 +188,7 @@ SUBCOMMANDS = {
     "loss": MeshSuite("loss", config_lib.LossEvalConfig),
     "captions": MeshSuite("captions", config_lib.CaptionsEvalConfig),
     "probe": CheckpointSuite("probe", config_lib.ProbeEvalConfig),
+    "aligner": CheckpointSuite("aligner", config_lib.AlignerEvalConfig),
     "vbench": SamplingSuite("vbench", config_lib.VBenchEvalConfig),
     "ucf101": SamplingSuite("ucf101", config_lib.UCF101EvalConfig),
     "msrvtt": SamplingSuite("msrvtt", config_lib.MSRVTTEvalConfig),

@@ -279,6 +279,21 @@ class ProbeEvalConfig(ScenesConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class AlignerEvalConfig(ScenesConfig):
+    """Measure which shape and colour the tokens of VIMI's aligner tell, without any video.
+
+    Held-out scenes with one kind of object are asked for in words, with an image in place of shape
+    and colour, and with an invented name that a document explains.
+
+    Attributes:
+        checkpoint: Run of `aligner`, or of `vimi` with an aligner.
+        scenes: Number of scenes; those with several kinds of objects are left out.
+    """
+
+    scenes: int = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class VBenchEvalConfig(GenerationConfig):
     """Generate videos for VBench's prompts, named as VBench expects.
 
