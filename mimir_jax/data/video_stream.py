@@ -116,14 +116,14 @@ class Frame:
         Args:
             side: Pixels along the shorter side, if that is less than the frame has; None leaves
                 the size as it is.
-            quick: Whether to shrink without averaging, which takes half the time.
+            quick: Whether to take the nearest pixels, which takes less than half the time of means.
         """
         height, width = self.source.height, self.source.width * self.pixel_aspect
         scale = min(1.0, (side or 1 << 30) / min(height, width))
         frame, width, height = video_io.on_white(self.source), round(width), round(height)
         if scale < 1:  # first, and without RGB, in which averaging takes twice the time
             width, height = _even(width * scale), _even(height * scale)
-            how = Interpolation.FAST_BILINEAR if quick else Interpolation.AREA
+            how = Interpolation.POINT if quick else Interpolation.AREA
             key = side, quick, "yuv420p"
             frame = self.scalers.convert(frame, key, width, height, "yuv420p", how)
         return Picture(frame, width, height, self._matrix, (side, quick), self.scalers)

@@ -6,17 +6,17 @@ import math
 
 import numpy as np
 from jaxtyping import Int16, Int64, UInt8
+from PIL import Image
 
 from mimir_jax.preparation.footage import clip as clip_lib
 from mimir_jax.preparation.footage.config import QualityConfig
 
-_LEVELS = 256
 _REACH = 11  # of the blur that sharpness is compared with
 
 
 def measure(clip: clip_lib.Clip, config: QualityConfig) -> clip_lib.Measures:
     """Measures a clip."""
-    counts = np.stack([np.bincount(frame.ravel(), minlength=_LEVELS) for frame in clip.gray])
+    counts = np.array([Image.fromarray(frame).histogram() for frame in clip.gray])  # (n, 256)
     shares = counts / counts.sum(1, keepdims=True)  # (n, 256), of the pixels with each luma
     black = shares[:, : math.ceil(config.black_luma)].sum(1)  # (n,)
     contrast = _percentile(counts, 95) - _percentile(counts, 5)  # (n,)
@@ -24,7 +24,7 @@ def measure(clip: clip_lib.Clip, config: QualityConfig) -> clip_lib.Measures:
     return {
         "black_area": float(black.mean()),
         "black_frames": float((black >= config.black_frame).mean()),
-        "luma": float((shares @ np.arange(_LEVELS)).mean()),
+        "luma": float((shares @ np.arange(counts.shape[1])).mean()),
         "contrast": float(contrast.mean()),
         "blur": float(np.mean([blur(frame) for frame in detail])),
     }
