@@ -34,14 +34,14 @@ def test_every_row_is_a_run(stage, name):
     assert made.system.stage == run.system.stage
 
 
-@pytest.mark.parametrize("name", ["retrieved", "direct", "beside", "frozen_aligner"])
+@pytest.mark.parametrize("name", ["retrieved", "direct", "beside", "trained_aligner"])
 def test_parts_that_train_are_those_of_the_row(name):
     run = preset("tiny/stage1")
     made = sweep.apply(run, ablations.find_ablation(run.system).cells[name])
     axes = systems.make_system(made).model.abstract_params
     trained = params_lib.flatten(optimizer.trainable(made.optimizer, axes))
     parts = {path.split("/")[0] for path, trains in trained.items() if trains}
-    bridges = {"retrieved": {"aligner"}, "direct": {"direct"}, "beside": {"aligner", "beside"}}
+    bridges = {"direct": {"direct"}, "beside": {"beside"}, "trained_aligner": {"aligner"}}
     assert parts == {"dit"} | bridges.get(name, set())
 
 
@@ -51,7 +51,7 @@ def test_rows_share_features_where_their_prompts_are_equal():
         name: str(sweep.apply(run, cell).system.feature_settings)
         for name, cell in ablations.find_ablation(run.system).cells.items()
     }
-    assert settings["retrieved"] == settings["direct"] == settings["frozen_aligner"]
+    assert settings["retrieved"] == settings["direct"] == settings["trained_aligner"]
     apart = ("retrieved", "no_retrieval", "random", "text", "image", "top_1", "beside")
     assert len({settings[name] for name in apart}) == len(apart)
 
@@ -116,11 +116,11 @@ def test_rows_are_trained_and_judged_by_images_and_documents(frozen, llava_folde
         mesh=c.MeshConfig(data=len(jax.devices())),
     )
     ablation = ablations.find_ablation(run.system)
-    cells = ablation.select(["mixture", "subjects", "frozen_aligner"])
+    cells = ablation.select(["mixture", "subjects", "trained_aligner"])
     sweep.run_sweep(run, cells, range(1), tmp_path / "s", demos=ablation.demos)
     assert len(list((tmp_path / "s/features").iterdir())) == 2
     text = sweep_report.write_report(tmp_path / "s", ablation)
-    assert "| frozen_aligner |" in text and "## Condition subjects-image" in text
+    assert "| trained_aligner |" in text and "## Condition subjects-image" in text
     assert (tmp_path / "s/sheet-subjects-image.png").is_file()
     with pytest.raises(ValueError, match="demos"):
         sweep.run_sweep(run, cells, range(1), tmp_path / "s", demos=("names",))
