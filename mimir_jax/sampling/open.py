@@ -145,7 +145,7 @@ def _require_no_steps(place: pathlib.Path, step: int | None, *, start: bool) -> 
 
 def _make_system(config: TrainConfig, sample: SampleConfig) -> base.DiffusionSystem:
     """Returns the system that samples, with kernels of attention that the device has."""
-    system = base.with_available_kernels(systems.make_system(config))
+    system = base.for_inference(systems.make_system(config))
     return quantized.with_network(system, sample.quantize or "off")
 
 

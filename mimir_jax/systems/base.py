@@ -389,19 +389,16 @@ class DiffusionEncoder(StoringEncoder, Protocol):
         ...
 
 
-def with_available_kernels(system: System) -> System:
-    """Returns the system with an attention kernel that the default device has, else `xla`."""
+def for_inference(system: System) -> System:
+    """Returns the system for use without gradients, on the default device.
+
+    An attention kernel that the device lacks becomes `xla`. Blocks that training writes out are
+    scanned: that makes only the gradient faster.
+    """
     if system.backbone is None:
         return system
-    return system.with_backbone(attention=kernels.available_or_xla(system.backbone.attention))
-
-
-def with_scanned_blocks(system: System) -> System:
-    """Returns the system with the blocks of its backbone in a scan, for use without gradients.
-
-    Written out, they make the gradient faster; the forward pass only takes longer to compile.
-    """
-    return system if system.backbone is None else system.with_backbone(unroll=1)
+    kernel = kernels.available_or_xla(system.backbone.attention)
+    return system.with_backbone(attention=kernel, unroll=1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -372,7 +372,7 @@ class HeldoutLoss:
 
     def __init__(self, system: VideoDiffusion, encoder: base.DiffusionEncoder):
         self._system, self._encoder = system, encoder
-        self._band_loss = jax.jit(base.with_scanned_blocks(system).band_loss)
+        self._band_loss = jax.jit(base.for_inference(system).band_loss)
 
     def read(self) -> None:
         """Encodes the held-out clips and captions."""

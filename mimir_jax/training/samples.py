@@ -75,7 +75,8 @@ class SampleSheet:
     def _pipeline(self) -> pipeline_lib.Pipeline:
         data = self._config.data
         tiled = data.height * data.width > WHOLE_PIXELS
-        return pipeline_lib.make_pipeline(self._config, self._system, self._encoder, tiled=tiled)
+        system = base.for_inference(self._system)
+        return pipeline_lib.make_pipeline(self._config, system, self._encoder, tiled=tiled)
 
 
 def make_evaluators(

@@ -148,6 +148,11 @@ def test_settings_that_nothing_reads_are_refused(open_run, changes, ignored):
         assert pipeline.answers([Request("a star"), Request("a ring")]) == [[], []]
 
 
+def test_blocks_that_training_writes_out_are_scanned(open_run):
+    pipeline = open_run(SampleConfig(), model=RUN.system.model.with_dit(unroll=2))
+    assert pipeline.system.config.model.dit.unroll == pipeline.system.backbone.unroll == 1
+
+
 def dtypes(params):
     return {str(x.dtype) for x in jax.tree.leaves(params)}
 

@@ -110,7 +110,7 @@ def _measure(
     config: CaptionsEvalConfig, run: TrainConfig, scenes: list, frames: int, mesh: Mesh | None
 ) -> tuple[list[str], dict[str, Float[np.ndarray, "n bands"]]]:
     """Returns the names of bands of times, and the loss of each clip by condition."""
-    system = base.with_available_kernels(systems.make_system(run))
+    system = base.for_inference(systems.make_system(run))
     require(
         isinstance(system, text_to_video.TextToVideo),
         "--checkpoint must be a run that generates videos from text alone, got one of "

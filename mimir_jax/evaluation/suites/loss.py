@@ -50,7 +50,7 @@ def measure_loss(config: LossEvalConfig, mesh: Mesh | None = None) -> dict[str, 
         InputError: if there is no such run or checkpoint.
     """
     run = runs.read_config(checkpoints.find_run(config))
-    system = base.with_available_kernels(systems.make_system(run))
+    system = base.for_inference(systems.make_system(run))
     encoder = systems.make_encoder(run, system, mesh)
     params = checkpoints.load_params(config, run, system.model, mesh)
     evaluators = systems.make_evaluators(run, system, encoder)
