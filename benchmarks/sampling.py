@@ -35,6 +35,8 @@ from mimir_jax.config import (  # noqa: E402
 PHASES = ("transformer forward", "guided loop", "VAE encode", "VAE decode")
 TRANSFORMER, VAE = PHASES[:2], PHASES[2:]
 GUIDANCE = 6.0
+FORWARDS = 5
+"""Forward passes of a phase: after a pause the first one also wakes the processor's cores."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,8 +186,10 @@ class Ours:
         x, pipeline = self._inputs, self._pipeline
         match phase:
             case "transformer forward":
-                timestep = np.array([500])
-                out = self._forward(pipeline.transformer.params, x["latents"], x["text"], timestep)
+                timestep, params = np.array([500]), pipeline.transformer.params
+                for _ in range(FORWARDS):
+                    out = self._forward(params, x["latents"], x["text"], timestep)
+                    self._jax.block_until_ready(out)
             case "guided loop":
                 out = pipeline(
                     prompt_embeds=x["text"],
@@ -238,12 +242,13 @@ class Theirs:
                 rotary = dit_reference.rotary(self._size.dit, self._size.latents[1:4])
                 if rotary is not None:
                     rotary = tuple(part.to(self._device) for part in rotary)
-                out = pipeline.transformer(
-                    hidden_states=x["latents"],
-                    encoder_hidden_states=x["text"],
-                    timestep=self._torch.tensor([500], device=self._device),
-                    image_rotary_emb=rotary,
-                ).sample
+                for _ in range(FORWARDS):
+                    out = pipeline.transformer(
+                        hidden_states=x["latents"],
+                        encoder_hidden_states=x["text"],
+                        timestep=self._torch.tensor([500], device=self._device),
+                        image_rotary_emb=rotary,
+                    ).sample
                 return out.movedim(2, -1)
             case "guided loop":
                 out = pipeline(
@@ -269,7 +274,7 @@ class Theirs:
 def vidax(size: Size, folder: pathlib.Path, device: str) -> vidax_side.Vidax:
     """Returns the side of vidax."""
     del device
-    return vidax_side.Vidax(size, folder, inputs(size), GUIDANCE)
+    return vidax_side.Vidax(size, folder, inputs(size), GUIDANCE, FORWARDS)
 
 
 def describe(size: Size, device: str) -> str:
@@ -278,7 +283,10 @@ def describe(size: Size, device: str) -> str:
     _, frames, height, width, _ = size.video
     told = f"{frames} frames of {height} x {width}, random weights."
     if PHASES[0] in size.phases:
-        told += f" Transformer of {size.dit.num_layers} layers, width {size.dit.width}."
+        told += (
+            f" Transformer of {size.dit.num_layers} layers, width {size.dit.width}; its phase is "
+            f"{FORWARDS} forward passes, one after the other."
+        )
     return f"{told} {size.steps} guided steps." if PHASES[1] in size.phases else told
 
 

@@ -4,12 +4,14 @@
 
     python benchmarks/text.py [--case small] [--device cpu] [--rounds 3]
 
-Times the states of T5, the states of the LLM for a prompt, and greedy answers of the LLM, whose
-tokens are compared. PyTorch runs eagerly, as its `generate` does by default. On a GPU all sides
-compute in bfloat16. Writes docs/results/. Needs the `test` extra.
+Times the states of T5, the states of the LLM for a prompt, the matrix products of either alone,
+and greedy answers of the LLM, whose tokens are compared. PyTorch runs eagerly, as its `generate`
+does by default. On a GPU all sides compute in bfloat16. Writes docs/results/. Needs the `test`
+extra.
 """
 
 import dataclasses
+import functools
 import pathlib
 import sys
 
@@ -18,11 +20,11 @@ import numpy as np
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for `benchmarks`, which is no package of the distribution
 
-from benchmarks import harness  # noqa: E402
+from benchmarks import harness, products  # noqa: E402
 from mimir_jax.cli import host  # noqa: E402
 from mimir_jax.config import LLMConfig, T5Config  # noqa: E402
 
-PHASES = ("T5 states", "LLM states", "LLM answers")
+PHASES = ("T5 states", "T5 products", "LLM states", "LLM products", "LLM answers")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,17 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
     return {name: rng.integers(3, getattr(case, name).vocab_size, size) for name in ("t5", "llm")}
 
 
+def products_of(case: Case, name: str) -> tuple[list[products.Product], int]:
+    """Returns the matrix products of a layer of `t5` or `llm`, and the number of layers."""
+    cfg = getattr(case, name)
+    sizes = {x: getattr(cfg, x) for x in ("width", "head_dim", "mlp_dim")}
+    kv_heads = case.llm.num_kv_heads if name == "llm" else None
+    layer = products.of_layer(
+        batch=case.batch_size, tokens=case.length, heads=cfg.num_heads, kv_heads=kv_heads, **sizes
+    )
+    return layer, cfg.num_layers
+
+
 class Ours:
     """The side of mimir_jax."""
 
@@ -106,10 +119,15 @@ class Ours:
         self._llm, self._llm_params = mimir_jax.load(folder / "llm", dtype=dtype)
         self._states, self._read = jax.jit(t5.apply), jax.jit(self._llm.apply)
         self._inputs = {name: jnp.asarray(x) for name, x in inputs(case).items()}
+        self._products = functools.cache(
+            lambda name: products.OfJax(*products_of(case, name), dtype)
+        )
 
     def run(self, phase: str) -> np.ndarray:
         """Runs a phase and waits for it."""
         match phase:
+            case "T5 products" | "LLM products":
+                return self._products(phase.split()[0].lower()).run()
             case "T5 states":
                 out = self._states(self._t5_params, self._inputs["t5"])
             case "LLM states":
@@ -137,11 +155,16 @@ class Theirs:
         self._llm = transformers.Phi3ForCausalLM.from_pretrained(folder / "llm", dtype=dtype)
         self._t5, self._llm = self._t5.to(device).eval(), self._llm.to(device).eval()
         self._inputs = {name: torch.tensor(x).to(device) for name, x in inputs(case).items()}
+        self._products = functools.cache(
+            lambda name: products.OfTorch(*products_of(case, name), dtype, device)
+        )
 
     def run(self, phase: str) -> np.ndarray:
         """Runs a phase and waits for it."""
         with self._torch.inference_mode():
             match phase:
+                case "T5 products" | "LLM products":
+                    return self._products(phase.split()[0].lower()).run()
                 case "T5 states":
                     out = self._t5(self._inputs["t5"]).last_hidden_state
                 case "LLM states":
@@ -171,6 +194,30 @@ def describe(case: Case, device: str) -> str:
     )
 
 
+def conclude(case: Case, device: str, rows: list[dict]) -> str:
+    """Says how much of the states are matrix products, and what these leave to win."""
+    del case, device
+    found = {row["phase"]: row for row in rows}
+    lines = []
+    for name in ("T5", "LLM"):
+        if not {f"{name} states", f"{name} products"} <= set(found):
+            continue
+        states, alone = found[f"{name} states"], found[f"{name} products"]
+        shares = {
+            side: 100 * alone["cpu"][side] / states["cpu"][side]
+            for side in ("ours", "transformers")
+            if side in states["cpu"] and side in alone["cpu"]
+        }
+        told = ", ".join(f"{share:.0f} % of the CPU time of {s}" for s, share in shares.items())
+        lines.append(f"{name}: matrix products alone take {told}.")
+        if "transformers" in shares:
+            bound = states["cpu"]["transformers"] / alone["cpu"]["ours"]
+            lines[-1] += (
+                f" If ours did nothing else, transformers would take {bound:.2f} times as long."
+            )
+    return "\n\n".join(lines)
+
+
 if __name__ == "__main__":
     harness.main(
         harness.Benchmark(
@@ -181,5 +228,6 @@ if __name__ == "__main__":
             make=make,
             describe=describe,
             peers=("torch", "transformers"),
+            conclude=conclude,
         )
     )

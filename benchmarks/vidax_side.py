@@ -32,15 +32,24 @@ class Vidax:
         folder: Holds the folder `pipeline` of diffusers.
         inputs: The inputs of all sides, by name.
         guidance: Scale of guidance.
+        forwards: Forward passes of their phase.
     """
 
-    def __init__(self, size: Any, folder: pathlib.Path, inputs: dict[str, Any], guidance: float):
+    def __init__(
+        self,
+        size: Any,
+        folder: pathlib.Path,
+        inputs: dict[str, Any],
+        guidance: float,
+        forwards: int,
+    ):
         import jax
         import jax.numpy as jnp
         from vidax.models.cogvideo import dit, vae
         from vidax.translator.mappings import load_torch_checkpoint_to_jax as load
 
         cfg, self._jax, self._size, self._guidance = size.dit, jax, size, guidance
+        self._forwards = forwards
         dit.TIME_EMBED_DIM = cfg.time_width
         vae.BLOCK_OUT_CHANNELS = size.vae.block_channels
         vae.LAYERS_PER_BLOCK = size.vae.layers_per_block
@@ -70,7 +79,9 @@ class Vidax:
         match phase:
             case "transformer forward":
                 latents = self._jax.numpy.moveaxis(x["latents"], -1, 2)
-                out = self._network(self._params, latents, x["text"], np.array([500]))
+                for _ in range(self._forwards):
+                    out = self._network(self._params, latents, x["text"], np.array([500]))
+                    self._jax.block_until_ready(out)
                 out = np.moveaxis(np.asarray(out), 2, -1)
             case "guided loop":
                 out = self._loop()

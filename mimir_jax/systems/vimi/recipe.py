@@ -34,8 +34,8 @@ STAGES = (
     ),
     train("runs/aligner", "vimi:tiny/aligner", 2000, _LLAVA, scenes=16384),
     train(
-        "runs/aligner_images", "vimi:tiny/aligner_images", 1200, *_PARTS,
-        "--config.init_from={out}/runs/aligner", scenes=4096,
+        "runs/aligner_images", "vimi:tiny/aligner_images", 4000, *_PARTS,
+        "--config.init_from={out}/runs/aligner", scenes=16384,
     ),
     prepare("features/i2v", "cogvideox:tiny-i2v", 4096),
     train(
@@ -43,6 +43,6 @@ STAGES = (
         "--config.data.features={out}/features/i2v", scenes=4096,
     ),
     *_stage("stage1", 400, "{out}/runs/i2v,{out}/runs/aligner_images"),
-    *_stage("stage2", 800, "{out}/runs/stage1"),
+    *_stage("stage2", 1200, "{out}/runs/stage1"),
     export("vimi", "runs/stage2", to="run"),
 )  # fmt: skip
