@@ -130,7 +130,7 @@ def read_scene(opened: Opened, index: int, scene: scene_lib.Scene) -> list[dict[
             "prompt": prompt.caption,
             "scores": {
                 attribute: _score(true, told)
-                for attribute, (true, told) in _told(opened, scene, name, prompt).items()
+                for attribute, (true, told) in _told(opened, scene, prompt).items()
             },
         }
         for name, prompt in make_prompts(opened.run, index, scene).items()
@@ -189,7 +189,7 @@ def _score(true: str, told: str) -> dict[str, Any]:
 
 
 def _told(
-    opened: Opened, scene: scene_lib.Scene, name: str, prompt: interleaved.Prompt
+    opened: Opened, scene: scene_lib.Scene, prompt: interleaved.Prompt
 ) -> dict[str, tuple[str, str]]:
     """Returns the true value of each attribute and the one that the tokens of a prompt tell."""
     tokens, group = opened.tokens(prompt), scene.groups[0]
