@@ -30,9 +30,8 @@ def of_layer(
     head_dim: int,
     mlp_dim: int,
     kv_heads: int | None = None,
-    gated: bool = True,
 ) -> list[Product]:
-    """Returns the products of a transformer layer: projections, attention, feed-forward network.
+    """Returns the products of a transformer layer with a gated feed-forward network.
 
     Args:
         batch: Sequences.
@@ -42,7 +41,6 @@ def of_layer(
         head_dim: Width of a head.
         mlp_dim: Width inside the feed-forward network.
         kv_heads: Heads of keys and values; None for as many as of the queries.
-        gated: Whether two projections enter the feed-forward network.
     """
     rows, inner = batch * tokens, heads * head_dim
     keys = (heads if kv_heads is None else kv_heads) * head_dim
@@ -51,7 +49,7 @@ def of_layer(
         Product(batch * heads, tokens, head_dim, tokens),
         Product(batch * heads, tokens, tokens, head_dim),
         Product(1, rows, inner, width),
-        Product(1, rows, width, (2 if gated else 1) * mlp_dim),
+        Product(1, rows, width, 2 * mlp_dim),
         Product(1, rows, mlp_dim, width),
     ]
 

@@ -392,8 +392,8 @@ class DiffusionEncoder(StoringEncoder, Protocol):
 def for_inference(system: System) -> System:
     """Returns the system for use without gradients, on the default device.
 
-    An attention kernel that the device lacks becomes `xla`. Blocks that training writes out are
-    scanned: that makes only the gradient faster.
+    An attention kernel that the device lacks becomes `xla`. Blocks are scanned: writing them out
+    (`unroll`) makes only the gradient faster.
     """
     if system.backbone is None:
         return system

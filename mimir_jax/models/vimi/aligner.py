@@ -5,8 +5,8 @@
     states of all positions (b, l, d) -> norm -> resampler -> tokens (b, n, text_width)
 
 A base that knows T5 does not read other states at once. So the aligner has as many tokens of the
-same width as the base has text, and learns in two phases: first to give T5's states of captions,
-which needs no video, then with the base. The base itself stays as it is.
+same width as the base has text. It learns to give T5's states of captions in words, which needs no
+video, and then may train on with the base. The architecture of the base stays as it is.
 """
 
 from typing import Any, NamedTuple
@@ -60,10 +60,10 @@ class Aligner(nnx.Module):
         t5: Float[Array, "b n d_t5"],
         t5_mask: Bool[Array, "b n"],
     ) -> Match:
-        """Compares the tokens of captions with T5's states of them, for the first phase.
+        """Compares the tokens of prompts with T5's states of captions, for the first phase.
 
         Args:
-            features: States of the captions alone, without images.
+            features: States of the prompts: captions, or images and documents that tell the same.
             t5: States of T5, pads included.
             t5_mask: True at tokens of the captions, False at pads.
         """
