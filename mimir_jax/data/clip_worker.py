@@ -46,7 +46,7 @@ ANY_SIZE = video_io.FrameLimits()
 
 _START_SECONDS = 120.0
 _HEAD = struct.Struct("<Q")
-_IDLE: list["_Worker"] = []
+IDLE: list["_Worker"] = []
 _LOCK = threading.Lock()
 
 
@@ -116,14 +116,14 @@ def _give_back(worker: "_Worker", gigabytes: float | int) -> None:
         worker.end()
         return
     with _LOCK:
-        _IDLE.append(worker)
+        IDLE.append(worker)
 
 
 def _take() -> "_Worker":
     """Returns a worker that is idle, or a new one."""
     while True:
         with _LOCK:
-            worker = _IDLE.pop() if _IDLE else None
+            worker = IDLE.pop() if IDLE else None
         if worker is None:
             return _Worker()
         if worker.runs():
@@ -132,8 +132,8 @@ def _take() -> "_Worker":
 
 @atexit.register
 def _end_all() -> None:
-    while _IDLE:
-        _IDLE.pop().end()
+    while IDLE:
+        IDLE.pop().end()
 
 
 class _Worker:
@@ -141,7 +141,7 @@ class _Worker:
 
     def __init__(self):
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -149,23 +149,23 @@ class _Worker:
         )
         self.alive = True
         self._start()
-        self._mapped = _mapped(self._process.pid)
+        self._mapped = _mapped(self.process.pid)
 
     def growth(self) -> int:
         """Returns by how many bytes of address space the process has grown since its start."""
-        return _mapped(self._process.pid) - self._mapped
+        return _mapped(self.process.pid) - self._mapped
 
     def _start(self) -> None:
         """Waits until the process answers, so that its start counts for no clip."""
         try:
-            _receive(self._process.stdout, time.monotonic() + _START_SECONDS)
+            _receive(self.process.stdout, time.monotonic() + _START_SECONDS)
         except (EOFError, TimeoutError) as error:
             self.end()
             raise RuntimeError("the process that decodes clips does not start") from error
 
     def runs(self) -> bool:
         """Whether the process is there; nobody should have ended it, but somebody may."""
-        if self.alive and self._process.poll() is not None:
+        if self.alive and self.process.poll() is not None:
             self.end()
         return self.alive
 
@@ -200,11 +200,11 @@ class _Worker:
         """Sends a message and returns the answer."""
         limit = WAITS * seconds
         try:
-            _send(self._process.stdin, message)
-            fine, answer = _receive(self._process.stdout, time.monotonic() + limit)
+            _send(self.process.stdin, message)
+            fine, answer = _receive(self.process.stdout, time.monotonic() + limit)
         except (EOFError, BrokenPipeError):
             self.end()
-            code = self._process.returncode
+            code = self.process.returncode
             if code == -signal.SIGXCPU:
                 raise ClipLimit(f"takes more than {seconds:g} s to decode") from None
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -220,15 +220,15 @@ class _Worker:
         if not self.alive:
             return
         with contextlib.suppress(OSError):
-            self._process.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
+            self.process.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError):
                 pipe.close()
         self.alive = False
         try:
-            self._process.wait(1)
+            self.process.wait(1)
         except subprocess.TimeoutExpired:
-            self._process.returncode = 0  # nobody waits for it any more
+            self.process.returncode = 0  # nobody waits for it any more
 
 
 class _Refused(Exception):

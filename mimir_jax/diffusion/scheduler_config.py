@@ -21,7 +21,7 @@ _CLASSES = {"CogVideoXDDIMScheduler": samplers.DDIM, "CogVideoXDPMScheduler": sa
 _PREDICTIONS = {"v_prediction": "velocity", "epsilon": "noise", "sample": "x0"}
 _ENDS = {True: "clean", False: "first"}
 
-_DEFAULTS: dict[str, Any] = {  # of both constructors
+DEFAULTS: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -34,12 +34,16 @@ _DEFAULTS: dict[str, Any] = {  # of both constructors
     "rescale_betas_zero_snr": False,
     "snr_shift_scale": 3.0,
 }
-_NO_EFFECT = {  # read by the constructors and never used
+"""What the constructors of both classes take for a field that is missing."""
+
+NO_EFFECT = {
     "clip_sample": False,
     "clip_sample_range": 1.0,
     "sample_max_value": 1.0,
 }
-_UNUSED = {*_NO_EFFECT, "thresholding", "dynamic_thresholding_ratio"}
+"""Fields that the constructors read and never use."""
+
+_UNUSED = {*NO_EFFECT, "thresholding", "dynamic_thresholding_ratio"}
 _CHOICES = {
     "beta_schedule": typing.get_args(schedules.BetaSchedule),
     "prediction_type": tuple(_PREDICTIONS),
@@ -75,10 +79,10 @@ def load_scheduler(
         "with one of them",
     )
     if unknown := sorted(
-        key for key in stored if key not in {*_DEFAULTS, *_UNUSED} and not key.startswith("_")
+        key for key in stored if key not in {*DEFAULTS, *_UNUSED} and not key.startswith("_")
     ):
         logging.warning("%s: ignoring unknown options %s", path, ", ".join(unknown))
-    options = {key: stored.get(key, default) for key, default in _DEFAULTS.items()}
+    options = {key: stored.get(key, default) for key, default in DEFAULTS.items()}
     for key, value in options.items():
         _check(path, key, value)
     most = options["num_train_timesteps"]
@@ -147,7 +151,7 @@ def save_scheduler(
         "timestep_spacing": sampler.spacing,
         "rescale_betas_zero_snr": diffusion.zero_terminal_snr,
         "snr_shift_scale": diffusion.snr_shift,
-        **_NO_EFFECT,
+        **NO_EFFECT,
     }
     path = files.expand_path(folder) / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +180,7 @@ def _check(path: pathlib.Path, key: str, value: Any) -> None:
     def number(x: Any) -> bool:
         return isinstance(x, int | float) and not isinstance(x, bool)
 
-    match _DEFAULTS[key]:
+    match DEFAULTS[key]:
         case str():
             rule, ok = f"one of {', '.join(_CHOICES[key])}", value in _CHOICES[key]
         case bool():

@@ -143,7 +143,7 @@ def compile_run(
     start = time.monotonic()
     lower = {"train": _lower_train, "sample": _lower_sample, "decode": _lower_decode}[program]
     lowered, parts, flops, executed = lower(config, system, bucket, mesh)
-    compiled = _compile(lowered.compile, program, topology)
+    compiled = compile_lowered(lowered.compile, program, topology)
     compile_seconds = time.monotonic() - start
     if program != "decode":
         parts = {**parts, "frozen networks": memory.describe_frozen(system.frozen, mesh)}
@@ -202,9 +202,10 @@ def _least_seconds(
     }
 
 
-def _compile(
+def compile_lowered(
     run: Callable[[], jax.stages.Compiled], program: Program, topology: hardware.Topology
 ) -> jax.stages.Compiled:
+    """Returns what `run` compiles; raises `DoesNotFitError` where its compiler lacks memory."""
     try:
         return run()
     except jax.errors.JaxRuntimeError as error:

@@ -95,7 +95,7 @@ class Claims:
         """
         for path in self._folder.glob("*.*"):
             owner, _ = _read(path)
-            if owner.get("place") == _place() and owner.get("process") == process:
+            if owner.get("place") == machine() and owner.get("process") == process:
                 with files.writing(path, "claim"):
                     path.with_name(path.name + _KILLED).touch()
 
@@ -104,7 +104,7 @@ class Claims:
         owner, changed = _read(path)
         if changed is None:
             return False  # released between two looks; the share is done, or free the next time
-        if owner.get("place") == _place():
+        if owner.get("place") == machine():
             return _started(owner.get("process")) != owner.get("started")
         now = time.monotonic()
         known, since = self._seen.get(path, (None, now))
@@ -125,7 +125,7 @@ def _create(path: pathlib.Path) -> bool:
     try:
         with path.open("x") as file:
             me = os.getpid()
-            owner = {"place": _place(), "process": me, "started": _started(me)}
+            owner = {"place": machine(), "process": me, "started": _started(me)}
             json.dump({**owner, "host": socket.gethostname()}, file)
     except FileExistsError:
         return False
@@ -156,7 +156,7 @@ def _beat(path: pathlib.Path, stop: threading.Event) -> None:
 
 
 @functools.cache
-def _place() -> str:
+def machine() -> str:
     """Returns where numbers of processes mean the same: a boot of a machine, and a container."""
     try:
         boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()

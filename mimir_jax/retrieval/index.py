@@ -37,7 +37,10 @@ FORMAT = "mimir_jax index"
 HEADER = "index.json"
 DATA, ROWS, STARTS = (f"{name}.csc.index.npy" for name in ("data", "indices", "indptr"))
 VOCABULARY, BOUNDS = "vocab.index.json", "bounds.npy"
-_FIRST = 1024  # documents of rare words that are scored at once
+
+FIRST = 1024
+"""Documents of rare words that are scored at once."""
+
 _FEW = 64  # documents that are scored without trying to leave some out
 _COMMON = 1 / 32  # share of documents from which on a word has a table
 _MAX_TABLES = 64  # of a shard, 4 bytes a document each
@@ -66,7 +69,7 @@ def folder_of(memory: memory_lib.Memory, config: BM25Config) -> pathlib.Path:
     return memory.folder / f"index-{memory.checksum[:12]}-k{config.k1:g}-b{config.b:g}"
 
 
-class _Shard:
+class Shard:
     """The index of one shard; its arrays stay on disk until they are read.
 
     Summands of the commonest words, which are in many queries, are also kept in tables by document.
@@ -106,9 +109,9 @@ class _Shard:
         rest = np.cumsum([0.0, *(most[word] for word in reversed(order))])[::-1] * (1 + _ROUNDING)
         lists = [self.column(word)[0] for word in order]
         sizes = np.cumsum([len(rows) for rows in lists])
-        first = max(1, int(np.searchsorted(sizes, _FIRST))) if order else 0  # read all at once
+        first = max(1, int(np.searchsorted(sizes, FIRST))) if order else 0  # read all at once
         found = np.unique(np.concatenate([np.empty(0, np.int32), *lists[:first]]))
-        found, scores = _best(found, self._sum(found, tokens), count)
+        found, scores = _best(found, self.score(found, tokens), count)
         for place in range(first, len(order)):
             if len(scores) == count:
                 least = max(least, float(scores[-1]))
@@ -116,7 +119,7 @@ class _Shard:
                 break
             new = self._promising(order[place:], times, rest[place + 1 :], least)
             new = new[~np.isin(new, found)]
-            scores = np.concatenate([scores, self._sum(new, tokens)])
+            scores = np.concatenate([scores, self.score(new, tokens)])
             found, scores = _best(np.concatenate([found, new]), scores, count)
         return found, scores
 
@@ -144,7 +147,7 @@ class _Shard:
             sums += self._summands(word, documents) * np.float32(times[word])
         return documents
 
-    def _sum(self, documents: np.ndarray, tokens: list[int]) -> np.ndarray:
+    def score(self, documents: np.ndarray, tokens: list[int]) -> np.ndarray:
         """Returns the scores of some documents, summed in the order of the query."""
         scores = np.zeros(len(documents), np.float32)
         if len(documents):
@@ -221,7 +224,7 @@ class Index:
                 place = folder / entry["name"]
                 sizes = {name: x["bytes"] for name, x in entry["files"].items()}
                 memory_lib.check_sizes(place, sizes, "index")
-                self._shards.append(_Shard(place, shard.start, shard.size))
+                self._shards.append(Shard(place, shard.start, shard.size))
 
     def search(self, query: Sequence[str], count: int) -> Hits:
         """Returns the best documents for the words of a query; those without any are left out.

@@ -73,7 +73,7 @@ class Compilation:
         while (number := self._next()) is not None:
             future = self._flops[number]
             try:
-                future.set_result(self._compile(self._system.buckets[number]))
+                future.set_result(self.compile_bucket(self._system.buckets[number]))
             except BaseException as error:  # raised where the program is asked for
                 future.set_exception(error)
 
@@ -86,7 +86,8 @@ class Compilation:
             self._flops[number].set_running_or_notify_cancel()
             return number
 
-    def _compile(self, bucket: base.Bucket) -> int:
+    def compile_bucket(self, bucket: base.Bucket) -> int:
+        """Compiles the train step of a bucket and returns its FLOPs."""
         batch = self._system.batch_spec(bucket)
         compiled_step.lower(self._compiled, batch, bucket.weight).compile()
         return flops.step_flops(self._system, bucket, self._config.optimizer)

@@ -30,7 +30,7 @@ FILES = ("Divot_detokenizer_stage1.bin", "Divot_detokenizer_stage2.bin")
 
 _RESAMPLER = "image_proj_model."
 _PARTS = ("resampler", "unet", "vae")
-_PREFIXES = (_RESAMPLER, unet.PREFIX, image_vae.PREFIX)
+PREFIXES = (_RESAMPLER, unet.PREFIX, image_vae.PREFIX)
 _LEVELS = "alphas_cumprod"
 
 
@@ -59,7 +59,7 @@ class Detokenizer(family.Published):
 
     def matches(self, tensors: Tensors) -> bool:
         """Whether tensors of the U-Net and another part are there."""
-        found = [any(name.startswith(prefix) for name in tensors) for prefix in _PREFIXES]
+        found = [any(name.startswith(prefix) for name in tensors) for prefix in PREFIXES]
         return found[1] and sum(found) > 1
 
     def read_config(

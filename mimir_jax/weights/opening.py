@@ -285,15 +285,7 @@ def _finite(params: tensors.Tensors, place: pathlib.Path) -> tensors.Tensors:
 
 
 def _open_published(folder: pathlib.Path, raw: family.Raw, kind: str | None) -> Weights:
-    name = raw.get("_class_name") or llm.class_name(raw)
-    kind_name = raw.get("model_type")
-    if not name and isinstance(kind_name, str):
-        name = _CLASSES.get(kind_name, "")
-    if not isinstance(name, str):
-        name = ""
-    known = next((f for f in FAMILIES.values() if name in f.classes), None)
-    if kind in FAMILIES and name in FAMILIES[kind].holders:
-        known = FAMILIES[kind]
+    known, name = _find_named(raw, kind)
     if known is None and tensors.is_folder(folder):
         found, files = tensors.open_folder(folder)
         if known := _find_family(found):  # a config that tells no class
@@ -303,6 +295,20 @@ def _open_published(folder: pathlib.Path, raw: family.Raw, kind: str | None) -> 
     if known is None:
         known, name = _find_class(folder, name, raw, recognition.unwrapped(found))
     return _checked(folder, known, name, raw, found, files)
+
+
+def _find_named(raw: family.Raw, kind: str | None) -> tuple[family.Published | None, str]:
+    """Returns the family that a config names, None if it names none, and the name of its class."""
+    name = raw.get("_class_name") or llm.class_name(raw)
+    kind_name = raw.get("model_type")
+    if not name and isinstance(kind_name, str):
+        name = _CLASSES.get(kind_name, "")
+    if not isinstance(name, str):
+        name = ""
+    known = next((f for f in FAMILIES.values() if name in f.classes), None)
+    if kind in FAMILIES and name in FAMILIES[kind].holders:
+        known = FAMILIES[kind]
+    return known, name
 
 
 def _find_sat(folder: pathlib.Path) -> pathlib.Path | None:
@@ -404,13 +410,20 @@ def _open_detokenizer(file: pathlib.Path, kind: str | None = None) -> Weights:
 
 
 def _open_file(path: pathlib.Path, kind: str | None) -> Weights:
-    """Opens a file that has no config beside it, also a checkpoint of SAT."""
+    """Opens a file, also a checkpoint of SAT.
+
+    The config beside it tells what its tensors leave open, if it names a class.
+    """
     found, files = tensors.open_single(path)
     named = recognition.unwrapped(found)
-    if _find_family(named) is None and (
-        sat.is_vae(named) or sat.is_transformer(named) or family.has_anchor(named, dit.ANCHOR)
-    ):
-        return _open_sat(path, kind)
+    if _find_family(named) is None:
+        if (path.parent / "config.json").is_file():
+            raw = _read_json(path.parent, "config.json")
+            known, name = _find_named(raw, kind)
+            if known is not None:
+                return _checked(path, known, name, raw, found, files)
+        if sat.is_vae(named) or sat.is_transformer(named) or family.has_anchor(named, dit.ANCHOR):
+            return _open_sat(path, kind)
     return _open_by_tensors(path, found, files, kind)
 
 

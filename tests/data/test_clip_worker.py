@@ -69,10 +69,10 @@ def test_limits_end_a_clip_and_not_the_run(tmp_path, large_gif):
 def test_a_worker_that_stays_large_is_replaced(tmp_path, monkeypatch):
     video_files.write_clip(tmp_path / "a.mp4", 6)
     read(tmp_path / "a.mp4")
-    worker = clip_worker._IDLE[-1]
+    worker = clip_worker.IDLE[-1]
     monkeypatch.setattr(clip_worker, "KEPT", -1.0)
     read(tmp_path / "a.mp4")
-    assert not worker.alive and worker not in clip_worker._IDLE
+    assert not worker.alive and worker not in clip_worker.IDLE
 
 
 def test_a_read_that_never_ends_is_given_up(tmp_path):
@@ -85,10 +85,10 @@ def test_a_decoder_that_dies_is_replaced(tmp_path):
     video_files.write_clip(tmp_path / "a.mp4", 6)
 
     read(tmp_path / "a.mp4")
-    worker = clip_worker._IDLE[-1]
+    worker = clip_worker.IDLE[-1]
 
     def kill(line):
-        worker._process.kill()
+        worker.process.kill()
         return np.arange(2)
 
     with pytest.raises(clip_worker.ClipLimit, match="ends its decoder .SIGKILL"):
@@ -99,14 +99,14 @@ def test_a_decoder_that_dies_is_replaced(tmp_path):
 def test_a_pick_that_refuses_leaves_the_worker(tmp_path):
     video_files.write_clip(tmp_path / "a.mp4", 6)
     read(tmp_path / "a.mp4")
-    worker = clip_worker._IDLE[-1]
+    worker = clip_worker.IDLE[-1]
 
     def refuse(line):
         raise video_io.UnreadableClip("too short")
 
     with pytest.raises(video_io.UnreadableClip, match="too short"):
         clip_worker.read_clip(tmp_path / "a.mp4", refuse, **SIZE, **LIMITS)
-    assert len(read(tmp_path / "a.mp4")) == 2 and clip_worker._IDLE[-1] is worker
+    assert len(read(tmp_path / "a.mp4")) == 2 and clip_worker.IDLE[-1] is worker
 
 
 def test_content_decides_not_the_suffix(tmp_path):

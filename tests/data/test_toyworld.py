@@ -189,7 +189,7 @@ def test_more_than_a_billion_scenes():
     tried = fits = 0
     for index in range(400):
         draws = sampling.Draws(1, 0, index)
-        skeleton = sampling._Skeleton(
+        skeleton = sampling.Skeleton(
             "pair",
             "still",
             timing := draws.choice(("single", "then", "while")),
@@ -197,7 +197,7 @@ def test_more_than_a_billion_scenes():
             toyworld.Background("plain", "grey", (0.0, 0.0)),
             "day",
         )
-        plan = sampling._plan(draws, skeleton, sampling._SHARES)
+        plan = sampling.make_plan(draws, skeleton, sampling.SHARES)
         if plan.num_objects == 2:
             tried += 1
             fits += any(layout.place(plan, draws) for _ in range(8))
@@ -287,7 +287,7 @@ def test_ordered_actions_do_not_overlap(every_scene):
 def test_spins_end_upright():
     grid = np.linspace(-1.3, 1.3, 60)
     x, y = np.meshgrid(grid, grid)
-    for shape, step in sampling._SPIN_STEP.items():
+    for shape, step in sampling.SPIN_STEP.items():
         turn = 2.0 * np.pi * step
         turned = shapes.distance(
             shape, np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x

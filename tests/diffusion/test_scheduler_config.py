@@ -105,9 +105,9 @@ def test_missing_keys_take_the_defaults_of_diffusers(tmp_path):
 def test_defaults_are_those_of_the_constructors():
     for name in CLASSES:
         options = {key: x for key, x in reference(name, {}).config.items() if key[0] != "_"}
-        for key, value in scheduler_config._DEFAULTS.items():
+        for key, value in scheduler_config.DEFAULTS.items():
             assert options.pop(key) == value
-        assert set(options) - set(scheduler_config._NO_EFFECT) == set()
+        assert set(options) - set(scheduler_config.NO_EFFECT) == set()
 
 
 @pytest.mark.parametrize("clip", [{"clip_sample": True}, {"thresholding": True, "eta": 0.5}])

@@ -78,7 +78,7 @@ def test_buckets_equal_transformers(num_buckets, max_distance):
     from transformers.models.t5 import modeling_t5
 
     distance = np.arange(-1500, 1500)
-    expected = modeling_t5.T5Attention._relative_position_bucket(
+    expected = modeling_t5.T5Attention._relative_position_bucket(  # noqa: SLF001
         torch.tensor(distance), num_buckets=num_buckets, max_distance=max_distance
     )
     ours = t5.relative_buckets(distance, num_buckets, max_distance)

@@ -153,7 +153,7 @@ def test_what_the_compiler_finds_no_memory_for_does_not_fit():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Used 20G of 15.75G hbm.\nMost: 1G")
 
     with pytest.raises(aot.DoesNotFitError, match="train must fit .* of cpu:8, .* 15.75G hbm;"):
-        aot._compile(compile, "train", hardware.find_topology("cpu:8"))
+        aot.compile_lowered(compile, "train", hardware.find_topology("cpu:8"))
 
 
 def test_what_cannot_be_compiled_is_named(sharded, vae_run):

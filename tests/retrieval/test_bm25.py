@@ -79,7 +79,7 @@ def test_words_are_split_at_everything_but_letters_and_digits():
 @pytest.mark.parametrize("count", [1, 5, 20, 400])
 def test_the_search_is_exact(whole, count, monkeypatch):
     monkeypatch.setattr(index_lib, "_MAX_TABLES", 2)
-    monkeypatch.setattr(index_lib, "_FIRST", 5)
+    monkeypatch.setattr(index_lib, "FIRST", 5)
     monkeypatch.setattr(index_lib, "_FEW", 2)
     for query in QUERIES:
         every = whole.search(query, len(TEXTS))
@@ -92,14 +92,14 @@ def test_the_search_is_exact(whole, count, monkeypatch):
 def test_common_words_are_not_scored_for_nothing(tmp_path, monkeypatch):
     texts = [f"the cat w{i % 200}" for i in range(300)]
     index = build(tmp_path / "m", texts)
-    scored, plain = [], index_lib._Shard._sum
+    scored, plain = [], index_lib.Shard.score
 
     def record(self, documents, tokens):
         scored.extend(documents.tolist())
         return plain(self, documents, tokens)
 
-    monkeypatch.setattr(index_lib, "_FIRST", 1)
-    monkeypatch.setattr(index_lib._Shard, "_sum", record)
+    monkeypatch.setattr(index_lib, "FIRST", 1)
+    monkeypatch.setattr(index_lib.Shard, "score", record)
     assert index.search(["the", "cat", "w7"], 1).numbers.tolist() == [7]
     assert scored == [7, 207]
 

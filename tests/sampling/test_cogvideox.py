@@ -218,7 +218,7 @@ STILL = (2, 1, 8, 12, 4)
 def test_text_is_that_of_diffusers(pipelines):
     theirs, ours, _ = pipelines["5b"]
     texts = [*PROMPTS, "", "a green ball " * 20]
-    expected = theirs._get_t5_prompt_embeds(texts, max_sequence_length=LENGTH)
+    expected = theirs._get_t5_prompt_embeds(texts, max_sequence_length=LENGTH)  # noqa: SLF001
     states = ours.encode_prompt(texts)
     assert states.shape == (4, LENGTH, WIDTH)
     assert relative_error(states, expected.detach()) < 1e-5

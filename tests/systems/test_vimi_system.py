@@ -640,7 +640,7 @@ def test_the_loss_of_a_task_takes_each_bucket_alone(run, monkeypatch):
     shapes = [(9, 32, 48), (9, 48, 32), (9, 32, 48)]
     videos = [np.zeros((*shape, 3), np.uint8) for shape in shapes]
     monkeypatch.setattr(loss, "records", lambda: [{"video": video} for video in videos])
-    batches = [(name, len(batch.moments)) for name, batch in loss._batches]
+    batches = [(name, len(batch.moments)) for name, batch in loss.batches]
     assert batches == [("9x32x48", 2), ("9x48x32", 1)]
 
 

@@ -128,7 +128,7 @@ def test_programs_are_compiled_in_the_order_of_their_use(sum_run, monkeypatch):
         compiled.append(bucket.frames)
         return bucket.frames
 
-    monkeypatch.setattr(compilation.Compilation, "_compile", compile_one)
+    monkeypatch.setattr(compilation.Compilation, "compile_bucket", compile_one)
     buckets = tuple(base.Bucket(n, 1, 1, 8) for n in range(1, 6))
     system = SumSystem(sum_run, buckets)
     step = compiled_step.make(sum_run, system, mesh_lib.make_mesh((1, 8, 1, 1)))
@@ -143,13 +143,13 @@ def test_programs_are_compiled_in_the_order_of_their_use(sum_run, monkeypatch):
 
 
 def test_only_its_own_program_is_compiled_before_the_first_step(sum_run, tmp_path, monkeypatch):
-    seen, compile_one = [], compilation.Compilation._compile
+    seen, compile_one = [], compilation.Compilation.compile_bucket
 
     def recorded(self, bucket):
         seen.append(bucket.name)
         return compile_one(self, bucket)
 
-    monkeypatch.setattr(compilation.Compilation, "_compile", recorded)
+    monkeypatch.setattr(compilation.Compilation, "compile_bucket", recorded)
     loop.train(sum_run, tmp_path, report=lambda step, metrics: seen.append(step))
     (first,) = (name for name in records(tmp_path)[1] if name.startswith("loss/"))
     assert seen[:2] == [first.removeprefix("loss/"), 1]

@@ -250,11 +250,11 @@ def test_unknown_tensors_are_of_no_kind(tmp_path):
 def test_names_are_as_many_as_in_divot():
     known, cfg = opening.FAMILIES["divot_detokenizer"], PublishedDetokenizerConfig()
     shapes = rules.expected_shapes(known.rules(cfg, ""), known.abstract(cfg))
-    counts = [sum(name.startswith(p) for name in shapes) for p in divot_detokenizer._PREFIXES]
+    counts = [sum(name.startswith(p) for name in shapes) for p in divot_detokenizer.PREFIXES]
     assert counts == [73, 1532, 248]
     sizes = [
         sum(np.prod(shape, dtype=int) for name, shape in shapes.items() if name.startswith(p))
-        for p in divot_detokenizer._PREFIXES
+        for p in divot_detokenizer.PREFIXES
     ]
     assert sizes == [76_977_152, 1_438_843_476, 83_653_863]
     assert isinstance(functional.build(detokenizer.PublishedDetokenizer, cfg).module, type)

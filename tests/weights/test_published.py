@@ -56,6 +56,14 @@ def test_loads_and_equals_its_reference(saved, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_file_is_read_with_the_config_beside_it(saved, name):
+    folder, _ = saved(name)
+    (file,) = folder.glob("*.safetensors")
+    whole, alone = weights.open_weights(folder), weights.open_weights(file)
+    assert alone.config == whole.config and alone.params.keys() == whole.params.keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_comes_back_byte_for_byte_and_opens_there(saved, tmp_path, name):
     folder, reference = saved(name)
     case = references.REFERENCES[name]

