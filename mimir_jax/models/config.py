@@ -208,6 +208,7 @@ class ResamplerConfig:
 
     def __post_init__(self):
         checks.positive_sizes(self)
+        checks.within(self, "query_std", 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

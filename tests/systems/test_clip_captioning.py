@@ -99,6 +99,14 @@ def test_the_miniature_starts_from_the_shipped_llm():
     np.testing.assert_array_equal(llm["embed"]["table"][:2432], shipped["embed"]["table"])
 
 
+@pytest.mark.parametrize("name", ["divot:tiny/captions", "divot:tiny/stills"])
+def test_the_miniatures_start_from_the_shipped_image_tower(name):
+    preset = c.from_config_dict(c.TrainConfig, c.find_config(name))
+    read = initialization.read_init(preset.init_from, systems.make_system(preset).model)
+    shipped = weights.read("package:tiny/llava", dtype="float32")[1]["vit"]
+    jax.tree.map(np.testing.assert_array_equal, read["tokenizer"]["vit"], shipped)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

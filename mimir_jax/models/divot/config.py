@@ -194,6 +194,7 @@ class AgentConfig:
 
 def _check_sizes(config: "TemporalConfig | SpaceTimeConfig") -> None:
     checks.positive_sizes(config)
+    checks.within(config, "position_std", 0)
     whole = config.width % config.num_heads == 0
     checks.check(config, whole, "{width} must be a multiple of {num_heads}")
 
@@ -206,6 +207,8 @@ class TemporalConfig:
         width, num_layers, num_heads, mlp_dim: Sizes of the blocks, as in a T5 encoder.
         start: Fresh parameters (D-U3): from `zero` its output is zero and its blocks are the
             identity, as in Divot; from `random` all kernels are drawn.
+        position_std: Deviation of the positions of frames at the start (D-U13); None takes 0 with
+            `zero` and 0.01 with `random`.
         norm_eps, remat, dtype: As in a T5 encoder.
     """
 
@@ -214,6 +217,7 @@ class TemporalConfig:
     num_heads: int = 12
     mlp_dim: int = 3072
     start: Literal["zero", "random"] = "zero"
+    position_std: float | None = None
     norm_eps: float = 1e-6
     remat: Remat = "none"
     dtype: DType = "float32"
@@ -229,6 +233,8 @@ class SpaceTimeConfig:
     Attributes:
         width, num_layers, num_heads, mlp_dim: Sizes of the blocks, as in a T5 encoder. The
             temporal transformer returns states of this width.
+        position_std: Deviation of the positions of patches and frames at the start (D-U13); None
+            takes `width ** -0.5`, as published.
         norm_eps: Epsilon of the norm before it and of those in its blocks.
         out_norm_eps: Epsilon of the norm after its blocks.
         remat, dtype: As in a T5 encoder.
@@ -238,6 +244,7 @@ class SpaceTimeConfig:
     num_layers: int = 4
     num_heads: int = 8
     mlp_dim: int = 4096
+    position_std: float | None = None
     norm_eps: float = 1e-6
     out_norm_eps: float = 1e-5
     remat: Remat = "none"

@@ -42,11 +42,14 @@ class TemporalTransformer(nnx.Module):
         width, options = part.width, dict(dtype=part.dtype, rngs=rngs)
         zero = part.start == "zero"
         copies, out = (_identity, layers.zeros) if zero else (layers.fan_in,) * 2
-        small = layers.zeros if zero else nnx.initializers.normal(0.01)
+        std = part.position_std
+        if std is None:
+            std = 0.0 if zero else 0.01
         self.into = layers.Linear(
             cfg.vit.width, width, axes=(None, "embed"), init=copies, **options
         )
-        self.positions = layers.param((cfg.frames, width), (None, "embed"), small, rngs=rngs)
+        start = nnx.initializers.normal(std)
+        self.positions = layers.param((cfg.frames, width), (None, "embed"), start, rngs=rngs)
         self.blocks = functional.Stack(
             lambda *, rngs: vit.Block(
                 width,
@@ -82,9 +85,10 @@ class SpaceTimeTransformer(nnx.Module):
     def __init__(self, cfg: DivotTokenizerConfig, *, rngs: Rngs):
         part = cfg.space_time
         width, axes = part.width, (None, "embed")
-        small = nnx.initializers.normal(width**-0.5)
-        self.space_positions = layers.param((cfg.pool**2, width), axes, small, rngs=rngs)
-        self.time_positions = layers.param((cfg.frames, width), axes, small, rngs=rngs)
+        std = width**-0.5 if part.position_std is None else part.position_std
+        start = nnx.initializers.normal(std)
+        self.space_positions = layers.param((cfg.pool**2, width), axes, start, rngs=rngs)
+        self.time_positions = layers.param((cfg.frames, width), axes, start, rngs=rngs)
         self.blocks = functional.Stack(
             lambda *, rngs: vit.Block(
                 width,

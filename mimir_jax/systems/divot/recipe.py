@@ -8,28 +8,24 @@ _FEATURES = "--config.data.features={out}/features"
 _CLIPS = "--config.system.clip_tokenizer_path={out}/runs/detokenizer"
 
 STAGES = (
-    train("runs/vit", "divot:tiny/vit", 400, scenes=16384),
+    prepare("stills", "divot:tiny/stills", 8192),
     train(
-        "runs/start", "divot:tiny/stills", 200,
-        "--config.init_from=package:tiny/base,{out}/runs/vit",
-        "--config.system.diffusion.timestep_power=4", scenes=4096,
+        "runs/stills", "divot:tiny/stills", 2000, "--config.data.features={out}/stills",
+        scenes=8192,
     ),
+    prepare("features", "divot:tiny", 6144),
     train(
-        "runs/stills", "divot:tiny/stills", 700, "--config.init_from={out}/runs/start", scenes=4096,
-    ),
-    prepare("features", "divot:tiny", 4096),
-    train(
-        "runs/clips", "divot:tiny", 1200, "--config.init_from={out}/runs/stills", _FEATURES,
-        scenes=4096,
+        "runs/clips", "divot:tiny", 1400, "--config.init_from={out}/runs/stills", _FEATURES,
+        scenes=6144,
     ),
     train(
         "runs/detokenizer", "divot:tiny/detokenizer", 200,
-        "--config.init_from={out}/runs/clips", _FEATURES, scenes=4096,
+        "--config.init_from={out}/runs/clips", _FEATURES, scenes=6144,
     ),
-    prepare("tokens", "divot_llm:tiny", 4096, _CLIPS),
+    prepare("tokens", "divot_llm:tiny", 8192, _CLIPS),
     train(
-        "runs/llm", "divot_llm:tiny", 1000, _CLIPS, "--config.data.features={out}/tokens",
-        scenes=4096,
+        "runs/llm", "divot_llm:tiny", 2000, _CLIPS, "--config.data.features={out}/tokens",
+        scenes=8192,
     ),
     prepare("stories", "divot_llm:tiny-story", 1024, _CLIPS),
     train(

@@ -64,6 +64,20 @@ def test_starts_from_zero_states_of_patches(started):
     assert other.pooled(jax.jit(other.init)(jax.random.key(0)), features).any()
 
 
+def test_positions_start_with_the_deviation_of_the_config(started):
+    _, published = started
+    parts = {"temporal": ["positions"], "space_time": ["space_positions", "time_positions"]}
+    wide = {part: dataclasses.replace(getattr(ODD, part), position_std=2.0) for part in parts}
+    model = functional.build(tokenizer.DivotTokenizer, dataclasses.replace(ODD, **wide))
+    params = jax.jit(model.init)(jax.random.key(0))
+    for part, names in parts.items():
+        for name in names:
+            assert 1.6 < params[part][name].std() < 2.4
+            assert published[part][name].std() < 0.3
+    with pytest.raises(ValueError, match="position_std must be at least 0"):
+        dataclasses.replace(ODD.temporal, position_std=-1.0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_follows_float32(started, dtype, strict_dtypes):
