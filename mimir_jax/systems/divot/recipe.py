@@ -19,7 +19,7 @@ STAGES = (
         scenes=6144,
     ),
     train(
-        "runs/detokenizer", "divot:tiny/detokenizer", 200,
+        "runs/detokenizer", "divot:tiny/detokenizer", 900,
         "--config.init_from={out}/runs/clips", _FEATURES, scenes=6144,
     ),
     prepare("tokens", "divot_llm:tiny", 8192, _CLIPS),
