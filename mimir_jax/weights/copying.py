@@ -3,8 +3,8 @@
 """Fast copies of transposed matrices, and reading ahead within a memory bound.
 
 Published linears are `[out, in]`, ours `[in, out]`. NumPy copies a transposed matrix element by
-element down the columns, at a thirtieth of the speed of a plain copy; by tiles that stay in the
-cache, in threads, it is about five times as fast per core.
+element down the columns. By tiles that stay in the cache, it is about eight times as fast per core
+(2.8 instead of 0.33 GB/s of 2-byte elements); threads add to that.
 """
 
 import collections
@@ -24,7 +24,7 @@ WORKERS = min(os.cpu_count() or 1, 4)
 SLACK = 1 << 29
 """Bytes of a budget of memory beside twice the largest result."""
 
-_ROWS, _COLUMNS = 64, 128  # of a tile, fastest of those tried for 2 bytes per element
+_ROWS, _COLUMNS = 512, 16  # of a tile, fastest of those tried for 2 and 4 bytes per element
 _LEAST = 1 << 16  # smaller matrices are not worth the threads
 _BITS = {2: np.uint16, 4: np.uint32, 8: np.uint64}  # NumPy keeps the GIL for dtypes not its own
 
