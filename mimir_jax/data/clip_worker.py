@@ -46,8 +46,10 @@ ANY_SIZE = video_io.FrameLimits()
 
 _START_SECONDS = 120.0
 _HEAD = struct.Struct("<Q")
-IDLE: list["_Worker"] = []
 _LOCK = threading.Lock()
+
+IDLE: list["_Worker"] = []
+"""Workers that wait for the next clip, the last one used at the end."""
 
 
 class ClipLimit(video_io.UnreadableClip):

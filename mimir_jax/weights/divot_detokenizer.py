@@ -30,8 +30,10 @@ FILES = ("Divot_detokenizer_stage1.bin", "Divot_detokenizer_stage2.bin")
 
 _RESAMPLER = "image_proj_model."
 _PARTS = ("resampler", "unet", "vae")
-PREFIXES = (_RESAMPLER, unet.PREFIX, image_vae.PREFIX)
 _LEVELS = "alphas_cumprod"
+
+PREFIXES = (_RESAMPLER, unet.PREFIX, image_vae.PREFIX)
+"""How the names of tensors begin in the published files, by part."""
 
 
 class Detokenizer(family.Published):

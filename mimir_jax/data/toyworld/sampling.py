@@ -86,6 +86,8 @@ SHARES = Shares(
         for groups, share in {1: 0.6, 2: 0.4, 3: 0.2}.items()
     },
 )
+"""Shares of `varied` and `plain` scenery."""
+
 _SINGLE = Shares(  # what a small network learns: large, slow and in few places, or a small group
     layouts={"single": 1.0},
     timings={"none": 0.3, "single": 0.5, "then": 0.2},
