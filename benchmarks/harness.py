@@ -28,6 +28,8 @@ from typing import Any, Protocol
 import numpy as np
 
 ROOT = pathlib.Path(__file__).parents[1]
+REST = 0.5
+"""Seconds before a side's turn."""
 
 
 class Side(Protocol):
@@ -196,13 +198,19 @@ class _Field:
             seconds |= {name: answer["seconds"] for name, answer in answers.items()}
         return seconds, {name: np.load(paths[name]) for name in seconds}
 
-    def turn(self, phase: str) -> dict[str, dict[str, float]]:
-        """Returns the answer of each side, requested one after the other."""
+    def turn(self, phase: str, number: int) -> dict[str, dict[str, float]]:
+        """Returns the answer of each side, requested one after the other.
+
+        Another side begins each turn. All rest first: threads of whatever ran before still spin.
+        """
+        names = list(self._workers)
+        start = number % len(names)
         answers = {}
-        for name in list(self._workers):
+        for name in names[start:] + names[:start]:
+            time.sleep(REST)
             self._workers[name].ask(phase)
             answers |= self._together([name])
-        return answers
+        return {name: answers[name] for name in names if name in answers}
 
     def close(self) -> None:
         """Ends all processes."""
@@ -236,8 +244,8 @@ def _measure(
     for phase in args.phase or getattr(case, "phases", benchmark.phases):
         first, outputs = field.first(phase)
         rates, turns = [_product_rate()], []
-        for _ in range(args.rounds):
-            turns.append(field.turn(phase))
+        for number in range(args.rounds):
+            turns.append(field.turn(phase, number))
             rates.append(_product_rate())
         ours, *peers = turns[-1]
         seconds = {name: [turn[name]["seconds"] for turn in turns] for name in turns[-1]}

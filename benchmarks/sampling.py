@@ -35,8 +35,6 @@ from mimir_jax.config import (  # noqa: E402
 PHASES = ("transformer forward", "guided loop", "VAE encode", "VAE decode")
 TRANSFORMER, VAE = PHASES[:2], PHASES[2:]
 GUIDANCE = 6.0
-FORWARDS = 5
-"""Forward passes of a phase: after a pause the first one also wakes the processor's cores."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +45,15 @@ class Size:
         dit: The transformer; its sample sizes are those of the latents.
         vae: The VAE.
         steps: Steps of the guided loop.
+        forwards: Forward passes of their phase. For the first tenths of a second after a pause, a
+            process has one core of a CPU rather than all, so a phase should last longer.
         phases: The timed ones of `PHASES`.
     """
 
     dit: DiTConfig
     vae: VAEConfig
     steps: int = 50
+    forwards: int = 5
     phases: tuple[str, ...] = PHASES
 
     @property
@@ -91,7 +92,7 @@ SIZES = {
             block_channels=(32, 64, 64, 128), layers_per_block=2, norm_groups=16,
             sample_height=96, sample_width=144,
         ),
-        steps=10,
+        forwards=100,
     ),
     "2b": Size(DiTConfig(**COGVIDEOX["2b"]), VAEConfig(), steps=10, phases=TRANSFORMER),
     "5b": Size(DiTConfig(**COGVIDEOX["5b"]), VAEConfig(), steps=10, phases=TRANSFORMER),
@@ -187,7 +188,7 @@ class Ours:
         match phase:
             case "transformer forward":
                 timestep, params = np.array([500]), pipeline.transformer.params
-                for _ in range(FORWARDS):
+                for _ in range(self._size.forwards):
                     out = self._forward(params, x["latents"], x["text"], timestep)
                     self._jax.block_until_ready(out)
             case "guided loop":
@@ -242,7 +243,7 @@ class Theirs:
                 rotary = dit_reference.rotary(self._size.dit, self._size.latents[1:4])
                 if rotary is not None:
                     rotary = tuple(part.to(self._device) for part in rotary)
-                for _ in range(FORWARDS):
+                for _ in range(self._size.forwards):
                     out = pipeline.transformer(
                         hidden_states=x["latents"],
                         encoder_hidden_states=x["text"],
@@ -274,7 +275,7 @@ class Theirs:
 def vidax(size: Size, folder: pathlib.Path, device: str) -> vidax_side.Vidax:
     """Returns the side of vidax."""
     del device
-    return vidax_side.Vidax(size, folder, inputs(size), GUIDANCE, FORWARDS)
+    return vidax_side.Vidax(size, folder, inputs(size), GUIDANCE, size.forwards)
 
 
 def describe(size: Size, device: str) -> str:
@@ -285,7 +286,7 @@ def describe(size: Size, device: str) -> str:
     if PHASES[0] in size.phases:
         told += (
             f" Transformer of {size.dit.num_layers} layers, width {size.dit.width}; its phase is "
-            f"{FORWARDS} forward passes, one after the other."
+            f"{size.forwards} forward passes, one after the other."
         )
     return f"{told} {size.steps} guided steps." if PHASES[1] in size.phases else told
 
