@@ -49,7 +49,7 @@ def params_of(kind, model, cfg, name=None):
     """Our parameters from a torch model, by the converter's table for class `name`."""
     family = opening.FAMILIES[kind]
     state = {k: tensors.of_array(v.detach().numpy()) for k, v in model.state_dict().items()}
-    name = family.export_class(name)
+    name = family.export_class(cfg, name)
     state = family.prepare(family.write_config(cfg, name), state)
     table, abstract = family.rules(cfg, name), family.abstract(cfg)
     ignored = (*family.ignored, *recognition.BUFFERS)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convert weights to another format.
 
-SRC is a folder as downloaded from a hub (T5, Phi-3, Llama, Mistral, CLIP, LLaVA; a CogVideoX
+SRC is a folder as downloaded from a hub (T5, Phi-3, Llama, Mistral, Qwen, CLIP, LLaVA; a CogVideoX
 transformer or VAE), a .gguf file, a SAT checkpoint of CogVideoX, a training run, or a native
 folder. DST becomes a native folder, or one that transformers or diffusers open; it is complete or
 absent. A run with adapters is written merged; --adapters writes the adapters alone. --to run

@@ -93,7 +93,7 @@ class RopeConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LLMConfig:
-    """Decoder-only LLM of the Phi-3, Llama and Mistral layouts. Defaults: Phi-3.5-mini-instruct.
+    """Decoder-only LLM of Phi-3, Llama, Mistral, Qwen2 or Qwen3. Defaults: Phi-3.5-mini-instruct.
 
     The 48-entry LongRoPE factor lists come with the weights; the default leaves plain RoPE.
 
@@ -105,6 +105,9 @@ class LLMConfig:
         num_kv_heads: Attention heads of keys and values.
         head_dim: Width of a head.
         mlp_dim: Width of the gated MLP.
+        qkv_bias: Whether queries, keys and values have a bias, as in Qwen2 (arXiv 2407.10671).
+        qk_norm: Whether the queries and keys of each head are normalised before they are rotated,
+            as in Qwen3 (arXiv 2505.09388).
         norm_eps: Epsilon of the norms.
         tie_embeddings: Use the embedding as output projection; None has no output projection, and
             the LLM gives states alone.
@@ -123,6 +126,8 @@ class LLMConfig:
     num_kv_heads: int = 32
     head_dim: int = 96
     mlp_dim: int = 8192
+    qkv_bias: bool = False
+    qk_norm: bool = False
     norm_eps: float = 1e-5
     tie_embeddings: bool | None = False
     sliding_window: int | None = None
@@ -138,6 +143,8 @@ class LLMConfig:
             self.num_heads % self.num_kv_heads == 0,
             "{num_heads} must be a multiple of {num_kv_heads}",
         )
+        both = self.qkv_bias and self.qk_norm
+        checks.check(self, not both, "{qkv_bias} must be off with {qk_norm}; no layout has both")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

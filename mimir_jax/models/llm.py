@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decoder-only LLM of the Phi-3 layout (arXiv 2404.14219): states, logits, cached decoding.
 
-Llama and Mistral are the same network once q, k, v and gate, up are fused, so one class holds all
-three. The cache is an argument and a result: `extend` reads more tokens, whether a whole prompt
-into an empty cache or one new token.
+Llama and Mistral are the same network once q, k, v and gate, up are fused; Qwen2 adds biases and
+Qwen3 norms of queries and keys. The cache is an argument and a result: `extend` reads more tokens,
+whether a whole prompt into an empty cache or one new token.
 
 Every method reads token ids, or `embeddings` in their place (projected images, learned queries). An
 `attention_mask` marks the real tokens of a causal sequence, and by -1 the queries of Divot, blocks
@@ -108,9 +108,15 @@ class Attention(nnx.Module):
     def __init__(self, cfg: LLMConfig, *, rngs: Rngs):
         inner = cfg.num_heads * cfg.head_dim
         fused = inner + 2 * cfg.num_kv_heads * cfg.head_dim
-        options = dict(bias=False, dtype=cfg.dtype, rngs=rngs)
-        self.qkv = layers.Linear(cfg.width, fused, axes=("embed", "heads"), **options)
-        self.out = layers.Linear(inner, cfg.width, axes=("heads", "embed"), **options)
+        options = dict(dtype=cfg.dtype, rngs=rngs)
+        axes = ("embed", "heads")
+        self.qkv = layers.Linear(cfg.width, fused, axes=axes, bias=cfg.qkv_bias, **options)
+        self.out = layers.Linear(inner, cfg.width, axes=axes[::-1], bias=False, **options)
+        norms = [
+            layers.RMSNorm(cfg.head_dim, eps=cfg.norm_eps, **options) if cfg.qk_norm else None
+            for _ in "qk"
+        ]
+        self.q_norm, self.k_norm = norms
         self.cfg = cfg
 
     def __call__(
@@ -125,6 +131,8 @@ class Attention(nnx.Module):
         cfg = self.cfg
         heads = rearrange(self.qkv(x), "b t (n h) -> b t n h", h=cfg.head_dim)
         q, k, v = jnp.split(heads, (cfg.num_heads, cfg.num_heads + cfg.num_kv_heads), axis=2)
+        if cfg.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
         q, k = rope_text.rotate(q, tables), rope_text.rotate(k, tables)
         if memory is not None:
             memory, k, v = memory.write(layer, k, v)

@@ -216,7 +216,7 @@ def _write_published(
     opened: opening.Weights,
     dtype: np.dtype | None,
 ) -> None:
-    name = known.export_class(opened.class_name)
+    name = known.export_class(opened.config, opened.class_name)
     raw = _published_config(known, opened, name)
     table = known.table(opened.config, name, raw)
     params = opened.params
@@ -286,7 +286,8 @@ def _write_divot(folder: pathlib.Path, opened: opening.Weights, dtype: np.dtype 
     """Writes a part of Divot as torch files, as it is published, and what no tensor tells."""
     known = opened.family
     assert isinstance(known, family.Published)
-    name, params, dtypes = known.export_class(opened.class_name), opened.params, opened.dtypes
+    name = known.export_class(opened.config, opened.class_name)
+    params, dtypes = opened.params, opened.dtypes
     if dtype is not None:
         params, dtypes = {path: _cast(path, tensor, dtype) for path, tensor in params.items()}, {}
     table = known.rules(opened.config, name)

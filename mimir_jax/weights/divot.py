@@ -68,13 +68,13 @@ class Agent(family.Published):
     def write_config(self, config: AgentConfig, name: str) -> family.Raw:
         """Writes the configs of both folders."""
         return {
-            LLM: self._llm.write_config(config.llm, exported_llm(config)),
+            LLM: self._llm.write_config(config.llm, llm.exported_class(config.llm)),
             AGENT: {field: getattr(config, field) for field in _STATED},
         }
 
     def rules(self, config: AgentConfig, name: str) -> list[Rule]:
         """Returns the table with an LLM in the layout that `write_config` writes."""
-        return self._rules(config, exported_llm(config))
+        return self._rules(config, llm.exported_class(config.llm))
 
     def table(self, config: AgentConfig, name: str, raw: family.Raw) -> list[Rule]:
         """Returns the table with an LLM in the layout of its config."""
@@ -103,13 +103,6 @@ class Agent(family.Published):
             for rule in linear(f"{ours}/{layer}", f"{theirs}.{index}", bias=True)
         ]
         return [*inside(self._llm.rules(config.llm, layout), "llm", "llm."), *parts]
-
-
-def exported_llm(config: AgentConfig) -> str:
-    """Returns the class of an LLM that was not read from a published config."""
-    if config.llm.rope.kind == "longrope" or config.llm.rope.partial != 1:
-        return "Phi3ForCausalLM"
-    return "LlamaForCausalLM" if config.llm.sliding_window is None else "MistralForCausalLM"
 
 
 def open_folder(folder: pathlib.Path) -> tuple[family.Raw, Tensors, list[pathlib.Path]]:

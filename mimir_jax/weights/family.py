@@ -124,8 +124,9 @@ class Published(Family, abc.ABC):
         del raw
         return tensors
 
-    def export_class(self, name: str | None) -> str:
+    def export_class(self, config: Any, name: str | None) -> str:
         """Returns the class to write what was read from class `name`, None for our own."""
+        del config
         return name or self.classes[0]
 
     def architecture(self, config: Any, name: str) -> str:

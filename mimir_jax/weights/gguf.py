@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""GGUF files of Llama, Phi-3 and T5 under the tensor names and configs of transformers.
+"""GGUF files of Llama, Phi-3, Qwen and T5 under the tensor names and configs of transformers.
 
 Quantised blocks are turned into float32 when they are read. Files of Llama keep q and k with the
 channels of each head in pairs; they are put back into halves.
@@ -34,6 +34,7 @@ _LLAMA = {
     "ffn_down": "mlp.down_proj",
 }
 _PHI3 = _LLAMA | {"attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}
+_QWEN = _LLAMA | {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 _T5 = {
     "token_embd": "shared",
     "output": "lm_head",
@@ -162,6 +163,18 @@ def _llama(fields: _Fields) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _qwen2(fields: _Fields) -> dict[str, Any]:
+    return {
+        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", **_llm_config(fields)
+    }  # fmt: skip
+
+
+def _qwen3(fields: _Fields) -> dict[str, Any]:
+    return {
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", **_llm_config(fields)
+    }  # fmt: skip
+
+
 def _phi3(fields: _Fields) -> dict[str, Any]:
     return {
         "architectures": ["Phi3ForCausalLM"],
@@ -260,6 +273,8 @@ _T5_ENCODER = _Architecture("t5", "T5EncoderModel", _T5, "encoder.block", _t5)
 _ARCHITECTURES = {
     "llama": _Architecture("llm", "LlamaForCausalLM", _LLAMA, "model.layers", _llama),
     "phi3": _Architecture("llm", "Phi3ForCausalLM", _PHI3, "model.layers", _phi3),
+    "qwen2": _Architecture("llm", "Qwen2ForCausalLM", _QWEN, "model.layers", _qwen2),
+    "qwen3": _Architecture("llm", "Qwen3ForCausalLM", _QWEN, "model.layers", _qwen3),
     "t5": _T5_ENCODER,
     "t5encoder": _T5_ENCODER,
 }

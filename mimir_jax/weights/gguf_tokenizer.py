@@ -17,14 +17,18 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 # How byte-level BPE cuts text beforehand, by the names of llama.cpp: as GPT-2 does, with every
-# digit apart, or as Llama 3 does, which takes a word that is a token whole.
+# digit apart, as Llama 3 does, which takes a word that is a token whole, or as Qwen does, which
+# composes characters first.
 _PLAIN_SPLITS = ("gpt-2", "mpt", "olmo", "jais")
 _DIGIT_SPLITS = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone")
 _LLAMA3_SPLITS = ("llama-bpe", "llama3", "llama-v3")
-_LLAMA3_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+_QWEN_SPLITS = ("qwen2", "deepseek-r1-qwen")
+_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_PATTERNS = dict.fromkeys(_LLAMA3_SPLITS, _PATTERN % "{1,3}")
+_PATTERNS |= dict.fromkeys(_QWEN_SPLITS, _PATTERN % "")
 _NORMAL, _UNKNOWN, _CONTROL, _USER, _UNUSED, _BYTE = range(1, 7)
 _LONGEST = 256  # characters of a mergeable piece; published vocabularies stay below 100
 _STARTS = ("llama", *_LLAMA3_SPLITS)  # they begin a text with a token where the file is silent
@@ -107,11 +111,11 @@ def _special(file: gguf_file.File, tokens: list[str]) -> dict[str, str]:
 
 
 def _byte_level(file: gguf_file.File, tokens: list[str], kinds: list[int]) -> "Tokenizer":
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     del kinds
     pre = file.value("tokenizer.ggml.pre", str)
-    known = (*_PLAIN_SPLITS, *_DIGIT_SPLITS, *_LLAMA3_SPLITS)
+    known = (*_PLAIN_SPLITS, *_DIGIT_SPLITS, *_PATTERNS)
     if pre not in known:
         names = ", ".join(known)
         raise InputError(f"file {file.path} must split words as one of {names}, got {pre!r}")
@@ -121,11 +125,14 @@ def _byte_level(file: gguf_file.File, tokens: list[str], kinds: list[int]) -> "T
     vocabulary = {token: index for index, token in enumerate(tokens)}
     whole = pre in _LLAMA3_SPLITS
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole))
-    steps = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not whole)]
+    pattern = _PATTERNS.get(pre)
+    steps = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern is None)]
     if pre in _DIGIT_SPLITS:
         steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
-    if whole:
-        steps.insert(0, pre_tokenizers.Split(Regex(_LLAMA3_PATTERN), behavior="isolated"))
+    if pattern is not None:
+        steps.insert(0, pre_tokenizers.Split(Regex(pattern), behavior="isolated"))
+    if pre in _QWEN_SPLITS:
+        tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer

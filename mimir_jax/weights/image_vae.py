@@ -70,9 +70,9 @@ class ImageVAE(family.Published):
         """Returns the table."""
         return [_rule(path, PREFIX) for path in self.abstract(config)]
 
-    def export_class(self, name: str | None) -> str:
+    def export_class(self, config: ImageVAEConfig, name: str | None) -> str:
         """Returns the original form, whatever was read."""
-        del name
+        del config, name
         return self.classes[0]
 
     def licence(self, config: ImageVAEConfig) -> str:

@@ -123,12 +123,12 @@ class Llava(family.Published):
             "vision_feature_select_strategy": select[config.class_token],
             "tie_word_embeddings": config.llm.tie_embeddings,
             "vision_config": self._vit.write_config(config.vit, self._vit.classes[0]),
-            "text_config": self._llm.write_config(config.llm, _exported_decoder(config)),
+            "text_config": self._llm.write_config(config.llm, llm.exported_class(config.llm)),
         }
 
     def rules(self, config: LlavaConfig, name: str) -> list[Rule]:
         """Returns the table with a decoder in the layout that `write_config` writes."""
-        return self._rules(config, name, _exported_decoder(config))
+        return self._rules(config, name, llm.exported_class(config.llm))
 
     def table(self, config: LlavaConfig, name: str, raw: family.Raw) -> list[Rule]:
         """Returns the table with a decoder in the layout of `text_config`."""
@@ -172,11 +172,3 @@ def _decoder(raw: family.Raw) -> tuple[str, dict[str, Any]]:
     name, defaults = _DECODERS[given.get("model_type", "llama")]
     tied = any(config.get("tie_word_embeddings", False) for config in (raw, given))
     return name, defaults | given | {"architectures": [name], "tie_word_embeddings": tied}
-
-
-def _exported_decoder(config: LlavaConfig) -> str:
-    """Returns the class of a decoder that was not read from a published config."""
-    cfg = config.llm
-    if cfg.rope.kind == "longrope" or cfg.rope.partial != 1:
-        return "Phi3ForCausalLM"
-    return "LlamaForCausalLM" if cfg.sliding_window is None else "MistralForCausalLM"

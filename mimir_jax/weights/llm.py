@@ -1,6 +1,6 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Decoder-only LLMs of transformers: Phi-3 (3.5 too), Llama and Mistral, in one network."""
+"""Decoder-only LLMs of transformers, one network: Phi-3 (3.5 too), Llama, Mistral, Qwen2, Qwen3."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,10 @@ _TYPES = {
     "Phi3ForCausalLM": "phi3",
     "LlamaForCausalLM": "llama",
     "MistralForCausalLM": "mistral",
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
 }
+_PLAIN, _QWEN = ("LlamaForCausalLM", "MistralForCausalLM"), ("Qwen2ForCausalLM", "Qwen3ForCausalLM")
 _ALTERING = re.compile(
     r"multiplier|logits?_scal|no_rope|scale_emb|scale_depth|softcap|qk_norm|clip_qkv"
 )
@@ -26,7 +29,7 @@ _ROPE_KINDS |= dict.fromkeys(("longrope", "su"), "longrope")
 
 
 class LLM(family.Published):
-    """The three layouts: Phi-3 keeps q, k, v and gate, up together, the others apart."""
+    """The layouts: Phi-3 keeps q, k, v and gate, up together, the others apart."""
 
     kind = "llm"
     module = llm.LLM
@@ -43,17 +46,19 @@ class LLM(family.Published):
         width = family.field(raw, "hidden_size")
         kv_heads = raw.get("num_key_value_heads")
         layout = _stem_class(class_name(raw), raw)
-        windows = {"LlamaForCausalLM": None, "MistralForCausalLM": raw.get("sliding_window", 4096)}
-        window = windows.get(layout, raw.get("sliding_window"))
+        window = _read_window(raw, layout)
         _require_plain(raw, window)
+        own_width = 128 if layout == "Qwen3ForCausalLM" else width // heads
         return LLMConfig(
             vocab_size=family.field(raw, "vocab_size"),
             width=width,
             num_layers=family.field(raw, "num_hidden_layers"),
             num_heads=heads,
             num_kv_heads=heads if kv_heads is None else kv_heads,
-            head_dim=raw.get("head_dim") or width // heads,
+            head_dim=raw.get("head_dim") or own_width,
             mlp_dim=family.field(raw, "intermediate_size"),
+            qkv_bias=layout == "Qwen2ForCausalLM",
+            qk_norm=layout == "Qwen3ForCausalLM",
             norm_eps=family.field(raw, "rms_norm_eps", float),
             tie_embeddings=None if _is_headless(raw, tensors) else _is_tied(raw),
             sliding_window=window,
@@ -82,6 +87,8 @@ class LLM(family.Published):
         }
         if name != "LlamaForCausalLM":
             raw["sliding_window"] = config.sliding_window
+        if name in _QWEN and config.sliding_window is not None:
+            raw |= {"use_sliding_window": True, "max_window_layers": 0}
         if name == "Phi3ForCausalLM":
             raw["original_max_position_embeddings"] = config.rope.original_max_length
         return raw
@@ -101,7 +108,7 @@ class LLM(family.Published):
             qkv = [f"{attention}.{n}_proj" for n in "qkv"]
             gate_up = [f"{mlp}.{n}_proj" for n in ("gate", "up")]
             fused = [
-                *linear("attention/qkv", *qkv, rows=(q, kv, kv)),
+                *linear("attention/qkv", *qkv, rows=(q, kv, kv), bias=config.qkv_bias),
                 *linear("mlp/gate_up", *gate_up, rows=(config.mlp_dim,) * 2),
             ]
         blocks = [
@@ -111,6 +118,9 @@ class LLM(family.Published):
             *linear("mlp/down", f"{mlp}.down_proj"),
             *fused,
         ]
+        if config.qk_norm:
+            for n in "qk":
+                blocks += norm(f"attention/{n}_norm", f"{attention}.{n}_norm")
         head = linear("head", "lm_head") if config.tie_embeddings is False else []
         return [
             Rule("embed/table", (f"{top}embed_tokens.weight",)),
@@ -148,8 +158,18 @@ class LLM(family.Published):
             return known
         if name or _is_known_elsewhere(raw):
             return None
-        fused = family.has_anchor(tensors, r"layers\.0\.self_attn\.qkv_proj\.weight")
-        return "Phi3ForCausalLM" if fused else "LlamaForCausalLM"
+        for part, known in (
+            ("qkv_proj.weight", "Phi3ForCausalLM"),
+            ("q_proj.bias", "Qwen2ForCausalLM"),
+            ("q_norm.weight", "Qwen3ForCausalLM"),
+        ):
+            if family.has_anchor(tensors, rf"layers\.0\.self_attn\.{re.escape(part)}"):
+                return known
+        return "LlamaForCausalLM"
+
+    def export_class(self, config: LLMConfig, name: str | None) -> str:
+        """Returns the class that was read, for our own Qwen's or Phi-3."""
+        return name or _qwen(config) or self.classes[0]
 
     def architecture(self, config: LLMConfig, name: str) -> str:
         """Returns the class of transformers that has the tensors of the table of class `name`."""
@@ -158,6 +178,19 @@ class LLM(family.Published):
     def licence(self, config: LLMConfig) -> str:
         """The layouts are shared by models of many licences."""
         return "Phi-3 and 3.5: MIT; Llama, Mistral and their kin: see the model card of the weights"
+
+
+def exported_class(config: LLMConfig) -> str:
+    """Returns the class of a decoder of our own in a published form of a whole model."""
+    if config.rope.kind == "longrope" or config.rope.partial != 1:
+        return "Phi3ForCausalLM"
+    plain = "LlamaForCausalLM" if config.sliding_window is None else "MistralForCausalLM"
+    return _qwen(config) or plain
+
+
+def _qwen(config: LLMConfig) -> str | None:
+    """Returns the class of Qwen that alone has the parts of a network."""
+    return _QWEN[1] if config.qk_norm else _QWEN[0] if config.qkv_bias else None
 
 
 def one_table(tensors: Tensors, table: str, head: str) -> Tensors:
@@ -184,7 +217,10 @@ def _stem_class(name: str, raw: family.Raw) -> str | None:
     """Returns the class with a head of the network that class or type of a config name."""
     kind = str(raw.get("model_type")).lower()
     if name or kind not in _TYPES.values():
-        kind = next((k for k in _TYPES.values() if k in name.lower()), None)
+        # Of Qwen, others share the beginning of the name: mixtures of experts, models that see.
+        ends = {"qwen2": r"qwen2(model|for)", "qwen3": r"qwen3(model|for)"}
+        found = (k for k in _TYPES.values() if re.search(ends.get(k, k), name.lower()))
+        kind = next(found, None)
     return {k: n for n, k in _TYPES.items()}.get(kind)
 
 
@@ -202,6 +238,24 @@ def _is_headless(raw: family.Raw, tensors: Mapping[str, Tensor]) -> bool:
     """Whether tensors are those of a class without a head; one that lost its head is damaged."""
     has_head = not tensors or "lm_head.weight" in tensors or _is_tied(raw)
     return not has_head and not class_name(raw).endswith("ForCausalLM")
+
+
+def _read_window(raw: family.Raw, layout: str | None) -> int | None:
+    """Reads the sliding window; Qwen has one only if asked for, in layers after the first ones."""
+    if layout == "LlamaForCausalLM":
+        return None
+    if layout not in _QWEN:
+        return raw.get("sliding_window", 4096 if layout == "MistralForCausalLM" else None)
+    window = raw.get("sliding_window", 4096)
+    layers, first = family.field(raw, "num_hidden_layers"), raw.get("max_window_layers", 28)
+    if not raw.get("use_sliding_window", False) or window is None or first >= layers:
+        return None
+    if first > 0 and raw.get("layer_types") is None:
+        raise InputError(
+            f"config.json must have a sliding_window in all layers or in none, got {first} of "
+            f"{layers} without (max_window_layers), which this network does not implement"
+        )
+    return window
 
 
 def _require_plain(raw: family.Raw, window: int | None) -> None:
@@ -234,11 +288,11 @@ def _read_rope(raw: family.Raw, layout: str | None) -> RopeConfig:
     default = 4096 if layout == "Phi3ForCausalLM" else scaling.get(length) or max_length
     original = raw.get(length) or default
     partial = scaling.get("partial_rotary_factor", raw.get("partial_rotary_factor"))
-    whole = layout in ("LlamaForCausalLM", "MistralForCausalLM")  # whatever `partial` is
+    whole = layout in (*_PLAIN, *_QWEN)  # whatever `partial` is
     if whole and kind != "default" and partial not in (None, 1):
         raise InputError(
-            f"config.json must have no partial_rotary_factor beside rope type {kind} in a Llama or "
-            f"Mistral, got {partial!r:.60}; take it out"
+            f"config.json must have no partial_rotary_factor beside rope type {kind} in a "
+            f"{_TYPES[layout].title()}, got {partial!r:.60}; take it out"
         )
     rope = dict(
         kind=_ROPE_KINDS[kind],

@@ -103,9 +103,9 @@ class T5(family.Published):
         others = {n: x for n, x in tensors.items() if n not in (_TABLE, _TABLES[0])}
         return {_TABLE: found[0], **others} if found else others
 
-    def export_class(self, name: str | None) -> str:
+    def export_class(self, config: T5Config, name: str | None) -> str:
         """Returns the encoder alone, which is all that was read."""
-        del name
+        del config, name
         return self.classes[0]
 
     def licence(self, config: T5Config) -> str:

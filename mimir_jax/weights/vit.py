@@ -124,9 +124,9 @@ class ViT(family.Published):
             return openclip.tower(tensors)
         return {_NAME.sub(r"vision_model.\1", name): tensor for name, tensor in tensors.items()}
 
-    def export_class(self, name: str | None) -> str:
+    def export_class(self, config: ViTConfig, name: str | None) -> str:
         """Returns the tower alone, which is all that was read."""
-        del name
+        del config, name
         return self.classes[0]
 
     def architecture(self, config: ViTConfig, name: str) -> str:

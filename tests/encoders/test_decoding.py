@@ -60,6 +60,8 @@ def llm():
     [
         pytest.param("mistral", dict(sliding_window=6), [7, 4], id="mistral-window"),
         pytest.param("llama", dict(rope=LLAMA3, tie_embeddings=True), [7, 4], id="llama3-tied"),
+        pytest.param("qwen2", dict(qkv_bias=True), [7, 4], id="qwen2"),
+        pytest.param("qwen3", dict(qk_norm=True, head_dim=10), [7, 4], id="qwen3"),
         pytest.param("phi3", dict(rope=LONG), [13, 6], id="longrope-long"),
         pytest.param("phi3", dict(rope=LONG), [11, 6], id="longrope-crossing"),
     ],

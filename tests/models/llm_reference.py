@@ -1,13 +1,13 @@
 # Copyright 2026 The mimir_jax authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Random torch LLMs of the three layouts, and their parameters in ours."""
+"""Random torch LLMs of each layout."""
 
 import numpy as np
 import pytest
 
 
 def config_of(layout, cfg):
-    """The transformers config of `cfg` in the layout phi3, llama or mistral."""
+    """The transformers config of `cfg` in a layout: phi3, llama, mistral, qwen2 or qwen3."""
     import transformers
 
     extra = dict(head_dim=cfg.head_dim)
@@ -15,6 +15,8 @@ def config_of(layout, cfg):
         extra = dict(original_max_position_embeddings=cfg.rope.original_max_length)
     if layout != "llama":
         extra["sliding_window"] = cfg.sliding_window
+    if layout.startswith("qwen"):
+        extra |= dict(use_sliding_window=cfg.sliding_window is not None, max_window_layers=0)
     return getattr(transformers, f"{layout.title()}Config")(
         vocab_size=cfg.vocab_size,
         hidden_size=cfg.width,
@@ -34,7 +36,7 @@ def config_of(layout, cfg):
 
 
 def build(layout, cfg, seed=0):
-    """A random torch model of `cfg` in the layout phi3, llama or mistral."""
+    """A random torch model of `cfg` in a layout."""
     torch = pytest.importorskip("torch")
     import transformers
 

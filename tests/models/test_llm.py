@@ -58,6 +58,9 @@ CASES = {  # layout, changes to CFG, prompt length
     ),
     "llama3": ("llama", dict(rope=LLAMA3, head_dim=16, norm_eps=1e-3), 33),
     "mistral-window": ("mistral", dict(sliding_window=6, num_kv_heads=3, head_dim=10), 13),
+    "qwen2-tied": ("qwen2", dict(qkv_bias=True, tie_embeddings=True, norm_eps=1e-3), 13),
+    "qwen2-window": ("qwen2", dict(qkv_bias=True, sliding_window=5), 13),
+    "qwen3-wide-heads": ("qwen3", dict(qk_norm=True, head_dim=10, norm_eps=1e-3), 13),
 }
 ROPES = {  # layout and settings; heads of CFG
     "default": ("phi3", RopeConfig(theta=1e6)),

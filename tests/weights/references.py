@@ -120,6 +120,8 @@ REFERENCES: dict[str, Reference] = {
     "phi3": make_llm("phi3", rope=LONG, head_dim=6),
     "llama": make_llm("llama", tie_embeddings=True),
     "mistral": make_llm("mistral", sliding_window=5),
+    "qwen2": make_llm("qwen2", qkv_bias=True, tie_embeddings=True, head_dim=6),
+    "qwen3": make_llm("qwen3", qk_norm=True),
     "2b": _dit("2b", (3, 8, 18)),
     "5b": _dit("5b", (5, 12, 10)),
     "5b-i2v": _dit("5b-i2v", (3, 12, 18)),

@@ -35,7 +35,7 @@ def finish(writer):
 
 
 def write(model, path, *, architecture="llama", quantise=False, extra=(), numbers=(), **options):
-    """Writes a Llama of transformers as GGUF, q and k in pairs of channels."""
+    """Writes an LLM of transformers as GGUF, q and k of a Llama in pairs of channels."""
     config = model.config
     writer = gguf.GGUFWriter(path, architecture, **options)
     writer.add_block_count(config.num_hidden_layers)
@@ -44,20 +44,24 @@ def write(model, path, *, architecture="llama", quantise=False, extra=(), number
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(config.head_dim)
+    if architecture != "qwen2":  # its heads share the width
+        writer.add_key_length(config.head_dim)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     for name, value in numbers:
         writer.add_float32(name, value)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
+    known = kinds[architecture] if "qwen" in architecture else gguf.MODEL_ARCH.LLAMA
+    names = gguf.get_tensor_name_map(known, config.num_hidden_layers)
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    heads = {} if "qwen" in architecture else heads
     for name, tensor in model.state_dict().items():
         value = tensor.numpy()
         for key, count in heads.items():
             if key in name:
                 halves = value.reshape(count, 2, -1, value.shape[1])
                 value = np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(value.shape)
-        target = names.get_name(name, try_suffixes=(".weight",))
+        target = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if quantise and value.ndim == 2:
             kind = gguf.GGMLQuantizationType.Q8_0
             writer.add_tensor(target, gguf.quants.quantize(value, kind), raw_dtype=kind)
@@ -77,6 +81,15 @@ def test_llama_from_gguf(tmp_path):
         assert relative_error(ours, case.theirs(model)) < case.tolerance
     weights.convert(tmp_path, tmp_path / "native")  # without the tokenizer that it lacks
     ours = case.ours(*mimir_jax.load(tmp_path / "native"))
+    assert relative_error(ours, case.theirs(model)) < case.tolerance
+
+
+@pytest.mark.parametrize("layout", ["qwen2", "qwen3"])
+def test_qwen_from_gguf(tmp_path, layout):
+    case = references.REFERENCES[layout]
+    model = case.build()
+    write(model, tmp_path / "model.gguf", architecture=layout)
+    ours = case.ours(*mimir_jax.load(tmp_path))
     assert relative_error(ours, case.theirs(model)) < case.tolerance
 
 
@@ -124,7 +137,8 @@ def test_quantised_blocks(tmp_path):
 def test_bad_files(tmp_path):
     write(references.make_llm("llama").build(), tmp_path / "model.gguf", architecture="falcon")
     with pytest.raises(
-        ValueError, match="architecture among llama, phi3, t5, t5encoder, got 'falcon'"
+        ValueError,
+        match="architecture among llama, phi3, qwen2, qwen3, t5, t5encoder, got 'falcon'",
     ):
         weights.open_weights(tmp_path)
     (tmp_path / "model.gguf").write_bytes(b"GGUF torn")
@@ -264,6 +278,22 @@ def test_byte_level_tokenizer_keeps_every_type_of_token(tmp_path):
     ours = gguf_lib.read_tokenizer(path)
     for text in TEXTS:
         assert ours(text)["input_ids"] == theirs.encode(text).ids
+
+
+def test_a_tokenizer_of_qwen_composes_characters_and_takes_digits_apart(tmp_path):
+    from transformers import Qwen2TokenizerFast
+
+    trained = Qwen2TokenizerFast().train_new_from_iterator([*TEXTS, "in 2024 and 2025"] * 9, 300)
+    theirs = trained.backend_tokenizer
+    merges = [" ".join(pair) for pair in json.loads(theirs.to_str())["model"]["merges"]]
+    vocabulary = theirs.get_vocab()
+    tokens = sorted(vocabulary, key=vocabulary.get)
+    kinds = [3 if token == "<|endoftext|>" else 1 for token in tokens]
+    path = tmp_path / "model.gguf"
+    tokenizer_file(path, "gpt2", tokens, kinds, tokenizer_pre="qwen2", token_merges=merges)
+    ours = gguf_lib.read_tokenizer(path)
+    for text in (*TEXTS, "cafe\u0301 in 2024\n\n don't", "<|endoftext|>"):
+        assert ours(text)["input_ids"] == trained(text)["input_ids"]
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])

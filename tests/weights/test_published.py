@@ -69,7 +69,7 @@ def test_comes_back_byte_for_byte_and_opens_there(saved, tmp_path, name):
     case = references.REFERENCES[name]
     report = weights.convert(folder, tmp_path / "native")
     assert report.num_params == sum(p.numel() for p in reference.state_dict().values()) - (
-        reference.state_dict()["lm_head.weight"].numel() if name == "llama" else 0
+        reference.state_dict()["lm_head.weight"].numel() if name in ("llama", "qwen2") else 0
     ) - (reference.shared.weight.numel() if name.startswith("t5") else 0)
     library = "transformers" if report.kind in ("t5", "llm") else "diffusers"
     weights.convert(tmp_path / "native", tmp_path / "back", to=library)
@@ -262,6 +262,12 @@ def test_every_wrong_tensor_is_listed(saved, tmp_path):
             "llama",
             {"rope_parameters": {"rope_type": "yarn"}},
             "must have a rope type among .*got 'yarn'",
+        ),
+        ("qwen2", {"architectures": ["Qwen2MoeForCausalLM"]}, "must name a class among"),
+        (
+            "qwen3",
+            dict(use_sliding_window=True, sliding_window=4, max_window_layers=1, layer_types=None),
+            "must have a sliding_window in all layers or in none, got 1 of 2 without",
         ),
         ("2b", {"num_layers": 1}, "24 extra: transformer_blocks.1"),
         ("2b", {"_class_name": "UNet"}, "must name a class among .*got 'UNet'"),
