@@ -81,6 +81,8 @@ def measure_llms(folder: pathlib.Path) -> Iterator[Row]:
         ("phi3", f"Phi-3, LongRoPE, {whole} tokens, switch after {switch}", whole),
         ("llama", f"Llama, grouped heads, tied, {whole} tokens", whole),
         ("mistral", f"Mistral, window of 5, {whole} tokens", whole),
+        ("qwen2", f"Qwen2, tied, {whole} tokens", whole),
+        ("qwen3", f"Qwen3, grouped heads, {whole} tokens", whole),
     )
     for index, (name, shown, length) in enumerate(cases):
         theirs = references.save(name, folder / f"{name}-{index}")

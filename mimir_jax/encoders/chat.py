@@ -48,11 +48,14 @@ def require_text(tokenizer: Any, config: TextConfig) -> None:
 
 
 def apply_template(tokenizer: Any, chat: Chat, **options: Any) -> str:
-    """Renders a chat by the tokenizer's own template, to which every day is the same."""
+    """Renders a chat by the tokenizer's own template, to which every day is the same.
+
+    Models that may think before they answer (Qwen3) are asked not to: few new tokens are read.
+    """
     template = tokenizer.get_chat_template()
     if _CLOCK in template:
         template = _stopped_clock() + template
-    options |= {"chat_template": template, "tokenize": False}
+    options |= {"chat_template": template, "tokenize": False, "enable_thinking": False}
     return tokenizer.apply_chat_template(chat, **options)
 
 

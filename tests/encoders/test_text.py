@@ -328,6 +328,15 @@ def test_every_day_is_the_same_to_a_chat_template(llm_folder):
     assert text == "\n Today is 26 Jul 2024. a star"
 
 
+def test_an_llm_that_may_think_answers_at_once(llm_folder):
+    think = "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+    tokenizer = tokenizers.load(
+        llm_folder(chat_template=f"{{{{ messages[0]['content'] }}}}{think}")
+    )
+    text = chat_lib.render(tokenizer, chat_lib.caption_turn("a star", CONFIG))
+    assert text == "a star<think></think>"
+
+
 def test_chat_template_that_drops_the_text_is_refused(llm_folder):
     template = "{% for part in messages[0]['content'] %}{{ part['text'] }}{% endfor %}"
     tokenizer = tokenizers.load(llm_folder(chat_template=template))
