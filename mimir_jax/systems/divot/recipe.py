@@ -19,13 +19,13 @@ STAGES = (
         scenes=6144,
     ),
     train(
-        "runs/detokenizer", "divot:tiny/detokenizer", 900,
+        "runs/detokenizer", "divot:tiny/detokenizer", 3000,
         "--config.init_from={out}/runs/clips", _FEATURES, scenes=6144,
     ),
-    prepare("tokens", "divot_llm:tiny", 8192, _CLIPS),
+    prepare("tokens", "divot_llm:tiny", 16384, _CLIPS),
     train(
-        "runs/llm", "divot_llm:tiny", 2000, _CLIPS, "--config.data.features={out}/tokens",
-        scenes=8192,
+        "runs/llm", "divot_llm:tiny", 5000, _CLIPS, "--config.data.features={out}/tokens",
+        scenes=16384,
     ),
     prepare("stories", "divot_llm:tiny-story", 1024, _CLIPS),
     train(

@@ -50,7 +50,7 @@ def tiny() -> c.TrainConfig:
               python launch/train.py --config configs/divot_llm.py --config.data.features=features
               (`--config.system.clip_tokenizer_path` names the run of `divot` in both)
     Hardware: two CPU cores.
-    Time:     9 minutes on one of two cores, and 2 for the tokens of 8192 clips.
+    Time:     20 minutes on one of two cores, and 2 for the tokens of 16384 clips.
     Expect:   docs/divot_llm.md has the accuracy of its descriptions by attribute.
     """
     return c.TrainConfig(
@@ -63,7 +63,7 @@ def tiny() -> c.TrainConfig:
             comprehension=1.0,
         ),
         data=c.DataConfig(
-            toyworld=c.ToyworldConfig(num_scenes=8192, variety="single"), window="first"
+            toyworld=c.ToyworldConfig(num_scenes=16384, variety="single"), window="first"
         ),
         optimizer=c.OptimizerConfig(
             learning_rate=2e-3,
@@ -73,7 +73,7 @@ def tiny() -> c.TrainConfig:
             weight_decay=0.01,
             ema_decay=0.99,
         ),
-        steps=2000,
+        steps=5000,
         batch_size=32,
         eval_every=250,
         checkpoint_every=250,
