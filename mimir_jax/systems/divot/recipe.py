@@ -24,7 +24,12 @@ STAGES = (
     ),
     prepare("tokens", "divot_llm:tiny", 16384, _CLIPS),
     train(
-        "runs/llm", "divot_llm:tiny", 5000, _CLIPS, "--config.data.features={out}/tokens",
+        "runs/writing", "divot_llm:tiny-writing", 1500, _CLIPS,
+        "--config.data.features={out}/tokens", scenes=16384,
+    ),
+    train(
+        "runs/llm", "divot_llm:tiny", 2000, _CLIPS, "--config.data.features={out}/tokens",
+        "--config.init_from={out}/runs/writing", "--config.optimizer.learning_rate=1e-3",
         scenes=16384,
     ),
     prepare("stories", "divot_llm:tiny-story", 1024, _CLIPS),
