@@ -27,7 +27,12 @@ _LLAMA = {
     "max_position_embeddings": 2048,
     "rms_norm_eps": 1e-6,
 }
+_QWEN = _LLAMA | {
+    "vocab_size": 151936, "intermediate_size": 22016, "max_position_embeddings": 32768
+}  # fmt: skip
 _DECODERS = {
+    "qwen2": ("Qwen2ForCausalLM", _QWEN),
+    "qwen3": ("Qwen3ForCausalLM", _QWEN),
     "llama": ("LlamaForCausalLM", _LLAMA),
     "mistral": (
         "MistralForCausalLM",

@@ -182,10 +182,11 @@ class LLM(family.Published):
 
 def exported_class(config: LLMConfig) -> str:
     """Returns the class of a decoder of our own in a published form of a whole model."""
+    if known := _qwen(config):
+        return known
     if config.rope.kind == "longrope" or config.rope.partial != 1:
         return "Phi3ForCausalLM"
-    plain = "LlamaForCausalLM" if config.sliding_window is None else "MistralForCausalLM"
-    return _qwen(config) or plain
+    return "LlamaForCausalLM" if config.sliding_window is None else "MistralForCausalLM"
 
 
 def _qwen(config: LLMConfig) -> str | None:

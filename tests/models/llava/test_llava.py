@@ -44,6 +44,8 @@ CASES = {  # layout of the decoder, config, images in each row, side of the padd
         "right",
     ),
     "phi3": ("phi3", reference.change(CFG, llm=dict(rope=LONG)), (2, 0), "left"),
+    "qwen2": ("qwen2", reference.change(CFG, llm=dict(qkv_bias=True)), (1, 2), "left"),
+    "qwen3": ("qwen3", reference.change(CFG, llm=dict(qk_norm=True)), (1,), "right"),
     "text": ("llama", CFG, (0, 0), "right"),
 }
 
